@@ -1,0 +1,341 @@
+// Torc kit: the channel between the dataplane and control of one node.
+//
+// What    one sealed memfd: a header, a table of the shard map, and per worker six rings
+//         (kit/spsc.h) and a page of statistics.
+//           ring   from -> to          slots            carries
+//           cmd    control -> worker   256 B            orders: configure, open a shard, checkpoint…
+//           evt    worker -> control   256 B            answers, results, alarms
+//           log    worker -> control   4 KiB x 4096     sealed log blocks, to be written as they lie
+//           mark   control -> worker   256 B            durable marks, prepared segments, failures
+//           in     control -> worker   64 KiB           recovery: checkpoint and log bytes
+//           out    worker -> control   64 KiB           checkpoints
+// Owner   the dataplane makes and formats it and owns the listener that hands it out; one control at
+//         a time holds the other ends. Worker w alone uses its ends of its rings; control is one
+//         thread on its side.
+// Memory  the memfd, sealed against shrinking and growing before it is handed out. No pointer inside.
+//         It outlives either process: a new control goes on at the rings' heads, and what a dead
+//         dataplane had published can still be drained by the control that has it mapped.
+// Handing out  `run/channel.sock` (SOCK_SEQPACKET, 0600). Control connects and sends one
+//         struct torc_chan_hello; the dataplane answers with its own and, as SCM_RIGHTS: the memfd,
+//         control's doorbell (eventfd, worker -> control), then one doorbell per worker. The end
+//         of the socket is the notice of death. One control at a time: a second is answered with
+//         status IN_USE and closed.
+// Doorbells  who is about to block stores 1 to its `sleeping`, fences (seq_cst), looks at its rings
+//         once more, and blocks on its eventfd. Who has published fences (seq_cst), and rings the
+//         eventfd if the other's `sleeping` is 1, at most once a batch.
+// Invariants
+//   C1  In `log`, a block lies in consecutive slots that do not wrap; a filler says how many slots to
+//       skip (its first four bytes are TORC_CHAN_LOG_FILLER). Control releases a slot only after its
+//       block is durable, so a restarted control finds every block that may not be on disk.
+//   C2  Blocks of one worker leave in the order of their sequence; durable marks come back in it.
+//   C3  What the other process can write is checked before it is used as a length or an index.
+#ifndef TORC_KIT_CHAN_H
+#define TORC_KIT_CHAN_H
+
+#include "kit/le.h"
+#include "kit/spsc.h"
+#include "kit/stats.h"
+
+#define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
+#define TORC_CHAN_VERSION        1u
+#define TORC_CHAN_WORKERS_MAX    255u
+#define TORC_CHAN_MESSAGE_BYTES  256u
+#define TORC_CHAN_TEXT_BYTES     160u
+#define TORC_CHAN_LOG_SLOT_BYTES 4096u
+#define TORC_CHAN_LOG_SLOTS      4096u
+#define TORC_CHAN_BULK_BYTES     65536u
+#define TORC_CHAN_BULK_SLOTS     64u
+#define TORC_CHAN_MESSAGE_SLOTS  1024u
+#define TORC_CHAN_MAP_ENTRIES    4096u // shards in the table; more need a larger table
+#define TORC_CHAN_MEMBERS_MAX    7u
+#define TORC_CHAN_LOG_FILLER     0x6c6c6966u // "fill"
+
+// What each side says when they meet. Sizes and order never change; `version` says what follows.
+struct torc_chan_hello {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t status;       // enum torc_err; the dataplane's answer, 0 from control
+    uint32_t worker_count; // from the dataplane
+    uint64_t bytes;        // of the memfd
+    uint64_t cluster;      // 0 until configured
+    uint64_t boot;         // 0 until configured: control must recover and configure
+    uint32_t pid;
+    uint32_t node; // 0 until configured
+};
+
+_Static_assert(sizeof(struct torc_chan_hello) == 48, "spoken between versions");
+
+// -- Messages: cmd (control -> worker) -----------------------------------------------------------
+
+enum torc_cmd_kind {
+    TORC_CMD_CONFIGURE = 1, // first, once in a dataplane's life
+    TORC_CMD_SHARD_OPEN,    // this worker owns the shard; its state comes through `in`
+    TORC_CMD_RECOVERED,     // all of `in` was sent: finish replay, append EPOCH, answer SHARD_READY
+    TORC_CMD_SERVE,         // all shards of the node are ready: begin to answer clients
+    TORC_CMD_MAP_CHANGED,   // read the map table again
+    TORC_CMD_CHECKPOINT,    // stream the shard's leaves out
+    TORC_CMD_CHECKPOINT_END, // control has it durably (or gave up: flag); forget about it
+    TORC_CMD_CONTROL_HELLO,  // a new control attached; answers CONTROL_SEEN
+    TORC_CMD_QUIESCE, // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
+};
+
+struct torc_cmd_configure {
+    uint64_t cluster;
+    uint64_t boot;      // of this dataplane's life; rises at every start (REPLICATION.md T9)
+    uint64_t key_count; // M: keys are in [0, M)
+    uint64_t hlc;       // control's floor for the clock: above anything stamped before
+    uint32_t node;
+    uint32_t stream;        // the log stream this worker writes
+    uint64_t next_sequence; // of its first block
+    uint8_t durability;     // enum torc_durability
+    uint8_t security;       // enum torc_security
+    uint16_t base_port;
+    uint32_t value_bytes_max;
+    uint32_t segment_bytes;
+    uint32_t dedup_ttl_s;
+    uint32_t sessions_max;
+    uint32_t map_version;
+    uint8_t secret[32]; // the node's, for cookies and tickets
+};
+
+struct torc_cmd_shard {
+    uint64_t lo;
+    uint64_t hi; // exclusive, except that lo == hi == 0 never occurs; M may be 2^64-1
+    uint32_t shard;
+    uint32_t epoch; // the one this life may write in
+    uint32_t turn;  // how often the shard changed its stream (DESIGN.md, section 5)
+    uint32_t moved; // 1: its last stream was another one, so MOVED is its first record here
+};
+
+struct torc_cmd_checkpoint {
+    uint64_t checkpoint; // control's number for it, echoed in `out` and in the event
+    uint32_t shard;
+    uint32_t given_up; // CHECKPOINT_END: 1 when it could not be kept
+};
+
+enum torc_durability {
+    TORC_DURABILITY_DURABLE = 0,    // acknowledged when on every in-sync replica's disk
+    TORC_DURABILITY_REPLICATED = 1, // when in every in-sync replica's memory
+    TORC_DURABILITY_NONE = 2,       // when in this node's memory
+};
+
+enum torc_security {
+    TORC_SECURITY_CLEAR = 0,
+    TORC_SECURITY_KEYS = 1,
+};
+
+struct torc_cmd {
+    uint32_t kind; // enum torc_cmd_kind
+    uint32_t zero;
+    union {
+        struct torc_cmd_configure configure;
+        struct torc_cmd_shard shard;
+        struct torc_cmd_checkpoint checkpoint;
+        uint64_t map_version;
+        unsigned char bytes[TORC_CHAN_MESSAGE_BYTES - 8];
+    };
+};
+
+_Static_assert(sizeof(struct torc_cmd) == TORC_CHAN_MESSAGE_BYTES, "shared between versions");
+
+// -- Messages: evt (worker -> control) -----------------------------------------------------------
+
+enum torc_evt_kind {
+    TORC_EVT_SHARD_READY = 1, // replayed; counts say what was found
+    TORC_EVT_CHECKPOINT_DONE, // all of it is in `out`; control may keep it once its bytes are durable
+    TORC_EVT_ALARM,           // something an operator must know
+    TORC_EVT_CONTROL_SEEN,    // where the worker stands, for a control that has just attached
+    TORC_EVT_QUIESCED,        // everything appended is in sealed blocks; nothing follows
+};
+
+struct torc_evt_shard {
+    uint64_t records;  // keys with a value
+    uint64_t replayed; // log records replayed over the checkpoint
+    uint64_t lsn;      // last LSN
+    uint64_t hlc;      // last HLC
+    uint32_t shard;
+    uint32_t epoch;
+};
+
+struct torc_evt_checkpoint {
+    uint64_t checkpoint;
+    uint64_t lsn;            // records up to here are in it for certain; replay starts above
+    uint64_t start_sequence; // blocks of this worker's stream below it are not needed by the shard
+    uint64_t records;
+    uint64_t bytes;
+    uint32_t shard;
+    uint32_t failed; // 1: given up, `alarm` says why
+};
+
+struct torc_evt_control_seen {
+    uint64_t sealed_sequence;  // last block published in `log`
+    uint64_t durable_sequence; // last one the worker knows to be durable
+    uint32_t segment;          // being filled, and the last one it was told of
+    uint32_t segment_prepared;
+    uint32_t offset_bytes; // where the next block goes
+    uint32_t shard_count;
+};
+
+struct torc_evt_alarm {
+    uint32_t err; // enum torc_err
+    uint32_t shard;
+    char text[TORC_CHAN_TEXT_BYTES];
+};
+
+struct torc_evt {
+    uint32_t kind; // enum torc_evt_kind
+    uint32_t zero;
+    union {
+        struct torc_evt_shard shard;
+        struct torc_evt_checkpoint checkpoint;
+        struct torc_evt_control_seen seen;
+        struct torc_evt_alarm alarm;
+        unsigned char bytes[TORC_CHAN_MESSAGE_BYTES - 8];
+    };
+};
+
+_Static_assert(sizeof(struct torc_evt) == TORC_CHAN_MESSAGE_BYTES, "shared between versions");
+
+// -- Messages: mark (control -> worker) ----------------------------------------------------------
+
+enum torc_mark_kind {
+    TORC_MARK_DURABLE = 1, // all blocks up to `sequence` are on disk
+    TORC_MARK_SEGMENT,     // `segment` is prepared (zero-written and synced) and may be filled
+    TORC_MARK_DISK_FULL,   // no further segment can be prepared now; TORC_MARK_SEGMENT ends it
+    TORC_MARK_LOG_FAILED,  // final: nothing more will become durable in this log
+};
+
+struct torc_mark {
+    uint32_t kind; // enum torc_mark_kind
+    uint32_t segment;
+    uint64_t sequence;   // DURABLE
+    uint64_t generation; // SEGMENT: to be written into its blocks' headers
+    uint64_t segment_bytes;
+    uint32_t err; // LOG_FAILED
+    uint32_t zero;
+    char text[TORC_CHAN_TEXT_BYTES];
+    unsigned char reserved[TORC_CHAN_MESSAGE_BYTES - 200];
+};
+
+_Static_assert(sizeof(struct torc_mark) == TORC_CHAN_MESSAGE_BYTES, "shared between versions");
+
+// -- Bulk: in (recovery) and out (checkpoints) ---------------------------------------------------
+
+enum torc_bulk_kind {
+    TORC_BULK_CHECKPOINT = 1, // bytes of a checkpoint file, in order (storage/checkpoint_format.h)
+    TORC_BULK_CHECKPOINT_END, // the file is complete
+    TORC_BULK_LOG,            // whole valid blocks of one stream, in order (storage/log_format.h)
+    TORC_BULK_LOG_END,        // this stream has no more
+};
+
+struct torc_bulk {
+    uint32_t kind;
+    uint32_t shard;  // CHECKPOINT
+    uint32_t stream; // LOG
+    uint32_t byte_count;
+    uint64_t checkpoint;
+    uint64_t zero;
+    unsigned char bytes[TORC_CHAN_BULK_BYTES - 32];
+};
+
+_Static_assert(sizeof(struct torc_bulk) == TORC_CHAN_BULK_BYTES, "shared between versions");
+
+// -- The map table -------------------------------------------------------------------------------
+// Written by control between two stores of an odd and an even `sequence` (a seqlock), read by workers
+// after TORC_CMD_MAP_CHANGED and copied to their own memory.
+
+struct torc_chan_member {
+    uint32_t node;
+    uint8_t core;  // 255: not known here
+    uint8_t state; // 1 in sync, 2 learner
+    uint16_t zero;
+};
+
+struct torc_chan_map_entry {
+    uint64_t lo;
+    uint64_t hi;
+    uint32_t shard;
+    uint32_t epoch;
+    uint8_t member_count;
+    uint8_t primary; // index into members; 255 none
+    uint8_t zero[6];
+    struct torc_chan_member members[TORC_CHAN_MEMBERS_MAX];
+};
+
+struct torc_chan_map {
+    _Atomic uint64_t sequence; // odd while control writes
+    uint64_t version;
+    uint32_t entry_count;
+    uint32_t zero;
+    struct torc_chan_map_entry entries[TORC_CHAN_MAP_ENTRIES];
+};
+
+// -- The whole -----------------------------------------------------------------------------------
+
+struct torc_chan_worker {
+    // Written by the worker.
+    _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t sleeping;
+    _Atomic uint32_t state;     // enum torc_chan_worker_state
+    _Atomic uint64_t turned_ns; // when its loop last turned, CLOCK_BOOTTIME
+    _Alignas(TORC_SPSC_ALIGN_BYTES) struct torc_stats stats;
+};
+
+enum torc_chan_worker_state {
+    TORC_WORKER_UNCONFIGURED,
+    TORC_WORKER_RECOVERING,
+    TORC_WORKER_SERVING,
+    TORC_WORKER_QUIESCED,
+};
+
+struct torc_chan {
+    uint32_t magic;
+    uint32_t version;
+    uint64_t bytes;
+    uint32_t worker_count;
+    uint32_t zero;
+    uint64_t map_offset;
+    uint64_t worker_offset; // of worker 0's block
+    uint64_t worker_bytes;  // from one worker's block to the next
+    _Atomic uint64_t boot;  // 0 until configured; worker 0 stores it after its CONFIGURE
+    // Written by control.
+    _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t control_sleeping;
+    _Atomic uint32_t control_attached;  // rises with each control
+    _Atomic uint64_t control_turned_ns; // CLOCK_BOOTTIME; older than control_grace: control is gone
+};
+
+// One end's private view: where things lie, and the ports of this side.
+struct torc_chan_ports {
+    struct torc_chan_worker *worker;
+    struct torc_spsc_port cmd;
+    struct torc_spsc_port evt;
+    struct torc_spsc_port log;
+    struct torc_spsc_port mark;
+    struct torc_spsc_port in;
+    struct torc_spsc_port out;
+};
+
+enum torc_chan_side {
+    TORC_CHAN_DATAPLANE,
+    TORC_CHAN_CONTROL
+};
+
+// Bytes of memory for `worker_count` workers (1..255).
+uint64_t torc_chan_bytes(uint32_t worker_count);
+
+// Lays the channel out in zeroed memory, aligned to TORC_SPSC_ALIGN_BYTES. The dataplane, once.
+enum torc_err torc_must_use torc_chan_format(void *memory, uint64_t memory_bytes,
+                                             uint32_t worker_count, struct torc_fail *why);
+
+// Checks what the other process formatted. CORRUPT or UNSUPPORTED_VERSION, and the text says what.
+enum torc_err torc_must_use torc_chan_check(const void *memory, uint64_t memory_bytes,
+                                            struct torc_fail *why);
+
+// Opens one side's ends of worker `index`'s rings, also after a restart of that side.
+enum torc_err torc_must_use torc_chan_attach(struct torc_chan_ports *ports,
+                                             enum torc_chan_side side, void *memory,
+                                             uint64_t memory_bytes, uint32_t index,
+                                             struct torc_fail *why);
+
+struct torc_chan_map *torc_chan_map(void *memory);
+
+#endif
