@@ -113,8 +113,7 @@ static inline uint32_t torc_stats_bucket(uint64_t duration_ns)
     uint64_t quarters = duration_ns / 250 + 1;
     uint32_t whole = 63u - (uint32_t)__builtin_clzll(quarters);
     uint64_t base = UINT64_C(1) << whole;
-    // 1.5 stands for the square root of 2: exact halves are not worth a multiplication here.
-    uint32_t bucket = 2 * whole + (quarters - base >= base / 2 ? 1u : 0u);
+    uint32_t bucket = 2 * whole + (2 * (quarters - base) >= base ? 1u : 0u);
 
     return bucket < TORC_STATS_BUCKETS_MAX ? bucket : TORC_STATS_BUCKETS_MAX - 1;
 }

@@ -1,4 +1,8 @@
 // Torc tests: kit/base.h, kit/spsc.h, torc/err.h.
+#include "kit/chan.h"
+#include "kit/crc32c.h"
+#include "kit/histogram.h"
+#include "kit/hlc.h"
 #include "kit/spsc.h"
 #include "tests/torc_test.h"
 
@@ -134,6 +138,97 @@ static void test_spsc_streams_across_threads(void)
     free(memory);
 }
 
+static void test_crc32c_vectors_and_oracle(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    uint8_t bytes[300] = {0};
+
+    // RFC 3720, B.4: 32 bytes of zeros, of ones; and the check value of "123456789".
+    CU_ASSERT_EQUAL(torc_crc32c(0, bytes, 32), 0x8a9136aau);
+    CU_ASSERT_EQUAL(torc_crc32c(0, "123456789", 9), 0xe3069283u);
+    for (uint32_t round = 0; round < 1000; round++) {
+        size_t byte_count = torc_rng_below(&rng, sizeof(bytes) + 1);
+        size_t cut = torc_rng_below(&rng, byte_count + 1);
+
+        for (size_t i = 0; i < byte_count; i++) {
+            bytes[i] = (uint8_t)torc_rng_next(&rng);
+        }
+        CU_ASSERT_EQUAL(torc_crc32c(0, bytes, byte_count), torc_crc32c_plain(0, bytes, byte_count));
+        CU_ASSERT_EQUAL(torc_crc32c(torc_crc32c(0, bytes, cut), bytes + cut, byte_count - cut),
+                        torc_crc32c(0, bytes, byte_count));
+    }
+}
+
+static void test_histogram_knows_values_to_a_thousandth(void)
+{
+    static struct torc_histogram histogram; // large for a stack
+    struct torc_rng rng = {torc_test_seed()};
+
+    for (uint32_t round = 0; round < 100000; round++) {
+        uint64_t value = torc_rng_next(&rng) >> torc_rng_below(&rng, 64);
+        uint64_t clipped = torc_min_u64(value, TORC_HISTOGRAM_VALUE_MAX);
+        uint64_t upper = torc_histogram_value(torc_histogram_index(value));
+
+        CU_ASSERT_TRUE(upper >= clipped);
+        CU_ASSERT_TRUE(upper - clipped <= clipped / 1000);
+    }
+    CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 500000), 0);
+    for (uint64_t value = 1; value <= 1000; value++) {
+        torc_histogram_record(&histogram, value);
+    }
+    CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 500000), 500);
+    CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 990000), 990);
+    CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 1000000), 1000);
+    CU_ASSERT_EQUAL(histogram.max, 1000);
+}
+
+static void test_hlc_rises(void)
+{
+    uint64_t hlc = torc_hlc_next(0, 1000);
+
+    CU_ASSERT_EQUAL(torc_hlc_us(hlc), 1000);
+    CU_ASSERT_EQUAL(torc_hlc_next(hlc, 999), hlc + 1); // a clock that went back
+    CU_ASSERT_EQUAL(torc_hlc_us(torc_hlc_next(hlc, 1001)), 1001);
+}
+
+static void test_channel_carries_and_refuses(void)
+{
+    uint64_t bytes = torc_chan_bytes(2);
+    void *memory = aligned_alloc(TORC_SPSC_ALIGN_BYTES, bytes);
+    struct torc_chan_ports dataplane;
+    struct torc_chan_ports control;
+    struct torc_fail why;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(memory);
+    memset(memory, 0, bytes);
+    CU_ASSERT_EQUAL(torc_chan_check(memory, bytes, &why), TORC_ERR_CORRUPT);
+    TORC_TEST_OK(torc_chan_format(memory, bytes, 2, &why), &why);
+    CU_ASSERT_EQUAL(torc_chan_check(memory, bytes - 1, &why), TORC_ERR_CORRUPT);
+    TORC_TEST_OK(torc_chan_attach(&dataplane, TORC_CHAN_DATAPLANE, memory, bytes, 1, &why), &why);
+    TORC_TEST_OK(torc_chan_attach(&control, TORC_CHAN_CONTROL, memory, bytes, 1, &why), &why);
+    CU_ASSERT_EQUAL(torc_spsc_writable(&dataplane.evt, 1), TORC_CHAN_MESSAGE_SLOTS);
+    CU_ASSERT_EQUAL(torc_spsc_writable(&control.cmd, 1), TORC_CHAN_MESSAGE_SLOTS);
+    ((struct torc_cmd *)torc_spsc_write_at(&control.cmd, 0))->kind = TORC_CMD_SERVE;
+    torc_spsc_publish(&control.cmd, 1);
+    CU_ASSERT_EQUAL_FATAL(torc_spsc_readable(&dataplane.cmd, 1), 1);
+    CU_ASSERT_EQUAL(((const struct torc_cmd *)torc_spsc_read_at(&dataplane.cmd, 0))->kind,
+                    TORC_CMD_SERVE);
+    CU_ASSERT_PTR_EQUAL(dataplane.worker, control.worker);
+    ((struct torc_chan *)memory)->version++;
+    CU_ASSERT_EQUAL(torc_chan_check(memory, bytes, &why), TORC_ERR_UNSUPPORTED_VERSION);
+    free(memory);
+}
+
+static void test_stats_buckets_double_every_second_step(void)
+{
+    CU_ASSERT_EQUAL(torc_stats_bucket(0), 0);
+    CU_ASSERT_EQUAL(torc_stats_bucket(UINT64_MAX / 2), TORC_STATS_BUCKETS_MAX - 1);
+    for (uint64_t ns = 1; ns < 1000000; ns += 97) {
+        CU_ASSERT_TRUE(torc_stats_bucket(ns) <= torc_stats_bucket(ns + 250));
+        CU_ASSERT_TRUE(torc_stats_bucket(2 * ns + 250) <= torc_stats_bucket(ns) + 3);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -142,6 +237,12 @@ int main(void)
         {"spsc refuses bad shapes and versions", test_spsc_refuses_bad_shapes},
         {"spsc survives a mad neighbour", test_spsc_survives_a_mad_neighbour},
         {"spsc streams in order across threads", test_spsc_streams_across_threads},
+        {"CRC32C as published, and as the plain one", test_crc32c_vectors_and_oracle},
+        {"a histogram knows values to a thousandth", test_histogram_knows_values_to_a_thousandth},
+        {"an HLC rises though the clock falls", test_hlc_rises},
+        {"the channel carries messages and refuses another layout",
+         test_channel_carries_and_refuses},
+        {"time buckets rise", test_stats_buckets_double_every_second_step},
         CU_TEST_INFO_NULL,
     };
 
