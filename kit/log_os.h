@@ -1,14 +1,14 @@
 // Torc kit: the log of a program: one line an event, on standard error.
 //
-// What    `time level area event key=value …`: UTC with microseconds, then the level, the part of the
-//         program, what happened in a few joined words, and the facts. systemd, a file or a person
-//         reads it as it is.
+// What    `time level area event key=value …`: UTC with microseconds, then the level, the part of
+//         the program, what happened in a few joined words, and the facts. systemd, a file or a
+//         person reads it as it is.
 //           2026-11-24T16:03:36.123456Z info port opened driver=net_af_xdp link=torc1 queues=1
-// Owner   any thread; a line is one write(2), so lines of several threads and of both processes in one
-//         file do not mix. Never called on the request path: rates are counters (kit/stats.h).
+// Owner   any thread; a line is one write(2), so lines of several threads and of both processes in
+//         one file do not mix. Never called on the request path: rates are counters (kit/stats.h).
 // Memory  a line is at most TORC_LOG_LINE_BYTES on the stack; a longer one is cut.
-// Levels  error: somebody must act; warn: somebody should look; info: the program's life; debug: for
-//         finding a fault. No secrets and no values ever, keys only at debug.
+// Levels  error: somebody must act; warn: somebody should look; info: the program's life; debug:
+//         for finding a fault. No secrets and no values ever, keys only at debug.
 #ifndef TORC_KIT_LOG_OS_H
 #define TORC_KIT_LOG_OS_H
 
