@@ -1,9 +1,9 @@
 // Torc kit: how the two ends of a shared-memory port (memif) find each other.
 //
 // What    the names of a node's slots, and the words that DPDK's net_memif driver is opened with.
-//         A node offers `memif-slots` slots; slot n listens on the socket NAME-n. A NAME with a '/' is
-//         a file (only its owner may connect; works across network namespaces), any other NAME is an
-//         abstract socket, open to every user of the network namespace. One client a slot.
+//         A node offers `memif-slots` slots; slot n listens on the socket NAME-n. A NAME with a '/'
+//         is a file (only its owner may connect; works across network namespaces), any other NAME is
+//         an abstract socket, open to every user of the network namespace. One client a slot.
 // Owner   none: pure functions, for servers and clients.
 // Client  opens its end, sees its link go up within a second of the server's being there, and then
 //         speaks Ethernet, ARP and IP like any neighbour. When its link goes down it must stop and
