@@ -1,0 +1,78 @@
+// Torc storage: chunks, the pieces of the node's mapping that shards own.
+//
+// What    one mapping of the process (huge pages where there are some) is cut into chunks of 256 KiB,
+//         and a chunk into nodes of 1 KiB. A pool holds the free chunks of one core; a tree takes
+//         chunks from it, fills them with its nodes, and gives an empty chunk back at once. So a
+//         shard can change its core along with its chunks, and a dropped shard costs one step a chunk.
+//         A node is named by a u32, its index in the mapping: 4 TiB at most.
+// Owner   a pool: its core. A chunk: the tree that took it, until it is given back.
+// Memory  the caller's mapping, aligned to a chunk; the pool only hands it out. A chunk's first node
+//         is its header. Chunks never used are never touched, so they cost no memory.
+// Invariants
+//   K1  A chunk is in the pool, or belongs to exactly one set.
+//   K2  A set lists exactly its chunks with a free node; `used + free == 255` in each.
+#ifndef TORC_STORAGE_CHUNK_H
+#define TORC_STORAGE_CHUNK_H
+
+#include "kit/base.h"
+
+#define TORC_NODE_BYTES   1024u
+#define TORC_CHUNK_BYTES  (256u * 1024u)
+#define TORC_CHUNK_NODES  (TORC_CHUNK_BYTES / TORC_NODE_BYTES) // the header's included
+#define TORC_CHUNK_USABLE (TORC_CHUNK_NODES - 1u)
+#define TORC_CHUNK_NONE   UINT32_MAX
+#define TORC_NODE_NONE    UINT32_MAX
+#define TORC_CHUNKS_MAX   (UINT32_MAX / TORC_CHUNK_NODES)
+
+// The free chunks of one core. Several pools may cut one mapping: node numbers count from its start.
+struct torc_chunk_pool {
+    unsigned char *base;
+    uint32_t fresh_first; // chunks [fresh_first, fresh_end) were never used
+    uint32_t fresh_end;
+    uint32_t free_head; // chunks given back, linked through their headers
+    uint32_t free_count;
+    uint32_t chunk_count; // all that this pool answers for: free ones and those with its trees
+};
+
+// The chunks of one tree.
+struct torc_chunk_set {
+    struct torc_chunk_pool *pool;
+    unsigned char *base; // the pool's
+    uint32_t open_head;  // chunks with a free node
+    uint32_t chunk_head; // all chunks
+    uint32_t chunk_count;
+    uint64_t free_nodes; // in all chunks together
+};
+
+// The mapping starts at `base`, aligned to TORC_CHUNK_BYTES; this pool gets the chunks
+// [first, first + count) of it.
+void torc_chunk_pool_init(struct torc_chunk_pool *pool, void *base, uint32_t first, uint32_t count);
+
+// Chunks that can still be taken.
+uint32_t torc_chunk_pool_free(const struct torc_chunk_pool *pool);
+
+void torc_chunk_set_init(struct torc_chunk_set *set, struct torc_chunk_pool *pool);
+
+// Takes one more chunk from the pool; false when the pool is empty.
+bool torc_must_use torc_chunk_set_grow(struct torc_chunk_set *set);
+
+// A free node, in the chunk of node `near` if it has one (TORC_NODE_NONE: anywhere). The set must
+// have a free node: the caller reserved it.
+uint32_t torc_chunk_node_take(struct torc_chunk_set *set, uint32_t near);
+
+// Gives a node back. An empty chunk goes back to the pool when the set keeps `keep_nodes` free
+// nodes without it.
+void torc_chunk_node_give(struct torc_chunk_set *set, uint32_t node, uint64_t keep_nodes);
+
+// Gives back every chunk of the set, whatever is in it.
+void torc_chunk_set_drop(struct torc_chunk_set *set);
+
+// Walks K1 and K2; false and one of them is broken.
+bool torc_must_use torc_chunk_set_check(const struct torc_chunk_set *set);
+
+static inline void *torc_node_at(const unsigned char *base, uint32_t node)
+{
+    return (void *)(uintptr_t)(base + (uint64_t)node * TORC_NODE_BYTES);
+}
+
+#endif
