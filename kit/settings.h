@@ -1,11 +1,12 @@
 // Torc kit: every key of the configuration, in one table.
 //
-// What    names, kinds, defaults, ranges and help of all settings; parsing of values; the nearest name
-//         for an unknown key; the commented INI file and the table of docs/OPERATIONS.md, both made from
-//         the table. Reading files and command lines: kit/settings_os.h.
+// What    names, kinds, defaults, ranges and help of all settings; parsing of values; the nearest
+//         name for an unknown key; the commented INI file and the table of docs/OPERATIONS.md,
+//         both made from the table. Reading files and command lines: kit/settings_os.h.
 // Owner   whoever holds the struct: pure functions.
 // Memory  inside struct torc_settings; texts are cut nowhere, too long is an error.
-// Who reads  torc-control, torc-dataplane and `torc serve` (and `torc init`, which is torc-control's).
+// Who reads  torc-control, torc-dataplane and `torc serve` (and `torc init`, which is
+//            torc-control's).
 // Kinds   what a value looks like, and what the field holds:
 //           NUMBER   decimal or 0x…                              uint64_t
 //           BYTES    a number with K, M, G or T (powers of 1024)  uint64_t
@@ -13,10 +14,11 @@
 //           S        a number with s, m or h; bare: s             uint64_t, seconds
 //           CHOICE   one of `words`                               uint64_t, index into them
 //           TEXT     anything on one line                         char[TORC_SETTINGS_TEXT_BYTES]
-//         A number whose default is `auto` holds 0 for it: the program decides at start, and says so.
+//         A number whose default is `auto` holds 0 for it: the program decides at start, and says
+//         so.
 // Invariants
-//   K1  Whatever torc_settings_set accepted lies in its range; what depends on two keys is looked at by
-//       torc_settings_check, after all were set.
+//   K1  Whatever torc_settings_set accepted lies in its range; what depends on two keys is looked
+//       at by torc_settings_check, after all were set.
 //   K2  torc_settings_ini's text, read back, gives the settings it was made from.
 #ifndef TORC_KIT_SETTINGS_H
 #define TORC_KIT_SETTINGS_H
@@ -153,7 +155,8 @@ enum torc_setting_source {
     TORC_SETTING_FROM_COMMAND,
 };
 
-// The indices of CHOICE words that programs ask for by name (durability, security: kit/chan.h's enums).
+// The indices of CHOICE words that programs ask for by name (durability, security: kit/chan.h's
+// enums).
 enum torc_setting_poll {
     TORC_POLL_AUTO,
     TORC_POLL_BUSY
@@ -209,8 +212,8 @@ const char *torc_setting_nearest(const char *key);
 
 void torc_settings_default(struct torc_settings *settings);
 
-// One key. INVALID_ARGUMENT names the key, the value and what is allowed; for an unknown key the nearest.
-// `section` may be NULL or empty: any.
+// One key. INVALID_ARGUMENT names the key, the value and what is allowed; for an unknown key the
+// nearest. `section` may be NULL or empty: any.
 enum torc_err torc_must_use torc_settings_set(struct torc_settings *settings, const char *section,
                                               const char *key, const char *value,
                                               enum torc_setting_source source,
@@ -220,12 +223,13 @@ enum torc_err torc_must_use torc_settings_set(struct torc_settings *settings, co
 enum torc_err torc_must_use torc_settings_check(const struct torc_settings *settings,
                                                 struct torc_fail *why);
 
-// A value as torc_settings_set reads it. Returns its bytes without the end, cut to `text_bytes` - 1.
+// A value as torc_settings_set reads it. Returns its bytes without the end, cut to `text_bytes` -
+// 1.
 uint32_t torc_setting_show(const struct torc_settings *settings, uint32_t index, char *text,
                            uint32_t text_bytes);
 
-// The whole configuration as a commented INI file: what differs from the default is set, the rest is
-// shown behind a '#'. Returns the bytes without the end; at most `text_bytes` - 1 are written.
+// The whole configuration as a commented INI file: what differs from the default is set, the rest
+// is shown behind a '#'. Returns the bytes without the end; at most `text_bytes` - 1 are written.
 uint32_t torc_settings_ini(const struct torc_settings *settings, char *text, uint32_t text_bytes);
 
 // The table as Markdown, for docs/OPERATIONS.md.

@@ -248,7 +248,8 @@ static enum torc_err settings_pass(struct torc_settings *settings, int argc, cha
     return err;
 }
 
-// DESIGN.md, section 12: /var/lib/torc for root, else $XDG_DATA_HOME/torc (its own default: ~/.local/share).
+// DESIGN.md, section 12: /var/lib/torc for root, else $XDG_DATA_HOME/torc (its own default:
+// ~/.local/share).
 static enum torc_err settings_default_data(struct torc_settings *settings, struct torc_fail *why)
 {
     const char *base = getenv("XDG_DATA_HOME");

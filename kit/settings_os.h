@@ -1,10 +1,10 @@
 // Torc kit: where settings come from: the INI file and the command line.
 //
-// What    reads `--config FILE`, then every `--key value` or `--key=value` over it. An unknown key is an
-//         error that names the nearest one; a file's error names file and line.
+// What    reads `--config FILE`, then every `--key value` or `--key=value` over it. An unknown key
+//         is an error that names the nearest one; a file's error names file and line.
 // Owner   a program's main, once, before anything else.
-// Order   default, file, command line; the later wins. The one variable of the environment that counts
-//         is XDG_DATA_HOME, for the default data directory (DESIGN.md, section 12).
+// Order   default, file, command line; the later wins. The one variable of the environment that
+//         counts is XDG_DATA_HOME, for the default data directory (DESIGN.md, section 12).
 // Use
 //     struct torc_settings settings;
 //     struct torc_settings_line line;

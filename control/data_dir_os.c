@@ -1,0 +1,384 @@
+// Torc control: the data directory of one node. See control/data_dir_os.h.
+#include "control/data_dir_os.h"
+
+#include "kit/crc32c.h"
+#include "kit/le.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    DIR_LOCK_PAUSE_NS = 5000000
+};
+
+struct dir_node_file {
+    uint8_t magic[8]; // "torcnode"
+    struct torc_le32 format;
+    struct torc_le32 node;
+    struct torc_le64 cluster;
+    struct torc_le64 start_count;
+    uint8_t zero[28];
+    struct torc_le32 crc; // CRC32C of all before it
+};
+
+_Static_assert(sizeof(struct dir_node_file) == 64, "on disk");
+
+static const uint8_t dir_magic[8] = {'t', 'o', 'r', 'c', 'n', 'o', 'd', 'e'};
+
+// What may lie in a directory before a node is made in it: others make these on their way.
+static const char *const dir_harmless[] = {".", "..", "run", "meta", "LOCK", "lost+found"};
+
+void torc_random(void *bytes, uint32_t byte_count)
+{
+    torc_assert(byte_count <= 256); // below that getrandom is never short
+    torc_assert(getrandom(bytes, byte_count, 0) == (ssize_t)byte_count);
+}
+
+enum torc_err torc_folder_make(const char *path, struct torc_fail *why)
+{
+    char part[TORC_DATA_DIR_PATH_BYTES + 16];
+    uint64_t bytes = strlen(path);
+
+    if (bytes >= sizeof(part)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "path of %" PRIu64 " bytes", bytes);
+    }
+    for (uint64_t i = 1; i <= bytes; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0750) != 0 && errno != EEXIST) {
+            return torc_fail(why,
+                             errno == EACCES || errno == EROFS ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                             "make directory %.90s: %s", part, strerrordesc_np(errno));
+        }
+    }
+    return TORC_ERR_OK;
+}
+
+static enum torc_err file_write_synced(int fd, const void *bytes, uint64_t byte_count)
+{
+    const unsigned char *at = bytes;
+
+    while (byte_count > 0) {
+        int64_t put = write(fd, at, byte_count);
+
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return errno == ENOSPC || errno == EDQUOT ? TORC_ERR_NO_SPACE : TORC_ERR_IO;
+        }
+        at += put;
+        byte_count -= (uint64_t)put;
+    }
+    return fsync(fd) == 0 ? TORC_ERR_OK : TORC_ERR_IO;
+}
+
+enum torc_err torc_file_replace(int folder_fd, const char *name, const void *bytes,
+                                uint64_t byte_count, uint32_t mode, struct torc_fail *why)
+{
+    char fresh[64];
+    int length = snprintf(fresh, sizeof(fresh), "%s.new", name);
+    enum torc_err err = TORC_ERR_IO;
+    int fd;
+
+    torc_assert(length < (int)sizeof(fresh));
+    fd = openat(folder_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    if (fd >= 0) {
+        err = file_write_synced(fd, bytes, byte_count);
+        if (err == TORC_ERR_OK &&
+            (renameat(folder_fd, fresh, folder_fd, name) != 0 || fsync(folder_fd) != 0)) {
+            err = TORC_ERR_IO;
+        }
+    }
+    if (err != TORC_ERR_OK) {
+        err = torc_fail(why, err, "write %s: %s", fresh, strerrordesc_np(errno));
+        (void)unlinkat(folder_fd, fresh, 0); // as well as can be
+    }
+    if (fd >= 0) {
+        (void)close(fd); // synced, or given up
+    }
+    return err;
+}
+
+enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *state,
+                                 struct torc_fail *why)
+{
+    DIR *folder = opendir(path);
+    bool made = false;
+    bool foreign = false;
+
+    if (folder == NULL && errno == ENOENT) {
+        *state = TORC_DATA_DIR_MISSING;
+        return TORC_ERR_OK;
+    }
+    if (folder == NULL) {
+        return torc_fail(why, errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                         "data directory %.80s: %s", path, strerrordesc_np(errno));
+    }
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        bool harmless = false;
+
+        for (uint32_t i = 0; i < TORC_COUNT_OF(dir_harmless); i++) {
+            harmless = harmless || strcmp(entry->d_name, dir_harmless[i]) == 0;
+        }
+        made = made || strcmp(entry->d_name, "torc.node") == 0;
+        foreign = foreign || !harmless;
+    }
+    (void)closedir(folder);
+    *state = made ? TORC_DATA_DIR_MADE : foreign ? TORC_DATA_DIR_FOREIGN : TORC_DATA_DIR_MISSING;
+    return TORC_ERR_OK;
+}
+
+static enum torc_err dir_write_node(int fd, uint64_t cluster, uint32_t node, uint64_t start_count,
+                                    struct torc_fail *why)
+{
+    struct dir_node_file file = {.format = torc_le32(TORC_DATA_DIR_FORMAT),
+                                 .node = torc_le32(node),
+                                 .cluster = torc_le64(cluster),
+                                 .start_count = torc_le64(start_count)};
+
+    memcpy(file.magic, dir_magic, sizeof(dir_magic));
+    file.crc = torc_le32(torc_crc32c(0, &file, offsetof(struct dir_node_file, crc)));
+    return torc_file_replace(fd, "torc.node", &file, sizeof(file), 0640, why);
+}
+
+enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t node,
+                                 struct torc_fail *why)
+{
+    static const char *const folders[] = {"log", "checkpoint", "run"};
+    uint8_t secret[TORC_DATA_DIR_SECRET_BYTES];
+    enum torc_data_dir_state state;
+    enum torc_err err = torc_data_dir_look(path, &state, why);
+    int fd = -1;
+
+    if (err == TORC_ERR_OK && state != TORC_DATA_DIR_MISSING) {
+        return torc_fail(why, TORC_ERR_IN_USE,
+                         state == TORC_DATA_DIR_MADE
+                             ? "%.90s already holds a node; choose another directory with --data"
+                             : "%.90s is not empty and holds no node of Torc; choose another "
+                               "directory with --data",
+                         path);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_folder_make(path, why);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return torc_fail(why, TORC_ERR_IO, "open %.90s: %s", path, strerrordesc_np(errno));
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(folders) && err == TORC_ERR_OK; i++) {
+        if (mkdirat(fd, folders[i], 0750) != 0 && errno != EEXIST) {
+            err =
+                torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                          "make %.90s/%s: %s", path, folders[i], strerrordesc_np(errno));
+        }
+    }
+    torc_random(secret, sizeof(secret));
+    if (err == TORC_ERR_OK) {
+        err = torc_file_replace(fd, "secret", secret, sizeof(secret), 0600, why);
+    }
+    explicit_bzero(secret, sizeof(secret));
+    if (err == TORC_ERR_OK) { // last: it makes the directory a node's
+        err = dir_write_node(fd, cluster, node, 0, why);
+    }
+    (void)close(fd);
+    return err;
+}
+
+// -- Opening -------------------------------------------------------------------------------------
+
+static enum torc_err dir_check_owner(struct torc_data_dir *dir, struct torc_fail *why)
+{
+    struct stat at;
+
+    if (fstat(dir->fd, &at) != 0) {
+        return torc_fail(why, TORC_ERR_IO, "%.90s: %s", dir->path, strerrordesc_np(errno));
+    }
+    if (at.st_uid != geteuid()) {
+        return torc_fail(why, TORC_ERR_FORBIDDEN,
+                         "data directory %.60s belongs to uid %u, this process is uid %u: run as "
+                         "its owner, or chown -R it",
+                         dir->path, at.st_uid, geteuid());
+    }
+    return TORC_ERR_OK;
+}
+
+static enum torc_err dir_lock(struct torc_data_dir *dir, uint64_t wait_ms, struct torc_fail *why)
+{
+    struct timespec pause = {0, DIR_LOCK_PAUSE_NS};
+
+    dir->lock_fd = openat(dir->fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (dir->lock_fd < 0) {
+        return torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                         "open %.70s/LOCK: %s%s", dir->path, strerrordesc_np(errno),
+                         errno == EROFS ? ": mount it read-write" : "");
+    }
+    for (uint64_t waited_ns = 0;; waited_ns += DIR_LOCK_PAUSE_NS) {
+        if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) == 0) {
+            return TORC_ERR_OK;
+        }
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return torc_fail(why, TORC_ERR_IO, "flock %.80s/LOCK: %s", dir->path,
+                             strerrordesc_np(errno));
+        }
+        if (waited_ns / 1000000 >= wait_ms) {
+            return torc_fail(why, TORC_ERR_IN_USE,
+                             "%.80s is in use by another torc-control; stop that first (fuser -v "
+                             "%.20s…/LOCK shows it)",
+                             dir->path, dir->path);
+        }
+        (void)nanosleep(&pause, NULL); // shorter is as good
+    }
+}
+
+static enum torc_err dir_read_file(int folder_fd, const char *name, void *bytes,
+                                   uint64_t byte_count, struct torc_fail *why)
+{
+    int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC);
+    int64_t got = fd >= 0 ? read(fd, bytes, byte_count) : -1;
+    enum torc_err err = TORC_ERR_OK;
+
+    if (got < 0) {
+        err = torc_fail(why, TORC_ERR_IO, "read %s: %s", name, strerrordesc_np(errno));
+    } else if ((uint64_t)got != byte_count) {
+        err = torc_fail(why, TORC_ERR_CORRUPT, "%s has %" PRId64 " bytes, not %" PRIu64, name, got,
+                        byte_count);
+    }
+    if (fd >= 0) {
+        (void)close(fd); // only read
+    }
+    return err;
+}
+
+static enum torc_err dir_read_node(struct torc_data_dir *dir, struct torc_fail *why)
+{
+    struct dir_node_file file;
+    enum torc_err err = dir_read_file(dir->fd, "torc.node", &file, sizeof(file), why);
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (memcmp(file.magic, dir_magic, sizeof(dir_magic)) != 0) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "%.80s/torc.node: its mark is missing", dir->path);
+    }
+    if (torc_get_le32(file.format) > TORC_DATA_DIR_FORMAT || torc_get_le32(file.format) == 0) {
+        return torc_fail(why, TORC_ERR_UNSUPPORTED_VERSION,
+                         "%.60s is of format %" PRIu32 ", this version reads up to %u: install the "
+                         "newer version",
+                         dir->path, torc_get_le32(file.format), TORC_DATA_DIR_FORMAT);
+    }
+    if (torc_get_le32(file.crc) != torc_crc32c(0, &file, offsetof(struct dir_node_file, crc))) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "%.60s/torc.node fails its check: restore it from a backup", dir->path);
+    }
+    dir->node = torc_get_le32(file.node);
+    dir->cluster = torc_get_le64(file.cluster);
+    dir->start_count = torc_get_le64(file.start_count);
+    return TORC_ERR_OK;
+}
+
+static enum torc_err dir_open_folders(struct torc_data_dir *dir, struct torc_fail *why)
+{
+    struct {
+        const char *name;
+        int *fd;
+    } folders[] = {
+        {"log", &dir->log_fd}, {"checkpoint", &dir->checkpoint_fd}, {"run", &dir->run_fd}};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(folders); i++) {
+        bool made = mkdirat(dir->fd, folders[i].name, 0750) == 0;
+
+        // Only run/ may be missing: it may lie on a memory file system or be left out of a backup.
+        if (made && i < 2) {
+            (void)unlinkat(dir->fd, folders[i].name, AT_REMOVEDIR); // leave it as it was found
+            return torc_fail(why, TORC_ERR_CORRUPT, "%.80s/%s is missing: restore it from a backup",
+                             dir->path, folders[i].name);
+        }
+        *folders[i].fd = openat(dir->fd, folders[i].name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (*folders[i].fd < 0) {
+            return torc_fail(why, TORC_ERR_IO, "open %.80s/%s: %s", dir->path, folders[i].name,
+                             strerrordesc_np(errno));
+        }
+    }
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, uint64_t wait_ms,
+                                 struct torc_fail *why)
+{
+    enum torc_data_dir_state state;
+    enum torc_err err = torc_data_dir_look(path, &state, why);
+
+    *dir = (struct torc_data_dir){
+        .fd = -1, .lock_fd = -1, .log_fd = -1, .checkpoint_fd = -1, .run_fd = -1};
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (strlen(path) >= sizeof(dir->path)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "data: path of over %u bytes",
+                         TORC_DATA_DIR_PATH_BYTES - 1);
+    }
+    memcpy(dir->path, path, strlen(path));
+    if (state != TORC_DATA_DIR_MADE) {
+        return torc_fail(why, TORC_ERR_NOT_FOUND,
+                         "no node in %.70s (no torc.node there): make one with torc init --data …",
+                         path);
+    }
+    dir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir->fd < 0) {
+        return torc_fail(why, TORC_ERR_IO, "open %.90s: %s", path, strerrordesc_np(errno));
+    }
+    err = dir_check_owner(dir, why);
+    if (err == TORC_ERR_OK) {
+        err = dir_lock(dir, wait_ms, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = dir_read_node(dir, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = dir_open_folders(dir, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = dir_read_file(dir->fd, "secret", dir->secret, sizeof(dir->secret), why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_data_dir_close(dir);
+    }
+    return err;
+}
+
+enum torc_err torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_count,
+                                    struct torc_fail *why)
+{
+    enum torc_err err = dir_write_node(dir->fd, dir->cluster, dir->node, start_count, why);
+
+    if (err == TORC_ERR_OK) {
+        dir->start_count = start_count;
+    }
+    return err;
+}
+
+void torc_data_dir_close(struct torc_data_dir *dir)
+{
+    int *fds[] = {&dir->run_fd, &dir->checkpoint_fd, &dir->log_fd, &dir->lock_fd, &dir->fd};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(fds); i++) {
+        if (*fds[i] >= 0) {
+            (void)close(*fds[i]); // the lock goes with its last descriptor
+            *fds[i] = -1;
+        }
+    }
+    explicit_bzero(dir->secret, sizeof(dir->secret));
+}

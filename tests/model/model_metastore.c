@@ -1,0 +1,441 @@
+// Torc tests: the file metastore against a table: crashes at every byte, damage, two processes.
+// processes.
+#include "control/metastore.h"
+#include "tests/torc_test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    KEYS = 12,
+    TXNS = 40,
+    OPS_MAX = 4
+};
+
+static const uint8_t machine_a[TORC_JOURNAL_MACHINE_BYTES] = {1, 2, 3};
+static const uint8_t machine_b[TORC_JOURNAL_MACHINE_BYTES] = {1, 2, 4};
+
+// The oracle: what each key holds.
+struct table {
+    uint64_t version[KEYS]; // 0: nothing
+    uint32_t value[KEYS];
+    uint64_t revision;
+};
+
+static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    (void)stat, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static void remove_folder(const char *path)
+{
+    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); // what is left is in /tmp
+}
+
+static struct torc_metastore *open_store(const char *folder)
+{
+    struct torc_metastore *store = NULL;
+    struct torc_fail why = {0};
+    char address[128];
+
+    (void)snprintf(address, sizeof(address), "file:%s", folder);
+    TORC_TEST_OK(torc_metastore_open(&store, address, machine_a, &why), &why);
+    return store;
+}
+
+static void key_name(char *key, uint32_t number)
+{
+    (void)snprintf(key, 16, "shard/%u", number);
+}
+
+static bool same(struct torc_metastore *store, const struct table *table)
+{
+    bool equal = true;
+
+    for (uint32_t i = 0; i < KEYS; i++) {
+        struct torc_meta_record record = {0};
+        char key[16];
+        enum torc_err err;
+
+        key_name(key, i);
+        err = torc_metastore_get(store, key, &record, NULL);
+        if (table->version[i] == 0) {
+            equal = equal && err == TORC_ERR_NOT_FOUND;
+        } else {
+            equal = equal && err == TORC_ERR_OK && record.version == table->version[i] &&
+                    record.value_bytes == 4 && memcmp(record.value, table->value + i, 4) == 0;
+        }
+    }
+    return equal && torc_metastore_revision(store) == table->revision;
+}
+
+// One random transaction on both. Returns whether it took effect.
+static bool step(struct torc_metastore *store, struct table *table, struct torc_rng *rng)
+{
+    struct torc_meta_op ops[OPS_MAX];
+    char keys[OPS_MAX][16];
+    uint32_t values[OPS_MAX];
+    uint32_t numbers[OPS_MAX];
+    uint32_t count = 1 + (uint32_t)torc_rng_below(rng, OPS_MAX);
+    struct table after = *table;
+    uint64_t revision = 0;
+    bool good = true;
+    bool change = false;
+    enum torc_err err;
+
+    for (uint32_t i = 0; i < count; i++) {
+        numbers[i] = ((uint32_t)torc_rng_below(rng, KEYS / OPS_MAX)) * OPS_MAX + i; // distinct
+        key_name(keys[i], numbers[i]);
+        values[i] = (uint32_t)torc_rng_next(rng);
+        ops[i] = (struct torc_meta_op){.kind = (enum torc_meta_kind)torc_rng_below(rng, 3),
+                                       .key = keys[i],
+                                       .value = values + i,
+                                       .value_bytes = 4,
+                                       .expected = table->version[numbers[i]]};
+        if (torc_rng_chance(rng, 200000)) {
+            ops[i].expected = TORC_META_ANY;
+        } else if (torc_rng_chance(rng, 100000)) {
+            ops[i].expected += 1;
+            good = false;
+        }
+        change = change || ops[i].kind != TORC_META_CHECK;
+    }
+    err = torc_metastore_txn(store, ops, count, &revision, NULL);
+    CU_ASSERT_EQUAL(err, good ? TORC_ERR_OK : TORC_ERR_CONDITION_FAILED);
+    if (!good || !change) {
+        return false;
+    }
+    after.revision++;
+    CU_ASSERT_EQUAL(revision, after.revision);
+    for (uint32_t i = 0; i < count; i++) {
+        if (ops[i].kind == TORC_META_PUT) {
+            after.version[numbers[i]] = after.revision;
+            after.value[numbers[i]] = values[i];
+        } else if (ops[i].kind == TORC_META_DELETE) {
+            after.version[numbers[i]] = 0;
+        }
+    }
+    *table = after;
+    return true;
+}
+
+static uint64_t journal_bytes(const char *folder)
+{
+    struct stat at = {0};
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/journal", folder);
+    CU_ASSERT_EQUAL(stat(path, &at), 0);
+    return (uint64_t)at.st_size;
+}
+
+static void copy_journal(const char *from, const char *to, uint64_t byte_count, uint64_t flip_at)
+{
+    static unsigned char bytes[1 << 20];
+    char path[128];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/journal", from);
+    fd = open(path, O_RDONLY);
+    CU_ASSERT_TRUE_FATAL(fd >= 0 && read(fd, bytes, sizeof(bytes)) >= (ssize_t)byte_count);
+    (void)close(fd);
+    if (flip_at < byte_count) {
+        bytes[flip_at] ^= 0x40;
+    }
+    (void)mkdir(to, 0700);
+    (void)snprintf(path, sizeof(path), "%s/journal", to);
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CU_ASSERT_TRUE_FATAL(fd >= 0 && write(fd, bytes, byte_count) == (ssize_t)byte_count);
+    (void)close(fd);
+}
+
+static void test_against_a_table(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    struct torc_rng rng = {torc_test_seed()};
+    struct table table = {0};
+    struct torc_metastore *store;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    store = open_store(folder);
+    for (uint32_t i = 0; i < 400; i++) {
+        (void)step(store, &table, &rng);
+        if (torc_rng_chance(&rng, 100000)) {
+            torc_metastore_close(store);
+            store = open_store(folder);
+        }
+        if (i % 20 == 0) {
+            CU_ASSERT_TRUE_FATAL(same(store, &table));
+        }
+    }
+    CU_ASSERT_TRUE(same(store, &table));
+    table.value[3] ^= 1; // planted: a difference must show
+    table.version[3] += 1;
+    CU_ASSERT_FALSE(same(store, &table));
+    torc_metastore_close(store);
+    remove_folder(folder);
+}
+
+// M2: the file cut at any byte is the state of the last whole transaction, and goes on from there.
+static void test_cut_at_every_byte(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    char cut[64];
+    static struct table tables[TXNS + 1];
+    static uint64_t ends[TXNS + 1];
+    struct torc_rng rng = {torc_test_seed() + 1};
+    struct torc_metastore *store;
+    uint32_t txns = 0;
+    uint32_t at = 0;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    (void)snprintf(cut, sizeof(cut), "%s-cut", folder);
+    store = open_store(folder);
+    ends[0] = journal_bytes(folder);
+    while (txns < TXNS) {
+        tables[txns + 1] = tables[txns];
+        if (step(store, &tables[txns + 1], &rng)) {
+            txns++;
+            ends[txns] = journal_bytes(folder);
+        }
+    }
+    torc_metastore_close(store);
+    for (uint64_t bytes = ends[0]; bytes <= ends[TXNS]; bytes++) {
+        struct table table;
+
+        while (at < TXNS && bytes >= ends[at + 1]) {
+            at++;
+        }
+        table = tables[at];
+        copy_journal(folder, cut, bytes, UINT64_MAX);
+        store = open_store(cut);
+        CU_ASSERT_TRUE_FATAL(same(store, &table));
+        while (!step(store, &table, &rng)) {
+        }
+        CU_ASSERT_TRUE_FATAL(same(store, &table));
+        torc_metastore_close(store);
+        if (bytes % 7 == 0) { // and it is still there for the next one
+            store = open_store(cut);
+            CU_ASSERT_TRUE_FATAL(same(store, &table));
+            torc_metastore_close(store);
+        }
+    }
+    remove_folder(cut);
+    remove_folder(folder);
+}
+
+// J2: a flipped bit in the last entry is a torn tail, in any other it is damage and is refused.
+static void test_flip_at_every_byte(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    char address[80];
+    char flipped[64];
+    struct torc_rng rng = {torc_test_seed() + 2};
+    struct table table = {0};
+    struct table before = {0};
+    struct torc_metastore *store;
+    uint64_t last = 0;
+    uint64_t end;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    (void)snprintf(flipped, sizeof(flipped), "%s-flip", folder);
+    (void)snprintf(address, sizeof(address), "file:%s", flipped);
+    store = open_store(folder);
+    for (uint32_t i = 0; i < 6;) {
+        struct table was = table;
+        uint64_t start = journal_bytes(folder);
+
+        if (step(store, &table, &rng)) {
+            before = was;
+            last = start;
+            i++;
+        }
+    }
+    torc_metastore_close(store);
+    end = journal_bytes(folder);
+    for (uint64_t at = 0; at < end; at++) {
+        struct torc_fail why = {0};
+        enum torc_err err;
+
+        copy_journal(folder, flipped, end, at);
+        err = torc_metastore_open(&store, address, machine_a, &why);
+        if (at >= last) {
+            TORC_TEST_OK(err, &why);
+            CU_ASSERT_TRUE(same(store, &before));
+            torc_metastore_close(store);
+        } else {
+            CU_ASSERT_NOT_EQUAL_FATAL(err, TORC_ERR_OK);
+        }
+    }
+    remove_folder(flipped);
+    remove_folder(folder);
+}
+
+static void test_another_machine_is_refused(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    char address[80];
+    struct torc_metastore *store;
+    struct torc_fail why = {0};
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    (void)snprintf(address, sizeof(address), "file:%s", folder);
+    torc_metastore_close(open_store(folder));
+    CU_ASSERT_EQUAL(torc_metastore_open(&store, address, machine_b, &why), TORC_ERR_IN_USE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "another machine"));
+    CU_ASSERT_EQUAL(torc_metastore_open(&store, "file:relative", machine_a, &why),
+                    TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_EQUAL(torc_metastore_open(&store, "etcd:here", machine_a, &why),
+                    TORC_ERR_INVALID_ARGUMENT);
+    remove_folder(folder);
+}
+
+// Adds one to a counter by compare-and-swap, `times` times.
+static void count_up(const char *folder, uint32_t times)
+{
+    struct torc_metastore *store = open_store(folder);
+
+    for (uint32_t done = 0; done < times;) {
+        struct torc_meta_record record = {0};
+        uint64_t revision;
+        uint32_t value = 0;
+        enum torc_err err = torc_metastore_get(store, "counter/x", &record, NULL);
+
+        if (err == TORC_ERR_OK) {
+            memcpy(&value, record.value, sizeof(value));
+        }
+        value++;
+        err = torc_metastore_txn(store,
+                                 &(struct torc_meta_op){.kind = TORC_META_PUT,
+                                                        .key = "counter/x",
+                                                        .value = &value,
+                                                        .value_bytes = sizeof(value),
+                                                        .expected = record.version},
+                                 1, &revision, NULL);
+        done += err == TORC_ERR_OK ? 1 : 0;
+        torc_assert(err == TORC_ERR_OK || err == TORC_ERR_CONDITION_FAILED ||
+                    err == TORC_ERR_UNAVAILABLE);
+    }
+    torc_metastore_close(store);
+}
+
+static void test_two_processes_lose_no_update(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    struct torc_meta_record record = {0};
+    struct torc_metastore *store;
+    struct torc_fail why = {0};
+    uint32_t value = 0;
+    int status = 1;
+    pid_t child;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    child = fork();
+    if (child == 0) {
+        count_up(folder, 60);
+        _exit(0);
+    }
+    count_up(folder, 60);
+    CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
+    CU_ASSERT_EQUAL(status, 0);
+    store = open_store(folder);
+    TORC_TEST_OK(torc_metastore_get(store, "counter/x", &record, &why), &why);
+    memcpy(&value, record.value, sizeof(value));
+    CU_ASSERT_EQUAL(value, 120);
+    torc_metastore_close(store);
+    remove_folder(folder);
+}
+
+// A journal that grew long is written anew, with every record's version, and others notice.
+static void test_compaction_keeps_versions(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    static char big[TORC_JOURNAL_VALUE_MAX];
+    struct torc_rng rng = {torc_test_seed() + 3};
+    struct table table = {0};
+    struct torc_metastore *store;
+    struct torc_metastore *other;
+    uint64_t revision;
+    uint64_t largest = 0;
+    bool shrunk = false;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    store = open_store(folder);
+    other = open_store(folder);
+    for (uint32_t i = 0; i < 20; i++) {
+        (void)step(store, &table, &rng);
+    }
+    for (uint32_t i = 0; i < 2000 && !shrunk; i++) {
+        struct torc_meta_op op = {.kind = TORC_META_PUT,
+                                  .key = "want/1",
+                                  .value = big,
+                                  .value_bytes = sizeof(big),
+                                  .expected = TORC_META_ANY};
+
+        CU_ASSERT_EQUAL_FATAL(torc_metastore_txn(store, &op, 1, &revision, NULL), TORC_ERR_OK);
+        shrunk = journal_bytes(folder) < largest;
+        largest = journal_bytes(folder);
+        table.revision++;
+    }
+    CU_ASSERT_TRUE(shrunk);
+    CU_ASSERT_TRUE(same(other, &table));
+    while (!step(other, &table, &rng)) {
+    }
+    CU_ASSERT_TRUE(same(store, &table));
+    torc_metastore_close(other);
+    torc_metastore_close(store);
+    store = open_store(folder);
+    CU_ASSERT_TRUE(same(store, &table));
+    torc_metastore_close(store);
+    remove_folder(folder);
+}
+
+static void test_list_is_in_order(void)
+{
+    char folder[] = "/tmp/torc-meta-XXXXXX";
+    static const char *const names[] = {"shard/2", "node/1", "shard/10", "shardx", "shard/1"};
+    struct torc_meta_record records[4];
+    struct torc_metastore *store;
+    struct torc_fail why = {0};
+    uint64_t revision;
+    uint32_t count = 0;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    store = open_store(folder);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(names); i++) {
+        struct torc_meta_op op = {
+            .kind = TORC_META_PUT, .key = names[i], .value = "v", .value_bytes = 1};
+
+        TORC_TEST_OK(torc_metastore_txn(store, &op, 1, &revision, &why), &why);
+    }
+    TORC_TEST_OK(torc_metastore_list(store, "shard/", records, 4, &count, &why), &why);
+    CU_ASSERT_EQUAL_FATAL(count, 3);
+    CU_ASSERT_STRING_EQUAL(records[0].key, "shard/1");
+    CU_ASSERT_STRING_EQUAL(records[1].key, "shard/10");
+    CU_ASSERT_STRING_EQUAL(records[2].key, "shard/2");
+    CU_ASSERT_EQUAL(torc_metastore_list(store, "shard/", records, 2, &count, &why), TORC_ERR_LIMIT);
+    torc_metastore_close(store);
+    remove_folder(folder);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"behaves as a table", test_against_a_table},
+        {"cut at every byte it is the last whole transaction", test_cut_at_every_byte},
+        {"a flipped bit is damage, or a torn tail at the end", test_flip_at_every_byte},
+        {"another machine is refused", test_another_machine_is_refused},
+        {"two processes lose no update", test_two_processes_lose_no_update},
+        {"compaction keeps versions", test_compaction_keeps_versions},
+        {"a list is in order", test_list_is_in_order},
+        CU_TEST_INFO_NULL,
+    };
+
+    return torc_test_run("metastore", tests);
+}
