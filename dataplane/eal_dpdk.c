@@ -9,6 +9,7 @@
 #include <rte_lcore.h>
 #include <rte_log.h>
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -197,6 +198,23 @@ static enum torc_err eal_choose_memory(const struct torc_eal_want *want, bool *h
     return TORC_ERR_OK;
 }
 
+// Two libraries under the af_xdp driver print at every opening what is no fault (no bpffs, unknown
+// sections). They are there only where the driver's plugin is.
+static void eal_hush(const char *library, const char *symbol)
+{
+    void *handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+    void *(*set_print)(void *) = NULL;
+
+    if (handle == NULL) {
+        return;
+    }
+    *(void **)(void *)&set_print = dlsym(handle, symbol); // the cast that POSIX asks for
+    if (set_print != NULL) {
+        (void)set_print(NULL);
+    }
+    (void)dlclose(handle);
+}
+
 enum torc_err torc_eal_open(const struct torc_eal_want *want, struct torc_fail *why)
 {
     static char lcores[EAL_LCORES_BYTES]; // EAL keeps pointers into its words
@@ -242,6 +260,8 @@ enum torc_err torc_eal_open(const struct torc_eal_want *want, struct torc_fail *
         return torc_fail(why, TORC_ERR_IO, "DPDK does not start: %s: %s", rte_strerror(rte_errno),
                          eal_complaint);
     }
+    eal_hush("libbpf.so.1", "libbpf_set_print");
+    eal_hush("libxdp.so.1", "libxdp_set_print");
     torc_log(TORC_LOG_INFO, "dpdk", "started", "memory=%s mib=%" PRIu64 " prefix=%s pinned=%s",
              huge ? "hugepages" : "pages", want->memory_bytes >> 20, want->file_prefix,
              want->pinned ? "yes" : "no");

@@ -26,7 +26,10 @@
 #define PORT_POOL_CACHE         256
 #define PORT_WORDS_BYTES        TORC_MEMIF_WORDS_BYTES
 #define PORT_STANDARD_MTU       1500
-#define PORT_DEVICES_MAX        TORC_PORT_QUEUES_MAX
+// One page holds af_xdp's buffer, the mbuf's header and the kernel's headroom. Measured on a veth:
+// 3000 bytes of payload pass at MTU 3400, 3300 do not; larger MTUs are refused at the opening.
+#define PORT_XDP_MTU_MAX 3028
+#define PORT_DEVICES_MAX TORC_PORT_QUEUES_MAX
 
 struct port_driver {
     const char *text;
@@ -273,7 +276,8 @@ static int port_configure(const struct port_try *try, uint16_t id, uint16_t queu
     struct rte_eth_conf conf = {0};
     uint64_t rss = port_bits_back(try->plan.features, port_rss_bits, TORC_COUNT_OF(port_rss_bits));
 
-    conf.rxmode.mtu = try->plan.mtu;
+    // af_packet's driver knows 1500 only, and then takes what its frames hold.
+    conf.rxmode.mtu = try->driver == TORC_PORT_AF_PACKET ? PORT_STANDARD_MTU : try->plan.mtu;
     conf.rxmode.offloads =
         port_bits_back(try->plan.features, port_rx_bits, TORC_COUNT_OF(port_rx_bits));
     conf.txmode.offloads =
@@ -424,6 +428,11 @@ static enum torc_err port_look(struct port_try *try, struct torc_fail *why)
     if (err == TORC_ERR_OK &&
         (try->driver == TORC_PORT_AF_XDP || try->driver == TORC_PORT_AF_PACKET)) {
         err = torc_link_look(try->want->link, &try->link, why);
+        if (err == TORC_ERR_OK && try->driver == TORC_PORT_AF_XDP &&
+            torc_min_u64(try->link.mtu, try->want->mtu) > PORT_XDP_MTU_MAX) {
+            return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "it takes an MTU of at most %d",
+                             PORT_XDP_MTU_MAX);
+        }
         if (err == TORC_ERR_OK && !try->link.up) {
             err = torc_fail(why, TORC_ERR_IO, "link %s is down: ip link set %s up", try->want->link,
                             try->want->link);
@@ -513,13 +522,22 @@ static enum torc_err port_open(struct torc_ports *ports, const struct torc_ports
 
 // -- All ports -----------------------------------------------------------------------------------
 
+// A buffer holds a whole frame. af_xdp wants it and its header in one page, which bounds its MTU;
+// above that, what af_packet's frames of 9216 bytes hold (FIELDNOTES.md, section 2).
+static uint32_t port_room_bytes(uint16_t mtu)
+{
+    if (mtu <= PORT_STANDARD_MTU) {
+        return 2048;
+    }
+    return mtu <= PORT_XDP_MTU_MAX ? (mtu + TORC_STEER_FRAME_OVERHEAD_BYTES + 127u) / 128 * 128
+                                   : 9216;
+}
+
 static enum torc_err port_make_pools(struct torc_ports *ports, const struct torc_ports_want *want,
                                      struct torc_fail *why)
 {
     bool jumbo = want->mtu > PORT_STANDARD_MTU;
-    uint32_t frame_bytes = want->mtu + TORC_STEER_FRAME_OVERHEAD_BYTES;
-    // A multiple of 1 KiB, as device registers count; 2 KiB hold a standard frame.
-    uint32_t room_bytes = jumbo ? (frame_bytes + 1023) / 1024 * 1024 : 2048;
+    uint32_t room_bytes = port_room_bytes(want->mtu);
     uint32_t buffers = jumbo ? PORT_POOL_BUFFERS_JUMBO : PORT_POOL_BUFFERS;
 
     for (uint32_t i = 0; i < want->worker_count; i++) {
