@@ -28,7 +28,7 @@
 #define PORT_STANDARD_MTU       1500
 // The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf header
 // and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame pass.
-#define PORT_XDP_SPARE_BYTES 256
+#define PORT_XDP_SPARE_BYTES 256u
 #define PORT_XDP_MTU_MAX     3300
 #define PORT_DEVICES_MAX     TORC_PORT_QUEUES_MAX
 
@@ -531,7 +531,8 @@ static uint32_t port_room_bytes(uint16_t mtu)
         return 2048;
     }
     return mtu <= PORT_XDP_MTU_MAX
-               ? (mtu + TORC_STEER_FRAME_OVERHEAD_BYTES + PORT_XDP_SPARE_BYTES + 127u) / 128 * 128
+               ? (mtu + (uint32_t)TORC_STEER_FRAME_OVERHEAD_BYTES + PORT_XDP_SPARE_BYTES + 127) /
+                     128 * 128
                : 9216;
 }
 
