@@ -1,0 +1,187 @@
+// Torc cli: the command line of the program torc: verbs, options, help.
+//
+// What    one table of verbs, one of options and one of exit codes; parsing, help texts, shell
+//         completion and the interactive shell are made from them, so that they cannot disagree.
+// Owner   none: pure functions.
+// Memory  struct torc_args holds pointers into argv; help is written into the caller's buffer.
+// Rules   an option may stand before or behind the verb, as `--name value`, `--name=value`, `-n
+//         value`; `--` ends the options; an option that its verb does not know is an error that
+//         says so, and an unknown name is answered with the nearest one.
+// The verbs init, serve and verify take the settings of the servers (kit/settings.h) and are
+// passed on.
+#ifndef TORC_CLIENT_CLI_ARGS_H
+#define TORC_CLIENT_CLI_ARGS_H
+
+#include "kit/fail.h"
+
+#define TORC_ARGS_WORDS_MAX  64
+#define TORC_ARGS_HELP_BYTES (16u << 10)
+
+// X(NAME, long, short letter or 0, argument or "", help)
+#define TORC_OPTION_TABLE(X)                                                                      \
+    X(CLUSTER, "cluster", 'c', "HOST[:PORT],…",                                                   \
+      "where to connect; else TORC_CLUSTER, else the node of this machine")                       \
+    X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                     \
+    X(TIMEOUT, "timeout", 't', "TIME", "deadline of each operation, as 500ms or 5s (default 5s)") \
+    X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")           \
+    X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")     \
+    X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)") \
+    X(REVERSE, "reverse", 'r', "", "from the highest key down")                                   \
+    X(LIMIT, "limit", 'n', "N", "at most N pairs")                                                \
+    X(KEYS_ONLY, "keys-only", 'k', "", "keys without their values")                               \
+    X(COUNT, "count", 0, "", "only how many there are")                                           \
+    X(VERSIONS, "versions", 'v', "", "show each pair's version too")                              \
+    X(IF_ABSENT, "if-absent", 0, "", "only if the key has no value yet")                          \
+    X(IF_PRESENT, "if-present", 0, "", "only if the key has a value")                             \
+    X(IF_VERSION, "if-version", 0, "V", "only if the key's version is V")                         \
+    X(SEPARATOR, "separator", 's', "C", "between columns: one byte, or tab (default ,)")          \
+    X(QUOTE, "quote", 0, "C", "around a column: one byte, or none (default \")")                  \
+    X(COMMENT, "comment", 0, "C", "lines that start with it are skipped: one byte, or none (#)")  \
+    X(KEY, "key", 0, "N", "the column that holds the key, from 1 (default 1)")                    \
+    X(VALUES, "values", 0, "N,…", "the columns that make the value (default: all others)")        \
+    X(WINDOW, "window", 'w', "N", "operations in flight (default 512; bench 64)")                 \
+    X(SECONDS, "seconds", 0, "N", "how long to measure (default 5)")                              \
+    X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                        \
+    X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                         \
+    X(READS, "reads", 0, "PERCENT", "gets among the operations (default 95)")                     \
+    X(HELP, "help", 'h', "", "this text")                                                         \
+    X(VERSION, "version", 0, "", "the program's version")
+
+enum torc_option {
+#define X(name, text, letter, argument, help) TORC_OPTION_##name,
+    TORC_OPTION_TABLE(X)
+#undef X
+    TORC_OPTION_COUNT_OF
+};
+
+#define TORC_OPTION_BIT(name) (UINT64_C(1) << TORC_OPTION_##name)
+
+#define TORC_OPTIONS_CLIENT \
+    (TORC_OPTION_BIT(CLUSTER) | TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT))
+#define TORC_OPTIONS_SHOW (TORC_OPTION_BIT(OUTPUT) | TORC_OPTION_BIT(KEY_FORMAT))
+#define TORC_OPTIONS_RANGE                                                              \
+    (TORC_OPTION_BIT(CONSISTENCY) | TORC_OPTION_BIT(REVERSE) | TORC_OPTION_BIT(LIMIT) | \
+     TORC_OPTION_BIT(KEYS_ONLY) | TORC_OPTION_BIT(COUNT) | TORC_OPTION_BIT(VERSIONS))
+#define TORC_OPTIONS_CSV                                                              \
+    (TORC_OPTION_BIT(SEPARATOR) | TORC_OPTION_BIT(QUOTE) | TORC_OPTION_BIT(COMMENT) | \
+     TORC_OPTION_BIT(KEY) | TORC_OPTION_BIT(VALUES) | TORC_OPTION_BIT(WINDOW))
+#define TORC_OPTIONS_IF_VALUE (TORC_OPTION_BIT(IF_PRESENT) | TORC_OPTION_BIT(IF_VERSION))
+#define TORC_OPTIONS_ADMIN    (TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(OUTPUT))
+#define TORC_OPTIONS_BENCH                                                           \
+    (TORC_OPTION_BIT(WINDOW) | TORC_OPTION_BIT(SECONDS) | TORC_OPTION_BIT(RECORDS) | \
+     TORC_OPTION_BIT(VALUE_BYTES) | TORC_OPTION_BIT(READS) | TORC_OPTION_BIT(OUTPUT))
+
+// X(NAME, text, operands, least, most, options, help, example)
+#define TORC_VERB_TABLE(X)                                                                       \
+    X(PUT, "put", "KEY VALUE|@FILE|-", 2, 2,                                                     \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE |                          \
+          TORC_OPTION_BIT(IF_ABSENT),                                                            \
+      "store a value: the word itself, a file's bytes (@FILE) or standard input (-); "           \
+      "a value that begins with @ or - comes by -",                                              \
+      "torc put 42 'forty-two'")                                                                 \
+    X(GET, "get", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                                \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(VERSIONS),                       \
+      "show values; exit code 1 when a key has none", "torc get 42 -o raw > value.bin")          \
+    X(DELETE, "delete", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                          \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE,                           \
+      "delete keys; exit code 1 when one had no value", "torc delete 42")                        \
+    X(RANGE, "range", "START END", 2, 2,                                                         \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_RANGE,                              \
+      "show all pairs with START <= key < END, in the keys' order",                              \
+      "torc range 0 1000 --reverse --limit 1")                                                   \
+    X(COUNT, "count", "START END", 2, 2,                                                         \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(CONSISTENCY),                    \
+      "how many keys in [START, END) have a value", "torc count 0 1000000")                      \
+    X(LOAD, "load", "FILE|-", 1, 1,                                                              \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_CSV | TORC_OPTION_BIT(KEY_FORMAT),                      \
+      "store the lines of a CSV file; several value columns are joined by the separator",        \
+      "torc load ranges.csv --key 1 --key-format ip --values 2,3")                               \
+    X(EXPORT, "export", "START END", 2, 2,                                                       \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(SEPARATOR) |                     \
+          TORC_OPTION_BIT(CONSISTENCY),                                                          \
+      "write all pairs in [START, END) as CSV that `torc load` reads back",                      \
+      "torc export 0 4294967296 > all.csv")                                                      \
+    X(STATUS, "status", "", 0, 0, TORC_OPTIONS_ADMIN,                                            \
+      "how the node of this machine is, and what to do if it is not well", "torc status")        \
+    X(STATS, "stats", "", 0, 0, TORC_OPTIONS_ADMIN, "what the node of this machine has counted", \
+      "torc stats -o json")                                                                      \
+    X(CHECKPOINT, "checkpoint", "", 0, 0, TORC_OPTIONS_ADMIN,                                    \
+      "write checkpoints of all shards now", "torc checkpoint")                                  \
+    X(BENCH, "bench", "", 0, 0, TORC_OPTIONS_CLIENT | TORC_OPTIONS_BENCH,                        \
+      "a short measurement with one client; overwrites keys 0 … records; see also torc-perf",    \
+      "torc bench --seconds 3 --window 64")                                                      \
+    X(STOP, "stop", "", 0, 0, TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT),                  \
+      "stop the node that `torc serve` runs on this machine", "torc stop")                       \
+    X(SERVE, "serve", "[--daemon] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                \
+      "run a node in the foreground, or detached with --daemon; makes what is missing",          \
+      "torc serve --data /var/lib/torc --keys 4294967296")                                       \
+    X(INIT, "init", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                             \
+      "make a data directory and its cluster, without starting it",                              \
+      "torc init --data /var/lib/torc --keys 4294967296 --shards 8")                             \
+    X(VERIFY, "verify", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                         \
+      "read all files of a stopped node and check them", "torc verify --data /var/lib/torc")     \
+    X(HELP, "help", "[VERB]", 0, 1, 0, "this list, or how a verb is used", "torc help range")
+
+enum torc_verb {
+#define X(name, text, operands, least, most, options, help, example) TORC_VERB_##name,
+    TORC_VERB_TABLE(X)
+#undef X
+    TORC_VERB_COUNT_OF
+};
+
+// X(NAME, number, help). What the program's exit status says.
+#define TORC_EXIT_TABLE(X)                                                                      \
+    X(OK, 0, "done")                                                                            \
+    X(NOT_FOUND, 1, "a key has no value")                                                       \
+    X(USAGE, 2, "an argument is wrong, or the server refused it; nothing was changed")          \
+    X(UNAVAILABLE, 3, "no answer in time, or the node cannot do it now; trying later may help") \
+    X(CONDITION, 4, "a condition (--if-…) does not hold")                                       \
+    X(IN_DOUBT, 5, "a write may or may not have happened; the same write again is safe")        \
+    X(FAULT, 6, "a fault: of a file, of the node, or of this program")
+
+enum torc_exit {
+#define X(name, number, help) TORC_EXIT_##name = (number),
+    TORC_EXIT_TABLE(X)
+#undef X
+};
+
+struct torc_args {
+    enum torc_verb verb; // TORC_VERB_COUNT_OF: none was given
+    uint64_t given;      // bit per option
+    const char *values[TORC_OPTION_COUNT_OF];
+    const char *words[TORC_ARGS_WORDS_MAX]; // operands, the verb left out
+    uint32_t word_count;
+    uint32_t verb_index; // of the verb in argv, for verbs that are passed on
+};
+
+static inline bool torc_args_given(const struct torc_args *args, enum torc_option option)
+{
+    return (args->given >> option & 1) != 0;
+}
+
+// `argv` without the program's name. For init, serve and verify parsing ends at the verb, and words
+// and options behind it are the servers' business.
+enum torc_err torc_must_use torc_args_parse(struct torc_args *args, const char *const *argv,
+                                            uint32_t count, struct torc_fail *why);
+
+const char *torc_verb_name(enum torc_verb verb);
+
+// The verb of that name, or TORC_VERB_COUNT_OF.
+enum torc_verb torc_verb_find(const char *text);
+
+enum torc_exit torc_exit_of(enum torc_err err);
+
+// A number of an option: `least` <= value <= `most`, or the default when it was not given.
+enum torc_err torc_must_use torc_args_number(const struct torc_args *args, enum torc_option option,
+                                             uint64_t fallback, uint64_t least, uint64_t most,
+                                             uint64_t *value, struct torc_fail *why);
+
+// Help on all, or on one verb. Returns the length; `text` has TORC_ARGS_HELP_BYTES.
+uint32_t torc_args_help(enum torc_verb verb, char *text);
+
+// The option names of a verb, or all verbs, for completion: the index-th that starts with
+// `prefix`, or NULL when there are no more.
+const char *torc_args_complete_verb(const char *prefix, uint32_t index);
+const char *torc_args_complete_option(enum torc_verb verb, const char *prefix, uint32_t index);
+
+#endif
