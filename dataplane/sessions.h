@@ -1,0 +1,66 @@
+// Torc dataplane: the session table, and the steps of the session thread.
+//
+// What    a fixed array of sessions that all workers read, and the only code that changes it. Workers
+//         check cookies and pass INITs that carry a good one on over rings; the session thread (or,
+//         in a test, whoever calls torc_sessions_step) answers them over rings back to the worker
+//         that received them, which sends.
+// Owner   a slot's record: the session thread writes, workers read. Each worker has a private
+//         64-byte line a slot (struct torc_session_line), of which the session thread reads
+//         `last_seen_s` only.
+// Memory  torc_sessions_bytes() of the caller's; fixed for life. Nothing is allocated for a packet.
+// Publishing  A record is written, then its `index` is stored with release; a worker loads it with
+//         acquire and compares it with the packet's. 0 is no session. An ended session's slot rests
+//         1 s and until every worker has passed a turn (`turns`) before it is used anew, with the
+//         next generation and a serial never used before.
+// Shell   The session thread's loop:
+//             if torc_sessions_pending: fill `random` from the system, torc_sessions_step, ring the
+//                 doorbells of the workers in `ring_workers`
+//             else store 1 to torc_sessions_sleeping(), fence (seq_cst), look again, block on its
+//                 eventfd until the returned deadline; store 0 after.
+// Invariants
+//   X1  A session exists only after a valid cookie, so at a proved address.
+//   X2  A serial is never used twice: no counter or window outlives its session.
+// Sources WIRE.md, sections 1 and 2.
+#ifndef TORC_DATAPLANE_SESSIONS_H
+#define TORC_DATAPLANE_SESSIONS_H
+
+#include "kit/fail.h"
+
+#include <stdatomic.h>
+
+struct torc_sessions;
+
+#define TORC_SESSIONS_DEFAULT      16384u
+#define TORC_SESSIONS_STEP_MAX     32u // INITs a step
+#define TORC_SESSIONS_RANDOM_BYTES (TORC_SESSIONS_STEP_MAX * 64u)
+
+struct torc_sessions_step {
+    // In.
+    uint64_t now_ns;
+    uint64_t wall_us;
+    unsigned char random[TORC_SESSIONS_RANDOM_BYTES]; // used once, then forgotten
+    // Out.
+    uint64_t deadline_ns;
+    bool more;                // INITs are left
+    uint64_t ring_workers[4]; // bit w: worker w sleeps and has answers to send
+};
+
+// slot_count: a power of two, 64 .. 2^20.
+uint64_t torc_sessions_bytes(uint32_t slot_count, uint32_t worker_count);
+
+// Makes an empty table in zeroed memory aligned to 4096. `chan` is the channel, for the workers'
+// `sleeping`.
+enum torc_err torc_must_use torc_sessions_init(struct torc_sessions **sessions, void *memory,
+                                               uint64_t memory_bytes, uint32_t slot_count,
+                                               uint32_t worker_count, void *chan,
+                                               uint64_t chan_bytes, struct torc_fail *why);
+
+// True when an INIT or an end of a session waits, or something is due at now_ns.
+bool torc_sessions_pending(struct torc_sessions *sessions, uint64_t now_ns);
+
+void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_step *step);
+
+// Stored by the session thread around blocking, read by workers.
+_Atomic uint32_t *torc_sessions_sleeping(struct torc_sessions *sessions);
+
+#endif
