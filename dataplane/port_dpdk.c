@@ -26,8 +26,8 @@
 #define PORT_POOL_CACHE         256
 #define PORT_WORDS_BYTES        TORC_MEMIF_WORDS_BYTES
 #define PORT_STANDARD_MTU       1500
-// The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf header
-// and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame pass.
+// The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf
+// header and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame pass.
 #define PORT_XDP_SPARE_BYTES 256u
 #define PORT_XDP_MTU_MAX     3300
 #define PORT_DEVICES_MAX     TORC_PORT_QUEUES_MAX
@@ -118,9 +118,9 @@ static enum torc_err port_words(const struct port_try *try, uint32_t index, char
         if (err == TORC_ERR_OK && strchr(socket, '/') != NULL) {
             (void)unlink(socket); // left by a dead one, it would be taken for "in use"
         }
-        return err != TORC_ERR_OK ? err
-                                  : torc_memif_words(words, name, TORC_MEMIF_SERVER, socket,
-                                                     want->mtu, false, why);
+        return err != TORC_ERR_OK
+                   ? err
+                   : torc_memif_words(words, name, TORC_MEMIF_SERVER, socket, want->mtu, why);
     case TORC_PORT_NIC:
         (void)snprintf(words, PORT_WORDS_BYTES, "%s", want->port);
         return TORC_ERR_OK;

@@ -3,18 +3,18 @@
 // What    one sealed memfd: a header, a table of the shard map, and per worker six rings
 //         (kit/spsc.h) and a page of statistics.
 //           ring   from -> to          slots            carries
-//           cmd    control -> worker   256 B            orders: configure, open a shard, checkpoint…
+//           cmd    control -> worker   256 B            orders: configure, open a shard, …
 //           evt    worker -> control   256 B            answers, results, alarms
-//           log    worker -> control   4 KiB x 4096     sealed log blocks, to be written as they lie
+//           log    worker -> control   4 KiB x 4096     sealed log blocks, written as they lie
 //           mark   control -> worker   256 B            durable marks, prepared segments, failures
 //           in     control -> worker   64 KiB           recovery: checkpoint and log bytes
 //           out    worker -> control   64 KiB           checkpoints
-// Owner   the dataplane makes and formats it and owns the listener that hands it out; one control at
-//         a time holds the other ends. Worker w alone uses its ends of its rings; control is one
+// Owner   the dataplane makes and formats it and owns the listener that hands it out; one control
+//         at a time holds the other ends. Worker w alone uses its ends of its rings; control is one
 //         thread on its side.
-// Memory  the memfd, sealed against shrinking and growing before it is handed out. No pointer inside.
-//         It outlives either process: a new control goes on at the rings' heads, and what a dead
-//         dataplane had published can still be drained by the control that has it mapped.
+// Memory  the memfd, sealed against shrinking and growing before it is handed out. No pointer
+//         inside. It outlives either process: a new control goes on at the rings' heads, and what a
+//         dead dataplane had published can still be drained by the control that has it mapped.
 // Handing out  `run/channel.sock` (SOCK_SEQPACKET, 0600). Control connects and sends one
 //         struct torc_chan_hello; the dataplane answers with its own and, as SCM_RIGHTS: the memfd,
 //         control's doorbell (eventfd, worker -> control), then one doorbell per worker. The end
@@ -24,9 +24,9 @@
 //         once more, and blocks on its eventfd. Who has published fences (seq_cst), and rings the
 //         eventfd if the other's `sleeping` is 1, at most once a batch.
 // Invariants
-//   C1  In `log`, a block lies in consecutive slots that do not wrap; a filler says how many slots to
-//       skip (its first four bytes are TORC_CHAN_LOG_FILLER). Control releases a slot only after its
-//       block is durable, so a restarted control finds every block that may not be on disk.
+//   C1  In `log`, a block lies in consecutive slots that do not wrap; a filler says how many slots
+//       to skip (its first four bytes are TORC_CHAN_LOG_FILLER). Control releases a slot only after
+//       its block is durable, so a restarted control finds every block that may not be on disk.
 //   C2  Blocks of one worker leave in the order of their sequence; durable marks come back in it.
 //   C3  What the other process can write is checked before it is used as a length or an index.
 #ifndef TORC_KIT_CHAN_H
@@ -142,7 +142,7 @@ _Static_assert(sizeof(struct torc_cmd) == TORC_CHAN_MESSAGE_BYTES, "shared betwe
 
 enum torc_evt_kind {
     TORC_EVT_SHARD_READY = 1, // replayed; counts say what was found
-    TORC_EVT_CHECKPOINT_DONE, // all of it is in `out`; control may keep it once its bytes are durable
+    TORC_EVT_CHECKPOINT_DONE, // all of it is in `out`; control keeps it once its bytes are durable
     TORC_EVT_ALARM,           // something an operator must know
     TORC_EVT_CONTROL_SEEN,    // where the worker stands, for a control that has just attached
     TORC_EVT_QUIESCED,        // everything appended is in sealed blocks; nothing follows
@@ -241,8 +241,8 @@ struct torc_bulk {
 _Static_assert(sizeof(struct torc_bulk) == TORC_CHAN_BULK_BYTES, "shared between versions");
 
 // -- The map table -------------------------------------------------------------------------------
-// Written by control between two stores of an odd and an even `sequence` (a seqlock), read by workers
-// after TORC_CMD_MAP_CHANGED and copied to their own memory.
+// Written by control between two stores of an odd and an even `sequence` (a seqlock), read by
+// workers after TORC_CMD_MAP_CHANGED and copied to their own memory.
 
 struct torc_chan_member {
     uint32_t node;

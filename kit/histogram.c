@@ -50,7 +50,9 @@ uint64_t torc_histogram_quantile(const struct torc_histogram *histogram, uint32_
     if (histogram->count == 0) {
         return 0;
     }
-    rank = (uint64_t)(((unsigned __int128)histogram->count * per_million + 999999) / 1000000);
+    // count * per_million / 1000000, rounded up, in parts that cannot overflow.
+    rank = histogram->count / 1000000 * per_million +
+           (histogram->count % 1000000 * per_million + 999999) / 1000000;
     rank = torc_max_u64(rank, 1);
     for (uint32_t i = 0; i < TORC_HISTOGRAM_COUNTS; i++) {
         seen += histogram->counts[i];

@@ -1,8 +1,8 @@
 // Torc kit: a histogram of durations with three significant digits, from 1 ns to more than an hour.
 //
-// What    counts in buckets that double in width, each cut into 1024 equal parts (2048 in the first):
-//         a value is known to 0.1 %, recording it is a shift and an increment. The layout of
-//         buckets is HdrHistogram's with 3 digits and unit 1, so its log format can carry the counts.
+// What    counts in buckets that double in width, each cut into 1024 equal parts (2048 in the
+//         first): a value is known to 0.1 %, recording it is a shift and an increment. The layout
+//         of buckets is HdrHistogram's with 3 digits and unit 1, so its log format can carry them.
 // Owner   whoever holds the struct; merge those of several threads.
 // Memory  the struct: fixed, about 270 KiB. Zeroed is empty.
 // Sources Gil Tene, HdrHistogram.
@@ -34,7 +34,7 @@ void torc_histogram_record(struct torc_histogram *histogram, uint64_t value);
 
 void torc_histogram_merge(struct torc_histogram *into, const struct torc_histogram *from);
 
-// The value that `per_million` of all counted ones do not exceed; 0 when empty. 500000 is the median.
+// The value that `per_million` of all counted ones do not exceed; 0 when empty. 500000: the median.
 uint64_t torc_histogram_quantile(const struct torc_histogram *histogram, uint32_t per_million);
 
 #endif

@@ -2,8 +2,8 @@
 //
 // What    the names of a node's slots, and the words that DPDK's net_memif driver is opened with.
 //         A node offers `memif-slots` slots; slot n listens on the socket NAME-n. A NAME with a '/'
-//         is a file (only its owner may connect; works across network namespaces), any other NAME is
-//         an abstract socket, open to every user of the network namespace. One client a slot.
+//         is a file (only its owner may connect; works across network namespaces), any other NAME
+//         is an abstract socket, open to every user of the network namespace. One client a slot.
 // Owner   none: pure functions, for servers and clients.
 // Client  opens its end, sees its link go up within a second of the server's being there, and then
 //         speaks Ethernet, ARP and IP like any neighbour. When its link goes down it must stop and
@@ -23,7 +23,8 @@
 
 enum torc_memif_role {
     TORC_MEMIF_SERVER,
-    TORC_MEMIF_CLIENT
+    TORC_MEMIF_CLIENT,
+    TORC_MEMIF_CLIENT_ZERO_COPY, // hugepages in single-file segments
 };
 
 // Bytes of a buffer: the client's choice counts for both directions. A whole frame fits.
@@ -48,13 +49,14 @@ static inline enum torc_err torc_must_use torc_memif_socket(char *socket, const 
     return TORC_ERR_OK;
 }
 
-// What to hand to rte_dev_probe(): `device` names the port, e.g. "net_memif0". Zero copy needs
-// hugepages in single-file segments, and is the client's choice alone.
+// What to hand to rte_dev_probe(): `device` names the port, e.g. "net_memif0". Zero copy is the
+// client's choice alone.
 static inline enum torc_err torc_must_use torc_memif_words(char *words, const char *device,
                                                            enum torc_memif_role role,
                                                            const char *socket, uint32_t mtu,
-                                                           bool zero_copy, struct torc_fail *why)
+                                                           struct torc_fail *why)
 {
+    bool zero_copy = role == TORC_MEMIF_CLIENT_ZERO_COPY;
     int length =
         snprintf(words, TORC_MEMIF_WORDS_BYTES,
                  "%s,role=%s,id=0,socket=%s,socket-abstract=%s,bsize=%" PRIu32 ",rsize=%u%s",
@@ -62,7 +64,6 @@ static inline enum torc_err torc_must_use torc_memif_words(char *words, const ch
                  strchr(socket, '/') == NULL ? "yes" : "no", torc_memif_buffer_bytes(mtu),
                  TORC_MEMIF_RING_LOG2, zero_copy ? ",zero-copy=yes" : "");
 
-    torc_assert(role == TORC_MEMIF_CLIENT || !zero_copy);
     if (length < 0 || length >= TORC_MEMIF_WORDS_BYTES) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "memif port %.80s: its words are too long",
                          socket);

@@ -31,7 +31,10 @@ static char setting_letter(char letter)
     if (letter == '_') {
         return '-';
     }
-    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+    if (letter >= 'A' && letter <= 'Z') {
+        return (char)(letter | 0x20);
+    }
+    return letter;
 }
 
 static bool setting_key_is(const char *given, const char *key)
@@ -128,7 +131,7 @@ static const struct setting_unit setting_units[] = {
 
 static bool setting_digit(char letter, uint32_t base, uint32_t *digit)
 {
-    char low = letter >= 'A' && letter <= 'F' ? (char)(letter - 'A' + 'a') : letter;
+    char low = setting_letter(letter);
 
     if (low >= '0' && low <= '9') {
         *digit = (uint32_t)(low - '0');
@@ -273,7 +276,7 @@ static enum torc_err setting_text(const struct torc_setting_info *info, const ch
         }
     }
     memset(field, 0, TORC_SETTINGS_TEXT_BYTES);
-    memcpy(field, text, bytes);
+    memcpy(field, text, bytes + 1);
     return TORC_ERR_OK;
 }
 
@@ -465,11 +468,12 @@ static bool setting_is_default(const struct torc_settings *settings,
 
 uint32_t torc_settings_ini(const struct torc_settings *settings, char *text, uint32_t text_bytes)
 {
-    struct setting_writer writer = {.text = text, .room = text_bytes - 1};
+    struct setting_writer writer = {.room = text_bytes - 1};
     struct torc_settings defaults;
     const char *section = "";
 
     torc_assert(text_bytes > 0);
+    writer.text = text;
     torc_settings_default(&defaults);
     setting_write(&writer, "# Torc's settings. A line behind '#' shows the default.\n"
                            "# On the command line each key is --key value.\n");
@@ -515,9 +519,10 @@ static void setting_write_range(struct setting_writer *writer, const struct torc
 
 uint32_t torc_settings_markdown(char *text, uint32_t text_bytes)
 {
-    struct setting_writer writer = {.text = text, .room = text_bytes - 1};
+    struct setting_writer writer = {.room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
+    writer.text = text;
     setting_write(&writer, "| key | section | default | allowed | meaning |\n"
                            "| --- | --- | --- | --- | --- |\n");
     for (uint32_t i = 0; i < TORC_SETTING_COUNT; i++) {

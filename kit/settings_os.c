@@ -252,8 +252,8 @@ static enum torc_err settings_pass(struct torc_settings *settings, int argc, cha
 // ~/.local/share).
 static enum torc_err settings_default_data(struct torc_settings *settings, struct torc_fail *why)
 {
-    const char *base = getenv("XDG_DATA_HOME");
-    const char *home = getenv("HOME");
+    const char *base = getenv("XDG_DATA_HOME"); // NOLINT(concurrency-mt-unsafe): before any thread
+    const char *home = getenv("HOME");          // NOLINT(concurrency-mt-unsafe)
     char path[TORC_SETTINGS_TEXT_BYTES + 32];
     int bytes;
 

@@ -2,8 +2,8 @@
 //
 // What    one table of counters, one of gauges, and a histogram of microseconds; the enum, the
 //         metric's name and its help text come from one line.
-// Owner   the worker writes its own page, relaxed; anybody reads, relaxed: numbers may be a moment old
-//         and of slightly different moments, never torn.
+// Owner   the worker writes its own page, relaxed; anybody reads, relaxed: numbers may be a moment
+//         old and of slightly different moments, never torn.
 // Memory  inside the channel (kit/chan.h), one struct torc_stats a worker.
 // Drop reasons are a table of their own (wire/drop.h) and are counted in `drops` by its numbers.
 #ifndef TORC_KIT_STATS_H

@@ -113,13 +113,22 @@ static uint64_t drain(struct torc_spsc_port *port, uint64_t expected)
     return expected;
 }
 
+// Zeroed, aligned as rings want it.
+static void *make_memory(uint64_t bytes)
+{
+    uint64_t pages = (bytes + TORC_SPSC_ALIGN_BYTES - 1) / TORC_SPSC_ALIGN_BYTES;
+    void *memory = aligned_alloc(TORC_SPSC_ALIGN_BYTES, pages * TORC_SPSC_ALIGN_BYTES);
+
+    torc_assert(memory != NULL);
+    memset(memory, 0, pages * TORC_SPSC_ALIGN_BYTES);
+    return memory;
+}
+
 // Everything arrives once and in order, also when the consumer is replaced again and again.
 static void test_spsc_streams_across_threads(void)
 {
     uint64_t bytes = torc_spsc_bytes(8, STREAM_SLOTS);
-    void *memory =
-        aligned_alloc(TORC_SPSC_ALIGN_BYTES, (bytes + TORC_SPSC_ALIGN_BYTES - 1) /
-                                                 TORC_SPSC_ALIGN_BYTES * TORC_SPSC_ALIGN_BYTES);
+    void *memory = make_memory(bytes);
     struct torc_spsc_port port = {0};
     struct torc_fail why;
     pthread_t producer;
@@ -177,6 +186,7 @@ static void test_histogram_knows_values_to_a_thousandth(void)
         torc_histogram_record(&histogram, value);
     }
     CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 500000), 500);
+    CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 500001), 501); // rounded up
     CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 990000), 990);
     CU_ASSERT_EQUAL(torc_histogram_quantile(&histogram, 1000000), 1000);
     CU_ASSERT_EQUAL(histogram.max, 1000);
@@ -194,13 +204,11 @@ static void test_hlc_rises(void)
 static void test_channel_carries_and_refuses(void)
 {
     uint64_t bytes = torc_chan_bytes(2);
-    void *memory = aligned_alloc(TORC_SPSC_ALIGN_BYTES, bytes);
+    void *memory = make_memory(bytes);
     struct torc_chan_ports dataplane;
     struct torc_chan_ports control;
     struct torc_fail why;
 
-    CU_ASSERT_PTR_NOT_NULL_FATAL(memory);
-    memset(memory, 0, bytes);
     CU_ASSERT_EQUAL(torc_chan_check(memory, bytes, &why), TORC_ERR_CORRUPT);
     TORC_TEST_OK(torc_chan_format(memory, bytes, 2, &why), &why);
     CU_ASSERT_EQUAL(torc_chan_check(memory, bytes - 1, &why), TORC_ERR_CORRUPT);
