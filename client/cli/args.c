@@ -226,6 +226,11 @@ static enum torc_err args_check(const struct torc_args *args, struct torc_fail *
     if (torc_args_given(args, TORC_OPTION_HELP)) {
         return TORC_ERR_OK;
     }
+    if (strange != 0 && args_passed_on(args->verb)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "--%s stands before %s: settings come behind the verb",
+                         args_options[__builtin_ctzll(strange)].name, verb->name);
+    }
     if (strange != 0) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "--%s is not an option of torc %s; see torc help %s",
@@ -339,7 +344,7 @@ static uint32_t args_help_verb(enum torc_verb verb, char *text)
                    one->operands, one->options != 0 ? " [OPTIONS]" : "", one->help, one->example);
     if (args_passed_on(verb)) {
         return args_print(text, length,
-                          "\nSettings and their defaults: torc-control --print-config\n");
+                          "\nSettings and their defaults: torc serve --print-config\n");
     }
     length = args_print(text, length, "\noptions:\n");
     for (uint32_t i = 0; i < TORC_COUNT_OF(args_options); i++) {

@@ -89,8 +89,7 @@ enum torc_option {
       TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_RANGE,                              \
       "show all pairs with START <= key < END, in the keys' order",                              \
       "torc range 0 1000 --reverse --limit 1")                                                   \
-    X(COUNT, "count", "START END", 2, 2,                                                         \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(CONSISTENCY),                    \
+    X(COUNT, "count", "START END", 2, 2, TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW,                \
       "how many keys in [START, END) have a value", "torc count 0 1000000")                      \
     X(LOAD, "load", "FILE|-", 1, 1,                                                              \
       TORC_OPTIONS_CLIENT | TORC_OPTIONS_CSV | TORC_OPTION_BIT(KEY_FORMAT),                      \
@@ -112,8 +111,8 @@ enum torc_option {
       "torc bench --seconds 3 --window 64")                                                      \
     X(STOP, "stop", "", 0, 0, TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT),                  \
       "stop the node that `torc serve` runs on this machine", "torc stop")                       \
-    X(SERVE, "serve", "[--daemon] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                \
-      "run a node in the foreground, or detached with --daemon; makes what is missing",          \
+    X(SERVE, "serve", "[--detach] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                \
+      "run a node here, or in the background with --detach; makes what is missing",              \
       "torc serve --data /var/lib/torc --keys 4294967296")                                       \
     X(INIT, "init", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                             \
       "make a data directory and its cluster, without starting it",                              \

@@ -1,0 +1,306 @@
+// Torc cli: the verbs that ask the node of this machine over run/admin.sock: status, stats,
+// checkpoint; and stop, which ends `torc serve`.
+//
+// What    one JSON object a line each way, as control/admin_os.h says.
+#include "client/cli/cli_os.h"
+#include "client/cli/pidfile_os.h"
+
+#include <jansson.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+    ADMIN_ANSWER_MAX = 16 << 20,
+    ADMIN_DEPTH_MAX = 8
+};
+
+static enum torc_err admin_connect(const char *data, int *fd, struct torc_fail *why)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int bytes = snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/admin.sock", data);
+
+    if (bytes < 0 || (size_t)bytes >= sizeof(address.sun_path)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "%.80s…/run/admin.sock: too long for a socket's name", data);
+    }
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (*fd < 0) {
+        return torc_fail(why, TORC_ERR_IO, "socket: %s", strerrordesc_np(errno));
+    }
+    if (connect(*fd, (const struct sockaddr *)(const void *)&address, sizeof(address)) != 0) {
+        int reason = errno;
+
+        (void)close(*fd);
+        if (reason == EACCES) {
+            return torc_fail(why, TORC_ERR_FORBIDDEN,
+                             "%.100s: not allowed; root and the group torc are", address.sun_path);
+        }
+        return torc_fail(why, TORC_ERR_NOT_CONNECTED,
+                         "no node runs on %.100s (%s); start one: torc serve", data,
+                         strerrordesc_np(reason));
+    }
+    return TORC_ERR_OK;
+}
+
+// One line of any length, without its end.
+static enum torc_err admin_read_line(int fd, char **line, struct torc_fail *why)
+{
+    uint64_t bytes = 0;
+    uint64_t room = 65536;
+    char *text = malloc(room);
+
+    while (text != NULL && bytes < ADMIN_ANSWER_MAX) {
+        ssize_t got = read(fd, text + bytes, room - bytes - 1);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            break;
+        }
+        bytes += (uint64_t)got;
+        if (text[bytes - 1] == '\n') {
+            text[bytes - 1] = '\0';
+            *line = text;
+            return TORC_ERR_OK;
+        }
+        if (bytes + 1 == room) {
+            char *larger = realloc(text, room *= 2);
+
+            if (larger == NULL) {
+                break;
+            }
+            text = larger;
+        }
+    }
+    free(text);
+    return torc_fail(why, TORC_ERR_CLOSED, "torc-control ended the connection without an answer");
+}
+
+static enum torc_err admin_ask(const char *data, const char *command, json_t **answer,
+                               struct torc_fail *why)
+{
+    char request[128];
+    char *line = NULL;
+    int fd = -1;
+    int bytes = snprintf(request, sizeof(request), "{\"command\":\"%s\"}\n", command);
+    enum torc_err err = admin_connect(data, &fd, why);
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (send(fd, request, (size_t)bytes, MSG_NOSIGNAL) != bytes) {
+        err = torc_fail(why, TORC_ERR_CLOSED, "torc-control: %s", strerrordesc_np(errno));
+    } else {
+        err = admin_read_line(fd, &line, why);
+    }
+    (void)close(fd);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    *answer = json_loads(line, 0, NULL);
+    free(line);
+    if (*answer == NULL || !json_is_object(*answer)) {
+        json_decref(*answer);
+        return torc_fail(why, TORC_ERR_CORRUPT, "torc-control answered with something not JSON");
+    }
+    return TORC_ERR_OK;
+}
+
+static enum torc_err admin_error_of(const char *name)
+{
+#define X(name_, number, sentence)   \
+    if (strcmp(name, #name_) == 0) { \
+        return TORC_ERR_##name_;     \
+    }
+    TORC_ERR_TABLE(X)
+#undef X
+    return TORC_ERR_INTERNAL;
+}
+
+// -- JSON as lines for people: `name  value`, objects in objects as name.name, arrays of objects as a
+//    table with a headline.
+
+static void admin_show_scalar(const json_t *value)
+{
+    char number[64] = "";
+    const char *text = number;
+    uint8_t *shown;
+
+    switch (json_typeof(value)) {
+    case JSON_STRING: text = json_string_value(value); break;
+    case JSON_INTEGER:
+        (void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        break;
+    case JSON_REAL: (void)snprintf(number, sizeof(number), "%.6g", json_real_value(value)); break;
+    case JSON_TRUE: text = "yes"; break;
+    case JSON_FALSE: text = "no"; break;
+    case JSON_NULL: text = "-"; break;
+    case JSON_OBJECT:
+    case JSON_ARRAY: text = "…"; break;
+    }
+    shown = malloc(torc_show_room(strlen(text)));
+    if (shown != NULL) {
+        uint64_t bytes = torc_show_text((const uint8_t *)text, strlen(text), shown,
+                                        torc_show_room(strlen(text)));
+
+        (void)printf("%.*s", (int)bytes, (const char *)shown);
+        free(shown);
+    }
+}
+
+static void admin_show_table(const char *name, json_t *rows)
+{
+    size_t index;
+    json_t *row;
+    const char *key;
+    json_t *value;
+
+    (void)printf("%s:\n", name);
+    json_array_foreach(rows, index, row)
+    {
+        if (!json_is_object(row)) {
+            (void)printf("  ");
+            admin_show_scalar(row);
+            (void)printf("\n");
+            continue;
+        }
+        if (index == 0) {
+            (void)printf(" ");
+            json_object_foreach(row, key, value)
+            {
+                (void)printf(" %12s", key);
+            }
+            (void)printf("\n");
+        }
+        (void)printf(" ");
+        json_object_foreach(row, key, value)
+        {
+            if (json_is_integer(value)) {
+                (void)printf(" %12" JSON_INTEGER_FORMAT, json_integer_value(value));
+            } else if (json_is_string(value)) {
+                (void)printf(" %12s", json_string_value(value));
+            } else {
+                (void)printf("%11s", "");
+                admin_show_scalar(value);
+            }
+        }
+        (void)printf("\n");
+    }
+}
+
+struct admin_level {
+    json_t *object;
+    void *at; // jansson's iterator
+    size_t prefix_bytes;
+};
+
+// Objects in objects by a stack of our own: an answer's depth is not ours to trust.
+static void admin_show(json_t *answer)
+{
+    struct admin_level levels[ADMIN_DEPTH_MAX];
+    uint32_t depth = 1;
+    char name[256] = "";
+
+    levels[0] = (struct admin_level){answer, json_object_iter(answer), 0};
+    while (depth > 0) {
+        struct admin_level *level = &levels[depth - 1];
+        json_t *value;
+
+        if (level->at == NULL) {
+            depth--;
+            continue;
+        }
+        value = json_object_iter_value(level->at);
+        (void)snprintf(name + level->prefix_bytes, sizeof(name) - level->prefix_bytes, "%.80s",
+                       json_object_iter_key(level->at));
+        level->at = json_object_iter_next(level->object, level->at);
+        if (depth == 1 && strcmp(name, "ok") == 0) {
+            continue;
+        }
+        if (json_is_object(value) && depth < ADMIN_DEPTH_MAX && strlen(name) < 160) {
+            size_t bytes = strlen(name);
+
+            name[bytes] = '.';
+            levels[depth++] = (struct admin_level){value, json_object_iter(value), bytes + 1};
+        } else if (json_is_array(value)) {
+            admin_show_table(name, value);
+        } else {
+            (void)printf("%-32s ", name);
+            admin_show_scalar(value);
+            (void)printf("\n");
+        }
+    }
+}
+
+enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
+{
+    char data[512];
+    json_t *answer = NULL;
+    enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
+
+    if (err == TORC_ERR_OK) {
+        err = admin_ask(data, torc_verb_name(cli->args->verb), &answer, why);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (!json_is_true(json_object_get(answer, "ok"))) {
+        const char *name = json_string_value(json_object_get(answer, "error"));
+        const char *text = json_string_value(json_object_get(answer, "text"));
+
+        err = torc_fail(why, admin_error_of(name != NULL ? name : ""), "%.150s",
+                        text != NULL ? text : "torc-control gave no reason");
+    } else if (cli->show.format == TORC_SHOW_JSON) {
+        char *text = json_dumps(answer, JSON_COMPACT);
+
+        (void)printf("%s\n", text != NULL ? text : "{}");
+        free(text);
+    } else {
+        admin_show(answer);
+    }
+    json_decref(answer);
+    return err;
+}
+
+// -- stop
+
+enum torc_err torc_cli_stop(struct torc_cli *cli, struct torc_fail *why)
+{
+    char data[512];
+    json_t *answer = NULL;
+    uint64_t timeout_us = 0;
+    enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
+
+    if (err == TORC_ERR_OK) {
+        err = torc_cli_timeout(cli->args, &timeout_us, why);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    err = torc_pidfile_stop(data, timeout_us != 0 ? timeout_us : 90000000, why);
+    if (err != TORC_ERR_NOT_FOUND) {
+        return err;
+    }
+    // No `torc serve`: systemd's units, or nothing.
+    err = admin_ask(data, "stop", &answer, why);
+    if (err == TORC_ERR_NOT_CONNECTED) {
+        (void)fprintf(stderr, "torc: no node runs on %s\n", data);
+        return TORC_ERR_OK;
+    }
+    if (err == TORC_ERR_OK) {
+        (void)fprintf(stderr,
+                      "torc: torc-control of %s is stopping; it was not started by "
+                      "torc serve (under systemd: systemctl stop torc-control "
+                      "torc-dataplane)\n",
+                      data);
+        json_decref(answer);
+    }
+    return err;
+}

@@ -1,0 +1,97 @@
+// Torc cli: see pidfile_os.h.
+#include "client/cli/pidfile_os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void pidfile_path(char path[600], const char *data)
+{
+    (void)snprintf(path, 600, "%s/run/serve.pid", data);
+}
+
+static pid_t pidfile_read(int fd)
+{
+    char text[32] = "";
+    ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
+    long pid = got > 0 ? strtol(text, NULL, 10) : 0;
+
+    return pid > 1 && pid < INT32_MAX ? (pid_t)pid : 0;
+}
+
+enum torc_err torc_pidfile_take(const char *data, int *fd, struct torc_fail *why)
+{
+    char path[600];
+    char text[32];
+    int bytes = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+
+    pidfile_path(path, data);
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (*fd < 0) {
+        return torc_fail(why, TORC_ERR_IO, "%.100s: %s", path, strerrordesc_np(errno));
+    }
+    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        pid_t pid = pidfile_read(*fd);
+
+        (void)close(*fd);
+        *fd = -1;
+        return torc_fail(why, TORC_ERR_IN_USE,
+                         "torc serve (process %ld) already runs %.80s; torc stop ends it",
+                         (long)pid, data);
+    }
+    if (ftruncate(*fd, 0) != 0 || pwrite(*fd, text, (size_t)bytes, 0) != bytes) {
+        return torc_fail(why, TORC_ERR_IO, "%.100s: %s", path, strerrordesc_np(errno));
+    }
+    return TORC_ERR_OK;
+}
+
+static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
+                                 struct torc_fail *why)
+{
+    pid_t pid = pidfile_read(fd);
+    int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    struct pollfd wait = {.fd = pidfd, .events = POLLIN};
+    enum torc_err err = TORC_ERR_OK;
+
+    // The lock says that the process lives, so the descriptor is of the right one if it is held still.
+    if (pidfd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        err = torc_fail(why, TORC_ERR_NOT_FOUND, "no node runs on %.100s", data);
+    } else if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0) != 0) {
+        err = torc_fail(why, errno == EPERM ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                        "stop process %ld: %s", (long)pid, strerrordesc_np(errno));
+    } else if (poll(&wait, 1, (int)torc_min_u64(timeout_us / 1000, INT32_MAX)) != 1) {
+        err = torc_fail(why, TORC_ERR_DEADLINE,
+                        "process %ld was told to stop and goes on; see its log", (long)pid);
+    }
+    if (pidfd >= 0) {
+        (void)close(pidfd);
+    }
+    return err;
+}
+
+enum torc_err torc_pidfile_stop(const char *data, uint64_t timeout_us, struct torc_fail *why)
+{
+    char path[600];
+    enum torc_err err;
+    int fd;
+
+    pidfile_path(path, data);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return torc_fail(why, errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_NOT_FOUND,
+                         "%.100s: %s", path, strerrordesc_np(errno));
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        err = torc_fail(why, TORC_ERR_NOT_FOUND, "no node runs on %.100s", data);
+    } else {
+        err = pidfile_end(fd, data, timeout_us, why);
+    }
+    (void)close(fd);
+    return err;
+}

@@ -1,0 +1,18 @@
+// Torc cli: run/serve.pid: which `torc serve` runs a data directory, and how to end it.
+//
+// What    the file holds the process id and is flocked for as long as that process lives: a pid whose
+//         file is not locked is dead, whoever has its number now.
+// Owner   `torc serve` holds it; `torc stop` reads it.
+#ifndef TORC_CLIENT_CLI_PIDFILE_OS_H
+#define TORC_CLIENT_CLI_PIDFILE_OS_H
+
+#include "kit/fail.h"
+
+// Takes run/serve.pid of `data`; the descriptor is held for life. IN_USE: another serve has it.
+enum torc_err torc_must_use torc_pidfile_take(const char *data, int *fd, struct torc_fail *why);
+
+// Ends the serve of `data` by SIGTERM and waits for it. NOT_FOUND when none runs.
+enum torc_err torc_must_use torc_pidfile_stop(const char *data, uint64_t timeout_us,
+                                              struct torc_fail *why);
+
+#endif
