@@ -1,13 +1,13 @@
 // Torc storage: chunks, the pieces of the node's mapping that shards own.
 //
-// What    one mapping of the process (huge pages where there are some) is cut into chunks of 256 KiB,
-//         and a chunk into nodes of 1 KiB. A pool holds the free chunks of one core; a tree takes
-//         chunks from it, fills them with its nodes, and gives an empty chunk back at once. So a
-//         shard can change its core along with its chunks, and a dropped shard costs one step a chunk.
-//         A node is named by a u32, its index in the mapping: 4 TiB at most.
+// What    one mapping of the process (huge pages where there are some) is cut into chunks of 256
+//         KiB, and a chunk into nodes of 1 KiB. A pool holds the free chunks of one core; a tree
+//         takes chunks from it, fills them with its nodes, and gives an empty chunk back at once.
+//         So a shard can change its core along with its chunks, and a dropped shard costs one step
+//         a chunk. A node is named by a u32, its index in the mapping: 4 TiB at most.
 // Owner   a pool: its core. A chunk: the tree that took it, until it is given back.
-// Memory  the caller's mapping, aligned to a chunk; the pool only hands it out. A chunk's first node
-//         is its header. Chunks never used are never touched, so they cost no memory.
+// Memory  the caller's mapping, aligned to a chunk; the pool only hands it out. A chunk's first
+//         node is its header. Chunks never used are never touched, so they cost no memory.
 // Invariants
 //   K1  A chunk is in the pool, or belongs to exactly one set.
 //   K2  A set lists exactly its chunks with a free node; `used + free == 255` in each.
@@ -24,7 +24,8 @@
 #define TORC_NODE_NONE    UINT32_MAX
 #define TORC_CHUNKS_MAX   (UINT32_MAX / TORC_CHUNK_NODES)
 
-// The free chunks of one core. Several pools may cut one mapping: node numbers count from its start.
+// The free chunks of one core. Several pools may cut one mapping: node numbers count from its
+// start.
 struct torc_chunk_pool {
     unsigned char *base;
     uint32_t fresh_first; // chunks [fresh_first, fresh_end) were never used

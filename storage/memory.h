@@ -1,9 +1,9 @@
 // Torc storage: the bounded heap of one core, from which large values come.
 //
-// What    alloc and free with a limit in bytes, over a mimalloc heap that an edge made and passes in
-//         (storage/memory_os.h). NULL means full, and is answered with NO_SPACE; never the system's
-//         memory. Under the sanitizers (TORC_HEAP_MALLOC) it is plain malloc with the same limit, so
-//         that use after free is seen.
+// What    alloc and free with a limit in bytes, over a mimalloc heap that an edge made and passes
+//         in (storage/memory_os.h). NULL means full, and is answered with NO_SPACE; never the
+//         system's memory. Under the sanitizers (TORC_HEAP_MALLOC) it is plain malloc with the same
+//         limit, so that use after free is seen.
 // Owner   the core whose thread made the mimalloc heap: only it may allocate. Freeing elsewhere is
 //         legal for mimalloc but not counted here: send a block home.
 // Memory  blocks belong to whoever asked; `used_bytes` counts what they take (mimalloc's own
@@ -15,7 +15,6 @@
 #include "kit/base.h"
 
 #ifdef TORC_HEAP_MALLOC
-#include <stdlib.h>
 struct mi_heap_s;
 #else
 #include <mimalloc.h>
@@ -49,7 +48,7 @@ static inline void *torc_heap_alloc(struct torc_heap *heap, uint32_t bytes)
         return NULL;
     }
 #ifdef TORC_HEAP_MALLOC
-    block = malloc(bytes);
+    block = __builtin_malloc(bytes);
 #else
     block = mi_heap_malloc(heap->heap, bytes);
 #endif
@@ -71,7 +70,7 @@ static inline void torc_heap_free(struct torc_heap *heap, void *block, uint32_t 
     heap->block_count--;
     heap->used_bytes = heap->block_count == 0 ? 0 : heap->used_bytes;
 #ifdef TORC_HEAP_MALLOC
-    free(block);
+    __builtin_free(block);
 #else
     mi_free(block);
 #endif

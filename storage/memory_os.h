@@ -3,8 +3,8 @@
 // What    a mapping of huge pages for chunks, and a bounded mimalloc heap for large values.
 // Owner   a mapping: the process. A heap: the thread that calls torc_heap_open, which alone may
 //         allocate from it (mimalloc 2.0.9 does not check; so open it on the worker's own core).
-// Memory  a mapping is hugetlb pages if enough are reserved, else it asks for transparent huge pages;
-//         pages are touched when first used.
+// Memory  a mapping is hugetlb pages if enough are reserved, else it asks for transparent huge
+//         pages; pages are touched when first used.
 #ifndef TORC_STORAGE_MEMORY_OS_H
 #define TORC_STORAGE_MEMORY_OS_H
 

@@ -5,37 +5,37 @@
 //         descends together, one level at a time, and prefetches, so that cache misses overlap.
 // Owner   one core. No locks, no atomics; nothing here may be called from another thread.
 // Memory  nodes and values up to TORC_TREE_INLINE_BYTES_MAX lie in the shard's chunks
-//         (storage/chunk.h), larger values one by one in the core's heap (storage/memory.h). Both are
-//         bounded; when one is full, a write answers NO_SPACE and changes nothing, while reads and
-//         deletes go on.
+//         (storage/chunk.h), larger values one by one in the core's heap (storage/memory.h). Both
+//         are bounded; when one is full, a write answers NO_SPACE and changes nothing, while reads
+//         and deletes go on.
 //           Promise: a write that got a ticket (torc_tree_reserve) cannot fail when it is applied,
 //         whatever happens in between. The engine takes the ticket before it logs a write.
-// Pointers A value pointer from a lookup or a scan is good until the next change of this tree. It may
-//         be unaligned. Values are not ended by a zero.
+// Pointers A value pointer from a lookup or a scan is good until the next change of this tree. It
+//         may be unaligned. Values are not ended by a zero.
 // Cursor  A scan works in slices: torc_tree_scan fills an array and returns. Between two slices the
 //         tree may change in any way; the cursor then goes on from the next key it had not handed
 //         out. So each slice is one moment, and no key is handed out twice or out of order.
 // Layout  A leaf (1 KiB) holds its keys as base + delta: a sorted array of 16-bit hints, the top of
-//         the deltas, searched by SIMD; a sorted array of 1-byte slot numbers; and, in no order, slots
-//         of the rest of the key (0..6 bytes), version - version base (0..8 bytes) and the value. An
-//         insert moves hints and slot numbers, never values. When all values of a leaf have the same
-//         length they lie in the slots; otherwise a slot names a cell of a small heap at the leaf's
-//         end. A leaf carries the stamp of its last change. Inner nodes hold separators as 16-, 32-
-//         or 64-bit deltas (shortest separators, so mostly 16), and 32-bit node numbers of children.
-//         storage/leaf.h and storage/inner.h have the bytes.
+//         the deltas, searched by SIMD; a sorted array of 1-byte slot numbers; and, in no order,
+//         slots of the rest of the key (0..6 bytes), version - version base (0..8 bytes) and the
+//         value. An insert moves hints and slot numbers, never values. When all values of a leaf
+//         have the same length they lie in the slots; otherwise a slot names a cell of a small heap
+//         at the leaf's end. A leaf carries the stamp of its last change. Inner nodes hold
+//         separators as 16-, 32- or 64-bit deltas (shortest separators, so mostly 16), and 32-bit
+//         node numbers of children. storage/leaf.h and storage/inner.h have the bytes.
 // Speed   the hot parts are compiled three times (plain, AVX2, AVX-512) and passed in as a table
 //         (struct torc_tree_code): storage/cpu_os.h chooses, once, at the start of the program.
 // Invariants, all of which torc_tree_check walks
 //   T1  Keys rise through the leaves; every key lies within the separators above it.
-//   T2  All leaves have the same depth; no node but the root leaf is empty; an inner node has two or
-//       more children.
+//   T2  All leaves have the same depth; no node but the root leaf is empty; an inner node has one
+//       or more children, the root two.
 //   T3  record_count, value_bytes and large_bytes are what the leaves hold.
 //   T4  Every node of the shard's chunks is free or reachable, once.
 //   T5  Free nodes never fall below what tickets were promised.
 //   T6  A leaf's stamp is not below any version in it.
-// Sources Bayer, Unterauer, "Prefix B-Trees" (TODS 1977); Rao, Ross, "Making B+-Trees Cache Conscious
-//         in Main Memory" (SIGMOD 2000); Chen, Gibbons, Mowry, "Improving Index Performance through
-//         Prefetching" (SIGMOD 2001); DESIGN.md section 4.
+// Sources Bayer, Unterauer, "Prefix B-Trees" (TODS 1977); Rao, Ross, "Making B+-Trees Cache
+//         Conscious in Main Memory" (SIGMOD 2000); Chen, Gibbons, Mowry, "Improving Index
+//         Performance through Prefetching" (SIGMOD 2001); DESIGN.md section 4.
 #ifndef TORC_STORAGE_TREE_H
 #define TORC_STORAGE_TREE_H
 
@@ -72,6 +72,7 @@ struct torc_tree {
     uint32_t levels; // 1: the root is a leaf
     uint32_t leaf_count;
     uint32_t inner_count;
+    uint32_t upper_count; // of them, at level 2 and above
 };
 
 // What a lookup found.
@@ -94,7 +95,7 @@ struct torc_tree_pair {
 struct torc_tree_write {
     uint64_t key;
     uint64_t version;  // also of a delete: it becomes the leaf's stamp
-    const void *value; // may be ticket.block, then nothing is copied
+    const void *value; // not in this tree; may be ticket.block, then nothing is copied
     uint32_t value_bytes;
     bool remove;          // delete the key; value and ticket are not used (a ticket is cancelled)
     bool existed;         // out: the key had a value
@@ -103,17 +104,22 @@ struct torc_tree_write {
     struct torc_tree_ticket ticket; // zeroed: the write may be refused
 };
 
+// The way from the root to a leaf. Of use to the tree alone.
+struct torc_tree_path {
+    uint32_t nodes[TORC_TREE_LEVELS_MAX];   // [0] the leaf, [levels - 1] the root
+    uint16_t indices[TORC_TREE_LEVELS_MAX]; // of the child taken in an inner node
+};
+
 // A scan over [first, last], both inclusive, from either end.
 struct torc_tree_cursor {
     uint64_t next; // the next key that may be handed out
     uint64_t end;  // the last one
     bool reverse;
     bool done; // nothing is left
-    // Where it stands, good while shape and change stamps are the tree's:
+    // Where it stands, good while change_stamp is the tree's:
     uint64_t change_stamp;
-    uint32_t level_count;
-    uint32_t nodes[TORC_TREE_LEVELS_MAX];
-    uint16_t indices[TORC_TREE_LEVELS_MAX];
+    uint32_t place; // how many of the leaf's records lie behind it
+    struct torc_tree_path path;
 };
 
 // Bytes by owner; they add up: chunk_bytes == leaf + inner + free + header bytes.

@@ -1,8 +1,9 @@
 // Torc storage: the tree's hot parts, compiled once per instruction set.
 //
-// What    the functions that search and descend, as a constant table. storage/tree_hot.h is their one
-//         source; tree_plain.c, tree_avx2.c and tree_avx512.c compile it with flags of their own and
-//         export one table each. An edge chooses (storage/cpu_os.h); tests compare them all.
+// What    the functions that search and descend, as a constant table. storage/tree_hot.h is their
+//         one source; tree_plain.c, tree_avx2.c and tree_avx512.c compile it with flags of their
+//         own and export one table each. An edge chooses (storage/cpu_os.h); tests compare them
+//         all.
 // Owner   none: pure functions of the tree.  Memory  none. No vector type crosses this header.
 #ifndef TORC_STORAGE_TREE_CODE_H
 #define TORC_STORAGE_TREE_CODE_H
@@ -14,8 +15,8 @@ struct torc_tree_hit;
 
 struct torc_tree_code {
     const char *name;
-    // How many of the sorted numbers[0 .. count) are below x, and how many are not above it. They may
-    // read up to 64 bytes past the last number, inside the same node.
+    // How many of the sorted numbers[0 .. count) are below x, and how many are not above it. They
+    // may read up to 64 bytes past the last number, inside the same node.
     uint32_t (*below16)(const uint16_t *numbers, uint32_t count, uint16_t x);
     uint32_t (*upto16)(const uint16_t *numbers, uint32_t count, uint16_t x);
     uint32_t (*upto32)(const uint32_t *numbers, uint32_t count, uint32_t x);

@@ -1,0 +1,136 @@
+// Torc storage: mappings and heaps. See storage/memory_os.h.
+#include "storage/memory_os.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_BYTES (UINT64_C(2) << 20)
+#define ALIGN_BYTES \
+    (UINT64_C(64) << 20) // of a mapping: mimalloc's arenas want it, chunks need less
+
+// Unmaps what lies around [base, base + bytes) in a larger mapping.
+static void mapping_trim(unsigned char *all, uint64_t all_bytes, unsigned char *base,
+                         uint64_t bytes)
+{
+    uint64_t before = (uint64_t)(base - all);
+
+    if (before > 0) {
+        (void)munmap(all, before);
+    }
+    if (all_bytes - before > bytes) {
+        (void)munmap(base + bytes, all_bytes - before - bytes);
+    }
+}
+
+// An aligned mapping: taken larger and trimmed. NULL with errno set.
+static void *mapping_take(uint64_t bytes, int flags)
+{
+    uint64_t all_bytes = bytes + ALIGN_BYTES;
+    unsigned char *all =
+        mmap(NULL, all_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    unsigned char *base;
+    void *mapped;
+    int error;
+
+    if (all == MAP_FAILED) {
+        return NULL;
+    }
+    base = all + (ALIGN_BYTES - ((uintptr_t)all & (ALIGN_BYTES - 1))) % ALIGN_BYTES;
+    mapped = mmap(base, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0);
+    if (mapped == MAP_FAILED) {
+        error = errno;
+        (void)munmap(all, all_bytes);
+        errno = error;
+        return NULL;
+    }
+    mapping_trim(all, all_bytes, base, bytes);
+    return base;
+}
+
+enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, struct torc_fail *why)
+{
+    void *base;
+
+    *mapping = (struct torc_mapping){0};
+    if (bytes == 0 || bytes > UINT64_MAX / 2) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "memory of %" PRIu64 " bytes", bytes);
+    }
+    bytes = (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+    base = mapping_take(bytes, MAP_HUGETLB);
+    mapping->hugetlb = base != NULL;
+    if (base == NULL) {
+        base = mapping_take(bytes, MAP_NORESERVE);
+    }
+    if (base == NULL) {
+        return torc_fail(why, TORC_ERR_NO_SPACE, "mmap %" PRIu64 " bytes: %s", bytes,
+                         strerror(errno)); // NOLINT(concurrency-mt-unsafe): before any thread
+    }
+    if (!mapping->hugetlb) {
+        (void)madvise(base, bytes, MADV_HUGEPAGE); // without it, slower
+    }
+    mapping->base = base;
+    mapping->bytes = bytes;
+    return TORC_ERR_OK;
+}
+
+void torc_mapping_close(struct torc_mapping *mapping)
+{
+    if (mapping->base != NULL) {
+        (void)munmap(mapping->base, mapping->bytes);
+    }
+    *mapping = (struct torc_mapping){0};
+}
+
+#ifdef TORC_HEAP_MALLOC
+
+enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc_fail *why)
+{
+    (void)why;
+    *heap = (struct torc_heap){.limit_bytes = bytes};
+    return TORC_ERR_OK;
+}
+
+void torc_heap_close(struct torc_heap *heap)
+{
+    *heap = (struct torc_heap){0};
+}
+
+#else
+
+enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc_fail *why)
+{
+    // mimalloc takes from an arena in pieces of 32 MiB, and puts the arena's own records elsewhere.
+    uint64_t arena_bytes = (bytes + ALIGN_BYTES - 1) & ~(ALIGN_BYTES - 1);
+    struct torc_mapping mapping;
+    mi_arena_id_t arena = 0;
+    enum torc_err err = torc_mapping_open(&mapping, arena_bytes, why);
+
+    *heap = (struct torc_heap){0};
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (!mi_manage_os_memory_ex(mapping.base, mapping.bytes, true, mapping.hugetlb, true, -1, true,
+                                &arena)) {
+        torc_mapping_close(&mapping);
+        return torc_fail(why, TORC_ERR_NO_SPACE, "mimalloc takes no arena of %" PRIu64 " bytes",
+                         arena_bytes);
+    }
+    heap->heap = mi_heap_new_in_arena(arena);
+    if (heap->heap == NULL) {
+        return torc_fail(why, TORC_ERR_NO_SPACE, "mimalloc makes no heap");
+    }
+    heap->limit_bytes = bytes;
+    return TORC_ERR_OK;
+}
+
+void torc_heap_close(struct torc_heap *heap)
+{
+    if (heap->heap != NULL) {
+        mi_heap_destroy(heap->heap);
+    }
+    *heap = (struct torc_heap){0};
+}
+
+#endif

@@ -1,0 +1,80 @@
+// Torc storage: what the files of the tree share among themselves. Nobody else includes it.
+#ifndef TORC_STORAGE_TREE_IMPL_H
+#define TORC_STORAGE_TREE_IMPL_H
+
+#include "storage/inner.h"
+#include "storage/leaf.h"
+
+// What one write may need at the most. Of its own: a leaf cut in three makes 2 nodes; each of them
+// is linked into an inner node of level 1, which may split: 2 more. Above, a link pays half a node,
+// which comes to 1 + 1/2 + 1/4 … < 2: see torc_tree_slack.
+#define TORC_TREE_NODES_PER_WRITE 6u
+
+// Inner nodes are joined only when no more children than this are in both: see torc_tree_slack.
+#define TORC_TREE_JOIN_MAX 122u
+
+static inline struct torc_leaf *torc_tree_leaf(const struct torc_tree *tree, uint32_t node)
+{
+    return torc_node_at(tree->chunks.base, node);
+}
+
+static inline struct torc_inner *torc_tree_inner(const struct torc_tree *tree, uint32_t node)
+{
+    return torc_node_at(tree->chunks.base, node);
+}
+
+void torc_tree_path_find(const struct torc_tree *tree, uint64_t key, struct torc_tree_path *path);
+
+// To the next leaf in the given direction; false, and the path unchanged, at the end.
+bool torc_must_use torc_tree_path_step(const struct torc_tree *tree, struct torc_tree_path *path,
+                                       bool forward);
+
+// Free nodes that no promise may use up: what the inner nodes of level 2 and above, as they are
+// now, may need for splitting, beyond half a node for each child put in. Let a node with n children
+//     owe 0 up to 80, 1/2 at 81, 1 from 82, 3/2 at 123, 2 from 124, 5/2 at 159, 3 at 160.
+// A node is cut when it is full, which is at 82, 124 or 160 by its width, or when its separators
+// get wider at 82 or more. Cut in the middle, both parts owe 1/2 together at the most; cut at its
+// end, which happens only to full ones, the left part owes 1/2 less than before. Either way what
+// was owed and the half that was paid suffice for the node that is made. Joining gives a node back
+// and owes 1.
+uint64_t torc_tree_slack(const struct torc_tree *tree);
+
+// True when `nodes` more than all promises can be had; takes chunks for them.
+bool torc_must_use torc_tree_ensure(struct torc_tree *tree, uint32_t nodes);
+
+enum torc_err torc_tree_full(const struct torc_tree *tree, uint32_t value_bytes,
+                             struct torc_fail *why);
+
+uint32_t torc_tree_node_take(struct torc_tree *tree, uint32_t level, uint32_t near);
+void torc_tree_node_give(struct torc_tree *tree, uint32_t level, uint32_t node);
+
+// Adds a record that went into a leaf to the tree's accounts.
+void torc_tree_count_in(struct torc_tree *tree, const struct torc_tree_pair *pair);
+
+// Links `child` into an inner node of `level`, behind the one that holds keys below `separator`.
+// Splits as far up as needed; the nodes were ensured.
+void torc_tree_link(struct torc_tree *tree, uint32_t level, uint64_t separator, uint32_t child);
+
+// Takes child `index` (which the caller gives back) out of path->nodes[level], and joins inner
+// nodes that became small.
+void torc_tree_unlink(struct torc_tree *tree, const struct torc_tree_path *path, uint32_t level,
+                      uint32_t index);
+
+// The shortest key s with left < s <= right.
+static inline uint64_t torc_tree_separator(uint64_t left, uint64_t right)
+{
+    uint32_t bit = 63u - (uint32_t)__builtin_clzll(left ^ right);
+
+    torc_assert(left < right);
+    return right >> bit << bit;
+}
+
+// A leaf's bytes and records, for writing it anew: pairs point into the copy, or to a new value.
+struct torc_tree_copy {
+    _Alignas(64) unsigned char bytes[TORC_NODE_BYTES];
+};
+
+// The level of a node that is free; only the checker reads it.
+#define TORC_TREE_LEVEL_FREE 255u
+
+#endif
