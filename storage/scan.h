@@ -1,0 +1,48 @@
+// Torc storage: reading a range of a shard, page by page.
+//
+// What    a scan over [lo, hi) within one shard, from either end, with a limit: pages of pairs, or
+//         counts. A page says which interval it covers; the covers of a scan tile [lo, hi) (up to
+//         where the limit ended it), so a client sees holes whatever was lost on the way.
+// Owner   the shard's core.
+// Memory  inside the struct. Pairs point into the tree, good until its next change.
+// Consistency  `shard`: each page is one moment of the shard; the tree may change between pages.
+#ifndef TORC_STORAGE_SCAN_H
+#define TORC_STORAGE_SCAN_H
+
+#include "storage/shard.h"
+
+struct torc_scan {
+    struct torc_tree_cursor cursor;
+    uint64_t lo;
+    uint64_t hi;
+    uint64_t at;   // forward: all of [lo, at) was covered; reverse: all of [at, hi)
+    uint64_t left; // of the limit
+    bool reverse;
+    bool done;
+};
+
+struct torc_scan_page {
+    uint64_t cover_lo;
+    uint64_t cover_hi; // exclusive; lo == hi: nothing covered
+    uint64_t count;    // pairs, or records counted
+    bool done;         // the range, or its limit, is at its end
+};
+
+// lo <= hi, both within the shard's interval (hi may be its end). limit 0 is a scan that is over.
+void torc_scan_open(struct torc_scan *scan, const struct torc_shard *shard, uint64_t lo,
+                    uint64_t hi, uint64_t limit, bool reverse);
+
+// At most pair_max pairs (1 or more) into `pairs`.
+void torc_scan_next(struct torc_scan *scan, const struct torc_shard *shard,
+                    struct torc_tree_pair *pairs, uint32_t pair_max, struct torc_scan_page *page);
+
+// Only the first `count` pairs of the page were used (a packet was full): the others come again,
+// and the page's cover shrinks. Before the tree changes or the scan goes on.
+void torc_scan_keep(struct torc_scan *scan, const struct torc_tree_pair *pairs, uint32_t count,
+                    struct torc_scan_page *page);
+
+// Counts about record_max records on, at most a leaf more; never more than the limit.
+void torc_scan_count(struct torc_scan *scan, const struct torc_shard *shard, uint64_t record_max,
+                     struct torc_scan_page *page);
+
+#endif

@@ -1,0 +1,271 @@
+// Torc storage: the engine of one shard. Conditions, duplicates, pending writes, apply at commit.
+//
+// What    a shard holds its interval, its epoch, its tree (only committed data), the writes that
+//         were logged and are not yet committed, and the completion table. It knows no socket and
+//         no file: it says what to log, is told what is durable, and says what to answer.
+//             torc_shard_write ──► ANSWER: send `outcome` now
+//                              ├─► APPEND: append `record` to the log, then torc_shard_appended
+//                              └─► WAIT:   a conditional write behind a pending one on its key
+//             torc_shard_commit(durable sequence) ──► outcomes; then torc_shard_woken gives the
+//                              writes that waited for these, to be passed to torc_shard_write again
+// Owner   one core. A pool (struct torc_shard_pool) holds what the shards of a core share: slots of
+//         pending and waiting writes, completion memory, the clock.
+// Memory  the caller's, for pool (torc_shard_pool_bytes) and shards (sizeof); tree nodes and large
+//         values from the chunk pool and the heap. A small value lies in its slot, a large one in
+//         the block of its tree ticket, which goes into the tree without a copy. Nothing else is
+//         allocated; every table is bounded and full is BUSY, or NO_SPACE for records.
+// Life    torc_shard_init (empty, LOADING) · storage/replay.h fills it · torc_shard_begin until it
+//         has no more to log · ACTIVE when its EPOCH record commits · torc_shard_drop.
+// Time    the worker stores the wall clock in pool->wall_us each turn and merges HLCs that it hears
+//         into pool->hlc (torc_shard_hear: checks them). Ages are measured by the larger of both
+//         (E4).
+// Order   of checks of a write: epoch (WRONG_SHARD) · role of this replica (TAKING_OVER) ·
+//         completed or seq < low · pending or waiting (PENDING) · stamp (EXPIRED, CLOCK_AHEAD) · a
+//         pending write on the key of a write with a condition (WAIT) · condition · the log's
+//         refusal · memory.
+// Invariants
+//   S1  LSNs of a shard's records are consecutive; HLCs rise strictly with them (H1).
+//   S2  A key's tree version is the HLC of its last committed record.
+//   S3  Each (client, seq) is evaluated to an effect at most once, and all its answers agree (E3).
+//   S4  What was logged gets no definite error (C3); what was refused is forgotten.
+//   S5  pending + waiting + free slots are all slots; each pending put holds a tree ticket.
+// Sources REPLICATION.md sections 6, 11, 12; DESIGN.md section 4.
+#ifndef TORC_STORAGE_SHARD_H
+#define TORC_STORAGE_SHARD_H
+
+#include "storage/completion.h"
+#include "storage/log_format.h"
+#include "storage/tree.h"
+
+#define TORC_SHARD_NONE       UINT32_MAX
+#define TORC_SHARD_WINDOW_MAX 4096u // seq - low is below it (WIRE.md: write window)
+#define TORC_SHARD_BATCH      64u   // writes applied to a tree in one go
+// H3 and E4: how far a stamp may lie ahead.
+#define TORC_SHARD_MAX_AHEAD_US UINT64_C(2000000)
+
+// Low bits of `info` of NO_SPACE and UNAVAILABLE (WIRE.md, section 3); microseconds above 8 bits.
+#define TORC_SHARD_REASON_MEMORY 2u
+
+enum torc_shard_state {
+    TORC_SHARD_LOADING, // checkpoint and log are coming in
+    TORC_SHARD_OPENING, // torc_shard_begin was called; its EPOCH is not committed yet
+    TORC_SHARD_ACTIVE,
+};
+
+// What the record must be like. Not more than one.
+enum torc_shard_condition {
+    TORC_SHARD_ANY,
+    TORC_SHARD_IF_ABSENT,
+    TORC_SHARD_IF_PRESENT,
+    TORC_SHARD_IF_VERSION, // equals if_version
+};
+
+struct torc_shard_write {
+    uint64_t tag; // the caller's; comes back in the outcome
+    uint64_t key; // the caller checked that the shard has it, and value_bytes against its limit
+    uint64_t if_version;
+    uint64_t client; // with principal: whose seq it is
+    uint64_t seq;
+    uint64_t low;   // <= seq (the caller checked)
+    uint64_t stamp; // HLC
+    const void *value;
+    uint32_t value_bytes;
+    uint32_t principal;
+    uint32_t epoch;
+    uint8_t attempt; // echoed
+    bool remove;     // a delete
+    bool want_current;
+    enum torc_shard_condition condition;
+    // Whether the log takes a record now (dataplane/log.h): if not OK, a write that would have to
+    // be appended is answered with this instead.
+    enum torc_err log_err;
+    uint64_t log_info;
+    // From torc_shard_woken only; else zeroed.
+    struct torc_tree_ticket ticket;
+};
+
+struct torc_shard_outcome {
+    uint64_t tag;
+    uint64_t info; // version; what the status says (WIRE.md)
+    // CONDITION_FAILED and want_current: the present record, as long as the tree does not change.
+    const void *value;
+    uint32_t value_bytes;
+    bool has_value;
+    uint8_t attempt;
+    enum torc_err err;
+};
+
+enum torc_shard_verdict {
+    TORC_SHARD_ANSWER,
+    TORC_SHARD_APPEND,
+    TORC_SHARD_WAIT,
+};
+
+struct torc_shard_pool_config {
+    uint32_t slots_max;        // pending and waiting writes of all shards
+    uint32_t waiting_max;      // of them, waiting
+    uint64_t completion_bytes; // of all shards
+    uint64_t principal_bytes;  // of them, at most by one principal
+    uint32_t dedup_ttl_s;
+    uint64_t seed;
+};
+
+struct torc_shard_slot; // shard.c
+
+struct torc_shard_pool {
+    uint64_t hlc;     // highest stamped or heard on this core
+    uint64_t wall_us; // set by the worker each turn
+    uint64_t ttl_us;
+    struct torc_completion_pool completions;
+    struct torc_shard_slot *slots;
+    uint32_t *key_table;    // hash of keys with a pending or waiting write to slot
+    uint32_t *client_table; // hash of (shard, principal, client, seq) to slot
+    uint64_t seed;
+    uint32_t table_mask;
+    uint32_t slot_count;
+    uint32_t slot_free; // head of the free list
+    uint32_t slot_fresh;
+    uint32_t pending_count;
+    uint32_t waiting_count;
+    uint32_t waiting_max;
+    uint32_t woken_head; // waiting writes whose turn it is
+    uint32_t woken_tail;
+    uint32_t woken_given;          // the one handed out last
+    struct torc_shard *dirty_head; // shards with pending writes
+    struct torc_shard *dirty_tail;
+    uint32_t next_place;
+};
+
+struct torc_shard_config {
+    uint64_t lo;
+    uint64_t hi; // exclusive; keys are below 2^64-1, so it always fits
+    uint32_t shard;
+    uint32_t epoch; // the one this life writes in
+    uint32_t turn;
+    bool moved; // its last stream was another one: MOVED comes first
+    const struct torc_tree_code *code;
+    struct torc_chunk_pool *chunks;
+    struct torc_heap *heap;
+};
+
+// Fields may be read by everybody, written by storage/ only.
+struct torc_shard {
+    struct torc_shard_pool *pool;
+    struct torc_tree tree;
+    struct torc_completion_table completions;
+    uint64_t lo;
+    uint64_t hi;
+    uint32_t shard;
+    uint32_t epoch;
+    uint32_t turn;
+    enum torc_shard_state state;
+    bool moved;                // MOVED is still to be logged
+    bool epoch_wanted;         // EPOCH is still to be logged
+    bool unlogged;             // a record was handed out and torc_shard_appended not yet called
+    bool dirty;                // in the pool's list
+    uint64_t next_lsn;         // of the next record
+    uint64_t last_hlc;         // of the last record logged
+    uint64_t applied_lsn;      // S: committed and in the tree
+    uint64_t applied_hlc;      // for CLOCK and ranges (H4)
+    uint64_t applied_sequence; // block that the last applied record ends in
+    uint64_t applied_count;    // records applied in this life
+    uint32_t pending_head;     // in order of LSN
+    uint32_t pending_tail;
+    uint32_t pending_count;
+    struct torc_shard *dirty_next;
+};
+
+// -- The pool
+// --------------------------------------------------------------------------------------
+
+uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config);
+
+// `memory` is aligned to 64.
+void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
+                          const struct torc_shard_pool_config *config);
+
+// CONFIGURE brings the ttl and the clock's floor after the pool is made.
+void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_s, uint64_t hlc);
+
+// Merges an HLC from outside. CLOCK_AHEAD (not merged) when it is more than TORC_SHARD_MAX_AHEAD_US
+// above the wall clock, and above the highest HLC held as well (H3).
+enum torc_err torc_must_use torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc);
+
+// -- Life
+// ------------------------------------------------------------------------------------------
+
+// An empty shard. NO_SPACE: no chunk for its tree.
+enum torc_err torc_must_use torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *pool,
+                                            const struct torc_shard_config *config,
+                                            struct torc_fail *why);
+
+// After replay: the records that open this life (MOVED if its stream changed, EPOCH). True: append
+// `record`, call torc_shard_appended, call again. False: nothing more to log.
+bool torc_must_use torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record);
+
+// Cancels pending and waiting writes without an answer, frees the tree. The shard is then zeroed.
+void torc_shard_drop(struct torc_shard *shard);
+
+static inline bool torc_shard_has(const struct torc_shard *shard, uint64_t key)
+{
+    return key >= shard->lo && key < shard->hi;
+}
+
+// -- Writes
+// ----------------------------------------------------------------------------------------
+
+// Evaluates a write. APPEND fills `record`, whose value lies in the engine's memory until it
+// commits; nothing else may be asked of this pool before torc_shard_appended. WAIT copies
+// everything.
+enum torc_shard_verdict torc_must_use torc_shard_write(struct torc_shard *shard,
+                                                       struct torc_shard_write *write,
+                                                       struct torc_log_record *record,
+                                                       struct torc_shard_outcome *outcome);
+
+// The record was appended: blocks first_sequence (the one open when it began, or next to be opened)
+// to last_sequence (where it ends) of the stream hold it. last_sequence never falls.
+void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint64_t last_sequence);
+
+// Applies, in order of LSN, what lies in blocks up to durable_sequence (UINT64_MAX: everything, for
+// durability `none`), and gives at most outcome_max outcomes. Call again while it gives
+// outcome_max. Records without a tag (EPOCH, MOVED, EMPTY) give none.
+uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequence,
+                           struct torc_shard_outcome *outcomes, uint32_t outcome_max);
+
+// The next write that waited and whose turn has come, to be passed to torc_shard_write (with
+// log_err set anew). It stays good until the next call of this function; not passing it on refuses
+// it: answer its tag. False: none.
+bool torc_must_use torc_shard_woken(struct torc_shard_pool *pool, struct torc_shard **shard,
+                                    struct torc_shard_write *write);
+
+// Forgets a waiting write by its tag (CANCEL, deadline): true, and the caller answers. False: it
+// does not wait (any more). Walks the waiting writes.
+bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag);
+
+// Whether the pool has waiting writes of that shard or any (NULL); for quiescing.
+bool torc_shard_is_settled(const struct torc_shard_pool *pool);
+
+// Drops old completions (a bounded number; call each turn or so). True: fill `record` with an EMPTY
+// record that moves the shard's HLC, to be appended like any other: an idle shard's clients are
+// past their time (E4). Ask only when the log takes a record.
+bool torc_must_use torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record);
+
+// -- Reads
+// -----------------------------------------------------------------------------------------
+
+// Committed values of keys that the shard has, in any order; hits[i] answers keys[i]. Pointers are
+// good until the shard's tree changes (commit, replay, drop).
+static inline void torc_shard_get(const struct torc_shard *shard, const uint64_t *keys,
+                                  uint32_t count, struct torc_tree_hit *hits)
+{
+    torc_tree_lookup_batch(&shard->tree, keys, count, hits);
+}
+
+// The lowest block that a record above applied_lsn begins in; next_sequence (of the log) when
+// nothing is pending. Checkpoints keep the log from there on.
+uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t next_sequence);
+
+// Walks S1, S2, S5 and the tables below; CORRUPT and the text says what. For tests.
+enum torc_err torc_must_use torc_shard_check(const struct torc_shard *shard, struct torc_fail *why);
+
+#endif
