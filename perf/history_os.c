@@ -123,7 +123,7 @@ static enum torc_err check_issue(struct check *check, uint32_t index, struct tor
 {
     struct torc_rng *rng = &check->run->rng;
     struct check_client *client = &check->clients[index];
-    bool last = torc_clock_now_ns() >= check->stop_ns;
+    bool last = torc_perf_is_told_to_stop() || torc_clock_now_ns() >= check->stop_ns;
     enum torc_err err;
 
     if (last && check->last_reads == check->records) {

@@ -5,10 +5,10 @@
 //         becomes a line of the history, a JSON object:
 //           {"client":0,"op":"put","key":3,"value":"0-17-a1","status":"ok","version":9,
 //            "call_ns":1,"return_ns":2}
-//         `op`: put, get, delete, put_if (with "if_version", 0 = absent), range (with "start", "end",
-//         "limit", and "result":[[key,value,version],…]); a get's value is "result". Times are of
-//         one monotonic clock. "in_doubt":true: the outcome is not known. At the end every key is
-//         read once more, so that a lost write is seen.
+//         `op`: put, get, delete, put_if (with "if_version", 0 = absent), range (with "start",
+//         "end", "limit", and "result":[[key,value,version],…]); a get's value is "result". Times
+//         are of one monotonic clock. "in_doubt":true: the outcome is not known. At the end every
+//         key is read once more, so that a lost write is seen.
 // Owner   main.
 #ifndef TORC_PERF_HISTORY_OS_H
 #define TORC_PERF_HISTORY_OS_H

@@ -5,6 +5,8 @@
 #include "perf/value.h"
 
 #include <math.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,29 @@ enum {
     COMPLETIONS_MAX = 256,
     WAIT_NS_MAX = 100000000
 };
+
+// -- Signals -------------------------------------------------------------------------------------
+
+static _Atomic bool told_to_stop; // by a signal, which has no other way to say it
+
+static void stop_on_signal(int number)
+{
+    (void)number;
+    atomic_store_explicit(&told_to_stop, true, memory_order_relaxed);
+}
+
+bool torc_perf_is_told_to_stop(void)
+{
+    return atomic_load_explicit(&told_to_stop, memory_order_relaxed);
+}
+
+static void signals_take(void)
+{
+    struct sigaction action = {.sa_handler = stop_on_signal};
+
+    (void)sigaction(SIGINT, &action, NULL); // cannot fail for these two
+    (void)sigaction(SIGTERM, &action, NULL);
+}
 
 // -- Life ----------------------------------------------------------------------------------------
 
@@ -73,6 +98,7 @@ enum torc_err torc_perf_run_open(struct torc_perf_run **made,
     if (run == NULL) {
         return torc_fail(why, TORC_ERR_IO, "no memory for a run");
     }
+    signals_take();
     run->options = options;
     run->epoll_fd = -1;
     run->rng.state = options->seed != 0 ? options->seed : torc_clock_wall_ns();
@@ -303,7 +329,8 @@ static uint32_t client_poll(struct torc_perf_run *run, struct torc_perf_client *
 // Whether the phase has operations to start.
 static bool phase_goes_on(const struct torc_perf_run *run, uint64_t now_ns)
 {
-    return run->loading ? run->load_next < run->keys.loaded : now_ns < run->stop_ns;
+    return !torc_perf_is_told_to_stop() &&
+           (run->loading ? run->load_next < run->keys.loaded : now_ns < run->stop_ns);
 }
 
 static enum torc_err issue_closed(struct torc_perf_run *run, struct torc_perf_client *client,

@@ -83,6 +83,10 @@ void torc_perf_run_close(struct torc_perf_run *run);
 // Sleeps until a queue has something, at most 100 ms; at once back unless the options say `block`.
 void torc_perf_run_wait(const struct torc_perf_run *run);
 
+// True after SIGINT or SIGTERM, from torc_perf_run_open on: what is in flight is awaited, then the
+// run ends as if its time were over.
+bool torc_perf_is_told_to_stop(void);
+
 bool torc_perf_run_is_void(const struct torc_perf_run *run);
 
 #endif

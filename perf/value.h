@@ -2,7 +2,7 @@
 //
 // What    the bytes of a value follow from its key and a nonce that it carries, so a reader can
 //         check an answer without knowing who wrote it last. A value of TORC_VALUE_NAMED_BYTES or
-//         more begins with its key (8 bytes of this machine); shorter ones follow from the key alone.
+//         more begins with its key (8 bytes of this machine); shorter ones follow from the key.
 // Owner   none: pure functions over the caller's bytes.
 #ifndef TORC_PERF_VALUE_H
 #define TORC_PERF_VALUE_H
