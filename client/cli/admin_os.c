@@ -115,17 +115,25 @@ static enum torc_err admin_ask(const char *data, const char *command, json_t **a
 
 static enum torc_err admin_error_of(const char *name)
 {
-#define X(name_, number, sentence)   \
-    if (strcmp(name, #name_) == 0) { \
-        return TORC_ERR_##name_;     \
-    }
-    TORC_ERR_TABLE(X)
+    static const struct {
+        const char *name;
+        enum torc_err err;
+    } errors[] = {
+#define X(name_, number, sentence) {#name_, TORC_ERR_##name_},
+        TORC_ERR_TABLE(X)
 #undef X
+    };
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(errors); i++) {
+        if (strcmp(name, errors[i].name) == 0) {
+            return errors[i].err;
+        }
+    }
     return TORC_ERR_INTERNAL;
 }
 
-// -- JSON as lines for people: `name  value`, objects in objects as name.name, arrays of objects as a
-//    table with a headline.
+// -- JSON as lines for people: `name  value`, objects in objects as name.name, arrays of objects as
+//    a table with a headline.
 
 static void admin_show_scalar(const json_t *value)
 {

@@ -275,21 +275,20 @@ enum torc_err torc_args_parse(struct torc_args *args, const char *const *argv, u
 }
 
 enum torc_err torc_args_number(const struct torc_args *args, enum torc_option option,
-                               uint64_t fallback, uint64_t least, uint64_t most, uint64_t *value,
-                               struct torc_fail *why)
+                               struct torc_args_span span, uint64_t *value, struct torc_fail *why)
 {
     const char *text = args->values[option];
     uint64_t number = 0;
 
     if (!torc_args_given(args, option)) {
-        *value = fallback;
+        *value = span.fallback;
         return TORC_ERR_OK;
     }
     if (torc_key_parse(text, strlen(text), TORC_KEY_DEC, "", &number, NULL) != TORC_ERR_OK ||
-        number < least || number > most) {
+        number < span.least || number > span.most) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "--%s %.40s: a number from %" PRIu64 " to %" PRIu64,
-                         args_options[option].name, text, least, most);
+                         args_options[option].name, text, span.least, span.most);
     }
     *value = number;
     return TORC_ERR_OK;

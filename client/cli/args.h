@@ -170,10 +170,16 @@ enum torc_verb torc_verb_find(const char *text);
 
 enum torc_exit torc_exit_of(enum torc_err err);
 
-// A number of an option: `least` <= value <= `most`, or the default when it was not given.
+struct torc_args_span {
+    uint64_t fallback; // when the option was not given
+    uint64_t least;
+    uint64_t most;
+};
+
+// A number of an option.
 enum torc_err torc_must_use torc_args_number(const struct torc_args *args, enum torc_option option,
-                                             uint64_t fallback, uint64_t least, uint64_t most,
-                                             uint64_t *value, struct torc_fail *why);
+                                             struct torc_args_span span, uint64_t *value,
+                                             struct torc_fail *why);
 
 // Help on all, or on one verb. Returns the length; `text` has TORC_ARGS_HELP_BYTES.
 uint32_t torc_args_help(enum torc_verb verb, char *text);

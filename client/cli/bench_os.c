@@ -35,21 +35,26 @@ static enum torc_err bench_options(struct bench *bench, struct torc_fail *why)
 {
     const struct torc_args *args = bench->cli->args;
     enum torc_err err =
-        torc_args_number(args, TORC_OPTION_WINDOW, 64, 1, BENCH_WINDOW_MAX, &bench->window, why);
+        torc_args_number(args, TORC_OPTION_WINDOW, (struct torc_args_span){64, 1, BENCH_WINDOW_MAX},
+                         &bench->window, why);
 
     if (err == TORC_ERR_OK) {
-        err = torc_args_number(args, TORC_OPTION_SECONDS, 5, 1, 3600, &bench->seconds, why);
+        err = torc_args_number(args, TORC_OPTION_SECONDS, (struct torc_args_span){5, 1, 3600},
+                               &bench->seconds, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_args_number(args, TORC_OPTION_RECORDS, 100000, 1, UINT64_MAX, &bench->records,
+        err =
+            torc_args_number(args, TORC_OPTION_RECORDS,
+                             (struct torc_args_span){100000, 1, UINT64_MAX}, &bench->records, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_args_number(args, TORC_OPTION_VALUE_BYTES,
+                               (struct torc_args_span){64, 0, BENCH_VALUE_MAX}, &bench->value_bytes,
                                why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_args_number(args, TORC_OPTION_VALUE_BYTES, 64, 0, BENCH_VALUE_MAX,
-                               &bench->value_bytes, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = torc_args_number(args, TORC_OPTION_READS, 95, 0, 100, &bench->reads_percent, why);
+        err = torc_args_number(args, TORC_OPTION_READS, (struct torc_args_span){95, 0, 100},
+                               &bench->reads_percent, why);
     }
     return err;
 }

@@ -95,7 +95,8 @@ static enum torc_err calls_condition(const struct torc_args *args,
                          : present ? TORC_IF_PRESENT
                          : version ? TORC_IF_VERSION
                                    : TORC_ALWAYS;
-    return torc_args_number(args, TORC_OPTION_IF_VERSION, 0, 0, UINT64_MAX, &options->version, why);
+    return torc_args_number(args, TORC_OPTION_IF_VERSION, (struct torc_args_span){0, 0, UINT64_MAX},
+                            &options->version, why);
 }
 
 // The version of a write, for programs; people see nothing when all went well.
@@ -280,7 +281,8 @@ static enum torc_err calls_read_bounds(const struct torc_cli *cli, struct calls_
         err = calls_key(cli, 1, "END", &bounds->hi, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_args_number(cli->args, TORC_OPTION_LIMIT, 0, 1, UINT64_MAX, &bounds->limit, why);
+        err = torc_args_number(cli->args, TORC_OPTION_LIMIT,
+                               (struct torc_args_span){0, 1, UINT64_MAX}, &bounds->limit, why);
     }
     if (err == TORC_ERR_OK && bounds->lo > bounds->hi) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "START %.40s is greater than END %.40s",

@@ -61,16 +61,16 @@ static _Noreturn void child_become(const struct torc_child *child, char **words,
     sigset_t none;
 
     (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
     (void)prctl(PR_SET_PDEATHSIG, child->death_signal, 0, 0, 0);
     if (getppid() != parent) {
         _exit(1); // it died before the line above
     }
     if (child->notify != NULL) {
-        (void)setenv("NOTIFY_SOCKET", child->notify, 1);
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO); // whoever reads ours waits for its end
+        (void)setenv("NOTIFY_SOCKET", child->notify, 1); // NOLINT(concurrency-mt-unsafe)
+        (void)dup2(STDERR_FILENO, STDOUT_FILENO);        // whoever reads ours waits for its end
     } else {
-        (void)unsetenv("NOTIFY_SOCKET");
+        (void)unsetenv("NOTIFY_SOCKET"); // NOLINT(concurrency-mt-unsafe): one thread
     }
     (void)execv(child->path, words);
     (void)fprintf(stderr, "torc: %s: %s\n", child->path, strerrordesc_np(errno));

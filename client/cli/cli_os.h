@@ -1,11 +1,11 @@
 // Torc cli: what the verbs of the program torc share.
 //
-// What    the session of one command line, or of an interactive shell with many: the store it talks
-//         to, how answers are shown; one function a verb.
+// What    the session of one command line, or of an interactive shell with many: the store it
+//         talks to, how answers are shown; one function a verb.
 // Owner   the program's one thread.
 // Memory  struct torc_cli in main's frame; answers grow in one buffer, freed at the end.
 // Errors  a verb returns a code, and a text for people in *why; main prints it and makes the exit
-//         status of it (torc_exit_of). NOT_FOUND is said by the status alone when its text is empty.
+//         status of it (torc_exit_of).
 #ifndef TORC_CLIENT_CLI_CLI_OS_H
 #define TORC_CLIENT_CLI_CLI_OS_H
 

@@ -49,7 +49,7 @@ static int detach_follow(struct torc_detach *detach, pid_t second)
            ((got = read(detach->said, text, sizeof(text))) > 0 || (got < 0 && errno == EINTR))) {
         for (ssize_t i = 0; i < got && result < 0; i++) {
             if (ended) {
-                result = text[i];
+                result = (unsigned char)text[i];
             } else if (text[i] == '\0') {
                 ended = true;
             } else {

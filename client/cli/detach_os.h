@@ -1,9 +1,9 @@
 // Torc cli: `torc serve --detach`: the starting command returns when the node is ready.
 //
 // What    the process parts in two. The first shows what the second says until it has an exit
-//         status for it, and ends with that. The second has no terminal; its standard error, and its
-//         children's, is a log file from the start, its standard output the first one's until it is
-//         done.
+//         status for it, and ends with that. The second has no terminal; its standard error, and
+//         its children's, is a log file from the start, its standard output the first one's until
+//         it is done.
 // Owner   `torc serve`, before it makes anything.
 #ifndef TORC_CLIENT_CLI_DETACH_OS_H
 #define TORC_CLIENT_CLI_DETACH_OS_H

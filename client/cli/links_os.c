@@ -48,7 +48,7 @@ static enum torc_err links_split(const char *key, const char *text, int family, 
     }
     *slash = '\0';
     prefix = strtoul(slash + 1, &end, 10);
-    if (end == slash + 1 || *end != '\0' || prefix > size * 8 ||
+    if (end == slash + 1 || *end != '\0' || prefix > size * UINT64_C(8) ||
         inet_pton(family, copy, bytes) != 1) {
         return links_bad_address(key, text, why);
     }
@@ -198,6 +198,8 @@ static bool links_run(const char *command, char *said, size_t said_bytes)
         words[count++] = word;
     }
     if (strcmp(words[0], "echo") == 0) {
+        torc_assert(count == 4);
+        torc_assert(words[3] != NULL);
         (void)snprintf(said, said_bytes, "%s cannot be written", words[3]);
         return links_write_file(words[3], words[1]);
     }

@@ -1,8 +1,8 @@
 // Torc cli: making and removing the kernel links of links.h.
 //
 // What    reads the settings' addresses, looks at what there is, runs the steps with ip(8) and
-//         ethtool(8), and keeps a record of what was made in run/links, so that a later start (after a
-//         kill) still knows what is its own.
+//         ethtool(8), and keeps a record of what was made in run/links, so that a later start
+//         (after a kill) still knows what is its own.
 // Owner   `torc serve`.
 #ifndef TORC_CLIENT_CLI_LINKS_OS_H
 #define TORC_CLIENT_CLI_LINKS_OS_H
@@ -20,7 +20,8 @@ enum torc_err torc_must_use torc_links_want(struct torc_links *links,
 enum torc_err torc_must_use torc_links_lock(const struct torc_links *links, int *fd,
                                             struct torc_fail *why);
 
-// Makes what is missing; what an earlier start left behind (see `record`) is made anew. `record` is a path; steps are said on standard output with `say`.
+// Makes what is missing; what an earlier start left behind (see `record`, a path) is made anew.
+// Steps are said on standard output with `say`.
 enum torc_err torc_must_use torc_links_make(const struct torc_links *links, const char *record,
                                             bool say, struct torc_fail *why);
 

@@ -46,8 +46,8 @@ static enum torc_err load_options(struct load *load, struct torc_csv_options *op
     const char *quote = args->values[TORC_OPTION_QUOTE];
     const char *comment = args->values[TORC_OPTION_COMMENT];
     uint64_t key = 0;
-    enum torc_err err =
-        torc_args_number(args, TORC_OPTION_KEY, 1, 1, TORC_CSV_FIELDS_MAX, &key, why);
+    enum torc_err err = torc_args_number(
+        args, TORC_OPTION_KEY, (struct torc_args_span){1, 1, TORC_CSV_FIELDS_MAX}, &key, why);
 
     *options = (struct torc_csv_options){',', '"', '#'};
     if (err == TORC_ERR_OK && separator != NULL) {
@@ -65,7 +65,8 @@ static enum torc_err load_options(struct load *load, struct torc_csv_options *op
     }
     if (err == TORC_ERR_OK) {
         err =
-            torc_args_number(args, TORC_OPTION_WINDOW, 512, 1, TORC_FLIGHT_MAX, &load->window, why);
+            torc_args_number(args, TORC_OPTION_WINDOW,
+                             (struct torc_args_span){512, 1, TORC_FLIGHT_MAX}, &load->window, why);
     }
     return err;
 }

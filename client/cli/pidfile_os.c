@@ -59,7 +59,7 @@ static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
     struct pollfd wait = {.fd = pidfd, .events = POLLIN};
     enum torc_err err = TORC_ERR_OK;
 
-    // The lock says that the process lives, so the descriptor is of the right one if it is held still.
+    // The lock says that the process lives: held still, the descriptor is of the right one.
     if (pidfd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) {
         err = torc_fail(why, TORC_ERR_NOT_FOUND, "no node runs on %.100s", data);
     } else if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0) != 0) {

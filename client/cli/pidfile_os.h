@@ -1,7 +1,7 @@
 // Torc cli: run/serve.pid: which `torc serve` runs a data directory, and how to end it.
 //
-// What    the file holds the process id and is flocked for as long as that process lives: a pid whose
-//         file is not locked is dead, whoever has its number now.
+// What    the file holds the process id and is flocked for as long as that process lives: a pid
+//         whose file is not locked is dead, whoever has its number now.
 // Owner   `torc serve` holds it; `torc stop` reads it.
 #ifndef TORC_CLIENT_CLI_PIDFILE_OS_H
 #define TORC_CLIENT_CLI_PIDFILE_OS_H

@@ -189,7 +189,7 @@ static enum torc_err serve_prepare(struct serve *serve, struct torc_fail *why)
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
     (void)sigaddset(&signals, SIGHUP);
-    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     serve->signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (serve->signals < 0) {
         return torc_fail(why, TORC_ERR_IO, "signalfd: %s", strerrordesc_np(errno));

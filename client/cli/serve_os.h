@@ -1,11 +1,11 @@
 // Torc cli: `torc serve`: the parent of a node's two processes.
 //
-// What    makes the data directory when there is none, and the kernel links; starts torc-dataplane and
-//         torc-control, which live and die apart; starts again the one that died; stops both in order;
-//         removes the links that it made.
+// What    makes the data directory when there is none, and the kernel links; starts torc-dataplane
+//         and torc-control, which live and die apart; starts again the one that died; stops both in
+//         order; removes the links that it made.
 // Owner   one thread: it sleeps until a child, a signal or a timer has something to say.
-// Order   start: directory, lock of run/serve.pid, links, both children at once. Stop: control first
-//         (it ends requests and writes checkpoints, which needs the dataplane), then the dataplane.
+// Order   start: directory, lock of run/serve.pid, links, both children. Stop: control first
+//         (it ends requests and writes checkpoints, for which the dataplane is needed), then that.
 // Ends    SIGTERM, SIGINT, SIGHUP: a clean stop; a second one: SIGKILL to both. A child that dies
 //         before the node was ever ready ends the start: its message is the answer. When this
 //         process dies, the kernel tells control to stop and kills the dataplane: nothing that was

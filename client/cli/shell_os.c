@@ -1,7 +1,7 @@
 // Torc cli: the interactive shell: each line is a command line without the word torc.
 //
-// What    libedit: editing, history in $XDG_STATE_HOME/torc/history (else ~/.local/state), completion
-//         of verbs and options. A failed line says why and the shell goes on.
+// What    libedit: editing, history in $XDG_STATE_HOME/torc/history (else ~/.local/state),
+//         completion of verbs and options. A failed line says why and the shell goes on.
 #include "client/cli/cli_os.h"
 #include "client/cli/words.h"
 

@@ -148,6 +148,7 @@ static void show_safe(struct show_out *out, const uint8_t *bytes, uint64_t count
     }
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written by way of `out`
 uint64_t torc_show_text(const uint8_t *bytes, uint64_t count, uint8_t *text, uint64_t text_bytes)
 {
     struct show_out out = {text, text_bytes, 0};
@@ -293,7 +294,8 @@ static void show_table(const struct torc_show *show, const struct torc_show_pair
 }
 
 uint64_t torc_show_pair(const struct torc_show *show, const struct torc_show_pair *pair,
-                        uint8_t *text, uint64_t text_bytes)
+                        uint8_t *text,
+                        uint64_t text_bytes) // NOLINT(readability-non-const-parameter)
 {
     struct show_out out = {text, text_bytes, 0};
     char key[TORC_KEY_TEXT_BYTES];

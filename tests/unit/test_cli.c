@@ -132,6 +132,8 @@ static void test_options_may_stand_anywhere(void)
         "range --limit=3 -r 5 -ojson 10",
         "-o json --reverse -n 3 range -- 5 10",
     };
+    const struct torc_args_span wide = {0, 1, 10};
+    const struct torc_args_span narrow = {0, 4, 10};
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(lines); i++) {
         struct torc_args args;
@@ -146,9 +148,9 @@ static void test_options_may_stand_anywhere(void)
         CU_ASSERT_TRUE(torc_args_given(&args, TORC_OPTION_REVERSE));
         CU_ASSERT_FALSE(torc_args_given(&args, TORC_OPTION_KEYS_ONLY));
         CU_ASSERT_STRING_EQUAL(args.values[TORC_OPTION_OUTPUT], "json");
-        TORC_TEST_OK(torc_args_number(&args, TORC_OPTION_LIMIT, 0, 1, 10, &limit, &why), &why);
+        TORC_TEST_OK(torc_args_number(&args, TORC_OPTION_LIMIT, wide, &limit, &why), &why);
         CU_ASSERT_EQUAL(limit, 3);
-        CU_ASSERT_EQUAL(torc_args_number(&args, TORC_OPTION_LIMIT, 0, 4, 10, &limit, &why),
+        CU_ASSERT_EQUAL(torc_args_number(&args, TORC_OPTION_LIMIT, narrow, &limit, &why),
                         TORC_ERR_INVALID_ARGUMENT);
         CU_ASSERT_STRING_EQUAL(why.text, "--limit 3: a number from 4 to 10");
     }
