@@ -2,6 +2,7 @@
 #include "client/cli/args.h"
 
 #include "client/cli/key.h"
+#include "kit/settings.h"
 
 #include <string.h>
 
@@ -388,6 +389,92 @@ uint32_t torc_args_help(enum torc_verb verb, char *text)
         "  csv    key,value; quoted where needed (RFC 4180), bytes as they are\n"
         "  raw    the bytes of the values: get adds nothing, range ends each with "
         "a newline\n");
+}
+
+// `table|json|csv|raw` are the words that can stand there; `HOST[:PORT],…` is none.
+static bool args_is_choice(const char *argument)
+{
+    for (const char *at = argument; *at != '\0'; at++) {
+        if (*at != '|' && (*at < 'a' || *at > 'z')) {
+            return false;
+        }
+    }
+    return strchr(argument, '|') != NULL;
+}
+
+// In an option's place: the words of its argument.
+static uint32_t args_complete_values(char *text, uint32_t length)
+{
+    length = args_print(text, length, "    case ${COMP_WORDS[COMP_CWORD - 1]} in\n");
+    for (uint32_t i = 0; i < TORC_COUNT_OF(args_options); i++) {
+        const struct args_option *option = &args_options[i];
+
+        if (args_is_choice(option->argument)) {
+            length = args_print(text, length, "    --%s", option->name);
+            if (option->letter != 0) {
+                length = args_print(text, length, "|-%c", option->letter);
+            }
+            length = args_print(text, length, ") list='");
+            for (const char *at = option->argument; *at != '\0'; at++) {
+                length = args_print(text, length, "%c", *at == '|' ? ' ' : *at);
+            }
+            length = args_print(text, length, "' ;;\n");
+        }
+    }
+    return args_print(text, length, "    esac\n");
+}
+
+static uint32_t args_complete_options(char *text, uint32_t length, uint32_t verb)
+{
+    length = args_print(text, length, "    %s) options='", args_verbs[verb].name);
+    for (uint32_t i = 0; i < TORC_SETTING_COUNT && args_passed_on((enum torc_verb)verb); i++) {
+        length = args_print(text, length, "--%s ", torc_setting_info(i)->key);
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(args_options); i++) {
+        if (((args_verbs[verb].options | TORC_OPTION_BIT(HELP)) >> i & 1) != 0) {
+            length = args_print(text, length, "--%s ", args_options[i].name);
+        }
+    }
+    return args_print(text, length, "%s' ;;\n", verb == TORC_VERB_SERVE ? "--detach" : "");
+}
+
+uint32_t torc_args_completion(char *text)
+{
+    uint32_t length = args_print(text, 0,
+                                 "# Completion of torc for bash; made by `torc completion bash`.\n"
+                                 "_torc() {\n"
+                                 "    local word=${COMP_WORDS[COMP_CWORD]} verb= list= options= i\n"
+                                 "    local verbs='");
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(args_verbs); i++) {
+        length = args_print(text, length, "%s%s", i == 0 ? "" : " ", args_verbs[i].name);
+    }
+    length = args_print(text, length,
+                        "'\n"
+                        "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+                        "        if [[ \" $verbs \" == *\" ${COMP_WORDS[i]} \"* ]]; then\n"
+                        "            verb=${COMP_WORDS[i]}\n"
+                        "            break\n"
+                        "        fi\n"
+                        "    done\n");
+    length = args_complete_values(text, length);
+    length = args_print(text, length, "    case $verb in\n");
+    for (uint32_t i = 0; i < TORC_COUNT_OF(args_verbs); i++) {
+        length = args_complete_options(text, length, i);
+    }
+    return args_print(
+        text, length,
+        "    '') options='--cluster --data --output --help --version' ;;\n"
+        "    esac\n"
+        "    if [[ -z $list && $word == -* ]]; then\n"
+        "        list=$options\n"
+        "    elif [[ -z $list && ( -z $verb || $verb == help ) ]]; then\n"
+        "        list=$verbs\n"
+        "    fi\n"
+        "    COMPREPLY=()\n"
+        "    [[ -z $list ]] || mapfile -t COMPREPLY < <(compgen -W \"$list\" -- \"$word\")\n"
+        "}\n"
+        "complete -o default -F _torc torc\n");
 }
 
 const char *torc_args_complete_verb(const char *prefix, uint32_t index)

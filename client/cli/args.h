@@ -119,6 +119,8 @@ enum torc_option {
       "torc init --data /var/lib/torc --keys 4294967296 --shards 8")                             \
     X(VERIFY, "verify", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                         \
       "read all files of a stopped node and check them", "torc verify --data /var/lib/torc")     \
+    X(COMPLETION, "completion", "[bash]", 0, 1, 0, "the completion script of a shell",           \
+      "torc completion bash > /etc/bash_completion.d/torc")                                      \
     X(HELP, "help", "[VERB]", 0, 1, 0, "this list, or how a verb is used", "torc help range")
 
 enum torc_verb {
@@ -183,6 +185,9 @@ enum torc_err torc_must_use torc_args_number(const struct torc_args *args, enum 
 
 // Help on all, or on one verb. Returns the length; `text` has TORC_ARGS_HELP_BYTES.
 uint32_t torc_args_help(enum torc_verb verb, char *text);
+
+// The completion script for bash. Returns the length; `text` has TORC_ARGS_HELP_BYTES.
+uint32_t torc_args_completion(char *text);
 
 // The option names of a verb, or all verbs, for completion: the index-th that starts with
 // `prefix`, or NULL when there are no more.

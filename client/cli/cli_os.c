@@ -219,6 +219,7 @@ enum torc_err torc_cli_run(struct torc_cli *cli, struct torc_fail *why)
     case TORC_VERB_SERVE:
     case TORC_VERB_INIT:
     case TORC_VERB_VERIFY:
+    case TORC_VERB_COMPLETION:
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc %s: not from within the shell",
                          torc_verb_name(cli->args->verb));
     case TORC_VERB_HELP:

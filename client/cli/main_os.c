@@ -28,6 +28,24 @@ static int main_help(enum torc_verb verb)
     return fflush(stdout) == 0 ? TORC_EXIT_OK : TORC_EXIT_FAULT;
 }
 
+static int main_completion(const struct torc_args *args)
+{
+    char *text = malloc(TORC_ARGS_HELP_BYTES);
+
+    if (args->word_count > 0 && strcmp(args->words[0], "bash") != 0) {
+        (void)fprintf(stderr, "torc: completion %s: only for bash\n", args->words[0]);
+        free(text);
+        return TORC_EXIT_USAGE;
+    }
+    if (text == NULL) {
+        return TORC_EXIT_FAULT;
+    }
+    (void)torc_args_completion(text);
+    (void)printf("%s", text);
+    free(text);
+    return fflush(stdout) == 0 ? TORC_EXIT_OK : TORC_EXIT_FAULT;
+}
+
 static int main_say(enum torc_err err, const struct torc_fail *why)
 {
     if (err != TORC_ERR_OK) {
@@ -86,6 +104,9 @@ int main(int argc, char **argv)
     }
     if (args.verb == TORC_VERB_HELP || torc_args_given(&args, TORC_OPTION_HELP)) {
         return main_help_on(&args);
+    }
+    if (args.verb == TORC_VERB_COMPLETION) {
+        return main_completion(&args);
     }
     if (args.verb == TORC_VERB_SERVE) {
         return torc_serve(argc - (int)args.verb_index - 1, argv + args.verb_index + 1);

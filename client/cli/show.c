@@ -293,9 +293,9 @@ static void show_table(const struct torc_show *show, const struct torc_show_pair
     show_byte(out, '\n');
 }
 
+// NOLINTBEGIN(readability-non-const-parameter): written by way of `out`
 uint64_t torc_show_pair(const struct torc_show *show, const struct torc_show_pair *pair,
-                        uint8_t *text,
-                        uint64_t text_bytes) // NOLINT(readability-non-const-parameter)
+                        uint8_t *text, uint64_t text_bytes)
 {
     struct show_out out = {text, text_bytes, 0};
     char key[TORC_KEY_TEXT_BYTES];
@@ -316,6 +316,8 @@ uint64_t torc_show_pair(const struct torc_show *show, const struct torc_show_pai
     }
     torc_unreachable("a format of the table");
 }
+
+// NOLINTEND(readability-non-const-parameter)
 
 uint64_t torc_show_value(const struct torc_show *show, const struct torc_show_pair *pair,
                          uint8_t *text, uint64_t text_bytes)

@@ -2,6 +2,7 @@
 #include "client/cli/args.h"
 #include "client/cli/columns.h"
 #include "client/cli/csv.h"
+#include "client/cli/flight.h"
 #include "client/cli/key.h"
 #include "client/cli/links.h"
 #include "client/cli/show.h"
@@ -225,6 +226,51 @@ static void test_examples_of_the_help_parse(void)
         TORC_TEST_OK(parse_words(&args, line, &why), &why);
         CU_ASSERT_EQUAL(args.verb, i);
     }
+}
+
+static void test_completion_knows_every_verb(void)
+{
+    char text[TORC_ARGS_HELP_BYTES];
+
+    CU_ASSERT_EQUAL(torc_args_completion(text), strlen(text));
+    for (uint32_t i = 0; i < TORC_VERB_COUNT_OF; i++) {
+        char line[64];
+
+        (void)snprintf(line, sizeof(line), "    %s) options='--",
+                       torc_verb_name((enum torc_verb)i));
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, line));
+    }
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "    --output|-o) list='table json csv raw' ;;"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "--durability "));
+}
+
+static void test_a_line_waits_for_the_write_of_its_key(void)
+{
+    struct torc_flight *flight = malloc(sizeof(*flight));
+    struct torc_rng rng = {torc_test_seed()};
+    uint32_t slots[TORC_FLIGHT_MAX];
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(flight);
+    torc_flight_init(flight);
+    for (uint32_t round = 0; round < 20; round++) {
+        uint64_t base = torc_rng_next(&rng) >> torc_rng_below(&rng, 64);
+
+        for (uint32_t i = 0; i < TORC_FLIGHT_MAX; i++) {
+            slots[i] = torc_flight_add(flight, base + i, i);
+        }
+        CU_ASSERT_EQUAL(flight->count, TORC_FLIGHT_MAX);
+        CU_ASSERT_TRUE(torc_flight_has(flight, base));
+        CU_ASSERT_TRUE(torc_flight_has(flight, base + TORC_FLIGHT_MAX - 1));
+        CU_ASSERT_FALSE(torc_flight_has(flight, base + TORC_FLIGHT_MAX));
+        for (uint32_t i = TORC_FLIGHT_MAX; i-- > 0;) { // the last half first
+            uint32_t at = (i + TORC_FLIGHT_MAX / 2) % TORC_FLIGHT_MAX;
+
+            torc_flight_remove(flight, slots[at]);
+        }
+        CU_ASSERT_EQUAL(flight->count, 0);
+        CU_ASSERT_FALSE(torc_flight_has(flight, base));
+    }
+    free(flight);
 }
 
 static void test_every_error_has_an_exit_code(void)
@@ -451,6 +497,8 @@ int main(void)
         {"settings are passed on unread", test_settings_are_passed_on_unread},
         {"help tells all of each verb", test_help_tells_all_of_each_verb},
         {"the examples of the help parse", test_examples_of_the_help_parse},
+        {"completion knows every verb", test_completion_knows_every_verb},
+        {"a line waits for the write of its key", test_a_line_waits_for_the_write_of_its_key},
         {"every error has an exit code", test_every_error_has_an_exit_code},
         {"words are cut as in a shell", test_words_are_cut_as_in_a_shell},
         {"values are shown safely", test_values_are_shown_safely},
