@@ -11,7 +11,7 @@
 //            27  low_bytes       1   0..6: the low bytes of a key's delta, kept in its slot
 //            28  version_bytes   1   0..8: a version's delta
 //            29  form            1   0..128: every value has that many bytes; 255: varied
-//            30  run             1   signed: so many inserts in a row went to the last (first) place
+//            30  run             1   signed: inserts in a row at the last (first) place
 //            32  heap_low        2   varied: the cells fill [heap_low, heap end)
 //            34  heap_dead       2   varied: bytes in it that no slot names
 //            36  zero            4

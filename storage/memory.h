@@ -16,6 +16,12 @@
 
 #ifdef TORC_HEAP_MALLOC
 struct mi_heap_s;
+
+// Before each block, so that closing a heap frees them all, as mimalloc does.
+struct torc_heap_link {
+    struct torc_heap_link *next;
+    struct torc_heap_link *prev;
+};
 #else
 #include <mimalloc.h>
 #endif
@@ -25,7 +31,44 @@ struct torc_heap {
     uint64_t limit_bytes;
     uint64_t used_bytes;
     uint64_t block_count;
+#ifdef TORC_HEAP_MALLOC
+    struct torc_heap_link *blocks;
+#endif
 };
+
+#ifdef TORC_HEAP_MALLOC
+
+static inline void *torc_heap_take(struct torc_heap *heap, uint32_t bytes)
+{
+    struct torc_heap_link *link = __builtin_malloc(sizeof(*link) + bytes);
+
+    if (link == NULL) {
+        return NULL;
+    }
+    *link = (struct torc_heap_link){.next = heap->blocks};
+    if (link->next != NULL) {
+        link->next->prev = link;
+    }
+    heap->blocks = link;
+    return link + 1;
+}
+
+static inline void torc_heap_give(struct torc_heap *heap, void *block)
+{
+    struct torc_heap_link *link = (struct torc_heap_link *)block - 1;
+
+    if (link->next != NULL) {
+        link->next->prev = link->prev;
+    }
+    if (link->prev != NULL) {
+        link->prev->next = link->next;
+    } else {
+        heap->blocks = link->next;
+    }
+    __builtin_free(link);
+}
+
+#endif
 
 static inline uint64_t torc_heap_block_bytes(const void *block, uint32_t asked_bytes)
 {
@@ -48,7 +91,7 @@ static inline void *torc_heap_alloc(struct torc_heap *heap, uint32_t bytes)
         return NULL;
     }
 #ifdef TORC_HEAP_MALLOC
-    block = __builtin_malloc(bytes);
+    block = torc_heap_take(heap, bytes);
 #else
     block = mi_heap_malloc(heap->heap, bytes);
 #endif
@@ -70,7 +113,7 @@ static inline void torc_heap_free(struct torc_heap *heap, void *block, uint32_t 
     heap->block_count--;
     heap->used_bytes = heap->block_count == 0 ? 0 : heap->used_bytes;
 #ifdef TORC_HEAP_MALLOC
-    __builtin_free(block);
+    torc_heap_give(heap, block);
 #else
     mi_free(block);
 #endif

@@ -94,6 +94,9 @@ enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc
 
 void torc_heap_close(struct torc_heap *heap)
 {
+    while (heap->blocks != NULL) {
+        torc_heap_give(heap, heap->blocks + 1);
+    }
     *heap = (struct torc_heap){0};
 }
 
