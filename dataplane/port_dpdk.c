@@ -27,7 +27,8 @@
 #define PORT_WORDS_BYTES        TORC_MEMIF_WORDS_BYTES
 #define PORT_STANDARD_MTU       1500
 // The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf
-// header and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame pass.
+// header and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame
+// pass.
 #define PORT_XDP_SPARE_BYTES 256u
 #define PORT_XDP_MTU_MAX     3300
 #define PORT_DEVICES_MAX     TORC_PORT_QUEUES_MAX

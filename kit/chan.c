@@ -168,6 +168,12 @@ enum torc_err torc_chan_attach(struct torc_chan_ports *ports, enum torc_chan_sid
     return TORC_ERR_OK;
 }
 
+struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index)
+{
+    torc_assert(index < ((const struct torc_chan *)memory)->worker_count);
+    return (struct torc_chan_worker *)(void *)chan_worker_at(memory, index);
+}
+
 struct torc_chan_map *torc_chan_map(void *memory)
 {
     return (struct torc_chan_map *)(void *)((unsigned char *)memory + chan_map_offset());

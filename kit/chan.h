@@ -338,4 +338,7 @@ enum torc_err torc_must_use torc_chan_attach(struct torc_chan_ports *ports,
 
 struct torc_chan_map *torc_chan_map(void *memory);
 
+// What worker `index` says of itself. The memory was formatted or checked.
+struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index);
+
 #endif

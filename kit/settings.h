@@ -51,9 +51,6 @@
       "IPv4 address/prefix the node answers for; auto: 10.79.0.(10 + node)/24; off")               \
     X(TEXT, address6, "address6", "network", "auto", 0, 0, "",                                     \
       "IPv6 address/prefix; auto: fd79:: plus (10 + node), /64; off")                              \
-    X(TEXT, gateway, "gateway", "network", "", 0, 0, "",                                           \
-      "IPv4 router for addresses outside the prefix; empty: none")                                 \
-    X(TEXT, gateway6, "gateway6", "network", "", 0, 0, "", "the same for IPv6")                    \
     X(NUMBER, base_port, "base-port", "network", "28700", 1024, 65280, "",                         \
       "UDP port of core 0; core n listens on base-port + n")                                       \
     X(NUMBER, mtu, "mtu", "network", "1500", 1280, 9000, "", "largest IP packet on the link")      \
@@ -65,7 +62,7 @@
     X(NUMBER, workers, "workers", "machine", "auto", 0, 255, "",                                   \
       "worker cores; auto: all cores but one, at least 1")                                         \
     X(TEXT, cores, "cores", "machine", "auto", 0, 0, "",                                           \
-      "processors of the workers, as in 1-3,5; auto: the first ones this process may use")         \
+      "processors of the workers, one each, as in 1-3,5; auto: they float over all")               \
     X(CHOICE, poll, "poll", "machine", "auto", 0, 1, "auto busy",                                  \
       "auto: idle workers block on their port; busy: they never sleep")                            \
     X(CHOICE, huge, "huge", "machine", "auto", 0, 2, "auto yes no",                                \

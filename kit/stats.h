@@ -39,7 +39,10 @@
     X(SESSIONS_OPENED, "torc_sessions_opened_total", "sessions accepted")                        \
     X(NOSESSIONS, "torc_nosession_sent_total", "answers to packets of unknown sessions")         \
     X(RETRIES_SENT, "torc_retry_sent_total", "cookies handed out before a session")              \
-    X(DOORBELLS, "torc_doorbells_total", "times control was woken")
+    X(DOORBELLS, "torc_doorbells_total",                                                         \
+      "times control, a worker or the session thread was woken")                                 \
+    X(RX_COPIED, "torc_rx_copied_total", "packets that came in several buffers and were copied") \
+    X(RELAYED, "torc_relayed_packets_total", "packets sent by the core that owns the port's queue")
 
 // X(NAME, metric, help). Gauges go up and down.
 #define TORC_GAUGE_TABLE(X)                                                                       \

@@ -1,4 +1,5 @@
 // Torc tests: kit/settings.h and kit/settings_os.h.
+#include "kit/network_os.h"
 #include "kit/settings_os.h"
 #include "tests/torc_test.h"
 
@@ -307,6 +308,80 @@ static void test_the_command_line_wins_over_the_file(void)
     (void)unlink(path);
 }
 
+struct network_case {
+    const char *key;
+    const char *value;
+    const char *complaint; // NULL: fine
+};
+
+static void check_network(const struct network_case *this)
+{
+    struct torc_settings settings;
+    struct torc_network network;
+    struct torc_fail why = {0};
+    enum torc_err err;
+
+    torc_settings_default(&settings);
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, this->key, this->value, 1, &why), &why);
+    err = torc_network_of(&network, &settings, &why);
+    if (this->complaint == NULL) {
+        TORC_TEST_OK(err, &why);
+    } else {
+        CU_ASSERT_EQUAL(err, TORC_ERR_INVALID_ARGUMENT);
+        CU_ASSERT_PTR_NOT_NULL(strstr(why.text, this->complaint));
+    }
+}
+
+static void test_network_settings(void)
+{
+    static const struct network_case cases[] = {
+        {"address", "192.168.7.1/24", NULL},
+        {"address", "192.168.7.1", "address=192"},
+        {"address", "192.168.7.1/0", "address="},
+        {"address", "192.168.7.1/33", "address="},
+        {"address", "192.168.7/24", "address="},
+        {"address", "fd79::1/64", "address="},
+        {"address6", "fd79::1/129", "address6="},
+        {"address6", "fd79::1/128", NULL},
+        {"address6", "10.0.0.1/24", "address6="},
+        {"address", "off", NULL},
+        {"node", "244", NULL},
+        {"node", "245", "room for 244"},
+        {"link", "a-name-of-16-byt", "link="},
+        {"link", "a,b", "link="},
+    };
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(cases); i++) {
+        check_network(&cases[i]);
+    }
+}
+
+static void test_network_of_a_node(void)
+{
+    static const uint8_t ipv4[4] = {10, 79, 0, 13};
+    static const uint8_t ipv6[16] = {0xfd, 0x79, [15] = 13};
+    struct torc_settings settings;
+    struct torc_network network;
+    struct torc_fail why = {0};
+
+    torc_settings_default(&settings);
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, "node", "3", 1, &why), &why);
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, "data", "/d", 1, &why), &why);
+    TORC_TEST_OK(torc_network_of(&network, &settings, &why), &why);
+    CU_ASSERT_EQUAL(memcmp(network.ipv4, ipv4, sizeof(ipv4)), 0);
+    CU_ASSERT_EQUAL(memcmp(network.ipv6, ipv6, sizeof(ipv6)), 0);
+    CU_ASSERT_EQUAL(network.ipv4_prefix, 24);
+    CU_ASSERT_EQUAL(network.ipv6_prefix, 64);
+    CU_ASSERT_STRING_EQUAL(network.link, "torc3");
+    CU_ASSERT_STRING_EQUAL(network.memif, "/d/run/memif");
+    CU_ASSERT_STRING_EQUAL(network.cluster, "10.79.0.13:28700");
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, "address", "off", 1, &why), &why);
+    TORC_TEST_OK(torc_network_of(&network, &settings, &why), &why);
+    CU_ASSERT_STRING_EQUAL(network.cluster, "[fd79::d]:28700");
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, "address6", "off", 1, &why), &why);
+    CU_ASSERT_EQUAL(torc_network_of(&network, &settings, &why), TORC_ERR_INVALID_ARGUMENT);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -320,6 +395,8 @@ int main(void)
         {"long lines are refused, not cut", test_long_lines_are_refused_not_cut},
         {"command line", test_command_line},
         {"the command line wins over the file", test_the_command_line_wins_over_the_file},
+        {"network settings are read or refused", test_network_settings},
+        {"a node's network follows from its number", test_network_of_a_node},
         CU_TEST_INFO_NULL,
     };
 
