@@ -1,0 +1,548 @@
+// Torc perf: perf/tree-bench: the tree in process beside ordered maps from Debian's packages.
+//
+//     tree-bench [--keys N] [--value BYTES] [--quick]
+//
+// Prints a JSON line a row, table `index` of GOALS.md: rates in M/s of this thread's CPU time.
+// Without --quick: keys below 2^32 and over all u64, all peers, and six times as many keys for
+// Torc. Every map gets the same keys in the same order; the sums of what all of them read must be
+// equal. `ratio` says how many times better than the peer; a row's `goal` 0 means that none was
+// set.
+#include "kit/hlc.h"
+#include "kit/rng.h"
+#include "perf/limits_os.h"
+#include "perf/peers.h"
+#include "storage/cpu_os.h"
+#include "storage/memory_os.h"
+#include "storage/tree.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SCAN_PAIRS = 100,
+    VALUE_BYTES_MAX = 1 << 20
+};
+
+_Noreturn void torc_assert_fail(const char *expression, const char *function, const char *file,
+                                int line)
+{
+    (void)fprintf(stderr, "%s:%d: %s: assertion failed: %s\n", file, line, function, expression);
+    abort();
+}
+
+static _Noreturn void die(const char *text)
+{
+    (void)fprintf(stderr, "tree-bench: %s\n", text);
+    exit(1); // NOLINT(concurrency-mt-unsafe): one thread
+}
+
+// What is measured: sets of keys.
+struct keys {
+    uint64_t count;
+    uint64_t probe_count;
+    uint64_t *all;    // as they are inserted
+    uint64_t *probes; // some of them, at random
+};
+
+struct settings {
+    uint64_t key_count;
+    uint32_t value_bytes; // of the memory rows; 0: all of GOALS.md
+    bool quick;
+};
+
+// -- Keys ----------------------------------------------------------------------------------------
+
+// Bijections, so that keys differ: murmur3's finishers.
+static uint64_t key_wide(uint64_t i)
+{
+    i += 0x9e3779b97f4a7c15u;
+    i = (i ^ (i >> 33)) * 0xff51afd7ed558ccdu;
+    i = (i ^ (i >> 33)) * 0xc4ceb9fe1a85ec53u;
+    return i ^ (i >> 33);
+}
+
+static uint64_t key_narrow(uint64_t i)
+{
+    uint32_t mixed = (uint32_t)i + 0x9e3779b9u;
+
+    mixed = (mixed ^ (mixed >> 16)) * 0x85ebca6bu;
+    mixed = (mixed ^ (mixed >> 13)) * 0xc2b2ae35u;
+    return mixed ^ (mixed >> 16);
+}
+
+static void keys_make(struct keys *keys, uint64_t count, uint64_t probe_count, bool wide)
+{
+    struct torc_rng rng = {42};
+
+    keys->count = count;
+    keys->probe_count = probe_count;
+    keys->all = malloc(count * sizeof(keys->all[0]));
+    keys->probes = malloc(probe_count * sizeof(keys->probes[0]));
+    if (keys->all == NULL || keys->probes == NULL) {
+        die("out of memory");
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        keys->all[i] = wide ? key_wide(i) : key_narrow(i);
+    }
+    for (uint64_t i = 0; i < probe_count; i++) {
+        keys->probes[i] = keys->all[torc_rng_below(&rng, count)];
+    }
+}
+
+static void keys_free(struct keys *keys)
+{
+    free(keys->all);
+    free(keys->probes);
+}
+
+// -- Torc ----------------------------------------------------------------------------------------
+
+struct torc {
+    struct torc_mapping mapping;
+    struct torc_chunk_pool pool;
+    struct torc_tree tree;
+    uint64_t version;
+};
+
+static struct torc_heap the_heap; // one in a thread's life: storage/memory_os.h
+
+// Stamps as a worker gives them that takes 2 M writes a second.
+static uint64_t version_next(struct torc *torc)
+{
+    return torc->version += UINT64_C(1) << (TORC_HLC_COUNTER_BITS - 1);
+}
+
+static void torc_open(struct torc *torc, uint64_t count, uint32_t value_bytes)
+{
+    uint32_t inline_bytes = value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : value_bytes;
+    uint64_t bytes = (count + 100000) * (inline_bytes + 24) * 2 + (UINT64_C(64) << 20);
+    uint64_t heap_bytes = UINT64_C(4) << 30;
+    struct torc_fail why;
+
+    *torc = (struct torc){.version = torc_hlc_from_us(UINT64_C(1795000000000000))};
+    if (torc_mapping_open(&torc->mapping, bytes, &why) != TORC_ERR_OK ||
+        (the_heap.limit_bytes == 0 && torc_heap_open(&the_heap, heap_bytes, &why) != TORC_ERR_OK)) {
+        die(why.text);
+    }
+    torc_chunk_pool_init(&torc->pool, torc->mapping.base, 0,
+                         (uint32_t)(torc->mapping.bytes / TORC_CHUNK_BYTES));
+    if (torc_tree_init(&torc->tree, torc_tree_code_best(), &torc->pool, &the_heap, &why) !=
+        TORC_ERR_OK) {
+        die(why.text);
+    }
+}
+
+static void torc_close(struct torc *torc)
+{
+    torc_tree_drop(&torc->tree);
+    torc_mapping_close(&torc->mapping);
+}
+
+// Upserts in batches; `value` NULL: each key's own 16 bytes.
+static void torc_insert(struct torc *torc, const uint64_t *keys, uint64_t count,
+                        const unsigned char *value, uint32_t value_bytes)
+{
+    struct torc_tree_write writes[TORC_TREE_BATCH];
+    struct peer_value values[TORC_TREE_BATCH];
+
+    for (uint64_t at = 0; at < count; at += TORC_TREE_BATCH) {
+        uint32_t some = (uint32_t)torc_min_u64(TORC_TREE_BATCH, count - at);
+
+        for (uint32_t i = 0; i < some; i++) {
+            values[i] = peer_value_of(keys[at + i]);
+            writes[i] = (struct torc_tree_write){
+                .key = keys[at + i],
+                .version = version_next(torc),
+                .value = value == NULL ? &values[i] : (const void *)value,
+                .value_bytes = value == NULL ? (uint32_t)sizeof(values[i]) : value_bytes};
+        }
+        if (torc_tree_write_batch(&torc->tree, writes, some) > 0) {
+            die("the tree is full");
+        }
+    }
+}
+
+static void torc_delete(struct torc *torc, const uint64_t *keys, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        struct torc_tree_write write = {
+            .key = keys[i], .version = version_next(torc), .remove = true};
+
+        (void)torc_tree_write(&torc->tree, &write, NULL); // a delete is never refused
+    }
+}
+
+// A tree in order: sorted keys, appended.
+static void torc_append(struct torc *torc, const uint64_t *sorted, uint64_t count)
+{
+    struct torc_tree_pair pairs[1024];
+    struct peer_value values[TORC_COUNT_OF(pairs)];
+
+    for (uint64_t at = 0; at < count; at += TORC_COUNT_OF(pairs)) {
+        uint32_t some = (uint32_t)torc_min_u64(TORC_COUNT_OF(pairs), count - at);
+        uint32_t appended = 0;
+
+        for (uint32_t i = 0; i < some; i++) {
+            values[i] = peer_value_of(sorted[at + i]);
+            pairs[i] = (struct torc_tree_pair){sorted[at + i], version_next(torc), &values[i],
+                                               sizeof(values[i])};
+        }
+        if (torc_tree_append(&torc->tree, pairs, some, &appended, NULL) != TORC_ERR_OK) {
+            die("the tree is full");
+        }
+    }
+}
+
+static uint64_t first_word(const void *value)
+{
+    uint64_t word;
+
+    memcpy(&word, value, sizeof(word));
+    return word;
+}
+
+static uint64_t torc_lookup(const struct torc *torc, const uint64_t *keys, uint64_t count)
+{
+    struct torc_tree_hit hits[TORC_TREE_BATCH];
+    uint64_t sum = 0;
+
+    for (uint64_t at = 0; at < count; at += TORC_TREE_BATCH) {
+        uint32_t some = (uint32_t)torc_min_u64(TORC_TREE_BATCH, count - at);
+
+        torc_tree_lookup_batch(&torc->tree, keys + at, some, hits);
+        for (uint32_t i = 0; i < some; i++) {
+            sum += hits[i].found ? first_word(hits[i].value) : 0;
+        }
+    }
+    return sum;
+}
+
+static uint64_t torc_chase(const struct torc *torc, const uint64_t *keys, uint64_t count,
+                           uint64_t zero)
+{
+    struct torc_tree_hit hit;
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        sum +=
+            torc_tree_lookup(&torc->tree, keys[i] + (sum & zero), &hit) ? first_word(hit.value) : 0;
+    }
+    return sum;
+}
+
+static uint64_t torc_scan(const struct torc *torc, const uint64_t *keys, uint64_t count,
+                          uint64_t length)
+{
+    struct torc_tree_pair pairs[SCAN_PAIRS];
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        struct torc_tree_cursor cursor;
+        uint64_t left = length;
+
+        torc_tree_cursor_open(&cursor, keys[i], UINT64_MAX, false);
+        while (left > 0 && !cursor.done) {
+            uint32_t some = torc_tree_scan(&torc->tree, &cursor, pairs,
+                                           (uint32_t)torc_min_u64(left, SCAN_PAIRS));
+
+            for (uint32_t pair = 0; pair < some; pair++) {
+                sum += pairs[pair].key + first_word(pairs[pair].value);
+            }
+            left -= some;
+        }
+    }
+    return sum;
+}
+
+// Resident bytes of the tree: its chunks, and what large values take in the heap.
+static double torc_bytes(const struct torc *torc)
+{
+    return (double)torc->tree.chunks.chunk_count * TORC_CHUNK_BYTES + (double)the_heap.used_bytes;
+}
+
+// -- Rows ----------------------------------------------------------------------------------------
+
+static uint64_t zero; // not a constant, so that the compiler does not know it
+
+struct rates {
+    double insert;
+    double lookup;
+    double chase;
+    double scan;
+    double scan_all;
+    uint64_t sum; // of all that was read
+};
+
+static const char *keys_word = "";
+
+static void row(const char *what, const char *peer_name, double ours, double peer, double goal)
+{
+    double ratio = peer > 0 ? ours / peer : 0;
+
+    (void)printf("{\"table\":\"index\",\"name\":\"%s, %s: Torc, %s\",\"ours\":%.3f,\"peer\":%.3f,"
+                 "\"ratio\":%.3f,\"goal\":%.2f,\"met\":%s}\n",
+                 what, keys_word, peer_name, ours, peer, ratio, goal,
+                 ratio >= goal ? "true" : "false");
+    (void)fflush(stdout);
+}
+
+static double rate(uint64_t count, double start)
+{
+    return (double)count / (limits_cpu_s() - start) / 1e6;
+}
+
+static struct rates torc_measure(struct torc *torc, const struct keys *keys)
+{
+    uint64_t scans = keys->probe_count / SCAN_PAIRS;
+    struct rates rates = {0};
+    double start = limits_cpu_s();
+
+    torc_insert(torc, keys->all, keys->count, NULL, 0);
+    rates.insert = rate(keys->count, start);
+    start = limits_cpu_s();
+    rates.sum = torc_lookup(torc, keys->probes, keys->probe_count);
+    rates.lookup = rate(keys->probe_count, start);
+    start = limits_cpu_s();
+    rates.sum += torc_chase(torc, keys->probes, keys->probe_count / 4, zero);
+    rates.chase = rate(keys->probe_count / 4, start);
+    start = limits_cpu_s();
+    rates.sum += torc_scan(torc, keys->probes, scans, SCAN_PAIRS);
+    rates.scan = rate(scans * SCAN_PAIRS, start);
+    start = limits_cpu_s();
+    rates.sum += torc_scan(torc, &zero, 1, keys->count);
+    rates.scan_all = rate(keys->count, start);
+    return rates;
+}
+
+static struct rates peer_measure(const struct peer *peer, void *self, const struct keys *keys)
+{
+    uint64_t scans = keys->probe_count / SCAN_PAIRS;
+    struct rates rates = {0};
+    double start = limits_cpu_s();
+
+    peer->insert(self, keys->all, keys->count);
+    rates.insert = rate(keys->count, start);
+    start = limits_cpu_s();
+    rates.sum = peer->lookup(self, keys->probes, keys->probe_count);
+    rates.lookup = rate(keys->probe_count, start);
+    start = limits_cpu_s();
+    rates.sum += peer->chase(self, keys->probes, keys->probe_count / 4, zero);
+    rates.chase = rate(keys->probe_count / 4, start);
+    start = limits_cpu_s();
+    rates.sum += peer->scan(self, keys->probes, scans, SCAN_PAIRS);
+    rates.scan = rate(scans * SCAN_PAIRS, start);
+    start = limits_cpu_s();
+    rates.sum += peer->scan(self, &zero, 1, keys->count);
+    rates.scan_all = rate(keys->count, start);
+    return rates;
+}
+
+// The goals that one peer has in GOALS.md; 0: none.
+struct goals {
+    const struct peer *peer;
+    double lookup;
+    double chase;
+    double insert;
+    double scan;
+    double scan_all;
+};
+
+static const struct goals all_goals[] = {{&peer_absl, 10, 3, 5, 4, 6},
+                                         {&peer_lmdb, 0, 0, 0, 2, 0},
+                                         {&peer_judy, 0, 0, 0, 0, 0},
+                                         {&peer_std, 0, 0, 0, 0, 0}};
+
+static void compare(const struct goals *goals, const struct rates *ours, const struct keys *keys)
+{
+    const char *name = goals->peer->name;
+    void *self = goals->peer->open(keys->count);
+    struct rates peer;
+
+    if (self == NULL) {
+        (void)fprintf(stderr, "tree-bench: %s cannot run here\n", name);
+        return;
+    }
+    peer = peer_measure(goals->peer, self, keys);
+    goals->peer->close(self);
+    if (peer.sum != ours->sum) {
+        (void)fprintf(stderr, "tree-bench: %s and Torc read different data\n", name);
+        exit(1); // NOLINT(concurrency-mt-unsafe): one thread
+    }
+    row("batched lookup (16)", name, ours->lookup, peer.lookup, goals->lookup);
+    row("dependent lookup", name, ours->chase, peer.chase, goals->chase);
+    row("random upsert (16)", name, ours->insert, peer.insert, goals->insert);
+    row("scan of 100, pairs", name, ours->scan, peer.scan, goals->scan);
+    row("full scan, pairs", name, ours->scan_all, peer.scan_all, goals->scan_all);
+}
+
+// Random keys: ours, then the peers that have a goal, or all of them.
+static struct rates random_rows(const struct keys *keys, bool all_peers)
+{
+    struct rates ours;
+    struct torc torc;
+
+    torc_open(&torc, keys->count, sizeof(struct peer_value));
+    ours = torc_measure(&torc, keys);
+    (void)fprintf(stderr, "tree-bench: %s: %.1f bytes a key\n", keys_word,
+                  torc_bytes(&torc) / (double)keys->count);
+    torc_close(&torc);
+    row("batched lookup (16)", "16 chains of lines", ours.lookup,
+        limits_random_lines(16, 0.5) / 1e6, 0.3);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(all_goals); i++) {
+        if (all_peers || all_goals[i].scan > 0) {
+            compare(&all_goals[i], &ours, keys);
+        }
+    }
+    return ours;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    uint64_t x;
+    uint64_t y;
+
+    memcpy(&x, a, sizeof(x));
+    memcpy(&y, b, sizeof(y));
+    return (x > y) - (x < y);
+}
+
+// Rising inserts against absl, and a tree whose leaves lie in order.
+static void rising_rows(struct keys *keys)
+{
+    void *absl = peer_absl.open(keys->count);
+    double read_bytes_s = limits_sequential_read(0.5);
+    struct torc_tree_memory memory;
+    struct torc torc;
+    double ours;
+    double peer;
+    double start;
+
+    qsort(keys->all, keys->count, sizeof(keys->all[0]), compare_keys);
+    start = limits_cpu_s();
+    peer_absl.insert(absl, keys->all, keys->count);
+    peer = rate(keys->count, start);
+    peer_absl.close(absl);
+    torc_open(&torc, keys->count, sizeof(struct peer_value));
+    start = limits_cpu_s();
+    torc_insert(&torc, keys->all, keys->count, NULL, 0);
+    ours = rate(keys->count, start);
+    row("rising keys", peer_absl.name, ours, peer, 10);
+    torc_tree_memory(&torc.tree, &memory);
+    row("rising keys: leaves full", "bytes of leaves", (double)memory.leaf_used_bytes,
+        (double)memory.leaf_bytes, 0.95);
+    torc_close(&torc);
+
+    torc_open(&torc, keys->count, sizeof(struct peer_value));
+    start = limits_cpu_s();
+    torc_append(&torc, keys->all, keys->count);
+    (void)fprintf(stderr, "tree-bench: bulk build %.1f M/s\n", rate(keys->count, start));
+    torc_tree_memory(&torc.tree, &memory);
+    start = limits_cpu_s();
+    zero += torc_scan(&torc, &zero, 1, keys->count) & zero;
+    row("full scan in order, GB/s of leaves", "sequential read",
+        (double)memory.leaf_used_bytes / (limits_cpu_s() - start) / 1e9, read_bytes_s / 1e9, 0.5);
+    torc_close(&torc);
+}
+
+static void memory_row(const char *what, const struct torc *torc, uint32_t value_bytes, double goal)
+{
+    char name[80];
+    double wanted = 16.0 + value_bytes;
+    double bytes = torc_bytes(torc) / (double)torc->tree.record_count;
+
+    (void)snprintf(name, sizeof(name), "%s, %" PRIu32 " B values", what, value_bytes);
+    // Less is better here: the ratio is that of the peer to ours.
+    (void)printf("{\"table\":\"index\",\"name\":\"%s, %s: Torc, 16 B + value\",\"ours\":%.3f,"
+                 "\"peer\":%.3f,\"ratio\":%.3f,\"goal\":%.3f,\"met\":%s}\n",
+                 name, keys_word, bytes, wanted, wanted / bytes, 1 / goal,
+                 bytes <= wanted * goal ? "true" : "false");
+    (void)fflush(stdout);
+}
+
+static void memory_rows(const struct keys *keys, uint32_t value_bytes)
+{
+    unsigned char *value = calloc(1, value_bytes + 1);
+    double goal = value_bytes <= 16 ? 1.10 : 1.15;
+    struct torc torc;
+
+    torc_open(&torc, keys->count, value_bytes);
+    torc_insert(&torc, keys->all, keys->count, value, value_bytes);
+    memory_row("bytes a key", &torc, value_bytes, goal);
+    torc_delete(&torc, keys->all, keys->count / 2);
+    torc_insert(&torc, keys->all, keys->count / 2, value, value_bytes);
+    memory_row("bytes a key after half was deleted and reinserted", &torc, value_bytes, 1.25);
+    torc_close(&torc);
+    free(value);
+}
+
+static void all_memory_rows(const struct keys *keys, const struct settings *settings)
+{
+    static const uint32_t sizes[] = {8, 16, 100, 1000};
+    struct keys some = *keys; // bytes a key hardly depend on how many there are
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(sizes); i++) {
+        some.count =
+            sizes[i] > 16 || settings->quick ? torc_min_u64(keys->count, 1000000) : keys->count;
+        if (settings->value_bytes == 0 || settings->value_bytes == sizes[i]) {
+            memory_rows(&some, sizes[i]);
+        }
+    }
+}
+
+static void run_keys(const struct settings *settings, bool wide)
+{
+    uint64_t probe_count = settings->quick ? 2000000 : 10000000;
+    struct rates small;
+    struct rates large;
+    struct keys keys;
+
+    keys_word = wide ? "64-bit keys" : "32-bit keys";
+    keys_make(&keys, settings->key_count, probe_count, wide);
+    small = random_rows(&keys, !settings->quick);
+    all_memory_rows(&keys, settings);
+    rising_rows(&keys);
+    keys_free(&keys);
+    if (!settings->quick) {
+        struct torc torc;
+
+        keys_make(&keys, 6 * settings->key_count, probe_count, wide);
+        torc_open(&torc, keys.count, sizeof(struct peer_value));
+        large = torc_measure(&torc, &keys);
+        torc_close(&torc);
+        keys_free(&keys);
+        row("batched lookup (16), 6 times the keys", "Torc", large.lookup, small.lookup, 0.8);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"keys", required_argument, NULL, 'k'},
+                                            {"value", required_argument, NULL, 'v'},
+                                            {"quick", no_argument, NULL, 'q'},
+                                            {0}};
+    struct settings settings = {.key_count = 10000000};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 'k': settings.key_count = strtoull(optarg, NULL, 10); break;
+        case 'v': settings.value_bytes = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'q': settings.quick = true; break;
+        default:
+            (void)fprintf(stderr, "usage: tree-bench [--keys N] [--value BYTES] [--quick]\n");
+            return 2;
+        }
+    }
+    if (settings.key_count < 1000 || settings.key_count > 700000000 ||
+        settings.value_bytes > VALUE_BYTES_MAX) {
+        die("from 1000 to 700000000 keys, and values up to 1 MiB");
+    }
+    run_keys(&settings, false);
+    if (!settings.quick) {
+        run_keys(&settings, true);
+    }
+    return 0;
+}
