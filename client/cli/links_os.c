@@ -1,6 +1,8 @@
 // Torc cli: see links_os.h.
 #include "client/cli/links_os.h"
 
+#include "kit/network_os.h"
+
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -21,107 +23,60 @@ enum {
 
 // -- What is wanted
 
-static enum torc_err links_bad_address(const char *key, const char *text, struct torc_fail *why)
-{
-    return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "--%s %.60s: address/prefix expected, as %s",
-                     key, text, strcmp(key, "address6") == 0 ? "fd79::b/64" : "10.79.0.11/24");
-}
-
-// The node's address alone, and the host's: number 1 of the same network, with its prefix.
-static enum torc_err links_split(const char *key, const char *text, int family, char *node,
-                                 char *host, struct torc_fail *why)
+// Both addresses of one family as text: the node's, and the host's: number 1 of the same network.
+static enum torc_err links_text(int family, const uint8_t *node, uint8_t prefix, char *text,
+                                char *host, struct torc_fail *why)
 {
     uint8_t bytes[16] = {0};
-    char copy[TORC_LINKS_ADDRESS_BYTES];
     uint32_t size = family == AF_INET ? 4 : 16;
-    char *slash;
-    unsigned long prefix;
-    char *end = NULL;
+    char first[TORC_LINKS_ADDRESS_BYTES];
 
-    if (strlen(text) >= sizeof(copy)) {
-        return links_bad_address(key, text, why);
+    if (prefix == 0) { // switched off
+        return TORC_ERR_OK;
     }
-    memcpy(copy, text, strlen(text) + 1);
-    slash = strchr(copy, '/');
-    if (slash == NULL) {
-        return links_bad_address(key, text, why);
-    }
-    *slash = '\0';
-    prefix = strtoul(slash + 1, &end, 10);
-    if (end == slash + 1 || *end != '\0' || prefix > size * UINT64_C(8) ||
-        inet_pton(family, copy, bytes) != 1) {
-        return links_bad_address(key, text, why);
-    }
-    (void)snprintf(node, TORC_LINKS_ADDRESS_BYTES, "%s", copy);
-    for (uint32_t bit = (uint32_t)prefix; bit < size * 8; bit++) {
-        bytes[bit / 8] &= (uint8_t) ~(0x80u >> bit % 8);
+    memcpy(bytes, node, size);
+    for (uint32_t bit = prefix; bit < size * 8; bit++) {
+        bytes[bit / 8] &= (uint8_t)(0xff - (0x80u >> bit % 8));
     }
     bytes[size - 1] |= 1;
-    (void)inet_ntop(family, bytes, copy, sizeof(copy));
-    if (strcmp(copy, node) == 0) {
+    (void)inet_ntop(family, node, text, TORC_LINKS_ADDRESS_BYTES);
+    (void)inet_ntop(family, bytes, first, sizeof(first));
+    (void)snprintf(host, TORC_LINKS_ADDRESS_BYTES, "%.45s/%u", first, prefix);
+    if (memcmp(node, bytes, size) == 0) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "--%s %.60s: the first address of the network is the host's own", key,
-                         text);
+                         "address %s/%u: the first address of the network is the host's own", text,
+                         prefix);
     }
-    (void)snprintf(host, TORC_LINKS_ADDRESS_BYTES, "%s/%lu", copy, prefix);
     return TORC_ERR_OK;
-}
-
-static enum torc_err links_want_addresses(struct torc_links *links,
-                                          const struct torc_settings *settings,
-                                          struct torc_fail *why)
-{
-    char text[TORC_LINKS_ADDRESS_BYTES];
-    enum torc_err err = TORC_ERR_OK;
-    unsigned number = 10 + (unsigned)settings->node;
-
-    if (strcmp(settings->address, "auto") == 0) {
-        (void)snprintf(text, sizeof(text), "10.79.%u.%u/%u", number >> 8, number & 255,
-                       number > 254 ? 16 : 24);
-        err = links_split("address", text, AF_INET, links->address, links->host, why);
-    } else if (strcmp(settings->address, "off") != 0) {
-        err = links_split("address", settings->address, AF_INET, links->address, links->host, why);
-    }
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    if (strcmp(settings->address6, "auto") == 0) {
-        (void)snprintf(text, sizeof(text), "fd79::%x/64", number);
-        err = links_split("address6", text, AF_INET6, links->address6, links->host6, why);
-    } else if (strcmp(settings->address6, "off") != 0) {
-        err = links_split("address6", settings->address6, AF_INET6, links->address6, links->host6,
-                          why);
-    }
-    if (err == TORC_ERR_OK && links->address[0] == '\0' && links->address6[0] == '\0') {
-        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "--address off and --address6 off: nobody could reach the node");
-    }
-    return err;
 }
 
 enum torc_err torc_links_want(struct torc_links *links, const struct torc_settings *settings,
                               uint32_t workers, struct torc_fail *why)
 {
     static const char *const kernel_ports[] = {"auto", "af_xdp", "af_packet", "tap"};
-    int bytes;
+    struct torc_network network;
+    enum torc_err err = torc_network_of(&network, settings, why);
 
     *links = (struct torc_links){.queue_count = workers, .mtu = (uint32_t)settings->mtu};
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
     for (uint32_t i = 0; i < TORC_COUNT_OF(kernel_ports); i++) {
         links->wanted = links->wanted || strcmp(settings->port, kernel_ports[i]) == 0;
     }
     links->tap = strcmp(settings->port, "tap") == 0;
-    if (strcmp(settings->link, "auto") == 0) {
-        bytes = snprintf(links->near, sizeof(links->near), "torc%u", (unsigned)settings->node);
-    } else {
-        bytes = snprintf(links->near, sizeof(links->near), "%.20s", settings->link);
-    }
-    if (bytes <= 0 || bytes + 1 >= (int)sizeof(links->near)) {
+    (void)snprintf(links->near, sizeof(links->near), "%.15s", network.link);
+    if (snprintf(links->far, sizeof(links->far), "%sh", links->near) >= (int)sizeof(links->far)) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "--link %.40s: a name of 1 to %d letters (its peer gets an h behind)",
-                         settings->link, TORC_LINKS_NAME_BYTES - 2);
+                         "link=%s: at most %d letters (its peer gets an h behind)", links->near,
+                         TORC_LINKS_NAME_BYTES - 2);
     }
-    (void)snprintf(links->far, sizeof(links->far), "%.14sh", links->near);
-    return links_want_addresses(links, settings, why);
+    err = links_text(AF_INET, network.ipv4, network.ipv4_prefix, links->address, links->host, why);
+    if (err == TORC_ERR_OK) {
+        err = links_text(AF_INET6, network.ipv6, network.ipv6_prefix, links->address6, links->host6,
+                         why);
+    }
+    return err;
 }
 
 // -- What there is

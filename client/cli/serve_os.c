@@ -365,7 +365,9 @@ static void serve_stop_step(struct serve *serve)
             serve_force(serve, control);
             serve->stage_end_ns = serve_now_ns() + SERVE_DATAPLANE_STOP_NS;
         }
-    } else if (serve->stage == SERVE_STOP_DATAPLANE) {
+    }
+    if (serve->stage == SERVE_STOP_DATAPLANE) { // at once: it may have ended before control
+        late = serve_now_ns() >= serve->stage_end_ns;
         if (dataplane->pid == 0) {
             serve->stage = SERVE_STOPPED;
         } else if (late) {
