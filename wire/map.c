@@ -1,0 +1,282 @@
+// Torc wire: the shard map; see map.h.
+#include "wire/map.h"
+
+#define MAPPED_BYTES 16u
+
+struct map_entry_wire {
+    struct torc_le64 lo;
+    struct torc_le64 hi;
+    struct torc_le32 shard;
+    struct torc_le32 epoch;
+    uint8_t member_count;
+    uint8_t primary;
+    uint8_t zero[6];
+};
+
+struct map_member_wire {
+    struct torc_le32 node;
+    uint8_t core;
+    uint8_t state;
+    struct torc_le16 zero;
+};
+
+struct node_entry_wire {
+    struct torc_le32 node;
+    struct torc_le16 base_port;
+    uint8_t cores;
+    uint8_t flags;
+};
+
+_Static_assert(sizeof(struct map_entry_wire) == TORC_MAP_ENTRY_HEAD_BYTES, "wire format");
+_Static_assert(sizeof(struct map_member_wire) == 8, "wire format");
+_Static_assert(sizeof(struct node_entry_wire) == TORC_NODE_ENTRY_HEAD_BYTES, "wire format");
+
+uint32_t torc_map_entry_body(unsigned char *body, const struct torc_map_entry *entry)
+{
+    struct map_entry_wire wire = {.lo = torc_le64(entry->lo),
+                                  .hi = torc_le64(entry->hi),
+                                  .shard = torc_le32(entry->shard),
+                                  .epoch = torc_le32(entry->epoch),
+                                  .member_count = entry->member_count,
+                                  .primary = entry->primary};
+
+    torc_assert(entry->lo < entry->hi);
+    torc_assert(entry->member_count <= TORC_MAP_MEMBERS_MAX);
+    memcpy(body, &wire, sizeof(wire));
+    for (uint32_t i = 0; i < entry->member_count; i++) {
+        struct map_member_wire member = {.node = torc_le32(entry->members[i].node),
+                                         .core = entry->members[i].core,
+                                         .state = entry->members[i].state};
+
+        memcpy(body + sizeof(wire) + i * sizeof(member), &member, sizeof(member));
+    }
+    return torc_map_entry_bytes(entry);
+}
+
+// Members beyond those that fit here are let go, but never the primary.
+static void members_decode(struct torc_map_entry *entry, const unsigned char *bytes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct map_member_wire wire;
+        uint32_t at = entry->member_count;
+
+        memcpy(&wire, bytes + i * sizeof(wire), sizeof(wire));
+        if (at == TORC_MAP_MEMBERS_MAX && i != entry->primary) {
+            continue;
+        }
+        if (at == TORC_MAP_MEMBERS_MAX) {
+            at = TORC_MAP_MEMBERS_MAX - 1;
+            entry->primary = (uint8_t)at;
+        }
+        entry->members[at] = (struct torc_map_member){
+            .node = torc_get_le32(wire.node), .core = wire.core, .state = wire.state};
+        entry->member_count = (uint8_t)(at + 1);
+    }
+}
+
+enum torc_err torc_map_entry_decode(struct torc_map_entry *entry, const struct torc_reply *reply,
+                                    struct torc_fail *why)
+{
+    struct map_entry_wire wire;
+
+    if (reply->opcode != TORC_OPCODE_MAP_ENTRY || reply->body_bytes < sizeof(wire)) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET, "map entry with a body of %" PRIu32 " bytes",
+                         reply->body_bytes);
+    }
+    memcpy(&wire, reply->body, sizeof(wire));
+    *entry = (struct torc_map_entry){.lo = torc_get_le64(wire.lo),
+                                     .hi = torc_get_le64(wire.hi),
+                                     .version = reply->info,
+                                     .shard = torc_get_le32(wire.shard),
+                                     .epoch = torc_get_le32(wire.epoch),
+                                     .primary = wire.primary};
+    if (entry->lo >= entry->hi) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET,
+                         "map entry of shard %" PRIu32 ": [%" PRIu64 ", %" PRIu64 ") is empty",
+                         entry->shard, entry->lo, entry->hi);
+    }
+    if (reply->body_bytes - sizeof(wire) < wire.member_count * sizeof(struct map_member_wire) ||
+        (wire.primary != TORC_MAP_NO_PRIMARY && wire.primary >= wire.member_count)) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET,
+                         "map entry of shard %" PRIu32 ": %u members, primary %u, in %" PRIu32
+                         " bytes",
+                         entry->shard, wire.member_count, wire.primary, reply->body_bytes);
+    }
+    members_decode(entry, reply->body + sizeof(wire), wire.member_count);
+    return TORC_ERR_OK;
+}
+
+// -- Nodes ---------------------------------------------------------------------------------------
+
+uint32_t torc_node_entry_body(unsigned char *body, const struct torc_node_entry *entry)
+{
+    struct node_entry_wire wire = {.node = torc_le32(entry->node),
+                                   .base_port = torc_le16(entry->base_port),
+                                   .cores = entry->cores,
+                                   .flags = entry->flags};
+
+    torc_assert(entry->cores >= 1);
+    torc_assert(entry->address_count >= 1);
+    torc_assert(entry->address_count <= TORC_NODE_ADDRESSES_MAX);
+    memcpy(body, &wire, sizeof(wire));
+    memcpy(body + sizeof(wire), entry->addresses, (size_t)entry->address_count * MAPPED_BYTES);
+    return (uint32_t)sizeof(wire) + entry->address_count * MAPPED_BYTES;
+}
+
+enum torc_err torc_node_entry_decode(struct torc_node_entry *entry, const struct torc_reply *reply,
+                                     struct torc_fail *why)
+{
+    struct node_entry_wire wire;
+
+    if (reply->opcode != TORC_OPCODE_NODE_ENTRY ||
+        reply->body_bytes < sizeof(wire) + MAPPED_BYTES) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET, "node entry with a body of %" PRIu32 " bytes",
+                         reply->body_bytes);
+    }
+    memcpy(&wire, reply->body, sizeof(wire));
+    *entry = (struct torc_node_entry){
+        .node = torc_get_le32(wire.node),
+        .base_port = torc_get_le16(wire.base_port),
+        .cores = wire.cores,
+        .flags = wire.flags,
+        .address_count = (reply->body_bytes - (uint32_t)sizeof(wire)) / MAPPED_BYTES,
+        .addresses = reply->body + sizeof(wire),
+    };
+    if (entry->cores == 0 || entry->base_port == 0 ||
+        entry->base_port > UINT16_MAX - entry->cores + 1) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET,
+                         "node entry of node %" PRIu32 ": %u cores from port %u", entry->node,
+                         entry->cores, entry->base_port);
+    }
+    if ((entry->flags & TORC_NODE_ADDRESS_BY_CORE) != 0 && entry->address_count < entry->cores) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET,
+                         "node entry of node %" PRIu32 ": %" PRIu32 " addresses for %u cores",
+                         entry->node, entry->address_count, entry->cores);
+    }
+    return TORC_ERR_OK;
+}
+
+// -- The table -----------------------------------------------------------------------------------
+
+void torc_map_init(struct torc_map *map, struct torc_map_entry *entries, uint32_t room)
+{
+    torc_assert(room > 0);
+    *map = (struct torc_map){.entries = entries, .room = room};
+}
+
+uint32_t torc_map_from(const struct torc_map *map, uint64_t key)
+{
+    uint32_t first = 0;
+    uint32_t end = map->count;
+
+    while (first < end) {
+        uint32_t middle = first + (end - first) / 2;
+
+        if (map->entries[middle].hi > key) {
+            end = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    return first;
+}
+
+const struct torc_map_entry *torc_map_find(const struct torc_map *map, uint64_t key)
+{
+    uint32_t at = torc_map_from(map, key);
+
+    return at < map->count && map->entries[at].lo <= key ? &map->entries[at] : NULL;
+}
+
+static bool map_is_newer(const struct torc_map_entry *a, const struct torc_map_entry *b)
+{
+    return a->version != b->version ? a->version > b->version : a->epoch > b->epoch;
+}
+
+// Puts `entry` where only older entries lie: [lo, hi) of it.
+static void map_place(struct torc_map *map, const struct torc_map_entry *entry, uint64_t lo,
+                      uint64_t hi)
+{
+    uint32_t first = torc_map_from(map, lo);
+    uint32_t end = first;
+    struct torc_map_entry left = {0};
+    struct torc_map_entry right = {0};
+    uint32_t added = 1;
+    uint32_t at;
+
+    while (end < map->count && map->entries[end].lo < hi) {
+        end++;
+    }
+    if (first < end && map->entries[first].lo < lo) {
+        left = map->entries[first];
+        left.hi = lo;
+        added++;
+    }
+    if (first < end && map->entries[end - 1].hi > hi) {
+        right = map->entries[end - 1];
+        right.lo = hi;
+        added++;
+    }
+    torc_assert(map->count - (end - first) + added <= map->room);
+    memmove(&map->entries[first + added], &map->entries[end],
+            (map->count - end) * sizeof(map->entries[0]));
+    map->count = map->count - (end - first) + added;
+    at = first;
+    if (left.hi != 0) {
+        map->entries[at++] = left;
+    }
+    map->entries[at] = *entry;
+    map->entries[at].lo = lo;
+    map->entries[at].hi = hi;
+    if (right.hi != 0) {
+        map->entries[at + 1] = right;
+    }
+}
+
+enum torc_err torc_map_put(struct torc_map *map, const struct torc_map_entry *entry)
+{
+    uint64_t lo = entry->lo;
+    uint32_t newer = 0;
+    uint32_t at;
+
+    torc_assert(entry->lo < entry->hi);
+    for (at = torc_map_from(map, lo); at < map->count && map->entries[at].lo < entry->hi; at++) {
+        newer += map_is_newer(&map->entries[at], entry) ? 1 : 0;
+    }
+    // Each newer entry parts what is put in two; each part may cut an old entry in two.
+    if (map->room - map->count < 2 * (newer + 1)) {
+        return TORC_ERR_LIMIT;
+    }
+    map->version = torc_max_u64(map->version, entry->version);
+    while (lo < entry->hi) {
+        uint64_t hi = entry->hi;
+        uint64_t next = entry->hi;
+
+        for (at = torc_map_from(map, lo); at < map->count && map->entries[at].lo < entry->hi;
+             at++) {
+            if (map_is_newer(&map->entries[at], entry)) {
+                hi = torc_max_u64(map->entries[at].lo, lo);
+                next = torc_min_u64(map->entries[at].hi, entry->hi);
+                break;
+            }
+        }
+        if (lo < hi) {
+            map_place(map, entry, lo, hi);
+        }
+        lo = next;
+    }
+    return TORC_ERR_OK;
+}
+
+uint64_t torc_map_hole(const struct torc_map *map, uint64_t lo, uint64_t hi)
+{
+    uint32_t at;
+
+    for (at = torc_map_from(map, lo); at < map->count && lo < hi; at++) {
+        if (map->entries[at].lo > lo) {
+            return lo;
+        }
+        lo = map->entries[at].hi;
+    }
+    return torc_min_u64(lo, hi);
+}
