@@ -317,6 +317,36 @@ def case_completion(_node):
     checks.equal("completion of a setting", complete("torc", "serve", "--durab"), ["--durability"])
 
 
+def case_readme(node):
+    """the examples of README.md do what they say"""
+    with open(ROOT / "README.md", encoding="utf-8") as file:
+        text = file.read()
+    blocks = dict(re.findall(r"^## Five lines in ([^\n]+)\n\n```\w+\n(.*?)^```", text, re.M | re.S))
+    blocks = {name: block.replace("10.79.0.11", node.address) for name, block in blocks.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/ranges.csv", "w", encoding="ascii") as file:
+            file.write("# start,end,country\n0.0.4.0,0.0.4.255,XX\n")
+        lines = [line.split("  #")[0] for line in blocks["the shell"].splitlines()]
+        checks.equal("README: the last shell line is the shell", lines.pop().strip(), "torc")
+        environment = dict(node.environment, PATH=f"{BUILD}/client:{os.environ['PATH']}")
+        done = run("bash", "-ec", "\n".join(lines), cwd=folder, env=environment, check=False)
+        checks.that("README: the shell example", done.returncode == 0 and b"forty-two\n" in done.stdout, done)
+        expect("README: what was loaded", ask(node, "get", 1024, "-o", "raw"), OK, out=b"0.0.4.255,XX")
+
+        head, body = blocks["C"].split("\n", 1)
+        with open(f"{folder}/example.c", "w", encoding="ascii") as file:
+            file.write(f"{head}\n#include <stdio.h>\nint main(void)\n{{\n{body}return 0;\n}}\n")
+        done = run("cc", "-Wall", "-Wextra", "-Werror", "-I", ROOT / "include", f"{folder}/example.c", "-o", f"{folder}/example",
+                   "-L", BUILD / "client", "-ltorc", check=False)
+        if checks.that("README: the C example compiles", done.returncode == 0, done.stderr.decode()):
+            done = run(f"{folder}/example", env=node.environment, check=False)
+            checks.equal("README: the C example", (done.returncode, done.stdout), (0, b"forty-two"))
+        ask(node, "delete", 43)
+        done = run("/usr/bin/python3", "-c", blocks["Python"], env=node.environment, check=False)
+        checks.that("README: the Python example", done.returncode == 0 and done.stdout.startswith(b"b'forty-two' None\n")
+                    and b"(42, b'forty-two')" in done.stdout, done)
+
+
 # -- other key spaces
 
 def case_one_key(network):
@@ -502,7 +532,7 @@ def case_serve(network):
 
 
 NODE_CASES = (case_points, case_values, case_conditions, case_ranges, case_arguments, case_load, case_large_range,
-              case_admin, case_bench, case_shell, case_completion)
+              case_admin, case_bench, case_shell, case_completion, case_readme)
 NETWORK_CASES = (case_serve, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode)
 
 
