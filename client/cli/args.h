@@ -22,7 +22,7 @@
     X(CLUSTER, "cluster", 'c', "HOST[:PORT],…",                                                   \
       "where to connect; else TORC_CLUSTER, else the node of this machine")                       \
     X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                     \
-    X(TIMEOUT, "timeout", 't', "TIME", "deadline of each operation, as 500ms or 5s (default 5s)") \
+    X(TIMEOUT, "timeout", 't', "TIME", "deadline of each operation, as 500ms or 5s (default 10s)") \
     X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")           \
     X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")     \
     X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)") \
@@ -137,7 +137,7 @@ enum torc_verb {
     X(USAGE, 2, "an argument is wrong, or the server refused it; nothing was changed")          \
     X(UNAVAILABLE, 3, "no answer in time, or the node cannot do it now; trying later may help") \
     X(CONDITION, 4, "a condition (--if-…) does not hold")                                       \
-    X(IN_DOUBT, 5, "a write may or may not have happened; the same write again is safe")        \
+    X(IN_DOUBT, 5, "a write may or may not have taken effect: read before writing again")        \
     X(FAULT, 6, "a fault: of a file, of the node, or of this program")
 
 enum torc_exit {

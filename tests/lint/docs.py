@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Torc lint: every file that README.md and docs/ speak of is there. `docs.py ROOT`
+
+Looks at words in backquotes, and at the places that links lead to. STYLE.md speaks of later files too: left out.
+"""
+import pathlib
+import re
+import sys
+
+FOLDERS = "include kit storage wire dataplane control client perf tests scripts docs".split()
+NAME = re.compile(r"[\w.-]+\.(c|h|py|md|map|build)")
+PATH = re.compile(rf"({'|'.join(FOLDERS)})/[\w./-]*")
+
+
+def words_of(text):
+    for number, line in enumerate(text.splitlines(), 1):
+        for quoted in re.findall(r"`([^`]+)`", line):
+            for word in quoted.split():
+                yield number, word, False
+        for target in re.findall(r"\]\(([^)#:]+)\)", line):
+            yield number, target, True
+
+
+def is_there(root, page, word, link, names):
+    if link:
+        return (page.parent / word).exists()
+    word = word.rstrip(".,:;")
+    if PATH.fullmatch(word):
+        return (root / word).exists()
+    if NAME.fullmatch(word):
+        return word in names
+    return True
+
+
+def offences(root):
+    root = pathlib.Path(root)
+    names = {path.name for folder in [*FOLDERS, "."] for path in
+             (root.glob("*.*") if folder == "." else root.glob(f"{folder}/**/*.*"))}
+    for page in sorted([root / "README.md", *root.glob("docs/**/*.md")]):
+        if page.name == "STYLE.md" or not page.exists():
+            continue
+        for number, word, link in words_of(page.read_text()):
+            if not is_there(root, page, word, link, names):
+                yield f"{page.relative_to(root)}:{number}: there is no {word}"
+
+
+def main():
+    found = list(offences(sys.argv[1]))
+    print("\n".join(found) or "docs: every file they speak of is there")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
