@@ -17,7 +17,9 @@
 
 enum {
     ADMIN_ANSWER_MAX = 16 << 20,
-    ADMIN_DEPTH_MAX = 8
+    ADMIN_DEPTH_MAX = 8,
+    ADMIN_ROWS_MAX = 16, // of a table: status is one screen
+    ADMIN_TEXT_BYTES = 2048
 };
 
 static enum torc_err admin_connect(const char *data, int *fd, struct torc_fail *why)
@@ -135,71 +137,102 @@ static enum torc_err admin_error_of(const char *name)
 // -- JSON as lines for people: `name  value`, objects in objects as name.name, arrays of objects as
 //    a table with a headline.
 
-static void admin_show_scalar(const json_t *value)
+// One value as safe text, cut to the room. Returns its columns.
+static int admin_text(const json_t *value, char text[ADMIN_TEXT_BYTES])
 {
     char number[64] = "";
-    const char *text = number;
-    uint8_t *shown;
+    const char *said = number;
+    uint64_t bytes;
+    int columns = 0;
 
     switch (json_typeof(value)) {
-    case JSON_STRING: text = json_string_value(value); break;
+    case JSON_STRING: said = json_string_value(value); break;
     case JSON_INTEGER:
         (void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         break;
     case JSON_REAL: (void)snprintf(number, sizeof(number), "%.6g", json_real_value(value)); break;
-    case JSON_TRUE: text = "yes"; break;
-    case JSON_FALSE: text = "no"; break;
-    case JSON_NULL: text = "-"; break;
+    case JSON_TRUE: said = "yes"; break;
+    case JSON_FALSE: said = "no"; break;
+    case JSON_NULL: said = "-"; break;
     case JSON_OBJECT:
-    case JSON_ARRAY: text = "…"; break;
+    case JSON_ARRAY: said = "…"; break;
     }
-    shown = malloc(torc_show_room(strlen(text)));
-    if (shown != NULL) {
-        uint64_t bytes = torc_show_text((const uint8_t *)text, strlen(text), shown,
-                                        torc_show_room(strlen(text)));
+    bytes = torc_min_u64(strlen(said), (ADMIN_TEXT_BYTES - 257) / 6);
+    bytes = torc_show_text((const uint8_t *)said, bytes, (uint8_t *)text, ADMIN_TEXT_BYTES - 1);
+    text[bytes] = '\0';
+    for (uint64_t i = 0; i < bytes; i++) {
+        columns += ((unsigned char)text[i] & 0xc0) != 0x80 ? 1 : 0;
+    }
+    return columns;
+}
 
-        (void)printf("%.*s", (int)bytes, (const char *)shown);
-        free(shown);
+// Column `index` of a table: as wide as its widest word.
+static int admin_width(json_t *rows, const char *key)
+{
+    char text[ADMIN_TEXT_BYTES];
+    int widest = (int)strlen(key);
+    size_t index;
+    json_t *row;
+
+    json_array_foreach(rows, index, row)
+    {
+        const json_t *value = json_object_get(row, key);
+        int columns = value != NULL && index < ADMIN_ROWS_MAX ? admin_text(value, text) : 0;
+
+        widest = columns > widest ? columns : widest;
     }
+    return widest;
+}
+
+static void admin_show_row(json_t *rows, const json_t *row, bool head)
+{
+    json_t *first = json_array_get(rows, 0); // its keys are the columns
+    char text[ADMIN_TEXT_BYTES];
+    const char *key;
+    json_t *unused;
+
+    json_object_foreach(first, key, unused)
+    {
+        const json_t *value = json_object_get(row, key);
+        int width = admin_width(rows, key);
+        int columns = (int)strlen(key);
+
+        if (head) {
+            (void)snprintf(text, sizeof(text), "%.60s", key);
+        } else {
+            text[0] = '\0';
+            columns = value != NULL ? admin_text(value, text) : 0;
+        }
+        (void)printf("  %*s%s", width - columns, "", text);
+    }
+    (void)printf("\n");
 }
 
 static void admin_show_table(const char *name, json_t *rows)
 {
+    char text[ADMIN_TEXT_BYTES];
     size_t index;
     json_t *row;
-    const char *key;
-    json_t *value;
 
+    if (json_array_size(rows) == 0) {
+        return;
+    }
     (void)printf("%s:\n", name);
+    if (json_is_object(json_array_get(rows, 0))) {
+        admin_show_row(rows, NULL, true);
+    }
     json_array_foreach(rows, index, row)
     {
-        if (!json_is_object(row)) {
-            (void)printf("  ");
-            admin_show_scalar(row);
-            (void)printf("\n");
-            continue;
+        if (index == ADMIN_ROWS_MAX) {
+            (void)printf("  … and %zu more: -o json shows all\n", json_array_size(rows) - index);
+            break;
         }
-        if (index == 0) {
-            (void)printf(" ");
-            json_object_foreach(row, key, value)
-            {
-                (void)printf(" %12s", key);
-            }
-            (void)printf("\n");
+        if (json_is_object(row)) {
+            admin_show_row(rows, row, false);
+        } else {
+            (void)admin_text(row, text);
+            (void)printf("  %s\n", text);
         }
-        (void)printf(" ");
-        json_object_foreach(row, key, value)
-        {
-            if (json_is_integer(value)) {
-                (void)printf(" %12" JSON_INTEGER_FORMAT, json_integer_value(value));
-            } else if (json_is_string(value)) {
-                (void)printf(" %12s", json_string_value(value));
-            } else {
-                (void)printf("%11s", "");
-                admin_show_scalar(value);
-            }
-        }
-        (void)printf("\n");
     }
 }
 
@@ -215,6 +248,7 @@ static void admin_show(json_t *answer)
     struct admin_level levels[ADMIN_DEPTH_MAX];
     uint32_t depth = 1;
     char name[256] = "";
+    char text[ADMIN_TEXT_BYTES];
 
     levels[0] = (struct admin_level){answer, json_object_iter(answer), 0};
     while (depth > 0) {
@@ -240,9 +274,8 @@ static void admin_show(json_t *answer)
         } else if (json_is_array(value)) {
             admin_show_table(name, value);
         } else {
-            (void)printf("%-32s ", name);
-            admin_show_scalar(value);
-            (void)printf("\n");
+            (void)admin_text(value, text);
+            (void)printf("%-24s %s\n", name, text);
         }
     }
 }
