@@ -97,7 +97,7 @@ static inline __attribute__((always_inline)) double chase(const unsigned char *m
         now = limits_cpu_s();
     }
     for (uint32_t chain = 0; chain < chains; chain++) {
-        __asm__ volatile("" ::"r"(at[chain]));
+        __asm__("" ::"r"(at[chain]));
     }
     return (double)steps / (now - start);
 }
@@ -142,7 +142,7 @@ double limits_sequential_read(double seconds)
     }
     start = limits_cpu_s();
     do {
-        __asm__ volatile("" ::"r"(read_all(memory)) : "memory");
+        __asm__("" ::"r"(read_all(memory)) : "memory");
         bytes += (double)MEMORY_BYTES;
         now = limits_cpu_s();
     } while (now - start < seconds);
@@ -163,7 +163,7 @@ double limits_memcpy(double seconds)
     start = limits_cpu_s();
     do {
         memcpy(memory, memory + MEMORY_BYTES / 2, MEMORY_BYTES / 2);
-        __asm__ volatile("" ::"r"(memory) : "memory");
+        __asm__("" ::"r"(memory) : "memory");
         bytes += (double)MEMORY_BYTES / 2;
         now = limits_cpu_s();
     } while (now - start < seconds);

@@ -40,7 +40,7 @@ static void *lmdb_open(uint64_t key_count)
     if (self == NULL) {
         return NULL;
     }
-    (void)strcpy(self->folder, "/dev/shm/torc-bench-XXXXXX");
+    *self = (struct lmdb){.folder = "/dev/shm/torc-bench-XXXXXX"};
     if (mkdtemp(self->folder) == NULL) {
         free(self);
         return NULL;

@@ -21,6 +21,10 @@
 #define INNER_LINES 5u
 #define LEAF_LINES  3u
 
+// So few keys leave line-fill buffers free: all of a leaf is asked for at once, its record included.
+#define FEW       2u
+#define ALL_LINES (TORC_NODE_BYTES / LINE_BYTES)
+
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 
 static inline uint32_t hot_below16(const uint16_t *numbers, uint32_t count, uint16_t x)
@@ -175,7 +179,8 @@ HOT_SEARCH(hot_upto64, uint64_t, <=)
 
 #endif
 
-static inline void hot_prefetch(const void *node, uint32_t lines)
+// Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops it.
+static inline __attribute__((always_inline)) void hot_prefetch(const void *node, uint32_t lines)
 {
     for (uint32_t line = 0; line < lines; line++) {
         __builtin_prefetch((const char *)node + (size_t)line * LINE_BYTES);
@@ -199,8 +204,9 @@ static inline uint32_t hot_child(const struct torc_inner *inner, uint64_t key)
     return torc_inner_children(inner)[key < inner->base ? 0 : index];
 }
 
-static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
-                       uint32_t *leaves)
+// `leaf_lines` is how many lines of each leaf to ask for.
+static inline void hot_descend(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                               uint32_t *leaves, uint32_t leaf_lines)
 {
     const unsigned char *base = tree->chunks.base;
 
@@ -209,13 +215,19 @@ static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint3
         leaves[i] = tree->root;
     }
     for (uint32_t level = tree->levels - 1; level > 0; level--) {
-        uint32_t lines = level > 1 ? INNER_LINES : LEAF_LINES;
+        uint32_t lines = level > 1 ? INNER_LINES : leaf_lines;
 
         for (uint32_t i = 0; i < count; i++) {
             leaves[i] = hot_child(torc_node_at(base, leaves[i]), keys[i]);
             hot_prefetch(torc_node_at(base, leaves[i]), lines);
         }
     }
+}
+
+static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                       uint32_t *leaves)
+{
+    hot_descend(tree, keys, count, leaves, LEAF_LINES);
 }
 
 // Where a key's record lies if its hint decides, and asks for it; NULL when no hint is the key's.
@@ -270,7 +282,7 @@ static void hot_lookup(const struct torc_tree *tree, const uint64_t *keys, uint3
     const unsigned char *records[TORC_TREE_BATCH];
     uint32_t indices[TORC_TREE_BATCH];
 
-    hot_locate(tree, keys, count, leaves);
+    hot_descend(tree, keys, count, leaves, count <= FEW ? ALL_LINES : LEAF_LINES);
     for (uint32_t i = 0; i < count; i++) {
         records[i] = hot_record(torc_node_at(tree->chunks.base, leaves[i]), keys[i], &indices[i]);
     }

@@ -1,11 +1,11 @@
 // Torc tests: the tree against a sorted array, by random operations.
 //
-// A run is a row of worlds. Each world draws its keys (rising, falling, clustered, random, dense, at
-// the ends), values, versions, memory limits and SIMD variant, then writes, deletes, looks up, scans,
-// counts, appends, takes and cancels tickets. Every answer is compared with the array, and
+// A run is a row of worlds. Each world draws its keys (rising, falling, clustered, random, dense,
+// at the ends), values, versions, memory limits and SIMD variant, then writes, deletes, looks up,
+// scans, counts, appends, takes and cancels tickets. Every answer is compared with the array, and
 // torc_tree_check walks the tree again and again. TORC_TEST_OPS sets how many operations.
-// Two sibling runs with a planted fault must be found: a lookup that loses a key, seen by the array,
-// and a descent that ends one leaf aside, seen by the checker.
+// Two sibling runs with a planted fault must be found: a lookup that loses a key, seen by the
+// array, and a descent that ends one leaf aside, seen by the checker.
 #include "storage/cpu_os.h"
 #include "storage/memory_os.h"
 #include "storage/tree.h"
