@@ -122,18 +122,19 @@ struct torc_checkpoint_reader {
     bool any_key;
     bool clients_begun;
     uint32_t block_count;
-    uint32_t completion_client; // principal and client of the last entry
     // A value that goes on in the next block.
     bool cutting;
     struct torc_tree_ticket ticket;
     uint64_t cut_key;
     uint64_t cut_version;
+    uint32_t cut_bytes;
     uint32_t cut_done;
 };
 
 uint64_t torc_checkpoint_reader_bytes(void);
 
-// `shard` is LOADING and empty; `memory` aligned to 8.
+// `shard` is LOADING and empty, or NULL: then the bytes are only checked, whatever shard they are
+// of. `memory` is aligned to 8.
 void torc_checkpoint_reader_init(struct torc_checkpoint_reader *reader, struct torc_shard *shard,
                                  void *memory);
 

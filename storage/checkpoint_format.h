@@ -98,10 +98,11 @@ struct torc_checkpoint_block {
 
 _Static_assert(sizeof(struct torc_checkpoint_block) == 32, "on disk");
 
-// Varints. A record: key − previous key of the block (from 0) · zigzag(version − previous version
-// of the block (from 0)) · value bytes · value. A client: principal · client · low · last HLC ·
-// number of completions, each: seq − previous seq of the client (from 0) · version. A client with
-// many completions may come in several entries.
+// Varints. A record: key - previous key of the block (from 0), zigzag(version - previous version of
+// the block (from 0)), value bytes, value. A client: principal, client, low, last HLC, number of
+// completions in two bytes (low seven bits first, the first byte's top bit set), and for each of
+// them zigzag(seq - previous seq (from low)), zigzag(version - previous version (from last HLC)). A
+// client with many completions may come in several entries, and more than once.
 
 struct torc_checkpoint_footer {
     struct torc_le64 record_count; // given up ones not counted

@@ -6,15 +6,16 @@
 //         NOT_FOUND of a delete), which only this life of the primary remembers (REPLICATION.md,
 //         E5).
 // Owner   one core. All shards of a core share one pool of memory.
-// Memory  the caller's, torc_completion_pool_bytes(): 64 B a client and shard, 32 B a result. A
-//         principal may take at most `principal_bytes_max` of it. A write reserves what its result
-//         will need before it is logged, so that applying cannot fail.
+// Memory  the caller's, torc_completion_pool_bytes(): 64 B a client and shard, 32 B a result, half
+//         of the memory for each, and hash tables. A principal may take at most principal_ppm of
+//         it. A write reserves what its result will need before it is logged, so that applying
+//         cannot fail.
 // Leaving a result: when its seq is below the client's logged low (of failures: the largest low
 //         seen). A client: when its last record and its last failure are both `ttl` of HLC old;
 //         until then nothing is ever evicted, full is a refusal (E6).
 // Invariants
-//   X1  clients + results + reserved never exceed the pool.
-//   X2  a client's results all have seq >= its logged low.
+//   X1  used counts are what lies in tables and what is promised; they never exceed the pool.
+//   X2  a client's logged results all have seq >= its logged low.
 // Sources REPLICATION.md, section 12; Lee et al., "Implementing Linearizability at Large Scale and
 //         Low Latency" (RIFL, SOSP 2015).
 #ifndef TORC_STORAGE_COMPLETION_H
@@ -23,10 +24,8 @@
 #include "kit/fail.h"
 
 #define TORC_COMPLETION_NONE           UINT32_MAX
-#define TORC_COMPLETION_UNIT_BYTES     32u
-#define TORC_COMPLETION_CLIENT_UNITS   2u
 #define TORC_COMPLETION_PRINCIPALS_MAX 1024u // with something remembered, at once
-#define TORC_COMPLETION_POOL_BYTES_MIN 4096u
+#define TORC_COMPLETION_POOL_BYTES_MIN 65536u
 
 // Who writes.
 struct torc_completion_client {
@@ -49,28 +48,34 @@ struct torc_completion_result {
 
 // A client's fixed part, as checkpoints hold it.
 struct torc_completion_head {
-    uint64_t client;
+    struct torc_completion_client who;
     uint64_t low; // logged
     uint64_t last_hlc;
-    uint32_t principal;
-    uint32_t logged_count; // results of logged writes
 };
 
-struct torc_completion_unit;      // completion.c
-struct torc_completion_principal; // completion.c
+struct torc_completion_entry;   // completion.c: a client of a shard
+struct torc_completion_done;    // completion.c: a result
+struct torc_completion_account; // completion.c: a principal
 
 struct torc_completion_pool {
-    struct torc_completion_unit *units;
-    uint32_t *table; // hash of clients and results to their first unit
-    struct torc_completion_principal *principals;
+    struct torc_completion_entry *entries;
+    struct torc_completion_done *results;
+    uint32_t *entry_table;  // hash of (shard, principal, client)
+    uint32_t *result_table; // hash of (entry, seq)
+    struct torc_completion_account *accounts;
     uint64_t seed;
-    uint32_t table_mask;
-    uint32_t unit_count;
-    uint32_t used_units; // X1
-    uint32_t reserved_units;
-    uint32_t free_head;
-    uint32_t fresh; // units never used
-    uint32_t principal_units_max;
+    uint32_t entry_mask;
+    uint32_t result_mask;
+    uint32_t entry_max;
+    uint32_t result_max;
+    uint32_t entry_used; // X1: promised ones included
+    uint32_t result_used;
+    uint32_t entry_free; // heads of free lists
+    uint32_t result_free;
+    uint32_t entry_fresh; // never used from here on
+    uint32_t result_fresh;
+    uint32_t account_entry_max;
+    uint32_t account_result_max;
 };
 
 // One shard's table.
@@ -80,21 +85,20 @@ struct torc_completion_table {
     uint32_t oldest; // clients by the age of their last record or failure
     uint32_t newest;
     uint32_t client_count;
-    uint64_t result_count;
+    uint64_t result_count; // failures included
 };
 
-// A promise that one result of `who` fits. Zeroed: none.
+// A promise that one result fits. Zeroed: none.
 struct torc_completion_promise {
-    uint32_t units;
-    uint32_t principal; // index of its account
+    uint16_t account; // of the principal, plus 1
+    bool entry;       // room for a new client is in it
 };
 
 uint64_t torc_completion_pool_bytes(uint64_t bytes);
 
-// `bytes` as above, at least TORC_COMPLETION_POOL_BYTES_MIN; a principal may use
-// principal_bytes_max.
+// In zeroed memory, aligned to 64; `bytes` at least TORC_COMPLETION_POOL_BYTES_MIN.
 void torc_completion_pool_init(struct torc_completion_pool *pool, void *memory, uint64_t bytes,
-                               uint64_t principal_bytes_max, uint64_t seed);
+                               uint32_t principal_ppm, uint64_t seed);
 
 void torc_completion_init(struct torc_completion_table *table, struct torc_completion_pool *pool,
                           uint32_t shard);
@@ -114,40 +118,48 @@ void torc_completion_cancel(struct torc_completion_table *table,
 void torc_completion_seen(struct torc_completion_table *table, struct torc_completion_client who,
                           uint64_t low);
 
-// A failure, remembered if there is room for it (false: answer BUSY instead, it is not remembered).
+// Remembers a failure. False: no room; then answer BUSY, for the failure is not remembered.
 bool torc_must_use torc_completion_fail(struct torc_completion_table *table,
                                         struct torc_completion_client who, uint64_t low,
                                         const struct torc_completion_result *result, uint64_t hlc);
 
-// A logged write was applied: its result, its low, its HLC. Uses the promise; without one (replay)
-// it takes what it needs, whoever's the principal, and false means that the pool is full.
+// A logged write was applied: its result, its low, its HLC (the version). Uses up the promise; with
+// a zeroed one (replay) it takes what it needs, whatever the principal's share, and false says that
+// the pool is full.
 bool torc_must_use torc_completion_apply(struct torc_completion_table *table,
-                                         struct torc_completion_client who, uint64_t seq,
-                                         uint64_t low, uint64_t hlc,
+                                         const struct torc_completion_head *head, uint64_t seq,
                                          struct torc_completion_promise *promise);
+
+// From a checkpoint or an EMPTY record: the client's low and HLC, without a result. False: full.
+bool torc_must_use torc_completion_load(struct torc_completion_table *table,
+                                        const struct torc_completion_head *head);
 
 // Drops clients whose last record and failure lie before `hlc`; at most `count_max`. True: some may
 // be left.
 bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, uint32_t count_max);
 
-// The HLC of the oldest client's end of use; UINT64_MAX when there is none.
+// Last use of the oldest client; UINT64_MAX when there is none.
 uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table);
 
-// Forgets the failures (E5: at demotion) or everything.
+// Forgets everything.
 void torc_completion_drop(struct torc_completion_table *table);
 
-// Walking, for checkpoints. A slice that touches nothing of the table between two calls sees every
-// client. *at is 0 to begin; false: no more. Clients that hold no logged record are left out.
-bool torc_completion_next_client(const struct torc_completion_table *table, uint32_t *at,
-                                 struct torc_completion_head *head);
+// -- Walking, for checkpoints. The table may change between two calls; whoever stays is seen.
+// -------
 
-// Logged results of the client that torc_completion_next_client gave last, `*at` likewise.
+// The next client that has a logged record. *at: 0 to begin with, then the caller's to keep; its
+// client is named by the value that *at has after the call. False: `walk_max` places were looked at
+// in vain, or, when *at is TORC_COMPLETION_NONE, there is no more.
+bool torc_completion_next_client(const struct torc_completion_table *table, uint32_t *at,
+                                 uint32_t walk_max, struct torc_completion_head *head);
+
+// The client that torc_completion_next_client left `client_at` at; false: it is gone.
+bool torc_completion_client_at(const struct torc_completion_table *table, uint32_t client_at,
+                               struct torc_completion_head *head);
+
+// The next logged result of that client, which is there. *at: 0 to begin with. False: no more.
 bool torc_completion_next_result(const struct torc_completion_table *table, uint32_t client_at,
                                  uint32_t *at, struct torc_completion_result *result);
-
-// From a checkpoint: a client's head, then its results by torc_completion_apply. False: full.
-bool torc_must_use torc_completion_load(struct torc_completion_table *table,
-                                        const struct torc_completion_head *head);
 
 // Walks X1, X2; CORRUPT and the text says what.
 enum torc_err torc_must_use torc_completion_check(const struct torc_completion_table *table,

@@ -45,11 +45,13 @@ struct torc_log_scan_segment {
 struct torc_log_scan_result {
     uint64_t first_sequence; // of the kept blocks; 0: none
     uint64_t last_sequence;  // 0: none
-    uint64_t next_sequence;  // where the writer goes on: last + 1, at least the last cut's
-    uint64_t line;           // durable up to here, by the blocks' own word
-    uint64_t ceiling;        // highest in a kept block
-    uint64_t torn_blocks;    // valid ones above the first gap, cut
-    bool sync;               // kept blocks above the line: sync before use
+    // Where the writer goes on: last + 1, at least the last cut's; 1 when nothing was ever found.
+    // Control keeps one segment with a durable block when it trims, so that this never goes back.
+    uint64_t next_sequence;
+    uint64_t line;        // durable up to here, by the blocks' own word
+    uint64_t ceiling;     // highest in a kept block
+    uint64_t torn_blocks; // valid ones above the first gap, cut
+    bool sync;            // kept blocks above the line: sync before use
 };
 
 struct torc_log_scan {
@@ -62,11 +64,12 @@ struct torc_log_scan {
     uint64_t line;
     uint64_t ceiling;
     uint64_t torn_blocks;
+    uint64_t cut; // highest first_sequence of a header
     // The first place where the run broke.
     bool broken;
     uint32_t broken_segment;
     uint32_t broken_offset_bytes;
-    bool segment_broken; // this segment's blocks do not follow one another here
+    bool hole; // bytes without a block came before this place of the segment
 };
 
 // `segments` rise by number; all of one cluster, node and stream (CORRUPT otherwise, or when two

@@ -80,8 +80,7 @@ struct torc_shard_write {
     // be appended is answered with this instead.
     enum torc_err log_err;
     uint64_t log_info;
-    // From torc_shard_woken only; else zeroed.
-    struct torc_tree_ticket ticket;
+    struct torc_tree_ticket ticket; // the engine's own; zeroed by the caller
 };
 
 struct torc_shard_outcome {
@@ -104,13 +103,15 @@ enum torc_shard_verdict {
 struct torc_shard_pool_config {
     uint32_t slots_max;        // pending and waiting writes of all shards
     uint32_t waiting_max;      // of them, waiting
-    uint64_t completion_bytes; // of all shards
-    uint64_t principal_bytes;  // of them, at most by one principal
+    uint64_t completion_bytes; // of all shards; at least TORC_COMPLETION_POOL_BYTES_MIN
+    uint32_t principal_ppm;    // millionths of them, at most for one principal
     uint32_t dedup_ttl_s;
     uint64_t seed;
 };
 
-struct torc_shard_slot; // shard.c
+struct torc_shard;
+struct torc_shard_slot;  // shard.c: a write that is pending or waits
+struct torc_shard_group; // shard.c: all of them on one key
 
 struct torc_shard_pool {
     uint64_t hlc;     // highest stamped or heard on this core
@@ -118,22 +119,25 @@ struct torc_shard_pool {
     uint64_t ttl_us;
     struct torc_completion_pool completions;
     struct torc_shard_slot *slots;
-    uint32_t *key_table;    // hash of keys with a pending or waiting write to slot
-    uint32_t *client_table; // hash of (shard, principal, client, seq) to slot
+    struct torc_shard_group *groups;
+    uint32_t *group_table;  // hash of keys to groups
+    uint32_t *client_table; // hash of (shard, principal, client, seq) to slots
     uint64_t seed;
     uint32_t table_mask;
     uint32_t slot_count;
-    uint32_t slot_free; // head of the free list
-    uint32_t slot_fresh;
+    uint32_t slot_fresh; // never used from here on
+    uint32_t slot_free;  // head of the free list
+    uint32_t group_fresh;
+    uint32_t group_free;
     uint32_t pending_count;
-    uint32_t waiting_count;
+    uint32_t waiting_count; // woken ones included
     uint32_t waiting_max;
-    uint32_t woken_head; // waiting writes whose turn it is
+    uint32_t waiting_head; // all waiting ones, for torc_shard_cancel
+    uint32_t woken_head;   // those whose turn it is
     uint32_t woken_tail;
     uint32_t woken_given;          // the one handed out last
     struct torc_shard *dirty_head; // shards with pending writes
     struct torc_shard *dirty_tail;
-    uint32_t next_place;
 };
 
 struct torc_shard_config {
@@ -214,6 +218,8 @@ static inline bool torc_shard_has(const struct torc_shard *shard, uint64_t key)
 // -- Writes
 // ----------------------------------------------------------------------------------------
 
+// A write on a key that others wait for waits behind them, so that nobody waits for ever.
+//
 // Evaluates a write. APPEND fills `record`, whose value lies in the engine's memory until it
 // commits; nothing else may be asked of this pool before torc_shard_appended. WAIT copies
 // everything.
@@ -232,17 +238,16 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
 uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequence,
                            struct torc_shard_outcome *outcomes, uint32_t outcome_max);
 
-// The next write that waited and whose turn has come, to be passed to torc_shard_write (with
-// log_err set anew). It stays good until the next call of this function; not passing it on refuses
-// it: answer its tag. False: none.
-bool torc_must_use torc_shard_woken(struct torc_shard_pool *pool, struct torc_shard **shard,
-                                    struct torc_shard_write *write);
+// The next write that waited and whose turn has come, to be passed to torc_shard_write as it is,
+// with log_err and log_info set anew; NULL: none. It stays good until the next call of this
+// function. Not passing it on refuses it: answer its tag.
+struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct torc_shard **shard);
 
 // Forgets a waiting write by its tag (CANCEL, deadline): true, and the caller answers. False: it
 // does not wait (any more). Walks the waiting writes.
 bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag);
 
-// Whether the pool has waiting writes of that shard or any (NULL); for quiescing.
+// Nothing is pending and nothing waits, in any shard of the core; for quiescing.
 bool torc_shard_is_settled(const struct torc_shard_pool *pool);
 
 // Drops old completions (a bounded number; call each turn or so). True: fill `record` with an EMPTY

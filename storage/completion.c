@@ -1,0 +1,766 @@
+// Torc storage: what is remembered of writes. See storage/completion.h.
+#include "storage/completion.h"
+
+#include <string.h>
+
+#define NONE         TORC_COMPLETION_NONE
+#define CLIENT_BITS  29u
+#define CLIENT_MASK  ((1u << CLIENT_BITS) - 1u)
+#define PPM          1000000u
+#define RESULTS_EACH 2u  // per client, on the average: half of the memory each
+#define TABLES_BYTES 24u // hash tables, per client and its results: at most twice 4 B + 2 × 4 B
+#define ALIGN_BYTES  64u
+
+struct torc_completion_entry {
+    uint64_t client;
+    uint64_t low;       // logged
+    uint64_t seen_low;  // >= low
+    uint64_t last_hlc;  // of its last logged record; 0: none
+    uint64_t used_hlc;  // of that or its last failure
+    uint32_t shard;     // NONE: free
+    uint32_t hash_next; // or of the free list
+    uint32_t older;
+    uint32_t newer;
+    uint32_t first; // of its results
+    uint16_t count;
+    uint16_t account;
+};
+
+_Static_assert(sizeof(struct torc_completion_entry) == 64, "a cache line");
+
+enum done_kind {
+    DONE_LOGGED,
+    DONE_CONDITION_FAILED,
+    DONE_NOT_FOUND,
+};
+
+struct torc_completion_done {
+    uint64_t seq;
+    uint64_t info;
+    uint32_t entry;     // with enum done_kind above CLIENT_BITS
+    uint32_t hash_next; // or of the free list
+    uint32_t next;
+    uint32_t prev; // NONE: the first
+};
+
+_Static_assert(sizeof(struct torc_completion_done) == 32, "half a cache line");
+
+struct torc_completion_account {
+    uint32_t principal;
+    uint32_t entry_used; // promised ones included; 0 both: free
+    uint32_t result_used;
+};
+
+// -- The pool
+// --------------------------------------------------------------------------------------
+
+static uint32_t pool_entries(uint64_t bytes)
+{
+    uint64_t each = sizeof(struct torc_completion_entry) +
+                    RESULTS_EACH * sizeof(struct torc_completion_done) + TABLES_BYTES;
+
+    return (uint32_t)torc_min_u64(bytes / each, CLIENT_MASK / RESULTS_EACH);
+}
+
+static uint32_t pool_table(uint32_t count)
+{
+    uint32_t size = 64;
+
+    while (size < count) {
+        size *= 2;
+    }
+    return size;
+}
+
+uint64_t torc_completion_pool_bytes(uint64_t bytes)
+{
+    uint32_t entries = pool_entries(bytes);
+    uint32_t results = entries * RESULTS_EACH;
+    uint64_t total = (uint64_t)entries * sizeof(struct torc_completion_entry) +
+                     (uint64_t)results * sizeof(struct torc_completion_done) +
+                     (uint64_t)(pool_table(entries) + pool_table(results)) * sizeof(uint32_t) +
+                     TORC_COMPLETION_PRINCIPALS_MAX * sizeof(struct torc_completion_account);
+
+    torc_assert(bytes >= TORC_COMPLETION_POOL_BYTES_MIN);
+    return (total + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
+void torc_completion_pool_init(struct torc_completion_pool *pool, void *memory, uint64_t bytes,
+                               uint32_t principal_ppm, uint64_t seed)
+{
+    uint32_t entries = pool_entries(bytes);
+    uint32_t results = entries * RESULTS_EACH;
+    uint32_t entry_places = pool_table(entries);
+    uint32_t result_places = pool_table(results);
+    unsigned char *at = memory;
+
+    torc_assert((uintptr_t)memory % ALIGN_BYTES == 0);
+    *pool = (struct torc_completion_pool){
+        .seed = seed,
+        .entry_mask = entry_places - 1,
+        .result_mask = result_places - 1,
+        .entry_max = entries,
+        .result_max = results,
+        .entry_free = NONE,
+        .result_free = NONE,
+        .account_entry_max = (uint32_t)((uint64_t)entries * principal_ppm / PPM),
+        .account_result_max = (uint32_t)((uint64_t)results * principal_ppm / PPM)};
+    pool->entries = (struct torc_completion_entry *)(void *)at;
+    at += (uint64_t)entries * sizeof(*pool->entries);
+    pool->results = (struct torc_completion_done *)(void *)at;
+    at += (uint64_t)results * sizeof(*pool->results);
+    pool->entry_table = (uint32_t *)(void *)at;
+    at += (uint64_t)entry_places * sizeof(uint32_t);
+    pool->result_table = (uint32_t *)(void *)at;
+    at += (uint64_t)result_places * sizeof(uint32_t);
+    pool->accounts = (struct torc_completion_account *)(void *)at;
+    memset(pool->entry_table, 0xff, (uint64_t)entry_places * sizeof(uint32_t));
+    memset(pool->result_table, 0xff, (uint64_t)result_places * sizeof(uint32_t));
+    memset(pool->accounts, 0, TORC_COMPLETION_PRINCIPALS_MAX * sizeof(*pool->accounts));
+}
+
+void torc_completion_init(struct torc_completion_table *table, struct torc_completion_pool *pool,
+                          uint32_t shard)
+{
+    torc_assert(shard != NONE);
+    *table = (struct torc_completion_table){
+        .pool = pool, .shard = shard, .oldest = NONE, .newest = NONE};
+}
+
+static uint64_t pool_mix(const struct torc_completion_pool *pool, uint64_t a, uint64_t b)
+{
+    uint64_t mixed = (a ^ pool->seed) * 0x9e3779b97f4a7c15u;
+
+    mixed = (mixed ^ (mixed >> 29) ^ b) * 0xbf58476d1ce4e5b9u;
+    return (mixed ^ (mixed >> 32)) * 0x94d049bb133111ebu >> 20;
+}
+
+// -- Accounts
+// --------------------------------------------------------------------------------------
+
+static bool account_is_free(const struct torc_completion_account *account)
+{
+    return account->entry_used == 0 && account->result_used == 0;
+}
+
+// The principal's account, or a free one for it; NULL: all are taken by others.
+static struct torc_completion_account *account_find(const struct torc_completion_pool *pool,
+                                                    uint32_t principal)
+{
+    uint32_t start = (uint32_t)pool_mix(pool, principal, 0) % TORC_COMPLETION_PRINCIPALS_MAX;
+    struct torc_completion_account *found = NULL;
+
+    for (uint32_t i = 0; i < TORC_COMPLETION_PRINCIPALS_MAX; i++) {
+        struct torc_completion_account *account =
+            &pool->accounts[(start + i) % TORC_COMPLETION_PRINCIPALS_MAX];
+
+        if (account_is_free(account)) {
+            found = found == NULL ? account : found;
+        } else if (account->principal == principal) {
+            return account;
+        }
+    }
+    return found;
+}
+
+// Counts one result, and one client if asked, for the principal. `limited`: within its share.
+static bool account_take(struct torc_completion_pool *pool, uint32_t principal, bool entry,
+                         bool result, bool limited, uint16_t *index)
+{
+    struct torc_completion_account *account = account_find(pool, principal);
+    uint32_t entries = entry ? 1 : 0;
+    uint32_t results = result ? 1 : 0;
+
+    if (account == NULL || pool->entry_used + entries > pool->entry_max ||
+        pool->result_used + results > pool->result_max) {
+        return false;
+    }
+    if (limited && (account->entry_used + entries > pool->account_entry_max ||
+                    account->result_used + results > pool->account_result_max)) {
+        return false;
+    }
+    account->principal = principal;
+    account->entry_used += entries;
+    account->result_used += results;
+    pool->entry_used += entries;
+    pool->result_used += results;
+    *index = (uint16_t)(account - pool->accounts);
+    return true;
+}
+
+static void account_give(struct torc_completion_pool *pool, uint16_t index, bool entry, bool result)
+{
+    struct torc_completion_account *account = &pool->accounts[index];
+
+    torc_assert(account->entry_used >= (entry ? 1u : 0u));
+    torc_assert(account->result_used >= (result ? 1u : 0u));
+    account->entry_used -= entry ? 1 : 0;
+    account->result_used -= result ? 1 : 0;
+    pool->entry_used -= entry ? 1 : 0;
+    pool->result_used -= result ? 1 : 0;
+}
+
+// -- Entries
+// ---------------------------------------------------------------------------------------
+
+static uint32_t *entry_bucket(const struct torc_completion_table *table,
+                              struct torc_completion_client who)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    uint64_t mixed = pool_mix(pool, who.client, ((uint64_t)table->shard << 32) | who.principal);
+
+    return &pool->entry_table[mixed & pool->entry_mask];
+}
+
+static uint32_t entry_find(const struct torc_completion_table *table,
+                           struct torc_completion_client who)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    uint32_t index = *entry_bucket(table, who);
+
+    while (index != NONE) {
+        const struct torc_completion_entry *entry = &pool->entries[index];
+
+        if (entry->client == who.client && entry->shard == table->shard &&
+            pool->accounts[entry->account].principal == who.principal) {
+            break;
+        }
+        index = entry->hash_next;
+    }
+    return index;
+}
+
+static void entry_unlink_age(struct torc_completion_table *table, uint32_t index)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[index];
+
+    if (entry->older == NONE) {
+        table->oldest = entry->newer;
+    } else {
+        pool->entries[entry->older].newer = entry->newer;
+    }
+    if (entry->newer == NONE) {
+        table->newest = entry->older;
+    } else {
+        pool->entries[entry->newer].older = entry->older;
+    }
+}
+
+static void entry_link_newest(struct torc_completion_table *table, uint32_t index)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[index];
+
+    entry->older = table->newest;
+    entry->newer = NONE;
+    if (table->newest == NONE) {
+        table->oldest = index;
+    } else {
+        pool->entries[table->newest].newer = index;
+    }
+    table->newest = index;
+}
+
+// Used now: it is the last to leave. (A checkpoint brings clients in no order: then one may stay up
+// to a ttl longer than it must.)
+static void entry_touch(struct torc_completion_table *table, uint32_t index, uint64_t hlc)
+{
+    struct torc_completion_entry *entry = &table->pool->entries[index];
+
+    entry->used_hlc = torc_max_u64(entry->used_hlc, hlc);
+    if (table->newest != index) {
+        entry_unlink_age(table, index);
+        entry_link_newest(table, index);
+    }
+}
+
+// A new client, whose room is counted for already.
+static uint32_t entry_add(struct torc_completion_table *table, struct torc_completion_client who,
+                          uint16_t account)
+{
+    struct torc_completion_pool *pool = table->pool;
+    uint32_t *bucket = entry_bucket(table, who);
+    uint32_t index = pool->entry_free;
+
+    if (index == NONE) {
+        torc_assert(pool->entry_fresh < pool->entry_max);
+        index = pool->entry_fresh++;
+    } else {
+        pool->entry_free = pool->entries[index].hash_next;
+    }
+    pool->entries[index] = (struct torc_completion_entry){.client = who.client,
+                                                          .shard = table->shard,
+                                                          .hash_next = *bucket,
+                                                          .first = NONE,
+                                                          .account = account};
+    *bucket = index;
+    entry_link_newest(table, index);
+    table->client_count++;
+    return index;
+}
+
+// -- Results
+// ---------------------------------------------------------------------------------------
+
+static uint32_t *done_bucket(const struct torc_completion_pool *pool, uint32_t entry, uint64_t seq)
+{
+    return &pool->result_table[pool_mix(pool, seq, entry) & pool->result_mask];
+}
+
+static uint32_t done_find(const struct torc_completion_pool *pool, uint32_t entry, uint64_t seq)
+{
+    uint32_t index = *done_bucket(pool, entry, seq);
+
+    while (index != NONE) {
+        const struct torc_completion_done *done = &pool->results[index];
+
+        if (done->seq == seq && (done->entry & CLIENT_MASK) == entry) {
+            break;
+        }
+        index = done->hash_next;
+    }
+    return index;
+}
+
+static enum done_kind done_kind(const struct torc_completion_done *done)
+{
+    return (enum done_kind)(done->entry >> CLIENT_BITS);
+}
+
+// A new result, whose room is counted for already.
+static void done_add(struct torc_completion_table *table, uint32_t entry_index, uint64_t seq,
+                     uint64_t info, enum done_kind kind)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[entry_index];
+    uint32_t *bucket = done_bucket(pool, entry_index, seq);
+    uint32_t index = pool->result_free;
+
+    if (index == NONE) {
+        torc_assert(pool->result_fresh < pool->result_max);
+        index = pool->result_fresh++;
+    } else {
+        pool->result_free = pool->results[index].hash_next;
+    }
+    torc_assert(entry->count < UINT16_MAX);
+    pool->results[index] =
+        (struct torc_completion_done){.seq = seq,
+                                      .info = info,
+                                      .entry = entry_index | ((uint32_t)kind << CLIENT_BITS),
+                                      .hash_next = *bucket,
+                                      .next = entry->first,
+                                      .prev = NONE};
+    if (entry->first != NONE) {
+        pool->results[entry->first].prev = index;
+    }
+    *bucket = index;
+    entry->first = index;
+    entry->count++;
+    table->result_count++;
+}
+
+static void done_remove(struct torc_completion_table *table, uint32_t index)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_done *done = &pool->results[index];
+    uint32_t entry_index = done->entry & CLIENT_MASK;
+    struct torc_completion_entry *entry = &pool->entries[entry_index];
+    uint32_t *link = done_bucket(pool, entry_index, done->seq);
+
+    while (*link != index) {
+        torc_assert(*link != NONE);
+        link = &pool->results[*link].hash_next;
+    }
+    *link = done->hash_next;
+    if (done->prev == NONE) {
+        entry->first = done->next;
+    } else {
+        pool->results[done->prev].next = done->next;
+    }
+    if (done->next != NONE) {
+        pool->results[done->next].prev = done->prev;
+    }
+    done->hash_next = pool->result_free;
+    done->entry = NONE;
+    pool->result_free = index;
+    entry->count--;
+    table->result_count--;
+    account_give(pool, entry->account, false, true);
+}
+
+// Whether a client's lows have passed this result.
+static bool done_is_past(const struct torc_completion_entry *entry,
+                         const struct torc_completion_done *done)
+{
+    return done->seq < (done_kind(done) == DONE_LOGGED ? entry->low : entry->seen_low);
+}
+
+// Drops what lies below the lows, which were at least `from` before: by number where that is
+// shorter than the list, so that all the steps of a low cost no more than one each.
+static void entry_sweep(struct torc_completion_table *table, uint32_t entry_index, uint64_t from)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[entry_index];
+
+    if (entry->seen_low - from < entry->count) {
+        for (uint64_t seq = from; seq < entry->seen_low; seq++) {
+            uint32_t index = done_find(pool, entry_index, seq);
+
+            if (index != NONE && done_is_past(entry, &pool->results[index])) {
+                done_remove(table, index);
+            }
+        }
+        return;
+    }
+    for (uint32_t index = entry->first; index != NONE;) {
+        uint32_t next = pool->results[index].next;
+
+        if (done_is_past(entry, &pool->results[index])) {
+            done_remove(table, index);
+        }
+        index = next;
+    }
+}
+
+static void entry_raise(struct torc_completion_table *table, uint32_t entry_index, uint64_t low,
+                        bool logged)
+{
+    struct torc_completion_entry *entry = &table->pool->entries[entry_index];
+    uint64_t from = logged ? entry->low : entry->seen_low;
+
+    if (low <= from) {
+        return;
+    }
+    if (logged) {
+        entry->low = low;
+    }
+    entry->seen_low = torc_max_u64(entry->seen_low, low);
+    if (entry->count > 0) {
+        entry_sweep(table, entry_index, from);
+    }
+}
+
+static void entry_remove(struct torc_completion_table *table, uint32_t index)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[index];
+    struct torc_completion_client who = {.client = entry->client,
+                                         .principal = pool->accounts[entry->account].principal};
+    uint32_t *link = entry_bucket(table, who);
+
+    while (entry->first != NONE) {
+        done_remove(table, entry->first);
+    }
+    while (*link != index) {
+        torc_assert(*link != NONE);
+        link = &pool->entries[*link].hash_next;
+    }
+    *link = entry->hash_next;
+    entry_unlink_age(table, index);
+    account_give(pool, entry->account, true, false);
+    entry->shard = NONE;
+    entry->hash_next = pool->entry_free;
+    pool->entry_free = index;
+    table->client_count--;
+}
+
+// -- Asking and remembering
+// ------------------------------------------------------------------------
+
+enum torc_completion_answer torc_completion_find(const struct torc_completion_table *table,
+                                                 struct torc_completion_client who, uint64_t seq,
+                                                 struct torc_completion_result *result)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    uint32_t entry = entry_find(table, who);
+    uint32_t index;
+
+    if (entry == NONE) {
+        return TORC_COMPLETION_UNKNOWN;
+    }
+    index = done_find(pool, entry, seq);
+    if (index == NONE) {
+        return seq < pool->entries[entry].seen_low ? TORC_COMPLETION_OLD : TORC_COMPLETION_UNKNOWN;
+    }
+    *result = (struct torc_completion_result){.seq = seq, .info = pool->results[index].info};
+    switch (done_kind(&pool->results[index])) {
+    case DONE_LOGGED: result->err = TORC_ERR_OK; break;
+    case DONE_CONDITION_FAILED: result->err = TORC_ERR_CONDITION_FAILED; break;
+    case DONE_NOT_FOUND: result->err = TORC_ERR_NOT_FOUND; break;
+    }
+    return TORC_COMPLETION_DONE;
+}
+
+bool torc_completion_reserve(struct torc_completion_table *table, struct torc_completion_client who,
+                             struct torc_completion_promise *promise)
+{
+    bool is_new = entry_find(table, who) == NONE;
+    uint16_t account;
+
+    if (!account_take(table->pool, who.principal, is_new, true, true, &account)) {
+        return false;
+    }
+    *promise =
+        (struct torc_completion_promise){.account = (uint16_t)(account + 1), .entry = is_new};
+    return true;
+}
+
+void torc_completion_cancel(struct torc_completion_table *table,
+                            struct torc_completion_promise *promise)
+{
+    if (promise->account != 0) {
+        account_give(table->pool, (uint16_t)(promise->account - 1), promise->entry, true);
+    }
+    *promise = (struct torc_completion_promise){0};
+}
+
+void torc_completion_seen(struct torc_completion_table *table, struct torc_completion_client who,
+                          uint64_t low)
+{
+    uint32_t entry = entry_find(table, who);
+
+    if (entry != NONE) {
+        entry_raise(table, entry, low, false);
+    }
+}
+
+bool torc_completion_fail(struct torc_completion_table *table, struct torc_completion_client who,
+                          uint64_t low, const struct torc_completion_result *result, uint64_t hlc)
+{
+    uint32_t entry = entry_find(table, who);
+    uint16_t account;
+
+    torc_assert(result->err == TORC_ERR_CONDITION_FAILED || result->err == TORC_ERR_NOT_FOUND);
+    if (!account_take(table->pool, who.principal, entry == NONE, true, true, &account)) {
+        return false;
+    }
+    if (entry == NONE) {
+        entry = entry_add(table, who, account);
+    }
+    entry_touch(table, entry, hlc);
+    entry_raise(table, entry, low, false);
+    done_add(table, entry, result->seq, result->info,
+             result->err == TORC_ERR_NOT_FOUND ? DONE_NOT_FOUND : DONE_CONDITION_FAILED);
+    return true;
+}
+
+// The client, made if need be out of the promise, or out of what is free.
+static uint32_t entry_need(struct torc_completion_table *table, struct torc_completion_client who,
+                           struct torc_completion_promise *promise)
+{
+    uint32_t entry = entry_find(table, who);
+    uint16_t account;
+
+    if (entry != NONE) {
+        return entry;
+    }
+    if (promise->entry) {
+        promise->entry = false;
+        return entry_add(table, who, (uint16_t)(promise->account - 1));
+    }
+    // Its client expired while the write was pending, or this is replay.
+    if (!account_take(table->pool, who.principal, true, false, false, &account)) {
+        return NONE;
+    }
+    return entry_add(table, who, account);
+}
+
+bool torc_completion_load(struct torc_completion_table *table,
+                          const struct torc_completion_head *head)
+{
+    struct torc_completion_promise none = {0};
+    uint32_t index = entry_need(table, head->who, &none);
+
+    if (index == NONE) {
+        return false;
+    }
+    table->pool->entries[index].last_hlc =
+        torc_max_u64(table->pool->entries[index].last_hlc, head->last_hlc);
+    entry_touch(table, index, head->last_hlc);
+    entry_raise(table, index, head->low, true);
+    return true;
+}
+
+bool torc_completion_apply(struct torc_completion_table *table,
+                           const struct torc_completion_head *head, uint64_t seq,
+                           struct torc_completion_promise *promise)
+{
+    struct torc_completion_pool *pool = table->pool;
+    uint32_t index = entry_need(table, head->who, promise);
+    uint32_t done;
+    uint16_t account;
+
+    if (index == NONE) {
+        return false;
+    }
+    pool->entries[index].last_hlc = torc_max_u64(pool->entries[index].last_hlc, head->last_hlc);
+    entry_touch(table, index, head->last_hlc);
+    entry_raise(table, index, head->low, true);
+    done = done_find(pool, index, seq);
+    if (done != NONE) {
+        // Replay over a checkpoint that has it already.
+        torc_assert(done_kind(&pool->results[done]) == DONE_LOGGED);
+        pool->results[done].info = head->last_hlc;
+    } else if (seq >= pool->entries[index].low) {
+        if (promise->account == 0 &&
+            !account_take(pool, head->who.principal, false, true, false, &account)) {
+            return false;
+        }
+        if (promise->account != 0 && promise->entry) {
+            account_give(pool, (uint16_t)(promise->account - 1), true, false);
+        }
+        *promise = (struct torc_completion_promise){0};
+        done_add(table, index, seq, head->last_hlc, DONE_LOGGED);
+    }
+    torc_completion_cancel(table, promise);
+    return true;
+}
+
+bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, uint32_t count_max)
+{
+    const struct torc_completion_pool *pool = table->pool;
+
+    for (uint32_t i = 0; i < count_max; i++) {
+        if (table->oldest == NONE || pool->entries[table->oldest].used_hlc >= hlc) {
+            return false;
+        }
+        entry_remove(table, table->oldest);
+    }
+    return table->oldest != NONE && pool->entries[table->oldest].used_hlc < hlc;
+}
+
+uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table)
+{
+    return table->oldest == NONE ? UINT64_MAX : table->pool->entries[table->oldest].used_hlc;
+}
+
+void torc_completion_drop(struct torc_completion_table *table)
+{
+    while (table->oldest != NONE) {
+        entry_remove(table, table->oldest);
+    }
+    torc_assert(table->client_count == 0);
+    torc_assert(table->result_count == 0);
+}
+
+// -- Walking
+// ---------------------------------------------------------------------------------------
+
+static void entry_head(const struct torc_completion_pool *pool,
+                       const struct torc_completion_entry *entry, struct torc_completion_head *head)
+{
+    *head = (struct torc_completion_head){
+        .who = {.client = entry->client, .principal = pool->accounts[entry->account].principal},
+        .low = entry->low,
+        .last_hlc = entry->last_hlc};
+}
+
+bool torc_completion_next_client(const struct torc_completion_table *table, uint32_t *at,
+                                 uint32_t walk_max, struct torc_completion_head *head)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    uint32_t index = *at;
+
+    for (uint32_t i = 0; i < walk_max && index < pool->entry_fresh; i++, index++) {
+        const struct torc_completion_entry *entry = &pool->entries[index];
+
+        if (entry->shard == table->shard && entry->last_hlc != 0) {
+            entry_head(pool, entry, head);
+            *at = index + 1;
+            return true;
+        }
+    }
+    *at = index < pool->entry_fresh ? index : NONE;
+    return false;
+}
+
+bool torc_completion_client_at(const struct torc_completion_table *table, uint32_t client_at,
+                               struct torc_completion_head *head)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    const struct torc_completion_entry *entry = &pool->entries[client_at - 1];
+
+    torc_assert(client_at > 0 && client_at <= pool->entry_fresh);
+    entry_head(pool, entry, head);
+    return entry->shard == table->shard && entry->last_hlc != 0;
+}
+
+bool torc_completion_next_result(const struct torc_completion_table *table, uint32_t client_at,
+                                 uint32_t *at, struct torc_completion_result *result)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    const struct torc_completion_entry *entry = &pool->entries[client_at - 1];
+    uint32_t index = *at == 0 ? entry->first : *at - 1;
+
+    if (*at == NONE) {
+        return false;
+    }
+    // The place where the walk stood may have been given up since: then from the start again.
+    if (index != NONE && (pool->results[index].entry & CLIENT_MASK) != client_at - 1) {
+        index = entry->first;
+    }
+    while (index != NONE && done_kind(&pool->results[index]) != DONE_LOGGED) {
+        index = pool->results[index].next;
+    }
+    if (index == NONE) {
+        *at = NONE;
+        return false;
+    }
+    *result = (struct torc_completion_result){
+        .seq = pool->results[index].seq, .info = pool->results[index].info, .err = TORC_ERR_OK};
+    *at = pool->results[index].next == NONE ? NONE : pool->results[index].next + 1;
+    return true;
+}
+
+static enum torc_err entry_check(const struct torc_completion_table *table, uint32_t index,
+                                 uint64_t *results, struct torc_fail *why)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    const struct torc_completion_entry *entry = &pool->entries[index];
+    uint32_t count = 0;
+
+    for (uint32_t done = entry->first; done != NONE; done = pool->results[done].next) {
+        if (pool->results[done].seq < entry->low) {
+            return torc_fail(why, TORC_ERR_CORRUPT,
+                             "X2: client %" PRIx64 " has seq %" PRIu64 " below its low %" PRIu64,
+                             entry->client, pool->results[done].seq, entry->low);
+        }
+        if (done_find(pool, index, pool->results[done].seq) != done) {
+            return torc_fail(why, TORC_ERR_CORRUPT, "client %" PRIx64 ": seq %" PRIu64 " twice",
+                             entry->client, pool->results[done].seq);
+        }
+        count++;
+    }
+    *results += count;
+    if (count != entry->count || entry->shard != table->shard) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "client %" PRIx64 ": %u results counted, has %u",
+                         entry->client, entry->count, count);
+    }
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_completion_check(const struct torc_completion_table *table,
+                                    struct torc_fail *why)
+{
+    const struct torc_completion_pool *pool = table->pool;
+    uint64_t results = 0;
+    uint32_t clients = 0;
+
+    for (uint32_t index = table->oldest; index != NONE; index = pool->entries[index].newer) {
+        enum torc_err err = entry_check(table, index, &results, why);
+
+        if (err != TORC_ERR_OK) {
+            return err;
+        }
+        clients++;
+    }
+    if (clients != table->client_count || results != table->result_count ||
+        clients > pool->entry_used || results > pool->result_used) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "X1: %" PRIu32 " clients and %" PRIu64 " results, counted %" PRIu32
+                         " and %" PRIu64,
+                         clients, results, table->client_count, table->result_count);
+    }
+    return TORC_ERR_OK;
+}

@@ -1,0 +1,1128 @@
+// Torc storage: the engine of one shard. See storage/shard.h.
+#include "storage/shard.h"
+
+#include "kit/hlc.h"
+
+#include <string.h>
+
+#define NONE        TORC_SHARD_NONE
+#define ALIGN_BYTES 64u
+// What a refused client is asked to wait: about a group commit.
+#define RETRY_US      1000u
+#define RETRY_FULL_US 100000u // memory: somebody must delete
+#define EXPIRE_MAX    128u    // clients dropped a batch: more than can have come with one
+#define LOW_BITS      8u
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_PENDING,
+    SLOT_WAITING,
+    SLOT_WOKEN, // its turn has come, or it was just handed out
+};
+
+struct torc_shard_slot {
+    struct torc_shard *shard;
+    struct torc_shard_write write; // value: `small`, or the ticket's block
+    enum slot_state state;
+    enum torc_log_kind kind;
+    uint64_t lsn; // pending
+    uint64_t hlc;
+    uint64_t first_sequence;
+    uint64_t last_sequence; // UINT64_MAX: not appended yet
+    struct torc_completion_promise promise;
+    uint32_t group;
+    uint32_t next;         // of the shard's pending, the group's waiting, woken, free
+    uint32_t client_next;  // hash
+    uint32_t waiting_next; // all waiting
+    uint32_t waiting_prev;
+    unsigned char small[TORC_TREE_INLINE_BYTES_MAX];
+};
+
+struct torc_shard_group {
+    uint64_t key;
+    uint32_t hash_next; // or of the free list
+    uint32_t pending_count;
+    uint32_t waiting_head;
+    uint32_t waiting_tail;
+};
+
+// -- The pool
+// --------------------------------------------------------------------------------------
+
+static uint32_t pool_table(uint32_t count)
+{
+    uint32_t size = 64;
+
+    while (size < count) {
+        size *= 2;
+    }
+    return size;
+}
+
+static uint64_t align_up(uint64_t bytes)
+{
+    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
+uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config)
+{
+    return align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot)) +
+           align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group)) +
+           2 * align_up((uint64_t)pool_table(config->slots_max) * sizeof(uint32_t)) +
+           torc_completion_pool_bytes(config->completion_bytes);
+}
+
+void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
+                          const struct torc_shard_pool_config *config)
+{
+    uint64_t table_bytes = (uint64_t)pool_table(config->slots_max) * sizeof(uint32_t);
+    unsigned char *at = memory;
+
+    torc_assert((uintptr_t)memory % ALIGN_BYTES == 0);
+    torc_assert(config->slots_max > 0);
+    *pool = (struct torc_shard_pool){.ttl_us = (uint64_t)config->dedup_ttl_s * 1000000u,
+                                     .seed = config->seed,
+                                     .table_mask = pool_table(config->slots_max) - 1,
+                                     .slot_count = config->slots_max,
+                                     .slot_free = NONE,
+                                     .group_free = NONE,
+                                     .waiting_max = config->waiting_max,
+                                     .waiting_head = NONE,
+                                     .woken_head = NONE,
+                                     .woken_tail = NONE,
+                                     .woken_given = NONE};
+    pool->slots = (struct torc_shard_slot *)(void *)at;
+    at += align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot));
+    pool->groups = (struct torc_shard_group *)(void *)at;
+    at += align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group));
+    pool->group_table = (uint32_t *)(void *)at;
+    at += align_up(table_bytes);
+    pool->client_table = (uint32_t *)(void *)at;
+    at += align_up(table_bytes);
+    memset(pool->group_table, 0xff, table_bytes);
+    memset(pool->client_table, 0xff, table_bytes);
+    torc_completion_pool_init(&pool->completions, at, config->completion_bytes,
+                              config->principal_ppm, config->seed);
+}
+
+void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_s, uint64_t hlc)
+{
+    pool->ttl_us = (uint64_t)dedup_ttl_s * 1000000u;
+    pool->hlc = torc_max_u64(pool->hlc, hlc);
+}
+
+// The primary's clock: what ages are measured by (E4).
+static uint64_t pool_now(const struct torc_shard_pool *pool)
+{
+    return torc_max_u64(pool->hlc, torc_hlc_from_us(pool->wall_us));
+}
+
+enum torc_err torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc)
+{
+    if (hlc > pool->hlc && torc_hlc_us(hlc) > pool->wall_us + TORC_SHARD_MAX_AHEAD_US) {
+        return TORC_ERR_CLOCK_AHEAD;
+    }
+    pool->hlc = torc_max_u64(pool->hlc, hlc);
+    return TORC_ERR_OK;
+}
+
+static uint64_t pool_mix(const struct torc_shard_pool *pool, uint64_t a, uint64_t b)
+{
+    uint64_t mixed = (a ^ pool->seed) * 0x9e3779b97f4a7c15u;
+
+    mixed = (mixed ^ (mixed >> 29) ^ b) * 0xbf58476d1ce4e5b9u;
+    return (mixed ^ (mixed >> 32)) * 0x94d049bb133111ebu >> 20;
+}
+
+// -- Groups: who is pending or waits on one key
+// ----------------------------------------------------
+
+static uint32_t *group_bucket(const struct torc_shard_pool *pool, uint64_t key)
+{
+    return &pool->group_table[pool_mix(pool, key, 0) & pool->table_mask];
+}
+
+static uint32_t group_find(const struct torc_shard_pool *pool, uint64_t key)
+{
+    uint32_t index = *group_bucket(pool, key);
+
+    while (index != NONE && pool->groups[index].key != key) {
+        index = pool->groups[index].hash_next;
+    }
+    return index;
+}
+
+static uint32_t group_need(struct torc_shard_pool *pool, uint64_t key)
+{
+    uint32_t *bucket = group_bucket(pool, key);
+    uint32_t index = group_find(pool, key);
+
+    if (index != NONE) {
+        return index;
+    }
+    index = pool->group_free;
+    if (index == NONE) {
+        torc_assert(pool->group_fresh < pool->slot_count); // one a slot is enough
+        index = pool->group_fresh++;
+    } else {
+        pool->group_free = pool->groups[index].hash_next;
+    }
+    pool->groups[index] = (struct torc_shard_group){
+        .key = key, .hash_next = *bucket, .waiting_head = NONE, .waiting_tail = NONE};
+    *bucket = index;
+    return index;
+}
+
+static void group_leave(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_group *group = &pool->groups[index];
+    uint32_t *link = group_bucket(pool, group->key);
+
+    if (group->pending_count > 0 || group->waiting_head != NONE) {
+        return;
+    }
+    while (*link != index) {
+        torc_assert(*link != NONE);
+        link = &pool->groups[*link].hash_next;
+    }
+    *link = group->hash_next;
+    group->hash_next = pool->group_free;
+    pool->group_free = index;
+}
+
+// -- Slots
+// -----------------------------------------------------------------------------------------
+
+static bool pool_has_slot(const struct torc_shard_pool *pool)
+{
+    return pool->slot_free != NONE || pool->slot_fresh < pool->slot_count;
+}
+
+static uint32_t slot_take(struct torc_shard_pool *pool)
+{
+    uint32_t index = pool->slot_free;
+
+    torc_assert(pool_has_slot(pool));
+    if (index == NONE) {
+        return pool->slot_fresh++;
+    }
+    torc_assert(pool->slots[index].state == SLOT_FREE);
+    pool->slot_free = pool->slots[index].next;
+    return index;
+}
+
+static void slot_give(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    torc_assert(slot->write.ticket.block == NULL);
+    slot->state = SLOT_FREE;
+    slot->shard = NULL;
+    slot->next = pool->slot_free;
+    pool->slot_free = index;
+}
+
+static uint32_t *client_bucket(const struct torc_shard_pool *pool, uint32_t shard,
+                               const struct torc_shard_write *write)
+{
+    uint64_t mixed = pool_mix(pool, write->client, ((uint64_t)shard << 32) | write->principal);
+
+    return &pool->client_table[pool_mix(pool, mixed, write->seq) & pool->table_mask];
+}
+
+// Whether (client, seq) is pending or waits.
+static bool client_find(const struct torc_shard *shard, const struct torc_shard_write *write)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = *client_bucket(pool, shard->shard, write);
+
+    while (index != NONE) {
+        const struct torc_shard_slot *slot = &pool->slots[index];
+
+        if (slot->shard == shard && slot->write.seq == write->seq &&
+            slot->write.client == write->client && slot->write.principal == write->principal) {
+            return true;
+        }
+        index = slot->client_next;
+    }
+    return false;
+}
+
+static void client_link(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+    uint32_t *bucket = client_bucket(pool, slot->shard->shard, &slot->write);
+
+    slot->client_next = *bucket;
+    *bucket = index;
+}
+
+static void client_unlink(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+    uint32_t *link = client_bucket(pool, slot->shard->shard, &slot->write);
+
+    while (*link != index) {
+        torc_assert(*link != NONE);
+        link = &pool->slots[*link].client_next;
+    }
+    *link = slot->client_next;
+}
+
+// Takes the write over, value and ticket with it. A large value is copied into the ticket's block
+// unless it lies there already.
+static void slot_fill(struct torc_shard_slot *slot, struct torc_shard *shard,
+                      struct torc_shard_write *write)
+{
+    slot->shard = shard;
+    slot->write = *write;
+    slot->group = NONE;
+    slot->next = NONE;
+    slot->promise = (struct torc_completion_promise){0};
+    write->ticket = (struct torc_tree_ticket){0};
+    if (write->remove || write->value_bytes == 0) {
+        slot->write.value = slot->small;
+        slot->write.value_bytes = 0;
+        return;
+    }
+    if (slot->write.ticket.block == NULL) {
+        torc_assert(write->value_bytes <= sizeof(slot->small));
+        memcpy(slot->small, write->value, write->value_bytes);
+        slot->write.value = slot->small;
+    } else if (write->value != slot->write.ticket.block) {
+        memcpy(slot->write.ticket.block, write->value, write->value_bytes);
+        slot->write.value = slot->write.ticket.block;
+    }
+}
+
+// -- Waiting
+// ---------------------------------------------------------------------------------------
+
+static bool write_is_blind(const struct torc_shard_write *write)
+{
+    return write->condition == TORC_SHARD_ANY && !write->remove;
+}
+
+static void waiting_link(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    slot->waiting_prev = NONE;
+    slot->waiting_next = pool->waiting_head;
+    if (pool->waiting_head != NONE) {
+        pool->slots[pool->waiting_head].waiting_prev = index;
+    }
+    pool->waiting_head = index;
+    pool->waiting_count++;
+}
+
+static void waiting_unlink(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    if (slot->waiting_prev == NONE) {
+        pool->waiting_head = slot->waiting_next;
+    } else {
+        pool->slots[slot->waiting_prev].waiting_next = slot->waiting_next;
+    }
+    if (slot->waiting_next != NONE) {
+        pool->slots[slot->waiting_next].waiting_prev = slot->waiting_prev;
+    }
+    pool->waiting_count--;
+}
+
+// Puts a slot into its key's queue; one that was at the front before goes there again.
+static void group_wait(struct torc_shard_pool *pool, uint32_t index, bool front)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+    struct torc_shard_group *group;
+
+    slot->group = group_need(pool, slot->write.key);
+    group = &pool->groups[slot->group];
+    if (group->waiting_head == NONE) {
+        slot->next = NONE;
+        group->waiting_head = index;
+        group->waiting_tail = index;
+    } else if (front) {
+        slot->next = group->waiting_head;
+        group->waiting_head = index;
+    } else {
+        slot->next = NONE;
+        pool->slots[group->waiting_tail].next = index;
+        group->waiting_tail = index;
+    }
+}
+
+static void group_unwait(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+    struct torc_shard_group *group = &pool->groups[slot->group];
+    uint32_t before = NONE;
+
+    for (uint32_t at = group->waiting_head; at != index; at = pool->slots[at].next) {
+        torc_assert(at != NONE);
+        before = at;
+    }
+    if (before == NONE) {
+        group->waiting_head = slot->next;
+    } else {
+        pool->slots[before].next = slot->next;
+    }
+    if (group->waiting_tail == index) {
+        group->waiting_tail = before;
+    }
+    group_leave(pool, slot->group);
+    slot->group = NONE;
+}
+
+// The first of a key's queue is woken when nothing is pending there, or when it does not care.
+static void group_wake(struct torc_shard_pool *pool, uint64_t key)
+{
+    uint32_t group = group_find(pool, key);
+    uint32_t index = group == NONE ? NONE : pool->groups[group].waiting_head;
+
+    if (index == NONE ||
+        (pool->groups[group].pending_count > 0 && !write_is_blind(&pool->slots[index].write))) {
+        return;
+    }
+    group_unwait(pool, index);
+    pool->slots[index].state = SLOT_WOKEN;
+    pool->slots[index].next = NONE;
+    if (pool->woken_tail == NONE) {
+        pool->woken_head = index;
+    } else {
+        pool->slots[pool->woken_tail].next = index;
+    }
+    pool->woken_tail = index;
+}
+
+static enum torc_shard_verdict write_wait(struct torc_shard *shard, struct torc_shard_write *write,
+                                          bool front, struct torc_shard_outcome *outcome)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t index;
+
+    if (!pool_has_slot(pool) || pool->waiting_count >= pool->waiting_max) {
+        outcome->err = TORC_ERR_BUSY;
+        outcome->info = RETRY_US;
+        return TORC_SHARD_ANSWER;
+    }
+    if (!write->remove && write->ticket.nodes == 0 &&
+        torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL) != TORC_ERR_OK) {
+        outcome->err = TORC_ERR_NO_SPACE;
+        outcome->info = TORC_SHARD_REASON_MEMORY | (uint64_t)RETRY_FULL_US << LOW_BITS;
+        return TORC_SHARD_ANSWER;
+    }
+    index = slot_take(pool);
+    slot_fill(&pool->slots[index], shard, write);
+    pool->slots[index].state = SLOT_WAITING;
+    waiting_link(pool, index);
+    client_link(pool, index);
+    group_wait(pool, index, front);
+    return TORC_SHARD_WAIT;
+}
+
+// What was handed out last is done with: whoever waits behind it may be next.
+static void woken_finish(struct torc_shard_pool *pool)
+{
+    uint32_t index = pool->woken_given;
+    struct torc_shard_slot *slot = &pool->slots[index];
+    uint64_t key;
+
+    if (index == NONE) {
+        return;
+    }
+    key = slot->write.key;
+    torc_tree_cancel(&slot->shard->tree, &slot->write.ticket);
+    slot_give(pool, index);
+    pool->woken_given = NONE;
+    group_wake(pool, key);
+}
+
+struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct torc_shard **shard)
+{
+    uint32_t index;
+
+    woken_finish(pool);
+    index = pool->woken_head;
+    if (index == NONE) {
+        return NULL;
+    }
+    pool->woken_head = pool->slots[index].next;
+    if (pool->woken_head == NONE) {
+        pool->woken_tail = NONE;
+    }
+    waiting_unlink(pool, index);
+    client_unlink(pool, index);
+    pool->woken_given = index;
+    *shard = pool->slots[index].shard;
+    return &pool->slots[index].write;
+}
+
+bool torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag)
+{
+    uint32_t index = pool->waiting_head;
+    struct torc_shard_slot *slot;
+    uint64_t key;
+
+    while (index != NONE &&
+           (pool->slots[index].write.tag != tag || pool->slots[index].state != SLOT_WAITING)) {
+        index = pool->slots[index].waiting_next;
+    }
+    if (index == NONE) {
+        return false;
+    }
+    slot = &pool->slots[index];
+    key = slot->write.key;
+    waiting_unlink(pool, index);
+    client_unlink(pool, index);
+    group_unwait(pool, index);
+    torc_tree_cancel(&slot->shard->tree, &slot->write.ticket);
+    slot_give(pool, index);
+    group_wake(pool, key); // it may have been what a blind write behind it waited for
+    return true;
+}
+
+bool torc_shard_is_settled(const struct torc_shard_pool *pool)
+{
+    return pool->pending_count == 0 && pool->waiting_count == 0;
+}
+
+// -- Appending
+// -------------------------------------------------------------------------------------
+
+static void dirty_push(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    shard->dirty = true;
+    shard->dirty_next = NULL;
+    if (pool->dirty_tail == NULL) {
+        pool->dirty_head = shard;
+    } else {
+        pool->dirty_tail->dirty_next = shard;
+    }
+    pool->dirty_tail = shard;
+}
+
+static struct torc_shard *dirty_pop(struct torc_shard_pool *pool)
+{
+    struct torc_shard *shard = pool->dirty_head;
+
+    pool->dirty_head = shard->dirty_next;
+    if (pool->dirty_head == NULL) {
+        pool->dirty_tail = NULL;
+    }
+    shard->dirty = false;
+    return shard;
+}
+
+// Makes the slot the shard's next record: LSN, HLC (H1), its place in the order of commits.
+static void pending_add(struct torc_shard *shard, uint32_t index, enum torc_log_kind kind,
+                        struct torc_log_record *record)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    struct torc_shard_slot *slot = &pool->slots[index];
+    const struct torc_shard_write *write = &slot->write;
+    bool is_write = kind == TORC_LOG_PUT || kind == TORC_LOG_DELETE;
+
+    torc_assert(!shard->unlogged);
+    slot->state = SLOT_PENDING;
+    slot->kind = kind;
+    slot->lsn = shard->next_lsn;
+    slot->hlc = torc_hlc_next(torc_max_u64(pool->hlc, shard->last_hlc), pool->wall_us);
+    slot->first_sequence = UINT64_MAX;
+    slot->last_sequence = UINT64_MAX;
+    slot->next = NONE;
+    shard->next_lsn += kind != TORC_LOG_MOVED;
+    shard->last_hlc = slot->hlc;
+    pool->hlc = slot->hlc;
+    if (shard->pending_tail == NONE) {
+        shard->pending_head = index;
+    } else {
+        pool->slots[shard->pending_tail].next = index;
+    }
+    shard->pending_tail = index;
+    shard->pending_count++;
+    pool->pending_count++;
+    shard->unlogged = true;
+    if (!shard->dirty) {
+        dirty_push(shard);
+    }
+    *record = (struct torc_log_record){.kind = kind,
+                                       .with_client = is_write,
+                                       .shard = shard->shard,
+                                       .epoch = shard->epoch,
+                                       .turn = shard->turn,
+                                       .lsn = slot->lsn,
+                                       .hlc = slot->hlc,
+                                       .principal = write->principal,
+                                       .value_bytes = write->value_bytes,
+                                       .client = write->client,
+                                       .seq = write->seq,
+                                       .low = write->low,
+                                       .key = write->key,
+                                       .value = write->value,
+                                       .piece_bytes = write->value_bytes};
+}
+
+// A record of the shard's own.
+static void pending_add_own(struct torc_shard *shard, enum torc_log_kind kind,
+                            struct torc_log_record *record)
+{
+    struct torc_shard_write none = {.remove = true};
+    uint32_t index = slot_take(shard->pool);
+
+    slot_fill(&shard->pool->slots[index], shard, &none);
+    pending_add(shard, index, kind, record);
+}
+
+void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint64_t last_sequence)
+{
+    struct torc_shard_slot *slot;
+
+    torc_assert(shard->unlogged);
+    torc_assert(first_sequence <= last_sequence);
+    slot = &shard->pool->slots[shard->pending_tail];
+    slot->first_sequence = first_sequence;
+    slot->last_sequence = last_sequence;
+    shard->unlogged = false;
+}
+
+uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t next_sequence)
+{
+    torc_assert(!shard->unlogged);
+    return shard->pending_head == NONE ? next_sequence
+                                       : shard->pool->slots[shard->pending_head].first_sequence;
+}
+
+// -- Evaluating
+// ------------------------------------------------------------------------------------
+
+static struct torc_completion_client write_who(const struct torc_shard_write *write)
+{
+    return (struct torc_completion_client){.client = write->client, .principal = write->principal};
+}
+
+static void outcome_set(struct torc_shard_outcome *outcome, enum torc_err err, uint64_t info)
+{
+    outcome->err = err;
+    outcome->info = info;
+}
+
+// The present record beside CONDITION_FAILED, if it is the one that was met.
+static void outcome_add_current(const struct torc_shard *shard,
+                                const struct torc_shard_write *write,
+                                struct torc_shard_outcome *outcome)
+{
+    struct torc_tree_hit hit;
+
+    if (outcome->err == TORC_ERR_CONDITION_FAILED && write->want_current &&
+        torc_tree_lookup(&shard->tree, write->key, &hit) && hit.version == outcome->info) {
+        outcome->value = hit.value;
+        outcome->value_bytes = hit.value_bytes;
+        outcome->has_value = true;
+    }
+}
+
+// E4: too old to be told from a duplicate, or from the future.
+static bool write_check_stamp(const struct torc_shard_pool *pool,
+                              const struct torc_shard_write *write,
+                              struct torc_shard_outcome *outcome)
+{
+    uint64_t now_us = torc_hlc_us(pool_now(pool));
+    uint64_t stamp_us = torc_hlc_us(write->stamp);
+
+    if (now_us > stamp_us && now_us - stamp_us > pool->ttl_us / 2) {
+        outcome_set(outcome, TORC_ERR_EXPIRED, 0);
+        return false;
+    }
+    if (stamp_us > now_us && stamp_us - now_us > TORC_SHARD_MAX_AHEAD_US) {
+        outcome_set(outcome, TORC_ERR_CLOCK_AHEAD, torc_hlc_from_us(pool->wall_us));
+        return false;
+    }
+    return true;
+}
+
+// E2, E3, E4. False: `outcome` has the answer.
+static bool write_check_identity(struct torc_shard *shard, const struct torc_shard_write *write,
+                                 struct torc_shard_outcome *outcome)
+{
+    struct torc_completion_result result;
+
+    if (write->epoch != shard->epoch) {
+        outcome_set(outcome, TORC_ERR_WRONG_SHARD, shard->epoch);
+        return false;
+    }
+    if (shard->state != TORC_SHARD_ACTIVE) {
+        outcome_set(outcome, TORC_ERR_TAKING_OVER, RETRY_US);
+        return false;
+    }
+    switch (torc_completion_find(&shard->completions, write_who(write), write->seq, &result)) {
+    case TORC_COMPLETION_UNKNOWN: break;
+    case TORC_COMPLETION_DONE:
+        outcome_set(outcome, result.err, result.info);
+        outcome_add_current(shard, write, outcome);
+        return false;
+    case TORC_COMPLETION_OLD: outcome_set(outcome, TORC_ERR_SEQ_OLD, 0); return false;
+    }
+    if (client_find(shard, write)) {
+        outcome_set(outcome, TORC_ERR_PENDING, RETRY_US);
+        return false;
+    }
+    if (write->seq - write->low >= TORC_SHARD_WINDOW_MAX) {
+        outcome_set(outcome, TORC_ERR_LIMIT, TORC_SHARD_WINDOW_MAX);
+        return false;
+    }
+    torc_completion_seen(&shard->completions, write_who(write), write->low);
+    return write_check_stamp(shard->pool, write, outcome);
+}
+
+// Whether it must wait for others on its key. `woken`: it has its turn.
+static bool write_must_wait(const struct torc_shard *shard, const struct torc_shard_write *write,
+                            bool woken)
+{
+    uint32_t index = group_find(shard->pool, write->key);
+    const struct torc_shard_group *group = &shard->pool->groups[index];
+
+    if (index == NONE) {
+        return false;
+    }
+    return (group->waiting_head != NONE && !woken) ||
+           (group->pending_count > 0 && !write_is_blind(write));
+}
+
+static bool condition_holds(const struct torc_shard_write *write, const struct torc_tree_hit *hit)
+{
+    uint64_t version = hit->found ? hit->version : 0;
+
+    switch (write->condition) {
+    case TORC_SHARD_ANY: return true;
+    case TORC_SHARD_IF_ABSENT: return !hit->found;
+    case TORC_SHARD_IF_PRESENT: return hit->found;
+    case TORC_SHARD_IF_VERSION: return version == write->if_version;
+    }
+    torc_unreachable("a condition was added");
+}
+
+// A4: against the tree, with nothing pending on the key. False: it fails, which is remembered (E5).
+static bool write_check_condition(struct torc_shard *shard, const struct torc_shard_write *write,
+                                  struct torc_shard_outcome *outcome)
+{
+    struct torc_completion_result result = {.seq = write->seq};
+    struct torc_tree_hit hit;
+
+    if (write_is_blind(write)) {
+        return true;
+    }
+    (void)torc_tree_lookup(&shard->tree, write->key, &hit); // hit.found says it
+    if (write->remove && !hit.found) {
+        result.err = TORC_ERR_NOT_FOUND;
+    } else if (!condition_holds(write, &hit)) {
+        result.err = TORC_ERR_CONDITION_FAILED;
+        result.info = hit.found ? hit.version : 0;
+    } else {
+        return true;
+    }
+    if (!torc_completion_fail(&shard->completions, write_who(write), write->low, &result,
+                              pool_now(shard->pool))) {
+        outcome_set(outcome, TORC_ERR_BUSY, RETRY_US);
+        return false;
+    }
+    outcome_set(outcome, result.err, result.info);
+    outcome_add_current(shard, write, outcome);
+    return false;
+}
+
+// Takes all memory that the write will need until it is applied. False: `outcome` says why not.
+static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *write,
+                          struct torc_completion_promise *promise,
+                          struct torc_shard_outcome *outcome)
+{
+    if (write->log_err != TORC_ERR_OK) {
+        outcome_set(outcome, write->log_err, write->log_info);
+        return false;
+    }
+    if (!pool_has_slot(shard->pool) ||
+        !torc_completion_reserve(&shard->completions, write_who(write), promise)) {
+        outcome_set(outcome, TORC_ERR_BUSY, RETRY_US);
+        return false;
+    }
+    if (!write->remove && write->ticket.nodes == 0 &&
+        torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL) != TORC_ERR_OK) {
+        torc_completion_cancel(&shard->completions, promise);
+        outcome_set(outcome, TORC_ERR_NO_SPACE,
+                    TORC_SHARD_REASON_MEMORY | (uint64_t)RETRY_FULL_US << LOW_BITS);
+        return false;
+    }
+    return true;
+}
+
+enum torc_shard_verdict torc_shard_write(struct torc_shard *shard, struct torc_shard_write *write,
+                                         struct torc_log_record *record,
+                                         struct torc_shard_outcome *outcome)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    struct torc_completion_promise promise = {0};
+    struct torc_shard_slot *slot;
+    uint32_t index;
+    bool woken = pool->woken_given != NONE && write == &pool->slots[pool->woken_given].write;
+
+    torc_assert(!shard->unlogged);
+    torc_assert(torc_shard_has(shard, write->key));
+    torc_assert(write->low <= write->seq);
+    *outcome = (struct torc_shard_outcome){.tag = write->tag, .attempt = write->attempt};
+    if (!write_check_identity(shard, write, outcome)) {
+        return TORC_SHARD_ANSWER;
+    }
+    if (write_must_wait(shard, write, woken)) {
+        return write_wait(shard, write, woken, outcome);
+    }
+    if (!write_check_condition(shard, write, outcome) ||
+        !write_reserve(shard, write, &promise, outcome)) {
+        return TORC_SHARD_ANSWER;
+    }
+    index = slot_take(pool);
+    slot = &pool->slots[index];
+    slot_fill(slot, shard, write);
+    slot->promise = promise;
+    slot->group = group_need(pool, slot->write.key);
+    pool->groups[slot->group].pending_count++;
+    client_link(pool, index);
+    pending_add(shard, index, slot->write.remove ? TORC_LOG_DELETE : TORC_LOG_PUT, record);
+    return TORC_SHARD_APPEND;
+}
+
+bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint64_t now_us = torc_hlc_us(pool_now(pool));
+    uint64_t oldest_us = torc_hlc_us(torc_completion_oldest_hlc(&shard->completions));
+
+    if (shard->state != TORC_SHARD_ACTIVE || shard->pending_count > 0 || !pool_has_slot(pool) ||
+        shard->completions.client_count == 0 || now_us < oldest_us ||
+        now_us - oldest_us <= pool->ttl_us) {
+        return false;
+    }
+    pending_add_own(shard, TORC_LOG_EMPTY, record);
+    return true;
+}
+
+// -- Committing
+// ------------------------------------------------------------------------------------
+
+// Drops what is too old by the log's own clock.
+static void completions_expire(struct torc_shard *shard, uint64_t hlc)
+{
+    uint64_t us = torc_hlc_us(hlc);
+
+    if (us > shard->pool->ttl_us) {
+        (void)torc_completion_expire(&shard->completions,
+                                     torc_hlc_from_us(us - shard->pool->ttl_us), EXPIRE_MAX);
+    }
+}
+
+// Puts the values of the first `count` pending writes into the tree.
+static void pending_apply(struct torc_shard *shard, uint32_t count)
+{
+    struct torc_tree_write writes[TORC_SHARD_BATCH];
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->pending_head;
+    uint32_t write_count = 0;
+
+    for (uint32_t i = 0; i < count; i++, index = pool->slots[index].next) {
+        struct torc_shard_slot *slot = &pool->slots[index];
+
+        if (slot->kind == TORC_LOG_PUT || slot->kind == TORC_LOG_DELETE) {
+            writes[write_count++] = (struct torc_tree_write){.key = slot->write.key,
+                                                             .version = slot->hlc,
+                                                             .value = slot->write.value,
+                                                             .value_bytes = slot->write.value_bytes,
+                                                             .remove = slot->write.remove,
+                                                             .ticket = slot->write.ticket};
+            slot->write.ticket = (struct torc_tree_ticket){0};
+        }
+    }
+    if (write_count > 0) {
+        uint32_t failed = torc_tree_write_batch(&shard->tree, writes, write_count);
+
+        torc_assert(failed == 0); // each had its ticket
+    }
+}
+
+// The first pending write is in the tree: remembers it, tells its outcome, lets others go on.
+static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *outcome)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->pending_head;
+    struct torc_shard_slot *slot = &pool->slots[index];
+    bool is_write = slot->kind == TORC_LOG_PUT || slot->kind == TORC_LOG_DELETE;
+
+    shard->pending_head = slot->next;
+    shard->pending_tail = slot->next == NONE ? NONE : shard->pending_tail;
+    shard->pending_count--;
+    pool->pending_count--;
+    torc_assert(slot->kind == TORC_LOG_MOVED || slot->lsn == shard->applied_lsn + 1);
+    shard->applied_lsn = slot->kind == TORC_LOG_MOVED ? shard->applied_lsn : slot->lsn;
+    torc_assert(slot->hlc > shard->applied_hlc);
+    shard->applied_hlc = slot->hlc;
+    shard->applied_sequence = slot->last_sequence;
+    shard->applied_count++;
+    if (is_write) {
+        struct torc_completion_head head = {
+            .who = write_who(&slot->write), .low = slot->write.low, .last_hlc = slot->hlc};
+        bool fits =
+            torc_completion_apply(&shard->completions, &head, slot->write.seq, &slot->promise);
+        uint64_t key = slot->write.key;
+
+        torc_assert(fits); // it was promised
+        *outcome = (struct torc_shard_outcome){
+            .tag = slot->write.tag, .info = slot->hlc, .attempt = slot->write.attempt};
+        client_unlink(pool, index);
+        pool->groups[slot->group].pending_count--;
+        group_leave(pool, slot->group);
+        group_wake(pool, key);
+    }
+    if (slot->kind == TORC_LOG_EPOCH) {
+        shard->state = TORC_SHARD_ACTIVE;
+    }
+    slot_give(pool, index);
+    return is_write;
+}
+
+// How many of the shard's first pending writes may be committed now.
+static uint32_t pending_durable(const struct torc_shard *shard, uint64_t durable_sequence,
+                                uint32_t count_max)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->pending_head;
+    uint32_t count = 0;
+
+    while (count < count_max && index != NONE &&
+           pool->slots[index].last_sequence <= durable_sequence &&
+           !(shard->unlogged && index == shard->pending_tail)) {
+        index = pool->slots[index].next;
+        count++;
+    }
+    return count;
+}
+
+static uint32_t shard_commit(struct torc_shard *shard, uint64_t durable_sequence,
+                             struct torc_shard_outcome *outcomes, uint32_t outcome_max)
+{
+    uint32_t given = 0;
+
+    while (given < outcome_max) {
+        uint32_t room = outcome_max - given;
+        uint32_t count = pending_durable(shard, durable_sequence,
+                                         room < TORC_SHARD_BATCH ? room : TORC_SHARD_BATCH);
+
+        if (count == 0) {
+            break;
+        }
+        pending_apply(shard, count);
+        for (uint32_t i = 0; i < count; i++) {
+            given += pending_finish(shard, &outcomes[given]) ? 1 : 0;
+        }
+        completions_expire(shard, shard->applied_hlc);
+    }
+    return given;
+}
+
+uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequence,
+                           struct torc_shard_outcome *outcomes, uint32_t outcome_max)
+{
+    struct torc_shard *last = pool->dirty_tail;
+    uint32_t given = 0;
+
+    while (pool->dirty_head != NULL && given < outcome_max) {
+        struct torc_shard *shard = dirty_pop(pool);
+
+        given += shard_commit(shard, durable_sequence, outcomes + given, outcome_max - given);
+        if (shard->pending_count > 0) {
+            dirty_push(shard);
+        }
+        if (shard == last) {
+            break;
+        }
+    }
+    return given;
+}
+
+// -- Life
+// ------------------------------------------------------------------------------------------
+
+enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *pool,
+                              const struct torc_shard_config *config, struct torc_fail *why)
+{
+    torc_assert(config->lo < config->hi);
+    *shard = (struct torc_shard){.pool = pool,
+                                 .lo = config->lo,
+                                 .hi = config->hi,
+                                 .shard = config->shard,
+                                 .epoch = config->epoch,
+                                 .turn = config->turn,
+                                 .state = TORC_SHARD_LOADING,
+                                 .moved = config->moved,
+                                 .epoch_wanted = true,
+                                 .next_lsn = 1,
+                                 .pending_head = NONE,
+                                 .pending_tail = NONE};
+    torc_completion_init(&shard->completions, &pool->completions, config->shard);
+    return torc_tree_init(&shard->tree, config->code, config->chunks, config->heap, why);
+}
+
+bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
+{
+    torc_assert(!shard->unlogged);
+    if (shard->state == TORC_SHARD_LOADING) {
+        shard->state = TORC_SHARD_OPENING;
+    }
+    if (!shard->moved && !shard->epoch_wanted) {
+        return false;
+    }
+    torc_assert(pool_has_slot(shard->pool)); // pools are larger than a core's shards
+    if (shard->moved) {
+        shard->moved = false;
+        pending_add_own(shard, TORC_LOG_MOVED, record);
+    } else {
+        shard->epoch_wanted = false;
+        pending_add_own(shard, TORC_LOG_EPOCH, record);
+    }
+    return true;
+}
+
+static void shard_drop_waiting(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t woken = pool->woken_head;
+
+    woken_finish(pool);
+    pool->woken_head = NONE;
+    pool->woken_tail = NONE;
+    while (woken != NONE) { // those of other shards stay in the list
+        uint32_t next = pool->slots[woken].next;
+
+        if (pool->slots[woken].shard != shard) {
+            pool->slots[woken].next = NONE;
+            if (pool->woken_tail == NONE) {
+                pool->woken_head = woken;
+            } else {
+                pool->slots[pool->woken_tail].next = woken;
+            }
+            pool->woken_tail = woken;
+        }
+        woken = next;
+    }
+    for (uint32_t index = pool->waiting_head; index != NONE;) {
+        struct torc_shard_slot *slot = &pool->slots[index];
+        uint32_t next = slot->waiting_next;
+
+        if (slot->shard == shard) {
+            waiting_unlink(pool, index);
+            client_unlink(pool, index);
+            if (slot->state == SLOT_WAITING) {
+                group_unwait(pool, index);
+            }
+            torc_tree_cancel(&shard->tree, &slot->write.ticket);
+            slot_give(pool, index);
+        }
+        index = next;
+    }
+}
+
+static void shard_drop_pending(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    while (shard->pending_head != NONE) {
+        uint32_t index = shard->pending_head;
+        struct torc_shard_slot *slot = &pool->slots[index];
+
+        shard->pending_head = slot->next;
+        pool->pending_count--;
+        if (slot->group != NONE) {
+            client_unlink(pool, index);
+            pool->groups[slot->group].pending_count--;
+            group_leave(pool, slot->group);
+        }
+        torc_completion_cancel(&shard->completions, &slot->promise);
+        torc_tree_cancel(&shard->tree, &slot->write.ticket);
+        slot_give(pool, index);
+    }
+}
+
+void torc_shard_drop(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t dirty_count = 0;
+
+    shard_drop_waiting(shard);
+    shard_drop_pending(shard);
+    for (const struct torc_shard *at = pool->dirty_head; at != NULL; at = at->dirty_next) {
+        dirty_count++;
+    }
+    for (uint32_t i = 0; i < dirty_count; i++) {
+        struct torc_shard *dirty = dirty_pop(pool);
+
+        if (dirty != shard) {
+            dirty_push(dirty);
+        }
+    }
+    torc_completion_drop(&shard->completions);
+    torc_tree_drop(&shard->tree);
+    *shard = (struct torc_shard){0};
+}
+
+// -- Looking in
+// ------------------------------------------------------------------------------------
+
+static enum torc_err pending_check(const struct torc_shard *shard, struct torc_fail *why)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    uint64_t lsn = shard->applied_lsn;
+    uint64_t hlc = shard->applied_hlc;
+    uint32_t count = 0;
+
+    for (uint32_t index = shard->pending_head; index != NONE; index = pool->slots[index].next) {
+        const struct torc_shard_slot *slot = &pool->slots[index];
+
+        lsn += slot->kind != TORC_LOG_MOVED;
+        if (slot->state != SLOT_PENDING || slot->hlc <= hlc ||
+            (slot->kind != TORC_LOG_MOVED && slot->lsn != lsn)) {
+            return torc_fail(why, TORC_ERR_CORRUPT,
+                             "S1: shard %" PRIu32 ": LSN %" PRIu64 " HLC %" PRIx64
+                             " follow %" PRIu64 " and %" PRIx64,
+                             shard->shard, slot->lsn, slot->hlc, lsn, hlc);
+        }
+        hlc = slot->hlc;
+        count++;
+    }
+    if (count != shard->pending_count || shard->next_lsn != lsn + 1) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "S1: shard %" PRIu32 ": %" PRIu32 " pending, counted %" PRIu32,
+                         shard->shard, count, shard->pending_count);
+    }
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_shard_check(const struct torc_shard *shard, struct torc_fail *why)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    enum torc_err err = pending_check(shard, why);
+    uint32_t free_count = 0;
+
+    for (uint32_t at = pool->slot_free; at != NONE; at = pool->slots[at].next) {
+        free_count++;
+    }
+    if (err == TORC_ERR_OK && pool->pending_count + pool->waiting_count + free_count +
+                                      (pool->woken_given == NONE ? 0 : 1) !=
+                                  pool->slot_fresh) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "S5: %" PRIu32 " slots: %" PRIu32 " pending, %" PRIu32 " waiting, %" PRIu32
+                         " free",
+                         pool->slot_fresh, pool->pending_count, pool->waiting_count, free_count);
+    }
+    err = err == TORC_ERR_OK ? torc_completion_check(&shard->completions, why) : err;
+    return err == TORC_ERR_OK ? torc_tree_check(&shard->tree, why) : err;
+}
