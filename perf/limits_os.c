@@ -22,6 +22,7 @@
 #define LINES        (MEMORY_BYTES / LINE_BYTES)
 #define CHAINS_MAX   16u
 #define SAMPLES_MAX  200000u
+#define SYNC_PLACES  256u // where the file is written, round and round
 
 static double clock_s(clockid_t clock)
 {
@@ -134,8 +135,8 @@ double limits_sequential_read(double seconds)
 {
     unsigned char *memory = memory_open();
     double bytes = 0;
-    double start = limits_cpu_s();
-    double now = start;
+    double start;
+    double now;
 
     if (memory == NULL) {
         return 0;
@@ -196,13 +197,12 @@ static double median(double *samples, uint32_t count)
 static double sync_samples(int file, const unsigned char *block, uint32_t bytes, double seconds)
 {
     double *samples = malloc(SAMPLES_MAX * sizeof(samples[0]));
-    uint32_t places = (UINT32_C(64) << 20) / bytes;
-    double start = limits_wall_s();
-    double now = start;
     uint32_t count = 0;
     double result;
+    double start;
+    double now;
 
-    for (uint32_t i = 0; i < places; i++) {
+    for (uint32_t i = 0; i < SYNC_PLACES; i++) {
         if (pwrite(file, block, bytes, (off_t)i * bytes) != (ssize_t)bytes) {
             free(samples);
             return -1;
@@ -214,7 +214,7 @@ static double sync_samples(int file, const unsigned char *block, uint32_t bytes,
     while (now - start < seconds && count < SAMPLES_MAX) {
         double before = now;
 
-        if (pwrite(file, block, bytes, (off_t)(count % places) * bytes) != (ssize_t)bytes ||
+        if (pwrite(file, block, bytes, (off_t)(count % SYNC_PLACES) * bytes) != (ssize_t)bytes ||
             fdatasync(file) != 0) {
             free(samples);
             return -1;

@@ -53,6 +53,7 @@ int main(int argc, char **argv)
     double busy = machine_busy_s();
     int option;
 
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'q') {
             seconds = 0.2;

@@ -118,7 +118,7 @@ static uint64_t version_next(struct torc *torc)
 static void torc_open(struct torc *torc, uint64_t count, uint32_t value_bytes)
 {
     uint32_t inline_bytes = value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : value_bytes;
-    uint64_t bytes = (count + 100000) * (inline_bytes + 24) * 2 + (UINT64_C(64) << 20);
+    uint64_t bytes = (count + 100000) * 2 * (inline_bytes + UINT64_C(24)) + (UINT64_C(64) << 20);
     uint64_t heap_bytes = UINT64_C(4) << 30;
     struct torc_fail why;
 
@@ -526,6 +526,7 @@ int main(int argc, char **argv)
     struct settings settings = {.key_count = 10000000};
     int option;
 
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'k': settings.key_count = strtoull(optarg, NULL, 10); break;

@@ -20,7 +20,7 @@ struct chunk {
 
 _Static_assert(sizeof(struct chunk) <= TORC_NODE_BYTES, "the header takes one node");
 
-static struct chunk *chunk_at(const unsigned char *base, uint32_t index)
+static struct chunk *chunk_at(unsigned char *base, uint32_t index)
 {
     return torc_node_at(base, index * TORC_CHUNK_NODES);
 }

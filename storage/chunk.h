@@ -17,7 +17,7 @@
 #include "kit/base.h"
 
 #define TORC_NODE_BYTES   1024u
-#define TORC_CHUNK_BYTES  (256u * 1024u)
+#define TORC_CHUNK_BYTES  262144u
 #define TORC_CHUNK_NODES  (TORC_CHUNK_BYTES / TORC_NODE_BYTES) // the header's included
 #define TORC_CHUNK_USABLE (TORC_CHUNK_NODES - 1u)
 #define TORC_CHUNK_NONE   UINT32_MAX
@@ -71,9 +71,9 @@ void torc_chunk_set_drop(struct torc_chunk_set *set);
 // Walks K1 and K2; false and one of them is broken.
 bool torc_must_use torc_chunk_set_check(const struct torc_chunk_set *set);
 
-static inline void *torc_node_at(const unsigned char *base, uint32_t node)
+static inline void *torc_node_at(unsigned char *base, uint32_t node)
 {
-    return (void *)(uintptr_t)(base + (uint64_t)node * TORC_NODE_BYTES);
+    return base + (uint64_t)node * TORC_NODE_BYTES;
 }
 
 #endif

@@ -14,6 +14,8 @@
 
 #include "kit/base.h"
 
+#include <string.h>
+
 #ifdef TORC_HEAP_MALLOC
 struct mi_heap_s;
 
@@ -106,8 +108,11 @@ static inline void *torc_heap_alloc(struct torc_heap *heap, uint32_t bytes)
 }
 
 // `bytes` as given to torc_heap_alloc.
-static inline void torc_heap_free(struct torc_heap *heap, void *block, uint32_t bytes)
+static inline void torc_heap_free(struct torc_heap *heap, const void *value, uint32_t bytes)
 {
+    void *block;
+
+    memcpy(&block, &value, sizeof(block)); // a value is const to all but the heap
     torc_assert(heap->block_count > 0);
     heap->used_bytes -= torc_min_u64(torc_heap_block_bytes(block, bytes), heap->used_bytes);
     heap->block_count--;

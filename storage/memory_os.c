@@ -49,7 +49,9 @@ static void *mapping_take(uint64_t bytes, int flags)
     return base;
 }
 
-enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, struct torc_fail *why)
+// `hugetlb`: reserved huge pages are taken if there are enough.
+static enum torc_err mapping_open(struct torc_mapping *mapping, uint64_t bytes, bool hugetlb,
+                                  struct torc_fail *why)
 {
     void *base;
 
@@ -58,7 +60,7 @@ enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, st
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "memory of %" PRIu64 " bytes", bytes);
     }
     bytes = (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
-    base = mapping_take(bytes, MAP_HUGETLB);
+    base = hugetlb ? mapping_take(bytes, MAP_HUGETLB) : NULL;
     mapping->hugetlb = base != NULL;
     if (base == NULL) {
         base = mapping_take(bytes, MAP_NORESERVE);
@@ -73,6 +75,11 @@ enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, st
     mapping->base = base;
     mapping->bytes = bytes;
     return TORC_ERR_OK;
+}
+
+enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, struct torc_fail *why)
+{
+    return mapping_open(mapping, bytes, true, why);
 }
 
 void torc_mapping_close(struct torc_mapping *mapping)
@@ -104,18 +111,19 @@ void torc_heap_close(struct torc_heap *heap)
 
 enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc_fail *why)
 {
-    // mimalloc takes from an arena in pieces of 32 MiB, and puts the arena's own records elsewhere.
-    uint64_t arena_bytes = (bytes + ALIGN_BYTES - 1) & ~(ALIGN_BYTES - 1);
+    // mimalloc cuts an arena into segments of 32 MiB, where at the worst one value of a little more
+    // than half of that lies alone. What it leaves unused is never touched, so only addresses
+    // double; reserved huge pages would be taken whole, and are left to the chunks.
+    uint64_t arena_bytes = (2 * bytes + 2 * ALIGN_BYTES - 1) & ~(ALIGN_BYTES - 1);
     struct torc_mapping mapping;
     mi_arena_id_t arena = 0;
-    enum torc_err err = torc_mapping_open(&mapping, arena_bytes, why);
+    enum torc_err err = mapping_open(&mapping, arena_bytes, false, why);
 
     *heap = (struct torc_heap){0};
     if (err != TORC_ERR_OK) {
         return err;
     }
-    if (!mi_manage_os_memory_ex(mapping.base, mapping.bytes, true, mapping.hugetlb, true, -1, true,
-                                &arena)) {
+    if (!mi_manage_os_memory_ex(mapping.base, mapping.bytes, true, false, true, -1, true, &arena)) {
         torc_mapping_close(&mapping);
         return torc_fail(why, TORC_ERR_NO_SPACE, "mimalloc takes no arena of %" PRIu64 " bytes",
                          arena_bytes);

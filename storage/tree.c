@@ -21,7 +21,7 @@ void torc_tree_path_find(const struct torc_tree *tree, uint64_t key, struct torc
 
 uint64_t torc_tree_slack(const struct torc_tree *tree)
 {
-    return 3u * (uint64_t)tree->upper_count + 2u * tree->levels + 4u;
+    return 3u * (uint64_t)tree->upper_count + UINT64_C(2) * tree->levels + 4u;
 }
 
 bool torc_tree_ensure(struct torc_tree *tree, uint32_t nodes)
@@ -39,8 +39,10 @@ bool torc_tree_ensure(struct torc_tree *tree, uint32_t nodes)
 enum torc_err torc_tree_full(const struct torc_tree *tree, uint32_t value_bytes,
                              struct torc_fail *why)
 {
-    if (value_bytes > TORC_TREE_INLINE_BYTES_MAX &&
-        tree->heap->limit_bytes - tree->heap->used_bytes < value_bytes) {
+    bool nodes_left = tree->chunks.free_nodes >=
+                      tree->promised_nodes + torc_tree_slack(tree) + TORC_TREE_NODES_PER_WRITE;
+
+    if (value_bytes > TORC_TREE_INLINE_BYTES_MAX && nodes_left) {
         return torc_fail(why, TORC_ERR_NO_SPACE,
                          "memory: value of %" PRIu32 " bytes, %" PRIu64 " of %" PRIu64
                          " bytes for large values are taken",
@@ -229,7 +231,7 @@ static void leaf_free_large(struct torc_tree *tree, const struct torc_leaf *leaf
 
     for (uint32_t i = 0; i < count; i++) {
         if (pairs[i].value_bytes > TORC_TREE_INLINE_BYTES_MAX) {
-            torc_heap_free(tree->heap, (void *)(uintptr_t)pairs[i].value, pairs[i].value_bytes);
+            torc_heap_free(tree->heap, pairs[i].value, pairs[i].value_bytes);
             tree->large_count--;
         }
     }

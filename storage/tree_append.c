@@ -14,8 +14,7 @@ static void tail_load(struct tail *tail, const struct torc_leaf *leaf,
 {
     uint32_t room;
 
-    memcpy(tail->copy.bytes, leaf, sizeof(tail->copy.bytes));
-    tail->old_count = torc_leaf_decode((const struct torc_leaf *)tail->copy.bytes, tail->pairs);
+    tail->old_count = torc_leaf_decode(torc_tree_copy_leaf(&tail->copy, leaf), tail->pairs);
     room = TORC_LEAF_COUNT_MAX - tail->old_count;
     room = count < room ? count : room;
     memcpy(tail->pairs + tail->old_count, pairs, room * sizeof(pairs[0]));
@@ -119,7 +118,7 @@ enum torc_err torc_tree_append(struct torc_tree *tree, const struct torc_tree_pa
     while (done < count) {
         struct torc_tree_path path;
         struct torc_leaf *leaf;
-        struct torc_tree_pair last;
+        struct torc_tree_pair last = {0};
         bool heap_full = false;
         uint32_t some;
 

@@ -21,7 +21,8 @@
 #define INNER_LINES 5u
 #define LEAF_LINES  3u
 
-// So few keys leave line-fill buffers free: all of a leaf is asked for at once, its record included.
+// So few keys leave line-fill buffers free: all of a leaf is asked for at once, its record
+// included.
 #define FEW       2u
 #define ALL_LINES (TORC_NODE_BYTES / LINE_BYTES)
 
@@ -179,7 +180,8 @@ HOT_SEARCH(hot_upto64, uint64_t, <=)
 
 #endif
 
-// Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops it.
+// Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops
+// it.
 static inline __attribute__((always_inline)) void hot_prefetch(const void *node, uint32_t lines)
 {
     for (uint32_t line = 0; line < lines; line++) {
@@ -208,7 +210,7 @@ static inline uint32_t hot_child(const struct torc_inner *inner, uint64_t key)
 static inline void hot_descend(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                                uint32_t *leaves, uint32_t leaf_lines)
 {
-    const unsigned char *base = tree->chunks.base;
+    unsigned char *base = tree->chunks.base;
 
     torc_assert(count <= TORC_TREE_BATCH);
     for (uint32_t i = 0; i < count; i++) {

@@ -74,6 +74,13 @@ struct torc_tree_copy {
     _Alignas(64) unsigned char bytes[TORC_NODE_BYTES];
 };
 
+static inline const struct torc_leaf *torc_tree_copy_leaf(struct torc_tree_copy *copy,
+                                                          const struct torc_leaf *leaf)
+{
+    memcpy(copy->bytes, leaf, sizeof(copy->bytes));
+    return (const void *)copy->bytes;
+}
+
 // The level of a node that is free; only the checker reads it.
 #define TORC_TREE_LEVEL_FREE 255u
 

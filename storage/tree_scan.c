@@ -6,7 +6,8 @@
 #define AHEAD_LEAVES 4u
 #define LINE_BYTES   64u
 
-// Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops it.
+// Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops
+// it.
 static inline __attribute__((always_inline)) void node_prefetch(const struct torc_tree *tree,
                                                                 uint32_t node)
 {

@@ -94,7 +94,7 @@ static void count_out(struct torc_tree *tree, const struct torc_tree_pair *pair)
     if (pair->value_bytes > TORC_TREE_INLINE_BYTES_MAX) {
         tree->large_count--;
         tree->large_bytes -= pair->value_bytes;
-        torc_heap_free(tree->heap, (void *)(uintptr_t)pair->value, pair->value_bytes);
+        torc_heap_free(tree->heap, pair->value, pair->value_bytes);
     }
 }
 
@@ -136,9 +136,9 @@ static void leaf_add(struct torc_tree *tree, const struct torc_leaf *left,
 // Where to cut in two, at least one record on either side: [least, most] is what fits both.
 static uint32_t rewrite_cut(const struct rewrite *rewrite, uint32_t least, uint32_t most)
 {
-    uint32_t cut = rewrite->count / 2;
     uint64_t bytes = 0;
     uint64_t half = 0;
+    uint32_t cut;
 
     if (rewrite->at_the_end) {
         return most;
@@ -190,8 +190,7 @@ static void leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint32_
     struct rewrite rewrite;
     uint32_t after;
 
-    memcpy(rewrite.copy.bytes, leaf, sizeof(rewrite.copy.bytes));
-    rewrite.count = torc_leaf_decode((const struct torc_leaf *)rewrite.copy.bytes, rewrite.pairs);
+    rewrite.count = torc_leaf_decode(torc_tree_copy_leaf(&rewrite.copy, leaf), rewrite.pairs);
     rewrite.index = index;
     rewrite.at_the_end = !replace && leaf->run >= RUN_MIN && index == rewrite.count;
     rewrite.at_the_front = !replace && leaf->run <= -RUN_MIN && index == 0;
@@ -225,8 +224,7 @@ static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path,
         torc_leaf_used_bytes(left) + torc_leaf_used_bytes(right) > JOIN_BYTES_MAX) {
         return false;
     }
-    memcpy(copy.bytes, left, sizeof(copy.bytes));
-    count = torc_leaf_decode((const struct torc_leaf *)copy.bytes, pairs);
+    count = torc_leaf_decode(torc_tree_copy_leaf(&copy, left), pairs);
     count += torc_leaf_decode(right, pairs + count);
     torc_leaf_plan(&plan, pairs, count);
     if (plan.bytes > JOIN_BYTES_MAX) {

@@ -308,7 +308,9 @@ static void write_draw(struct world *world, struct stage *stage, uint32_t index,
     if (!write->remove) {
         struct entry entry = {write->key, write->version, write->value_bytes};
 
-        value_make((uint8_t *)(uintptr_t)write->value, entry);
+        value_make(write->value == stage->values[index] ? stage->values[index]
+                                                        : write->ticket.block,
+                   entry);
     }
 }
 
@@ -399,7 +401,7 @@ static void op_append(struct world *world, struct stage *stage)
 
 static void op_lookup(struct world *world, struct stage *stage)
 {
-    uint64_t keys[BATCH_MAX];
+    uint64_t keys[BATCH_MAX] = {0};
     struct torc_tree_hit hits[BATCH_MAX];
     uint32_t count = 1 + (uint32_t)torc_rng_below(&world->rng, BATCH_MAX);
 
@@ -679,7 +681,8 @@ static void stage_open(struct stage *stage)
     struct torc_fail why;
     uint64_t heap_bytes = UINT64_C(1) << 30;
 
-    TORC_TEST_OK(torc_mapping_open(&stage->mapping, CHUNKS * TORC_CHUNK_BYTES, &why), &why);
+    TORC_TEST_OK(torc_mapping_open(&stage->mapping, (uint64_t)CHUNKS * TORC_CHUNK_BYTES, &why),
+                 &why);
     TORC_TEST_OK(torc_heap_open(&stage->heap, heap_bytes, &why), &why);
     stage->expected = malloc(VALUE_BYTES_MAX);
     for (uint32_t i = 0; i < BATCH_MAX; i++) {
