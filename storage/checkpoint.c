@@ -21,8 +21,7 @@
 #define RESULTS_MAX     16383u // what two bytes count
 #define PIECE_MIN       1024u  // a value is not begun for less
 
-// -- Writing
-// ---------------------------------------------------------------------------------------
+// -- Writing ------------------------------------------------------------------------------------
 
 // A block being filled.
 struct filling {
@@ -316,8 +315,7 @@ uint32_t torc_checkpoint_writer_next(struct torc_checkpoint_writer *writer,
     return bytes;
 }
 
-// -- Reading
-// ---------------------------------------------------------------------------------------
+// -- Reading ------------------------------------------------------------------------------------
 
 enum torc_err torc_checkpoint_header_check(const void *bytes, uint64_t byte_count,
                                            struct torc_checkpoint_info *info, struct torc_fail *why)

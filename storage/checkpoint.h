@@ -75,8 +75,7 @@ static inline bool torc_checkpoint_writer_done(const struct torc_checkpoint_writ
     return writer->step == TORC_CHECKPOINT_STEP_DONE;
 }
 
-// -- Reading
-// ---------------------------------------------------------------------------------------
+// -- Reading ------------------------------------------------------------------------------------
 
 // What a header says, checked.
 struct torc_checkpoint_info {

@@ -51,8 +51,7 @@ struct torc_completion_account {
     uint32_t result_used;
 };
 
-// -- The pool
-// --------------------------------------------------------------------------------------
+// -- The pool -----------------------------------------------------------------------------------
 
 static uint32_t pool_entries(uint64_t bytes)
 {
@@ -135,8 +134,7 @@ static uint64_t pool_mix(const struct torc_completion_pool *pool, uint64_t a, ui
     return (mixed ^ (mixed >> 32)) * 0x94d049bb133111ebu >> 20;
 }
 
-// -- Accounts
-// --------------------------------------------------------------------------------------
+// -- Accounts -----------------------------------------------------------------------------------
 
 static bool account_is_free(const struct torc_completion_account *account)
 {
@@ -200,8 +198,7 @@ static void account_give(struct torc_completion_pool *pool, uint16_t index, bool
     pool->result_used -= result ? 1 : 0;
 }
 
-// -- Entries
-// ---------------------------------------------------------------------------------------
+// -- Entries ------------------------------------------------------------------------------------
 
 static uint32_t *entry_bucket(const struct torc_completion_table *table,
                               struct torc_completion_client who)
@@ -300,8 +297,7 @@ static uint32_t entry_add(struct torc_completion_table *table, struct torc_compl
     return index;
 }
 
-// -- Results
-// ---------------------------------------------------------------------------------------
+// -- Results ------------------------------------------------------------------------------------
 
 static uint32_t *done_bucket(const struct torc_completion_pool *pool, uint32_t entry, uint64_t seq)
 {
@@ -465,8 +461,7 @@ static void entry_remove(struct torc_completion_table *table, uint32_t index)
     table->client_count--;
 }
 
-// -- Asking and remembering
-// ------------------------------------------------------------------------
+// -- Asking and remembering ---------------------------------------------------------------------
 
 enum torc_completion_answer torc_completion_find(const struct torc_completion_table *table,
                                                  struct torc_completion_client who, uint64_t seq,
@@ -644,8 +639,7 @@ void torc_completion_drop(struct torc_completion_table *table)
     torc_assert(table->result_count == 0);
 }
 
-// -- Walking
-// ---------------------------------------------------------------------------------------
+// -- Walking ------------------------------------------------------------------------------------
 
 static void entry_head(const struct torc_completion_pool *pool,
                        const struct torc_completion_entry *entry, struct torc_completion_head *head)

@@ -19,7 +19,7 @@ _Static_assert(HEADER_BYTES + SHARD_BYTES + CLIENT_BYTES + TORC_LOG_RECORD_BYTES
                    TORC_LOG_SLOT_BYTES,
                "an empty block takes a piece of any record");
 
-// -- Building --------------------------------------------------------------------------------------
+// -- Building -----------------------------------------------------------------------------------
 
 void torc_log_block_begin(struct torc_log_builder *builder, void *memory, uint32_t capacity_bytes)
 {
@@ -329,7 +329,7 @@ uint32_t torc_log_block_seal(struct torc_log_builder *builder, const struct torc
     return byte_count;
 }
 
-// -- Reading ---------------------------------------------------------------------------------------
+// -- Reading ------------------------------------------------------------------------------------
 
 uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes)
 {
@@ -633,7 +633,7 @@ enum torc_err torc_log_reader_next(struct torc_log_reader *reader, struct torc_l
     return TORC_ERR_OK;
 }
 
-// -- Segments --------------------------------------------------------------------------------------
+// -- Segments -----------------------------------------------------------------------------------
 
 #define SEGMENT_CRC_OFFSET ((uint32_t)offsetof(struct torc_log_segment_header, crc))
 
@@ -692,7 +692,7 @@ enum torc_err torc_log_segment_check(const void *slot, struct torc_log_segment *
     return TORC_ERR_OK;
 }
 
-// -- Fillers ---------------------------------------------------------------------------------------
+// -- Fillers ------------------------------------------------------------------------------------
 
 struct filler {
     struct torc_le32 magic;

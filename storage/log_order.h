@@ -25,7 +25,7 @@ struct torc_log_order_note {
 
 struct torc_log_order_stream {
     uint32_t stream;
-    bool done;
+    uint32_t zero;
     uint64_t next; // first block not given out yet
     uint64_t last;
 };

@@ -46,8 +46,7 @@ struct torc_shard_group {
     uint32_t waiting_tail;
 };
 
-// -- The pool
-// --------------------------------------------------------------------------------------
+// -- The pool -----------------------------------------------------------------------------------
 
 static uint32_t pool_table(uint32_t count)
 {
@@ -134,8 +133,7 @@ static uint64_t pool_mix(const struct torc_shard_pool *pool, uint64_t a, uint64_
     return (mixed ^ (mixed >> 32)) * 0x94d049bb133111ebu >> 20;
 }
 
-// -- Groups: who is pending or waits on one key
-// ----------------------------------------------------
+// -- Groups: who is pending or waits on one key -------------------------------------------------
 
 static uint32_t *group_bucket(const struct torc_shard_pool *pool, uint64_t key)
 {
@@ -190,8 +188,7 @@ static void group_leave(struct torc_shard_pool *pool, uint32_t index)
     pool->group_free = index;
 }
 
-// -- Slots
-// -----------------------------------------------------------------------------------------
+// -- Slots --------------------------------------------------------------------------------------
 
 static bool pool_has_slot(const struct torc_shard_pool *pool)
 {
@@ -295,8 +292,7 @@ static void slot_fill(struct torc_shard_slot *slot, struct torc_shard *shard,
     }
 }
 
-// -- Waiting
-// ---------------------------------------------------------------------------------------
+// -- Waiting ------------------------------------------------------------------------------------
 
 static bool write_is_blind(const struct torc_shard_write *write)
 {
@@ -488,8 +484,7 @@ bool torc_shard_is_settled(const struct torc_shard_pool *pool)
     return pool->pending_count == 0 && pool->waiting_count == 0;
 }
 
-// -- Appending
-// -------------------------------------------------------------------------------------
+// -- Appending ----------------------------------------------------------------------------------
 
 static void dirty_push(struct torc_shard *shard)
 {
@@ -596,8 +591,7 @@ uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t next
                                        : shard->pool->slots[shard->pending_head].first_sequence;
 }
 
-// -- Evaluating
-// ------------------------------------------------------------------------------------
+// -- Evaluating ---------------------------------------------------------------------------------
 
 static struct torc_completion_client write_who(const struct torc_shard_write *write)
 {
@@ -808,8 +802,7 @@ bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
     return true;
 }
 
-// -- Committing
-// ------------------------------------------------------------------------------------
+// -- Committing ---------------------------------------------------------------------------------
 
 // Drops what is too old by the log's own clock.
 static void completions_expire(struct torc_shard *shard, uint64_t hlc)
@@ -949,8 +942,7 @@ uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequen
     return given;
 }
 
-// -- Life
-// ------------------------------------------------------------------------------------------
+// -- Life ---------------------------------------------------------------------------------------
 
 enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *pool,
                               const struct torc_shard_config *config, struct torc_fail *why)
@@ -1074,8 +1066,7 @@ void torc_shard_drop(struct torc_shard *shard)
     *shard = (struct torc_shard){0};
 }
 
-// -- Looking in
-// ------------------------------------------------------------------------------------
+// -- Looking in ---------------------------------------------------------------------------------
 
 static enum torc_err pending_check(const struct torc_shard *shard, struct torc_fail *why)
 {

@@ -179,8 +179,7 @@ struct torc_shard {
     struct torc_shard *dirty_next;
 };
 
-// -- The pool
-// --------------------------------------------------------------------------------------
+// -- The pool -----------------------------------------------------------------------------------
 
 uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config);
 
@@ -195,8 +194,7 @@ void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_
 // above the wall clock, and above the highest HLC held as well (H3).
 enum torc_err torc_must_use torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc);
 
-// -- Life
-// ------------------------------------------------------------------------------------------
+// -- Life ---------------------------------------------------------------------------------------
 
 // An empty shard. NO_SPACE: no chunk for its tree.
 enum torc_err torc_must_use torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *pool,
@@ -215,8 +213,7 @@ static inline bool torc_shard_has(const struct torc_shard *shard, uint64_t key)
     return key >= shard->lo && key < shard->hi;
 }
 
-// -- Writes
-// ----------------------------------------------------------------------------------------
+// -- Writes -------------------------------------------------------------------------------------
 
 // A write on a key that others wait for waits behind them, so that nobody waits for ever.
 //
@@ -255,8 +252,7 @@ bool torc_shard_is_settled(const struct torc_shard_pool *pool);
 // past their time (E4). Ask only when the log takes a record.
 bool torc_must_use torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record);
 
-// -- Reads
-// -----------------------------------------------------------------------------------------
+// -- Reads --------------------------------------------------------------------------------------
 
 // Committed values of keys that the shard has, in any order; hits[i] answers keys[i]. Pointers are
 // good until the shard's tree changes (commit, replay, drop).

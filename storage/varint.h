@@ -1,8 +1,8 @@
 // Torc storage: numbers of few bytes in the log and in checkpoints.
 //
-// What    LEB128 as in protobuf: seven bits a byte, low ones first, the top bit says that more follow;
-//         at most 10 bytes. Zigzag puts the sign into the lowest bit. Differences are taken modulo
-//         2^64, so every pair of numbers has one.
+// What    LEB128 as in protobuf: seven bits a byte, low ones first, the top bit says that more
+//         follow; at most 10 bytes. Zigzag puts the sign into the lowest bit. Differences are taken
+//         modulo 2^64, so every pair of numbers has one.
 // Owner   none: pure functions.  Memory  none.
 #ifndef TORC_STORAGE_VARINT_H
 #define TORC_STORAGE_VARINT_H
