@@ -1,4 +1,5 @@
-// Torc tests: any bytes as a CSV file: whole and in pieces, the records must be the same (V2 of csv.h).
+// Torc tests: any bytes as a CSV file: whole and in pieces, the records must be the same (V2 of
+// csv.h).
 #include "client/cli/columns.h"
 #include "client/cli/csv.h"
 #include "kit/crc32c.h"

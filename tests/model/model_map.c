@@ -1,0 +1,144 @@
+// Torc tests: the shard map beside an array with one entry a key.
+//
+// Random entries of random ages go into both; after each, every key must give the same entry, the
+// table must be sorted without overlaps, and the first hole must be the same. A planted fault
+// (older entries win) must be found.
+#include "tests/torc_test.h"
+#include "wire/map.h"
+
+#include <string.h>
+
+enum {
+    ROUNDS = 300,
+    STEPS = 200,
+    KEYS = 64,
+    ROOM = 40
+};
+
+struct cell {
+    uint64_t version;
+    uint32_t epoch;
+    uint32_t shard;
+    bool used;
+};
+
+struct model {
+    struct torc_map map;
+    struct torc_map_entry entries[ROOM];
+    struct cell cells[KEYS];
+    uint32_t refused;
+};
+
+static bool older_or_same(const struct cell *cell, const struct torc_map_entry *entry)
+{
+    return !cell->used || cell->version < entry->version ||
+           (cell->version == entry->version && cell->epoch <= entry->epoch);
+}
+
+static void oracle_put(struct model *model, const struct torc_map_entry *entry, bool old_wins)
+{
+    for (uint64_t key = entry->lo; key < entry->hi; key++) {
+        struct cell *cell = &model->cells[key];
+
+        if (older_or_same(cell, entry) || old_wins) {
+            *cell = (struct cell){entry->version, entry->epoch, entry->shard, true};
+        }
+    }
+}
+
+static bool same_at(const struct model *model, uint64_t key)
+{
+    const struct torc_map_entry *entry = torc_map_find(&model->map, key);
+    const struct cell *cell = &model->cells[key];
+
+    if (entry == NULL || !cell->used) {
+        return entry == NULL && !cell->used;
+    }
+    return entry->version == cell->version && entry->epoch == cell->epoch &&
+           entry->shard == cell->shard && entry->lo <= key && key < entry->hi;
+}
+
+static bool same_everywhere(const struct model *model)
+{
+    uint64_t hole = KEYS;
+    uint64_t end = 0;
+
+    for (uint32_t i = 0; i < model->map.count; i++) { // M1
+        const struct torc_map_entry *entry = &model->map.entries[i];
+
+        if (entry->lo < end || entry->lo >= entry->hi) {
+            return false;
+        }
+        end = entry->hi;
+    }
+    for (uint64_t key = KEYS; key-- > 0;) {
+        hole = model->cells[key].used ? hole : key;
+        if (!same_at(model, key)) {
+            return false;
+        }
+    }
+    return torc_map_hole(&model->map, 0, KEYS) == hole;
+}
+
+static bool step(struct torc_rng *rng, struct model *model, bool old_wins)
+{
+    uint64_t a = torc_rng_below(rng, KEYS + 1);
+    uint64_t b = torc_rng_below(rng, KEYS + 1);
+    struct torc_map_entry entry = {.lo = torc_min_u64(a, b),
+                                   .hi = torc_max_u64(a, b),
+                                   .version = torc_rng_below(rng, 6),
+                                   .epoch = (uint32_t)torc_rng_below(rng, 3),
+                                   .shard = (uint32_t)torc_rng_next(rng)};
+
+    if (a == b) {
+        return true;
+    }
+    if (torc_map_put(&model->map, &entry) != TORC_ERR_OK) {
+        model->refused++; // nothing may have changed
+        return same_everywhere(model);
+    }
+    oracle_put(model, &entry, old_wins);
+    return same_everywhere(model);
+}
+
+static bool run_rounds(bool old_wins, uint32_t *refused)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    struct model model;
+    bool agreed = true;
+
+    *refused = 0;
+    for (uint32_t round = 0; round < ROUNDS && agreed; round++) {
+        memset(&model, 0, sizeof(model));
+        torc_map_init(&model.map, model.entries, ROOM);
+        for (uint32_t i = 0; i < STEPS && agreed; i++) {
+            agreed = step(&rng, &model, old_wins);
+        }
+        *refused += model.refused;
+    }
+    return agreed;
+}
+
+static void test_agrees(void)
+{
+    uint32_t refused;
+
+    CU_ASSERT_TRUE(run_rounds(false, &refused));
+    CU_ASSERT_TRUE(refused > 0); // a full table was met
+}
+
+static void test_fault_is_found(void)
+{
+    uint32_t refused;
+
+    CU_ASSERT_FALSE(run_rounds(true, &refused));
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {{"every key has its newest entry", test_agrees},
+                           {"old entries that win are found out", test_fault_is_found},
+                           CU_TEST_INFO_NULL};
+
+    return torc_test_run("model-map", tests);
+}

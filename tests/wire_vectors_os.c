@@ -1,0 +1,482 @@
+// Torc tests: prints the test vectors of docs/PROTOCOL.md, one `name hex` line each.
+//
+// What    every packet and operation of wire version 1 with fixed values, made by the encoders of
+//         wire/. tests/conformance/vectors_test.py compares the lines with the document, and
+//         decodes the document's with a client that was written from it.
+#include "kit/crc32c.h"
+#include "wire/frame.h"
+#include "wire/handshake.h"
+#include "wire/map.h"
+#include "wire/op.h"
+#include "wire/rows.h"
+#include "wire/session.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Noreturn void torc_assert_fail(const char *expression, const char *function, const char *file,
+                                int line)
+{
+    (void)fprintf(stderr, "%s:%d: %s: assertion failed: %s\n", file, line, function, expression);
+    abort();
+}
+
+static void print_vector(const char *name, const unsigned char *bytes, uint32_t byte_count)
+{
+    (void)printf("%s ", name);
+    for (uint32_t i = 0; i < byte_count; i++) {
+        (void)printf("%02x", bytes[i]);
+    }
+    (void)printf("\n");
+}
+
+static void fill(uint8_t *bytes, uint32_t byte_count, uint8_t first)
+{
+    for (uint32_t i = 0; i < byte_count; i++) {
+        bytes[i] = (uint8_t)(first + i);
+    }
+}
+
+// -- Handshake -----------------------------------------------------------------------------------
+
+#define WALL_S UINT64_C(1790000000)
+
+static struct torc_cookie_bearer vector_bearer(void)
+{
+    static const uint8_t ipv4[4] = {10, 79, 0, 1};
+    struct torc_cookie_bearer bearer = {.port = 40000, .principal = 0};
+
+    torc_ip_map(bearer.ip, ipv4);
+    return bearer;
+}
+
+static struct torc_init vector_init(void)
+{
+    struct torc_init init = {.versions = TORC_WIRE_VERSIONS,
+                             .node = TORC_NODE_UNKNOWN,
+                             .suites = TORC_SUITE_CLEAR,
+                             .lanes = 1,
+                             .client_id = UINT64_C(0x1122334455667700),
+                             .client_index = 0x01020304,
+                             .payload_max = 1472,
+                             .agent = "vectors/1"};
+
+    fill(init.random, sizeof(init.random), 0xa0);
+    return init;
+}
+
+static struct torc_accept vector_accept(void)
+{
+    struct torc_accept accept = {.lanes = 1,
+                                 .suite = TORC_SUITE_CLEAR,
+                                 .token_to_server = UINT64_C(0x5555555566666666),
+                                 .token_to_client = UINT64_C(0x7777777788888888),
+                                 .session_index = 0x00100007,
+                                 .roles = TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN,
+                                 .cores = 2,
+                                 .base_port = TORC_WIRE_BASE_PORT,
+                                 .payload_max = 1472,
+                                 .versions = TORC_WIRE_VERSIONS,
+                                 .suites = TORC_SUITE_CLEAR,
+                                 .cluster = UINT64_C(0xc1c2c3c4c5c6c7c8),
+                                 .key_count = UINT64_C(1) << 32,
+                                 .boot = 3,
+                                 .map_version = 9,
+                                 .hlc = UINT64_C(0x65c0a9f3d0000001),
+                                 .node = 1,
+                                 .value_bytes_max = 1048576,
+                                 .packet_ops_max = 64,
+                                 .core_ops_max = 256,
+                                 .packets_max = 64,
+                                 .cursors_max = 16,
+                                 .fragments_max = 16,
+                                 .idle_s = 600,
+                                 .age_s = 3600,
+                                 .deadline_ms_max = 60000,
+                                 .message_bytes_max = 4194304,
+                                 .write_window = 4096};
+
+    fill(accept.random, sizeof(accept.random), 0xb0);
+    return accept;
+}
+
+static void handshake_vectors(void)
+{
+    struct torc_cookie_bearer bearer = vector_bearer();
+    struct torc_cookie_keys keys;
+    struct torc_init init = vector_init();
+    struct torc_accept accept = vector_accept();
+    struct torc_retry retry = {.suites = TORC_SUITE_CLEAR,
+                               .versions = TORC_WIRE_VERSIONS,
+                               .node = 1,
+                               .cluster = accept.cluster};
+    struct torc_refuse refuse = {
+        .versions = TORC_WIRE_VERSIONS, .code = TORC_REFUSE_FULL, .node = 1, .retry_ms = 250};
+    struct torc_version version = {.versions = TORC_WIRE_VERSIONS, .node = 1};
+    struct torc_nosession nosession = {.core = 1, .index = 0x00100007, .seq = 5, .node = 1};
+    uint8_t secret[32];
+    unsigned char packet[TORC_INIT_BYTES];
+
+    fill(secret, sizeof(secret), 0);
+    torc_cookie_keys_init(&keys, secret, WALL_S);
+    torc_init_encode(packet, &init);
+    print_vector("init", packet, sizeof(packet));
+
+    memcpy(retry.random, init.random, sizeof(retry.random));
+    torc_cookie_make(&keys, TORC_COOKIE_ADDRESS, &bearer, WALL_S, retry.cookie);
+    torc_retry_encode(packet, &retry);
+    print_vector("retry", packet, TORC_RETRY_BYTES);
+
+    init.has_cookie = true;
+    init.node = 1;
+    init.versions_seen = TORC_WIRE_VERSIONS;
+    fill(init.random, sizeof(init.random), 0xb0);
+    memcpy(init.cookie, retry.cookie, sizeof(init.cookie));
+    torc_init_encode(packet, &init);
+    print_vector("init-cookie", packet, sizeof(packet));
+
+    torc_cookie_make(&keys, TORC_COOKIE_TICKET, &bearer, WALL_S, accept.ticket);
+    torc_accept_encode(packet, &accept);
+    print_vector("accept", packet, TORC_ACCEPT_BYTES);
+
+    memcpy(refuse.random, init.random, sizeof(refuse.random));
+    torc_refuse_encode(packet, &refuse);
+    print_vector("refuse", packet, TORC_REFUSE_BYTES);
+
+    memcpy(version.random, init.random, sizeof(version.random));
+    torc_version_encode(packet, &version);
+    print_vector("version", packet, TORC_VERSION_BYTES);
+
+    memcpy(nosession.cookie, retry.cookie, sizeof(nosession.cookie));
+    torc_nosession_encode(packet, &nosession);
+    print_vector("nosession", packet, TORC_NOSESSION_BYTES);
+}
+
+// -- Operations ----------------------------------------------------------------------------------
+
+static void request_vector(const char *name, const struct torc_request *request)
+{
+    unsigned char op[512];
+
+    print_vector(name, op, torc_request_encode(op, request));
+}
+
+static const unsigned char text[] = "forty-two";
+#define TEXT_BYTES 9u
+
+static void session_request_vectors(void)
+{
+    request_vector("nop", &(struct torc_request){.opcode = TORC_OPCODE_NOP});
+    request_vector("ping", &(struct torc_request){.opcode = TORC_OPCODE_PING,
+                                                  .op_id = 1,
+                                                  .data = text,
+                                                  .data_bytes = TEXT_BYTES});
+    request_vector("cancel",
+                   &(struct torc_request){.opcode = TORC_OPCODE_CANCEL, .op_id = 2, .target = 1});
+    request_vector("close", &(struct torc_request){.opcode = TORC_OPCODE_CLOSE, .op_id = 3});
+    request_vector("cookie", &(struct torc_request){.opcode = TORC_OPCODE_COOKIE, .op_id = 4});
+    request_vector(
+        "status", &(struct torc_request){.opcode = TORC_OPCODE_STATUS, .op_id = 5, .offset = 4096});
+    request_vector("map", &(struct torc_request){.opcode = TORC_OPCODE_MAP,
+                                                 .op_id = 6,
+                                                 .lo = 0,
+                                                 .hi = UINT64_C(1) << 32,
+                                                 .entries_max = 8});
+    request_vector("clock", &(struct torc_request){
+                                .opcode = TORC_OPCODE_CLOCK, .op_id = 7, .lo = 10, .hi = 20});
+}
+
+static void value_request_vectors(void)
+{
+    struct torc_request put = {.opcode = TORC_OPCODE_PUT,
+                               .op_id = 18,
+                               .budget_us = 1000000,
+                               .key = 42,
+                               .wseq = 7,
+                               .lowest = 5,
+                               .stamp = UINT64_C(0x65c0a9f3d0000001),
+                               .epoch = 2,
+                               .attempt = 1,
+                               .data = text,
+                               .data_bytes = TEXT_BYTES};
+    struct torc_request remove = put;
+
+    request_vector("get", &(struct torc_request){
+                              .opcode = TORC_OPCODE_GET, .op_id = 16, .key = 42, .epoch = 2});
+    request_vector("get-at", &(struct torc_request){.opcode = TORC_OPCODE_GET,
+                                                    .flags = TORC_GET_AT | TORC_GET_VERSION_ONLY,
+                                                    .op_id = 17,
+                                                    .key = 42,
+                                                    .epoch = 2,
+                                                    .ts = UINT64_C(0x65c0a9f3d0000001)});
+    request_vector("put", &put);
+    put.flags = TORC_WRITE_IF_VERSION | TORC_WRITE_RETURN_CURRENT;
+    put.version = UINT64_C(0x65c0a9f3cffff000);
+    request_vector("put-if-version", &put);
+    put.flags = TORC_WRITE_FRAGMENTED;
+    put.total_bytes = 20;
+    put.fragment_bytes = 8;
+    put.data_bytes = 8;
+    request_vector("put-fragmented", &put);
+    remove.opcode = TORC_OPCODE_DELETE;
+    remove.flags = TORC_WRITE_IF_PRESENT;
+    remove.data_bytes = 0;
+    request_vector("delete", &remove);
+    request_vector("pull", &(struct torc_request){.opcode = TORC_OPCODE_PULL,
+                                                  .op_id = 19,
+                                                  .key = 42,
+                                                  .version = UINT64_C(0x65c0a9f3d0000002),
+                                                  .fragment = 3,
+                                                  .fragment_bytes = 1400,
+                                                  .bitmap = 0x0d});
+    request_vector("frag", &(struct torc_request){.opcode = TORC_OPCODE_FRAG,
+                                                  .op_id = 18,
+                                                  .key = 42,
+                                                  .fragment = 2,
+                                                  .data = text,
+                                                  .data_bytes = 4});
+    request_vector("frag-query", &(struct torc_request){
+                                     .opcode = TORC_OPCODE_FRAG_QUERY, .op_id = 18, .key = 42});
+}
+
+static void range_request_vectors(void)
+{
+    struct torc_request range = {.opcode = TORC_OPCODE_RANGE_READ,
+                                 .flags = TORC_RANGE_REVERSE | TORC_RANGE_WITH_VERSIONS,
+                                 .op_id = 32,
+                                 .lo = 100,
+                                 .hi = 200,
+                                 .limit = 10,
+                                 .epoch = 2};
+
+    request_vector("range-read", &range);
+    range.opcode = TORC_OPCODE_RANGE_OPEN;
+    range.op_id = 33;
+    range.credit = 4;
+    request_vector("range-open", &range);
+    request_vector("range-credit",
+                   &(struct torc_request){
+                       .opcode = TORC_OPCODE_RANGE_CREDIT, .op_id = 33, .credit = 8, .key = 150});
+    request_vector("range-close",
+                   &(struct torc_request){.opcode = TORC_OPCODE_RANGE_CLOSE, .op_id = 33});
+}
+
+// -- Replies -------------------------------------------------------------------------------------
+
+static void reply_vector(const char *name, struct torc_reply reply)
+{
+    unsigned char op[512];
+
+    print_vector(name, op, torc_reply_encode(op, &reply));
+}
+
+static void point_reply_vectors(void)
+{
+    unsigned char body[64];
+    static const unsigned char partial[] = {0x00, 0x00, 0x10, 0x00, 'a', 'b', 'c', 'd'};
+
+    reply_vector("reply-get", (struct torc_reply){.opcode = 0x90,
+                                                  .op_id = 16,
+                                                  .info = UINT64_C(0x65c0a9f3d0000002),
+                                                  .body = text,
+                                                  .body_bytes = TEXT_BYTES});
+    reply_vector("reply-not-found",
+                 (struct torc_reply){.opcode = 0x90, .status = TORC_ERR_NOT_FOUND, .op_id = 16});
+    reply_vector("reply-partial", (struct torc_reply){.opcode = 0x90,
+                                                      .status = TORC_ERR_PARTIAL,
+                                                      .op_id = 16,
+                                                      .info = UINT64_C(0x65c0a9f3d0000002),
+                                                      .body = partial,
+                                                      .body_bytes = sizeof(partial)});
+    torc_write_reply_body(body, 1);
+    memcpy(body + 8, text, TEXT_BYTES);
+    reply_vector("reply-put", (struct torc_reply){.opcode = 0x91,
+                                                  .op_id = 18,
+                                                  .info = UINT64_C(0x65c0a9f3d0000002),
+                                                  .body = body,
+                                                  .body_bytes = 8});
+    reply_vector("reply-condition-failed", (struct torc_reply){.opcode = 0x91,
+                                                               .status = TORC_ERR_CONDITION_FAILED,
+                                                               .op_id = 18,
+                                                               .info = UINT64_C(0x65c0a9f3d0000002),
+                                                               .body = body,
+                                                               .body_bytes = 8 + TEXT_BYTES});
+    reply_vector("reply-no-space",
+                 (struct torc_reply){.opcode = 0x91,
+                                     .status = TORC_ERR_NO_SPACE,
+                                     .op_id = 18,
+                                     .info = torc_info_reason(TORC_NO_SPACE_MEMORY, 1000),
+                                     .body = body,
+                                     .body_bytes = 8});
+    torc_pull_reply_body(body, 3);
+    memcpy(body + 8, text, TEXT_BYTES);
+    reply_vector("reply-pull", (struct torc_reply){.opcode = 0x88,
+                                                   .op_id = 19,
+                                                   .info = UINT64_C(0x65c0a9f3d0000002),
+                                                   .body = body,
+                                                   .body_bytes = 8 + TEXT_BYTES});
+}
+
+static void special_reply_vectors(void)
+{
+    unsigned char body[64];
+    struct torc_frag_state state = {.first_missing = 3, .send_limit = 19, .bitmap = {0x06}};
+    struct torc_shed shed = {.retry_us = 250, .delay_us = 130};
+    struct torc_trace trace = {100, 2000, 3000, 90000, 95000};
+
+    torc_frag_state_body(body, &state);
+    reply_vector("reply-frag-state", (struct torc_reply){.opcode = 0x8a,
+                                                         .op_id = 18,
+                                                         .body = body,
+                                                         .body_bytes = TORC_FRAG_STATE_BYTES});
+    torc_shed_body(body, &shed);
+    reply_vector("reply-shed", (struct torc_reply){.opcode = TORC_OPCODE_SHED,
+                                                   .status = TORC_ERR_BUSY,
+                                                   .info = 5,
+                                                   .body = body,
+                                                   .body_bytes = TORC_SHED_BYTES});
+    torc_trace_body(body, &trace);
+    reply_vector("reply-trace", (struct torc_reply){.opcode = TORC_OPCODE_TRACE,
+                                                    .op_id = 18,
+                                                    .body = body,
+                                                    .body_bytes = TORC_TRACE_BYTES});
+}
+
+static void map_reply_vectors(void)
+{
+    static const uint8_t ipv4[4] = {10, 79, 0, 11};
+    uint8_t address[16];
+    unsigned char body[128];
+    struct torc_map_entry entry = {
+        .lo = 0,
+        .hi = UINT64_C(1) << 30,
+        .version = 9,
+        .shard = 0,
+        .epoch = 2,
+        .member_count = 2,
+        .primary = 0,
+        .members = {{.node = 1, .core = 1, .state = TORC_MAP_IN_SYNC},
+                    {.node = 2, .core = 255, .state = TORC_MAP_LEARNER}}};
+    struct torc_node_entry node = {.node = 1,
+                                   .base_port = TORC_WIRE_BASE_PORT,
+                                   .cores = 2,
+                                   .address_count = 1,
+                                   .addresses = address};
+
+    torc_ip_map(address, ipv4);
+    reply_vector("reply-map-entry",
+                 (struct torc_reply){.opcode = TORC_OPCODE_MAP_ENTRY,
+                                     .op_id = 6,
+                                     .info = 9,
+                                     .body = body,
+                                     .body_bytes = torc_map_entry_body(body, &entry)});
+    reply_vector("reply-node-entry",
+                 (struct torc_reply){.opcode = TORC_OPCODE_NODE_ENTRY,
+                                     .op_id = 6,
+                                     .info = 9,
+                                     .body = body,
+                                     .body_bytes = torc_node_entry_body(body, &node)});
+}
+
+static struct torc_rows_builder builder; // a large one; an edge file may keep state
+
+static void chunk_vector(const char *name, uint32_t flags, const struct torc_rows_item *items,
+                         uint32_t count)
+{
+    unsigned char body[256];
+    struct torc_rows_place place = {
+        .cover_lo = 100, .cover_hi = 200, .chunk = 0, .flags = TORC_ROWS_LAST};
+
+    torc_rows_begin(&builder, sizeof(body), flags);
+    for (uint32_t i = 0; i < count; i++) {
+        torc_assert(torc_rows_add(&builder, &items[i]));
+    }
+    reply_vector(name, (struct torc_reply){.opcode = 0xa0,
+                                           .op_id = 32,
+                                           .info = UINT64_C(0x65c0a9f3d0000002),
+                                           .body = body,
+                                           .body_bytes = torc_rows_write(&builder, &place, body)});
+}
+
+static void range_reply_vectors(void)
+{
+    const struct torc_rows_item ascending[] = {{.key = 101, .value = text, .value_bytes = 5},
+                                               {.key = 150, .value = text + 6, .value_bytes = 3}};
+    const struct torc_rows_item descending[] = {
+        {.key = 199, .version = 12, .value = text, .value_bytes = 2},
+        {.key = 101, .version = 11, .value = text + 2, .value_bytes = 2}};
+    const struct torc_rows_item large[] = {
+        {.key = 101, .value = text, .value_bytes = 5},
+        {.key = 102, .value_bytes = 100000, .by_reference = true},
+        {.key = 103, .value = text, .value_bytes = 1}};
+    struct torc_rows_place place = {.cover_lo = 100, .cover_hi = 200, .flags = TORC_ROWS_LAST};
+    unsigned char body[TORC_ROWS_COUNT_BYTES];
+
+    chunk_vector("reply-chunk", 0, ascending, 2);
+    chunk_vector("reply-chunk-reverse", TORC_RANGE_REVERSE | TORC_RANGE_WITH_VERSIONS, descending,
+                 2);
+    chunk_vector("reply-chunk-keys", TORC_RANGE_KEYS_ONLY, ascending, 2);
+    chunk_vector("reply-chunk-reference", 0, large, 3);
+    torc_rows_write_count(&place, 12345, body);
+    reply_vector("reply-count", (struct torc_reply){.opcode = 0xa0,
+                                                    .op_id = 32,
+                                                    .info = UINT64_C(0x65c0a9f3d0000002),
+                                                    .body = body,
+                                                    .body_bytes = sizeof(body)});
+}
+
+// -- Data packets --------------------------------------------------------------------------------
+
+static void packet_vectors(void)
+{
+    static struct torc_lane lane;
+    struct torc_accept accept = vector_accept();
+    struct torc_data data = {.core = 1,
+                             .clock_us = 123456,
+                             .hlc = UINT64_C(0x65c0a9f3d0000001),
+                             .reply_bytes = 1472,
+                             .reply_packets = 1};
+    struct torc_data reply = {.type = TORC_TYPE_CLEAR,
+                              .core = 1,
+                              .flags = TORC_DATA_FROM_RESPONDER,
+                              .index = 0x01020304,
+                              .clock_us = 123456,
+                              .seq = 1,
+                              .hlc = UINT64_C(0x65c0a9f3d0000002),
+                              .hold_ns = 4321};
+    struct torc_seal seal = {.token = accept.token_to_client, .suite = TORC_SUITE_CLEAR};
+    struct torc_request get = {.opcode = TORC_OPCODE_GET, .op_id = 16, .key = 42, .epoch = 2};
+    struct torc_reply answer = {.opcode = 0x90,
+                                .op_id = 16,
+                                .info = UINT64_C(0x65c0a9f3d0000002),
+                                .body = text,
+                                .body_bytes = TEXT_BYTES};
+    unsigned char packet[256];
+    uint32_t ops_bytes = torc_request_encode(packet + TORC_DATA_HEAD_BYTES, &get);
+
+    torc_lane_init(&lane, &accept, 0x01020304, 0);
+    print_vector("packet-get", packet, torc_lane_seal(&lane, packet, ops_bytes, &data));
+    torc_data_encode(packet, &reply);
+    ops_bytes = torc_reply_encode(packet + TORC_DATA_HEAD_BYTES, &answer);
+    print_vector("packet-get-reply", packet,
+                 torc_data_seal(&seal, packet, TORC_DATA_HEAD_BYTES + ops_bytes));
+}
+
+int main(void)
+{
+    const uint32_t crc = torc_crc32c(0, "123456789", 9);
+
+    (void)printf("crc32c %08" PRIx32 "\n", crc);
+    handshake_vectors();
+    session_request_vectors();
+    value_request_vectors();
+    range_request_vectors();
+    point_reply_vectors();
+    special_reply_vectors();
+    map_reply_vectors();
+    range_reply_vectors();
+    packet_vectors();
+    return 0;
+}
