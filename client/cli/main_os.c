@@ -7,14 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-_Noreturn void torc_assert_fail(const char *expression, const char *function, const char *file,
-                                int line)
-{
-    (void)fprintf(stderr, "torc: %s:%d: %s: assertion failed: %s\n", file, line, function,
-                  expression);
-    abort();
-}
-
 static int main_help(enum torc_verb verb)
 {
     char *text = malloc(TORC_ARGS_HELP_BYTES);
