@@ -106,8 +106,8 @@ void torc_loop_close(struct torc_loop *loop)
 
 // -- Receiving -----------------------------------------------------------------------------------
 
-// A frame in several buffers, copied into one piece; beyond the longest frame there is it is cut, and
-// the worker drops it for its length.
+// A frame in several buffers, copied into one piece; beyond the longest frame there is it is cut,
+// and the worker drops it for its length.
 static unsigned char *loop_gather(struct torc_loop *loop, const struct rte_mbuf *buffer,
                                   uint32_t index, uint32_t *byte_count)
 {
@@ -213,8 +213,7 @@ static void loop_restock(struct torc_loop *loop, uint32_t count)
         return;
     }
     loop->tx_ready -= count;
-    memmove(loop->tx_buffers, loop->tx_buffers + count,
-            loop->tx_ready * sizeof(loop->tx_buffers[0]));
+    memmove(loop->tx_buffers, loop->tx_buffers + count, loop->tx_ready * sizeof(struct rte_mbuf *));
     memmove(loop->tx, loop->tx + count, loop->tx_ready * sizeof(loop->tx[0]));
 }
 

@@ -7,9 +7,9 @@
 //         buffers; a stock of TORC_TURN_TX_MAX empty buffers, refilled as they are used.
 // Idle    after LOOP_EMPTY_POLLS turns without work it blocks on its queues and its doorbell until
 //         the worker's deadline. Two kinds of port have no descriptor to block on:
-//           memif  while a peer is there: naps of a sixteenth of the silence so far, 100 us to 5 ms,
-//                  so that a client that paused waits at most that part longer for its next answer;
-//                  without a peer: a look every 100 ms.
+//           memif  while a peer is there: naps of a sixteenth of the silence so far, between 100
+//                  us and 5 ms, so that a client that paused waits at most that part longer for
+//                  its next answer; without a peer: a look every 100 ms.
 //           nic    never sleeps.
 //         With poll=busy nothing sleeps.
 // memif   A client that goes away unmaps what the driver may be reading (FIELDNOTES.md, section 4).

@@ -1,9 +1,9 @@
 // Torc dataplane: the program torc-dataplane.
 //
-// What    reads settings, starts the node (dataplane/node_dpdk.h), hands the channel to control, and
-//         ends at SIGTERM or SIGINT.
-// Parent  `torc serve` or systemd. The process does not restart itself and asks for nothing when its
-//         parent dies: `torc serve` sets PR_SET_PDEATHSIG on it, systemd ends the unit's group.
+// What    reads settings, starts the node (dataplane/node_dpdk.h), hands the channel to control,
+//         and ends at SIGTERM or SIGINT.
+// Parent  `torc serve` or systemd. The process does not restart itself and asks for nothing when
+//         its parent dies: `torc serve` sets PR_SET_PDEATHSIG on it, systemd ends the unit's group.
 // Control its death is noted and changes nothing here: reads go on, writes get BUSY after the grace
 //         time, a new control attaches (DESIGN.md, section 1).
 // Status  0 after a signal; 2 the settings are wrong; 3 another dataplane is there; 6 a fault. The
@@ -76,7 +76,8 @@ static bool main_answer(const struct torc_settings *settings, const struct torc_
     return true;
 }
 
-// SIGTERM and SIGINT as a descriptor; blocked before any thread exists, so that none is interrupted.
+// SIGTERM and SIGINT as a descriptor; blocked before any thread exists, so that none is
+// interrupted.
 static int main_signals(struct torc_fail *why)
 {
     sigset_t signals;

@@ -1,15 +1,15 @@
 // Torc dataplane: everything that the program torc-dataplane consists of, put together and taken
 // apart again.
 //
-// What    from settings to running workers: the channel, DPDK, ports, memory, the session thread, and
-//         one thread a worker with its loop (dataplane/loop_dpdk.h).
+// What    from settings to running workers: the channel, DPDK, ports, memory, the session thread,
+//         and one thread a worker with its loop (dataplane/loop_dpdk.h).
 // Owner   the main thread, which is no worker: it opens, then listens for control, then closes. A
 //         worker's thread alone uses its heap, its worker and its loop.
-// Memory  two mappings: chunks for trees (settings `memory`), cut evenly among workers; and one with
-//         sessions, hand-over rings, workers and loops. A heap a worker (`large-memory`), made on the
-//         worker's own thread. Packet buffers are EAL's.
-// Order   the channel first, so that a second dataplane on a data directory is refused before it takes
-//         a port away; control is let in last, when workers turn.
+// Memory  two mappings: chunks for trees (settings `memory`), cut evenly among workers; and one
+//         with sessions, hand-over rings, workers and loops. A heap a worker (`large-memory`), made
+//         on the worker's own thread. Packet buffers are EAL's.
+// Order   the channel first, so that a second dataplane on a data directory is refused before it
+//         takes a port away; control is let in last, when workers turn.
 // Bounds  TORC_CHANNEL_WORKERS_MAX workers, TORC_WORKER_PORTS_MAX ports.
 #ifndef TORC_DATAPLANE_NODE_DPDK_H
 #define TORC_DATAPLANE_NODE_DPDK_H

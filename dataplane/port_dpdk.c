@@ -357,11 +357,13 @@ static struct rte_flow *port_flow(uint16_t id, const struct torc_steer_rule *rul
     return flow;
 }
 
-// All rules or none.
-static void port_steer(struct port_try *try)
+// All rules or none. A device that refuses them and cannot spread either is set up again with one
+// queue, since what it put into another would be lost.
+static enum torc_err port_steer(struct port_try *try, struct torc_fail *why)
 {
     struct rte_flow_error error;
     uint32_t count = torc_steer_rule_count(&try->plan);
+    uint16_t queues = try->plan.queue_count;
 
     for (uint32_t i = 0; i < count; i++) {
         struct torc_steer_rule rule = torc_steer_rule(&try->plan, i);
@@ -369,9 +371,14 @@ static void port_steer(struct port_try *try)
         if (port_flow(try->devices[0], &rule) == NULL) {
             (void)rte_flow_flush(try->devices[0], &error);
             torc_steer_refused(&try->plan);
-            return;
+            break;
         }
     }
+    if (try->plan.queue_count == queues) {
+        return TORC_ERR_OK;
+    }
+    (void)rte_eth_dev_stop(try->devices[0]);
+    return port_setup(try, 0, why);
 }
 
 // -- One port ------------------------------------------------------------------------------------
@@ -423,22 +430,38 @@ static void port_finish(const struct port_try *try, struct torc_port *port)
     }
 }
 
+// What af_xdp alone asks of a link.
+static enum torc_err port_look_xdp(const struct port_try *try, struct torc_fail *why)
+{
+    if (torc_min_u64(try->link.mtu, try->want->mtu) > PORT_XDP_MTU_MAX) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "it takes an MTU of at most %d",
+                         PORT_XDP_MTU_MAX);
+    }
+    // A socket takes one queue's packets; those of a queue without one would go to the kernel.
+    if (try->link.queue_count > try->want->worker_count) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "the link has %" PRIu32 " queues for %" PRIu32
+                         " workers: make it with as many (numrxqueues; ethtool -L)",
+                         try->link.queue_count, try->want->worker_count);
+    }
+    return TORC_ERR_OK;
+}
+
 static enum torc_err port_look(struct port_try *try, struct torc_fail *why)
 {
+    bool xdp = try->driver == TORC_PORT_AF_XDP;
     enum torc_err err = port_check_driver(try->driver, why);
 
-    if (err == TORC_ERR_OK &&
-        (try->driver == TORC_PORT_AF_XDP || try->driver == TORC_PORT_AF_PACKET)) {
-        err = torc_link_look(try->want->link, &try->link, why);
-        if (err == TORC_ERR_OK && try->driver == TORC_PORT_AF_XDP &&
-            torc_min_u64(try->link.mtu, try->want->mtu) > PORT_XDP_MTU_MAX) {
-            return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "it takes an MTU of at most %d",
-                             PORT_XDP_MTU_MAX);
-        }
-        if (err == TORC_ERR_OK && !try->link.up) {
-            err = torc_fail(why, TORC_ERR_IO, "link %s is down: ip link set %s up", try->want->link,
-                            try->want->link);
-        }
+    if (err != TORC_ERR_OK || (!xdp && try->driver != TORC_PORT_AF_PACKET)) {
+        return err;
+    }
+    err = torc_link_look(try->want->link, &try->link, why);
+    if (err == TORC_ERR_OK && xdp) {
+        err = port_look_xdp(try, why);
+    }
+    if (err == TORC_ERR_OK && !try->link.up) {
+        err = torc_fail(why, TORC_ERR_IO, "link %s is down: ip link set %s up", try->want->link,
+                        try->want->link);
     }
     return err;
 }
@@ -468,10 +491,7 @@ static enum torc_err port_open_devices(struct port_try *try, struct torc_fail *w
     for (uint32_t i = 0; i < devices && err == TORC_ERR_OK; i++) {
         err = port_setup(try, i, why);
     }
-    if (err == TORC_ERR_OK) {
-        port_steer(try);
-    }
-    return err;
+    return err == TORC_ERR_OK ? port_steer(try, why) : err;
 }
 
 static void port_say_opened(const struct torc_port *port)

@@ -1,10 +1,11 @@
 // Torc dataplane: sending through a queue that another worker owns.
 //
-// What    a port may have fewer queues than there are workers (a memif slot has one, a veth's af_xdp
-//         one a kernel queue). A DPDK queue is used by one core only, so a worker without one hands
-//         its filled buffer to the owner over a ring, and the owner sends it in its next turn.
-// Owner   ring (from, to): worker `from` produces, worker `to` consumes (kit/spsc.h). A buffer belongs
-//         to the ring's consumer once published; it goes back to its own pool when sent.
+// What    a port may have fewer queues than there are workers (a memif slot has one, a veth's
+//         af_xdp one a kernel queue). A DPDK queue is used by one core only, so a worker without
+//         one hands its filled buffer to the owner over a ring, and the owner sends it in its next
+//         turn.
+// Owner   ring (from, to): worker `from` produces, worker `to` consumes (kit/spsc.h). A buffer
+//         belongs to the ring's consumer once published; it goes back to its own pool when sent.
 // Memory  one mapping, made before the workers start; only rings that some port needs are touched.
 // Bounds  TORC_RELAY_SLOTS buffers a ring; a full ring drops, counted as a full port.
 #ifndef TORC_DATAPLANE_RELAY_DPDK_H

@@ -35,6 +35,15 @@ static uint16_t steer_mtu(const struct torc_steer_device *device, uint16_t wante
     return (uint16_t)mtu;
 }
 
+// Fast freeing takes every buffer of a send queue to be of one pool. A worker that sends through
+// another's queue breaks that.
+static void steer_keep_promise(struct torc_steer_plan *plan)
+{
+    if (plan->queue_count < plan->worker_count) {
+        plan->features &= ~(uint32_t)TORC_STEER_TX_FAST_FREE;
+    }
+}
+
 static bool steer_spreads(uint32_t features)
 {
     return (features & (TORC_STEER_RSS_UDP4 | TORC_STEER_RSS_IP4 | TORC_STEER_OWN_SPREAD)) != 0;
@@ -115,6 +124,7 @@ enum torc_err torc_steer_choose(struct torc_steer_plan *plan,
     plan->tx_entries = steer_entries(&device->tx_ring, want->ring_entries);
     steer_choose_queues(plan, device);
     steer_choose_offloads(plan, device);
+    steer_keep_promise(plan);
     torc_assert(plan->queue_count >= 1);
     return TORC_ERR_OK;
 }
@@ -130,6 +140,7 @@ void torc_steer_refused(struct torc_steer_plan *plan)
     plan->queue_count = 1;
     plan->method = TORC_STEER_BY_NOTHING;
     plan->features &= ~(uint32_t)STEER_RSS;
+    steer_keep_promise(plan);
 }
 
 uint32_t torc_steer_rule_count(const struct torc_steer_plan *plan)
