@@ -1,0 +1,313 @@
+// Torc control: the admin socket. See control/admin_os.h.
+#include "control/admin_os.h"
+
+#include "kit/log_os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+    ADMIN_GROUPS_MAX = 64
+};
+
+struct admin_client {
+    int fd;         // -1: free
+    bool waits;     // for an answer that comes later
+    bool ended;     // says nothing more; closed once its answers are out
+    uint32_t asked; // number of the request it waits for
+    uint32_t line_bytes;
+    char line[TORC_ADMIN_LINE_BYTES];
+    char *out; // what the socket did not take
+    uint64_t out_bytes;
+};
+
+struct torc_admin {
+    int listener;
+    int epoll_fd;
+    gid_t group;
+    bool has_group;
+    uint32_t asked; // requests so far
+    char path[108];
+    struct admin_client clients[TORC_ADMIN_CLIENTS_MAX];
+};
+
+json_t *torc_admin_error(enum torc_err err, const char *text)
+{
+    return json_pack("{s:b, s:s, s:s}", "ok", 0, "error", torc_err_name(err), "text", text);
+}
+
+static void admin_watch(struct torc_admin *admin, int fd, bool add)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    int failed = epoll_ctl(admin->epoll_fd, add ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event);
+
+    torc_assert(failed == 0 || !add); // a descriptor of ours, in an epoll set of ours
+}
+
+static void admin_drop(struct torc_admin *admin, struct admin_client *client)
+{
+    admin_watch(admin, client->fd, false);
+    (void)close(client->fd);
+    free(client->out);
+    *client = (struct admin_client){.fd = -1};
+}
+
+enum torc_err torc_admin_open(struct torc_admin **out, const char *run, const char *group,
+                              int epoll_fd, struct torc_fail *why)
+{
+    struct torc_admin *admin = calloc(1, sizeof(*admin));
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct group *found = getgrnam(group); // NOLINT(concurrency-mt-unsafe): one thread
+    int bytes;
+
+    torc_assert(admin != NULL);
+    bytes = snprintf(admin->path, sizeof(admin->path), "%s/admin.sock", run);
+    if (bytes < 0 || bytes >= (int)sizeof(admin->path)) {
+        free(admin);
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "%.90s/admin.sock: over 107 bytes; choose a shorter --data", run);
+    }
+    admin->epoll_fd = epoll_fd;
+    admin->has_group = found != NULL;
+    admin->group = found != NULL ? found->gr_gid : 0;
+    for (uint32_t i = 0; i < TORC_ADMIN_CLIENTS_MAX; i++) {
+        admin->clients[i].fd = -1;
+    }
+    memcpy(address.sun_path, admin->path, sizeof(admin->path));
+    (void)unlink(admin->path); // a dead control's: the lock of the data directory is ours
+    admin->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (admin->listener < 0 ||
+        bind(admin->listener, (const struct sockaddr *)(const void *)&address, sizeof(address)) !=
+            0 ||
+        chmod(admin->path, 0660) != 0 || listen(admin->listener, TORC_ADMIN_CLIENTS_MAX) != 0) {
+        enum torc_err err = torc_fail(why, TORC_ERR_IO, "listen on %.100s: %s", admin->path,
+                                      strerrordesc_np(errno));
+
+        if (admin->listener >= 0) {
+            (void)close(admin->listener);
+        }
+        free(admin);
+        return err;
+    }
+    if (admin->has_group && chown(admin->path, (uid_t)-1, admin->group) != 0) {
+        torc_log(TORC_LOG_WARN, "admin", "group-not-set", "group=%s reason=\"%s\"", group,
+                 strerrordesc_np(errno));
+    }
+    admin_watch(admin, admin->listener, true);
+    *out = admin;
+    return TORC_ERR_OK;
+}
+
+void torc_admin_close(struct torc_admin *admin)
+{
+    for (uint32_t i = 0; i < TORC_ADMIN_CLIENTS_MAX; i++) {
+        if (admin->clients[i].fd >= 0) {
+            admin_drop(admin, admin->clients + i);
+        }
+    }
+    admin_watch(admin, admin->listener, false);
+    (void)close(admin->listener);
+    (void)unlink(admin->path);
+    free(admin);
+}
+
+// Root, our own user, or a member of the group.
+static bool admin_may(const struct torc_admin *admin, int fd)
+{
+    struct ucred peer = {0};
+    socklen_t bytes = sizeof(peer);
+    gid_t groups[ADMIN_GROUPS_MAX];
+    int count = ADMIN_GROUPS_MAX;
+    const struct passwd *user;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
+        return false;
+    }
+    if (peer.uid == 0 || peer.uid == geteuid() || (admin->has_group && peer.gid == admin->group)) {
+        return true;
+    }
+    user = getpwuid(peer.uid); // NOLINT(concurrency-mt-unsafe): one thread
+    if (!admin->has_group || user == NULL ||
+        getgrouplist(user->pw_name, peer.gid, groups, &count) < 0) {
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        if (groups[i] == admin->group) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void admin_accept(struct torc_admin *admin)
+{
+    int fd = accept4(admin->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    uint32_t at = 0;
+
+    while (at < TORC_ADMIN_CLIENTS_MAX && admin->clients[at].fd >= 0) {
+        at++;
+    }
+    if (fd < 0) {
+        return;
+    }
+    if (at == TORC_ADMIN_CLIENTS_MAX || !admin_may(admin, fd)) {
+        torc_log(TORC_LOG_WARN, "admin", "refused", "reason=\"%s\"",
+                 at == TORC_ADMIN_CLIENTS_MAX ? "too many connections"
+                                              : "not root, nor our user or group");
+        (void)close(fd);
+        return;
+    }
+    admin->clients[at].fd = fd;
+    admin_watch(admin, fd, true);
+}
+
+// Sends what waits, as far as the socket takes it.
+static void admin_send(struct torc_admin *admin, struct admin_client *client)
+{
+    int64_t sent = 0;
+
+    if (client->out_bytes > 0) {
+        sent = send(client->fd, client->out, client->out_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        admin_drop(admin, client);
+        return;
+    }
+    if (sent > 0) {
+        client->out_bytes -= (uint64_t)sent;
+        memmove(client->out, client->out + sent, client->out_bytes);
+    }
+    if (client->ended && client->out_bytes == 0 && !client->waits) {
+        admin_drop(admin, client);
+    }
+}
+
+static void admin_say(struct torc_admin *admin, struct admin_client *client, json_t *answer)
+{
+    char *text = json_dumps(answer, JSON_COMPACT);
+    uint64_t bytes = text != NULL ? strlen(text) : 0;
+
+    torc_assert(text != NULL); // our own values are valid UTF-8
+    client->out = realloc(client->out, client->out_bytes + bytes + 1);
+    torc_assert(client->out != NULL);
+    memcpy(client->out + client->out_bytes, text, bytes);
+    client->out[client->out_bytes + bytes] = '\n';
+    client->out_bytes += bytes + 1;
+    free(text);
+    json_decref(answer);
+    admin_send(admin, client);
+}
+
+void torc_admin_finish(struct torc_admin *admin, uint32_t asked, json_t *answer)
+{
+    for (uint32_t i = 0; i < TORC_ADMIN_CLIENTS_MAX; i++) {
+        struct admin_client *client = admin->clients + i;
+
+        if (client->fd >= 0 && client->waits && client->asked == asked) {
+            client->waits = false;
+            admin_say(admin, client, answer);
+            return;
+        }
+    }
+    json_decref(answer); // it has gone
+}
+
+// One request of `bytes` at the head of the client's line.
+static void admin_request(struct torc_admin *admin, struct admin_client *client, uint32_t bytes,
+                          torc_admin_answer answer, void *context)
+{
+    json_error_t error;
+    json_t *request = json_loadb(client->line, bytes, 0, &error);
+    json_t *said = NULL;
+
+    client->waits = true;
+    client->asked = ++admin->asked;
+    if (request == NULL || !json_is_object(request)) {
+        said = torc_admin_error(TORC_ERR_INVALID_ARGUMENT,
+                                "one JSON object a line expected, as {\"command\":\"status\"}");
+    } else {
+        said = answer(context, client->asked, request);
+    }
+    json_decref(request);
+    if (said != NULL) {
+        client->waits = false;
+        admin_say(admin, client, said);
+    }
+}
+
+// Takes what the socket has; false when there is nothing to look at.
+static bool admin_receive(struct torc_admin *admin, struct admin_client *client)
+{
+    int64_t got;
+
+    if (client->ended) {
+        return false;
+    }
+    got = recv(client->fd, client->line + client->line_bytes,
+               sizeof(client->line) - client->line_bytes, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    if (got < 0) {
+        admin_drop(admin, client);
+        return false;
+    }
+    if (got == 0) { // it may still wait for an answer
+        client->ended = true;
+        admin_watch(admin, client->fd, false);
+        return false;
+    }
+    client->line_bytes += (uint32_t)got;
+    return true;
+}
+
+static void admin_read(struct torc_admin *admin, struct admin_client *client,
+                       torc_admin_answer answer, void *context)
+{
+    if (!admin_receive(admin, client) && (client->fd < 0 || client->line_bytes == 0)) {
+        return; // else lines that came while an answer was awaited
+    }
+    while (client->fd >= 0 && !client->waits) {
+        char *end = memchr(client->line, '\n', client->line_bytes);
+        uint32_t bytes = end != NULL ? (uint32_t)(end - client->line) : 0;
+
+        if (end == NULL && client->line_bytes == sizeof(client->line)) {
+            client->ended = true;
+            client->line_bytes = 0;
+            admin_watch(admin, client->fd, false);
+            admin_say(admin, client,
+                      torc_admin_error(TORC_ERR_TOO_LARGE, "a line of over 4096 bytes"));
+            return;
+        }
+        if (end == NULL) {
+            return;
+        }
+        admin_request(admin, client, bytes, answer, context);
+        if (client->fd >= 0) {
+            client->line_bytes -= bytes + 1;
+            memmove(client->line, end + 1, client->line_bytes);
+        }
+    }
+}
+
+void torc_admin_step(struct torc_admin *admin, torc_admin_answer answer, void *context)
+{
+    admin_accept(admin);
+    for (uint32_t i = 0; i < TORC_ADMIN_CLIENTS_MAX; i++) {
+        if (admin->clients[i].fd >= 0) {
+            admin_read(admin, admin->clients + i, answer, context);
+        }
+        if (admin->clients[i].fd >= 0) {
+            admin_send(admin, admin->clients + i);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+// Torc control: the node's shards: how the key space is cut, which worker has which, what of the log
+// they still need.
+//
+// What    the table of the node's shards that recovery, checkpoints and the map are made from, and the
+//         decisions over it.
+// Owner   control's one thread. Pure.
+// Memory  the caller's array.
+// Invariants
+//   K1  shards tile [0, keys): each begins where the one before ends.
+//   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of the
+//       stream and turn that it is in now (`covered`), and the block must lie below the start_sequence
+//       of all that are in that stream. While one is not covered, nothing goes: it may need any stream.
+// Sources DESIGN.md section 5; REPLICATION.md section 3.
+#ifndef TORC_CONTROL_CLUSTER_H
+#define TORC_CONTROL_CLUSTER_H
+
+#include "kit/chan.h"
+
+struct torc_cluster_shard {
+    uint64_t lo;
+    uint64_t hi;
+    uint64_t start_sequence; // of its checkpoint, when covered
+    uint64_t checkpoint_lsn;
+    uint64_t records; // at its last word
+    uint64_t replayed;
+    uint32_t shard;
+    uint32_t epoch;
+    uint32_t worker;
+    uint32_t turn;
+    bool moved; // its stream is another than before
+    bool has_checkpoint;
+    bool covered; // K2
+    bool ready;
+    bool wanted; // a checkpoint of it is wanted
+};
+
+struct torc_cluster {
+    uint64_t cluster;
+    uint64_t keys;
+    uint64_t boot;
+    uint64_t map_version;
+    uint32_t node;
+    uint32_t shard_count;
+    struct torc_cluster_shard *shards; // in the order of their keys
+};
+
+// The piece `index` of `count` equal ones of [0, keys).
+void torc_cluster_cut(uint64_t keys, uint32_t count, uint32_t index, uint64_t *lo, uint64_t *hi);
+
+// Spreads the shards over `worker_count` workers, neighbours apart: a load that walks through the keys
+// meets all cores.
+void torc_cluster_spread(struct torc_cluster *cluster, uint32_t worker_count);
+
+// CORRUPT when the shards do not tile the key space (K1); the text says where.
+enum torc_err torc_must_use torc_cluster_check(const struct torc_cluster *cluster,
+                                               struct torc_fail *why);
+
+// Writes the map table of the channel: the node's shards, all of them its own.
+void torc_cluster_write_map(const struct torc_cluster *cluster, struct torc_chan_map *map);
+
+// K2: blocks of `stream` below it may go. 0: none; UINT64_MAX: all of them.
+uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream);
+
+// The shard by its number, or NULL.
+struct torc_cluster_shard *torc_cluster_shard(const struct torc_cluster *cluster, uint32_t shard);
+
+uint32_t torc_cluster_ready(const struct torc_cluster *cluster);
+
+#endif

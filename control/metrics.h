@@ -1,0 +1,65 @@
+// Torc control: the numbers of a node as Prometheus text.
+//
+// What    one function: statistics pages of the workers (kit/stats.h) and control's own numbers in,
+//         the text of /metrics out. Names, types and help come from the tables.
+// Owner   control's one thread; pure.
+// Memory  the caller's buffer; called once to measure and once to write.
+// Labels  worker (at most 255), op, status, reason: each a set known beforehand. Histograms are
+//         summed over workers.
+#ifndef TORC_CONTROL_METRICS_H
+#define TORC_CONTROL_METRICS_H
+
+#include "kit/stats.h"
+
+// X(NAME, metric, type, help). Control's own numbers.
+#define TORC_CONTROL_TABLE(X)                                                                      \
+    X(LOG_WRITES, "torc_control_log_writes_total", "counter", "durable writes of log blocks")      \
+    X(LOG_WRITE_BYTES, "torc_control_log_write_bytes_total", "counter", "bytes of these writes")   \
+    X(LOG_INFLIGHT, "torc_control_log_inflight", "gauge", "log writes under way")                  \
+    X(LOG_SEGMENTS, "torc_control_log_segments", "gauge",                                          \
+      "log segments on disk, spare ones apart")                                                    \
+    X(LOG_SPARES, "torc_control_log_spare_segments", "gauge", "segments kept for use again")       \
+    X(LOG_FAILED, "torc_control_log_failed", "gauge", "1 when a log write failed: restart needed") \
+    X(DISK_FULL, "torc_control_disk_full", "gauge", "1 while no segment can be prepared")          \
+    X(CHECKPOINTS, "torc_control_checkpoints_total", "counter", "checkpoints kept")                \
+    X(CHECKPOINT_FAILURES, "torc_control_checkpoint_failures_total", "counter",                    \
+      "checkpoints given up")                                                                      \
+    X(CHECKPOINT_BYTES, "torc_control_checkpoint_bytes_total", "counter", "bytes of kept ones")    \
+    X(CHECKPOINT_AGE_S, "torc_control_checkpoint_age_seconds", "gauge",                            \
+      "since the last round of checkpoints ended")                                                 \
+    X(RECOVERIES, "torc_control_recoveries_total", "counter", "times a dataplane was rebuilt")     \
+    X(RECOVERY_MS, "torc_control_recovery_milliseconds", "gauge", "how long the last one took")    \
+    X(DATAPLANE_UP, "torc_control_dataplane_up", "gauge", "1 while a dataplane is attached")       \
+    X(SERVING, "torc_control_serving", "gauge", "1 while the node answers clients")                \
+    X(SLEEPS, "torc_control_sleeps_total", "counter", "times control blocked with nothing to do")  \
+    X(ALARMS, "torc_control_alarms_total", "counter", "alarms the workers raised")                 \
+    X(START_TIME_S, "torc_control_start_time_seconds", "gauge", "when it started, Unix time")
+
+enum torc_control_number {
+#define X(name, metric, type, help) TORC_CONTROL_##name,
+    TORC_CONTROL_TABLE(X)
+#undef X
+    TORC_CONTROL_NUMBER_COUNT
+};
+
+// A name for a number that the tables of wire/ know; NULL: none.
+typedef const char *(*torc_metrics_name)(uint32_t number);
+
+struct torc_metrics {
+    const struct torc_stats *const *workers;
+    uint32_t worker_count;
+    uint32_t node;
+    const uint64_t *control; // TORC_CONTROL_NUMBER_COUNT of them
+    torc_metrics_name op_name;
+    torc_metrics_name status_name;
+    torc_metrics_name drop_name;
+    const char *version;
+};
+
+// Returns the text's bytes without the end; at most `text_bytes` - 1 of them are written.
+uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint64_t text_bytes);
+
+// The names, types and meanings as Markdown, for docs/OPERATIONS.md.
+uint64_t torc_metrics_markdown(char *text, uint64_t text_bytes);
+
+#endif

@@ -1,0 +1,125 @@
+// Torc control: the life of one node: waiting for a dataplane, rebuilding it, serving, stopping.
+//
+// What    the loop of torc-control and the states of the node:
+//
+//           WAITING ──► SCANNING ──► FEEDING ──► REPLAYING ──► SERVING ──► STOPPING ──► ENDED
+//              ▲  └────────(a dataplane that runs already: RESUMING)────────►┘ │
+//              └──────────────── DRAINING (the dataplane died) ◄───────────────┘
+//
+// Owner   control's one thread; everything of control hangs off one struct torc_node.
+// Memory  the struct and what its parts hold; freed by torc_node_close.
+// Idling  the loop turns while something moves, TORC_NODE_SPIN_NS longer, then blocks on one epoll set
+//         (doorbell, channel's socket, admin, HTTP, signals) and the ring of the disk.
+// Sources DESIGN.md sections 1, 5, 12; REPLICATION.md T9, section 10; FIELDNOTES.md section 6.
+#ifndef TORC_CONTROL_NODE_OS_H
+#define TORC_CONTROL_NODE_OS_H
+
+#include "control/admin_http.h"
+#include "control/admin_os.h"
+#include "control/checkpoint_uring.h"
+#include "control/metrics.h"
+#include "control/recover_uring.h"
+#include "control/registry_os.h"
+
+// A bet: longer than a durable write takes, so that a busy log is polled; short enough that an idle
+// node takes nothing.
+#define TORC_NODE_SPIN_NS UINT64_C(200000)
+
+// X(NAME, text)
+#define TORC_NODE_STATE_TABLE(X) \
+    X(WAITING, "waiting")        \
+    X(SCANNING, "scanning")      \
+    X(FEEDING, "recovering")     \
+    X(REPLAYING, "replaying")    \
+    X(RESUMING, "resuming")      \
+    X(SERVING, "serving")        \
+    X(CHECKPOINTING, "stopping") \
+    X(QUIESCING, "quiescing")    \
+    X(DRAINING, "draining")      \
+    X(ENDED, "ended")
+
+enum torc_node_state {
+#define X(name, text) TORC_NODE_##name,
+    TORC_NODE_STATE_TABLE(X)
+#undef X
+};
+
+// What a worker was told and has said, in this life.
+struct torc_node_worker {
+    uint32_t shard_at; // next shard to be opened
+    bool configured;
+    bool recovered;
+    bool ordered; // the one order of the present state (HELLO, SERVE, QUIESCE) is out
+    bool quiesced;
+    bool seen;
+    struct torc_evt_control_seen said;
+};
+
+struct torc_node {
+    const struct torc_settings *settings;
+    struct torc_network network;
+    struct torc_data_dir dir;
+    struct torc_registry registry;
+    struct torc_disk *disk;
+    struct torc_log_store *store;
+    struct torc_admin *admin;
+    struct torc_http *http; // NULL: off
+    int epoll_fd;
+    int signal_fd;
+    enum torc_node_state state;
+    uint64_t now_ns;
+    uint64_t started_ns;
+    uint64_t state_ns; // when the state began
+    uint64_t slow_ns;  // when admin, signals and the channel's end were looked at
+    uint64_t next_look_ns;
+    uint64_t notify_ns;
+    uint64_t round_log_bytes;                    // of the log when the last round began
+    uint64_t round_ns;                           // when the last round ended
+    uint64_t found_ns;                           // when the present dataplane was found
+    struct torc_checkpoints_numbers made_before; // in earlier lives of the dataplane
+    uint64_t recovered_log_bytes;
+    uint64_t numbers[TORC_CONTROL_NUMBER_COUNT];
+    bool attached;
+    struct torc_attach attach;
+    struct torc_node_worker workers[TORC_CHAN_WORKERS_MAX];
+    struct torc_recover *recover;
+    struct torc_recover_shard *recover_shards;
+    struct torc_checkpoints *checkpoints;
+    bool in_round;
+    uint32_t asked[TORC_ADMIN_CLIENTS_MAX]; // `checkpoint` requests that wait for the round
+    uint32_t asked_count;
+    uint64_t asked_kept; // checkpoints kept when the first of them came
+    uint32_t stops;      // how often a stop was asked for
+    bool leave;          // go without stopping the dataplane
+    bool told_ready;
+    char last_status[96];
+    struct torc_fail failure; // why it ended, when it did not end well
+};
+
+// Takes the data directory, opens everything but the channel. Makes a node where there is none.
+enum torc_err torc_must_use torc_node_open(struct torc_node *node,
+                                           const struct torc_settings *settings,
+                                           struct torc_fail *why);
+
+// Runs until it is stopped. OK: a clean end.
+enum torc_err torc_must_use torc_node_run(struct torc_node *node, struct torc_fail *why);
+
+void torc_node_close(struct torc_node *node);
+
+const char *torc_node_state_name(enum torc_node_state state);
+
+// -- What it says (control/answers_os.c) ---------------------------------------------------------
+
+// Numbers of the parts into node->numbers.
+void torc_node_count(struct torc_node *node);
+
+json_t *torc_node_answer(void *node, uint32_t asked, const json_t *request);
+struct torc_http_page torc_node_page(void *node, const char *path);
+
+// Checkpoints of all shards, from now on.
+void torc_node_begin_round(struct torc_node *node);
+
+// Ends the `checkpoint` requests that wait.
+void torc_node_answer_checkpoints(struct torc_node *node);
+
+#endif

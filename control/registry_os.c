@@ -1,0 +1,550 @@
+// Torc control: the cluster as the metastore has it. See control/registry_os.h.
+#include "control/registry_os.h"
+
+#include "kit/log_os.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    REGISTRY_BATCH = 64, // M5
+    REGISTRY_SHARDS_A_WORKER = 4
+};
+
+uint32_t torc_registry_workers(const struct torc_settings *settings)
+{
+    cpu_set_t cpus;
+
+    if (settings->workers > 0) {
+        return (uint32_t)settings->workers;
+    }
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0 || CPU_COUNT(&cpus) < 2) {
+        return 1;
+    }
+    return (uint32_t)torc_min_u64((uint64_t)CPU_COUNT(&cpus) - 1, TORC_CHAN_WORKERS_MAX);
+}
+
+enum torc_err torc_registry_address(const struct torc_settings *settings, char *address,
+                                    uint32_t address_bytes, struct torc_fail *why)
+{
+    int bytes = settings->metastore[0] != '\0'
+                    ? snprintf(address, address_bytes, "%s", settings->metastore)
+                    : snprintf(address, address_bytes, "file:%s/meta", settings->data);
+
+    if (bytes < 0 || (uint32_t)bytes >= address_bytes) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "metastore: path too long");
+    }
+    return TORC_ERR_OK;
+}
+
+// -- Birth ---------------------------------------------------------------------------------------
+
+static void registry_meta_of(const struct torc_settings *settings, struct torc_meta_fields *meta)
+{
+    uint64_t shards = settings->shards > 0
+                          ? settings->shards
+                          : (uint64_t)torc_registry_workers(settings) * REGISTRY_SHARDS_A_WORKER;
+
+    *meta = (struct torc_meta_fields){
+        .keys = settings->keys,
+        .replicas = settings->replicas,
+        .min_in_sync = 1,
+        .durability = settings->durability,
+        .security = settings->security,
+        .value_max = settings->value_max,
+        .dedup_ttl_s = settings->dedup_ttl_s,
+        .shards = torc_min_u64(torc_min_u64(shards, settings->keys), TORC_CHAN_MAP_ENTRIES),
+        .created_s = (uint64_t)time(NULL)};
+    torc_random(&meta->cluster, sizeof(meta->cluster));
+    meta->cluster |= 1; // never 0
+}
+
+// The records that make a cluster: meta and the first copy number.
+static enum torc_err registry_put_meta(struct torc_metastore *store,
+                                       const struct torc_meta_fields *meta, struct torc_fail *why)
+{
+    struct torc_counter_fields copies = {.value = 1};
+    char texts[2][TORC_RECORD_BYTES_MAX];
+    struct torc_meta_op ops[] = {
+        {.kind = TORC_META_PUT,
+         .key = "meta",
+         .value = texts[0],
+         .value_bytes = torc_record_encode(TORC_RECORD_META, meta, texts[0]),
+         .expected = TORC_META_ABSENT},
+        {.kind = TORC_META_PUT,
+         .key = "counter/copies",
+         .value = texts[1],
+         .value_bytes = torc_record_encode(TORC_RECORD_COUNTER, &copies, texts[1]),
+         .expected = TORC_META_ABSENT}};
+    uint64_t revision;
+
+    return torc_metastore_txn(store, ops, TORC_COUNT_OF(ops), &revision, why);
+}
+
+struct registry_batch {
+    uint32_t count;
+    struct torc_meta_op ops[REGISTRY_BATCH + 1];
+    char names[REGISTRY_BATCH + 1][TORC_RECORD_NAME_BYTES];
+    char texts[REGISTRY_BATCH + 1][TORC_RECORD_BYTES_MAX];
+};
+
+static void registry_add(struct registry_batch *batch, const char *family, uint64_t id,
+                         enum torc_record kind, const void *fields, uint64_t expected)
+{
+    uint32_t at = batch->count++;
+
+    torc_assert(at < TORC_COUNT_OF(batch->ops));
+    torc_record_name(batch->names[at], family, id);
+    batch->ops[at] =
+        (struct torc_meta_op){.kind = TORC_META_PUT,
+                              .key = batch->names[at],
+                              .value = batch->texts[at],
+                              .value_bytes = torc_record_encode(kind, fields, batch->texts[at]),
+                              .expected = expected};
+}
+
+static void registry_insync(struct torc_shard_fields *fields, uint64_t node, uint64_t copy)
+{
+    (void)snprintf(fields->insync, sizeof(fields->insync), "%" PRIu64 ":%" PRIu64, node, copy);
+}
+
+// Shards that are not there yet, and last the node.
+static enum torc_err registry_put_shards(struct torc_metastore *store,
+                                         const struct torc_meta_fields *meta, uint64_t node,
+                                         struct registry_batch *batch, struct torc_fail *why)
+{
+    struct torc_node_fields fields = {.copy = 1};
+    struct torc_meta_record record;
+    char name[TORC_RECORD_NAME_BYTES];
+    enum torc_err err = TORC_ERR_OK;
+    uint64_t revision;
+
+    batch->count = 0;
+    for (uint32_t i = 0; i < meta->shards && err == TORC_ERR_OK; i++) {
+        struct torc_shard_fields shard = {.primary_node = node};
+
+        torc_record_name(name, "shard", i + UINT64_C(1));
+        torc_cluster_cut(meta->keys, (uint32_t)meta->shards, i, &shard.lo, &shard.hi);
+        registry_insync(&shard, node, fields.copy);
+        if (torc_metastore_get(store, name, &record, NULL) == TORC_ERR_NOT_FOUND) {
+            registry_add(batch, "shard", i + UINT64_C(1), TORC_RECORD_SHARD, &shard,
+                         TORC_META_ABSENT);
+        }
+        if (batch->count == REGISTRY_BATCH) {
+            err = torc_metastore_txn(store, batch->ops, batch->count, &revision, why);
+            batch->count = 0;
+        }
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    torc_record_name(name, "node", node);
+    if (torc_metastore_get(store, name, &record, NULL) == TORC_ERR_NOT_FOUND) {
+        registry_add(batch, "node", node, TORC_RECORD_NODE, &fields, TORC_META_ABSENT);
+    }
+    return batch->count > 0 ? torc_metastore_txn(store, batch->ops, batch->count, &revision, why)
+                            : TORC_ERR_OK;
+}
+
+// A cluster that an earlier init began may be finished; one that has run may not be made again.
+static enum torc_err registry_check_fresh(struct torc_metastore *store, const char *address,
+                                          uint64_t node, struct torc_fail *why)
+{
+    struct torc_meta_record record;
+    struct torc_node_fields fields;
+    char name[TORC_RECORD_NAME_BYTES];
+    enum torc_err err;
+
+    torc_record_name(name, "node", node);
+    err = torc_metastore_get(store, name, &record, why);
+    if (err == TORC_ERR_NOT_FOUND) {
+        return TORC_ERR_OK;
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_record_decode(TORC_RECORD_NODE, &fields, record.value, record.value_bytes, why);
+    }
+    if (err == TORC_ERR_OK && fields.start_count > 0) {
+        return torc_fail(why, TORC_ERR_IN_USE,
+                         "%.60s knows node %" PRIu64 ", whose data is not here: give its directory "
+                         "with --data, or another metastore",
+                         address, node);
+    }
+    return err;
+}
+
+enum torc_err torc_registry_make(const struct torc_settings *settings,
+                                 struct torc_meta_fields *meta, struct torc_fail *why)
+{
+    char address[TORC_SETTINGS_TEXT_BYTES + 16];
+    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
+    struct torc_metastore *store = NULL;
+    struct torc_meta_record record;
+    struct registry_batch *batch = calloc(1, sizeof(*batch));
+    enum torc_data_dir_state state = TORC_DATA_DIR_MISSING;
+    enum torc_err err = torc_data_dir_look(settings->data, &state, why);
+
+    torc_assert(batch != NULL);
+    if (err == TORC_ERR_OK && state != TORC_DATA_DIR_MISSING) {
+        err = torc_data_dir_make(settings->data, 1, 1, why); // says why not
+        torc_assert(err != TORC_ERR_OK);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_registry_address(settings, address, sizeof(address), why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_folder_make(settings->data, why);
+    }
+    if (err == TORC_ERR_OK) {
+        torc_machine_id(machine);
+        err = torc_metastore_open(&store, address, machine, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_check_fresh(store, address, settings->node, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_metastore_get(store, "meta", &record, why);
+        if (err == TORC_ERR_NOT_FOUND) {
+            registry_meta_of(settings, meta);
+            err = registry_put_meta(store, meta, why);
+        } else if (err == TORC_ERR_OK) {
+            err = torc_record_decode(TORC_RECORD_META, meta, record.value, record.value_bytes, why);
+        }
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_put_shards(store, meta, settings->node, batch, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_data_dir_make(settings->data, meta->cluster, (uint32_t)settings->node, why);
+    }
+    if (store != NULL) {
+        torc_metastore_close(store);
+    }
+    free(batch);
+    return err;
+}
+
+// -- Reading -------------------------------------------------------------------------------------
+
+static enum torc_err registry_differs(const char *key, uint64_t given, uint64_t made,
+                                      struct torc_fail *why)
+{
+    return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                     "%s = %" PRIu64 ", but this cluster was made with %" PRIu64
+                     ": it is fixed at birth; leave the key out",
+                     key, given, made);
+}
+
+// What is fixed at birth and was given again must be the same.
+static enum torc_err registry_check_settings(const struct torc_registry *registry,
+                                             const struct torc_settings *settings,
+                                             struct torc_fail *why)
+{
+    const struct {
+        const char *key;
+        enum torc_setting setting;
+        uint64_t given;
+        uint64_t made;
+    } fixed[] = {
+        {"keys", TORC_SETTING_keys, settings->keys, registry->meta.keys},
+        {"shards", TORC_SETTING_shards, settings->shards, registry->meta.shards},
+        {"replicas", TORC_SETTING_replicas, settings->replicas, registry->meta.replicas},
+        {"durability", TORC_SETTING_durability, settings->durability, registry->meta.durability},
+        {"security", TORC_SETTING_security, settings->security, registry->meta.security},
+        {"value-max", TORC_SETTING_value_max, settings->value_max, registry->meta.value_max},
+        {"dedup-ttl", TORC_SETTING_dedup_ttl_s, settings->dedup_ttl_s, registry->meta.dedup_ttl_s}};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(fixed); i++) {
+        bool is_auto = fixed[i].setting == TORC_SETTING_shards && fixed[i].given == 0;
+
+        if (settings->source[fixed[i].setting] != TORC_SETTING_FROM_DEFAULT && !is_auto &&
+            fixed[i].given != fixed[i].made) {
+            return registry_differs(fixed[i].key, fixed[i].given, fixed[i].made, why);
+        }
+    }
+    return TORC_ERR_OK;
+}
+
+static int registry_by_key(const void *a, const void *b)
+{
+    const struct torc_cluster_shard *one = a;
+    const struct torc_cluster_shard *two = b;
+
+    return one->lo < two->lo ? -1 : one->lo > two->lo;
+}
+
+static enum torc_err registry_read_shards(struct torc_registry *registry, struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &registry->cluster;
+    uint32_t max = TORC_CHAN_MAP_ENTRIES + 1;
+    struct torc_meta_record *records = calloc(max, sizeof(*records));
+    uint32_t count = 0;
+    enum torc_err err = torc_metastore_list(registry->store, "shard/", records, max, &count, why);
+
+    torc_assert(records != NULL);
+    if (err == TORC_ERR_OK && (count == 0 || count == max)) {
+        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %" PRIu32 " shards, 1 to %u expected",
+                        count, TORC_CHAN_MAP_ENTRIES);
+    }
+    cluster->shards = calloc(count + 1, sizeof(*cluster->shards));
+    registry->shard_versions = calloc(count + 1, sizeof(*registry->shard_versions));
+    torc_assert(cluster->shards != NULL);
+    torc_assert(registry->shard_versions != NULL);
+    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
+        struct torc_shard_fields fields;
+        uint64_t id;
+
+        err = torc_record_decode(TORC_RECORD_SHARD, &fields, records[i].value,
+                                 records[i].value_bytes, why);
+        if (err == TORC_ERR_OK &&
+            (!torc_record_id(records[i].key, "shard", &id) || id == 0 || id > UINT32_MAX)) {
+            err =
+                torc_fail(why, TORC_ERR_CORRUPT, "metastore: a record named %.60s", records[i].key);
+        }
+        if (err == TORC_ERR_OK && fields.primary_node != cluster->node) {
+            err = torc_fail(why, TORC_ERR_UNSUPPORTED,
+                            "shard %" PRIu64 " belongs to node %" PRIu64
+                            ": clusters of several nodes come with a later version",
+                            id, fields.primary_node);
+        }
+        if (err == TORC_ERR_OK) {
+            cluster->shards[i] = (struct torc_cluster_shard){.lo = fields.lo,
+                                                             .hi = fields.hi,
+                                                             .shard = (uint32_t)id,
+                                                             .epoch = (uint32_t)fields.epoch};
+        }
+    }
+    cluster->shard_count = err == TORC_ERR_OK ? count : 0;
+    free(records);
+    qsort(cluster->shards, cluster->shard_count, sizeof(*cluster->shards), registry_by_key);
+    return err == TORC_ERR_OK ? torc_cluster_check(cluster, why) : err;
+}
+
+static enum torc_err registry_read_node(struct torc_registry *registry, struct torc_fail *why)
+{
+    struct torc_meta_record record;
+    char name[TORC_RECORD_NAME_BYTES];
+    enum torc_err err;
+
+    torc_record_name(name, "node", registry->cluster.node);
+    err = torc_metastore_get(registry->store, name, &record, why);
+    if (err == TORC_ERR_NOT_FOUND) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "metastore: it does not know node %" PRIu32,
+                         registry->cluster.node);
+    }
+    if (err == TORC_ERR_OK) {
+        registry->node_version = record.version;
+        err = torc_record_decode(TORC_RECORD_NODE, &registry->node, record.value,
+                                 record.value_bytes, why);
+    }
+    return err;
+}
+
+// N1.
+static enum torc_err registry_check_starts(const struct torc_registry *registry,
+                                           const struct torc_data_dir *dir, struct torc_fail *why)
+{
+    if (dir->start_count == registry->node.start_count ||
+        dir->start_count + 1 == registry->node.start_count) {
+        return TORC_ERR_OK;
+    }
+    return torc_fail(why, TORC_ERR_CORRUPT,
+                     "data directory: start %" PRIu64 ", metastore: start %" PRIu64
+                     ": one of them is an old copy; put both back from the same backup",
+                     dir->start_count, registry->node.start_count);
+}
+
+enum torc_err torc_registry_open(struct torc_registry *registry,
+                                 const struct torc_settings *settings, struct torc_data_dir *dir,
+                                 struct torc_fail *why)
+{
+    char address[TORC_SETTINGS_TEXT_BYTES + 16];
+    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
+    struct torc_meta_record record;
+    enum torc_err err;
+
+    memset(registry, 0, sizeof(*registry));
+    registry->cluster.node = dir->node;
+    registry->cluster.cluster = dir->cluster;
+    torc_machine_id(machine);
+    err = torc_registry_address(settings, address, sizeof(address), why);
+    if (err == TORC_ERR_OK) {
+        err = torc_metastore_open(&registry->store, address, machine, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_metastore_get(registry->store, "meta", &record, why);
+        if (err == TORC_ERR_NOT_FOUND) {
+            err = torc_fail(why, TORC_ERR_CORRUPT,
+                            "%.80s holds no cluster, but the data directory is a node's: give its "
+                            "metastore with --metastore, or restore it",
+                            address);
+        }
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_record_decode(TORC_RECORD_META, &registry->meta, record.value,
+                                 record.value_bytes, why);
+    }
+    if (err == TORC_ERR_OK && registry->meta.cluster != dir->cluster) {
+        err = torc_fail(why, TORC_ERR_CORRUPT,
+                        "%.60s is of cluster %016" PRIx64 ", the data directory of %016" PRIx64,
+                        address, registry->meta.cluster, dir->cluster);
+    }
+    registry->cluster.keys = registry->meta.keys;
+    if (err == TORC_ERR_OK) {
+        err = registry_check_settings(registry, settings, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_read_node(registry, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_check_starts(registry, dir, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_read_shards(registry, why);
+    }
+    registry->cluster.boot = registry->node.boot;
+    registry->cluster.map_version =
+        registry->store != NULL ? torc_metastore_revision(registry->store) : 0;
+    if (err != TORC_ERR_OK) {
+        torc_registry_close(registry);
+    }
+    return err;
+}
+
+void torc_registry_close(struct torc_registry *registry)
+{
+    if (registry->store != NULL) {
+        torc_metastore_close(registry->store);
+        registry->store = NULL;
+    }
+    free(registry->cluster.shards);
+    free(registry->shard_versions);
+    registry->cluster.shards = NULL;
+    registry->shard_versions = NULL;
+}
+
+// -- Starting ------------------------------------------------------------------------------------
+
+static enum torc_err registry_put_node(struct torc_registry *registry,
+                                       const struct torc_node_fields *fields,
+                                       struct registry_batch *batch, struct torc_fail *why)
+{
+    uint64_t revision = 0;
+    enum torc_err err;
+
+    batch->count = 0;
+    registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE, fields,
+                 registry->node_version);
+    err = torc_metastore_txn(registry->store, batch->ops, batch->count, &revision, why);
+    if (err == TORC_ERR_OK) {
+        registry->node = *fields;
+        registry->node_version = revision;
+    }
+    return err;
+}
+
+// Reads the present records of a batch of shards, raises their epochs, swaps.
+static enum torc_err registry_raise(struct torc_registry *registry, uint32_t first, uint32_t count,
+                                    struct registry_batch *batch, struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &registry->cluster;
+    enum torc_err err = TORC_ERR_OK;
+    uint64_t revision = 0;
+
+    batch->count = 0;
+    for (uint32_t i = first; i < first + count && err == TORC_ERR_OK; i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+        struct torc_meta_record record;
+        struct torc_shard_fields fields = {0};
+        char name[TORC_RECORD_NAME_BYTES];
+
+        torc_record_name(name, "shard", shard->shard);
+        err = torc_metastore_get(registry->store, name, &record, why);
+        if (err == TORC_ERR_OK) {
+            err = torc_record_decode(TORC_RECORD_SHARD, &fields, record.value, record.value_bytes,
+                                     why);
+        }
+        if (err == TORC_ERR_OK && fields.epoch < shard->epoch) { // M3
+            err = torc_fail(why, TORC_ERR_CORRUPT,
+                            "METASTORE_WENT_BACK: shard %" PRIu32 " had epoch %" PRIu32
+                            ", now %" PRIu64,
+                            shard->shard, shard->epoch, fields.epoch);
+        }
+        if (err == TORC_ERR_OK) {
+            fields.epoch++;
+            fields.primary_node = cluster->node;
+            fields.primary_boot = registry->node.boot;
+            registry_insync(&fields, cluster->node, registry->node.copy);
+            shard->epoch = (uint32_t)fields.epoch;
+            registry_add(batch, "shard", shard->shard, TORC_RECORD_SHARD, &fields, record.version);
+        }
+    }
+    return err == TORC_ERR_OK
+               ? torc_metastore_txn(registry->store, batch->ops, batch->count, &revision, why)
+               : err;
+}
+
+static void registry_show_address(const struct torc_network *network,
+                                  struct torc_node_fields *fields)
+{
+    fields->address[0] = '\0';
+    fields->address6[0] = '\0';
+    if (network->ipv4_prefix > 0) {
+        (void)inet_ntop(AF_INET, network->ipv4, fields->address, sizeof(fields->address));
+    }
+    if (network->ipv6_prefix > 0) {
+        (void)inet_ntop(AF_INET6, network->ipv6, fields->address6, sizeof(fields->address6));
+    }
+}
+
+enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_data_dir *dir,
+                                  uint32_t worker_count, const struct torc_network *network,
+                                  struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &registry->cluster;
+    struct registry_batch *batch = calloc(1, sizeof(*batch));
+    struct torc_node_fields fields;
+    enum torc_err err = registry_read_node(registry, why);
+
+    torc_assert(batch != NULL);
+    if (err == TORC_ERR_OK) {
+        fields = registry->node;
+        fields.boot++;
+        fields.start_count++;
+        fields.cores = worker_count;
+        fields.base_port = network->base_port;
+        registry_show_address(network, &fields);
+        err = registry_put_node(registry, &fields, batch, why);
+    }
+    for (uint32_t first = 0; first < cluster->shard_count && err == TORC_ERR_OK;
+         first += REGISTRY_BATCH) {
+        err = registry_raise(registry, first,
+                             (uint32_t)torc_min_u64(REGISTRY_BATCH, cluster->shard_count - first),
+                             batch, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_data_dir_started(dir, registry->node.start_count, why);
+    }
+    cluster->boot = registry->node.boot;
+    cluster->map_version = torc_metastore_revision(registry->store);
+    free(batch);
+    return err;
+}
+
+enum torc_err torc_registry_down(struct torc_registry *registry, struct torc_fail *why)
+{
+    struct registry_batch *batch = calloc(1, sizeof(*batch));
+    struct torc_node_fields fields;
+    enum torc_err err = registry_read_node(registry, why);
+
+    torc_assert(batch != NULL);
+    if (err == TORC_ERR_OK) {
+        fields = registry->node;
+        fields.down = fields.boot;
+        err = registry_put_node(registry, &fields, batch, why);
+    }
+    free(batch);
+    return err;
+}
