@@ -1,0 +1,186 @@
+#!/usr/bin/python3
+"""Torc tests: the ports of a node, with real packets. Root only; makes namespaces and removes them.
+
+    tests/e2e/ports_test.py            all; the last line is `N passed, N failed`
+    tests/e2e/ports_test.py echo       the port layer and the loop alone, under a worker that echoes
+    tests/e2e/ports_test.py node       torc-dataplane and torc-control on each kind of port
+
+Bounds that are promised (docs/OPERATIONS.md): an idle node takes less than 1 % of a core, and its first
+answer after idling comes within one wake-up of the machine; here the median must lie under 5 ms, which is
+fifty times what it takes.
+"""
+import os
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from node import BUILD, Checks, Network, Node, die_with_parent, run  # noqa: E402
+
+ECHO = BUILD / "tests" / "torc-echo"
+IDLE_SECONDS = 4
+IDLE_PERCENT = 1.0
+WAKE_MEDIAN_S = 0.005
+TICKS = os.sysconf("SC_CLK_TCK")
+checks = Checks()
+
+
+def cpu_percent(pid, seconds):
+    """Processor time of a process, of one core, while nothing is asked of it."""
+    def used():
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    time.sleep(1)  # what was asked before is over
+    before = used()
+    time.sleep(seconds)
+    return 100 * (used() - before) / seconds
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xffff) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xffff
+
+
+def ping(address, size=56, timeout=1.0):
+    """One echo request; the time its answer took, or None."""
+    v6 = ":" in address
+    body = bytes(range(256)) * 8
+    head = struct.pack("!BBHHH", 128 if v6 else 8, 0, 0, os.getpid() & 0xffff, 7)
+    packet = head + body[:size]
+    if not v6:
+        packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
+    with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_RAW,
+                       socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP) as link:
+        link.settimeout(timeout)
+        link.connect((address, 0))
+        start = time.perf_counter()
+        link.send(packet)
+        while time.perf_counter() < start + timeout:
+            try:
+                got = link.recv(4096)
+            except socket.timeout:
+                return None
+            got = got if v6 else got[(got[0] & 15) * 4:]
+            if got[0] == (129 if v6 else 0) and got[4:] == packet[4:]:
+                return time.perf_counter() - start
+    return None
+
+
+# -- Ports alone ----------------------------------------------------------------------------------
+
+
+class Echo:
+    """torc-echo in a namespace, ready when made."""
+
+    def __init__(self, network, port, workers=1, memif="-"):
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            network.command(ECHO, port, "torc1", network.host(11), workers, "auto", memif),
+            stdin=subprocess.DEVNULL, stderr=self.log, preexec_fn=die_with_parent)
+        self.wait_for("echo started")
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def wait_for(self, words, seconds=10):
+        end = time.monotonic() + seconds
+        while words not in self.text():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"torc-echo: {self.text()}")
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(10)
+        self.log.close()
+
+
+def udp(address, port=28700):
+    link = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    link.settimeout(1)
+    link.connect((address, port))
+    return link
+
+
+def ask(link, data):
+    start = time.perf_counter()
+    link.send(data)
+    while link.recv(9000) != data:
+        pass
+    return time.perf_counter() - start
+
+
+def echo_port(port, queues):
+    """A port gives back each packet, sleeps when idle, and wakes for the next."""
+    with Network() as network:
+        if port != "tap":
+            network.add_pair("torc1", queues)
+        with Echo(network, port, queues) as echo:
+            if port == "tap":  # a link of the dataplane's own making: into the bridge with it
+                network.run("ip", "link", "set", "torc1", "master", "torcbr", "up")
+            checks.that(f"{port}: the driver asked for opens", f"driver={port} " in echo.text())
+            checks.that(f"{port}: there is something to block on", "wait=fd" in echo.text())
+            links = [udp(network.host(11)) for _ in range(4 * queues)]  # flows for all queues
+            for number in range(400):
+                ask(links[number % len(links)], struct.pack("!I", number) * (1 + number % 350))
+            checks.that(f"{port}, {queues} queues: 400 packets of all sizes came back", True)
+            percent = cpu_percent(echo.process.pid, IDLE_SECONDS)
+            checks.that(f"{port}: idle below {IDLE_PERCENT} % of a core", percent < IDLE_PERCENT,
+                        f"{percent:.2f} %")
+            times = []
+            for _ in range(15):
+                time.sleep(0.1)
+                times.append(ask(links[0], b"wake"))
+            checks.that(f"{port}: the first answer after idling", statistics.median(times) < WAKE_MEDIAN_S,
+                        f"{times}")
+            print(f"{port}: {queues} queues, idle {percent:.2f} %, first answer after idling "
+                  f"{statistics.median(times) * 1e6:.0f} us median, {max(times) * 1e6:.0f} us most")
+
+
+def echo_falls_back():
+    """port=auto takes af_packet where a link has more queues than there are workers."""
+    with Network() as network:
+        network.add_pair("torc1", 2)
+        with Echo(network, "auto") as echo:
+            checks.that("auto says why af_xdp was refused", "2 queues for 1 workers" in echo.text(), echo.text())
+            checks.that("and opens af_packet", "opened driver=af_packet" in echo.text())
+            checks.that("which takes packets of all queues",
+                        all(ask(udp(network.host(11)), b"all") for _ in range(8)))
+
+
+def echo_refuses():
+    """A link that is missing or down is named with the command that mends it."""
+    with Network() as network:
+        done = network.run(ECHO, "af_packet", "torc1", "10.79.0.11", 1, "auto", "-", check=False)
+        checks.that("a missing link is named", done.returncode == 1 and b"ip link add torc1" in done.stderr,
+                    done.stderr)
+        network.add_pair("torc1")
+        network.run("ip", "link", "set", "torc1", "down")
+        done = network.run(ECHO, "af_xdp", "torc1", "10.79.0.11", 1, "auto", "-", check=False)
+        checks.that("a link that is down is named", b"ip link set torc1 up" in done.stderr, done.stderr)
+
+
+def main():
+    parts = sys.argv[1:] or ["echo", "node"]
+    if "echo" in parts:
+        for port, queues in (("af_xdp", 1), ("af_xdp", 2), ("af_packet", 1), ("tap", 1)):
+            checks.case(echo_port, port, queues)
+        checks.case(echo_falls_back)
+        checks.case(echo_refuses)
+    checks.end()
+
+
+if __name__ == "__main__":
+    main()
