@@ -17,7 +17,7 @@
 //         table (read only) and the channel, nothing else.
 // Memory  torc_worker_bytes() given at init, plus the chunk region and the heap of the configuration
 //         for trees. Nothing is allocated later but tree nodes and large values, both bounded.
-// Frames  A received frame is read during the call only. A transmit buffer is the shell's: the worker
+// Frames  A received frame is read, and may be changed, during the call only. A transmit buffer is the shell's: the worker
 //         writes a whole Ethernet frame into `bytes`, at most `room`, in the order of the array, and
 //         says on which port it leaves and whether checksums are still to be made.
 // Time    now_ns is CLOCK_BOOTTIME, sampled after the burst was received, and never goes back;
@@ -71,7 +71,7 @@ enum torc_frame_flag {
 };
 
 struct torc_frame_rx {
-    const unsigned char *bytes; // from the Ethernet header on, without FCS, in one piece
+    unsigned char *bytes; // from the Ethernet header on, without FCS, in one piece
     uint32_t byte_count;
     uint8_t port; // index into the configuration's ports
     uint8_t flags;
@@ -150,6 +150,7 @@ struct torc_turn {
     bool ring_control;        // control sleeps and has something to read
     bool ring_sessions;       // the session thread sleeps and has something to read
     uint64_t ring_workers[4]; // bit w: worker w sleeps and has frames to take over
+    uint32_t ports_closed;    // bit p: a client behind port p ended its session in this turn
 };
 
 // Bytes of memory for a worker of this configuration; aligned to 4096 by the caller.

@@ -1,0 +1,108 @@
+// Torc dataplane: one worker's end of the log. Fills blocks in the channel's ring, seals them, and
+// knows what is durable.
+//
+// What    records are appended to an open block that lies in the slots of the channel's log ring
+//         (kit/chan.h, C1). The block is sealed when it is full, or at the end of a turn while fewer than
+//         `in_flight_max` blocks wait for the disk: so one write alone leaves at once, and under load
+//         batches grow while the disk works. Control writes each block where its header says.
+// Owner   the worker.
+// Memory  the builder's dictionaries inside the struct; blocks are built where they are written from.
+// Room    torc_log_writer_admit is asked before a write is evaluated: it says yes only when the ring
+//         and the prepared segments hold the record whatever its blocks' borders, so append cannot
+//         fail. REFUSED answers carry a reason (struct torc_log_refusal).
+// Segments  control prepares them, header included, and names them in TORC_MARK_SEGMENT; blocks begin
+//         in a segment's second slot. A segment is left when less than one full block fits.
+// Closing  when nothing was appended for CLOSING_NS and the last block's header does not yet say
+//         that everything before it is durable, one empty block says it (DESIGN.md, section 5).
+// Invariants
+//   L1  durable <= sealed; both only rise.
+//   L2  a record's sequence is that of the block in which its last byte lies.
+//   L3  after TORC_MARK_LOG_FAILED nothing is durable that was not before.
+#ifndef TORC_DATAPLANE_LOG_H
+#define TORC_DATAPLANE_LOG_H
+
+#include "kit/chan.h"
+#include "storage/log_format.h"
+
+#define TORC_LOG_PREPARED_MAX 16u
+#define TORC_LOG_TIMES        64u // sealing times kept, by sequence; a power of two
+// Idle that long with an unwritten mark: a closing block. A bet: rare enough to cost nothing.
+#define TORC_LOG_CLOSING_NS UINT64_C(20000000)
+
+struct torc_log_refusal {
+    enum torc_err err; // OK, BUSY, NO_SPACE, UNAVAILABLE
+    uint8_t reason;    // of NO_SPACE and UNAVAILABLE (wire/op.h)
+    uint32_t retry_us;
+};
+
+struct torc_log_prepared {
+    uint32_t segment;
+    uint32_t segment_bytes;
+    uint64_t generation;
+};
+
+struct torc_log_writer {
+    struct torc_spsc_port *ring;
+    struct torc_stats *stats;
+    uint64_t cluster;
+    uint32_t node;
+    uint32_t stream;
+    uint32_t in_flight_max;
+    // Where the next block goes.
+    struct torc_log_prepared segment; // segment_bytes 0: none yet
+    uint32_t offset_bytes;
+    uint32_t segment_last; // highest one told
+    uint32_t prepared_first;
+    uint32_t prepared_count;
+    struct torc_log_prepared prepared[TORC_LOG_PREPARED_MAX];
+    // Where we stand.
+    uint64_t next_sequence; // of the block that is sealed next
+    uint64_t durable;       // highest sequence known durable
+    uint64_t told_durable;  // what the last sealed header says
+    uint64_t appended_ns;   // last append
+    uint64_t sealed_ns[TORC_LOG_TIMES];
+    bool configured;
+    bool open; // a block is begun
+    bool disk_full;
+    bool failed;
+    struct torc_fail failure; // when failed
+    struct torc_log_builder builder;
+};
+
+void torc_log_writer_init(struct torc_log_writer *log, struct torc_spsc_port *ring,
+                          struct torc_stats *stats, uint32_t in_flight_max);
+
+// From CONFIGURE: who we are and where the stream goes on.
+void torc_log_writer_configure(struct torc_log_writer *log, const struct torc_cmd_configure *order);
+
+// A mark from control. False: it makes no sense and was ignored (C3); the caller raises an alarm.
+bool torc_log_writer_mark(struct torc_log_writer *log, const struct torc_mark *mark,
+                          uint64_t now_ns);
+
+// Whether a record with a value of that length can be appended now.
+struct torc_log_refusal torc_log_writer_admit(struct torc_log_writer *log, uint32_t value_bytes);
+
+// Appends what was admitted; the sequence of the block that it ends in. May seal full blocks.
+uint64_t torc_log_writer_append(struct torc_log_writer *log, const struct torc_log_record *record,
+                                uint64_t now_ns);
+
+// End of a turn: seals what should leave; true when something was published. `all`: seal whatever is
+// in flight (a clean stop).
+bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all);
+
+// When step has something to do without a further append; UINT64_MAX: never.
+uint64_t torc_log_writer_deadline_ns(const struct torc_log_writer *log);
+
+// Blocks sealed and not known durable.
+static inline uint64_t torc_log_writer_in_flight(const struct torc_log_writer *log)
+{
+    return log->next_sequence - 1 - log->durable;
+}
+
+// Everything appended is durable and no block is open.
+static inline bool torc_log_writer_settled(const struct torc_log_writer *log)
+{
+    return !log->open && torc_log_writer_in_flight(log) == 0;
+}
+
+#endif

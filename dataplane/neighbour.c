@@ -1,0 +1,79 @@
+// Torc dataplane: ARP, neighbour discovery and echo, answered; see neighbour.h.
+#include "dataplane/neighbour.h"
+
+#include <string.h>
+
+static uint32_t neighbour_arp(const struct torc_frame *frame, const struct torc_frame_local *local,
+                              unsigned char *out, enum torc_drop *reason)
+{
+    struct torc_arp arp;
+    struct torc_arp answer = {.operation = TORC_ARP_REPLY};
+
+    *reason = torc_arp_decode(&arp, frame);
+    if (*reason != TORC_DROP_NONE) {
+        return 0;
+    }
+    if (arp.operation != TORC_ARP_REQUEST || !local->has_ipv4 ||
+        memcmp(arp.target_ip, local->ipv4, sizeof(arp.target_ip)) != 0) {
+        *reason = TORC_DROP_NEIGHBOUR;
+        return 0;
+    }
+    memcpy(answer.sender_mac, local->mac, sizeof(answer.sender_mac));
+    memcpy(answer.sender_ip, local->ipv4, sizeof(answer.sender_ip));
+    memcpy(answer.target_mac, arp.sender_mac, sizeof(answer.target_mac));
+    memcpy(answer.target_ip, arp.sender_ip, sizeof(answer.target_ip));
+    return torc_arp_write(out, &answer, local->vlan);
+}
+
+static bool ip_is_zero(const uint8_t ip[16])
+{
+    static const uint8_t zero[16] = {0};
+
+    return memcmp(ip, zero, sizeof(zero)) == 0;
+}
+
+static uint32_t neighbour_nd(const struct torc_frame *frame, const struct torc_frame_local *local,
+                             unsigned char *out, enum torc_drop *reason)
+{
+    struct torc_nd nd;
+    struct torc_nd answer = {
+        .kind = TORC_ND_ADVERTISE, .flags = TORC_ND_SOLICITED | TORC_ND_OVERRIDE, .has_mac = true};
+    struct torc_nd_way way = {.vlan = local->vlan};
+
+    *reason = torc_nd_decode(&nd, frame);
+    if (*reason != TORC_DROP_NONE) {
+        return 0;
+    }
+    // A zero source is somebody testing whether our address is free; who configures addresses twice
+    // is told by ARP's and ND's own means, and a multicast answer would be one more way to make noise.
+    if (nd.kind != TORC_ND_SOLICIT || !local->has_ipv6 || ip_is_zero(frame->source_ip) ||
+        memcmp(nd.target, local->ipv6, sizeof(nd.target)) != 0) {
+        *reason = TORC_DROP_NEIGHBOUR;
+        return 0;
+    }
+    memcpy(answer.mac, local->mac, sizeof(answer.mac));
+    memcpy(answer.target, local->ipv6, sizeof(answer.target));
+    memcpy(way.source_mac, local->mac, sizeof(way.source_mac));
+    memcpy(way.destination_mac, frame->source_mac, sizeof(way.destination_mac));
+    memcpy(way.source_ip, local->ipv6, sizeof(way.source_ip));
+    memcpy(way.destination_ip, frame->source_ip, sizeof(way.destination_ip));
+    return torc_nd_write(out, &answer, &way);
+}
+
+uint32_t torc_neighbour_answer(const struct torc_frame *frame, const struct torc_frame_local *local,
+                               unsigned char *out, uint32_t room, enum torc_drop *reason)
+{
+    uint32_t bytes;
+
+    torc_assert(room >= TORC_ND_FRAME_BYTES && room >= TORC_ARP_FRAME_BYTES);
+    switch (frame->kind) {
+    case TORC_FRAME_ARP: return neighbour_arp(frame, local, out, reason);
+    case TORC_FRAME_ND: return neighbour_nd(frame, local, out, reason);
+    case TORC_FRAME_ECHO:
+        bytes = torc_echo_write(out, room, frame, local->mac, local->vlan);
+        *reason = bytes == 0 ? TORC_DROP_ECHO : TORC_DROP_NONE;
+        return bytes;
+    case TORC_FRAME_UDP: break;
+    }
+    torc_unreachable("UDP is not a neighbour's affair");
+}

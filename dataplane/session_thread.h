@@ -1,0 +1,94 @@
+// Torc dataplane: the session thread's own state. Between sessions.c (lives and ends of sessions) and
+// session_accept.c (how one begins); no other file looks in here.
+//
+// Owner   the session thread.
+// Memory  inside torc_sessions_bytes(), at `thread_offset`; fixed for life.
+#ifndef TORC_DATAPLANE_SESSION_THREAD_H
+#define TORC_DATAPLANE_SESSION_THREAD_H
+
+#include "dataplane/session_table.h"
+#include "kit/spsc.h"
+#include "wire/handshake.h"
+
+#define TORC_SESSION_HALF_NS  UINT64_C(5000000000) // an ACCEPT waits that long for a first packet
+#define TORC_SESSION_PRESS_NS UINT64_C(1000000000) // or that long when many wait
+#define TORC_SESSION_REST_NS  UINT64_C(1000000000)
+#define TORC_SESSION_IDLE_S   600u
+#define TORC_SESSION_EVICT_S  60u
+#define TORC_SESSION_AGE_S    3600u
+
+enum torc_slot_state {
+    TORC_SLOT_FREE,
+    TORC_SLOT_HALF, // accepted; its client has not yet sent in it
+    TORC_SLOT_OPEN,
+    TORC_SLOT_RESTING, // ended; a worker may still be looking at it
+};
+
+struct torc_slot {
+    uint64_t made_ns;
+    uint16_t generation; // of its last session, 0 before the first
+    uint8_t state;       // enum torc_slot_state
+    uint8_t zero[5];
+};
+
+// One ACCEPT that may have to be sent again.
+struct torc_half {
+    uint64_t made_ns;
+    uint32_t slot;
+    uint32_t lanes;
+    uint8_t ip[16];
+    unsigned char init[TORC_INIT_BYTES];
+    unsigned char accept[TORC_ACCEPT_BYTES];
+};
+
+struct torc_session_thread {
+    struct torc_sessions *table;
+    uint64_t last_serial;
+    uint64_t now_ns;
+    uint64_t wall_us;
+    uint32_t open_count; // slots half-open or open
+    uint32_t search_at;  // where the next search for free slots begins
+    uint32_t sweep_at;
+    uint64_t sweep_ns;    // when the next sweep is due
+    uint32_t random_used; // bytes of the step's
+    bool has_keys;
+    struct torc_cookie_keys keys; // for tickets
+    uint32_t worker_first;        // served first in the next step
+    // Half-open: a queue, oldest first.
+    uint32_t half_first;
+    uint32_t half_count;
+    uint64_t half_random[TORC_SESSION_HALF_MAX]; // the first 8 bytes of each one's client random
+    struct torc_half halves[TORC_SESSION_HALF_MAX];
+    // Resting slots: a queue; those before rest_end wait for the workers' turns of rest_turns.
+    uint32_t rest_first;
+    uint32_t rest_count;
+    uint32_t rest_waiting; // of them, how many the present round frees; 0: no round
+    uint64_t rest_ns;      // when the round may end
+    uint64_t rest_turns[256];
+    struct torc_spsc_port in[256][TORC_SESSION_RING_OUT];
+    struct torc_spsc_port out[256];
+    uint32_t *rest;          // slot_count
+    struct torc_slot *slots; // slot_count
+};
+
+static inline uint32_t torc_session_now_s(const struct torc_session_thread *thread)
+{
+    return (uint32_t)(thread->now_ns / 1000000000u);
+}
+
+// The first of `lanes` (a power of two) free slots in a row, aligned to it, among [first, last); or
+// UINT32_MAX.
+uint32_t torc_session_slots_find(struct torc_session_thread *thread, uint32_t first, uint32_t last,
+                                 uint32_t lanes);
+
+// Ends the session in a slot: nobody finds it any more, and the slot rests.
+void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot);
+
+// Ends the session that was silent for longest, and longer than TORC_SESSION_EVICT_S.
+bool torc_session_evict(struct torc_session_thread *thread);
+
+// Answers one INIT: fills `answer` with what to send, or with the reason for its drop.
+void torc_session_accept(struct torc_session_thread *thread, const struct torc_session_note *note,
+                         const unsigned char random[64], struct torc_session_note *answer);
+
+#endif

@@ -1,0 +1,483 @@
+// Torc dataplane: a worker's memory, its life and its turn; see worker.h.
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define CARVE_ALIGN 64u
+// Packets of ranges a turn: few when point requests are waiting behind them.
+#define SLICES_BUSY 16u
+#define SLICES_IDLE 128u
+// Small work that need not be done each turn.
+#define HOUSEKEEP_NS       UINT64_C(10000000)
+#define GAUGES_NS          UINT64_C(200000000)
+#define RING_SESSIONS_NS   UINT64_C(1000000) // the session thread is woken at most that often
+#define CHECKPOINT_LOOK_NS UINT64_C(1000000)
+#define SLOT_SHARE         4u    // write slots a gather
+#define FRAME_COST_NS      1000u // a first guess
+
+// -- Memory ----------------------------------------------------------------------------------------
+
+struct worker_carve {
+    unsigned char *base; // NULL: only counting
+    uint64_t used;
+};
+
+static void *carve(struct worker_carve *carve, uint64_t bytes)
+{
+    void *at = carve->base == NULL ? NULL : carve->base + carve->used;
+
+    carve->used += (bytes + CARVE_ALIGN - 1) & ~(uint64_t)(CARVE_ALIGN - 1);
+    return at;
+}
+
+static void worker_defaults(struct torc_worker_config *config)
+{
+    config->shards_max = config->shards_max == 0 ? 256 : config->shards_max;
+    config->gathers_max = config->gathers_max == 0 ? 4096 : config->gathers_max;
+    config->jobs_max = config->jobs_max == 0 ? 1024 : config->jobs_max;
+    config->fragment_pool_bytes =
+        config->fragment_pool_bytes == 0 ? 64u << 20 : config->fragment_pool_bytes;
+    config->session_message_bytes =
+        config->session_message_bytes == 0 ? 4u << 20 : config->session_message_bytes;
+    config->completion_bytes = config->completion_bytes == 0 ? 32u << 20 : config->completion_bytes;
+    config->log_in_flight_max = config->log_in_flight_max == 0 ? 4 : config->log_in_flight_max;
+    config->control_grace_ms = config->control_grace_ms == 0 ? 500 : config->control_grace_ms;
+    config->queue_target_us = config->queue_target_us == 0 ? 100 : config->queue_target_us;
+}
+
+static struct torc_shard_pool_config worker_pool_config(const struct torc_worker_config *config)
+{
+    uint64_t completion_bytes =
+        torc_max_u64(config->completion_bytes, TORC_COMPLETION_POOL_BYTES_MIN);
+
+    return (struct torc_shard_pool_config){.slots_max = config->gathers_max * SLOT_SHARE,
+                                           .waiting_max = config->gathers_max,
+                                           .completion_bytes = completion_bytes,
+                                           // CLEAR mode has one principal for all clients.
+                                           .principal_ppm = 1000000,
+                                           .dedup_ttl_s = 120,
+                                           .seed = config->seed};
+}
+
+// Gives every table its place; the same code counts and cuts.
+static void worker_carve(struct torc_worker *worker, struct worker_carve *memory,
+                         const struct torc_worker_config *config, void **pool, void **jobs,
+                         void **fragments)
+{
+    struct torc_shard_pool_config pool_config = worker_pool_config(config);
+    uint32_t shards = config->shards_max;
+
+    worker->addresses = carve(memory, TORC_WORKER_ADDRESSES * sizeof(struct torc_bucket));
+    worker->shed_counts = carve(memory, 256);
+    worker->shards = carve(memory, shards * sizeof(struct torc_worker_shard));
+    worker->shard_order = carve(memory, shards * sizeof(uint32_t));
+    worker->shard_starts = carve(memory, shards * sizeof(uint64_t));
+    worker->get_counts = carve(memory, (uint64_t)shards * sizeof(uint32_t));
+    worker->replay = carve(memory, torc_replay_bytes(shards));
+    worker->map.entries = carve(memory, TORC_CHAN_MAP_ENTRIES * sizeof(struct torc_map_entry));
+    worker->late = carve(memory, TORC_WORKER_LATE * sizeof(struct torc_packet));
+    worker->gets = carve(memory, TORC_WORKER_GETS * sizeof(struct torc_get));
+    worker->get_keys = carve(memory, TORC_WORKER_GETS * sizeof(uint64_t));
+    worker->hits = carve(memory, TORC_WORKER_GETS * sizeof(struct torc_tree_hit));
+    worker->gathers = carve(memory, config->gathers_max * sizeof(struct torc_gather));
+    worker->held = carve(memory, TORC_WORKER_HELD * TORC_WORKER_HELD_BYTES);
+    worker->held_free = carve(memory, TORC_WORKER_HELD * sizeof(uint32_t));
+    worker->outcomes = carve(memory, TORC_WORKER_OUTCOMES * sizeof(struct torc_shard_outcome));
+    worker->rows = carve(memory, sizeof(struct torc_rows_builder));
+    worker->pairs = carve(memory, TORC_WORKER_PAIRS * sizeof(struct torc_tree_pair));
+    worker->text = carve(memory, TORC_WORKER_TEXT_BYTES);
+    *pool = carve(memory, torc_shard_pool_bytes(&pool_config));
+    *jobs = carve(memory, torc_jobs_bytes(config->jobs_max));
+    *fragments = carve(memory, torc_fragments_bytes(config->fragment_pool_bytes));
+}
+
+uint64_t torc_worker_bytes(const struct torc_worker_config *config)
+{
+    struct torc_worker_config with_defaults = *config;
+    struct torc_worker nobody;
+    struct worker_carve memory = {.base = NULL};
+    void *unused[3];
+
+    worker_defaults(&with_defaults);
+    (void)carve(&memory, sizeof(struct torc_worker));
+    worker_carve(&nobody, &memory, &with_defaults, &unused[0], &unused[1], &unused[2]);
+    return memory.used;
+}
+
+// -- Life ------------------------------------------------------------------------------------------
+
+static enum torc_err worker_check(const struct torc_worker_config *config, uint64_t memory_bytes,
+                                  struct torc_fail *why)
+{
+    uint64_t need_bytes = torc_worker_bytes(config);
+
+    if (config->count == 0 || config->count > TORC_WORKERS_MAX || config->index >= config->count) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "worker %" PRIu32 " of %" PRIu32 ": at most %u", config->index,
+                         config->count, TORC_WORKERS_MAX);
+    }
+    if (config->port_count == 0 || config->port_count > TORC_WORKER_PORTS_MAX) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%" PRIu32 " ports: 1 to %u",
+                         config->port_count, TORC_WORKER_PORTS_MAX);
+    }
+    for (uint32_t i = 0; i < config->port_count; i++) {
+        if (config->ports[i].mtu < 1280 || config->ports[i].mtu > 9216) {
+            return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                             "port %" PRIu32 " has an MTU of %u: 1280 to 9216", i,
+                             config->ports[i].mtu);
+        }
+    }
+    if (config->base_port == 0 || config->base_port > UINT16_MAX - config->count) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "base port %u for %" PRIu32 " workers",
+                         config->base_port, config->count);
+    }
+    if (memory_bytes < need_bytes) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "a worker needs %" PRIu64 " bytes, the memory has %" PRIu64, need_bytes,
+                         memory_bytes);
+    }
+    return TORC_ERR_OK;
+}
+
+static void worker_ports(struct torc_worker *worker)
+{
+    struct torc_worker_config *config = &worker->config;
+
+    memcpy(worker->ports, config->ports, config->port_count * sizeof(worker->ports[0]));
+    config->ports = worker->ports;
+    torc_ip_map(worker->ip4, config->ipv4);
+    memcpy(worker->ip6, config->ipv6, sizeof(worker->ip6));
+    for (uint32_t i = 0; i < config->port_count; i++) {
+        struct torc_frame_local *local = &worker->locals[i];
+
+        memcpy(local->mac, worker->ports[i].mac, sizeof(local->mac));
+        local->has_ipv4 = config->ipv4_prefix != 0 ? 1 : 0;
+        local->has_ipv6 = config->ipv6_prefix != 0 ? 1 : 0;
+        memcpy(local->ipv4, config->ipv4, sizeof(local->ipv4));
+        memcpy(local->ipv6, config->ipv6, sizeof(local->ipv6));
+        local->port_first = config->base_port;
+        local->port_count = (uint16_t)config->count;
+    }
+}
+
+static enum torc_err worker_attach(struct torc_worker *worker, struct torc_fail *why)
+{
+    struct torc_worker_config *config = &worker->config;
+    struct torc_sessions *sessions = config->sessions;
+    enum torc_err err = torc_chan_attach(&worker->rings, TORC_CHAN_DATAPLANE, config->chan,
+                                         config->chan_bytes, config->index, why);
+
+    for (uint32_t ring = 0; ring < TORC_SESSION_RING_OUT && err == TORC_ERR_OK; ring++) {
+        err = torc_spsc_attach(
+            &worker->to_thread[ring], TORC_SPSC_PRODUCER,
+            torc_session_ring_at(sessions, config->index, (enum torc_session_ring)ring),
+            sessions->ring_bytes, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_spsc_attach(&worker->from_thread, TORC_SPSC_CONSUMER,
+                               torc_session_ring_at(sessions, config->index, TORC_SESSION_RING_OUT),
+                               sessions->ring_bytes, why);
+    }
+    for (uint32_t other = 0; other < config->count && err == TORC_ERR_OK; other++) {
+        if (other == config->index) {
+            continue;
+        }
+        err = torc_handover_attach(config->handover, &worker->handed_out[other], TORC_SPSC_PRODUCER,
+                                   config->index, other, why);
+        if (err == TORC_ERR_OK) {
+            err = torc_handover_attach(config->handover, &worker->handed_in[other],
+                                       TORC_SPSC_CONSUMER, other, config->index, why);
+        }
+    }
+    return err;
+}
+
+static void worker_tables(struct torc_worker *worker, void *pool, void *jobs, void *fragments)
+{
+    struct torc_worker_config *config = &worker->config;
+    struct torc_shard_pool_config pool_config = worker_pool_config(config);
+
+    torc_shard_pool_init(&worker->pool, pool, &pool_config);
+    torc_chunk_pool_init(&worker->chunks, config->chunk_base, config->chunk_first,
+                         config->chunk_count);
+    torc_jobs_init(&worker->jobs, jobs, config->jobs_max, config->seed);
+    torc_fragments_init(&worker->fragments, fragments, config->fragment_pool_bytes,
+                        config->session_message_bytes, config->seed);
+    torc_map_init(&worker->map, worker->map.entries, TORC_CHAN_MAP_ENTRIES);
+    worker->gathers_max = config->gathers_max;
+    for (uint32_t i = 0; i < config->gathers_max; i++) {
+        worker->gathers[i].next = i + 1 < config->gathers_max ? i + 1 : TORC_WORKER_NONE;
+    }
+    worker->gather_free = 0;
+    worker->ready_head = TORC_WORKER_NONE;
+    worker->ready_tail = TORC_WORKER_NONE;
+    for (uint32_t i = 0; i < TORC_WORKER_HELD; i++) {
+        worker->held_free[i] = i;
+    }
+    worker->held_free_count = TORC_WORKER_HELD;
+}
+
+enum torc_err torc_worker_init(struct torc_worker **made, void *memory, uint64_t memory_bytes,
+                               const struct torc_worker_config *config, struct torc_fail *why)
+{
+    struct worker_carve cut = {.base = memory};
+    struct torc_worker *worker = carve(&cut, sizeof(*worker));
+    void *pool;
+    void *jobs;
+    void *fragments;
+    enum torc_err err = worker_check(config, memory_bytes, why);
+
+    torc_assert((uintptr_t)memory % 4096 == 0);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    worker->config = *config;
+    worker_defaults(&worker->config);
+    worker_carve(worker, &cut, &worker->config, &pool, &jobs, &fragments);
+    worker->index = config->index;
+    worker->count = config->count;
+    worker->chan = config->chan;
+    worker->sessions = config->sessions;
+    worker->shards_max = worker->config.shards_max;
+    worker->frame_cost_ns = FRAME_COST_NS;
+    worker_ports(worker);
+    err = worker_attach(worker, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    worker->stats = &worker->rings.worker->stats;
+    worker->replay =
+        torc_replay_init(worker->replay, torc_replay_bytes(worker->shards_max), worker->shards_max);
+    worker_tables(worker, pool, jobs, fragments);
+    torc_log_writer_init(&worker->log, &worker->rings.log, worker->stats,
+                         worker->config.log_in_flight_max);
+    *made = worker;
+    return TORC_ERR_OK;
+}
+
+void torc_worker_close(struct torc_worker *worker)
+{
+    if (!worker->recovered && !worker->replay_failed) {
+        torc_replay_drop(worker->replay);
+    }
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        torc_shard_drop(&worker->shards[i].engine);
+    }
+    worker->shard_count = 0;
+}
+
+bool torc_worker_quiesced(const struct torc_worker *worker)
+{
+    return worker->quiesced;
+}
+
+// -- The turn --------------------------------------------------------------------------------------
+
+static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
+{
+    torc_assert(turn->now_ns >= worker->now_ns);
+    torc_assert(turn->rx_count <= TORC_TURN_RX_MAX);
+    torc_assert(turn->tx_room >= TORC_TURN_TX_MIN);
+    worker->turn = turn;
+    worker->now_ns = turn->now_ns;
+    worker->wall_us = turn->wall_us;
+    worker->wall_s = turn->wall_us / 1000000u;
+    worker->pool.wall_us = turn->wall_us;
+    worker->published = false;
+    worker->notified = false;
+    turn->tx_count = 0;
+    turn->deadline_ns = UINT64_MAX;
+    turn->more = false;
+    turn->busy = false;
+    turn->ring_control = false;
+    turn->ring_sessions = false;
+    turn->ports_closed = 0;
+    memset(turn->ring_workers, 0, sizeof(turn->ring_workers));
+    if (worker->reads_now > 0) {
+        // They were answered in the last turn; its end is as near as their sending can be measured.
+        torc_stats_add(&worker->stats->read_times.count, worker->reads_now);
+        torc_stats_add(&worker->stats->read_times.sum_ns,
+                       worker->reads_now * (turn->now_ns - worker->last_ns));
+        torc_stats_add(
+            &worker->stats->read_times.buckets[torc_stats_bucket(turn->now_ns - worker->last_ns)],
+            worker->reads_now);
+        worker->reads_now = 0;
+    }
+}
+
+// Ends a clean stop when nothing is owed any more, or nothing can be paid.
+static void turn_quiesce(struct torc_worker *worker)
+{
+    struct torc_evt event = {.kind = TORC_EVT_QUIESCED};
+    bool settled = worker->log.failed ||
+                   (torc_log_writer_settled(&worker->log) && torc_shard_is_settled(&worker->pool));
+
+    if (worker->quiescing && !worker->quiesced && settled && worker->gathers_used == 0 &&
+        torc_worker_say(worker, &event)) {
+        worker->quiesced = true;
+        atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_QUIESCED,
+                              memory_order_relaxed);
+    }
+}
+
+static void turn_housekeep(struct torc_worker *worker)
+{
+    if (worker->now_ns - worker->housekept_ns >= HOUSEKEEP_NS || worker->log.failed) {
+        worker->housekept_ns = worker->now_ns;
+        torc_fragments_reclaim(&worker->fragments, &worker->fragment_sweep, worker->now_ns);
+        torc_jobs_sweep(worker);
+        torc_worker_sweep_writes(worker);
+        torc_worker_open_shards(worker);
+    }
+    if (worker->now_ns - worker->gauged_ns >= GAUGES_NS) {
+        worker->gauged_ns = worker->now_ns;
+        torc_worker_gauges(worker);
+        if (worker->index == 0) {
+            atomic_store_explicit(&worker->sessions->hlc, worker->pool.hlc, memory_order_relaxed);
+        }
+    }
+}
+
+static void turn_wake_others(struct torc_worker *worker)
+{
+    struct torc_turn *turn = worker->turn;
+    bool handed = (turn->ring_workers[0] | turn->ring_workers[1] | turn->ring_workers[2] |
+                   turn->ring_workers[3]) != 0;
+
+    if (!worker->published && !worker->notified && !handed) {
+        return;
+    }
+    // Pairs with the fence of whoever is about to sleep (kit/chan.h).
+    atomic_thread_fence(memory_order_seq_cst);
+    turn->ring_control = worker->published && atomic_load_explicit(&worker->chan->control_sleeping,
+                                                                   memory_order_relaxed) != 0;
+    if (worker->notified && worker->now_ns - worker->rung_sessions_ns >= RING_SESSIONS_NS) {
+        turn->ring_sessions =
+            atomic_load_explicit(&worker->sessions->sleeping, memory_order_relaxed) != 0;
+        worker->rung_sessions_ns = turn->ring_sessions ? worker->now_ns : worker->rung_sessions_ns;
+    } else if (worker->notified) {
+        worker->ring_owed = true;
+    }
+    for (uint32_t other = 0; handed && other < worker->count; other++) {
+        const struct torc_chan_worker *chan =
+            (const struct torc_chan_worker *)(const void *)((const unsigned char *)worker->chan +
+                                                            worker->chan->worker_offset +
+                                                            other * worker->chan->worker_bytes);
+
+        if (atomic_load_explicit(&chan->sleeping, memory_order_relaxed) == 0) {
+            turn->ring_workers[other / 64] &= ~(UINT64_C(1) << (other % 64));
+        }
+    }
+}
+
+// A bell that was held back because one had just been rung.
+static void turn_ring_owed(struct torc_worker *worker)
+{
+    if (worker->ring_owed && worker->now_ns - worker->rung_sessions_ns >= RING_SESSIONS_NS) {
+        worker->ring_owed = false;
+        worker->notified = true;
+    }
+}
+
+// When to be called again though nothing arrives.
+static void turn_deadline(struct torc_worker *worker, bool checkpointing)
+{
+    struct torc_turn *turn = worker->turn;
+    uint64_t deadline_ns = torc_log_writer_deadline_ns(&worker->log);
+    bool opening = worker->recovered && !worker->serving;
+
+    if (worker->gathers_used > 0 || worker->jobs.used > 0 || opening) {
+        deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + HOUSEKEEP_NS);
+    }
+    if (worker->fragments.units_used > 0 || worker->shard_count > 0) {
+        deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + 100 * HOUSEKEEP_NS);
+    }
+    if (checkpointing) {
+        deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + CHECKPOINT_LOOK_NS);
+    }
+    if (worker->ring_owed) {
+        deadline_ns = torc_min_u64(deadline_ns, worker->rung_sessions_ns + RING_SESSIONS_NS);
+    }
+    turn->deadline_ns = deadline_ns;
+}
+
+static bool worker_is_checkpointing(const struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        if (worker->shards[i].checkpoint_number != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// What control says, what it made durable, and what follows for clients.
+static void turn_control(struct torc_worker *worker)
+{
+    struct torc_turn *turn = worker->turn;
+    uint64_t durable = worker->log.durable;
+
+    torc_worker_take_marks(worker);
+    turn->more = torc_worker_take_recovery(worker);
+    turn->more = torc_worker_take_orders(worker) || turn->more;
+    if (!worker->serving) {
+        torc_worker_open_shards(worker);
+    }
+    torc_worker_commit(worker);
+    turn->busy = worker->log.durable != durable;
+    turn->more = !torc_worker_send_ready(worker) || turn->more;
+}
+
+void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
+{
+    struct torc_stats *stats = worker->stats;
+    uint64_t sealed = worker->log.next_sequence;
+    bool checkpointing;
+
+    turn_begin(worker, turn);
+    turn_control(worker);
+    turn_ring_owed(worker);
+    torc_worker_send_notes(worker);
+    torc_worker_receive(worker);
+    if (worker->cluster.durability != TORC_DURABILITY_DURABLE) {
+        torc_worker_commit(worker);
+    }
+    turn->more = !torc_worker_send_ready(worker) || turn->more;
+    (void)torc_log_writer_step(&worker->log, worker->now_ns, worker->quiescing);
+    worker->published = worker->published || worker->log.next_sequence != sealed;
+    turn->more = torc_jobs_run(worker, worker->last_frames > TORC_WORKER_BURST ? SLICES_BUSY
+                                                                               : SLICES_IDLE) ||
+                 turn->more;
+    checkpointing = worker_is_checkpointing(worker);
+    turn->more = (checkpointing && torc_worker_checkpoint_step(worker)) || turn->more;
+    turn_housekeep(worker);
+    turn_quiesce(worker);
+    turn_wake_others(worker);
+    turn_deadline(worker, checkpointing);
+    turn->busy = turn->busy || turn->tx_count > 0 || turn->more || worker->last_frames > 0 ||
+                 worker->published;
+    torc_stats_add(&stats->counters[TORC_COUNTER_TURNS], 1);
+    torc_stats_add(&stats->counters[TORC_COUNTER_TURNS_BUSY], turn->busy ? 1 : 0);
+    atomic_store_explicit(&worker->rings.worker->turned_ns, worker->now_ns, memory_order_relaxed);
+    // Release: pairs with the acquire of the session thread, which then knows that this worker holds
+    // no pointer to a session that ended before.
+    atomic_store_explicit(
+        &worker->sessions->turns[worker->index],
+        atomic_load_explicit(&worker->sessions->turns[worker->index], memory_order_relaxed) + 1,
+        memory_order_release);
+    worker->turn = NULL;
+}
+
+bool torc_worker_idle(struct torc_worker *worker)
+{
+    bool idle = torc_spsc_readable(&worker->rings.cmd, 1) == 0 &&
+                torc_spsc_readable(&worker->rings.mark, 1) == 0 &&
+                torc_spsc_readable(&worker->rings.in, 1) == 0 &&
+                torc_spsc_readable(&worker->from_thread, 1) == 0 &&
+                worker->ready_head == TORC_WORKER_NONE && worker->jobs.run_head == UINT32_MAX;
+
+    for (uint32_t from = 0; idle && from < worker->count; from++) {
+        idle = from == worker->index || torc_spsc_readable(&worker->handed_in[from], 1) == 0;
+    }
+    return idle;
+}

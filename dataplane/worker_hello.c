@@ -1,0 +1,183 @@
+// Torc dataplane: what a worker does before there is a session: cookies, hints, and the way to the
+// session thread. See worker.h, sessions.h; WIRE.md, section 1.
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define UNPROVED_RATE  100000u // answers a second to addresses that proved nothing
+#define UNPROVED_BURST 1000u
+#define ADDRESS_RATE   50u // handshakes a second from one address
+#define ADDRESS_BURST  50u
+
+static bool hello_unproved(struct torc_worker *worker)
+{
+    if (!torc_bucket_take(&worker->unproved, worker->now_ns, UNPROVED_RATE, UNPROVED_BURST)) {
+        torc_worker_drop(worker, TORC_DROP_BUDGET);
+        return false;
+    }
+    return true;
+}
+
+static struct torc_cookie_bearer hello_bearer(const struct torc_path *path, uint32_t principal)
+{
+    struct torc_cookie_bearer bearer = {.port = path->udp_port, .principal = principal};
+
+    memcpy(bearer.ip, path->ip, sizeof(bearer.ip));
+    return bearer;
+}
+
+static void hello_send(struct torc_worker *worker, const struct torc_path *path, const void *bytes,
+                       uint32_t byte_count, enum torc_counter counter)
+{
+    if (!torc_answer_bare(worker, path, bytes, byte_count)) {
+        torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
+        return;
+    }
+    torc_stats_add(&worker->stats->counters[counter], 1);
+}
+
+static void hello_retry(struct torc_worker *worker, const struct torc_init *init,
+                        const struct torc_path *path)
+{
+    struct torc_retry retry = {.core = (uint8_t)worker->index,
+                               .suites = TORC_SUITE_CLEAR,
+                               .versions = TORC_WIRE_VERSIONS,
+                               .node = worker->cluster.node,
+                               .cluster = worker->cluster.cluster};
+    struct torc_cookie_bearer bearer = hello_bearer(path, 0);
+    unsigned char packet[TORC_RETRY_BYTES];
+
+    if (!hello_unproved(worker)) {
+        return;
+    }
+    memcpy(retry.random, init->random, sizeof(retry.random));
+    torc_cookie_make(&worker->cookie_keys, TORC_COOKIE_ADDRESS, &bearer, worker->wall_s,
+                     retry.cookie);
+    torc_retry_encode(packet, &retry);
+    hello_send(worker, path, packet, sizeof(packet), TORC_COUNTER_RETRIES_SENT);
+}
+
+static struct torc_bucket *hello_bucket(struct torc_worker *worker, const struct torc_path *path)
+{
+    uint64_t mixed = worker->config.seed;
+
+    for (uint32_t i = 0; i < sizeof(path->ip); i += 8) {
+        uint64_t word;
+
+        memcpy(&word, path->ip + i, sizeof(word));
+        mixed = (mixed ^ word) * 0x9e3779b97f4a7c15u;
+        mixed ^= mixed >> 32;
+    }
+    return &worker->addresses[mixed % TORC_WORKER_ADDRESSES];
+}
+
+// On to the session thread, which is not a worker's to wait for.
+static void hello_pass_on(struct torc_worker *worker, const struct torc_frame *frame,
+                          const struct torc_path *path, enum torc_cookie_kind kind)
+{
+    struct torc_spsc_port *ring =
+        &worker->to_thread[kind == TORC_COOKIE_TICKET ? TORC_SESSION_RING_TICKET
+                                                      : TORC_SESSION_RING_COOKIE];
+    struct torc_session_note *note;
+
+    if (!torc_bucket_take(hello_bucket(worker, path), worker->now_ns, ADDRESS_RATE,
+                          ADDRESS_BURST)) {
+        torc_worker_drop(worker, TORC_DROP_INIT_BUDGET);
+        return;
+    }
+    if (torc_spsc_writable(ring, 1) == 0) {
+        torc_worker_drop(worker, TORC_DROP_INIT_RING_FULL);
+        return;
+    }
+    note = torc_spsc_write_at(ring, 0);
+    memset(note, 0, offsetof(struct torc_session_note, bytes));
+    note->kind = TORC_SESSION_NOTE_INIT;
+    note->index = worker->index;
+    note->byte_count = TORC_INIT_BYTES;
+    note->path = *path;
+    memcpy(note->bytes, frame->payload, TORC_INIT_BYTES);
+    torc_spsc_publish(ring, 1);
+    worker->notified = true;
+}
+
+void torc_worker_hello(struct torc_worker *worker, const struct torc_frame *frame,
+                       const struct torc_path *path)
+{
+    struct torc_init init;
+    struct torc_cookie_bearer bearer;
+    enum torc_cookie_kind kind;
+    enum torc_drop drop = torc_init_decode(&init, frame->payload, frame->payload_bytes);
+
+    if (drop != TORC_DROP_NONE) {
+        torc_worker_drop(worker, drop);
+        return;
+    }
+    if (!worker->configured || worker->quiescing) {
+        torc_worker_drop(worker, TORC_DROP_NOT_READY);
+        return;
+    }
+    bearer = hello_bearer(path, init.principal);
+    if (!init.has_cookie ||
+        !torc_cookie_check(&worker->cookie_keys, &bearer, worker->wall_s, init.cookie, &kind)) {
+        hello_retry(worker, &init, path);
+        return;
+    }
+    hello_pass_on(worker, frame, path, kind);
+}
+
+void torc_worker_hello_newer(struct torc_worker *worker, const struct torc_frame *frame,
+                             const struct torc_path *path)
+{
+    struct torc_version version = {.versions = TORC_WIRE_VERSIONS, .node = worker->cluster.node};
+    unsigned char packet[TORC_VERSION_BYTES];
+
+    if (!hello_unproved(worker)) {
+        return;
+    }
+    torc_init_peek_random(frame->payload, version.random);
+    torc_version_encode(packet, &version);
+    if (!torc_answer_bare(worker, path, packet, sizeof(packet))) {
+        torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
+    }
+}
+
+void torc_worker_nosession(struct torc_worker *worker, const struct torc_frame *frame,
+                           const struct torc_path *path, uint64_t seq)
+{
+    struct torc_nosession nosession = {.core = (uint8_t)worker->index,
+                                       .index = torc_data_peek_index(frame->payload),
+                                       .seq = seq,
+                                       .node = worker->cluster.node};
+    struct torc_cookie_bearer bearer = hello_bearer(path, 0);
+    unsigned char packet[TORC_NOSESSION_BYTES];
+
+    if (!worker->configured) {
+        torc_worker_drop(worker, TORC_DROP_NOT_READY);
+        return;
+    }
+    if (!hello_unproved(worker)) {
+        return;
+    }
+    torc_cookie_make(&worker->cookie_keys, TORC_COOKIE_ADDRESS, &bearer, worker->wall_s,
+                     nosession.cookie);
+    torc_nosession_encode(packet, &nosession);
+    hello_send(worker, path, packet, sizeof(packet), TORC_COUNTER_NOSESSIONS);
+}
+
+void torc_worker_send_notes(struct torc_worker *worker)
+{
+    while (torc_spsc_readable(&worker->from_thread, 1) > 0) {
+        const struct torc_session_note *note = torc_spsc_read_at(&worker->from_thread, 0);
+
+        if (note->byte_count == 0) {
+            torc_worker_drop(worker, (enum torc_drop)note->drop);
+        } else if (worker->turn->tx_count < worker->turn->tx_room) {
+            (void)torc_answer_bare(worker, &note->path, note->bytes, note->byte_count);
+            torc_stats_add(&worker->stats->counters[TORC_COUNTER_SESSIONS_OPENED],
+                           note->serial != 0 ? 1 : 0);
+        } else {
+            return;
+        }
+        torc_spsc_release(&worker->from_thread, 1);
+    }
+}

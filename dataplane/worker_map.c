@@ -1,0 +1,275 @@
+// Torc dataplane: the shard map as clients see it: MAP, CLOCK, and what goes with WRONG_SHARD. See
+// worker.h, kit/chan.h.
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define MAP_READ_TRIES 1000u // of a seqlock whose writer works for microseconds
+#define CLOCK_PAIR     16u
+#define MAP_END_BYTES  (TORC_REPLY_HEAD_BYTES + 8u)
+
+// -- Control's table -------------------------------------------------------------------------------
+
+// Believes nothing (C3): the other process may write what it likes.
+static enum torc_err map_entry_check(const struct torc_chan_map_entry *from, uint64_t last_hi,
+                                     uint32_t index, struct torc_fail *why)
+{
+    if (from->lo >= from->hi || from->lo < last_hi || from->member_count == 0 ||
+        from->member_count > TORC_CHAN_MEMBERS_MAX ||
+        (from->primary != TORC_MAP_NO_PRIMARY && from->primary >= from->member_count)) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "map entry %" PRIu32 " (shard %" PRIu32 ", %" PRIu64 " to %" PRIu64
+                         ", %u members) makes no sense",
+                         index, from->shard, from->lo, from->hi, from->member_count);
+    }
+    return TORC_ERR_OK;
+}
+
+static enum torc_err map_copy(struct torc_worker *worker, const struct torc_chan_map *from,
+                              struct torc_fail *why)
+{
+    uint32_t count = from->entry_count;
+    uint64_t last_hi = 0;
+
+    if (count > TORC_CHAN_MAP_ENTRIES) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "map of %" PRIu32 " entries: at most %u", count,
+                         TORC_CHAN_MAP_ENTRIES);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_chan_map_entry entry = from->entries[i];
+        struct torc_map_entry *to = &worker->map.entries[i];
+        enum torc_err err = map_entry_check(&entry, last_hi, i, why);
+
+        if (err != TORC_ERR_OK) {
+            return err;
+        }
+        last_hi = entry.hi;
+        *to = (struct torc_map_entry){.lo = entry.lo,
+                                      .hi = entry.hi,
+                                      .version = from->version,
+                                      .shard = entry.shard,
+                                      .epoch = entry.epoch,
+                                      .member_count = entry.member_count,
+                                      .primary = entry.primary};
+        for (uint32_t m = 0; m < entry.member_count; m++) {
+            to->members[m] = (struct torc_map_member){.node = entry.members[m].node,
+                                                      .core = entry.members[m].core,
+                                                      .state = entry.members[m].state};
+        }
+    }
+    worker->map.count = count;
+    worker->map.version = from->version;
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why)
+{
+    struct torc_chan_map *from = torc_chan_map(worker->config.chan);
+    enum torc_err err = TORC_ERR_BUSY;
+
+    for (uint32_t i = 0; i < MAP_READ_TRIES; i++) {
+        // Acquire: pairs with control's store of the even number after it wrote.
+        uint64_t before = atomic_load_explicit(&from->sequence, memory_order_acquire);
+
+        if (before % 2 != 0) {
+            continue;
+        }
+        err = map_copy(worker, from, why);
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&from->sequence, memory_order_relaxed) == before) {
+            break;
+        }
+        err = torc_fail(why, TORC_ERR_BUSY, "the map was being written all the time");
+    }
+    if (err != TORC_ERR_OK) {
+        worker->map.count = 0;
+    }
+    if (worker->index == 0) {
+        atomic_store_explicit(&worker->sessions->map_version, worker->map.version,
+                              memory_order_relaxed);
+    }
+    return err;
+}
+
+// -- Entries in answers ----------------------------------------------------------------------------
+
+static bool map_put_entry(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                          const struct torc_map_entry *entry)
+{
+    uint32_t bytes = TORC_REPLY_HEAD_BYTES + torc_map_entry_bytes(entry);
+    struct torc_reply reply = {
+        .opcode = TORC_OPCODE_MAP_ENTRY, .op_id = op_id, .info = entry->version};
+    unsigned char *body;
+
+    if (torc_answer_room(worker, answer, bytes, bytes) < bytes) {
+        return false;
+    }
+    body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
+    reply.body = body;
+    reply.body_bytes = torc_map_entry_body(body, entry);
+    torc_answer_put(worker, answer, &reply);
+    return true;
+}
+
+// This node: its addresses and ports.
+static bool map_put_node(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id)
+{
+    unsigned char addresses[32];
+    struct torc_node_entry node = {.node = worker->cluster.node,
+                                   .base_port = worker->config.base_port,
+                                   .cores = (uint8_t)worker->count,
+                                   .addresses = addresses};
+    uint32_t bytes = TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES;
+    struct torc_reply reply = {
+        .opcode = TORC_OPCODE_NODE_ENTRY, .op_id = op_id, .info = worker->map.version};
+    unsigned char *body;
+
+    if (worker->config.ipv4_prefix != 0) {
+        memcpy(addresses, worker->ip4, 16);
+        node.address_count = 1;
+    }
+    if (worker->config.ipv6_prefix != 0) {
+        memcpy(addresses + (uint64_t)16 * node.address_count, worker->ip6, 16);
+        node.address_count++;
+    }
+    bytes += 16 * node.address_count;
+    if (node.address_count == 0 || torc_answer_room(worker, answer, bytes, bytes) < bytes) {
+        return false;
+    }
+    body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
+    reply.body = body;
+    reply.body_bytes = torc_node_entry_body(body, &node);
+    torc_answer_put(worker, answer, &reply);
+    return true;
+}
+
+// Optional operations must leave what is owed; torc_answer_room gives any operation its least.
+static bool map_has_room(const struct torc_answer *answer, uint32_t bytes)
+{
+    uint64_t capacity = answer->limit_bytes - TORC_DATA_HEAD_BYTES;
+    uint32_t left = answer->to->packets_left - answer->packets_kept;
+    uint64_t free_bytes = answer->payload == NULL ? 0 : answer->limit_bytes - answer->used_bytes;
+
+    free_bytes += answer->held ? 0 : left * capacity;
+    return free_bytes >= (uint64_t)answer->owed_bytes + torc_op_padded(bytes);
+}
+
+void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *packet,
+                            struct torc_answer *answer, uint32_t op_id, uint64_t key)
+{
+    const struct torc_map_entry *entry = torc_map_find(&worker->map, key);
+    uint32_t number;
+
+    if (entry == NULL) {
+        return;
+    }
+    number = (uint32_t)(entry - worker->map.entries) + 1;
+    // Sixteen gets of one shard that moved need its entry once.
+    if (packet->map_sent == number ||
+        !map_has_room(answer, TORC_REPLY_HEAD_BYTES + TORC_MAP_ENTRY_BYTES_MAX)) {
+        return;
+    }
+    if (map_put_entry(worker, answer, op_id, entry)) {
+        packet->map_sent = number;
+        if (map_has_room(answer, TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES + 32)) {
+            (void)map_put_node(worker, answer, op_id);
+        }
+    }
+}
+
+enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t key, uint64_t *info)
+{
+    const struct torc_map_entry *entry = torc_map_find(&worker->map, key);
+    const struct torc_map_member *primary = entry == NULL || entry->primary == TORC_MAP_NO_PRIMARY
+                                                ? NULL
+                                                : &entry->members[entry->primary];
+    uint32_t place = torc_worker_shard_of(worker, key);
+
+    *info = worker->map.version;
+    if (primary == NULL) {
+        *info = torc_info_reason(TORC_UNAVAILABLE_NO_PRIMARY, TORC_WORKER_WAIT_US);
+        return TORC_ERR_UNAVAILABLE;
+    }
+    if (primary->node == worker->cluster.node && primary->core == worker->index &&
+        (place == TORC_WORKER_NONE || worker->shards[place].engine.state != TORC_SHARD_ACTIVE)) {
+        *info = torc_info_reason(TORC_UNAVAILABLE_RECOVERING, TORC_WORKER_WAIT_US);
+        return TORC_ERR_UNAVAILABLE;
+    }
+    return TORC_ERR_WRONG_SHARD;
+}
+
+// -- Operations ------------------------------------------------------------------------------------
+
+void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
+                     struct torc_answer *answer, const struct torc_request *request)
+{
+    uint32_t at = torc_map_from(&worker->map, request->lo);
+    uint32_t most = request->entries_max == 0 ? UINT32_MAX : request->entries_max;
+    uint64_t next = request->hi;
+    struct torc_le64 body;
+    struct torc_reply reply = {.opcode = TORC_OPCODE_MAP | TORC_REPLY_BIT,
+                               .op_id = request->op_id,
+                               .info = worker->map.version,
+                               .body = body.bytes,
+                               .body_bytes = sizeof(body)};
+
+    (void)packet;
+    answer->owed_bytes += MAP_END_BYTES; // comes last
+    if (map_has_room(answer, TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES + 32)) {
+        (void)map_put_node(worker, answer, request->op_id);
+    }
+    for (uint32_t i = 0; at + i < worker->map.count; i++) {
+        const struct torc_map_entry *entry = &worker->map.entries[at + i];
+
+        if (entry->lo >= request->hi) {
+            break;
+        }
+        if (i >= most ||
+            !map_has_room(answer, TORC_REPLY_HEAD_BYTES + torc_map_entry_bytes(entry)) ||
+            !map_put_entry(worker, answer, request->op_id, entry)) {
+            next = torc_max_u64(entry->lo, request->lo);
+            break;
+        }
+    }
+    answer->owed_bytes -= MAP_END_BYTES;
+    body = torc_le64(next);
+    if (torc_answer_room(worker, answer, MAP_END_BYTES, MAP_END_BYTES) == 0) {
+        torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
+        return;
+    }
+    torc_answer_put(worker, answer, &reply);
+}
+
+void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
+                       const struct torc_request *request)
+{
+    uint32_t room = torc_answer_room(worker, answer, TORC_REPLY_HEAD_BYTES,
+                                     TORC_REPLY_HEAD_BYTES + CLOCK_PAIR * worker->shard_count);
+    struct torc_reply reply = {.opcode = TORC_OPCODE_CLOCK | TORC_REPLY_BIT,
+                               .op_id = request->op_id};
+    unsigned char *body;
+
+    if (room == 0) {
+        torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
+        return;
+    }
+    body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
+    reply.body = body;
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_shard *shard = &worker->shards[worker->shard_order[i]].engine;
+        struct torc_le64 pair[2] = {torc_le64(torc_max_u64(shard->lo, request->lo)),
+                                    torc_le64(torc_min_u64(shard->hi, request->hi))};
+
+        if (shard->state != TORC_SHARD_ACTIVE || shard->hi <= request->lo ||
+            shard->lo >= request->hi) {
+            continue;
+        }
+        if (TORC_REPLY_HEAD_BYTES + reply.body_bytes + CLOCK_PAIR > room) {
+            break;
+        }
+        reply.info = torc_max_u64(reply.info, shard->applied_hlc);
+        memcpy(body + reply.body_bytes, pair, sizeof(pair));
+        reply.body_bytes += CLOCK_PAIR;
+    }
+    torc_answer_put(worker, answer, &reply);
+}

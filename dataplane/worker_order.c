@@ -1,0 +1,284 @@
+// Torc dataplane: what control orders, and what it is told. See worker.h, kit/chan.h.
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define ORDERS_MAX 16u // a turn
+#define MARKS_MAX  64u
+// Longest that a client may ask for: a quarter of how long answers are remembered (REPLICATION.md, K1).
+#define DEADLINE_SHARE 4u
+#define DEDUP_TTL_S    120u
+
+bool torc_worker_say(struct torc_worker *worker, const struct torc_evt *event)
+{
+    if (torc_spsc_writable(&worker->rings.evt, 1) == 0) {
+        return false;
+    }
+    memcpy(torc_spsc_write_at(&worker->rings.evt, 0), event, sizeof(*event));
+    torc_spsc_publish(&worker->rings.evt, 1);
+    worker->published = true;
+    return true;
+}
+
+void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
+                       const char *text)
+{
+    struct torc_evt event = {.kind = TORC_EVT_ALARM};
+
+    event.alarm.err = (uint32_t)err;
+    event.alarm.shard = shard;
+    (void)snprintf(event.alarm.text, sizeof(event.alarm.text), "%s", text);
+    // A ring full of events that nobody reads needs no further alarm.
+    (void)torc_worker_say(worker, &event);
+}
+
+// -- CONFIGURE -------------------------------------------------------------------------------------
+
+// What ACCEPT says about this node; worker 0 tells the session thread.
+static void order_identify(struct torc_worker *worker)
+{
+    struct torc_sessions *sessions = worker->sessions;
+    const struct torc_cmd_configure *cluster = &worker->cluster;
+    struct torc_path path = {.is_ipv6 = worker->config.ipv6_prefix != 0 ? 1 : 0};
+    uint32_t payload_max = TORC_PAYLOAD_MAX;
+
+    for (uint32_t i = 0; i < worker->config.port_count; i++) {
+        path.port = (uint8_t)i;
+        payload_max = (uint32_t)torc_min_u64(payload_max, torc_answer_payload_max(worker, &path));
+    }
+    sessions->identity = (struct torc_sessions_identity){
+        .cluster = cluster->cluster,
+        .boot = cluster->boot,
+        .key_count = cluster->key_count,
+        .map_version = cluster->map_version,
+        .node = cluster->node,
+        .value_bytes_max = cluster->value_bytes_max,
+        .sessions_max = cluster->sessions_max == 0 ? UINT32_MAX : cluster->sessions_max,
+        .base_port = worker->config.base_port,
+        .payload_max = (uint16_t)payload_max,
+        .message_bytes_max = worker->config.session_message_bytes,
+        .deadline_ms_max = worker->deadline_ms_max,
+        .durability = cluster->durability,
+        .security = cluster->security};
+    memcpy(sessions->identity.secret, cluster->secret, sizeof(sessions->identity.secret));
+    // Pairs with the acquire in session_accept.c: who sees `configured` sees the identity.
+    atomic_store_explicit(&sessions->configured, 1, memory_order_release);
+    atomic_store_explicit(&worker->chan->boot, cluster->boot, memory_order_release);
+}
+
+static void order_configure(struct torc_worker *worker, const struct torc_cmd_configure *order)
+{
+    uint32_t ttl_s = order->dedup_ttl_s == 0 ? DEDUP_TTL_S : order->dedup_ttl_s;
+
+    if (worker->configured) {
+        torc_worker_alarm(worker, TORC_ERR_INVALID_ARGUMENT, 0,
+                          "CONFIGURE came twice in one life of the dataplane");
+        return;
+    }
+    worker->cluster = *order;
+    worker->cluster.value_bytes_max = (uint32_t)torc_min_u64(
+        order->value_bytes_max, torc_min_u64(TORC_TREE_VALUE_BYTES_MAX, TORC_LOG_VALUE_BYTES_MAX));
+    worker->deadline_ms_max = ttl_s * 1000 / DEADLINE_SHARE;
+    torc_shard_pool_configure(&worker->pool, ttl_s, order->hlc);
+    torc_log_writer_configure(&worker->log, order);
+    torc_cookie_keys_init(&worker->cookie_keys, order->secret, worker->wall_s);
+    worker->configured = true;
+    atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_RECOVERING,
+                          memory_order_relaxed);
+    if (worker->index == 0) {
+        order_identify(worker);
+    }
+}
+
+// -- Shards ----------------------------------------------------------------------------------------
+
+static void order_insert(struct torc_worker *worker, uint32_t place)
+{
+    uint64_t lo = worker->shards[place].engine.lo;
+    uint32_t at = worker->shard_count;
+
+    while (at > 0 && worker->shard_starts[at - 1] > lo) {
+        worker->shard_starts[at] = worker->shard_starts[at - 1];
+        worker->shard_order[at] = worker->shard_order[at - 1];
+        at--;
+    }
+    worker->shard_starts[at] = lo;
+    worker->shard_order[at] = place;
+    worker->shard_count++;
+}
+
+static enum torc_err order_shard_check(const struct torc_worker *worker,
+                                       const struct torc_cmd_shard *order, struct torc_fail *why)
+{
+    if (!worker->configured || worker->recovered || worker->shard_count == worker->shards_max) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "shard %" PRIu32 " cannot be opened: %s",
+                         order->shard,
+                         !worker->configured ? "CONFIGURE comes first"
+                         : worker->recovered ? "recovery is over"
+                                             : "this worker holds as many as it can");
+    }
+    if (order->lo >= order->hi || order->hi > worker->cluster.key_count) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "shard %" PRIu32 " from %" PRIu64 " to %" PRIu64
+                         ": keys are below %" PRIu64,
+                         order->shard, order->lo, order->hi, worker->cluster.key_count);
+    }
+    return TORC_ERR_OK;
+}
+
+static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_shard *order)
+{
+    uint32_t place = worker->shard_count;
+    struct torc_worker_shard *shard = &worker->shards[place];
+    struct torc_shard_config config = {.lo = order->lo,
+                                       .hi = order->hi,
+                                       .shard = order->shard,
+                                       .epoch = order->epoch,
+                                       .turn = order->turn,
+                                       .moved = order->moved != 0,
+                                       .code = worker->config.code,
+                                       .chunks = &worker->chunks,
+                                       .heap = worker->config.heap};
+    struct torc_fail why;
+    enum torc_err err = order_shard_check(worker, order, &why);
+
+    if (err == TORC_ERR_OK) {
+        err = torc_shard_init(&shard->engine, &worker->pool, &config, &why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_worker_alarm(worker, why.err, order->shard, why.text);
+        return;
+    }
+    torc_replay_add(worker->replay, &shard->engine);
+    shard->checkpoint_number = 0;
+    shard->begun = false;
+    shard->told = false;
+    order_insert(worker, place);
+}
+
+static struct torc_worker_shard *order_shard(struct torc_worker *worker, uint32_t number)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        if (worker->shards[i].engine.shard == number) {
+            return &worker->shards[i];
+        }
+    }
+    return NULL;
+}
+
+// -- Checkpoints -----------------------------------------------------------------------------------
+
+static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_checkpoint *order)
+{
+    struct torc_worker_shard *shard = order_shard(worker, order->shard);
+    struct torc_checkpoint_place place = {.cluster = worker->cluster.cluster,
+                                          .checkpoint = order->checkpoint,
+                                          .next_sequence = worker->log.next_sequence,
+                                          .node = worker->cluster.node,
+                                          .stream = worker->cluster.stream};
+    struct torc_evt refused = {.kind = TORC_EVT_CHECKPOINT_DONE};
+
+    if (shard == NULL || shard->engine.state != TORC_SHARD_ACTIVE ||
+        shard->checkpoint_number != 0 || order->checkpoint == 0) {
+        refused.checkpoint = (struct torc_evt_checkpoint){
+            .checkpoint = order->checkpoint, .shard = order->shard, .failed = 1};
+        (void)torc_worker_say(worker, &refused); // there is room: orders are taken only then
+        return;
+    }
+    shard->checkpoint_number = order->checkpoint;
+    torc_checkpoint_writer_begin(&shard->checkpoint, &shard->engine, &place);
+}
+
+// Control has it, or gave it up: what was not yet written is not made.
+static void order_checkpoint_end(struct torc_worker *worker,
+                                 const struct torc_cmd_checkpoint *order)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        struct torc_worker_shard *shard = &worker->shards[i];
+
+        if (order->checkpoint == 0 || shard->checkpoint_number == order->checkpoint) {
+            shard->checkpoint_number = 0;
+        }
+    }
+}
+
+// -- The rest --------------------------------------------------------------------------------------
+
+static void order_map(struct torc_worker *worker)
+{
+    struct torc_fail why;
+
+    if (torc_worker_map_read(worker, &why) != TORC_ERR_OK) {
+        torc_worker_alarm(worker, why.err, 0, why.text);
+    }
+}
+
+static void order_hello(struct torc_worker *worker)
+{
+    struct torc_evt event = {.kind = TORC_EVT_CONTROL_SEEN};
+
+    event.seen = (struct torc_evt_control_seen){.sealed_sequence = worker->log.next_sequence - 1,
+                                                .durable_sequence = worker->log.durable,
+                                                .segment = worker->log.segment.segment,
+                                                .segment_prepared = worker->log.segment_last,
+                                                .offset_bytes = worker->log.offset_bytes,
+                                                .shard_count = worker->shard_count};
+    (void)torc_worker_say(worker, &event); // there is room: orders are taken only then
+}
+
+static void order_serve(struct torc_worker *worker)
+{
+    worker->serving = true;
+    atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_SERVING, memory_order_relaxed);
+}
+
+static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
+{
+    switch ((enum torc_cmd_kind)order->kind) {
+    case TORC_CMD_CONFIGURE: order_configure(worker, &order->configure); return;
+    case TORC_CMD_SHARD_OPEN: order_shard_open(worker, &order->shard); return;
+    case TORC_CMD_RECOVERED: torc_worker_recovered(worker); return;
+    case TORC_CMD_SERVE: order_serve(worker); return;
+    case TORC_CMD_MAP_CHANGED: order_map(worker); return;
+    case TORC_CMD_CHECKPOINT: order_checkpoint(worker, &order->checkpoint); return;
+    case TORC_CMD_CHECKPOINT_END: order_checkpoint_end(worker, &order->checkpoint); return;
+    case TORC_CMD_CONTROL_HELLO: order_hello(worker); return;
+    case TORC_CMD_QUIESCE: worker->quiescing = true; return;
+    }
+    torc_worker_alarm(worker, TORC_ERR_UNSUPPORTED, 0, "control gave an order of an unknown kind");
+}
+
+bool torc_worker_take_orders(struct torc_worker *worker)
+{
+    struct torc_spsc_port *ring = &worker->rings.cmd;
+
+    for (uint32_t i = 0; i < ORDERS_MAX && torc_spsc_readable(ring, 1) > 0; i++) {
+        struct torc_cmd order;
+
+        // RECOVERED comes by another ring than the data it ends: those first.
+        memcpy(&order, torc_spsc_read_at(ring, 0), sizeof(order));
+        if ((order.kind == TORC_CMD_RECOVERED && torc_spsc_readable(&worker->rings.in, 1) > 0) ||
+            torc_spsc_writable(&worker->rings.evt, 1) == 0) {
+            return true;
+        }
+        torc_spsc_release(ring, 1);
+        order_take(worker, &order);
+    }
+    return torc_spsc_readable(ring, 1) > 0;
+}
+
+void torc_worker_take_marks(struct torc_worker *worker)
+{
+    struct torc_spsc_port *ring = &worker->rings.mark;
+
+    for (uint32_t i = 0; i < MARKS_MAX && torc_spsc_readable(ring, 1) > 0; i++) {
+        struct torc_mark mark;
+
+        memcpy(&mark, torc_spsc_read_at(ring, 0), sizeof(mark));
+        torc_spsc_release(ring, 1);
+        if (!torc_log_writer_mark(&worker->log, &mark, worker->now_ns)) {
+            torc_worker_alarm(worker, TORC_ERR_CORRUPT, 0,
+                              "control sent a mark of the log that makes no sense");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+// Torc dataplane: gets of a whole burst, looked up together; PULL. See worker.h.
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define PARTIAL_BYTES (TORC_REPLY_HEAD_BYTES + TORC_PARTIAL_HEAD_BYTES)
+#define PULL_BYTES    (TORC_REPLY_HEAD_BYTES + TORC_PULL_HEAD_BYTES)
+#define NOT_HERE      UINT16_MAX
+
+// The fields of a plain get as they lie in its packet.
+struct read_get_wire {
+    uint8_t opcode;
+    uint8_t flags;
+    struct torc_le16 length;
+    struct torc_le32 op_id;
+    struct torc_le32 budget_us;
+    struct torc_le32 epoch;
+    struct torc_le64 key;
+};
+
+_Static_assert(sizeof(struct read_get_wire) == TORC_WORKER_GET_BYTES, "wire format");
+
+// -- A burst's gets --------------------------------------------------------------------------------
+
+static void read_note(struct torc_worker *worker, const unsigned char *op)
+{
+    struct torc_get *get = &worker->gets[worker->get_count++];
+    struct torc_le64 key;
+    uint32_t place;
+
+    memcpy(&key, op + offsetof(struct read_get_wire, key), sizeof(key));
+    get->key = torc_get_le64(key);
+    place = torc_worker_shard_of(worker, get->key);
+    if (place == TORC_WORKER_NONE || worker->shards[place].engine.state != TORC_SHARD_ACTIVE) {
+        get->shard = NOT_HERE;
+        return;
+    }
+    get->shard = (uint16_t)place;
+    get->place = worker->get_counts[place]++;
+}
+
+void torc_worker_note_gets(struct torc_worker *worker, struct torc_packet *packet)
+{
+    struct torc_framing framing = {.bytes = packet->ops, .byte_count = packet->ops_bytes};
+    const unsigned char *op;
+    uint32_t length;
+
+    packet->get_next = worker->get_count;
+    packet->read_count = 0;
+    packet->owed_bytes = 0;
+    while (torc_framing_next(&framing, &op, &length)) {
+        packet->owed_bytes += torc_worker_op_owed(op, length);
+        if (op[0] == TORC_OPCODE_PUT || op[0] == TORC_OPCODE_DELETE) {
+            packet->write_count++;
+            packet->plain_count += (op[1] & TORC_WRITE_FRAGMENTED) == 0 ? 1 : 0;
+        } else if (op[0] == TORC_OPCODE_FRAG) {
+            packet->write_count++;
+        } else if (op[0] == TORC_OPCODE_RANGE_READ || op[0] == TORC_OPCODE_RANGE_OPEN ||
+                   op[0] == TORC_OPCODE_PULL || op[0] == TORC_OPCODE_STATUS) {
+            packet->late = true;
+        }
+    }
+    if (packet->late) {
+        return;
+    }
+    framing.at = 0;
+    while (torc_framing_next(&framing, &op, &length)) {
+        if (torc_worker_is_plain_get(op, length)) {
+            read_note(worker, op);
+        }
+    }
+}
+
+void torc_worker_look_up(struct torc_worker *worker)
+{
+    uint32_t start = 0;
+
+    if (worker->get_count == 0) {
+        return;
+    }
+    // From counts to first places, shard by shard.
+    for (uint32_t place = 0; place < worker->shard_count; place++) {
+        uint32_t count = worker->get_counts[place];
+
+        worker->get_counts[place] = start;
+        start += count;
+    }
+    for (uint32_t i = 0; i < worker->get_count; i++) {
+        struct torc_get *get = &worker->gets[i];
+
+        if (get->shard != NOT_HERE) {
+            get->place += worker->get_counts[get->shard];
+            worker->get_keys[get->place] = get->key;
+        }
+    }
+    for (uint32_t place = 0; place < worker->shard_count; place++) {
+        uint32_t first = worker->get_counts[place];
+        uint32_t next = place + 1 < worker->shard_count ? worker->get_counts[place + 1] : start;
+
+        if (next > first) {
+            torc_shard_get(&worker->shards[place].engine, worker->get_keys + first, next - first,
+                           worker->hits + first);
+        }
+    }
+    memset(worker->get_counts, 0, worker->shard_count * sizeof(worker->get_counts[0]));
+}
+
+// -- Answers ---------------------------------------------------------------------------------------
+
+static void read_value(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                       const struct torc_tree_hit *hit)
+{
+    struct torc_reply reply = {.opcode = TORC_OPCODE_GET | TORC_REPLY_BIT,
+                               .status = TORC_ERR_OK,
+                               .op_id = op_id,
+                               .info = hit->version,
+                               .body = hit->value,
+                               .body_bytes = hit->value_bytes};
+    uint32_t whole = TORC_REPLY_HEAD_BYTES + hit->value_bytes;
+    uint32_t least = whole < PARTIAL_BYTES ? whole : PARTIAL_BYTES;
+    uint32_t room = torc_answer_room(worker, answer, least, whole);
+    struct torc_le32 total = torc_le32(hit->value_bytes);
+    unsigned char *body;
+
+    if (room == 0) {
+        torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
+        return;
+    }
+    if (room < whole) {
+        body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
+        reply.status = TORC_ERR_PARTIAL;
+        reply.body = body;
+        reply.body_bytes = room - TORC_REPLY_HEAD_BYTES;
+        memcpy(body, &total, sizeof(total));
+        memcpy(body + sizeof(total), hit->value, room - PARTIAL_BYTES);
+    }
+    torc_answer_put(worker, answer, &reply);
+}
+
+static void read_answer(struct torc_worker *worker, struct torc_packet *packet,
+                        struct torc_answer *answer, const struct torc_request *request,
+                        const struct torc_tree_hit *hit)
+{
+    packet->read_count++;
+    if (!hit->found) {
+        torc_answer_status(worker, answer, TORC_OPCODE_GET, request->op_id, TORC_ERR_NOT_FOUND, 0);
+    } else if ((request->flags & TORC_GET_VERSION_ONLY) != 0) {
+        torc_answer_status(worker, answer, TORC_OPCODE_GET, request->op_id, TORC_ERR_OK,
+                           hit->version);
+    } else {
+        read_value(worker, answer, request->op_id, hit);
+    }
+}
+
+// Checks that need no tree. False: the get was answered.
+static bool read_check(struct torc_worker *worker, struct torc_packet *packet,
+                       struct torc_answer *answer, const struct torc_request *request,
+                       uint32_t place)
+{
+    enum torc_err err = TORC_ERR_OK;
+    uint64_t info = 0;
+    struct torc_fail why;
+
+    if ((packet->session->roles & TORC_ROLE_READ) == 0) {
+        err = TORC_ERR_FORBIDDEN;
+    } else if (!torc_worker_serves(worker, &info)) {
+        err = TORC_ERR_UNAVAILABLE;
+    } else if (request->key >= worker->cluster.key_count) {
+        (void)torc_fail(&why, TORC_ERR_INVALID_ARGUMENT, "key %" PRIu64 ": keys are below %" PRIu64,
+                        request->key, worker->cluster.key_count);
+        torc_answer_text(worker, answer, request, &why);
+        return false;
+    } else if (place == TORC_WORKER_NONE || request->epoch > worker->shards[place].engine.epoch) {
+        err = torc_worker_not_here(worker, request->key, &info);
+    } else if (torc_worker_is_late(worker, request->budget_us)) {
+        err = TORC_ERR_DEADLINE;
+    }
+    if (err == TORC_ERR_OK) {
+        return true;
+    }
+    torc_answer_status(worker, answer, request->opcode, request->op_id, err, info);
+    if (err == TORC_ERR_WRONG_SHARD) {
+        torc_worker_map_attach(worker, packet, answer, request->op_id, request->key);
+    }
+    return false;
+}
+
+void torc_worker_get_noted(struct torc_worker *worker, struct torc_packet *packet,
+                           struct torc_answer *answer, const unsigned char *op)
+{
+    const struct torc_get *get = &worker->gets[packet->get_next++];
+    struct read_get_wire wire;
+    struct torc_request request;
+
+    // The few fields that matter, by hand: this is the hottest path there is.
+    memcpy(&wire, op, sizeof(wire));
+    request.opcode = TORC_OPCODE_GET;
+    request.flags = wire.flags;
+    request.op_id = torc_get_le32(wire.op_id);
+    request.budget_us = torc_get_le32(wire.budget_us);
+    request.epoch = torc_get_le32(wire.epoch);
+    request.key = get->key;
+    if (read_check(worker, packet, answer, &request,
+                   get->shard == NOT_HERE ? TORC_WORKER_NONE : get->shard)) {
+        read_answer(worker, packet, answer, &request, &worker->hits[get->place]);
+    }
+}
+
+// The place of the key's shard if it can be read.
+static uint32_t read_place(const struct torc_worker *worker, uint64_t key)
+{
+    uint32_t place = torc_worker_shard_of(worker, key);
+
+    return place != TORC_WORKER_NONE && worker->shards[place].engine.state == TORC_SHARD_ACTIVE
+               ? place
+               : TORC_WORKER_NONE;
+}
+
+void torc_worker_get(struct torc_worker *worker, struct torc_packet *packet,
+                     struct torc_answer *answer, const struct torc_request *request)
+{
+    uint32_t place = read_place(worker, request->key);
+    struct torc_tree_hit hit;
+    struct torc_fail why;
+
+    if ((request->flags & TORC_GET_AT) != 0) {
+        (void)torc_fail(&why, TORC_ERR_UNSUPPORTED, "reads as of a timestamp are not built yet");
+        torc_answer_text(worker, answer, request, &why);
+        return;
+    }
+    if (read_check(worker, packet, answer, request, place)) {
+        (void)torc_tree_lookup(&worker->shards[place].engine.tree, request->key, &hit);
+        read_answer(worker, packet, answer, request, &hit);
+    }
+}
+
+// -- PULL ------------------------------------------------------------------------------------------
+
+// One piece. False: no room for it.
+static bool pull_piece(struct torc_worker *worker, struct torc_answer *answer,
+                       const struct torc_request *request, const struct torc_tree_hit *hit,
+                       uint32_t number)
+{
+    uint64_t at = (uint64_t)number * request->fragment_bytes;
+    uint32_t bytes = (uint32_t)torc_min_u64(hit->value_bytes - at, request->fragment_bytes);
+    struct torc_reply reply = {.opcode = TORC_OPCODE_PULL | TORC_REPLY_BIT,
+                               .status = TORC_ERR_OK,
+                               .op_id = request->op_id,
+                               .info = hit->version,
+                               .body_bytes = TORC_PULL_HEAD_BYTES + bytes};
+    unsigned char *body;
+
+    if (torc_answer_room(worker, answer, PULL_BYTES + bytes, PULL_BYTES + bytes) == 0) {
+        return false;
+    }
+    body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
+    torc_pull_reply_body(body, number);
+    memcpy(body + TORC_PULL_HEAD_BYTES, (const unsigned char *)hit->value + at, bytes);
+    reply.body = body;
+    torc_answer_put(worker, answer, &reply);
+    return true;
+}
+
+void torc_worker_pull(struct torc_worker *worker, struct torc_packet *packet,
+                      struct torc_answer *answer, const struct torc_request *request)
+{
+    uint32_t place = read_place(worker, request->key);
+    uint32_t piece_max = answer->limit_bytes - TORC_DATA_HEAD_BYTES - PULL_BYTES;
+    struct torc_tree_hit hit;
+    struct torc_fail why;
+
+    if (!read_check(worker, packet, answer, request, place)) {
+        return;
+    }
+    if (request->fragment_bytes > piece_max) {
+        (void)torc_fail(&why, TORC_ERR_INVALID_ARGUMENT,
+                        "pieces of %" PRIu32 " bytes: a reply packet holds %" PRIu32,
+                        request->fragment_bytes, piece_max);
+        torc_answer_text(worker, answer, request, &why);
+        return;
+    }
+    if (!torc_tree_lookup(&worker->shards[place].engine.tree, request->key, &hit) ||
+        hit.version != request->version) {
+        torc_answer_status(worker, answer, request->opcode, request->op_id, TORC_ERR_VERSION_GONE,
+                           hit.found ? hit.version : 0);
+        return;
+    }
+    for (uint32_t bit = 0; bit < 64; bit++) {
+        uint64_t number = (uint64_t)request->fragment + bit;
+
+        if ((request->bitmap >> bit & 1) == 0 ||
+            number * request->fragment_bytes >= hit.value_bytes) {
+            continue;
+        }
+        if (!pull_piece(worker, answer, request, &hit, (uint32_t)number)) {
+            return; // what does not fit is asked for again
+        }
+    }
+}

@@ -1,0 +1,186 @@
+// Torc dataplane: from what control read to shards that serve, and checkpoints back. See worker.h,
+// storage/replay.h, storage/checkpoint.h.
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define IN_MAX  8u // messages of 64 KiB a turn: about a millisecond of replay
+#define IDLE_NS UINT64_C(1000000000)
+
+// -- Recovery --------------------------------------------------------------------------------------
+
+static void recover_failed(struct torc_worker *worker, const struct torc_fail *why, uint32_t shard)
+{
+    worker->replay_failed = true;
+    torc_replay_drop(worker->replay);
+    torc_worker_alarm(worker, why->err, shard, why->text);
+}
+
+static enum torc_err recover_message(struct torc_worker *worker, const struct torc_bulk *bulk,
+                                     struct torc_fail *why)
+{
+    uint32_t bytes = bulk->byte_count;
+
+    if (bytes > sizeof(bulk->bytes)) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "a recovery message of %" PRIu32 " bytes", bytes);
+    }
+    switch ((enum torc_bulk_kind)bulk->kind) {
+    case TORC_BULK_CHECKPOINT:
+        return torc_replay_checkpoint(worker->replay, bulk->shard, bulk->bytes, bytes, why);
+    case TORC_BULK_CHECKPOINT_END:
+        return torc_replay_checkpoint_end(worker->replay, bulk->shard, why);
+    case TORC_BULK_LOG:
+        return torc_replay_log(worker->replay, bulk->stream, bulk->bytes, bytes, why);
+    case TORC_BULK_LOG_END: return torc_replay_log_end(worker->replay, bulk->stream, why);
+    }
+    return torc_fail(why, TORC_ERR_UNSUPPORTED, "a recovery message of kind %" PRIu32, bulk->kind);
+}
+
+bool torc_worker_take_recovery(struct torc_worker *worker)
+{
+    struct torc_spsc_port *ring = &worker->rings.in;
+
+    for (uint32_t i = 0; i < IN_MAX && torc_spsc_readable(ring, 1) > 0; i++) {
+        const struct torc_bulk *bulk = torc_spsc_read_at(ring, 0);
+        struct torc_fail why;
+
+        // The message lies in shared memory, but who could change it has no reason to: its lengths
+        // are looked at once, and what is in it carries checksums.
+        if (!worker->replay_failed && !worker->recovered &&
+            recover_message(worker, bulk, &why) != TORC_ERR_OK) {
+            recover_failed(worker, &why, bulk->shard);
+        }
+        torc_spsc_release(ring, 1);
+        worker->published = true; // control may wait for room
+    }
+    return torc_spsc_readable(ring, 1) > 0;
+}
+
+void torc_worker_recovered(struct torc_worker *worker)
+{
+    struct torc_fail why;
+
+    if (worker->recovered || worker->replay_failed || !worker->configured) {
+        return;
+    }
+    if (torc_replay_end(worker->replay, &why) != TORC_ERR_OK) {
+        recover_failed(worker, &why, 0);
+        return;
+    }
+    worker->recovered = true;
+}
+
+static void shard_tell(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_replay_result result = torc_replay_result(worker->replay, shard->engine.shard);
+    struct torc_evt event = {.kind = TORC_EVT_SHARD_READY};
+
+    event.shard = (struct torc_evt_shard){.records = result.records,
+                                          .replayed = result.replayed,
+                                          .lsn = result.lsn,
+                                          .hlc = result.hlc,
+                                          .shard = shard->engine.shard,
+                                          .epoch = shard->engine.epoch};
+    shard->told = torc_worker_say(worker, &event);
+}
+
+// Logs what opens a shard's life, when the log takes it. A record a shard and look: MOVED, then EPOCH.
+static void shard_begin(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_log_record record;
+
+    while (!shard->begun && torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK) {
+        if (torc_shard_begin(&shard->engine, &record)) {
+            torc_worker_append(worker, &shard->engine, &record);
+        } else {
+            shard->begun = true;
+        }
+    }
+}
+
+void torc_worker_open_shards(struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        struct torc_worker_shard *shard = &worker->shards[i];
+        struct torc_log_record record;
+
+        if (!shard->told) {
+            shard_begin(worker, shard);
+            if (shard->engine.state == TORC_SHARD_ACTIVE) {
+                shard_tell(worker, shard);
+            }
+        } else if (worker->now_ns >= shard->idle_ns && !worker->quiescing) {
+            shard->idle_ns = worker->now_ns + IDLE_NS;
+            if (torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK &&
+                torc_shard_idle(&shard->engine, &record)) {
+                torc_worker_append(worker, &shard->engine, &record);
+            }
+        }
+    }
+}
+
+// -- Checkpoints -----------------------------------------------------------------------------------
+
+static struct torc_worker_shard *checkpoint_shard(struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        struct torc_worker_shard *shard =
+            &worker->shards[(worker->checkpoint_at + i) % worker->shard_count];
+
+        if (shard->checkpoint_number != 0) {
+            worker->checkpoint_at = (worker->checkpoint_at + i + 1) % worker->shard_count;
+            return shard;
+        }
+    }
+    return NULL;
+}
+
+static void checkpoint_tell(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    const struct torc_checkpoint_writer *writer = &shard->checkpoint;
+    struct torc_evt event = {.kind = TORC_EVT_CHECKPOINT_DONE};
+
+    event.checkpoint = (struct torc_evt_checkpoint){.checkpoint = shard->checkpoint_number,
+                                                    .lsn = writer->lsn,
+                                                    .start_sequence = writer->start_sequence,
+                                                    .records = writer->record_count,
+                                                    .bytes = writer->byte_count,
+                                                    .shard = shard->engine.shard};
+    if (torc_worker_say(worker, &event)) {
+        shard->checkpoint_number = 0;
+    }
+}
+
+bool torc_worker_checkpoint_step(struct torc_worker *worker)
+{
+    struct torc_spsc_port *ring = &worker->rings.out;
+    struct torc_worker_shard *shard = checkpoint_shard(worker);
+    struct torc_bulk *bulk;
+
+    if (shard == NULL) {
+        return false;
+    }
+    if (torc_checkpoint_writer_done(&shard->checkpoint)) {
+        checkpoint_tell(worker, shard); // it found no room before
+        return shard->checkpoint_number == 0;
+    }
+    if (torc_spsc_writable(ring, 1) == 0) {
+        return false; // control's turn; its doorbell wakes us
+    }
+    bulk = torc_spsc_write_at(ring, 0);
+    memset(bulk, 0, offsetof(struct torc_bulk, bytes));
+    bulk->kind = TORC_BULK_CHECKPOINT;
+    bulk->shard = shard->engine.shard;
+    bulk->checkpoint = shard->checkpoint_number;
+    bulk->byte_count = torc_checkpoint_writer_next(&shard->checkpoint, &shard->engine, bulk->bytes,
+                                                   TORC_CHECKPOINT_BLOCK_BYTES_MAX);
+    if (bulk->byte_count > 0) {
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_CHECKPOINT_BYTES], bulk->byte_count);
+        torc_spsc_publish(ring, 1);
+        worker->published = true;
+    }
+    if (torc_checkpoint_writer_done(&shard->checkpoint)) {
+        checkpoint_tell(worker, shard);
+    }
+    return true;
+}

@@ -1,0 +1,509 @@
+// Torc dataplane: from frames to checked packets, and the order of a burst; see worker.h.
+//
+// Frames of a burst are taken in three passes, so that the session lines that they need are on their way
+// to the cache together: headers; then session, window, trailer, framing; then the operations.
+#include "dataplane/neighbour.h"
+#include "dataplane/worker_state.h"
+
+#include <string.h>
+
+#define ECHO_RATE  1000u
+#define ECHO_BURST 100u
+// The queue stands when its delay was above the target all that time (as CoDel's interval).
+#define STANDING_NS UINT64_C(20000000)
+#define SHED_SLOTS  256u
+#define SHED_BYTES  (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
+
+// A data packet between the first pass and the second.
+struct rx_candidate {
+    struct torc_path path;
+    struct torc_data data;
+    unsigned char *payload;
+    uint32_t payload_bytes;
+    uint64_t arrived_ns;
+    bool handed;
+    bool congested;
+    struct torc_frame frame;
+};
+
+struct rx_item {
+    unsigned char *bytes;
+    uint32_t byte_count;
+    uint8_t port;
+    uint8_t flags;
+    bool handed;
+    uint64_t arrived_ns;
+};
+
+static void rx_path(struct torc_path *path, const struct torc_frame *frame, uint8_t port)
+{
+    memcpy(path->mac, frame->source_mac, sizeof(path->mac));
+    path->port = port;
+    path->is_ipv6 = frame->is_ipv6 ? 1 : 0;
+    memcpy(path->ip, frame->source_ip, sizeof(path->ip));
+    path->udp_port = frame->source_port;
+    path->zero = 0;
+}
+
+// -- First pass: headers ---------------------------------------------------------------------------
+
+static void rx_neighbour(struct torc_worker *worker, const struct torc_frame *frame, uint8_t port)
+{
+    struct torc_turn *turn = worker->turn;
+    struct torc_frame_tx *tx = &turn->tx[turn->tx_count];
+    enum torc_drop reason = TORC_DROP_NONE;
+    uint32_t bytes;
+
+    if (frame->kind == TORC_FRAME_ECHO &&
+        !torc_bucket_take(&worker->echo, worker->now_ns, ECHO_RATE, ECHO_BURST)) {
+        torc_worker_drop(worker, TORC_DROP_ECHO);
+        return;
+    }
+    if (turn->tx_count >= turn->tx_room) {
+        torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
+        return;
+    }
+    bytes = torc_neighbour_answer(frame, &worker->locals[port], tx->bytes, tx->room, &reason);
+    if (bytes == 0) {
+        torc_worker_drop(worker, reason);
+        return;
+    }
+    tx->byte_count = bytes;
+    tx->port = port;
+    tx->flags = 0;
+    tx->l2_bytes = TORC_ETHER_BYTES;
+    tx->l3_bytes = 0;
+    turn->tx_count++;
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_TX_PACKETS], 1);
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_TX_BYTES], bytes);
+}
+
+static void rx_hand_over(struct torc_worker *worker, const struct rx_item *item, uint32_t core)
+{
+    struct torc_spsc_port *ring = &worker->handed_out[core];
+    struct torc_handover_frame *slot;
+
+    if (item->byte_count > ring->slot_bytes - sizeof(*slot) || torc_spsc_writable(ring, 1) == 0) {
+        torc_worker_drop(worker, TORC_DROP_HANDOVER_FULL);
+        return;
+    }
+    slot = torc_spsc_write_at(ring, 0);
+    slot->byte_count = item->byte_count;
+    slot->port = item->port;
+    slot->flags = item->flags;
+    slot->zero = 0;
+    slot->arrived_ns = item->arrived_ns;
+    memcpy(slot->bytes, item->bytes, item->byte_count);
+    torc_spsc_publish(ring, 1);
+    worker->turn->ring_workers[core / 64] |= UINT64_C(1) << (core % 64);
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_HANDOFF], 1);
+}
+
+// A packet of type DATA or CLEAR: up to its core. True: a candidate.
+static bool rx_data(struct torc_worker *worker, const struct rx_item *item,
+                    struct rx_candidate *candidate)
+{
+    const struct torc_frame *frame = &candidate->frame;
+    enum torc_drop drop = torc_data_decode(&candidate->data, frame->payload, frame->payload_bytes);
+    uint32_t slot;
+
+    if (drop == TORC_DROP_NONE && (candidate->data.flags & ~TORC_DATA_CONGESTION) != 0) {
+        drop = TORC_DROP_FLAGS;
+    }
+    if (drop == TORC_DROP_NONE && candidate->data.core >= worker->count) {
+        drop = TORC_DROP_CORE;
+    }
+    if (drop != TORC_DROP_NONE) {
+        torc_worker_drop(worker, drop);
+        return false;
+    }
+    if (candidate->data.core != worker->index) {
+        rx_hand_over(worker, item, candidate->data.core);
+        return false;
+    }
+    candidate->payload = item->bytes + (frame->payload - item->bytes);
+    candidate->payload_bytes = frame->payload_bytes;
+    candidate->arrived_ns = item->arrived_ns;
+    candidate->handed = item->handed;
+    candidate->congested = frame->congestion == 3;
+    slot = candidate->data.index & (worker->sessions->slot_count - 1);
+    __builtin_prefetch(torc_session_at(worker->sessions, slot));
+    __builtin_prefetch(torc_session_line_at(worker->sessions, worker->index, slot), 1);
+    return true;
+}
+
+static bool rx_udp(struct torc_worker *worker, const struct rx_item *item,
+                   struct rx_candidate *candidate)
+{
+    const struct torc_frame *frame = &candidate->frame;
+    enum torc_payload_kind kind = TORC_PAYLOAD_PACKET;
+    uint8_t type = 0;
+    enum torc_drop drop =
+        frame->payload_bytes > TORC_PAYLOAD_MAX
+            ? TORC_DROP_LONG
+            : torc_payload_classify(frame->payload, frame->payload_bytes, &kind, &type);
+
+    if (drop != TORC_DROP_NONE) {
+        torc_worker_drop(worker, drop);
+    } else if (kind == TORC_PAYLOAD_NEWER) {
+        torc_worker_hello_newer(worker, frame, &candidate->path);
+    } else if (type == TORC_TYPE_INIT) {
+        torc_worker_hello(worker, frame, &candidate->path);
+    } else if (type == TORC_TYPE_DATA || type == TORC_TYPE_CLEAR) {
+        return rx_data(worker, item, candidate);
+    } else {
+        torc_worker_drop(worker, TORC_DROP_TYPE);
+    }
+    return false;
+}
+
+static bool rx_frame(struct torc_worker *worker, const struct rx_item *item,
+                     struct rx_candidate *candidate)
+{
+    enum torc_drop drop;
+
+    torc_assert(item->port < worker->config.port_count);
+    if (!item->handed) {
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_RX_PACKETS], 1);
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_RX_BYTES], item->byte_count);
+    }
+    drop = torc_frame_parse(&candidate->frame, &worker->locals[item->port], item->bytes,
+                            item->byte_count, item->flags);
+    if (drop != TORC_DROP_NONE) {
+        torc_worker_drop(worker, drop);
+        return false;
+    }
+    rx_path(&candidate->path, &candidate->frame, item->port);
+    if (candidate->frame.kind != TORC_FRAME_UDP) {
+        rx_neighbour(worker, &candidate->frame, item->port);
+        return false;
+    }
+    return rx_udp(worker, item, candidate);
+}
+
+// -- Second pass: the session ----------------------------------------------------------------------
+
+// A refusal of the whole packet, by the shortest answer.
+static void rx_shed(struct torc_worker *worker, struct torc_packet *packet, enum torc_err status,
+                    uint32_t retry_us)
+{
+    struct torc_shed shed = {.retry_us = retry_us,
+                             .delay_us = (uint32_t)(worker->queue_delay_ns / 1000)};
+    struct torc_reply reply = {.opcode = TORC_OPCODE_SHED,
+                               .status = (uint8_t)status,
+                               .info = packet->seq,
+                               .body_bytes = TORC_SHED_BYTES};
+    unsigned char body[TORC_SHED_BYTES];
+    struct torc_answer answer;
+
+    torc_shed_body(body, &shed);
+    reply.body = body;
+    // A bad allowance is no reason to answer nothing: one least packet is always allowed.
+    packet->to.packets_left = 1;
+    packet->to.reply_bytes = TORC_PAYLOAD_MIN;
+    if (torc_answer_begin(worker, &answer, &packet->to) &&
+        torc_answer_room(worker, &answer, SHED_BYTES, SHED_BYTES) != 0) {
+        torc_answer_put(worker, &answer, &reply);
+        torc_answer_close(worker, &answer);
+    }
+}
+
+// Fair shares under load: each session may have so many packets of a burst.
+static bool rx_is_over_share(struct torc_worker *worker, const struct torc_session *session)
+{
+    uint32_t slot = atomic_load_explicit(&session->index, memory_order_relaxed) % SHED_SLOTS;
+    uint64_t target_ns = (uint64_t)worker->config.queue_target_us * 1000;
+    uint64_t share = target_ns / torc_max_u64(worker->frame_cost_ns, 100);
+
+    if (worker->overloaded_ns == 0 || worker->now_ns - worker->overloaded_ns < STANDING_NS ||
+        session->principal >= TORC_PRINCIPAL_NODE) {
+        return false;
+    }
+    // What can be done in the target's time, over those that were there in the last burst.
+    share = torc_max_u64(share / torc_max_u64(worker->sharers, 1), 1);
+    worker->sharers_now += worker->shed_counts[slot] == 0 ? 1 : 0;
+    if (worker->shed_counts[slot] < UINT8_MAX) {
+        worker->shed_counts[slot]++;
+    }
+    return worker->shed_counts[slot] > share;
+}
+
+static enum torc_drop rx_session(const struct rx_candidate *candidate,
+                                 const struct torc_session *session, struct torc_session_line *line)
+{
+    struct torc_seal seal = {.token = session->token_to_server, .suite = TORC_SUITE_CLEAR};
+    enum torc_drop drop;
+
+    if (memcmp(session->ip, candidate->path.ip, sizeof(session->ip)) != 0) {
+        return TORC_DROP_ADDRESS;
+    }
+    if (line->serial != session->serial) {
+        memset(line, 0, sizeof(*line));
+        line->serial = session->serial;
+    }
+    drop = torc_window_check(line->rx_high, line->window, candidate->data.seq);
+    if (drop != TORC_DROP_NONE) {
+        return drop;
+    }
+    if (!torc_data_open(&seal, candidate->payload, candidate->payload_bytes)) {
+        return TORC_DROP_AUTH;
+    }
+    torc_window_set(&line->rx_high, line->window, candidate->data.seq);
+    return TORC_DROP_NONE;
+}
+
+static void rx_packet_init(struct torc_packet *packet, const struct rx_candidate *candidate,
+                           struct torc_session *session, struct torc_session_line *line)
+{
+    const struct torc_data *data = &candidate->data;
+
+    packet->to = (struct torc_answer_to){
+        .serial = session->serial,
+        .arrived_ns = candidate->arrived_ns,
+        .index = data->index,
+        .clock_us = data->clock_us,
+        .reply_bytes = data->reply_bytes,
+        .packets_left = data->reply_packets,
+        .flags = (uint8_t)((candidate->handed ? TORC_DATA_HANDOFF : 0) |
+                           (candidate->congested ? TORC_DATA_CONGESTION : 0)),
+        .path = candidate->path};
+    packet->session = session;
+    packet->line = line;
+    packet->ops = candidate->payload + TORC_DATA_HEAD_BYTES;
+    packet->ops_bytes = candidate->payload_bytes - TORC_DATA_OVERHEAD;
+    packet->op_count = 0;
+    packet->write_count = 0;
+    packet->plain_count = 0;
+    packet->gather = TORC_WORKER_NONE;
+    packet->map_sent = 0;
+    packet->seq = data->seq;
+    packet->late = false;
+    packet->clock_ahead = false;
+    packet->closing = false;
+    packet->tight = false;
+    packet->write_busy = false;
+}
+
+// All checks of a candidate. True: its operations may run.
+static bool rx_check(struct torc_worker *worker, const struct rx_candidate *candidate,
+                     struct torc_packet *packet)
+{
+    struct torc_session *session = torc_session_find(worker->sessions, candidate->data.index);
+    struct torc_session_line *line;
+    enum torc_drop drop;
+    uint32_t offset = 0;
+
+    if (session == NULL) {
+        torc_worker_nosession(worker, &candidate->frame, &candidate->path, candidate->data.seq);
+        return false;
+    }
+    line = torc_session_line_at(worker->sessions, worker->index,
+                                candidate->data.index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
+    drop = worker->turn->tx_count < worker->turn->tx_room ? rx_session(candidate, session, line)
+                                                          : TORC_DROP_REPLY_LOST;
+    if (drop != TORC_DROP_NONE) {
+        torc_worker_drop(worker, drop);
+        return false;
+    }
+    if (atomic_load_explicit(&session->confirmed, memory_order_relaxed) == 0) {
+        atomic_store_explicit(&session->confirmed, 1, memory_order_relaxed);
+    }
+    atomic_store_explicit(&line->last_seen_s, (uint32_t)(worker->now_ns / 1000000000u),
+                          memory_order_relaxed);
+    rx_packet_init(packet, candidate, session, line);
+    if (rx_is_over_share(worker, session)) {
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_SHED], 1);
+        rx_shed(worker, packet, TORC_ERR_BUSY, (uint32_t)(worker->queue_delay_ns / 500) + 1);
+        return false;
+    }
+    if (!torc_data_credit_ok(&candidate->data, candidate->payload_bytes)) {
+        rx_shed(worker, packet, TORC_ERR_BAD_PACKET,
+                offsetof(struct torc_data_wire, credit_or_hold));
+        return false;
+    }
+    if (torc_framing_check(packet->ops, packet->ops_bytes, &packet->op_count, &offset) !=
+        TORC_ERR_OK) {
+        rx_shed(worker, packet, TORC_ERR_BAD_PACKET, offset);
+        return false;
+    }
+    packet->clock_ahead = candidate->data.hlc != 0 &&
+                          torc_shard_hear(&worker->pool, candidate->data.hlc) != TORC_ERR_OK;
+    return true;
+}
+
+// -- A burst ---------------------------------------------------------------------------------------
+
+static void rx_burst(struct torc_worker *worker, const struct rx_item *items, uint32_t count)
+{
+    struct rx_candidate candidates[TORC_WORKER_BURST];
+    uint32_t candidate_count = 0;
+    uint32_t packet_count = 0;
+
+    torc_assert(count <= TORC_WORKER_BURST);
+    for (uint32_t i = 0; i < count; i++) {
+        candidate_count += rx_frame(worker, &items[i], &candidates[candidate_count]) ? 1 : 0;
+    }
+    worker->get_count = 0;
+    for (uint32_t i = 0; i < candidate_count; i++) {
+        if (rx_check(worker, &candidates[i], &worker->burst[packet_count])) {
+            torc_worker_note_gets(worker, &worker->burst[packet_count]);
+            packet_count++;
+        }
+    }
+    torc_worker_look_up(worker);
+    worker->tx_owed -= count - packet_count;
+    for (uint32_t i = 0; i < packet_count; i++) {
+        struct torc_packet *packet = &worker->burst[i];
+
+        if (packet->late && worker->late_count < TORC_WORKER_LATE) {
+            worker->late[worker->late_count++] = *packet;
+            continue;
+        }
+        worker->tx_owed--;
+        torc_worker_answer_packet(worker, packet);
+    }
+}
+
+static void rx_own(struct torc_worker *worker)
+{
+    const struct torc_turn *turn = worker->turn;
+    struct rx_item items[TORC_WORKER_BURST];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < turn->rx_count; i++) {
+        const struct torc_frame_rx *rx = &turn->rx[i];
+
+        items[count++] = (struct rx_item){.bytes = rx->bytes,
+                                          .byte_count = rx->byte_count,
+                                          .port = rx->port,
+                                          .flags = rx->flags,
+                                          .arrived_ns = worker->now_ns};
+        __builtin_prefetch(rx->bytes);
+        __builtin_prefetch(rx->bytes + 64);
+        if (count == TORC_WORKER_BURST || i + 1 == turn->rx_count) {
+            rx_burst(worker, items, count);
+            count = 0;
+        }
+    }
+}
+
+// Takes frames from one worker's ring; their slots are given back when the turn ends, because packets
+// with ranges are read until then.
+static void rx_handed(struct torc_worker *worker, uint32_t from, uint32_t count)
+{
+    struct torc_spsc_port *ring = &worker->handed_in[from];
+    struct rx_item items[TORC_WORKER_BURST];
+    uint32_t filled = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_handover_frame *slot = torc_spsc_slot(ring, ring->near + i);
+
+        if (slot->byte_count > ring->slot_bytes - sizeof(*slot) ||
+            slot->port >= worker->config.port_count) {
+            torc_worker_drop(worker, TORC_DROP_L2_SHORT);
+            worker->tx_owed--;
+        } else {
+            items[filled++] =
+                (struct rx_item){.bytes = slot->bytes,
+                                 .byte_count = slot->byte_count,
+                                 .port = slot->port,
+                                 .flags = slot->flags,
+                                 .handed = true,
+                                 .arrived_ns = torc_min_u64(slot->arrived_ns, worker->now_ns)};
+        }
+        if (filled == TORC_WORKER_BURST || (i + 1 == count && filled > 0)) {
+            rx_burst(worker, items, filled);
+            filled = 0;
+        }
+    }
+}
+
+// How many frames each ring gives this turn.
+static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, uint32_t room)
+{
+    uint32_t total = 0;
+
+    for (uint32_t i = 0; i < worker->count; i++) {
+        uint32_t from = (worker->handed_first + i) % worker->count;
+        uint32_t ready = from == worker->index
+                             ? 0
+                             : torc_spsc_readable(&worker->handed_in[from], TORC_HANDOVER_SLOTS);
+
+        counts[from] = ready < room - total ? ready : room - total;
+        total += counts[from];
+        worker->turn->more = worker->turn->more || counts[from] < ready;
+    }
+    worker->handed_first = (worker->handed_first + 1) % worker->count;
+    return total;
+}
+
+// How long requests have waited: what came since the last look was taken waits at most since then, and
+// what is behind it waits for it.
+static void rx_measure(struct torc_worker *worker, uint32_t frames)
+{
+    const struct torc_turn *turn = worker->turn;
+    uint64_t since_ns = worker->now_ns - worker->last_ns;
+    uint64_t target_ns = (uint64_t)worker->config.queue_target_us * 1000;
+    bool full = turn->rx_count >= TORC_TURN_RX_MAX || turn->rx_waiting > 0;
+
+    if (worker->last_frames >= TORC_WORKER_BURST) {
+        uint64_t cost_ns = since_ns / worker->last_frames;
+
+        worker->frame_cost_ns = (7 * worker->frame_cost_ns + cost_ns) / 8;
+    }
+    worker->queue_delay_ns =
+        (worker->last_frames > 0 ? since_ns : 0) + turn->rx_waiting * worker->frame_cost_ns;
+    if (!full || worker->queue_delay_ns <= target_ns) {
+        worker->overloaded_ns = 0;
+    } else if (worker->overloaded_ns == 0) {
+        worker->overloaded_ns = worker->now_ns;
+    }
+    worker->last_frames = frames;
+    worker->last_ns = worker->now_ns;
+    if (worker->overloaded_ns != 0) {
+        memset(worker->shed_counts, 0, SHED_SLOTS);
+        worker->sharers = worker->sharers_now;
+        worker->sharers_now = 0;
+    }
+    torc_stats_set(&worker->stats->gauges[TORC_GAUGE_QUEUE_DELAY_US],
+                   worker->queue_delay_ns / 1000);
+}
+
+// Those that run last: they have ranges, which must not stand before anybody's point request.
+static void rx_late(struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->late_count; i++) {
+        struct torc_packet *packet = &worker->late[i];
+
+        worker->tx_owed--;
+        torc_worker_answer_packet(worker, packet);
+    }
+    worker->late_count = 0;
+}
+
+void torc_worker_receive(struct torc_worker *worker)
+{
+    struct torc_turn *turn = worker->turn;
+    uint32_t counts[TORC_WORKERS_MAX + 1];
+    uint32_t room = turn->tx_room - turn->tx_count;
+    uint32_t handed;
+
+    room = room > turn->rx_count ? room - turn->rx_count : 0;
+    handed = rx_handed_count(worker, counts,
+                             room < TORC_WORKER_HANDED_MAX ? room : TORC_WORKER_HANDED_MAX);
+    rx_measure(worker, turn->rx_count + handed);
+    worker->tx_owed = turn->rx_count + handed;
+    rx_own(worker);
+    for (uint32_t from = 0; from < worker->count; from++) {
+        if (counts[from] > 0) {
+            rx_handed(worker, from, counts[from]);
+        }
+    }
+    rx_late(worker);
+    torc_assert(worker->tx_owed == 0);
+    for (uint32_t from = 0; from < worker->count; from++) {
+        if (counts[from] > 0) {
+            torc_spsc_release(&worker->handed_in[from], counts[from]);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+// Torc dataplane: what a worker holds. Private to the worker's files; others use worker.h.
+//
+//     worker.c          memory, life, the turn           worker_rx.c      frames, checks, bursts
+//     worker_hello.c    INIT, cookies, NOSESSION         worker_ops.c     operations of a packet
+//     worker_write.c    writes, commit, their answers    worker_put.c     values in pieces
+//     worker_read.c     gets of a burst, PULL            worker_map.c     MAP, CLOCK, WRONG_SHARD
+//     worker_status.c   STATUS                           worker_order.c   what control says
+//     worker_recover.c  recovery, checkpoints            answer.c         packets to clients
+//     scan.c            ranges and cursors               neighbour.c      ARP, ND, echo
+#ifndef TORC_DATAPLANE_WORKER_STATE_H
+#define TORC_DATAPLANE_WORKER_STATE_H
+
+#include "dataplane/answer.h"
+#include "dataplane/bucket.h"
+#include "dataplane/fragment.h"
+#include "dataplane/handover.h"
+#include "dataplane/log.h"
+#include "dataplane/scan.h"
+#include "dataplane/session_table.h"
+#include "dataplane/worker.h"
+#include "kit/hlc.h"
+#include "storage/checkpoint.h"
+#include "storage/replay.h"
+#include "storage/scan.h"
+#include "storage/shard.h"
+#include "wire/drop.h"
+#include "wire/frame.h"
+#include "wire/map.h"
+#include "wire/rows.h"
+#include "wire/session.h"
+
+#define TORC_WORKER_BURST      32u // packets whose gets are looked up together
+#define TORC_WORKER_GETS       (TORC_WORKER_BURST * TORC_PACKET_OPS_MAX)
+#define TORC_WORKER_LATE       (2u * TORC_TURN_RX_MAX) // packets with ranges, a turn
+#define TORC_WORKER_HANDED_MAX TORC_TURN_RX_MAX        // frames taken over a turn
+#define TORC_WORKER_OUTCOMES   256u
+#define TORC_WORKER_HELD       256u // answers that wait for the writes of their packet
+#define TORC_WORKER_HELD_BYTES 1536u
+#define TORC_WORKER_ADDRESSES  4096u // buckets of handshakes, by source address
+#define TORC_WORKER_PAIRS      512u
+#define TORC_WORKER_TEXT_BYTES 16384u
+#define TORC_WORKER_IN_FLIGHT  256u // operations of one session on this core (ACCEPT: core_ops_max)
+#define TORC_WORKER_NONE       UINT32_MAX
+#define TORC_WORKER_GET_BYTES  24u    // of a GET without a timestamp
+#define TORC_WORKER_WAIT_US    10000u // of UNAVAILABLE: ask again when some recovery is done
+
+// -- Packets of a burst ----------------------------------------------------------------------------
+
+struct torc_packet {
+    struct torc_answer_to to;
+    const struct torc_session *session;
+    struct torc_session_line *line;
+    const unsigned char *ops; // its operations
+    uint32_t ops_bytes;
+    uint32_t op_count;
+    uint32_t write_count; // PUT, DELETE and FRAG among them: they may be answered later
+    uint32_t plain_count; // of them, those that have no other answer but the write's
+    uint32_t read_count;  // GET
+    uint32_t owed_bytes;  // that the shortest answers take
+    uint32_t get_next;    // its next answer in gets[]
+    uint32_t gather;      // of its writes; TORC_WORKER_NONE
+    uint32_t map_sent;    // entry of the map that this packet's answers carry already, plus 1
+    uint64_t seq;
+    bool late;        // has operations that wait for the end of the turn
+    bool clock_ahead; // its HLC was refused
+    bool closing;     // it held a CLOSE
+    bool tight;       // its allowance ends with its writes' answers: all answers go together
+    bool write_busy;  // no memory to remember its writes by
+};
+
+// A get that is looked up with the others. Only the plain form; the rest goes by torc_request.
+struct torc_get {
+    uint64_t key;
+    uint32_t place; // in hits[]
+    uint16_t shard; // place in shards[], or UINT16_MAX: not here
+    uint16_t zero;
+};
+
+// -- Writes that are owed an answer ------------------------------------------------------------------
+
+enum torc_owed_state {
+    TORC_OWED_PENDING, // in the log, or waiting in the engine
+    TORC_OWED_DONE,    // has its answer
+    TORC_OWED_SENT,
+};
+
+struct torc_owed {
+    uint64_t info;
+    uint64_t key;
+    uint64_t deadline_ns;
+    uint32_t op_id;
+    uint8_t opcode;
+    uint8_t flags;
+    uint8_t attempt;
+    uint8_t status;
+    uint8_t state;   // enum torc_owed_state
+    uint8_t waiting; // 1: behind another write of its key, not in the log
+    uint8_t zero[6];
+};
+
+// The writes of one request packet.
+struct torc_gather {
+    struct torc_answer_to to;
+    uint64_t logged_ns;  // for TRACE
+    uint64_t durable_ns; // when the last one ended
+    uint32_t generation; // of this use; in the tags
+    uint32_t next;       // free list, or queue of those with answers to send
+    uint32_t owed_count;
+    uint32_t pending_count;
+    uint32_t done_count; // answered and not sent
+    uint32_t held;       // place of the answers to its other operations; TORC_WORKER_NONE
+    uint32_t held_bytes;
+    bool used;
+    bool queued;
+    struct torc_owed owed[TORC_PACKET_OPS_MAX];
+};
+
+// -- Shards ------------------------------------------------------------------------------------------
+
+struct torc_worker_shard {
+    struct torc_shard engine;
+    struct torc_checkpoint_writer checkpoint;
+    uint64_t checkpoint_number; // 0: none is being made
+    uint64_t idle_ns;           // when torc_shard_idle is asked again
+    bool begun;                 // EPOCH was logged
+    bool told;                  // SHARD_READY was sent
+};
+
+// -- The worker ----------------------------------------------------------------------------------------
+
+struct torc_worker {
+    // Who we are.
+    uint32_t index;
+    uint32_t count;
+    struct torc_worker_config config; // `ports` points to the copy below
+    struct torc_worker_port ports[TORC_WORKER_PORTS_MAX];
+    struct torc_frame_local locals[TORC_WORKER_PORTS_MAX];
+    uint8_t ip4[16]; // mapped
+    uint8_t ip6[16];
+    // Whom we talk to.
+    struct torc_chan *chan;
+    struct torc_chan_ports rings;
+    struct torc_stats *stats;
+    struct torc_sessions *sessions;
+    struct torc_spsc_port to_thread[TORC_SESSION_RING_OUT];
+    struct torc_spsc_port from_thread;
+    struct torc_spsc_port handed_out[TORC_WORKERS_MAX + 1];
+    struct torc_spsc_port handed_in[TORC_WORKERS_MAX + 1];
+    uint32_t handed_first; // ring served first next turn
+    // The cluster, from CONFIGURE.
+    struct torc_cmd_configure cluster;
+    uint32_t deadline_ms_max;
+    bool configured;
+    bool serving;
+    bool quiescing;
+    bool quiesced;
+    bool replay_failed;
+    bool recovered; // RECOVERED came
+    struct torc_cookie_keys cookie_keys;
+    struct torc_map map;
+    // Time.
+    uint64_t now_ns;
+    uint64_t wall_us;
+    uint64_t wall_s;
+    uint64_t queue_delay_ns; // of this burst, estimated
+    uint64_t frame_cost_ns;  // of one frame, smoothed
+    uint64_t overloaded_ns;  // since when the queue is too long; 0: it is not
+    uint64_t last_ns;        // of the last turn
+    uint32_t last_frames;    // that it took
+    uint32_t sharers;        // sessions in the last burst under load, roughly
+    uint32_t sharers_now;
+    uint32_t reads_now; // gets answered in this turn, until the next begins
+    uint64_t housekept_ns;
+    uint64_t gauged_ns;
+    uint64_t rung_sessions_ns;
+    bool ring_owed; // the session thread is to be woken, but was just now
+    // The turn.
+    struct torc_turn *turn;
+    uint32_t tx_owed; // frames of this turn that may still need a buffer each
+    bool published;   // something for control
+    bool notified;    // something for the session thread
+    // Budgets.
+    struct torc_bucket unproved;
+    struct torc_bucket echo;
+    struct torc_bucket *addresses; // TORC_WORKER_ADDRESSES
+    uint8_t *shed_counts;          // packets of this burst by slot, hashed; 256
+    // Storage.
+    struct torc_shard_pool pool;
+    struct torc_chunk_pool chunks;
+    struct torc_replay *replay;
+    struct torc_worker_shard *shards;
+    uint32_t shard_count;
+    uint32_t shards_max;
+    uint32_t *shard_order;  // places of shards by lo
+    uint64_t *shard_starts; // their lo, in that order
+    uint32_t checkpoint_at; // place of the shard whose checkpoint goes out next
+    struct torc_log_writer log;
+    // Requests.
+    struct torc_packet burst[TORC_WORKER_BURST];
+    struct torc_packet *late; // TORC_WORKER_LATE
+    uint32_t late_count;
+    struct torc_get *gets; // TORC_WORKER_GETS
+    uint64_t *get_keys;
+    struct torc_tree_hit *hits;
+    uint32_t *get_counts; // by shard place; all 0 between bursts
+    uint32_t get_count;
+    // Writes.
+    struct torc_gather *gathers;
+    uint32_t gathers_max;
+    uint32_t gather_free; // head
+    uint32_t gathers_used;
+    uint32_t gather_sweep;
+    uint32_t ready_head; // gathers with answers to send
+    uint32_t ready_tail;
+    unsigned char *held; // TORC_WORKER_HELD of TORC_WORKER_HELD_BYTES
+    uint32_t *held_free;
+    uint32_t held_free_count;
+    struct torc_shard_outcome *outcomes; // TORC_WORKER_OUTCOMES
+    struct torc_fragments fragments;
+    uint32_t fragment_sweep;
+    // Ranges.
+    struct torc_jobs jobs;
+    struct torc_rows_builder *rows;
+    struct torc_tree_pair *pairs; // TORC_WORKER_PAIRS
+    char *text;                   // TORC_WORKER_TEXT_BYTES, for STATUS
+};
+
+static inline void torc_worker_drop(struct torc_worker *worker, enum torc_drop reason)
+{
+    torc_stats_add(&worker->stats->drops[reason], 1);
+}
+
+// The shard of ours that has `key`, by place; TORC_WORKER_NONE.
+static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, uint64_t key)
+{
+    uint32_t low = 0;
+    uint32_t high = worker->shard_count;
+
+    // The last start that is not above the key.
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+
+        if (worker->shard_starts[middle] <= key) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == 0) {
+        return TORC_WORKER_NONE;
+    }
+    low = worker->shard_order[low - 1];
+    return key < worker->shards[low].engine.hi ? low : TORC_WORKER_NONE;
+}
+
+// -- worker_rx.c -----------------------------------------------------------------------------------
+
+void torc_worker_receive(struct torc_worker *worker);
+
+// -- worker_hello.c --------------------------------------------------------------------------------
+
+// An INIT, or an INIT of a newer version.
+void torc_worker_hello(struct torc_worker *worker, const struct torc_frame *frame,
+                       const struct torc_path *path);
+void torc_worker_hello_newer(struct torc_worker *worker, const struct torc_frame *frame,
+                             const struct torc_path *path);
+
+// A data packet of a session that we do not have.
+void torc_worker_nosession(struct torc_worker *worker, const struct torc_frame *frame,
+                           const struct torc_path *path, uint64_t seq);
+
+// Sends what the session thread has answered.
+void torc_worker_send_notes(struct torc_worker *worker);
+
+// -- worker_ops.c ----------------------------------------------------------------------------------
+
+// Answers a packet's operations; those that must wait for the end of the turn only when `late`.
+void torc_worker_answer_packet(struct torc_worker *worker, struct torc_packet *packet);
+
+// -- worker_read.c ---------------------------------------------------------------------------------
+
+// Notes the plain gets of a packet, and which of its operations must wait.
+void torc_worker_note_gets(struct torc_worker *worker, struct torc_packet *packet);
+
+// Looks all of them up.
+void torc_worker_look_up(struct torc_worker *worker);
+
+// The next noted get of the packet, whose operation lies at `op`.
+void torc_worker_get_noted(struct torc_worker *worker, struct torc_packet *packet,
+                           struct torc_answer *answer, const unsigned char *op);
+
+void torc_worker_get(struct torc_worker *worker, struct torc_packet *packet,
+                     struct torc_answer *answer, const struct torc_request *request);
+void torc_worker_pull(struct torc_worker *worker, struct torc_packet *packet,
+                      struct torc_answer *answer, const struct torc_request *request);
+
+// True for an operation that torc_worker_note_gets notes.
+static inline bool torc_worker_is_plain_get(const unsigned char *op, uint32_t length)
+{
+    return op[0] == TORC_OPCODE_GET && (op[1] & ~TORC_GET_VERSION_ONLY) == 0 &&
+           length == TORC_WORKER_GET_BYTES;
+}
+
+// Bytes that the shortest answer to an operation takes, padded.
+uint32_t torc_worker_op_owed(const unsigned char *op, uint32_t length);
+
+// Too late before it began: its budget is below what it has waited already.
+static inline bool torc_worker_is_late(const struct torc_worker *worker, uint32_t budget_us)
+{
+    return budget_us != 0 && (uint64_t)budget_us * 1000 < worker->queue_delay_ns;
+}
+
+// Whether this node serves at all now; else UNAVAILABLE with this info.
+static inline bool torc_worker_serves(const struct torc_worker *worker, uint64_t *info)
+{
+    if (worker->serving && !worker->quiescing) {
+        return true;
+    }
+    *info = torc_info_reason(worker->quiescing ? TORC_UNAVAILABLE_STOPPING
+                                               : TORC_UNAVAILABLE_RECOVERING,
+                             TORC_WORKER_WAIT_US);
+    return false;
+}
+
+// -- worker_write.c --------------------------------------------------------------------------------
+
+// A write whose whole value is at `request->data`. PENDING: begun, its answer comes later; else the
+// answer that was given.
+enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *packet,
+                                struct torc_answer *answer, const struct torc_request *request);
+
+// The answer to a PUT or DELETE that has one now: sent with the packet, or with its other writes'.
+void torc_worker_write_answer(struct torc_worker *worker, struct torc_packet *packet,
+                              struct torc_answer *answer, const struct torc_request *request,
+                              const struct torc_shard_outcome *outcome);
+
+// Checks of a write that need neither engine nor log: key, size, shard, load. Not OK: it was answered.
+enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_packet *packet,
+                                      struct torc_answer *answer,
+                                      const struct torc_request *request, uint32_t *place);
+
+// Applies what is durable, ends writes, wakes those that waited.
+void torc_worker_commit(struct torc_worker *worker);
+
+// Sends answers of writes that ended. False: no room for all.
+bool torc_worker_send_ready(struct torc_worker *worker);
+
+// Before a packet with writes is answered: which of its allowance they need. After it: sends its
+// answers, or keeps those that must wait for its writes.
+void torc_worker_writes_begin(struct torc_worker *worker, struct torc_packet *packet,
+                              struct torc_answer *answer);
+void torc_worker_writes_end(struct torc_worker *worker, struct torc_packet *packet,
+                            struct torc_answer *answer);
+
+// Ends waiting writes whose deadline passed, and all writes when the log has failed.
+void torc_worker_sweep_writes(struct torc_worker *worker);
+
+// CANCEL of a waiting write; true when there was one.
+bool torc_worker_cancel_write(struct torc_worker *worker, uint64_t serial, uint32_t op_id);
+
+// -- worker_put.c ----------------------------------------------------------------------------------
+
+// A PUT in pieces, a piece, a question for what is missing.
+void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packet,
+                           struct torc_answer *answer, const struct torc_request *request);
+void torc_worker_put_piece(struct torc_worker *worker, struct torc_packet *packet,
+                           struct torc_answer *answer, const struct torc_request *request);
+void torc_worker_put_query(struct torc_worker *worker, struct torc_packet *packet,
+                           struct torc_answer *answer, const struct torc_request *request);
+
+// The write that these pieces were for has its outcome: their memory is free.
+void torc_worker_put_ended(struct torc_worker *worker, uint64_t serial, uint32_t op_id);
+
+// -- worker_map.c ----------------------------------------------------------------------------------
+
+enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why);
+void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
+                     struct torc_answer *answer, const struct torc_request *request);
+void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
+                       const struct torc_request *request);
+
+// What to answer for a key whose shard is not ready here: WRONG_SHARD or UNAVAILABLE, and `info`.
+enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t key, uint64_t *info);
+
+// Adds the map's entry of `key`, and this node's, behind a WRONG_SHARD if there is room.
+void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *packet,
+                            struct torc_answer *answer, uint32_t op_id, uint64_t key);
+
+// -- worker_status.c -------------------------------------------------------------------------------
+
+void torc_worker_status(struct torc_worker *worker, struct torc_answer *answer,
+                        const struct torc_request *request);
+void torc_worker_gauges(struct torc_worker *worker);
+
+// -- worker_order.c, worker_recover.c --------------------------------------------------------------
+
+// Orders, marks; at most a bounded number a turn. True: some are left.
+bool torc_worker_take_orders(struct torc_worker *worker);
+void torc_worker_take_marks(struct torc_worker *worker);
+void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
+                       const char *text);
+bool torc_worker_say(struct torc_worker *worker, const struct torc_evt *event);
+
+// Recovery data; true: some is left.
+bool torc_worker_take_recovery(struct torc_worker *worker);
+void torc_worker_recovered(struct torc_worker *worker);
+
+// Opens lives of shards whose replay is done, tells control of those that are active.
+void torc_worker_open_shards(struct torc_worker *worker);
+
+// The next block of a checkpoint. True: there is more to do.
+bool torc_worker_checkpoint_step(struct torc_worker *worker);
+
+// Appends a record that an engine wants logged.
+void torc_worker_append(struct torc_worker *worker, struct torc_shard *shard,
+                        const struct torc_log_record *record);
+
+// -- neighbour.c: see neighbour.h -------------------------------------------------------------------
+
+#endif
