@@ -44,7 +44,7 @@ static enum MHD_Result http_request(void *context, struct MHD_Connection *connec
                                     const char *upload, size_t *upload_bytes, void **state)
 {
     struct torc_http *http = context;
-    struct torc_http_page page;
+    struct torc_http_page page = {0};
 
     (void)version, (void)upload;
     if (*state == NULL) {
@@ -55,7 +55,7 @@ static enum MHD_Result http_request(void *context, struct MHD_Connection *connec
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
         return http_reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, "text/plain");
     }
-    page = http->answer(http->context, path);
+    http->answer(http->context, path, &page);
     return http_reply(connection, page.status, page.text, page.type);
 }
 

@@ -21,8 +21,8 @@ struct torc_http_page {
     const char *type; // of the content
 };
 
-// What to say at `path`.
-typedef struct torc_http_page (*torc_http_answer)(void *context, const char *path);
+// What to say at `path`; *page is empty.
+typedef void (*torc_http_answer)(void *context, const char *path, struct torc_http_page *page);
 
 // `address`: host:port, [v6]:port. Adds itself to the epoll set.
 enum torc_err torc_must_use torc_http_open(struct torc_http **http, const char *address,

@@ -472,21 +472,20 @@ static struct torc_http_page answer_word(bool good, const char *yes, const char 
     return (struct torc_http_page){good ? 200 : 503, text, "text/plain; charset=utf-8"};
 }
 
-struct torc_http_page torc_node_page(void *context, const char *path)
+void torc_node_page(void *context, const char *path, struct torc_http_page *page)
 {
     struct torc_node *node = context;
     struct torc_log_store_numbers log;
 
-    if (strcmp(path, "/metrics") == 0) {
-        return answer_metrics(node);
-    }
     torc_log_store_numbers(node->store, &log);
-    if (strcmp(path, "/health") == 0) {
-        return answer_word(!log.failed, "ok", log.failure.text);
+    if (strcmp(path, "/metrics") == 0) {
+        *page = answer_metrics(node);
+    } else if (strcmp(path, "/health") == 0) {
+        *page = answer_word(!log.failed, "ok", log.failure.text);
+    } else if (strcmp(path, "/ready") == 0) {
+        *page = answer_word(node->state == TORC_NODE_SERVING, "ready",
+                            torc_node_state_name(node->state));
+    } else {
+        *page = (struct torc_http_page){404, NULL, "text/plain; charset=utf-8"};
     }
-    if (strcmp(path, "/ready") == 0) {
-        return answer_word(node->state == TORC_NODE_SERVING, "ready",
-                           torc_node_state_name(node->state));
-    }
-    return (struct torc_http_page){404, NULL, "text/plain; charset=utf-8"};
 }

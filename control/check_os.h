@@ -1,7 +1,7 @@
 // Torc control: looking at a data directory that nobody serves: `torc-control check`.
 //
-// What    everything that recovery would look at, and each byte of each checkpoint; prints a line for
-//         each part and says at the end whether the node could be started. Changes nothing.
+// What    everything that recovery would look at, and each byte of each checkpoint; prints a line
+//         for each part and says at the end whether the node could be started. Changes nothing.
 // Owner   the program, with the lock of the directory held.
 #ifndef TORC_CONTROL_CHECK_OS_H
 #define TORC_CONTROL_CHECK_OS_H

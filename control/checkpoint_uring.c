@@ -267,7 +267,8 @@ static void make_start(struct make *make, struct torc_disk_op *op, enum torc_dis
     torc_disk_start(make->checkpoints->config.disk, op);
 }
 
-// Writes out the buffer being filled; the last one of a file is filled up with zeros, cut off later.
+// Writes out the buffer being filled; the last one of a file is filled up with zeros, cut off
+// later.
 static void make_write(struct make *make)
 {
     struct make_buffer *buffer = make->buffers + make->filling;

@@ -1,13 +1,14 @@
 // Torc control: keeping checkpoints.
 //
-// What    rounds: every shard once, at most one at a time a worker. The worker streams a shard's bytes
-//         through `out`; they go to `checkpoint/<shard>-<number>.tmp`, are synced, wait until the log is
-//         durable up to where the file ends, and get their name `checkpoint/<shard>-<lsn>`. Then the
-//         older file goes, and the log may be trimmed (control/cluster.h, K2).
+// What    rounds: every shard once, at most one at a time a worker. The worker streams a shard's
+//         bytes through `out`; they go to `checkpoint/<shard>-<number>.tmp`, are synced, wait until
+//         the log is durable up to where the file ends, and get their name
+//         `checkpoint/<shard>-<lsn>`. Then the older file goes, and the log may be trimmed
+//         (control/cluster.h, K2).
 // Owner   control's one thread.
 // Memory  two buffers of 1 MiB a worker, from its first checkpoint on.
-// Failures  a checkpoint that cannot be kept is given up: the worker is told, its file removed, the older
-//         one stays; the round goes on with the other shards, unless the disk is full.
+// Failures  a checkpoint that cannot be kept is given up: the worker is told, its file removed, the
+//         older one stays; the round goes on with the other shards, unless the disk is full.
 // Sources storage/checkpoint_format.h says why the log must reach the file's end.
 #ifndef TORC_CONTROL_CHECKPOINT_URING_H
 #define TORC_CONTROL_CHECKPOINT_URING_H

@@ -1,15 +1,16 @@
-// Torc control: the node's shards: how the key space is cut, which worker has which, what of the log
-// they still need.
+// Torc control: the node's shards: how the key space is cut, which worker has which, what of the
+// log they still need.
 //
-// What    the table of the node's shards that recovery, checkpoints and the map are made from, and the
-//         decisions over it.
+// What    the table of the node's shards that recovery, checkpoints and the map are made from, and
+//         the decisions over it.
 // Owner   control's one thread. Pure.
 // Memory  the caller's array.
 // Invariants
 //   K1  shards tile [0, keys): each begins where the one before ends.
-//   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of the
-//       stream and turn that it is in now (`covered`), and the block must lie below the start_sequence
-//       of all that are in that stream. While one is not covered, nothing goes: it may need any stream.
+//   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of
+//       the stream and turn that it is in now (`covered`), and the block must lie below the
+//       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
+//       may need any stream.
 // Sources DESIGN.md section 5; REPLICATION.md section 3.
 #ifndef TORC_CONTROL_CLUSTER_H
 #define TORC_CONTROL_CLUSTER_H
@@ -47,8 +48,8 @@ struct torc_cluster {
 // The piece `index` of `count` equal ones of [0, keys).
 void torc_cluster_cut(uint64_t keys, uint32_t count, uint32_t index, uint64_t *lo, uint64_t *hi);
 
-// Spreads the shards over `worker_count` workers, neighbours apart: a load that walks through the keys
-// meets all cores.
+// Spreads the shards over `worker_count` workers, neighbours apart: a load that walks through the
+// keys meets all cores.
 void torc_cluster_spread(struct torc_cluster *cluster, uint32_t worker_count);
 
 // CORRUPT when the shards do not tile the key space (K1); the text says where.

@@ -235,7 +235,7 @@ static bool disk_fails(struct torc_disk *disk, struct torc_disk_op *op)
     struct torc_disk_verdict verdict = {0};
 
     if (disk->fault != NULL) {
-        verdict = disk->fault(disk->fault_context, op);
+        disk->fault(disk->fault_context, op, &verdict);
     }
     if (verdict.result == 0) {
         return false;

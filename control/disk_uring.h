@@ -52,7 +52,9 @@ struct torc_disk_verdict {
     uint32_t torn_bytes; // of a failing write, that many bytes are written all the same
 };
 
-typedef struct torc_disk_verdict (*torc_disk_fault)(void *context, const struct torc_disk_op *op);
+// Fills *verdict, which is empty.
+typedef void (*torc_disk_fault)(void *context, const struct torc_disk_op *op,
+                                struct torc_disk_verdict *verdict);
 
 // `lock_fd` is registered first (U1).
 enum torc_err torc_must_use torc_disk_open(struct torc_disk **disk, int lock_fd,

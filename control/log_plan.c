@@ -35,7 +35,8 @@ void torc_log_plan_begin(struct torc_log_plan *plan, uint64_t next_sequence)
     torc_assert(plan->flight_count == 0);
     plan->next_sequence = next_sequence;
     plan->durable = next_sequence - 1;
-    // What is there is full or cut: `filling` stands on the last of them, and nothing fits behind it.
+    // What is there is full or cut: `filling` stands on the last of them, and nothing fits behind
+    //      it.
     plan->filling = plan->segment_count > 0 ? plan->segment_count - 1 : NOTHING;
     plan->offset_bytes = UINT32_MAX;
 }

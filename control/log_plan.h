@@ -1,19 +1,20 @@
 // Torc control: what is decided about one log stream while it is written.
 //
 // What    which block may be written now and where, what is durable, which ring slots may be given
-//         back, how many segments to prepare, which segments nobody needs any more. It holds numbers
-//         only: control/log_uring.c moves the bytes.
+//         back, how many segments to prepare, which segments nobody needs any more. It holds
+//         numbers only: control/log_uring.c moves the bytes.
 // Owner   control's one thread. Pure.
 // Memory  the caller's array of segments (oldest first); the rest is inside.
-// Life    init → add what is on disk → begin (a new life of the dataplane) or resume (a running one) →
-//         take, done, advance, prepared, trim.
+// Life    init → add what is on disk → begin (a new life of the dataplane) or resume (a running
+//         one) → take, done, advance, prepared, trim.
 // Invariants
 //   P1  Blocks are taken in the order of their sequence, each where the writer said, which must be
 //       right behind the one before or the start of the next prepared segment.
-//   P2  `durable` and the slots given back cover a block only when it and all before it are on disk.
+//   P2  `durable` and the slots given back cover a block only when it and all before it are on
+//       disk.
 //   P3  A failed write is final: nothing becomes durable after it.
-//   P4  A segment is let go only when a later one holds a block, and no block of it, that is none from
-//       `floor` on, is needed.
+//   P4  A segment is let go only when a later one holds a block, and no block of it, that is none
+//       from `floor` on, is needed.
 #ifndef TORC_CONTROL_LOG_PLAN_H
 #define TORC_CONTROL_LOG_PLAN_H
 
@@ -77,8 +78,8 @@ void torc_log_plan_init(struct torc_log_plan *plan, uint32_t stream, uint32_t fl
 bool torc_must_use torc_log_plan_add(struct torc_log_plan *plan,
                                      const struct torc_log_plan_segment *segment);
 
-// A new life of the dataplane: blocks from `next_sequence` on go into segments that are prepared from
-// now on.
+// A new life of the dataplane: blocks from `next_sequence` on go into segments that are prepared
+// from now on.
 void torc_log_plan_begin(struct torc_log_plan *plan, uint64_t next_sequence);
 
 // A running dataplane goes on: `segment` is the one it fills now (0: none yet).
@@ -100,8 +101,8 @@ void torc_log_plan_skip(struct torc_log_plan *plan, uint32_t slots);
 void torc_log_plan_done(struct torc_log_plan *plan, struct torc_log_flight *flight, int32_t result,
                         const char *text);
 
-// The sequence up to which all would be durable, and the slots to give back, if advanced now. False:
-// nothing has changed. The caller tells the worker, then calls torc_log_plan_advance.
+// The sequence up to which all would be durable, and the slots to give back, if advanced now.
+// False: nothing has changed. The caller tells the worker, then calls torc_log_plan_advance.
 bool torc_log_plan_look(const struct torc_log_plan *plan, uint64_t *durable, uint32_t *slots);
 void torc_log_plan_advance(struct torc_log_plan *plan);
 
@@ -115,8 +116,8 @@ uint32_t torc_log_plan_ahead(const struct torc_log_plan *plan);
 uint32_t torc_log_plan_next_segment(const struct torc_log_plan *plan);
 uint64_t torc_log_plan_next_cut(const struct torc_log_plan *plan);
 
-// The oldest segment, if no block of it is needed: blocks below `floor` are not. It is taken off the
-// list.
+// The oldest segment, if no block of it is needed: blocks below `floor` are not. It is taken off
+// the list.
 bool torc_must_use torc_log_plan_trim(struct torc_log_plan *plan, uint64_t floor,
                                       struct torc_log_plan_segment *segment);
 

@@ -1,15 +1,17 @@
-// Torc control: the log's files. Segments are prepared, blocks go from the channel's ring to the disk.
+// Torc control: the log's files. Segments are prepared, blocks go from the channel's ring to the
+// disk.
 //
-// What    `log/<stream>-<n>` are segments, `log/spare-<k>` segments nobody needs, kept for use again,
-//         `log/new-<k>` one that is being written with zeros. All of one stream's decisions are those of
-//         control/log_plan.h.
+// What    `log/<stream>-<n>` are segments, `log/spare-<k>` segments nobody needs, kept for use
+//         again, `log/new-<k>` one that is being written with zeros. All of one stream's decisions
+//         are those of control/log_plan.h.
 // Owner   control's one thread.
-// Memory  per stream its table of segments (320 KiB at most, touched as it fills); blocks are written
-//         from where the worker built them (registered windows).
-// Preparing  a spare file, or a new one (fallocate, zeros, fsync); header (durable); rename; sync of the
-//         folder; then TORC_MARK_SEGMENT. So what has a segment's name has its header.
-// Full disk  a segment that cannot be prepared is tried again every TORC_LOG_STORE_RETRY_NS; when none is
-//         left in advance the worker is told (TORC_MARK_DISK_FULL), and the next prepared one ends it.
+// Memory  per stream its table of segments (320 KiB at most, touched as it fills); blocks are
+//         written from where the worker built them (registered windows).
+// Preparing  a spare file, or a new one (fallocate, zeros, fsync); header (durable); rename; sync
+//         of the folder; then TORC_MARK_SEGMENT. So what has a segment's name has its header.
+// Full disk  a segment that cannot be prepared is tried again every TORC_LOG_STORE_RETRY_NS; when
+//         none is left in advance the worker is told (TORC_MARK_DISK_FULL), and the next prepared
+//         one ends it.
 // Invariants
 //   F1  A spare's header is overwritten only when the folder that has it under that name is synced.
 //   F2  The worker hears of a durable block before its slots are given back: a control that dies
@@ -91,8 +93,8 @@ bool torc_log_store_has_work(const struct torc_log_store *store, uint32_t worker
 // When step has something to do without anything coming in; UINT64_MAX never.
 uint64_t torc_log_store_deadline_ns(const struct torc_log_store *store);
 
-// The dataplane is dead: goes on writing what it had published, tells nobody. True when all of it is
-// durable (or the log has failed) and nothing is in flight.
+// The dataplane is dead: goes on writing what it had published, tells nobody. True when all of it
+// is durable (or the log has failed) and nothing is in flight.
 bool torc_must_use torc_log_store_drained(struct torc_log_store *store);
 
 // Lets go of the channel; nothing is in flight.
@@ -104,7 +106,8 @@ bool torc_log_store_is_ready(const struct torc_log_store *store, uint32_t worker
 // Highest durable sequence of a worker's stream.
 uint64_t torc_log_store_durable(const struct torc_log_store *store, uint32_t worker);
 
-// Lets go of segments that hold no block from `floor` on; UINT64_MAX: of all, if nobody writes there.
+// Lets go of segments that hold no block from `floor` on; UINT64_MAX: of all, if nobody writes
+// there.
 void torc_log_store_trim(struct torc_log_store *store, uint32_t index, uint64_t floor);
 
 // The worker that writes the stream at `index`, or UINT32_MAX.

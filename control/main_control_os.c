@@ -30,7 +30,7 @@ static const char main_help[] =
     "  --print-config   print them as a commented INI file, and end\n"
     "  --version        print the version, and end\n"
     "\n"
-    "Signals: TERM and INT stop the node cleanly (a second one skips the checkpoints); USR1 leaves\n"
+    "Signals: TERM and INT stop the node cleanly (a second one skips checkpoints); USR1 leaves\n"
     "the dataplane running, for a restart of this program alone.\n"
     "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, 6 damage or a fault.\n"
     "Settings: --print-config lists them all with their meaning.\n";

@@ -8,8 +8,8 @@
 //
 // Owner   control's one thread; everything of control hangs off one struct torc_node.
 // Memory  the struct and what its parts hold; freed by torc_node_close.
-// Idling  the loop turns while something moves, TORC_NODE_SPIN_NS longer, then blocks on one epoll set
-//         (doorbell, channel's socket, admin, HTTP, signals) and the ring of the disk.
+// Idling  the loop turns while something moves, TORC_NODE_SPIN_NS longer, then blocks on one epoll
+//         set (doorbell, channel's socket, admin, HTTP, signals) and the ring of the disk.
 // Sources DESIGN.md sections 1, 5, 12; REPLICATION.md T9, section 10; FIELDNOTES.md section 6.
 #ifndef TORC_CONTROL_NODE_OS_H
 #define TORC_CONTROL_NODE_OS_H
@@ -114,7 +114,7 @@ const char *torc_node_state_name(enum torc_node_state state);
 void torc_node_count(struct torc_node *node);
 
 json_t *torc_node_answer(void *node, uint32_t asked, const json_t *request);
-struct torc_http_page torc_node_page(void *node, const char *path);
+void torc_node_page(void *node, const char *path, struct torc_http_page *page);
 
 // Checkpoints of all shards, from now on.
 void torc_node_begin_round(struct torc_node *node);

@@ -748,7 +748,8 @@ static enum torc_err feed_checkpoint(struct torc_recover *recover, uint32_t work
     return TORC_ERR_OK;
 }
 
-// The lowest sequence of `stream` that a shard of the worker needs; UINT64_MAX: none has records there.
+// The lowest sequence of `stream` that a shard of the worker needs; UINT64_MAX: none has records
+// there.
 static uint64_t feed_from(const struct torc_recover *recover, uint32_t worker, uint32_t stream)
 {
     uint64_t from = UINT64_MAX;

@@ -4,11 +4,12 @@
 //         stream and turn each shard was in last and in which order streams are to be replayed
 //         (storage/log_order.h), and then feeds every worker its shards' checkpoints and log blocks
 //         through the channel's `in` rings, all workers in turns.
-// Owner   control's one thread; each step does a bounded piece (a read of 1 MiB, or what fits the rings).
-// Memory  one buffer of 1 MiB for scanning and one a worker for feeding, tables of notes and pieces;
-//         freed by torc_recover_close.
-// Life    begin → step until SCANNED (or an error) → take over what was found (torc_recover_apply) →
-//         feed until true → close. `torc-control check` ends after SCANNED.
+// Owner   control's one thread; each step does a bounded piece (a read of 1 MiB, or what fits the
+//         rings).
+// Memory  one buffer of 1 MiB for scanning and one a worker for feeding, tables of notes and
+//         pieces; freed by torc_recover_close.
+// Life    begin → step until SCANNED (or an error) → take over what was found (torc_recover_apply)
+//         → feed until true → close. `torc-control check` ends after SCANNED.
 // Reads go through the page cache: the second and third look at the log come from memory.
 #ifndef TORC_CONTROL_RECOVER_URING_H
 #define TORC_CONTROL_RECOVER_URING_H
@@ -61,8 +62,8 @@ enum torc_err torc_must_use torc_recover_step(struct torc_recover *recover, bool
 // Where the stream goes on: 1 for a new one.
 uint64_t torc_recover_next_sequence(const struct torc_recover *recover, uint32_t stream);
 
-// Feeds what the rings take. *fed when everything was sent (RECOVERED is the caller's to say). IO or
-// CORRUPT when a file cannot be read as it was a moment ago.
+// Feeds what the rings take. *fed when everything was sent (RECOVERED is the caller's to say). IO
+// or CORRUPT when a file cannot be read as it was a moment ago.
 enum torc_err torc_must_use torc_recover_feed(struct torc_recover *recover,
                                               struct torc_attach *attach, bool *fed,
                                               struct torc_fail *why);

@@ -1,15 +1,16 @@
 // Torc control: the cluster as the metastore has it: making it, reading it, starting in it.
 //
-// What    the records of REPLICATION.md, section 3, as far as one node needs them: `meta`, `node/<id>`,
-//         `shard/<id>`, `counter/copies`.
+// What    the records of REPLICATION.md, section 3, as far as one node needs them: `meta`,
+//         `node/<id>`, `shard/<id>`, `counter/copies`.
 // Owner   control's one thread.
 // Memory  the metastore and the table of shards, until torc_registry_close.
-// Starts  every start of the dataplane raises the node's boot and start count and each shard's epoch by
-//         compare-and-swap, 64 records a transaction (M5), before anything is served (T9). A crash in
-//         between leaves some epochs raised and others not: the next start raises all again.
+// Starts  every start of the dataplane raises the node's boot and start count and each shard's
+//         epoch by compare-and-swap, 64 records a transaction (M5), before anything is served (T9).
+//         A crash in between leaves some epochs raised and others not: the next start raises all
+//         again.
 // Invariants
-//   N1  torc.node's start count is the metastore's, or one less (a crash between the two): anything else
-//       means that one of them is an old copy, and nothing is started.
+//   N1  torc.node's start count is the metastore's, or one less (a crash between the two): anything
+//       else means that one of them is an old copy, and nothing is started.
 #ifndef TORC_CONTROL_REGISTRY_OS_H
 #define TORC_CONTROL_REGISTRY_OS_H
 
@@ -34,8 +35,8 @@ enum torc_err torc_must_use torc_registry_address(const struct torc_settings *se
                                                   char *address, uint32_t address_bytes,
                                                   struct torc_fail *why);
 
-// Makes cluster, node and data directory; the directory last, so that an init that was cut short can be
-// run again. IN_USE: there is a node already.
+// Makes cluster, node and data directory; the directory last, so that an init that was cut short
+// can be run again. IN_USE: there is a node already.
 enum torc_err torc_must_use torc_registry_make(const struct torc_settings *settings,
                                                struct torc_meta_fields *meta,
                                                struct torc_fail *why);
