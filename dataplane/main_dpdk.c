@@ -20,8 +20,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define MAIN_VERSION "0.1.0"
-
 enum {
     MAIN_OK = 0,
     MAIN_USAGE = 2,
@@ -64,7 +62,7 @@ static bool main_answer(const struct torc_settings *settings, const struct torc_
     if (line->help) {
         main_help();
     } else if (line->version) {
-        (void)printf("torc-dataplane %s\n", MAIN_VERSION);
+        (void)printf("torc-dataplane %s\n", TORC_VERSION);
     } else if (line->print_config) {
         (void)torc_settings_ini(settings, ini, sizeof(ini));
         (void)fputs(ini, stdout);

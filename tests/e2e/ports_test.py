@@ -9,6 +9,7 @@ Bounds that are promised (docs/OPERATIONS.md): an idle node takes less than 1 % 
 answer after idling comes within one wake-up of the machine; here the median must lie under 5 ms, which is
 fifty times what it takes.
 """
+import json
 import os
 import socket
 import statistics
@@ -22,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from node import BUILD, Checks, Network, Node, die_with_parent, run  # noqa: E402
 
 ECHO = BUILD / "tests" / "torc-echo"
+MEMIF = BUILD / "tests" / "torc-memif"
 IDLE_SECONDS = 4
 IDLE_PERCENT = 1.0
 WAKE_MEDIAN_S = 0.005
@@ -149,6 +151,22 @@ def echo_port(port, queues):
                   f"{statistics.median(times) * 1e6:.0f} us median, {max(times) * 1e6:.0f} us most")
 
 
+def echo_memif():
+    """A memif slot serves one client after the other, and sleeps between them."""
+    with Network() as network, tempfile.TemporaryDirectory(prefix="torc-test-") as folder:
+        name = os.path.join(folder, "slot")
+        with Echo(network, "memif", memif=name) as echo:
+            percent = cpu_percent(echo.process.pid, IDLE_SECONDS)
+            checks.that(f"memif: idle below {IDLE_PERCENT} % without a client", percent < IDLE_PERCENT,
+                        f"{percent:.2f} %")
+            for _ in range(3):  # in another namespace: a socket's file reaches through
+                done = run(MEMIF, name + "-0", network.host(11), 2000, 32)
+                seen = json.loads(done.stdout)
+                checks.that("memif: a client gets its packets back", seen["packets_per_second"] > 1000, seen)
+            print(f"memif: idle {percent:.2f} %, round trip {seen['p50_ns'] / 1000:.1f} us median, "
+                  f"{seen['packets_per_second'] / 1e6:.2f} M packets/s with {seen['window']} in flight")
+
+
 def echo_falls_back():
     """port=auto takes af_packet where a link has more queues than there are workers."""
     with Network() as network:
@@ -177,6 +195,7 @@ def main():
     if "echo" in parts:
         for port, queues in (("af_xdp", 1), ("af_xdp", 2), ("af_packet", 1), ("tap", 1)):
             checks.case(echo_port, port, queues)
+        checks.case(echo_memif)
         checks.case(echo_falls_back)
         checks.case(echo_refuses)
     checks.end()
