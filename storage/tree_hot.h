@@ -226,12 +226,6 @@ static inline void hot_descend(const struct torc_tree *tree, const uint64_t *key
     }
 }
 
-static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
-                       uint32_t *leaves)
-{
-    hot_descend(tree, keys, count, leaves, LEAF_LINES);
-}
-
 // Where a key's record lies if its hint decides, and asks for it; NULL when no hint is the key's.
 static inline const unsigned char *hot_record(const struct torc_leaf *leaf, uint64_t key,
                                               uint32_t *index)
@@ -247,6 +241,25 @@ static inline const unsigned char *hot_record(const struct torc_leaf *leaf, uint
     __builtin_prefetch(record);
     __builtin_prefetch(record + torc_leaf_stride(leaf) - 1);
     return record;
+}
+
+// For writes: also asks for the record that will be replaced, or else the free slot behind the
+// last.
+static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                       uint32_t *leaves)
+{
+    hot_descend(tree, keys, count, leaves, LEAF_LINES);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct torc_leaf *leaf = torc_node_at(tree->chunks.base, leaves[i]);
+        uint32_t index;
+
+        if (hot_record(leaf, keys[i], &index) == NULL) {
+            const unsigned char *slot = torc_leaf_record(leaf, leaf->count);
+
+            __builtin_prefetch(slot, 1);
+            __builtin_prefetch(slot + torc_leaf_stride(leaf), 1);
+        }
+    }
 }
 
 extern const struct torc_tree_code HOT_TABLE;

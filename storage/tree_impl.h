@@ -23,6 +23,18 @@ static inline struct torc_inner *torc_tree_inner(const struct torc_tree *tree, u
     return torc_node_at(tree->chunks.base, node);
 }
 
+// Asks for all of a node. Always inlined: gcc 12 takes a function that only prefetches for one
+// without effect, and drops the call.
+static inline __attribute__((always_inline)) void torc_tree_node_prefetch(
+    const struct torc_tree *tree, uint32_t node)
+{
+    const char *bytes = torc_node_at(tree->chunks.base, node);
+
+    for (uint32_t at = 0; at < TORC_NODE_BYTES; at += 64) {
+        __builtin_prefetch(bytes + at);
+    }
+}
+
 void torc_tree_path_find(const struct torc_tree *tree, uint64_t key, struct torc_tree_path *path);
 
 // To the next leaf in the given direction; false, and the path unchanged, at the end.
@@ -50,6 +62,14 @@ void torc_tree_node_give(struct torc_tree *tree, uint32_t level, uint32_t node);
 
 // Adds a record that went into a leaf to the tree's accounts.
 void torc_tree_count_in(struct torc_tree *tree, const struct torc_tree_pair *pair);
+
+// The slow way of a write: the leaf's records and `pair`, which replaces the one at `index` or
+// comes before it, are written anew, into as many leaves as it takes. The nodes were ensured.
+void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint32_t index,
+                            bool replace, const struct torc_tree_pair *pair);
+
+// After `key` was deleted: an empty leaf goes, a small one is joined with a neighbour.
+void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf, uint64_t key);
 
 // Links `child` into an inner node of `level`, behind the one that holds keys below `separator`.
 // Splits as far up as needed; the nodes were ensured.

@@ -4,19 +4,6 @@
 // How far ahead leaves are asked for, along the parent's list of children. Measured with
 // perf/tree-bench.
 #define AHEAD_LEAVES 4u
-#define LINE_BYTES   64u
-
-// Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops
-// it.
-static inline __attribute__((always_inline)) void node_prefetch(const struct torc_tree *tree,
-                                                                uint32_t node)
-{
-    const char *bytes = torc_node_at(tree->chunks.base, node);
-
-    for (uint32_t line = 0; line < TORC_NODE_BYTES / LINE_BYTES; line++) {
-        __builtin_prefetch(bytes + (size_t)line * LINE_BYTES);
-    }
-}
 
 static inline __attribute__((always_inline)) void leaf_prefetch(const struct torc_tree *tree,
                                                                 const struct torc_tree_path *path,
@@ -27,7 +14,7 @@ static inline __attribute__((always_inline)) void leaf_prefetch(const struct tor
 
     if (forward ? index + ahead < parent->count : index >= ahead) {
         index = forward ? index + ahead : index - ahead;
-        node_prefetch(tree, torc_inner_children(parent)[index]);
+        torc_tree_node_prefetch(tree, torc_inner_children(parent)[index]);
     }
 }
 
@@ -88,7 +75,7 @@ static void cursor_place(const struct torc_tree *tree, struct torc_tree_cursor *
         return;
     }
     torc_tree_path_find(tree, cursor->next, &cursor->path);
-    node_prefetch(tree, cursor->path.nodes[0]);
+    torc_tree_node_prefetch(tree, cursor->path.nodes[0]);
     for (uint32_t ahead = 1; tree->levels > 1 && ahead < AHEAD_LEAVES; ahead++) {
         leaf_prefetch(tree, &cursor->path, !cursor->reverse, ahead);
     }

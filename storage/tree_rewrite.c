@@ -1,0 +1,246 @@
+// Torc storage: leaves written anew: split, spread over a neighbour, joined. See storage/tree.h.
+#include "storage/tree_impl.h"
+
+// Leaves are joined when they would be no fuller than this: room for what comes next.
+#define JOIN_BYTES_MAX (TORC_LEAF_SPACE_BYTES * 3 / 4)
+// A leaf with less in it looks for a neighbour to join.
+#define SMALL_BYTES (TORC_LEAF_SPACE_BYTES / 4)
+// A leaf that is full spreads over a neighbour with no more than this in it.
+#define SHARE_BYTES_MAX (TORC_LEAF_SPACE_BYTES * 3 / 4)
+// After so many inserts in a row at a leaf's end the keys are taken to rise (or to fall), and its
+// split leaves it full. A bet: long enough not to be chance, short against a leaf.
+#define RUN_MIN 6
+
+// All records of a leaf and one more; they point into the copy.
+struct rewrite {
+    struct torc_tree_copy copy;
+    uint32_t count;
+    uint32_t index;    // of the new record
+    bool at_the_end;   // keys rise: leave the left leaf full
+    bool at_the_front; // keys fall
+    struct torc_tree_pair pairs[TORC_LEAF_COUNT_MAX + 1];
+};
+
+static void leaf_encode(struct torc_leaf *leaf, const struct torc_tree_pair *pairs, uint32_t count)
+{
+    struct torc_leaf_plan plan;
+
+    torc_leaf_plan(&plan, pairs, count);
+    torc_leaf_encode(leaf, &plan, pairs, count);
+}
+
+// A new leaf for pairs[at .. at + count), linked behind the one with the pair before.
+static void leaf_add(struct torc_tree *tree, const struct torc_leaf *left,
+                     const struct rewrite *rewrite, uint32_t at, uint32_t count)
+{
+    uint32_t near = (uint32_t)(((const unsigned char *)left - tree->chunks.base) / TORC_NODE_BYTES);
+    uint32_t node = torc_tree_node_take(tree, 0, near);
+    struct torc_leaf *leaf = torc_tree_leaf(tree, node);
+
+    torc_leaf_format(leaf);
+    leaf->stamp = left->stamp;
+    leaf_encode(leaf, rewrite->pairs + at, count);
+    torc_tree_link(tree, 1, torc_tree_separator(rewrite->pairs[at - 1].key, rewrite->pairs[at].key),
+                   node);
+}
+
+// About what a record takes, to cut by.
+static uint32_t weight(const struct torc_tree_pair *pair)
+{
+    return 12 + (pair->value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : pair->value_bytes);
+}
+
+// Where to cut a run of records that does not fit one leaf, so that both parts fit one each: the
+// nearest such place to the middle, by bytes. 0: there is none.
+static uint32_t cut_in_two(const struct torc_tree_pair *pairs, uint32_t count)
+{
+    uint32_t most = torc_leaf_fill(pairs, count - 1);
+    uint32_t least = count - torc_leaf_fill_back(pairs + 1, count - 1);
+    uint64_t right = 0;
+    uint64_t left = 0;
+    uint32_t cut = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        right += weight(&pairs[i]);
+    }
+    while (cut < count && left < right) {
+        left += weight(&pairs[cut]);
+        right -= weight(&pairs[cut++]);
+    }
+    cut = cut < least ? least : cut;
+    cut = cut > most ? most : cut;
+    return least <= most ? cut : 0;
+}
+
+// The records do not fit one leaf: over two or, seldom (a record that makes all others wider),
+// three.
+static void leaf_split(struct torc_tree *tree, struct torc_leaf *leaf,
+                       const struct rewrite *rewrite)
+{
+    uint32_t count = rewrite->count;
+    uint32_t cut = rewrite->at_the_end ? torc_leaf_fill(rewrite->pairs, count - 1)
+                   : rewrite->at_the_front
+                       ? count - torc_leaf_fill_back(rewrite->pairs + 1, count - 1)
+                       : cut_in_two(rewrite->pairs, count);
+
+    if (cut > 0 && torc_leaf_fill(rewrite->pairs + cut, count - cut) == count - cut) {
+        leaf_encode(leaf, rewrite->pairs, cut);
+        leaf_add(tree, leaf, rewrite, cut, count - cut);
+        return;
+    }
+    // What was left of the new record fitted a leaf with what was right of it, so each fits alone.
+    cut = rewrite->index;
+    torc_assert(cut > 0);
+    torc_assert(cut + 1 < count);
+    leaf_encode(leaf, rewrite->pairs, cut);
+    leaf_add(tree, leaf, rewrite, cut, 1);
+    leaf_add(tree, leaf, rewrite, cut + 1, count - cut - 1);
+}
+
+// Two neighbours' records; those of one point into a copy, of the other into the rewrite's.
+struct sharing {
+    struct torc_tree_copy copy;
+    uint32_t count;
+    struct torc_tree_pair pairs[2 * TORC_LEAF_COUNT_MAX + 1];
+};
+
+// Spreads the leaf's records over it and its neighbour, children left_index and left_index + 1 of
+// `parent`. False, and nothing has changed, when that does not go.
+static bool leaf_share_with(struct torc_tree *tree, struct torc_inner *parent, uint32_t left_index,
+                            const struct rewrite *rewrite, bool with_left)
+{
+    struct torc_leaf *left = torc_tree_leaf(tree, torc_inner_children(parent)[left_index]);
+    struct torc_leaf *right = torc_tree_leaf(tree, torc_inner_children(parent)[left_index + 1]);
+    const struct torc_leaf *neighbour = with_left ? left : right;
+    struct sharing sharing;
+    uint32_t at = with_left ? 0 : rewrite->count;
+    uint32_t cut;
+
+    torc_tree_node_prefetch(tree, torc_inner_children(parent)[left_index + (with_left ? 0 : 1)]);
+    sharing.count =
+        torc_leaf_decode(torc_tree_copy_leaf(&sharing.copy, neighbour), sharing.pairs + at);
+    memcpy(sharing.pairs + (with_left ? sharing.count : 0), rewrite->pairs,
+           rewrite->count * sizeof(rewrite->pairs[0]));
+    sharing.count += rewrite->count;
+    cut = cut_in_two(sharing.pairs, sharing.count);
+    if (cut == 0 ||
+        !torc_inner_move(parent, left_index,
+                         torc_tree_separator(sharing.pairs[cut - 1].key, sharing.pairs[cut].key))) {
+        return false;
+    }
+    leaf_encode(left, sharing.pairs, cut);
+    leaf_encode(right, sharing.pairs + cut, sharing.count - cut);
+    left->stamp = torc_max_u64(left->stamp, right->stamp);
+    right->stamp = left->stamp;
+    tree->shape_stamp++;
+    return true;
+}
+
+// Before a leaf is split: its emptier neighbour under the same parent may have room to spare.
+static bool leaf_share(struct torc_tree *tree, const struct rewrite *rewrite)
+{
+    struct torc_tree_path path;
+    struct torc_inner *parent;
+    const uint32_t *children;
+    uint32_t left_bytes = TORC_NODE_BYTES;
+    uint32_t right_bytes = TORC_NODE_BYTES;
+    uint32_t index;
+
+    if (tree->levels == 1 || rewrite->at_the_end || rewrite->at_the_front) {
+        return false;
+    }
+    torc_tree_path_find(tree, rewrite->pairs[rewrite->index].key, &path);
+    parent = torc_tree_inner(tree, path.nodes[1]);
+    children = torc_inner_children(parent);
+    index = path.indices[1];
+    if (index > 0) {
+        left_bytes = torc_leaf_used_bytes(torc_tree_leaf(tree, children[index - 1]));
+    }
+    if (index + 1u < parent->count) {
+        right_bytes = torc_leaf_used_bytes(torc_tree_leaf(tree, children[index + 1]));
+    }
+    if (left_bytes > SHARE_BYTES_MAX && right_bytes > SHARE_BYTES_MAX) {
+        return false;
+    }
+    return left_bytes < right_bytes ? leaf_share_with(tree, parent, index - 1, rewrite, true)
+                                    : leaf_share_with(tree, parent, index, rewrite, false);
+}
+
+// The slow way of a write: the leaf's records and `pair`, which replaces the one at `index` or
+// comes before it, are written anew, into as many leaves as it takes.
+void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint32_t index,
+                            bool replace, const struct torc_tree_pair *pair)
+{
+    struct torc_leaf_plan plan;
+    struct rewrite rewrite;
+    uint32_t after;
+
+    rewrite.count = torc_leaf_decode(torc_tree_copy_leaf(&rewrite.copy, leaf), rewrite.pairs);
+    rewrite.index = index;
+    rewrite.at_the_end = !replace && leaf->run >= RUN_MIN && index == rewrite.count;
+    rewrite.at_the_front = !replace && leaf->run <= -RUN_MIN && index == 0;
+    if (!replace) {
+        after = rewrite.count++ - index;
+        memmove(rewrite.pairs + index + 1, rewrite.pairs + index, after * sizeof(rewrite.pairs[0]));
+    }
+    rewrite.pairs[index] = *pair;
+    torc_leaf_plan(&plan, rewrite.pairs, rewrite.count);
+    if (torc_leaf_fits(&plan, rewrite.count)) {
+        torc_leaf_encode(leaf, &plan, rewrite.pairs, rewrite.count);
+    } else if (!leaf_share(tree, &rewrite)) {
+        leaf_split(tree, leaf, &rewrite);
+    }
+}
+
+// Joins two neighbours, children index and index + 1 of path->nodes[1], when there is room to
+// spare.
+static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path, uint32_t index)
+{
+    const uint32_t *children = torc_inner_children(torc_tree_inner(tree, path->nodes[1]));
+    uint32_t right_node = children[index + 1];
+    struct torc_leaf *left = torc_tree_leaf(tree, children[index]);
+    const struct torc_leaf *right = torc_tree_leaf(tree, right_node);
+    struct torc_tree_pair pairs[TORC_LEAF_COUNT_MAX];
+    struct torc_leaf_plan plan;
+    struct torc_tree_copy copy;
+    uint32_t count = (uint32_t)left->count + right->count;
+
+    if (count > TORC_LEAF_COUNT_MAX ||
+        torc_leaf_used_bytes(left) + torc_leaf_used_bytes(right) > JOIN_BYTES_MAX) {
+        return false;
+    }
+    count = torc_leaf_decode(torc_tree_copy_leaf(&copy, left), pairs);
+    count += torc_leaf_decode(right, pairs + count);
+    torc_leaf_plan(&plan, pairs, count);
+    if (plan.bytes > JOIN_BYTES_MAX) {
+        return false;
+    }
+    torc_leaf_encode(left, &plan, pairs, count);
+    left->stamp = torc_max_u64(left->stamp, right->stamp);
+    left->run = 0;
+    torc_tree_node_give(tree, 0, right_node);
+    torc_tree_unlink(tree, path, 1, index + 1);
+    return true;
+}
+
+// After a delete: an empty leaf goes, a small one is joined with a neighbour.
+void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf, uint64_t key)
+{
+    const struct torc_inner *parent;
+    struct torc_tree_path path;
+    uint32_t index;
+
+    if (tree->levels == 1 || (leaf->count > 0 && torc_leaf_used_bytes(leaf) >= SMALL_BYTES)) {
+        return;
+    }
+    torc_tree_path_find(tree, key, &path);
+    torc_assert(torc_tree_leaf(tree, path.nodes[0]) == leaf);
+    parent = torc_tree_inner(tree, path.nodes[1]);
+    index = path.indices[1];
+    if (leaf->count == 0) {
+        torc_tree_node_give(tree, 0, path.nodes[0]);
+        torc_tree_unlink(tree, &path, 1, index);
+    } else if (index + 1 >= parent->count || !leaf_join(tree, &path, index)) {
+        (void)(index > 0 && leaf_join(tree, &path, index - 1)); // else it stays small
+    }
+}
