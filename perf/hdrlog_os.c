@@ -73,7 +73,7 @@ static void write_base64(FILE *file, const unsigned char *bytes, uint64_t count)
                         (left > 2 ? (uint32_t)bytes[i + 2] : 0);
 
         for (uint32_t j = 0; j < 4; j++) {
-            fputc(j <= left ? letters[word >> (18 - 6 * j) & 63] : '=', file);
+            fputc(j <= left ? letters[word >> (18u - 6u * j) & 63u] : '=', file);
         }
     }
 }
@@ -83,7 +83,7 @@ enum torc_err torc_hdrlog_add(FILE *file, const char *tag, double seconds,
 {
     const double one = 1.0;
     uint64_t ratio;
-    uint64_t room = V2_HEADER_BYTES + UINT64_C(9) * TORC_HISTOGRAM_COUNTS;
+    uint64_t room = V2_HEADER_BYTES + UINT64_C(9) * (uint64_t)TORC_HISTOGRAM_COUNTS;
     unsigned char *plain = calloc(1, room);
     uLongf packed_bytes = compressBound(room);
     unsigned char *packed = malloc(8 + packed_bytes);

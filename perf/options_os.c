@@ -142,9 +142,8 @@ bool torc_perf_options_read(struct torc_perf_options *options, int argc, char **
         }
     }
     table[OPTION_COUNT].name = "help";
-    // One thread at this point.
-    while ((got = getopt_long(argc, argv, "", table, &index)) !=
-           -1) { // NOLINT(concurrency-mt-unsafe)
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
+    while ((got = getopt_long(argc, argv, "", table, &index)) != -1) {
         if (got == '?') {
             return false;
         }

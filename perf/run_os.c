@@ -427,20 +427,22 @@ static enum torc_err run_phase(struct torc_perf_run *run, struct torc_fail *why)
     return err;
 }
 
-// Jiffies that a hypervisor took from this machine.
+// Jiffies that a hypervisor took from this machine: the eighth number of the first line.
 static uint64_t run_stolen(void)
 {
-    unsigned long long stolen = 0;
+    char line[256] = "";
+    char *at = line;
     FILE *file = fopen("/proc/stat", "re");
+    uint64_t number = 0;
 
     if (file != NULL) {
-        if (fscanf(file, "cpu %*u %*u %*u %*u %*u %*u %*u %llu", &stolen) !=
-            1) { // NOLINT(cert-err34-c)
-            stolen = 0;
-        }
+        at = fgets(line, sizeof(line), file) == NULL ? line : line + strcspn(line, " ");
         (void)fclose(file); // was only read
     }
-    return stolen;
+    for (uint32_t i = 0; i < 8; i++) {
+        number = strtoull(at, &at, 10);
+    }
+    return number;
 }
 
 static enum torc_err run_load(struct torc_perf_run *run, struct torc_fail *why)

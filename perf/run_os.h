@@ -71,7 +71,7 @@ struct torc_perf_run {
 };
 
 // Connects all clients. NOT_CONNECTED names the address.
-enum torc_err torc_must_use torc_perf_run_open(struct torc_perf_run **run,
+enum torc_err torc_must_use torc_perf_run_open(struct torc_perf_run **made,
                                                const struct torc_perf_options *options,
                                                struct torc_fail *why);
 
