@@ -190,6 +190,95 @@ def echo_refuses():
         checks.that("a link that is down is named", b"ip link set torc1 up" in done.stderr, done.stderr)
 
 
+# -- A node on each kind of port ------------------------------------------------------------------
+
+
+def addresses(node, port):
+    """How clients reach it: both IP versions, or its memif slot."""
+    if port == "memif":
+        return [f"torc+memif:{node.data}/run/memif,address={node.network.host(10 + node.number)}"]
+    return [node.address, node.address6]
+
+
+def node_answers(node, port):
+    for number, cluster in enumerate(addresses(node, port)):
+        def torc(*words, cluster=cluster, **options):
+            return node.torc("--cluster", cluster, *words, **options)
+
+        key = 1000 * number + 42
+        torc("put", key, "forty-two")
+        checks.equal(f"{cluster}: what was put is there", torc("get", key).stdout.strip(), b"forty-two")
+        torc("put", key + 1, "forty-three")
+        rows = torc("range", key, key + 2).stdout
+        checks.that(f"{cluster}: a range", b"forty-two" in rows and b"forty-three" in rows, rows)
+        torc("delete", key)
+        checks.equal(f"{cluster}: what was deleted is gone", torc("get", key, check=False).returncode, 1)
+        large = os.urandom(50000)  # fragments both ways
+        torc("put", key, "-", stdin=large)
+        checks.that(f"{cluster}: a value of 50000 bytes comes back", torc("get", "-o", "raw", key).stdout == large)
+
+
+def node_neighbours(node):
+    """ARP and neighbour discovery are answered anew, and echo requests of all sizes."""
+    link, ip4, ip6 = node.network.link, node.network.host(10 + node.number), node.network.host6(10 + node.number)
+    for address in (ip4, ip6):
+        run("ip", "neigh", "flush", "dev", link)
+        answered = [ping(address, size) for size in (0, 56, 1400)]
+        checks.that(f"{address}: echo", None not in answered, answered)
+        seen = run("ip", "neigh", "show", address, "dev", link).stdout
+        checks.that(f"{address}: it said its MAC address", b"lladdr" in seen, seen)
+
+
+def node_idles(node, port):
+    pid = node.pid("dataplane")
+    percent = cpu_percent(pid, IDLE_SECONDS)
+    checks.that(f"{port}: an idle node's dataplane below {IDLE_PERCENT} % of a core", percent < IDLE_PERCENT,
+                f"{percent:.2f} %")
+    if port == "memif":
+        print(f"{port}: idle {percent:.2f} % of a core")
+        return
+    times = []
+    for _ in range(11):
+        time.sleep(0.2)
+        times.append(ping(node.network.host(10 + node.number)))
+    good = None not in times and statistics.median(times) < WAKE_MEDIAN_S
+    checks.that(f"{port}: the first answer after idling", good, times)
+    print(f"{port}: idle {percent:.2f} % of a core, first answer after idling "
+          f"{statistics.median(times) * 1e6 if good else float('nan'):.0f} us median")
+
+
+def node_port(port):
+    """A node serves on a port, on both IP versions, and is quiet when nobody asks."""
+    more = ["--memif-slots", "2"] if port == "memif" else []
+    with Node("--port", port, "--keys", "1000000", "--shards", "2", "--memory", "256M", *more) as node:
+        checks.that(f"{port}: the driver asked for", f"opened driver={port} " in node.log(), node.log())
+        if port == "tap":  # a link of the dataplane's own making: into the bridge with it
+            node.network.run("ip", "link", "set", "torc1", "master", "torcbr", "up")
+        node_answers(node, port)
+        if port != "memif":
+            node_neighbours(node)
+        node_idles(node, port)
+
+
+def node_two_workers():
+    """Two workers on a link of two queues: what arrives at the wrong core is handed over."""
+    with Node("--port", "af_xdp", "--keys", "1000000", "--shards", "4", "--memory", "256M", workers=2) as node:
+        checks.that("two queues, two workers", "queues=2" in node.log(), node.log())
+        node_answers(node, "af_xdp")
+        for key in range(0, 1000000, 50000):
+            node.torc("put", key, f"value {key}")
+        rows = node.torc("range", 0, 1000000).stdout.splitlines()
+        checks.that("a range over the shards of both cores", len(rows) >= 20, rows)
+
+
+def node_shared_queue():
+    """Two workers and one memif queue: the other core's answers go by relay."""
+    with Node("--port", "af_packet", "--memif-slots", "1", "--keys", "1000000", "--shards", "4",
+              "--memory", "256M", workers=2) as node:
+        node_answers(node, "memif")
+        node_answers(node, "af_packet")
+
+
 def main():
     parts = sys.argv[1:] or ["echo", "node"]
     if "echo" in parts:
@@ -198,6 +287,11 @@ def main():
         checks.case(echo_memif)
         checks.case(echo_falls_back)
         checks.case(echo_refuses)
+    if "node" in parts:
+        for port in ("af_xdp", "af_packet", "tap", "memif"):
+            checks.case(node_port, port)
+        checks.case(node_two_workers)
+        checks.case(node_shared_queue)
     checks.end()
 
 
