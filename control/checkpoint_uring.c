@@ -46,7 +46,6 @@ struct make {
     uint32_t filled_bytes;
     uint64_t written_bytes; // given to the disk
     uint64_t byte_count;    // came in
-    bool ended;             // CHECKPOINT_END came
     bool told;              // the event came
     struct torc_evt_checkpoint event;
     struct torc_checkpoint_info info;
@@ -341,8 +340,6 @@ static bool make_take(struct make *make)
         } else if (ours && bulk->kind == TORC_BULK_CHECKPOINT &&
                    !make_take_bytes(make, bulk->bytes, bulk->byte_count)) {
             break;
-        } else if (ours && bulk->kind == TORC_BULK_CHECKPOINT_END) {
-            make->ended = true;
         }
         torc_spsc_release(out, 1);
         torc_attach_note(make->checkpoints->config.attach, make->worker); // it waits for room
@@ -385,7 +382,6 @@ static bool make_order(struct make *make)
     make->filled_bytes = 0;
     make->written_bytes = 0;
     make->byte_count = 0;
-    make->ended = false;
     make->told = false;
     make->failure = 0;
     (void)snprintf(make->name, sizeof(make->name), "%" PRIu32 "-%" PRIu64 ".tmp",
@@ -409,8 +405,9 @@ static void make_taken(struct make *make)
         make_fail(make, TORC_ERR_UNAVAILABLE, "the worker gave it up");
         return;
     }
-    if (!make->ended || !make->told || make->buffers[make->filling].busy) {
-        return;
+    if (!make->told || make->byte_count < make->event.bytes ||
+        make->buffers[make->filling].busy) {
+        return; // the event may be faster than the bytes
     }
     if (make->event.bytes != make->byte_count ||
         make->byte_count < MAKE_HEAD_BYTES + MAKE_TAIL_BYTES) {

@@ -787,22 +787,6 @@ static enum torc_err feed_seek(struct torc_recover *recover, struct recover_curs
     return cursor_open(recover, cursor, at, why);
 }
 
-static bool feed_wants(const struct torc_recover *recover, uint32_t worker,
-                       const struct torc_log_block *block)
-{
-    for (uint32_t i = 0; i < block->shard_count; i++) {
-        struct torc_log_builder_shard entry;
-        const struct torc_recover_shard *shard;
-
-        torc_log_block_shard(block, i, &entry);
-        shard = recover_shard(recover, entry.shard);
-        if (shard != NULL && shard->worker == worker) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void feed_leave_piece(struct torc_recover *recover, struct recover_feeder *feeder)
 {
     cursor_shut(recover, &feeder->cursor);
@@ -856,8 +840,8 @@ static enum torc_err feed_next_block(struct torc_recover *recover, uint32_t work
         return TORC_ERR_OK;
     }
     cursor->offset += feeder->block.byte_count;
-    feeder->block_there =
-        feeder->block.place.sequence >= feeder->from && feed_wants(recover, worker, &feeder->block);
+    // From there on without a hole, also blocks of others: replay tells a hole from damage.
+    feeder->block_there = feeder->block.place.sequence >= feeder->from;
     feeder->block_done = 0;
     return TORC_ERR_OK;
 }

@@ -337,6 +337,7 @@ struct taken {
 struct taker {
     struct world *world;
     struct taken shards[SHARDS];
+    uint64_t last_sequence[WORKERS_MAX + 1]; // by stream
     struct torc_log_reader reader;
     unsigned char *block;
     uint32_t block_bytes;
@@ -396,6 +397,10 @@ static void take_block(struct taker *taker, uint32_t worker)
     bool more = true;
 
     TORC_TEST_OK(torc_log_block_check(taker->block, taker->block_bytes, &block, &why), &why);
+    CU_ASSERT_FATAL(block.place.stream <= WORKERS_MAX);
+    CU_ASSERT_FATAL(taker->last_sequence[block.place.stream] == 0 ||
+                    block.place.sequence == taker->last_sequence[block.place.stream] + 1);
+    taker->last_sequence[block.place.stream] = block.place.sequence;
     if (block.carry_bytes > 0 && taker->carries) {
         memcpy(taker->value + taker->value_bytes, torc_log_block_carry(&block), block.carry_bytes);
         taker->value_bytes += block.carry_bytes;
