@@ -587,7 +587,7 @@ static void world_step(struct world *world, struct stage *stage)
     uint64_t kind = torc_rng_below(&world->rng, 1000);
 
     if (world->count >= RECORDS_MAX - BATCH_MAX || torc_rng_below(&world->rng, 3000) == 0) {
-        static const uint32_t rates[] = {50000, 200000, 500000, 950000};
+        static const uint32_t rates[] = {50000, 200000, 500000, 950000, 1000000};
 
         world->delete_ppm = world->count >= RECORDS_MAX - BATCH_MAX
                                 ? 950000
