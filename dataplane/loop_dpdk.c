@@ -4,6 +4,7 @@
 #include "dataplane/channel_os.h"
 #include "kit/clock_os.h"
 
+#include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
@@ -14,7 +15,8 @@
 // Empty turns before sleeping: some 50 us here, as long as a wake-up costs (FIELDNOTES.md, section
 // 3). Shorter wins nothing when idle; longer takes the core from others.
 #define LOOP_EMPTY_POLLS   200u
-#define LOOP_BURST         64u // a device's burst; larger ones brought nothing on memif
+#define LOOP_CLOCK_READS   20000u // a second: every 50 us, in which the counter errs by nanoseconds
+#define LOOP_BURST         64u    // a queue's part of a turn
 #define LOOP_NAP_LEAST_NS  (100 * TORC_NS_PER_US)
 #define LOOP_NAP_MOST_NS   (5 * TORC_NS_PER_MS)
 #define LOOP_NAP_PART      16u
@@ -25,6 +27,37 @@
 static void loop_count(struct torc_loop *loop, enum torc_counter counter, uint64_t amount)
 {
     torc_stats_add(&loop->page->stats.counters[counter], amount);
+}
+
+// -- Time ----------------------------------------------------------------------------------------
+
+static void loop_clock_read(struct torc_loop_clock *clock)
+{
+    clock->cycles = rte_rdtsc();
+    clock->now_ns = torc_clock_now_ns();
+    clock->wall_us = torc_clock_wall_ns() / TORC_NS_PER_US;
+}
+
+static void loop_clock_open(struct torc_loop_clock *clock)
+{
+    uint64_t hz = torc_max_u64(rte_get_tsc_hz(), 1000000);
+
+    clock->ns_per_cycle = (TORC_NS_PER_S << 32) / hz;
+    clock->stale_cycles = hz / LOOP_CLOCK_READS;
+    loop_clock_read(clock);
+}
+
+// Nanoseconds since the clocks were read. A counter that jumped (another processor, a paused
+// machine) makes them be read again.
+static uint64_t loop_clock_since_ns(struct torc_loop_clock *clock)
+{
+    uint64_t cycles = rte_rdtsc() - clock->cycles;
+
+    if (cycles > clock->stale_cycles) {
+        loop_clock_read(clock);
+        cycles = 0;
+    }
+    return cycles * clock->ns_per_cycle >> 32;
 }
 
 // -- Opening -------------------------------------------------------------------------------------
@@ -477,15 +510,18 @@ static void loop_hold(struct torc_loop *loop, uint32_t ports, uint64_t now_ns)
 static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct torc_turn *turn)
 {
     bool relayed = loop_send_relayed(loop);
+    uint64_t since_ns;
 
     loop_receive(loop, loop->turned_ns);
-    *turn = (struct torc_turn){.now_ns = torc_clock_now_ns(),
-                               .wall_us = torc_clock_wall_ns() / TORC_NS_PER_US,
-                               .rx = loop->rx,
-                               .tx = loop->tx,
-                               .rx_count = loop->rx_count,
-                               .tx_room = loop->tx_ready,
-                               .rx_waiting = loop->rx_waiting};
+    since_ns = loop_clock_since_ns(&loop->clock);
+    *turn =
+        (struct torc_turn){.now_ns = torc_max_u64(loop->clock.now_ns + since_ns, loop->turned_ns),
+                           .wall_us = loop->clock.wall_us + since_ns / TORC_NS_PER_US,
+                           .rx = loop->rx,
+                           .tx = loop->tx,
+                           .rx_count = loop->rx_count,
+                           .tx_room = loop->tx_ready,
+                           .rx_waiting = loop->rx_waiting};
     torc_worker_turn(worker, turn);
     loop_send(loop, turn->tx_count);
     rte_pktmbuf_free_bulk(loop->rx_buffers, loop->rx_count);
@@ -504,8 +540,9 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
 
 void torc_loop_run(struct torc_loop *loop, struct torc_worker *worker)
 {
-    loop->active_ns = torc_clock_now_ns();
-    loop->turned_ns = loop->active_ns;
+    loop_clock_open(&loop->clock);
+    loop->active_ns = loop->clock.now_ns;
+    loop->turned_ns = loop->clock.now_ns;
     while (!atomic_load_explicit(loop->want.stop, memory_order_relaxed)) {
         struct torc_turn turn;
 

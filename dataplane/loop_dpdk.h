@@ -49,6 +49,16 @@ struct torc_loop_queue {
     uint64_t held_until_ns;
 };
 
+// The clocks, told from the cycle counter between two readings: a reading costs some 50 ns in a
+// virtual machine, as much as the rest of an empty turn.
+struct torc_loop_clock {
+    uint64_t cycles; // when the clocks were read
+    uint64_t now_ns; // and what they said
+    uint64_t wall_us;
+    uint64_t stale_cycles; // after so many they are read again
+    uint64_t ns_per_cycle; // 32 bits behind the point
+};
+
 struct torc_loop {
     struct torc_loop_want want;
     struct torc_chan_worker *page;
@@ -56,8 +66,9 @@ struct torc_loop {
     struct torc_wait wait;
     struct torc_relay_ends relays;
     uint64_t relayed_to[4]; // bit w: something was handed to worker w in this turn
-    uint64_t turned_ns;     // when the last turn was
-    uint64_t active_ns;     // when something was last done
+    struct torc_loop_clock clock;
+    uint64_t turned_ns; // when the last turn was
+    uint64_t active_ns; // when something was last done
     uint32_t empty_polls;
     bool sleepless; // a queue cannot be waited for at all
     uint32_t queue_count;

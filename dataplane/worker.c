@@ -418,8 +418,8 @@ static void turn_control(struct torc_worker *worker)
     uint64_t durable = worker->log.durable;
 
     torc_worker_take_marks(worker);
-    turn->more = torc_worker_take_recovery(worker);
-    turn->more = torc_worker_take_orders(worker) || turn->more;
+    turn->more = torc_worker_take_orders(worker);
+    turn->more = torc_worker_take_recovery(worker) || turn->more;
     if (!worker->serving) {
         torc_worker_open_shards(worker);
     }

@@ -36,6 +36,19 @@ static enum torc_err recover_message(struct torc_worker *worker, const struct to
     return torc_fail(why, TORC_ERR_UNSUPPORTED, "a recovery message of kind %" PRIu32, bulk->kind);
 }
 
+// The data belongs to shards that were ordered by another ring before it was sent: those orders first.
+// They are seen here if the data is, because the data was looked at before.
+static bool recover_has_orders(struct torc_worker *worker)
+{
+    const struct torc_cmd *order;
+
+    if (torc_spsc_readable(&worker->rings.cmd, 1) == 0) {
+        return false;
+    }
+    order = torc_spsc_read_at(&worker->rings.cmd, 0);
+    return order->kind != TORC_CMD_RECOVERED;
+}
+
 bool torc_worker_take_recovery(struct torc_worker *worker)
 {
     struct torc_spsc_port *ring = &worker->rings.in;
@@ -44,6 +57,9 @@ bool torc_worker_take_recovery(struct torc_worker *worker)
         const struct torc_bulk *bulk = torc_spsc_read_at(ring, 0);
         struct torc_fail why;
 
+        if (recover_has_orders(worker)) {
+            return true;
+        }
         // The message lies in shared memory, but who could change it has no reason to: its lengths
         // are looked at once, and what is in it carries checksums.
         if (!worker->replay_failed && !worker->recovered &&
@@ -100,7 +116,8 @@ static void shard_begin(struct torc_worker *worker, struct torc_worker_shard *sh
 
 void torc_worker_open_shards(struct torc_worker *worker)
 {
-    for (uint32_t i = 0; i < worker->shard_count; i++) {
+    // Before replay has ended, a shard does not know its next LSN.
+    for (uint32_t i = 0; worker->recovered && i < worker->shard_count; i++) {
         struct torc_worker_shard *shard = &worker->shards[i];
         struct torc_log_record record;
 

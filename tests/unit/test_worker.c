@@ -40,17 +40,24 @@ static void close_rig(void)
     free(client);
 }
 
+// Calls, and says what came instead of what was expected.
+static void call(const struct torc_request *request, struct torc_reply *reply, enum torc_err status)
+{
+    torc_rig_call(rig, client, request, reply);
+    if (reply->status != status) {
+        (void)fprintf(stderr, "%s of %" PRIu64 ": %s %" PRIx64 ", expected %s: %.*s\n",
+                      torc_opcode_name(request->opcode), request->key,
+                      torc_err_name((enum torc_err)reply->status), reply->info,
+                      torc_err_name(status), (int)reply->body_bytes, (const char *)reply->body);
+    }
+    CU_ASSERT_EQUAL_FATAL(reply->status, status);
+}
+
 static void check_status(const struct torc_request *request, enum torc_err status)
 {
     struct torc_reply reply;
 
-    torc_rig_call(rig, client, request, &reply);
-    if (reply.status != status) {
-        (void)fprintf(stderr, "%s: %s, expected %s: %.*s\n", torc_opcode_name(request->opcode),
-                      torc_err_name((enum torc_err)reply.status), torc_err_name(status),
-                      (int)reply.body_bytes, (const char *)reply.body);
-    }
-    CU_ASSERT_EQUAL(reply.status, status);
+    call(request, &reply, status);
 }
 
 static void check_value(uint64_t key, const char *value)
@@ -58,9 +65,8 @@ static void check_value(uint64_t key, const char *value)
     struct torc_request request = torc_rig_get(key);
     struct torc_reply reply;
 
-    torc_rig_call(rig, client, &request, &reply);
+    call(&request, &reply, TORC_ERR_OK);
     CU_ASSERT_EQUAL(reply.opcode, TORC_OPCODE_GET | TORC_REPLY_BIT);
-    CU_ASSERT_EQUAL_FATAL(reply.status, TORC_ERR_OK);
     CU_ASSERT_EQUAL_FATAL(reply.body_bytes, strlen(value));
     CU_ASSERT_EQUAL(memcmp(reply.body, value, strlen(value)), 0);
 }
@@ -94,10 +100,89 @@ static void a_put_is_read_back(void)
     close_rig();
 }
 
+// A new client: sessions end with the dataplane's life.
+static void crash_and_recover(void)
+{
+    torc_rig_crash(rig);
+    torc_rig_recover(rig);
+    torc_rig_connect(rig, client, 5001);
+}
+
+static void acknowledged_writes_survive_a_crash(void)
+{
+    struct torc_request request;
+
+    open_plain();
+    put_text(1, "one");
+    put_text(KEYS / 2, "half");
+    put_text(KEYS - 1, "last");
+    request = torc_rig_delete(rig, client, 1);
+    check_status(&request, TORC_ERR_OK);
+    for (uint32_t life = 0; life < 4; life++) {
+        crash_and_recover();
+        check_value(KEYS / 2, "half");
+        check_value(KEYS - 1, "last");
+        request = torc_rig_get(1);
+        check_status(&request, TORC_ERR_NOT_FOUND);
+        put_text(2 + life, "more");
+    }
+    crash_and_recover();
+    check_value(2, "more");
+    check_value(5, "more");
+    close_rig();
+}
+
+static void checkpoint_all(void)
+{
+    for (uint32_t shard = 0; shard < 4; shard++) {
+        torc_fake_control_checkpoint(&rig->controls[0], shard);
+    }
+    torc_rig_settle(rig, 2000);
+    for (uint32_t shard = 0; shard < 4; shard++) {
+        CU_ASSERT_FATAL(rig->controls[0].shards[shard].kept.complete);
+    }
+}
+
+static void a_checkpoint_and_the_log_behind_it_are_recovered(void)
+{
+    open_plain();
+    put_text(1, "one");
+    put_text(KEYS - 1, "last");
+    checkpoint_all();
+    put_text(1, "two");
+    put_text(3, "three");
+    crash_and_recover();
+    check_value(1, "two");
+    check_value(3, "three");
+    check_value(KEYS - 1, "last");
+    checkpoint_all();
+    crash_and_recover();
+    check_value(1, "two");
+    check_value(KEYS - 1, "last");
+    close_rig();
+}
+
+static void a_quiesced_node_has_everything_durable(void)
+{
+    open_plain();
+    put_text(1, "one");
+    torc_fake_control_order(&rig->controls[0], TORC_CMD_QUIESCE);
+    torc_rig_settle(rig, 100);
+    CU_ASSERT(rig->controls[0].quiesced);
+    CU_ASSERT(torc_worker_quiesced(rig->workers[0]));
+    crash_and_recover();
+    check_value(1, "one");
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a put is read back", a_put_is_read_back},
+        {"acknowledged writes survive a crash", acknowledged_writes_survive_a_crash},
+        {"a checkpoint and the log behind it are recovered",
+         a_checkpoint_and_the_log_behind_it_are_recovered},
+        {"a quiesced node has everything durable", a_quiesced_node_has_everything_durable},
         CU_TEST_INFO_NULL,
     };
 
