@@ -18,33 +18,33 @@
 #define TORC_ARGS_HELP_BYTES (16u << 10)
 
 // X(NAME, long, short letter or 0, argument or "", help)
-#define TORC_OPTION_TABLE(X)                                                                      \
-    X(CLUSTER, "cluster", 'c', "HOST[:PORT],…",                                                   \
-      "where to connect; else TORC_CLUSTER, else the node of this machine")                       \
-    X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                     \
+#define TORC_OPTION_TABLE(X)                                                                       \
+    X(CLUSTER, "cluster", 'c', "HOST[:PORT],…",                                                    \
+      "where to connect; else TORC_CLUSTER, else the node of this machine")                        \
+    X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                      \
     X(TIMEOUT, "timeout", 't', "TIME", "deadline of each operation, as 500ms or 5s (default 10s)") \
-    X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")           \
-    X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")     \
-    X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)") \
-    X(REVERSE, "reverse", 'r', "", "from the highest key down")                                   \
-    X(LIMIT, "limit", 'n', "N", "at most N pairs")                                                \
-    X(KEYS_ONLY, "keys-only", 'k', "", "keys without their values")                               \
-    X(COUNT, "count", 0, "", "only how many there are")                                           \
-    X(VERSIONS, "versions", 'v', "", "show each pair's version too")                              \
-    X(IF_ABSENT, "if-absent", 0, "", "only if the key has no value yet")                          \
-    X(IF_PRESENT, "if-present", 0, "", "only if the key has a value")                             \
-    X(IF_VERSION, "if-version", 0, "V", "only if the key's version is V")                         \
-    X(SEPARATOR, "separator", 's', "C", "between columns: one byte, or tab (default ,)")          \
-    X(QUOTE, "quote", 0, "C", "around a column: one byte, or none (default \")")                  \
-    X(COMMENT, "comment", 0, "C", "lines that start with it are skipped: one byte, or none (#)")  \
-    X(KEY, "key", 0, "N", "the column that holds the key, from 1 (default 1)")                    \
-    X(VALUES, "values", 0, "N,…", "the columns that make the value (default: all others)")        \
-    X(WINDOW, "window", 'w', "N", "operations in flight (default 512; bench 64)")                 \
-    X(SECONDS, "seconds", 0, "N", "how long to measure (default 5)")                              \
-    X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                        \
-    X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                         \
-    X(READS, "reads", 0, "PERCENT", "gets among the operations (default 95)")                     \
-    X(HELP, "help", 'h', "", "this text")                                                         \
+    X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")            \
+    X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")      \
+    X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)")  \
+    X(REVERSE, "reverse", 'r', "", "from the highest key down")                                    \
+    X(LIMIT, "limit", 'n', "N", "at most N pairs")                                                 \
+    X(KEYS_ONLY, "keys-only", 'k', "", "keys without their values")                                \
+    X(COUNT, "count", 0, "", "only how many there are")                                            \
+    X(VERSIONS, "versions", 'v', "", "show each pair's version too")                               \
+    X(IF_ABSENT, "if-absent", 0, "", "only if the key has no value yet")                           \
+    X(IF_PRESENT, "if-present", 0, "", "only if the key has a value")                              \
+    X(IF_VERSION, "if-version", 0, "V", "only if the key's version is V")                          \
+    X(SEPARATOR, "separator", 's', "C", "between columns: one byte, or tab (default ,)")           \
+    X(QUOTE, "quote", 0, "C", "around a column: one byte, or none (default \")")                   \
+    X(COMMENT, "comment", 0, "C", "lines that start with it are skipped: one byte, or none (#)")   \
+    X(KEY, "key", 0, "N", "the column that holds the key, from 1 (default 1)")                     \
+    X(VALUES, "values", 0, "N,…", "the columns that make the value (default: all others)")         \
+    X(WINDOW, "window", 'w', "N", "operations in flight (default 512; bench 64)")                  \
+    X(SECONDS, "seconds", 0, "N", "how long to measure (default 5)")                               \
+    X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                         \
+    X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                          \
+    X(READS, "reads", 0, "PERCENT", "gets among the operations (default 95)")                      \
+    X(HELP, "help", 'h', "", "this text")                                                          \
     X(VERSION, "version", 0, "", "the program's version")
 
 enum torc_option {
@@ -137,7 +137,7 @@ enum torc_verb {
     X(USAGE, 2, "an argument is wrong, or the server refused it; nothing was changed")          \
     X(UNAVAILABLE, 3, "no answer in time, or the node cannot do it now; trying later may help") \
     X(CONDITION, 4, "a condition (--if-…) does not hold")                                       \
-    X(IN_DOUBT, 5, "a write may or may not have taken effect: read before writing again")        \
+    X(IN_DOUBT, 5, "a write may or may not have taken effect: read before writing again")       \
     X(FAULT, 6, "a fault: of a file, of the node, or of this program")
 
 enum torc_exit {

@@ -25,10 +25,10 @@ static void links_add_pair(const struct torc_links *links, struct torc_links_pla
 {
     struct torc_links_step *made =
         links_add(plan,
-                  "ip link add %s mtu %u numrxqueues %u numtxqueues %u type veth peer name %s "
-                  "mtu %u numrxqueues %u numtxqueues %u",
-                  links->near, links->mtu, links->queue_count, links->queue_count, links->far,
-                  links->mtu, links->queue_count, links->queue_count);
+                  "ip link add %s address %s mtu %u numrxqueues %u numtxqueues %u type veth "
+                  "peer name %s mtu %u numrxqueues %u numtxqueues %u",
+                  links->near, links->mac, links->mtu, links->queue_count, links->queue_count,
+                  links->far, links->mtu, links->queue_count, links->queue_count);
 
     (void)snprintf(made->undo, sizeof(made->undo), "ip link del %s", links->near);
     links_add(plan, "echo 1 > /proc/sys/net/ipv6/conf/%s/disable_ipv6", links->near)->may_fail =

@@ -9,7 +9,9 @@
 // Why     a kernel sender leaves the checksum of its UDP packets unfinished on a link that
 //         promises to finish it; a veth promises and does not (FIELDNOTES.md, section 2). IPv6 is
 //         off on the node's end, or the kernel would talk there too. `nodad`: an address under
-//         duplicate detection is dead for its first second.
+//         duplicate detection is dead for its first second. The MAC address follows from the
+//         node's IP address: neighbours remember it over a restart of the node, for which the link
+//         is made anew.
 // Undo    a step that made something carries the command that removes it. The bridge is shared: it
 //         is removed by whichever node leaves it empty.
 #ifndef TORC_CLIENT_CLI_LINKS_H
@@ -19,6 +21,7 @@
 
 #define TORC_LINKS_NAME_BYTES    16 // the kernel's IFNAMSIZ
 #define TORC_LINKS_ADDRESS_BYTES 64
+#define TORC_LINKS_MAC_BYTES     18
 #define TORC_LINKS_COMMAND_BYTES 192
 #define TORC_LINKS_STEPS_MAX     32
 #define TORC_LINKS_BRIDGE        "torcbr"
@@ -33,6 +36,7 @@ struct torc_links {
     char address6[TORC_LINKS_ADDRESS_BYTES]; // fd79::b
     char host[TORC_LINKS_ADDRESS_BYTES];     // 10.79.0.1/24; empty: off
     char host6[TORC_LINKS_ADDRESS_BYTES];    // fd79::1/64
+    char mac[TORC_LINKS_MAC_BYTES];          // of a link that is made
     uint32_t queue_count;                    // of a link that is made: one a worker
     uint32_t mtu;
 };

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-    LINKS_WORDS_MAX = 24
+    LINKS_WORDS_MAX = 32
 };
 
 // -- What is wanted
@@ -55,6 +55,7 @@ enum torc_err torc_links_want(struct torc_links *links, const struct torc_settin
 {
     static const char *const kernel_ports[] = {"auto", "af_xdp", "af_packet", "tap"};
     struct torc_network network;
+    const uint8_t *last;
     enum torc_err err = torc_network_of(&network, settings, why);
 
     *links = (struct torc_links){.queue_count = workers, .mtu = (uint32_t)settings->mtu};
@@ -71,6 +72,10 @@ enum torc_err torc_links_want(struct torc_links *links, const struct torc_settin
                          "link=%s: at most %d letters (its peer gets an h behind)", links->near,
                          TORC_LINKS_NAME_BYTES - 2);
     }
+    // Locally administered (RFC 7042), a T, and what tells the node from others of its network.
+    last = network.ipv4_prefix != 0 ? network.ipv4 : network.ipv6 + 12;
+    (void)snprintf(links->mac, sizeof(links->mac), "02:54:%02x:%02x:%02x:%02x", last[0], last[1],
+                   last[2], last[3]);
     err = links_text(AF_INET, network.ipv4, network.ipv4_prefix, links->address, links->host, why);
     if (err == TORC_ERR_OK) {
         err = links_text(AF_INET6, network.ipv6, network.ipv6_prefix, links->address6, links->host6,

@@ -424,6 +424,7 @@ static void test_links_are_made_only_when_missing(void)
     struct torc_links links = {.wanted = true,
                                .near = "torc2",
                                .far = "torc2h",
+                               .mac = "02:54:0a:4f:00:0c",
                                .host = "10.79.0.1/24",
                                .host6 = "fd79::1/64",
                                .queue_count = 1,
@@ -434,6 +435,7 @@ static void test_links_are_made_only_when_missing(void)
 
     TORC_TEST_OK(torc_links_steps(&links, &seen, &plan, &why), &why);
     CU_ASSERT_STRING_EQUAL(plan.steps[0].undo, "ip link del torc2");
+    CU_ASSERT_PTR_NOT_NULL(strstr(plan.steps[0].command, "add torc2 address 02:54:0a:4f:00:0c "));
     CU_ASSERT_TRUE(plan_has(&plan, "ethtool -K torc2h tx off"));
     CU_ASSERT_TRUE(plan_has(&plan, "echo 1 > /proc/sys/net/ipv6/conf/torc2/disable_ipv6"));
     CU_ASSERT_TRUE(plan_has(&plan, "ip -6 addr add fd79::1/64 dev torc2h nodad"));
