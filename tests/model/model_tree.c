@@ -27,7 +27,7 @@ enum {
     TICKETS_MAX = 24,
     CURSORS_MAX = 4,
     BATCH_MAX = 40,
-    WORLD_OPS = 40000,
+    WORLD_OPS = 60000,
     VALUE_BYTES_MAX = 1 << 20
 };
 
@@ -586,7 +586,7 @@ static void world_step(struct world *world, struct stage *stage)
 {
     uint64_t kind = torc_rng_below(&world->rng, 1000);
 
-    if (world->count >= RECORDS_MAX - BATCH_MAX || torc_rng_below(&world->rng, 3000) == 0) {
+    if (world->count >= RECORDS_MAX - BATCH_MAX || torc_rng_below(&world->rng, 800) == 0) {
         static const uint32_t rates[] = {50000, 200000, 500000, 950000, 1000000};
 
         world->delete_ppm = world->count >= RECORDS_MAX - BATCH_MAX
@@ -632,7 +632,7 @@ static void world_init(struct world *world, struct stage *stage, uint64_t seed,
     world->rng.state = seed;
     world->keys = (enum key_kind)torc_rng_below(&world->rng, KEY_KINDS);
     world->values = (enum value_kind)torc_rng_below(&world->rng, VALUE_KINDS);
-    world->fixed_bytes = (uint32_t)torc_rng_below(&world->rng, 8) * 8;
+    world->fixed_bytes = (uint32_t)torc_rng_below(&world->rng, 9) * 16;
     world->version_kind = (uint32_t)torc_rng_below(&world->rng, 4);
     world->delete_ppm = 100000;
     world->key_at = torc_rng_next(&world->rng) >> torc_rng_below(&world->rng, 40);
