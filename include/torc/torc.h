@@ -301,7 +301,7 @@ struct torc_queue;
 // Completion flags.
 #define TORC_MORE      1u // of a range: the rest is [next_lo, next_hi)
 #define TORC_TRUNCATED 2u // the page ended at its bytes, before `limit`
-#define TORC_DOUBT     4u // of a write: it may or may not have taken, or yet take, effect (IN_DOUBT)
+#define TORC_DOUBT     4u // of a write: it may have taken, or may yet take, effect (IN_DOUBT)
 
 struct torc_completion {
     uint64_t user_data;

@@ -1,0 +1,468 @@
+// Torc client: values over one packet: a put goes out in pieces, a get comes in by pulls.
+//
+// What    put: PUT with piece 0, then pieces as far as the server's limit allows; FRAG_STATE says
+//         which came, what is missing below the newest one goes again (selective repeat). Silence:
+//         a question. get: PARTIAL says the total; the rest is pulled by version, up to 64 pieces a
+//         question.
+// Sources WIRE.md, section 3, "Large values".
+#include "client/engine_state.h"
+
+#define PIECES_UNASKED 16u
+#define PULL_PIECES    64u
+#define WRITE_HEAD     64u // request head, body of a PUT with version and sizes
+#define BIG_RTO_TIMES  2u  // a piece is seldom answered by itself
+
+struct torc_big {
+    uint32_t piece_bytes;
+    uint32_t count;
+    uint32_t have_count;
+    uint32_t first_missing;
+    uint32_t limit;    // pieces below it may be sent
+    uint32_t next;     // never sent in this attempt
+    uint32_t pulled;   // pieces asked for by the pull in flight that have not come
+    uint32_t since_us; // our clock when this attempt began: older refusals are not about it
+    bool is_pull;
+    bool begun; // PUT with piece 0 was sent in this attempt
+    bool ask;   // a question is due
+    uint64_t *flying;
+    uint64_t have[];
+};
+
+static bool bit_get(const uint64_t *bits, uint32_t at)
+{
+    return (bits[at / 64] >> (at % 64) & 1) == 1;
+}
+
+static void bit_set(uint64_t *bits, uint32_t at)
+{
+    bits[at / 64] |= UINT64_C(1) << (at % 64);
+}
+
+static void bit_clear(uint64_t *bits, uint32_t at)
+{
+    bits[at / 64] &= ~(UINT64_C(1) << (at % 64));
+}
+
+static uint32_t piece_length(const struct torc_big *big, uint32_t total, uint32_t piece)
+{
+    return (uint32_t)torc_min_u64(big->piece_bytes, total - (uint64_t)piece * big->piece_bytes);
+}
+
+static struct torc_big *big_take(struct torc_engine *engine, uint32_t total, uint32_t piece_bytes)
+{
+    uint32_t count = (total + piece_bytes - 1) / piece_bytes;
+    uint32_t words = (count + 63) / 64;
+    uint64_t bytes = sizeof(struct torc_big) + 2ull * words * sizeof(uint64_t);
+    struct torc_big *big = torc_pool_take(&engine->pool, bytes);
+
+    if (big == NULL) {
+        return NULL;
+    }
+    memset(big, 0, bytes);
+    big->piece_bytes = piece_bytes;
+    big->count = count;
+    big->flying = big->have + words;
+    return big;
+}
+
+static void big_note(struct torc_big *big, uint32_t piece)
+{
+    if (!bit_get(big->have, piece)) {
+        bit_set(big->have, piece);
+        big->have_count++;
+    }
+    while (big->first_missing < big->count && bit_get(big->have, big->first_missing)) {
+        big->first_missing++;
+    }
+}
+
+void torc_big_free(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    if (op->big != NULL) {
+        torc_pool_give(&engine->pool, op->big);
+        op->big = NULL;
+    }
+}
+
+// ---- Puts
+
+bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op)
+{
+    return op->kind == TORC_OP_WRITE &&
+           (op->big != NULL ||
+            torc_call_bytes(op) > engine->nodes[op->node].payload - TORC_DATA_OVERHEAD);
+}
+
+bool torc_big_begin(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint32_t payload = engine->nodes[op->node].payload;
+
+    torc_assert(op->big == NULL);
+    op->big = big_take(engine, op->bytes, (payload - TORC_DATA_OVERHEAD - WRITE_HEAD) & ~7u);
+    return op->big != NULL;
+}
+
+// From the start, with a new attempt: the server has nothing of it.
+static void big_restart(struct torc_engine *engine, struct torc_op *op)
+{
+    struct torc_big *big = op->big;
+    uint32_t words = (big->count + 63) / 64;
+
+    memset(big->have, 0, 2ull * words * sizeof(uint64_t));
+    big->have_count = big->first_missing = big->next = 0;
+    big->limit = (uint32_t)torc_min_u64(PIECES_UNASKED + 1, big->count);
+    big->begun = big->ask = false;
+    big->since_us = (uint32_t)(engine->now_ns / 1000);
+}
+
+void torc_big_stop(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_list *list;
+
+    if (op->kind != TORC_OP_WRITE) {
+        return;
+    }
+    list = &torc_op_path(engine, op)->packets[1];
+    for (uint32_t at = list->head; at != TORC_OP_NONE;) {
+        uint32_t next = engine->packets[at].next;
+
+        if (engine->packets[at].stream == index) {
+            torc_packet_end(engine, at);
+        }
+        at = next;
+    }
+    big_restart(engine, op);
+}
+
+// The piece to send now, or count: none.
+static uint32_t big_piece(const struct torc_big *big)
+{
+    uint32_t end = (uint32_t)torc_min_u64(big->limit, big->count);
+
+    for (uint32_t piece = big->first_missing; piece < end; piece++) {
+        if (!bit_get(big->have, piece) && !bit_get(big->flying, piece)) {
+            return piece;
+        }
+    }
+    return big->count;
+}
+
+bool torc_big_has_more(const struct torc_op *op)
+{
+    const struct torc_big *big = op->big;
+
+    return big->ask || !big->begun || big_piece(big) < big->count;
+}
+
+static void big_first(struct torc_engine *engine, uint32_t index, struct torc_request *request)
+{
+    const struct torc_op *op = &engine->ops[index];
+
+    big_restart(engine, &engine->ops[index]);
+    torc_call_attempt(engine, index, request);
+    request->flags |= TORC_WRITE_FRAGMENTED;
+    request->total_bytes = op->bytes;
+    request->fragment_bytes = op->big->piece_bytes;
+    op->big->begun = true;
+}
+
+uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to, uint32_t *piece)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    struct torc_request request;
+    uint32_t at = 0;
+
+    torc_call_request(engine, index, &request);
+    if (!big->begun) {
+        big_first(engine, index, &request);
+    } else if (big->ask || (at = big_piece(big)) == big->count) {
+        big->ask = false;
+        *piece = TORC_OP_NONE;
+        request.opcode = TORC_OPCODE_FRAG_QUERY;
+        return torc_request_encode(to, &request);
+    } else {
+        request.opcode = TORC_OPCODE_FRAG;
+        request.fragment = at;
+    }
+    request.data = op->data + (uint64_t)at * big->piece_bytes;
+    request.data_bytes = piece_length(big, op->bytes, at);
+    bit_set(big->flying, at);
+    big->next = (uint32_t)torc_max_u64(big->next, at + 1);
+    *piece = at;
+    return torc_request_encode(to, &request);
+}
+
+static void big_timer_set(struct torc_engine *engine, uint32_t index)
+{
+    const struct torc_op *op = &engine->ops[index];
+    uint64_t rto_ns = torc_path_rto_ns(engine, op) * BIG_RTO_TIMES;
+
+    torc_wheel_set(&engine->wheel, index, torc_min_u64(engine->now_ns + rto_ns, op->deadline_ns));
+}
+
+void torc_big_sent(struct torc_engine *engine, uint32_t index)
+{
+    if (torc_big_has_more(&engine->ops[index])) {
+        torc_op_queue(engine, index, false); // behind others: they have their turn
+    } else {
+        torc_op_stream(engine, index);
+    }
+    big_timer_set(engine, index);
+}
+
+void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    torc_assert(op->big != NULL);
+    if (piece != TORC_OP_NONE) {
+        bit_clear(op->big->flying, piece);
+    }
+    if (op->state == TORC_OP_STREAMING) {
+        op->big->ask |= piece == TORC_OP_NONE;
+        torc_op_queue(engine, index, true);
+    }
+}
+
+// Nothing was heard of it: what flies is taken for lost, and the server is asked.
+void torc_big_timer(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    struct torc_list *list = &torc_op_path(engine, op)->packets[1];
+
+    for (uint32_t at = list->head; at != TORC_OP_NONE;) {
+        uint32_t next = engine->packets[at].next;
+
+        if (engine->packets[at].stream == index) {
+            torc_packet_lost(engine, at);
+            torc_packet_end(engine, at);
+        }
+        at = next;
+    }
+    memset(big->flying, 0, (big->count + 63ull) / 64 * sizeof(uint64_t));
+    if (engine->now_ns - engine->nodes[op->node].heard_ns > UINT64_C(1000000000)) {
+        torc_node_shake(engine, &engine->nodes[op->node], NULL);
+    }
+    op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, 10);
+    big->limit = big->first_missing; // nothing but the question until it is answered
+    big->ask = big->begun;
+    if (!torc_budget_take(engine)) {
+        torc_wheel_set(
+            &engine->wheel, index,
+            torc_min_u64(engine->now_ns + torc_engine_jitter(engine, 20000000), op->deadline_ns));
+        return;
+    }
+    engine->counters.resends_timer++;
+    if (op->state == TORC_OP_STREAMING) {
+        torc_op_queue(engine, index, true);
+    }
+    big_timer_set(engine, index);
+}
+
+// Pieces of the bitmap that fly have come: their packets are answered.
+static void big_acknowledge(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_list *list = &torc_op_path(engine, op)->packets[1];
+
+    for (uint32_t at = list->head; at != TORC_OP_NONE;) {
+        struct torc_packet *packet = &engine->packets[at];
+        uint32_t next = packet->next;
+        bool is_question = packet->stream == index && packet->piece == TORC_OP_NONE;
+
+        if (is_question || (packet->stream == index && bit_get(op->big->have, packet->piece))) {
+            torc_packet_answered(engine, at);
+            torc_packet_end(engine, at);
+            next = list->head; // overtaken ones may have left the list
+        }
+        at = next;
+    }
+}
+
+static void big_state(struct torc_engine *engine, uint32_t index,
+                      const struct torc_frag_state *state)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    uint32_t known = (uint32_t)torc_min_u64(state->first_missing, big->count);
+
+    if (!big->begun) {
+        return; // about an earlier attempt
+    }
+    for (uint32_t piece = big->first_missing; piece < known; piece++) {
+        big_note(big, piece);
+    }
+    for (uint32_t i = 0; i < 8 * sizeof(state->bitmap) && known + i < big->count; i++) {
+        if ((state->bitmap[i / 8] >> (i % 8) & 1) == 1) {
+            big_note(big, known + i);
+        }
+    }
+    big->limit = (uint32_t)torc_max_u64(big->limit, torc_min_u64(state->send_limit, big->count));
+    op->backoff = 0;
+    big_acknowledge(engine, index);
+    big_timer_set(engine, index);
+    if (op->state == TORC_OP_STREAMING && torc_big_has_more(op)) {
+        torc_op_queue(engine, index, true);
+    }
+}
+
+void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_frag_state state;
+    bool is_frag = reply->opcode == (TORC_OPCODE_FRAG | TORC_REPLY_BIT) ||
+                   reply->opcode == (TORC_OPCODE_FRAG_QUERY | TORC_REPLY_BIT);
+
+    if (op->big == NULL || !is_frag) {
+        engine->counters.packets_ignored++;
+        return;
+    }
+    if (reply->status == TORC_ERR_OK) {
+        if (torc_frag_state_decode(reply, &state)) {
+            big_state(engine, index, &state);
+        }
+        return;
+    }
+    if ((int32_t)(engine->reply_clock_us - op->big->since_us) < 0 || !op->big->begun) {
+        return; // about pieces of an attempt that is given up
+    }
+    if (reply->status == TORC_ERR_NO_MESSAGE) {
+        // Gone, or done: the same PUT again finds out. Another attempt, so a piece's refusal
+        // refuses it.
+        engine->counters.resends_refused++;
+        torc_op_route(engine, index);
+        return;
+    }
+    torc_call_refused(engine, index, op->attempts - 1u, (enum torc_err)reply->status, reply->info);
+}
+
+// ---- Gets
+
+uint32_t torc_pull_pieces(const struct torc_engine *engine, const struct torc_op *op)
+{
+    const struct torc_big *big = op->big;
+    uint32_t payload = engine->nodes[op->node].payload;
+    uint64_t room = TORC_INBOUND_BYTES / 2 / payload;
+
+    return (uint32_t)torc_min_u64(torc_min_u64(PULL_PIECES, big->count - big->have_count),
+                                  torc_max_u64(room, 1));
+}
+
+void torc_pull_begin(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint32_t payload = engine->nodes[op->node].payload;
+    const unsigned char *bytes = NULL;
+    uint32_t byte_count = 0;
+    uint32_t total = 0;
+
+    if (!torc_partial_decode(reply, &total, &bytes, &byte_count) || byte_count > total ||
+        total > engine->value_bytes_max) {
+        engine->counters.packets_ignored++;
+        return;
+    }
+    engine->value_mean =
+        (uint32_t)((7ull * engine->value_mean + torc_min_u64(total, TORC_PAYLOAD_MAX)) / 8);
+    op->big = big_take(
+        engine, (uint32_t)torc_max_u64(total, 1),
+        (payload - TORC_DATA_OVERHEAD - TORC_REPLY_HEAD_BYTES - TORC_PULL_HEAD_BYTES) & ~7u);
+    if (op->big == NULL || !torc_op_reserve(engine, index, torc_max_u64(total, 1))) {
+        torc_big_free(engine, index);
+        torc_op_hold(engine, index, TORC_HOLD_STARVED);
+        return;
+    }
+    memcpy(op->data, bytes, byte_count);
+    op->bytes = total;
+    op->version = reply->info;
+    op->big->is_pull = true;
+    for (uint32_t piece = 0; piece < op->big->count; piece++) {
+        if ((uint64_t)piece * op->big->piece_bytes + piece_length(op->big, total, piece) >
+            byte_count) {
+            break;
+        }
+        big_note(op->big, piece);
+    }
+    op->backoff = 0;
+    torc_op_route(engine, index);
+}
+
+uint32_t torc_pull_encode(struct torc_engine *engine, uint32_t index, uint8_t *to)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    uint32_t most = torc_pull_pieces(engine, op);
+    struct torc_request request;
+
+    torc_call_request(engine, index, &request);
+    request.opcode = TORC_OPCODE_PULL;
+    request.version = op->version;
+    request.fragment = big->first_missing;
+    request.fragment_bytes = big->piece_bytes;
+    big->pulled = 0;
+    for (uint32_t i = 0; i < PULL_PIECES && big->first_missing + i < big->count; i++) {
+        if (!bit_get(big->have, big->first_missing + i) && big->pulled < most) {
+            request.bitmap |= UINT64_C(1) << i;
+            big->pulled++;
+        }
+    }
+    return torc_request_encode(to, &request);
+}
+
+// The value changed, or is gone: the get begins anew.
+static void pull_restart(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    torc_op_unlink(engine, index);
+    torc_big_free(engine, index);
+    op->version = 0;
+    engine->counters.resends_refused++;
+    torc_op_route(engine, index);
+}
+
+void torc_pull_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    const unsigned char *bytes = NULL;
+    uint32_t byte_count = 0;
+    uint32_t piece = 0;
+
+    if (reply->status == TORC_ERR_VERSION_GONE || reply->status == TORC_ERR_NOT_FOUND) {
+        pull_restart(engine, index);
+        return;
+    }
+    if (reply->status != TORC_ERR_OK) {
+        torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
+        return;
+    }
+    if (reply->info != op->version || !torc_pull_reply_decode(reply, &piece, &bytes, &byte_count) ||
+        piece >= big->count || byte_count != piece_length(big, op->bytes, piece)) {
+        engine->counters.packets_ignored++;
+        return;
+    }
+    if (!bit_get(big->have, piece)) {
+        memcpy(op->data + (uint64_t)piece * big->piece_bytes, bytes, byte_count);
+        big_note(big, piece);
+        big->pulled -= big->pulled > 0 ? 1 : 0;
+    }
+    if (big->have_count == big->count) {
+        torc_op_end(engine, index, TORC_ERR_OK, NULL);
+        return;
+    }
+    op->backoff = 0;
+    if (op->state == TORC_OP_SENT && big->pulled > 0) {
+        torc_wheel_set(
+            &engine->wheel, index,
+            torc_min_u64(engine->now_ns + torc_path_rto_ns(engine, op), op->deadline_ns));
+    } else if (op->state == TORC_OP_SENT) {
+        torc_packet_answered(engine, op->packet);
+        torc_op_route(engine, index);
+    }
+}

@@ -1,0 +1,503 @@
+// Torc client: one operation's way: encoded, answered, tried again, ended at its deadline.
+//
+// Sources REPLICATION.md, section 12 (E1, K1 to K4); WIRE.md, sections 3 and 4.
+#include "client/engine_state.h"
+
+#define GET_BYTES         24u
+#define WRITE_BYTES       48u
+#define CONDITION_BYTES   8u
+#define REFUSED_FIRST_NS  UINT64_C(1000000)    // 1 ms, doubling
+#define REFUSED_LAST_NS   UINT64_C(1000000000) // to 1 s
+#define NO_BUDGET_NS      UINT64_C(20000000)
+#define SILENCE_NS        UINT64_C(1000000000) // then a handshake asks whether the node is there
+#define PROBE_TRIES       2u
+#define BACKOFF_MAX       10u
+#define MAP_REPLY_PACKETS 8u
+
+// ---- Encoding
+
+uint32_t torc_call_bytes(const struct torc_op *op)
+{
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET: return GET_BYTES;
+    case TORC_OP_WRITE:
+        return WRITE_BYTES + (op->condition == TORC_IF_VERSION ? CONDITION_BYTES : 0) +
+               torc_op_padded(op->bytes);
+    case TORC_OP_PROBE: return op->bytes - TORC_DATA_OVERHEAD;
+    case TORC_OP_STATUS:
+    case TORC_OP_PAGE:
+    case TORC_OP_SCAN:
+    case TORC_OP_MAP: break;
+    }
+    return 64; // more than any of them
+}
+
+uint32_t torc_call_reply_bytes(const struct torc_engine *engine, const struct torc_op *op)
+{
+    uint32_t payload = engine->nodes[op->node].payload;
+
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET:
+        if (op->big != NULL) {
+            return torc_pull_pieces(engine, op) * payload;
+        }
+        return TORC_REPLY_HEAD_BYTES +
+               ((op->flags & TORC_VERSION_ONLY) != 0
+                    ? 0
+                    : torc_op_padded(engine->value_mean + engine->value_mean / 4 + 8));
+    case TORC_OP_WRITE: return TORC_WRITE_REPLY_BYTES;
+    case TORC_OP_SCAN: return torc_scan_credit(engine, op) * payload;
+    case TORC_OP_MAP: return MAP_REPLY_PACKETS * payload;
+    case TORC_OP_STATUS:
+    case TORC_OP_PAGE:
+    case TORC_OP_PROBE: break;
+    }
+    return payload - TORC_DATA_OVERHEAD;
+}
+
+void torc_call_request(const struct torc_engine *engine, uint32_t index,
+                       struct torc_request *request)
+{
+    const struct torc_op *op = &engine->ops[index];
+    uint64_t left_ns = op->deadline_ns > engine->now_ns ? op->deadline_ns - engine->now_ns : 1;
+
+    left_ns = torc_min_u64(left_ns, engine->deadline_ns_max);
+    *request = (struct torc_request){
+        .op_id = torc_op_id(engine, index),
+        .budget_us = (uint32_t)torc_min_u64(torc_max_u64(left_ns / 1000, 1), UINT32_MAX),
+        .key = op->key};
+}
+
+void torc_call_attempt(struct torc_engine *engine, uint32_t index, struct torc_request *request)
+{
+    static const uint8_t conditions[] = {[TORC_ALWAYS] = 0,
+                                         [TORC_IF_ABSENT] = TORC_WRITE_IF_ABSENT,
+                                         [TORC_IF_PRESENT] = TORC_WRITE_IF_PRESENT,
+                                         [TORC_IF_VERSION] = TORC_WRITE_IF_VERSION};
+    struct torc_op *op = &engine->ops[index];
+
+    torc_assert(op->wseq != 0);
+    torc_assert(op->attempts < TORC_TRIES_MAX);
+    if (op->attempts == 0) {
+        op->stamp = torc_engine_hlc(engine);
+    }
+    if (op->epoch > op->sent_epoch) {
+        op->sent_epoch = op->epoch;
+        op->first_at_epoch = op->attempts;
+    }
+    request->opcode = op->is_delete ? TORC_OPCODE_DELETE : TORC_OPCODE_PUT;
+    request->flags = conditions[op->condition];
+    request->attempt = (uint8_t)op->attempts;
+    request->epoch = op->epoch;
+    request->version = op->asked_version;
+    request->wseq = op->wseq;
+    request->stamp = op->stamp;
+    request->lowest = engine->wseq_low;
+    op->attempts++;
+}
+
+uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *to)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_request request;
+
+    torc_call_request(engine, index, &request);
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET:
+        if (op->big != NULL) {
+            return torc_pull_encode(engine, index, to);
+        }
+        request.opcode = TORC_OPCODE_GET;
+        request.flags = (op->flags & TORC_VERSION_ONLY) != 0 ? TORC_GET_VERSION_ONLY : 0;
+        request.epoch = op->epoch;
+        break;
+    case TORC_OP_WRITE:
+        torc_call_attempt(engine, index, &request);
+        request.data = op->data;
+        request.data_bytes = op->bytes;
+        break;
+    case TORC_OP_STATUS:
+        request.opcode = TORC_OPCODE_STATUS;
+        request.offset = op->bytes;
+        break;
+    case TORC_OP_SCAN: torc_scan_request(engine, index, &request); break;
+    case TORC_OP_MAP:
+        request.opcode = TORC_OPCODE_MAP;
+        request.lo = op->key;
+        request.hi = op->hi;
+        break;
+    case TORC_OP_PROBE:
+        request.opcode = TORC_OPCODE_PING;
+        request.data_bytes = op->bytes - TORC_DATA_OVERHEAD - TORC_REQUEST_HEAD_BYTES;
+        request.data = to + TORC_REQUEST_HEAD_BYTES; // zeros, in place
+        memset(to + TORC_REQUEST_HEAD_BYTES, 0, request.data_bytes);
+        break;
+    case TORC_OP_PAGE: torc_unreachable("a page sends its scans");
+    }
+    return torc_request_encode(to, &request);
+}
+
+// ---- Sequence numbers (E1, K1)
+
+bool torc_call_number(struct torc_engine *engine, struct torc_op *op)
+{
+    uint64_t at;
+
+    if (engine->wseq_next - engine->wseq_low >= engine->write_window) {
+        return false;
+    }
+    op->wseq = engine->wseq_next++;
+    at = op->wseq % TORC_WSEQ_SPAN;
+    engine->wseq_open[at / 64] |= UINT64_C(1) << (at % 64);
+    return true;
+}
+
+void torc_call_outcome_known(struct torc_engine *engine, struct torc_op *op)
+{
+    uint64_t at = op->wseq % TORC_WSEQ_SPAN;
+
+    if (op->wseq == 0) {
+        return;
+    }
+    torc_assert((engine->wseq_open[at / 64] >> (at % 64) & 1) == 1);
+    engine->wseq_open[at / 64] &= ~(UINT64_C(1) << (at % 64));
+    op->wseq = 0;
+    while (engine->wseq_low < engine->wseq_next) {
+        at = engine->wseq_low % TORC_WSEQ_SPAN;
+        if ((engine->wseq_open[at / 64] >> (at % 64) & 1) == 1) {
+            break;
+        }
+        engine->wseq_low++;
+    }
+    while (engine->unnumbered.count > 0 &&
+           engine->wseq_next - engine->wseq_low < engine->write_window) {
+        torc_op_route(engine, engine->unnumbered.head);
+    }
+}
+
+// ---- Refusals (K2)
+
+static bool attempts_all_refused(const struct torc_op *op)
+{
+    uint32_t count = 0;
+
+    for (uint32_t word = 0; word < TORC_COUNT_OF(op->refused); word++) {
+        count += (uint32_t)__builtin_popcountll(op->refused[word]);
+    }
+    return count == op->attempts;
+}
+
+// What the request itself asks for makes the answer: every copy of it was or will be refused.
+static bool refusal_is_of_content(enum torc_err status)
+{
+    return status == TORC_ERR_INVALID_ARGUMENT || status == TORC_ERR_TOO_LARGE ||
+           status == TORC_ERR_UNSUPPORTED || status == TORC_ERR_BAD_PACKET;
+}
+
+static uint64_t refused_delay_ns(struct torc_engine *engine, const struct torc_op *op,
+                                 enum torc_err status, uint64_t info)
+{
+    uint64_t told_ns = torc_min_u64(torc_info_retry_us(status, info), 10000000) * 1000;
+    uint64_t own_ns = REFUSED_FIRST_NS << torc_min_u64(op->refusals, BACKOFF_MAX);
+
+    return torc_engine_jitter(engine, torc_max_u64(told_ns, torc_min_u64(own_ns, REFUSED_LAST_NS)));
+}
+
+static void refused_wrong_shard(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint32_t epoch = op->epoch;
+    uint16_t node = op->node;
+    uint8_t core = op->core;
+
+    op->wrong_shards++;
+    torc_op_route(engine, index);
+    if (op->state == TORC_OP_QUEUED && op->epoch == epoch && op->node == node && op->core == core) {
+        // The map says nothing new: ask, and do not run in a circle meanwhile.
+        torc_route_ask(engine);
+        torc_op_wait(engine, index,
+                     engine->now_ns + refused_delay_ns(engine, op, TORC_ERR_WRONG_SHARD, 0));
+    }
+}
+
+void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
+                       enum torc_err status, uint64_t info)
+{
+    struct torc_op *op = &engine->ops[index];
+    bool is_refusal = !torc_err_maybe_applied(status);
+    uint64_t delay_ns;
+
+    op->refusals = (uint16_t)torc_min_u64(op->refusals + 1u, UINT16_MAX);
+    op->last_refusal = (uint8_t)status;
+    op->last_info = info;
+    if (op->kind == TORC_OP_WRITE && is_refusal && attempt < op->attempts) {
+        op->refused[attempt / 64] |= UINT64_C(1) << (attempt % 64);
+    }
+    if (!torc_err_retryable(status)) {
+        if (op->kind != TORC_OP_WRITE || !is_refusal || refusal_is_of_content(status) ||
+            attempts_all_refused(op)) {
+            torc_op_end(engine, index, status, NULL);
+            return;
+        }
+    }
+    engine->counters.resends_refused++;
+    if (status == TORC_ERR_WRONG_SHARD && op->attempts < TORC_TRIES_MAX) {
+        refused_wrong_shard(engine, index);
+        return;
+    }
+    delay_ns = refused_delay_ns(engine, op, status, info);
+    if (status == TORC_ERR_BUSY && !torc_budget_take(engine)) {
+        delay_ns = torc_max_u64(delay_ns, torc_engine_jitter(engine, NO_BUDGET_NS));
+    }
+    torc_op_wait(engine, index, engine->now_ns + delay_ns);
+}
+
+// ---- Answers
+
+void torc_call_value(struct torc_engine *engine, uint32_t index, const uint8_t *bytes,
+                     uint32_t byte_count)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    if (!torc_op_reserve(engine, index, torc_max_u64(byte_count, 1))) {
+        torc_op_hold(engine, index, TORC_HOLD_STARVED);
+        return;
+    }
+    memcpy(op->data, bytes, byte_count);
+    op->bytes = byte_count;
+    engine->value_mean = (uint32_t)((7u * (uint64_t)engine->value_mean + byte_count + 7) / 8);
+    torc_op_end(engine, index, TORC_ERR_OK, NULL);
+}
+
+// The server's line about a failure, as a text of ours: printable, cut.
+static void reply_text(struct torc_engine *engine, uint32_t index, const uint8_t *bytes,
+                       uint32_t byte_count)
+{
+    char *text = torc_op_text(engine, index);
+    uint32_t count = (uint32_t)torc_min_u64(byte_count, TORC_OP_TEXT_BYTES - 1);
+
+    for (uint32_t i = 0; i < count; i++) {
+        text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : ' ';
+    }
+    text[count] = '\0';
+}
+
+static void get_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    if (reply->opcode == (TORC_OPCODE_PULL | TORC_REPLY_BIT)) {
+        if (op->big != NULL) {
+            torc_pull_reply(engine, index, reply);
+        }
+        return;
+    }
+    if (reply->opcode != (TORC_OPCODE_GET | TORC_REPLY_BIT) || op->big != NULL) {
+        return; // a second answer to a get that is a pull by now
+    }
+    if (reply->status == TORC_ERR_OK) {
+        op->version = reply->info;
+        torc_call_value(engine, index, reply->body, reply->body_bytes);
+    } else if (reply->status == TORC_ERR_NOT_FOUND) {
+        torc_op_end(engine, index, TORC_ERR_NOT_FOUND, NULL);
+    } else if (reply->status == TORC_ERR_PARTIAL) {
+        torc_pull_begin(engine, index, reply);
+    } else {
+        reply_text(engine, index, reply->body, reply->body_bytes);
+        torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
+    }
+}
+
+// K4: the answer of an attempt under an older epoch than that of another attempt does not count
+// when it says that nothing was to be done: the later one may have been executed where that memory
+// is not.
+static bool write_answer_counts(const struct torc_op *op, enum torc_err status, uint32_t attempt)
+{
+    bool nothing_done =
+        status == TORC_ERR_CONDITION_FAILED || (status == TORC_ERR_NOT_FOUND && op->is_delete);
+
+    return !nothing_done || attempt >= op->first_at_epoch;
+}
+
+static void write_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+    enum torc_err status = (enum torc_err)reply->status;
+    const unsigned char *rest = NULL;
+    uint32_t rest_bytes = 0;
+    uint8_t attempt = 0;
+
+    if (reply->opcode != (TORC_OPCODE_PUT | TORC_REPLY_BIT) &&
+        reply->opcode != (TORC_OPCODE_DELETE | TORC_REPLY_BIT)) {
+        torc_big_reply(engine, index, reply);
+        return;
+    }
+    if (!torc_write_reply_decode(reply, &attempt, &rest, &rest_bytes) || attempt >= op->attempts ||
+        !write_answer_counts(op, status, attempt)) {
+        engine->counters.packets_ignored++;
+        return;
+    }
+    if (status == TORC_ERR_OK || status == TORC_ERR_NOT_FOUND ||
+        status == TORC_ERR_CONDITION_FAILED) {
+        op->version = reply->info;
+        torc_op_end(engine, index, status, NULL);
+        return;
+    }
+    reply_text(engine, index, rest, rest_bytes);
+    torc_call_refused(engine, index, attempt, status, reply->info);
+}
+
+// A piece of a status text; more is asked for until it is whole.
+static void status_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint64_t total = torc_min_u64(reply->info, 1u << 20);
+    bool is_text = reply->status == TORC_ERR_OK || reply->status == TORC_ERR_PARTIAL;
+    uint64_t room;
+
+    if (!is_text) {
+        reply_text(engine, index, reply->body, reply->body_bytes);
+        torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
+        return;
+    }
+    if (op->data == NULL) {
+        // Some room to spare: the numbers in it grow between two pieces.
+        op->total = (uint32_t)torc_max_u64(total, reply->body_bytes) + 1024;
+        if (!torc_op_reserve(engine, index, op->total)) {
+            torc_op_hold(engine, index, TORC_HOLD_STARVED);
+            return;
+        }
+    }
+    room = torc_min_u64(reply->body_bytes, op->total - op->bytes);
+    memcpy(op->data + op->bytes, reply->body, room);
+    op->bytes += (uint32_t)room;
+    if (room == 0 || op->bytes >= total) {
+        torc_op_end(engine, index, TORC_ERR_OK, NULL);
+        return;
+    }
+    op->backoff = 0;
+    torc_op_route(engine, index);
+}
+
+void torc_call_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET: get_reply(engine, index, reply); return;
+    case TORC_OP_WRITE: write_reply(engine, index, reply); return;
+    case TORC_OP_STATUS: status_reply(engine, index, reply); return;
+    case TORC_OP_SCAN: torc_scan_reply(engine, index, reply); return;
+    case TORC_OP_MAP:
+        if (reply->status == TORC_ERR_OK) {
+            torc_route_answer(engine, index, reply);
+        } else {
+            torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
+        }
+        return;
+    case TORC_OP_PROBE:
+        if (reply->status == TORC_ERR_OK) {
+            torc_node_probed(engine, &engine->nodes[op->node], op->bytes, true);
+        }
+        torc_op_end(engine, index, TORC_ERR_OK, NULL);
+        return;
+    case TORC_OP_PAGE: break; // its id is never sent
+    }
+}
+
+// ---- Time
+
+static void deadline_connected(struct torc_engine *engine, uint32_t index)
+{
+    const struct torc_op *op = &engine->ops[index];
+    enum torc_err refusal = (enum torc_err)op->last_refusal;
+    const char *reason = torc_reason_text(refusal, op->last_info);
+
+    if (op->last_refusal == 0) {
+        torc_op_end(engine, index, TORC_ERR_DEADLINE, "no answer in time");
+        return;
+    }
+    torc_op_end(engine, index, torc_err_retryable(refusal) ? refusal : TORC_ERR_DEADLINE,
+                "tried until the deadline; the last answer was %s%s%s", torc_err_name(refusal),
+                reason[0] == '\0' ? "" : ": ", reason);
+}
+
+// The deadline has come: what may be said about the operation now (K1, K2).
+static void call_deadline(struct torc_engine *engine, uint32_t index)
+{
+    const struct torc_op *op = &engine->ops[index];
+    bool connected = engine->first_node != UINT32_MAX;
+
+    if (op->kind == TORC_OP_WRITE && op->attempts > 0 && !attempts_all_refused(op)) {
+        torc_op_end(engine, index, TORC_ERR_IN_DOUBT,
+                    "sent %u times, the outcome is not known; the last answer was %s", op->attempts,
+                    op->last_refusal == 0 ? "none"
+                                          : torc_err_name((enum torc_err)op->last_refusal));
+        return;
+    }
+    if (!connected || op->state == TORC_OP_PARKED) {
+        torc_op_end(engine, index, TORC_ERR_NOT_CONNECTED, "%s", torc_engine_trouble(engine));
+        return;
+    }
+    deadline_connected(engine, index);
+}
+
+// No answer came in time: judge the packet, then send again within the budget.
+static void call_overdue(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_client_node *node = &engine->nodes[op->node];
+
+    torc_packet_lost(engine, op->packet);
+    if (engine->now_ns - node->heard_ns > SILENCE_NS) {
+        torc_node_shake(engine, node, NULL);
+    }
+    if (op->kind == TORC_OP_SCAN && torc_scan_late(engine, index)) {
+        return;
+    }
+    op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, BACKOFF_MAX);
+    if (op->kind == TORC_OP_PROBE && op->backoff >= PROBE_TRIES) {
+        torc_node_probed(engine, node, op->bytes, false);
+        torc_op_end(engine, index, TORC_ERR_DEADLINE, NULL);
+        return;
+    }
+    if ((op->kind == TORC_OP_WRITE && op->attempts >= TORC_TRIES_MAX) ||
+        !torc_budget_take(engine)) {
+        torc_op_wait(engine, index, engine->now_ns + torc_engine_jitter(engine, NO_BUDGET_NS));
+        return;
+    }
+    engine->counters.resends_timer++;
+    torc_op_route(engine, index);
+}
+
+void torc_call_timer(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    if (engine->now_ns >= op->deadline_ns) {
+        call_deadline(engine, index);
+        return;
+    }
+    switch ((enum torc_op_state)op->state) {
+    case TORC_OP_SENT: call_overdue(engine, index); return;
+    case TORC_OP_STREAMING: torc_big_timer(engine, index); return;
+    case TORC_OP_QUEUED:
+        if (op->big != NULL && op->kind == TORC_OP_WRITE) {
+            torc_big_timer(engine, index);
+            return;
+        }
+        break;
+    case TORC_OP_WAITING:
+        if (op->kind == TORC_OP_WRITE && op->attempts >= TORC_TRIES_MAX) {
+            break; // its attempts can be told apart no more: only an answer or the deadline ends it
+        }
+        torc_op_route(engine, index);
+        return;
+    case TORC_OP_PARKED:
+    case TORC_OP_HELD: break;
+    case TORC_OP_FREE:
+    case TORC_OP_DONE:
+    case TORC_OP_RETURNED: return;
+    }
+    torc_wheel_set(&engine->wheel, index, op->deadline_ns);
+}

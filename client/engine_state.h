@@ -1,0 +1,491 @@
+// Torc client: what the engine keeps; private to client/*.c of the engine.
+//
+// What    the tables of engine.h and the calls between its files:
+//           engine.c   life, clock, transmit and receive, completions
+//           lists.c    operations: slots, lists, states, ends
+//           call.c     one operation: encode, answer, retry, deadline
+//           path.c     packets in flight, round-trip times, windows, the retry budget
+//           node.c     sessions: handshake, rollover, NOSESSION; packets to and from a node
+//           route.c    shard map: lookup, updates, questions
+//           big.c      values over one packet: fragments out, pulls in
+//           range.c    ranges: scans of a page's holes, tiles; page.c makes rows of tiles
+// Owner   the engine's thread.
+// Memory  inside the engine's mapping. Operations and packets are named by index: nothing here
+//         holds a pointer into a table that could be stale; an operation's id carries a generation.
+#ifndef TORC_CLIENT_ENGINE_STATE_H
+#define TORC_CLIENT_ENGINE_STATE_H
+
+#include "client/engine.h"
+#include "client/pool.h"
+#include "client/wheel.h"
+#include "kit/hlc.h"
+#include "kit/rng.h"
+#include "wire/data.h"
+#include "wire/handshake.h"
+#include "wire/map.h"
+#include "wire/op.h"
+#include "wire/rows.h"
+#include "wire/session.h"
+
+#include <string.h>
+
+#define TORC_OP_NONE         UINT32_MAX
+#define TORC_OP_INLINE_BYTES 256u
+#define TORC_OP_TEXT_BYTES   160u
+#define TORC_OP_SLOT_BITS    18u  // 65 536 of callers, and as many of ours at most
+#define TORC_OPS_OWN         512u // for parts of ranges, map questions, probes
+#define TORC_TRIES_MAX       200u // attempts are told apart by 8 bits, and only so many fit
+#define TORC_WINDOW_SHIFT    8u   // windows in 1/256 packets
+#define TORC_WINDOW_PACKETS  64u
+#define TORC_INBOUND_BYTES   (256u * 1024u) // of replies allowed and not yet come, one lane
+#define TORC_PAGE_SCANS_MAX  8u
+#define TORC_PAGE_ROWS_MAX   262144u
+#define TORC_PAGE_ROW_BYTES  32u // what a row counts beside its value
+
+enum torc_op_kind {
+    TORC_OP_GET = 1,
+    TORC_OP_WRITE, // put, delete
+    TORC_OP_STATUS,
+    TORC_OP_PAGE, // a range or count of the caller: waits for its scans
+    TORC_OP_SCAN, // one RANGE_READ for a page
+    TORC_OP_MAP,
+    TORC_OP_PROBE // PING of a packet size
+};
+
+enum torc_op_state {
+    TORC_OP_FREE = 0,
+    TORC_OP_QUEUED,    // on its path's list
+    TORC_OP_SENT,      // on its packet's list; the timer is the time-out
+    TORC_OP_STREAMING, // a large put between pieces; the timer is the time-out
+    TORC_OP_WAITING,   // the timer says when to try again
+    TORC_OP_PARKED,    // on the engine's list, until a session or a map entry comes
+    TORC_OP_HELD,      // a page: its scans work; others: on `starved` or `unnumbered`, or nowhere
+    TORC_OP_DONE,      // on the list of completions
+    TORC_OP_RETURNED   // given to the caller; freed by the next poll
+};
+
+// Which list a HELD operation is on.
+enum torc_op_hold {
+    TORC_HOLD_NONE = 0,
+    TORC_HOLD_STARVED,   // no pool memory or no slot: tried again when some was freed
+    TORC_HOLD_UNNUMBERED // a write without a sequence number: the write window is full
+};
+
+struct torc_list {
+    uint32_t head;
+    uint32_t tail;
+    uint32_t count;
+};
+
+struct torc_op {
+    uint64_t key; // of a scan: lo
+    uint64_t deadline_ns;
+    uint64_t version; // asked for; then answered
+    uint8_t *data;    // value: inline, or a pool block when `owns_block`
+    uint32_t bytes;   // of data; of a probe: the payload tried
+    uint32_t generation;
+    uint32_t next; // in the list that the state names
+    uint32_t previous;
+    uint32_t packet; // the newest that carries it
+    uint32_t epoch;  // of the last attempt
+    uint16_t node;   // index in nodes
+    uint8_t core;
+    uint8_t kind;
+    uint8_t state;
+    uint8_t hold;
+    uint8_t flags; // of the caller
+    uint8_t status;
+    uint8_t condition;
+    uint8_t last_refusal; // the status that made it try again
+    bool is_delete;
+    bool owns_block;
+    bool fixed_node;    // `node` and `core` are not the map's business
+    bool to_first_node; // once there is one
+    uint16_t backoff;   // time-outs in a row
+    uint32_t parent;    // of a scan or a page's get: the page; TORC_OP_NONE: the caller's own
+    uint32_t part;      // of a scan: its place in the page's; of a page's get: its row
+    uint64_t user_data;
+    uint64_t hi;
+    uint64_t wseq; // 0: none yet
+    uint64_t stamp;
+    uint64_t count;          // of a count
+    uint64_t asked_version;  // of a condition
+    uint64_t last_info;      // that came with last_refusal
+    uint16_t attempts;       // sendings of a write
+    uint16_t first_at_epoch; // attempt number
+    uint32_t sent_epoch;     // highest of its attempts
+    uint16_t refusals;
+    uint16_t wrong_shards;
+    uint16_t credit;      // of a scan or pull: reply packets allowed
+    uint16_t chunks;      // of a scan: came since it was sent
+    uint16_t chunks_all;  // of a scan: how many there are, once the last one came
+    uint32_t total;       // of a status: bytes of the whole text
+    uint64_t refused[4];  // attempts that were definitely refused, by number
+    struct torc_big *big; // pieces out or in, in a pool block
+    struct torc_page_state *page;
+};
+
+// A packet in flight. One piece of a large put: `ops` is empty, `stream` names the operation.
+struct torc_packet {
+    uint64_t sent_ns;
+    uint64_t seq;
+    struct torc_list ops;
+    uint32_t next; // of the same path, in order of sending, until answered
+    uint32_t previous;
+    uint32_t inbound; // reply bytes allowed
+    uint32_t bytes;
+    uint32_t stream; // operation, or TORC_OP_NONE
+    uint32_t piece;
+    uint16_t node;
+    uint8_t core;
+    uint8_t passed; // later packets that were answered
+    bool used;
+    bool open; // counts in the window: neither answered nor lost
+    bool is_write;
+    bool is_long; // its answer is many packets: order says nothing about loss
+};
+
+// Reads and writes to one core travel in packets of their own: an answer waits for the slowest of
+// its packet, and a write's is the disk's.
+struct torc_client_path {
+    struct torc_list queues[2];  // operations to send: reads, writes
+    struct torc_list packets[2]; // open ones, in order of sending
+    uint64_t read_srtt_ns;
+    uint64_t read_var_ns;
+    uint64_t write_srtt_ns;
+    uint64_t write_var_ns;
+    uint32_t ops_in_flight;
+};
+
+enum torc_client_node_state {
+    TORC_NODE_IDLE = 0, // no session, none asked for
+    TORC_NODE_SHAKING,  // no session yet
+    TORC_NODE_UP,
+    TORC_NODE_GONE // an alias of another entry
+};
+
+#define TORC_NODE_ADDRESSES 4u
+
+struct torc_client_node {
+    uint32_t id; // TORC_NODE_UNKNOWN: a seed
+    uint16_t index;
+    uint8_t state;
+    uint8_t cores;
+    bool address_by_core;
+    bool shaking; // a handshake is in progress (also beside a live session)
+    bool init_due;
+    bool close_due;
+    bool session_lost; // NOSESSION came, or a long silence: what flies will not be answered
+    bool has_previous;
+    bool has_ticket;
+    uint8_t address_count;
+    uint8_t address_turn; // of a seed without an answer: the core whose port is tried
+    uint16_t base_port;
+    struct torc_endpoint addresses[TORC_NODE_ADDRESSES];
+    uint64_t boot;
+    uint64_t heard_ns;
+    uint64_t shake_since_ns;
+    uint64_t shake_at_ns;    // the next INIT
+    uint64_t shake_again_ns; // earliest next handshake asked for by a NOSESSION or a silence
+    uint64_t renew_ns;       // when the session is to be replaced; 0: no session
+    uint32_t shake_tries;
+    uint32_t payload;    // bytes of our packets to it
+    uint32_t probe_step; // which size is tried
+    uint32_t probe_lost; // in a row
+    uint32_t large_lost; // packets over the least size, in a row
+    uint64_t reprobe_ns; // 0: the size is settled
+    uint64_t waiting[4]; // bit per core: its path has operations queued
+    uint32_t turn;       // the core that is served next, twice: reads, writes
+    uint32_t window;     // in 1/256 packets
+    uint32_t window_max;
+    uint32_t in_flight; // packets
+    uint64_t base_rtt_ns;
+    uint64_t base_next_ns; // least of the present 10 s, which becomes base_rtt_ns
+    uint64_t base_until_ns;
+    uint64_t cut_until_ns; // at most one decrease per round trip
+    uint64_t pace_until_ns;
+    uint32_t time_outs; // in a row
+    uint8_t ticket[TORC_COOKIE_BYTES];
+    struct torc_handshake shake;
+    struct torc_lane lane;     // the live session
+    struct torc_lane previous; // receives only
+    struct torc_accept limits;
+    struct torc_client_path *paths; // [256]
+};
+
+struct torc_engine {
+    struct torc_engine_config config;
+    struct torc_pool pool;
+    struct torc_wheel wheel;
+    struct torc_rng rng;
+    uint64_t now_ns;
+    uint64_t wall_us;
+    uint64_t hlc; // highest seen, and when: an estimate of the present follows
+    uint64_t hlc_at_ns;
+    uint32_t reply_clock_us; // of the packet that is being read: our clock when its request left
+    bool closing;
+    bool feed_due; // something was freed that a starved operation may want
+
+    // operations
+    struct torc_op *ops;
+    uint8_t *inlines;
+    char *texts;
+    uint32_t op_count;
+    struct torc_list free_own;
+    struct torc_list free_caller;
+    struct torc_list parked;
+    struct torc_list starved;
+    struct torc_list unnumbered;
+    struct torc_list done;
+    struct torc_list returned;
+    uint32_t pending;
+
+    // exactly once
+    uint64_t wseq_next;
+    uint64_t wseq_low;
+    uint64_t *wseq_open; // bit per wseq outstanding, modulo WSEQ_SPAN
+    uint64_t write_window;
+
+    // packets in flight
+    struct torc_packet *packets;
+    uint32_t packet_count;
+    struct torc_list free_packets;
+    uint64_t budget; // resends allowed, in 1/1000
+    uint64_t budget_at_ns;
+    uint64_t inbound; // reply bytes allowed and not yet come
+    uint32_t value_mean;
+    uint32_t row_mean;
+
+    // nodes
+    struct torc_client_node nodes[TORC_ENGINE_NODES_MAX];
+    uint32_t node_count;
+    uint32_t first_node; // of the first session; UINT32_MAX before
+    uint32_t node_turn;
+
+    // map
+    struct torc_map map;
+    uint64_t cluster;
+    uint64_t keys; // M; 0 before the first session
+    uint64_t value_bytes_max;
+    uint64_t deadline_ns_max;
+    bool map_fresh;
+    uint32_t map_op; // the question in flight
+    uint64_t map_again_ns;
+
+    struct torc_counters counters;
+    struct torc_fail trouble; // the last reason why a node cannot be reached
+};
+
+#define TORC_WSEQ_SPAN 65536u // the most that a server may publish as its write window
+
+// ---- lists.c: operations and their life
+void torc_list_init(struct torc_list *list);
+void torc_ops_push(struct torc_engine *engine, struct torc_list *list, uint32_t index);
+void torc_ops_push_front(struct torc_engine *engine, struct torc_list *list, uint32_t index);
+void torc_ops_remove(struct torc_engine *engine, struct torc_list *list, uint32_t index);
+
+// TORC_OP_NONE when all slots are taken.
+uint32_t torc_op_take(struct torc_engine *engine, bool own);
+void torc_op_free(struct torc_engine *engine, uint32_t index);
+// Takes it off whatever list it is on; the timer stays.
+void torc_op_unlink(struct torc_engine *engine, uint32_t index);
+// To the list of its state. Sends it where the map says; parks it when that is not known.
+void torc_op_route(struct torc_engine *engine, uint32_t index);
+// To the end of its path's queue, `front`: to its start. Its place was chosen before.
+void torc_op_queue(struct torc_engine *engine, uint32_t index, bool front);
+// From its path's queue into a packet; the timer is its time-out.
+void torc_op_sent(struct torc_engine *engine, uint32_t index, uint32_t packet);
+// A large put between two pieces.
+void torc_op_stream(struct torc_engine *engine, uint32_t index);
+// Tries again at at_ns, or ends it when its deadline comes first.
+void torc_op_wait(struct torc_engine *engine, uint32_t index, uint64_t at_ns);
+void torc_op_hold(struct torc_engine *engine, uint32_t index, enum torc_op_hold hold);
+// Ends it: a completion, or news for the page that it works for. `format` NULL: no text.
+void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err status,
+                 const char *format, ...) torc_printf_like(4, 5);
+uint32_t torc_op_id(const struct torc_engine *engine, uint32_t index);
+// The operation in flight with this id; TORC_OP_NONE when there is none any more.
+uint32_t torc_op_find(const struct torc_engine *engine, uint32_t id);
+// Room for `bytes` of value in the operation; false when the pool has none.
+bool torc_op_reserve(struct torc_engine *engine, uint32_t index, uint64_t bytes);
+char *torc_op_text(const struct torc_engine *engine, uint32_t index);
+// Parked operations find their way again (after a session or map entries came).
+void torc_engine_unpark(struct torc_engine *engine);
+// Starved ones try again (after memory or slots were freed).
+void torc_engine_feed(struct torc_engine *engine);
+
+// ---- call.c
+// Bytes the operation takes in a packet, padded.
+uint32_t torc_call_bytes(const struct torc_op *op);
+// Reply bytes to allow for it.
+uint32_t torc_call_reply_bytes(const struct torc_engine *engine, const struct torc_op *op);
+// Writes it; returns its padded bytes.
+uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *to);
+// Fills what requests have in common; the budget is what is left until the deadline.
+void torc_call_request(const struct torc_engine *engine, uint32_t index,
+                       struct torc_request *request);
+// A write's fields; counts the attempt.
+void torc_call_attempt(struct torc_engine *engine, uint32_t index, struct torc_request *request);
+void torc_call_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+// A sequence number for a write; false: the window is full.
+bool torc_call_number(struct torc_engine *engine, struct torc_op *op);
+// Its wseq is finished: `lowest outstanding` may pass it.
+void torc_call_outcome_known(struct torc_engine *engine, struct torc_op *op);
+void torc_call_timer(struct torc_engine *engine, uint32_t index);
+void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
+                       enum torc_err status, uint64_t info);
+// A value came whole.
+void torc_call_value(struct torc_engine *engine, uint32_t index, const uint8_t *bytes,
+                     uint32_t byte_count);
+
+// ---- path.c
+struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct torc_op *op);
+bool torc_node_may_send(const struct torc_engine *engine, const struct torc_client_node *node);
+uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op);
+uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                          bool is_write);
+// Of a piece: it is over.
+void torc_packet_end(struct torc_engine *engine, uint32_t index);
+// An operation of it was answered.
+void torc_packet_answered(struct torc_engine *engine, uint32_t index);
+void torc_packet_lost(struct torc_engine *engine, uint32_t index);
+void torc_packet_drop(struct torc_engine *engine, uint32_t index); // with its session: no judgement
+uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
+                          uint8_t core, uint64_t seq);
+// The operation leaves its packet, which is freed with its last one.
+void torc_packet_leave(struct torc_engine *engine, uint32_t op);
+void torc_packet_enter(struct torc_engine *engine, uint32_t packet, uint32_t op);
+void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                      uint64_t rtt_ns, uint64_t hold_ns, bool has_write);
+void torc_path_ce(struct torc_engine *engine, struct torc_client_node *node);
+// True, and one less, when the retry budget allows a resend.
+bool torc_budget_take(struct torc_engine *engine);
+void torc_budget_sent(struct torc_engine *engine, uint32_t ops);
+// value ± 10 %
+uint64_t torc_engine_jitter(struct torc_engine *engine, uint64_t value);
+
+// ---- node.c
+struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id);
+// NULL when the table is full.
+struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id);
+void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *entry);
+void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
+                     const uint8_t *cookie);
+void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node);
+bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,
+                        struct torc_datagram *datagram);
+void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *from,
+                       uint8_t *payload, uint32_t bytes);
+bool torc_node_has_work(const struct torc_client_node *node);
+// A probe ended: answered, or lost as often as is tried.
+void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes,
+                      bool answered);
+uint64_t torc_engine_hlc(const struct torc_engine *engine); // the present, estimated
+
+// ---- route.c
+const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, uint64_t key);
+void torc_route_ask(struct torc_engine *engine);
+// A MAP_ENTRY or NODE_ENTRY among the replies of a packet.
+void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply);
+void torc_route_answer(struct torc_engine *engine, uint32_t op, const struct torc_reply *reply);
+
+// ---- big.c
+struct torc_big;
+bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op);
+// A put of many pieces begins, or begins again. False: no memory.
+bool torc_big_begin(struct torc_engine *engine, uint32_t index);
+// Writes the next piece, or a question. *piece: its number, TORC_OP_NONE for a question. Room:
+// TORC_PAYLOAD_MIN.
+uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to, uint32_t *piece);
+bool torc_big_has_more(const struct torc_op *op);
+void torc_big_sent(struct torc_engine *engine, uint32_t index);
+void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece);
+void torc_big_timer(struct torc_engine *engine, uint32_t index);
+// FRAG_STATE, or a refusal of a piece.
+void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+// Pieces in flight are forgotten; the operation stays.
+void torc_big_stop(struct torc_engine *engine, uint32_t index);
+void torc_big_free(struct torc_engine *engine, uint32_t index);
+// A get whose answer was PARTIAL goes on as a pull.
+void torc_pull_begin(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+uint32_t torc_pull_encode(struct torc_engine *engine, uint32_t index, uint8_t *to);
+uint32_t torc_pull_pieces(const struct torc_engine *engine, const struct torc_op *op);
+void torc_pull_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+
+// ---- range.c, page.c
+// A chunk that came, in a pool block with its bytes behind it.
+struct torc_tile {
+    uint64_t lo; // what of its cover counts
+    uint64_t hi;
+    struct torc_tile *next; // ascending
+    struct torc_tile *previous;
+    uint32_t row_first; // rows inside [lo, hi), in the chunk's order
+    uint32_t row_count;
+    uint64_t bytes; // what they count in a page
+    struct torc_rows rows;
+    uint8_t body[];
+};
+
+struct torc_page_scan {
+    uint64_t lo;
+    uint64_t hi;
+    uint32_t op; // TORC_OP_NONE: free
+};
+
+struct torc_page_state {
+    uint64_t lo;
+    uint64_t hi;
+    uint64_t limit; // rows, never 0
+    bool limit_given;
+    uint64_t bytes_max;
+    uint64_t max_age_ms;
+    uint64_t front;     // [lo, front) or, in reverse, [front, hi) is covered without a hole
+    uint64_t row_count; // of that part
+    uint64_t bytes;
+    uint64_t counted;
+    struct torc_tile *first; // of all tiles, ascending
+    struct torc_tile *last;
+    struct torc_tile *front_tile; // last one of the covered part; NULL: none
+    struct torc_page_scan scans[TORC_PAGE_SCANS_MAX];
+    uint32_t scan_count;
+    uint32_t scans_max; // at once, for now
+    bool reverse;
+    bool is_count;
+    bool snapshot;
+    bool fetching; // the rows stand; values by reference are being read
+    uint8_t wire_flags;
+    // The result.
+    struct torc_row *rows;
+    uint64_t rows_done;
+    uint64_t fetch_next;
+    uint32_t fetch_count; // under way
+    uint32_t reference_count;
+    uint32_t block_count;
+    void **blocks; // values that were fetched by themselves
+    uint64_t next_lo;
+    uint64_t next_hi;
+    bool more;
+    bool truncated;
+};
+
+void torc_page_begin(struct torc_engine *engine, uint32_t index);
+// Looks for holes and scans them; ends the page when it is whole.
+void torc_page_pump(struct torc_engine *engine, uint32_t index);
+uint32_t torc_scan_credit(const struct torc_engine *engine, const struct torc_op *op);
+void torc_scan_request(struct torc_engine *engine, uint32_t index, struct torc_request *request);
+void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+// Its time-out came after some chunks: the holes are another scan's. False: nothing had come.
+bool torc_scan_late(struct torc_engine *engine, uint32_t index);
+// A scan's place follows the map: it ends with its shard.
+void torc_scan_clip(struct torc_engine *engine, uint32_t index, uint64_t shard_hi);
+void torc_page_child_end(struct torc_engine *engine, uint32_t index, enum torc_err status);
+// page.c: the covered part becomes rows; values by reference are fetched; then the page ends.
+void torc_page_finish(struct torc_engine *engine, uint32_t index);
+void torc_page_fetch(struct torc_engine *engine, uint32_t index);
+void torc_page_fetched(struct torc_engine *engine, uint32_t index, enum torc_err status);
+// Its scans and fetches are given up.
+void torc_page_abandon(struct torc_engine *engine, uint32_t index);
+void torc_page_fill(const struct torc_op *op, struct torc_completion *completion);
+void torc_page_free_state(struct torc_engine *engine, struct torc_op *op);
+
+#endif

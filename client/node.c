@@ -1,0 +1,768 @@
+// Torc client: sessions with nodes: handshakes, rollover, what NOSESSION means; see engine_state.h.
+//
+// Sources WIRE.md, sections 1 to 4. Hints (RETRY, REFUSE, NOSESSION) change what is tried next,
+//         never a
+// live session.
+#include "client/engine_state.h"
+#include "wire/frame.h"
+
+#define SHAKE_FIRST_NS UINT64_C(20000000)
+#define SHAKE_LAST_NS  UINT64_C(1000000000)
+#define SHAKE_GIVE_UP  UINT64_C(5000000000)
+#define SHAKE_EVERY_NS UINT64_C(1000000000) // that a hint may cause
+#define WINDOW_FIRST   16u
+#define PROBE_TIME_NS  UINT64_C(2000000000)
+#define SECOND_NS      UINT64_C(1000000000)
+#define ADDRESS_BYTES  64u
+
+// Payloads worth trying, from the largest: Ethernet and jumbo frames under IPv4, IPv6 and a tunnel.
+static const uint32_t probe_sizes[] = {8968, 8952, 8928, 4048, 1472, 1448};
+
+// ---- The table
+
+struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id)
+{
+    for (uint32_t i = 0; i < engine->node_count; i++) {
+        if (engine->nodes[i].id == id && engine->nodes[i].state != TORC_NODE_GONE) {
+            return &engine->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id)
+{
+    struct torc_client_node *node;
+
+    if (engine->node_count == TORC_ENGINE_NODES_MAX) {
+        return NULL;
+    }
+    node = &engine->nodes[engine->node_count];
+    node->id = id;
+    node->index = (uint16_t)engine->node_count;
+    node->cores = 1;
+    node->payload = TORC_PAYLOAD_MIN;
+    node->window = WINDOW_FIRST << TORC_WINDOW_SHIFT;
+    node->window_max = TORC_WINDOW_PACKETS << TORC_WINDOW_SHIFT;
+    for (uint32_t core = 0; core < 256; core++) {
+        for (uint32_t list = 0; list < TORC_COUNT_OF(node->paths[core].queues); list++) {
+            torc_list_init(&node->paths[core].queues[list]);
+            torc_list_init(&node->paths[core].packets[list]);
+        }
+    }
+    engine->node_count++;
+    return node;
+}
+
+// What a map answer says about where a node is. A place that works is kept: we may have come to it
+// by
+// another address than the node's own.
+void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *entry)
+{
+    struct torc_client_node *node = torc_node_of_id(engine, entry->node);
+
+    if (node == NULL) {
+        node = torc_node_add(engine, entry->node);
+    }
+    if (node == NULL || node->state == TORC_NODE_UP) {
+        return;
+    }
+    node->base_port = entry->base_port;
+    node->cores = entry->cores;
+    node->address_by_core = (entry->flags & TORC_NODE_ADDRESS_BY_CORE) != 0 &&
+                            entry->address_count <= TORC_NODE_ADDRESSES;
+    node->address_count = (uint8_t)torc_min_u64(entry->address_count, TORC_NODE_ADDRESSES);
+    for (uint32_t i = 0; i < node->address_count; i++) {
+        memcpy(node->addresses[i].address, entry->addresses + 16u * i, 16);
+        node->addresses[i].port = entry->base_port;
+    }
+}
+
+static void node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to)
+{
+    uint32_t at = node->address_by_core ? core : 0;
+
+    *to = node->addresses[at < node->address_count ? at : 0];
+    to->port = (uint16_t)(node->base_port + core);
+}
+
+static void node_name(const struct torc_client_node *node, char text[ADDRESS_BYTES])
+{
+    const uint8_t *ip = node->addresses[0].address;
+    int at = 0;
+
+    if (torc_ip_is_mapped(ip)) {
+        (void)snprintf(text, ADDRESS_BYTES, "%u.%u.%u.%u:%u", ip[12], ip[13], ip[14], ip[15],
+                       node->base_port);
+        return;
+    }
+    for (uint32_t i = 0; i < 16; i += 2) {
+        at += snprintf(text + at, ADDRESS_BYTES - (uint32_t)at, "%s%x", i == 0 ? "[" : ":",
+                       ip[i] << 8 | ip[i + 1]);
+    }
+    (void)snprintf(text + at, ADDRESS_BYTES - (uint32_t)at, "]:%u", node->base_port);
+}
+
+bool torc_node_has_work(const struct torc_client_node *node)
+{
+    return (node->waiting[0] | node->waiting[1] | node->waiting[2] | node->waiting[3]) != 0;
+}
+
+// ---- Time
+
+static void node_arm(struct torc_engine *engine, const struct torc_client_node *node)
+{
+    uint64_t at_ns = UINT64_MAX;
+
+    if (node->shaking) {
+        at_ns = node->shake_at_ns;
+    }
+    if (node->renew_ns != 0 && !node->shaking) {
+        at_ns = torc_min_u64(at_ns, node->renew_ns);
+    }
+    if (node->reprobe_ns != 0) {
+        at_ns = torc_min_u64(at_ns, node->reprobe_ns);
+    }
+    if (at_ns != UINT64_MAX) {
+        torc_wheel_set(&engine->wheel, engine->op_count + node->index, at_ns);
+    }
+}
+
+static uint64_t shake_pause_ns(struct torc_engine *engine, uint32_t tries)
+{
+    uint64_t pause_ns = torc_min_u64(SHAKE_FIRST_NS << torc_min_u64(tries, 8), SHAKE_LAST_NS);
+
+    return pause_ns - pause_ns / 4 + torc_rng_below(&engine->rng, pause_ns / 2 + 1);
+}
+
+static void shake_random(struct torc_engine *engine, uint8_t random[TORC_RANDOM_BYTES])
+{
+    uint64_t words[2] = {torc_rng_next(&engine->rng), torc_rng_next(&engine->rng)};
+
+    memcpy(random, words, TORC_RANDOM_BYTES);
+}
+
+static void shake_begin(struct torc_engine *engine, struct torc_client_node *node,
+                        const uint8_t *cookie)
+{
+    struct torc_handshake_offer offer = {
+        .client_id = engine->config.client_id,
+        // Names the node in what comes back; the rest keeps old sessions' packets out.
+        .client_index = (uint32_t)torc_rng_next(&engine->rng) << 8 | node->index,
+        .node = node->id,
+        .payload_max = (uint16_t)engine->config.payload_bytes,
+        .lanes = 1,
+        .agent = "libtorc",
+        .cookie = node->id == TORC_NODE_UNKNOWN ? NULL : cookie};
+    uint8_t random[TORC_RANDOM_BYTES];
+
+    shake_random(engine, random);
+    torc_handshake_init(&node->shake, &offer, random);
+    node->shaking = true;
+    node->init_due = true;
+    node->shake_tries = 0;
+    node->shake_since_ns = engine->now_ns;
+    node->shake_again_ns = engine->now_ns + SHAKE_EVERY_NS;
+    node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, 0);
+    if (node->state == TORC_NODE_IDLE) {
+        node->state = TORC_NODE_SHAKING;
+    }
+    node_arm(engine, node);
+}
+
+void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
+                     const uint8_t *cookie)
+{
+    if (node->shaking || node->state == TORC_NODE_GONE || node->address_count == 0 ||
+        engine->closing || engine->now_ns < node->shake_again_ns) {
+        return;
+    }
+    shake_begin(engine, node, cookie != NULL ? cookie : node->has_ticket ? node->ticket : NULL);
+}
+
+static void shake_failed(struct torc_engine *engine, struct torc_client_node *node)
+{
+    char name[ADDRESS_BYTES];
+
+    node_name(node, name);
+    (void)torc_fail(&engine->trouble, TORC_ERR_NOT_CONNECTED, "%s: %.90s", name,
+                    node->shake.why.err != TORC_ERR_OK ? node->shake.why.text
+                                                       : "no answer for 5 s; is a node there?");
+    node->shaking = false;
+    node->has_ticket = false; // perhaps that was what nobody liked
+    if (node->state == TORC_NODE_SHAKING) {
+        node->state = TORC_NODE_IDLE;
+    }
+    // Again at once while somebody waits: a node may take long to start.
+    if (engine->first_node == UINT32_MAX || engine->parked.count > 0 ||
+        (node->session_lost && engine->pending > 0)) {
+        shake_begin(engine, node, NULL);
+    }
+}
+
+static void node_probe(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes)
+{
+    uint32_t index = bytes > TORC_PAYLOAD_MIN ? torc_op_take(engine, true) : TORC_OP_NONE;
+    struct torc_op *op;
+
+    if (index == TORC_OP_NONE) {
+        return;
+    }
+    op = &engine->ops[index];
+    op->kind = TORC_OP_PROBE;
+    op->bytes = bytes;
+    op->node = node->index;
+    op->fixed_node = true;
+    op->deadline_ns = engine->now_ns + PROBE_TIME_NS;
+    torc_op_route(engine, index);
+}
+
+static uint32_t probe_largest(const struct torc_engine *engine, const struct torc_client_node *node)
+{
+    return (uint32_t)torc_min_u64(engine->config.payload_bytes, node->limits.payload_max) & ~7u;
+}
+
+void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes,
+                      bool answered)
+{
+    if (answered) {
+        node->payload = (uint32_t)torc_max_u64(node->payload, bytes);
+        return;
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(probe_sizes); i++) {
+        if (probe_sizes[i] < bytes) {
+            node_probe(engine, node, probe_sizes[i]);
+            return;
+        }
+    }
+}
+
+void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
+{
+    if (node->shaking && engine->now_ns >= node->shake_at_ns) {
+        if (engine->now_ns - node->shake_since_ns >= SHAKE_GIVE_UP) {
+            shake_failed(engine, node);
+        } else {
+            node->init_due = true;
+            node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, ++node->shake_tries);
+        }
+    }
+    if (node->renew_ns != 0 && engine->now_ns >= node->renew_ns) {
+        node->renew_ns = engine->now_ns + SHAKE_EVERY_NS;
+        torc_node_shake(engine, node, NULL);
+    }
+    if (node->reprobe_ns != 0 && engine->now_ns >= node->reprobe_ns) {
+        node->reprobe_ns = 0;
+        node_probe(engine, node, probe_largest(engine, node));
+    }
+    node_arm(engine, node);
+}
+
+// ---- A session begins
+
+static void hlc_seen(struct torc_engine *engine, uint64_t hlc)
+{
+    if (hlc > engine->hlc) {
+        engine->hlc = hlc;
+        engine->hlc_at_ns = engine->now_ns;
+    }
+}
+
+uint64_t torc_engine_hlc(const struct torc_engine *engine)
+{
+    if (engine->hlc == 0) {
+        return torc_hlc_from_us(engine->wall_us);
+    }
+    return engine->hlc + ((engine->now_ns - engine->hlc_at_ns) / 1000 << TORC_HLC_COUNTER_BITS);
+}
+
+// What flies on a session that the node no longer has goes again on the new one.
+static void node_resend(struct torc_engine *engine, const struct torc_client_node *node)
+{
+    for (uint32_t index = 0; index < engine->op_count; index++) {
+        struct torc_op *op = &engine->ops[index];
+
+        if (op->node == node->index &&
+            (op->state == TORC_OP_SENT || op->state == TORC_OP_STREAMING ||
+             (op->state == TORC_OP_QUEUED && op->big != NULL))) {
+            op->backoff = 0;
+            torc_op_route(engine, index);
+        }
+    }
+}
+
+static void engine_limits_learn(struct torc_engine *engine, const struct torc_accept *accept)
+{
+    engine->cluster = accept->cluster;
+    engine->keys = accept->key_count;
+    engine->value_bytes_max = accept->value_bytes_max;
+    engine->deadline_ns_max = (uint64_t)accept->deadline_ms_max * 1000000;
+    engine->write_window = torc_min_u64(torc_max_u64(accept->write_window, 1), TORC_WSEQ_SPAN - 1);
+    hlc_seen(engine, accept->hlc);
+}
+
+static void node_session_set(struct torc_engine *engine, struct torc_client_node *node,
+                             const struct torc_accept *accept)
+{
+    uint64_t age_ns = (uint64_t)accept->age_s * SECOND_NS;
+
+    if (node->state == TORC_NODE_UP) {
+        node->previous = node->lane;
+        node->has_previous = true;
+    }
+    torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0);
+    node->id = accept->node;
+    node->boot = accept->boot;
+    node->limits = *accept;
+    node->cores = (uint8_t)accept->cores;
+    node->base_port = accept->base_port;
+    memcpy(node->ticket, accept->ticket, TORC_COOKIE_BYTES);
+    node->has_ticket = true;
+    node->heard_ns = engine->now_ns;
+    node->window_max =
+        (uint32_t)torc_min_u64(torc_max_u64(accept->packets_max, 1), TORC_WINDOW_PACKETS)
+        << TORC_WINDOW_SHIFT;
+    node->window = (uint32_t)torc_min_u64(node->window, node->window_max);
+    // At 80 % of its age, give or take: many clients that came at once must not come back at once.
+    node->renew_ns =
+        engine->now_ns + age_ns / 10 * 7 + torc_rng_below(&engine->rng, age_ns / 10 * 2 + 1);
+    node->shaking = false;
+    node->init_due = false;
+    node->state = TORC_NODE_UP;
+    engine->counters.handshakes++;
+}
+
+// False: it is another cluster's, or a node that has a session already under another address.
+static bool node_is_wanted(struct torc_engine *engine, struct torc_client_node *node,
+                           const struct torc_accept *accept)
+{
+    struct torc_client_node *other = torc_node_of_id(engine, accept->node);
+
+    if (engine->cluster != 0 && engine->cluster != accept->cluster) {
+        (void)torc_fail(&engine->trouble, TORC_ERR_NOT_CONNECTED,
+                        "node %" PRIu32 " belongs to another cluster than the first one found",
+                        accept->node);
+        node->state = node->state == TORC_NODE_UP ? TORC_NODE_UP : TORC_NODE_GONE;
+        return false;
+    }
+    if (other == NULL || other == node) {
+        return true;
+    }
+    if (other->state == TORC_NODE_UP) {
+        node->state = TORC_NODE_GONE;
+        return false;
+    }
+    other->state = TORC_NODE_GONE;
+    other->shaking = false;
+    return true;
+}
+
+static void node_accepted(struct torc_engine *engine, struct torc_client_node *node,
+                          const struct torc_accept *accept)
+{
+    bool had = node->state == TORC_NODE_UP;
+    bool resend = had && (node->session_lost || node->boot != accept->boot);
+
+    if (!node_is_wanted(engine, node, accept)) {
+        node->shaking = false;
+        return;
+    }
+    engine_limits_learn(engine, accept);
+    node_session_set(engine, node, accept);
+    node->session_lost = false;
+    if (engine->first_node == UINT32_MAX) {
+        engine->first_node = node->index;
+    }
+    if (resend) {
+        node->has_previous = false;
+        node_resend(engine, node);
+    }
+    if (!had) {
+        node->payload = TORC_PAYLOAD_MIN;
+        node_probe(engine, node, probe_largest(engine, node));
+    }
+    if (accept->map_version > engine->map.version || engine->map.count == 0) {
+        torc_route_ask(engine);
+    }
+    node_arm(engine, node);
+    while (engine->unnumbered.count > 0 &&
+           engine->wseq_next - engine->wseq_low < engine->write_window) {
+        torc_op_route(engine, engine->unnumbered.head);
+    }
+    torc_engine_unpark(engine);
+}
+
+static void handshake_receive(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes)
+{
+    uint8_t random[TORC_RANDOM_BYTES];
+
+    shake_random(engine, random);
+    for (uint32_t i = 0; i < engine->node_count; i++) {
+        struct torc_client_node *node = &engine->nodes[i];
+        struct torc_accept accept;
+
+        if (!node->shaking) {
+            continue;
+        }
+        switch (torc_handshake_receive(&node->shake, payload, bytes, random, &accept)) {
+        case TORC_HANDSHAKE_IGNORED: break;
+        case TORC_HANDSHAKE_RESEND:
+            node->init_due = true;
+            node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, node->shake_tries);
+            node_arm(engine, node);
+            return;
+        case TORC_HANDSHAKE_ACCEPTED: node_accepted(engine, node, &accept); return;
+        case TORC_HANDSHAKE_HINT: engine->trouble = node->shake.why; return;
+        }
+    }
+    engine->counters.packets_ignored++;
+}
+
+// A hint: believed when it echoes a packet that flies, and then only as a reason for a handshake.
+static void nosession_receive(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes)
+{
+    struct torc_nosession nosession;
+
+    if (torc_nosession_decode(&nosession, payload, bytes, NULL) == TORC_ERR_OK) {
+        for (uint32_t i = 0; i < engine->node_count; i++) {
+            struct torc_client_node *node = &engine->nodes[i];
+
+            if (node->state == TORC_NODE_UP && node->lane.session_index == nosession.index &&
+                torc_packet_find(engine, node, nosession.core, nosession.seq) != TORC_OP_NONE) {
+                node->session_lost = true;
+                torc_node_shake(engine, node, nosession.cookie);
+                return;
+            }
+        }
+    }
+    engine->counters.packets_ignored++;
+}
+
+// ---- Replies
+
+static void shed_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                         const struct torc_reply *reply)
+{
+    uint32_t index = torc_packet_find(engine, node, core, reply->info);
+    struct torc_packet *packet;
+    struct torc_shed shed;
+
+    if (index == TORC_OP_NONE || !torc_shed_decode(reply, &shed)) {
+        return;
+    }
+    packet = &engine->packets[index];
+    torc_packet_lost(engine, index); // the window shrinks: the server is behind
+    if (packet->stream != TORC_OP_NONE) {
+        uint32_t stream = packet->stream;
+        uint32_t piece = packet->piece;
+
+        torc_packet_end(engine, index);
+        torc_big_lost(engine, stream, piece);
+        return;
+    }
+    for (uint32_t left = packet->ops.count; left > 0; left--) {
+        uint32_t at = packet->ops.head;
+        uint32_t attempts = engine->ops[at].attempts;
+
+        torc_call_refused(engine, at, attempts > 0 ? attempts - 1 : 0, (enum torc_err)reply->status,
+                          shed.retry_us);
+    }
+}
+
+static void reply_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                          const struct torc_reply *reply)
+{
+    uint32_t index;
+    struct torc_op *op;
+
+    if (reply->opcode == TORC_OPCODE_SHED) {
+        shed_receive(engine, node, core, reply);
+        return;
+    }
+    index = torc_op_find(engine, reply->op_id);
+    if (index == TORC_OP_NONE || reply->opcode >= TORC_OPCODE_SHED) {
+        return; // an answer that came twice, an entry that was read before, or news to us
+    }
+    op = &engine->ops[index];
+    if (op->state == TORC_OP_SENT && !engine->packets[op->packet].is_long) {
+        torc_packet_answered(engine, op->packet);
+    }
+    torc_call_reply(engine, index, reply);
+}
+
+static void sample_take(struct torc_engine *engine, struct torc_client_node *node,
+                        const struct torc_data *data, bool is_write)
+{
+    uint32_t rtt_us = (uint32_t)(engine->now_ns / 1000) - data->clock_us;
+    uint64_t rtt_ns = (uint64_t)rtt_us * 1000;
+
+    if (rtt_ns > 10 * SECOND_NS) {
+        return; // an echo of no request of ours that is still of interest
+    }
+    rtt_ns = rtt_ns > data->hold_ns ? rtt_ns - data->hold_ns : 1;
+    torc_path_sample(engine, node, data->core, rtt_ns, data->hold_ns, is_write);
+}
+
+static void replies_receive(struct torc_engine *engine, struct torc_client_node *node,
+                            const struct torc_data *data, const uint8_t *ops, uint32_t bytes)
+{
+    struct torc_reply reply;
+    uint32_t offset = 0;
+    bool is_write = false;
+
+    // Map entries first: a WRONG_SHARD stands before the entry that says where to go.
+    while (torc_reply_next(ops, bytes, &offset, &reply)) {
+        if (reply.opcode == TORC_OPCODE_MAP_ENTRY || reply.opcode == TORC_OPCODE_NODE_ENTRY) {
+            torc_route_entry(engine, &reply);
+        }
+        is_write |= reply.opcode == (TORC_OPCODE_PUT | TORC_REPLY_BIT) ||
+                    reply.opcode == (TORC_OPCODE_DELETE | TORC_REPLY_BIT);
+    }
+    sample_take(engine, node, data, is_write);
+    engine->reply_clock_us = data->clock_us;
+    offset = 0;
+    while (torc_reply_next(ops, bytes, &offset, &reply)) {
+        reply_receive(engine, node, data->core, &reply);
+    }
+}
+
+static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t bytes)
+{
+    uint32_t at = torc_data_peek_index(payload) & 0xff;
+    struct torc_client_node *node = at < engine->node_count ? &engine->nodes[at] : NULL;
+    struct torc_lane *lane = NULL;
+    struct torc_data data;
+
+    if (node != NULL && node->state == TORC_NODE_UP) {
+        if (torc_lane_matches(&node->lane, payload, bytes)) {
+            lane = &node->lane;
+        } else if (node->has_previous && torc_lane_matches(&node->previous, payload, bytes)) {
+            lane = &node->previous;
+        }
+    }
+    if (lane == NULL || torc_lane_open(lane, payload, bytes, &data) != TORC_DROP_NONE) {
+        engine->counters.packets_ignored++;
+        return;
+    }
+    node->heard_ns = engine->now_ns;
+    hlc_seen(engine, data.hlc);
+    if ((data.flags & TORC_DATA_CONGESTION) != 0) {
+        torc_path_ce(engine, node);
+    }
+    engine->counters.handoffs += (data.flags & TORC_DATA_HANDOFF) != 0 ? 1 : 0;
+    replies_receive(engine, node, &data, payload + TORC_DATA_HEAD_BYTES,
+                    bytes - TORC_DATA_OVERHEAD);
+}
+
+void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *from,
+                       uint8_t *payload, uint32_t bytes)
+{
+    enum torc_payload_kind kind = TORC_PAYLOAD_NEWER;
+    uint8_t type = 0;
+
+    (void)from; // echoes of our random numbers, tokens and checks say more than an address
+    if (torc_payload_classify(payload, bytes, &kind, &type) == TORC_DROP_NONE &&
+        kind == TORC_PAYLOAD_PACKET) {
+        if ((type == TORC_TYPE_CLEAR || type == TORC_TYPE_DATA) && bytes >= TORC_DATA_BYTES_MIN) {
+            data_receive(engine, payload, bytes);
+            return;
+        }
+        if (type == TORC_TYPE_NOSESSION) {
+            nosession_receive(engine, payload, bytes);
+            return;
+        }
+    }
+    handshake_receive(engine, payload, bytes); // VERSION answers have version 0
+}
+
+// ---- Packets to a node
+
+static bool op_is_long(const struct torc_op *op)
+{
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET: return op->big != NULL;
+    case TORC_OP_WRITE: return false;
+    case TORC_OP_STATUS:
+    case TORC_OP_PAGE:
+    case TORC_OP_SCAN:
+    case TORC_OP_MAP:
+    case TORC_OP_PROBE: return true;
+    }
+    torc_unreachable("a kind of the enum");
+}
+
+struct build {
+    struct torc_engine *engine;
+    struct torc_client_node *node;
+    uint8_t *payload;
+    uint32_t room;        // for operations
+    uint32_t at;          // of it used
+    uint32_t reply_bytes; // to allow
+    uint32_t ops;
+    uint32_t packet;
+    uint8_t core;
+    bool is_write;
+};
+
+// Header and trailer; the packet is in flight.
+static uint32_t build_seal(const struct build *build, uint32_t reply_payload)
+{
+    struct torc_engine *engine = build->engine;
+    struct torc_packet *packet = &engine->packets[build->packet];
+    uint32_t space = reply_payload - TORC_DATA_OVERHEAD;
+    uint64_t packets = torc_max_u64((build->reply_bytes + space - 1) / space, 1);
+    struct torc_data data = {.core = build->core,
+                             .clock_us = (uint32_t)(engine->now_ns / 1000),
+                             .hlc = engine->hlc,
+                             .reply_bytes = (uint16_t)reply_payload,
+                             .reply_packets = (uint16_t)torc_min_u64(packets, UINT16_MAX)};
+
+    packet->bytes = torc_lane_seal(&build->node->lane, build->payload, build->at, &data);
+    packet->seq = data.seq;
+    packet->inbound = reply_payload * data.reply_packets;
+    engine->inbound += packet->inbound;
+    if (torc_lane_is_worn(&build->node->lane, packet->bytes)) {
+        torc_node_shake(engine, build->node, NULL);
+    }
+    return packet->bytes;
+}
+
+// One operation into the packet; false when it does not fit any more.
+static bool build_add(struct build *build, uint32_t index)
+{
+    struct torc_engine *engine = build->engine;
+    struct torc_op *op = &engine->ops[index];
+    uint32_t bytes = torc_call_bytes(op);
+    uint32_t reply_bytes = torc_call_reply_bytes(engine, op);
+    bool is_long = op_is_long(op);
+
+    if (build->ops > 0 && (is_long || build->at + bytes > build->room ||
+                           build->reply_bytes + reply_bytes > TORC_INBOUND_BYTES / 4)) {
+        return false;
+    }
+    build->at += torc_call_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES + build->at);
+    torc_assert(build->at <= engine->config.payload_bytes - TORC_DATA_OVERHEAD);
+    build->reply_bytes += reply_bytes;
+    build->ops++;
+    torc_op_sent(engine, index, build->packet);
+    engine->packets[build->packet].is_long |= is_long;
+    return !is_long;
+}
+
+static uint32_t build_points(struct build *build, struct torc_list *queue)
+{
+    struct torc_engine *engine = build->engine;
+    struct torc_client_path *path = &build->node->paths[build->core];
+    uint32_t payload = build->node->payload;
+
+    if (engine->ops[queue->head].kind == TORC_OP_PROBE) {
+        payload = engine->ops[queue->head].bytes;
+    }
+    build->packet = torc_packet_open(engine, build->node, build->core, build->is_write);
+    while (queue->count > 0 && build->ops < build->node->limits.packet_ops_max &&
+           (build->ops == 0 || path->ops_in_flight < build->node->limits.core_ops_max)) {
+        if (build->is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {
+            break;
+        }
+        if (!build_add(build, queue->head)) {
+            break;
+        }
+    }
+    engine->counters.ops_sent += build->ops;
+    torc_budget_sent(engine, build->ops);
+    return build_seal(build, payload);
+}
+
+// A piece of a large value; 0: no memory to begin it with, it waits.
+static uint32_t build_piece(struct build *build, uint32_t index)
+{
+    struct torc_engine *engine = build->engine;
+    uint32_t piece = TORC_OP_NONE;
+
+    if (engine->ops[index].big == NULL && !torc_big_begin(engine, index)) {
+        torc_op_hold(engine, index, TORC_HOLD_STARVED);
+        return 0;
+    }
+    build->packet = torc_packet_open(engine, build->node, build->core, true);
+    build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
+    engine->packets[build->packet].stream = index;
+    engine->packets[build->packet].piece = piece;
+    build->reply_bytes = 1;
+    torc_big_sent(engine, index);
+    engine->counters.ops_sent++;
+    torc_budget_sent(engine, 1);
+    return build_seal(build, build->node->payload);
+}
+
+static bool transmit_path(struct torc_engine *engine, struct torc_client_node *node, uint32_t slot,
+                          struct torc_datagram *datagram)
+{
+    struct build build = {.engine = engine,
+                          .node = node,
+                          .payload = datagram->payload,
+                          .room = node->payload - TORC_DATA_OVERHEAD,
+                          .core = (uint8_t)(slot / 2),
+                          .is_write = slot % 2 == 1};
+    struct torc_client_path *path = &node->paths[build.core];
+    struct torc_list *queue = &path->queues[slot % 2];
+
+    if (queue->count == 0 || path->ops_in_flight >= node->limits.core_ops_max) {
+        return false;
+    }
+    if (build.is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {
+        datagram->bytes = build_piece(&build, queue->head);
+    } else {
+        datagram->bytes = build_points(&build, queue);
+    }
+    node_where(node, build.core, &datagram->to);
+    return datagram->bytes > 0;
+}
+
+static bool transmit_close(struct torc_engine *engine, struct torc_client_node *node,
+                           struct torc_datagram *datagram)
+{
+    struct torc_request request = {.opcode = TORC_OPCODE_CLOSE};
+    struct torc_data data = {.clock_us = (uint32_t)(engine->now_ns / 1000),
+                             .hlc = engine->hlc,
+                             .reply_bytes = TORC_PAYLOAD_MIN,
+                             .reply_packets = 1};
+    uint32_t bytes = torc_request_encode(datagram->payload + TORC_DATA_HEAD_BYTES, &request);
+
+    node->close_due = false;
+    datagram->bytes = torc_lane_seal(&node->lane, datagram->payload, bytes, &data);
+    node_where(node, 0, &datagram->to);
+    return true;
+}
+
+bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,
+                        struct torc_datagram *datagram)
+{
+    uint32_t slots = 2u * node->cores;
+
+    if (node->init_due) {
+        node->init_due = false;
+        memcpy(datagram->payload, node->shake.packet, TORC_INIT_BYTES);
+        datagram->bytes = TORC_INIT_BYTES;
+        node_where(node, 0, &datagram->to);
+        return true;
+    }
+    if (node->state != TORC_NODE_UP) {
+        return false;
+    }
+    if (node->close_due) {
+        return transmit_close(engine, node, datagram);
+    }
+    for (uint32_t turn = 0; turn < slots && torc_node_has_work(node); turn++) {
+        uint32_t slot = (node->turn + turn) % slots;
+
+        if (!torc_node_may_send(engine, node)) {
+            return false;
+        }
+        if ((node->waiting[slot / 128] >> (slot / 2 % 64) & 1) == 1 &&
+            transmit_path(engine, node, slot, datagram)) {
+            node->turn = slot + 1;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,387 @@
+// Torc client: packets in flight, round-trip times, windows and the retry budget; see engine.h.
+//
+// Sources WIRE.md section 4; RFC 6298 for the estimators; Swift for the window's shape.
+#include "client/engine_state.h"
+
+#define RTO_FIRST_NS     UINT64_C(10000000) // before the first sample
+#define RTO_WRITE_MIN_NS UINT64_C(5000000)
+#define RTO_MAX_NS       UINT64_C(1000000000)
+#define WINDOW_ONE       (1u << TORC_WINDOW_SHIFT)
+#define TARGET_MARGIN_NS UINT64_C(25000)
+#define BASE_PERIOD_NS   UINT64_C(10000000000)
+#define BUDGET_PER_SEND  100u              // thousandths of a resend: 10 %
+#define BUDGET_PER_S     UINT64_C(10000)   // 10 a second
+#define BUDGET_MAX       UINT64_C(1000000) // what a quiet time saves up
+#define OVERTAKEN        3u
+#define LARGE_LOST_MAX   3u
+#define REPROBE_NS       UINT64_C(2000000000)
+
+struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct torc_op *op)
+{
+    torc_assert(op->node < engine->node_count);
+    return &engine->nodes[op->node].paths[op->core];
+}
+
+uint64_t torc_engine_jitter(struct torc_engine *engine, uint64_t value)
+{
+    uint64_t tenth = value / 10;
+
+    return value - tenth + torc_rng_below(&engine->rng, 2 * tenth + 1);
+}
+
+bool torc_node_may_send(const struct torc_engine *engine, const struct torc_client_node *node)
+{
+    if (engine->now_ns < node->pace_until_ns) {
+        return false;
+    }
+    if (engine->inbound >= TORC_INBOUND_BYTES && node->in_flight > 0) {
+        return false;
+    }
+    return (node->in_flight << TORC_WINDOW_SHIFT) < node->window;
+}
+
+static void estimate(uint64_t *srtt_ns, uint64_t *var_ns, uint64_t sample_ns)
+{
+    uint64_t away;
+
+    if (*srtt_ns == 0) {
+        *srtt_ns = sample_ns;
+        *var_ns = sample_ns / 2;
+        return;
+    }
+    away = sample_ns > *srtt_ns ? sample_ns - *srtt_ns : *srtt_ns - sample_ns;
+    *var_ns += (away >> 2);
+    *var_ns -= torc_min_u64(*var_ns, (*var_ns - (away >> 2)) >> 2);
+    *srtt_ns = *srtt_ns - (*srtt_ns >> 3) + (sample_ns >> 3);
+}
+
+uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
+{
+    const struct torc_client_path *path = torc_op_path(engine, op);
+    bool is_write = op->kind == TORC_OP_WRITE;
+    uint64_t srtt_ns = is_write ? path->write_srtt_ns : path->read_srtt_ns;
+    uint64_t var_ns = is_write ? path->write_var_ns : path->read_var_ns;
+    uint64_t least_ns = is_write ? RTO_WRITE_MIN_NS : (uint64_t)engine->config.read_rto_us * 1000;
+    uint64_t rto_ns = srtt_ns == 0 ? RTO_FIRST_NS : srtt_ns + 4 * var_ns;
+
+    rto_ns = torc_max_u64(rto_ns, least_ns) << torc_min_u64(op->backoff, 10);
+    return torc_engine_jitter(engine, torc_min_u64(rto_ns, RTO_MAX_NS));
+}
+
+// ---- The window
+
+static uint64_t target_ns(const struct torc_client_node *node)
+{
+    return node->base_rtt_ns + torc_max_u64(TARGET_MARGIN_NS, node->base_rtt_ns / 2);
+}
+
+static void window_cut(struct torc_engine *engine, struct torc_client_node *node, uint32_t window)
+{
+    node->window = (uint32_t)torc_max_u64(WINDOW_ONE, window);
+    node->cut_until_ns = engine->now_ns + node->base_rtt_ns;
+    torc_assert(node->window <= node->window_max);
+}
+
+static void window_delay(struct torc_engine *engine, struct torc_client_node *node, uint64_t rtt_ns)
+{
+    uint64_t target = target_ns(node);
+    uint64_t cut;
+
+    if (rtt_ns <= target) {
+        node->window = (uint32_t)torc_min_u64(
+            node->window_max, node->window + (WINDOW_ONE << TORC_WINDOW_SHIFT) / node->window);
+        return;
+    }
+    if (engine->now_ns < node->cut_until_ns) {
+        return;
+    }
+    if (node->window == WINDOW_ONE) {
+        node->pace_until_ns = engine->now_ns + rtt_ns * 2;
+        node->cut_until_ns = engine->now_ns + rtt_ns;
+        return;
+    }
+    // max(0.5, 1 - 0.4 (d - target) / d), in thousandths
+    cut = torc_min_u64(500, 400 * (rtt_ns - target) / rtt_ns);
+    window_cut(engine, node, (uint32_t)(node->window * (1000 - cut) / 1000));
+}
+
+void torc_path_ce(struct torc_engine *engine, struct torc_client_node *node)
+{
+    if (engine->now_ns >= node->cut_until_ns) {
+        window_cut(engine, node, node->window / 5 * 4);
+    }
+}
+
+void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                      uint64_t rtt_ns, uint64_t hold_ns, bool has_write)
+{
+    struct torc_client_path *path = &node->paths[core];
+
+    rtt_ns = torc_max_u64(rtt_ns, 1);
+    if (node->base_rtt_ns == 0 || engine->now_ns >= node->base_until_ns) {
+        node->base_rtt_ns = node->base_next_ns == 0 ? rtt_ns : node->base_next_ns;
+        node->base_next_ns = rtt_ns;
+        node->base_until_ns = engine->now_ns + BASE_PERIOD_NS;
+    }
+    node->base_rtt_ns = torc_min_u64(node->base_rtt_ns, rtt_ns);
+    node->base_next_ns = torc_min_u64(node->base_next_ns, rtt_ns);
+    if (has_write) {
+        estimate(&path->write_srtt_ns, &path->write_var_ns, rtt_ns + hold_ns);
+    } else {
+        estimate(&path->read_srtt_ns, &path->read_var_ns, rtt_ns);
+    }
+    node->time_outs = 0;
+    window_delay(engine, node, rtt_ns);
+}
+
+// ---- The retry budget
+
+static void budget_fill(struct torc_engine *engine)
+{
+    uint64_t gone_ns = engine->now_ns - engine->budget_at_ns;
+
+    if (gone_ns >= 1000000) {
+        engine->budget += gone_ns / 1000000 * BUDGET_PER_S / 1000;
+        engine->budget_at_ns += gone_ns / 1000000 * 1000000;
+    }
+    engine->budget = torc_min_u64(engine->budget, BUDGET_MAX);
+}
+
+bool torc_budget_take(struct torc_engine *engine)
+{
+    budget_fill(engine);
+    if (engine->budget < 1000) {
+        return false;
+    }
+    engine->budget -= 1000;
+    return true;
+}
+
+// ---- Packets in flight
+
+static void path_link(struct torc_engine *engine, struct torc_list *list, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+
+    packet->next = TORC_OP_NONE;
+    packet->previous = list->tail;
+    if (list->tail != TORC_OP_NONE) {
+        engine->packets[list->tail].next = index;
+    } else {
+        list->head = index;
+    }
+    list->tail = index;
+    list->count++;
+}
+
+static void path_unlink(struct torc_engine *engine, struct torc_list *list, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+
+    if (packet->previous != TORC_OP_NONE) {
+        engine->packets[packet->previous].next = packet->next;
+    } else {
+        list->head = packet->next;
+    }
+    if (packet->next != TORC_OP_NONE) {
+        engine->packets[packet->next].previous = packet->previous;
+    } else {
+        list->tail = packet->previous;
+    }
+    list->count--;
+}
+
+static struct torc_list *packet_list(struct torc_engine *engine, const struct torc_packet *packet)
+{
+    return &engine->nodes[packet->node].paths[packet->core].packets[packet->is_write ? 1 : 0];
+}
+
+uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                          bool is_write)
+{
+    uint32_t index = engine->free_packets.head;
+    struct torc_packet *packet;
+
+    // As many packets as operations, none of which is empty, and a window of pieces for each node.
+    torc_assert(index != TORC_OP_NONE);
+    path_unlink(engine, &engine->free_packets, index);
+    packet = &engine->packets[index];
+    *packet = (struct torc_packet){.sent_ns = engine->now_ns,
+                                   .stream = TORC_OP_NONE,
+                                   .node = node->index,
+                                   .core = core,
+                                   .is_write = is_write,
+                                   .used = true,
+                                   .open = true};
+    torc_list_init(&packet->ops);
+    path_link(engine, packet_list(engine, packet), index);
+    node->in_flight++;
+    torc_assert(node->in_flight <= TORC_WINDOW_PACKETS);
+    return index;
+}
+
+static void packet_close(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+    struct torc_client_node *node = &engine->nodes[packet->node];
+
+    torc_assert(packet->open);
+    packet->open = false;
+    path_unlink(engine, packet_list(engine, packet), index);
+    torc_assert(node->in_flight > 0);
+    node->in_flight--;
+    torc_assert(engine->inbound >= packet->inbound);
+    engine->inbound -= packet->inbound;
+    packet->inbound = 0;
+}
+
+static void packet_free(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+    struct torc_list *list = &engine->free_packets;
+
+    torc_assert(packet->ops.count == 0);
+    if (packet->open) {
+        packet_close(engine, index);
+    }
+    packet->used = false;
+    // The one freed last is taken first: its line is in the cache.
+    packet->previous = TORC_OP_NONE;
+    packet->next = list->head;
+    if (list->head != TORC_OP_NONE) {
+        engine->packets[list->head].previous = index;
+    } else {
+        list->tail = index;
+    }
+    list->head = index;
+    list->count++;
+}
+
+void torc_packet_leave(struct torc_engine *engine, uint32_t op_index)
+{
+    struct torc_op *op = &engine->ops[op_index];
+    uint32_t index = op->packet;
+
+    torc_assert(index != TORC_OP_NONE);
+    op->packet = TORC_OP_NONE;
+    torc_ops_remove(engine, &engine->packets[index].ops, op_index);
+    engine->nodes[op->node].paths[op->core].ops_in_flight--;
+    if (engine->packets[index].ops.count == 0) {
+        packet_free(engine, index);
+    }
+}
+
+void torc_packet_enter(struct torc_engine *engine, uint32_t index, uint32_t op_index)
+{
+    struct torc_op *op = &engine->ops[op_index];
+
+    op->packet = index;
+    torc_ops_push(engine, &engine->packets[index].ops, op_index);
+    engine->nodes[op->node].paths[op->core].ops_in_flight++;
+}
+
+// Its reads go again at once, outside the budget: the loss is proved.
+static void packet_overtaken(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+    uint32_t stream = packet->stream;
+    uint32_t piece = packet->piece;
+
+    torc_packet_lost(engine, index);
+    if (stream != TORC_OP_NONE) {
+        torc_packet_end(engine, index);
+        torc_big_lost(engine, stream, piece);
+        engine->counters.resends_overtaken++;
+        return;
+    }
+    for (uint32_t left = packet->ops.count; left > 0; left--) {
+        engine->counters.resends_overtaken++;
+        torc_op_route(engine, packet->ops.head); // the last one frees the packet
+    }
+}
+
+void torc_packet_answered(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+    uint32_t older = packet->previous;
+    bool judges = !packet->is_write || packet->stream != TORC_OP_NONE;
+
+    torc_assert(packet->used);
+    if (!packet->open) {
+        return;
+    }
+    packet_close(engine, index);
+    engine->nodes[packet->node].large_lost = 0;
+    while (judges && older != TORC_OP_NONE) {
+        struct torc_packet *passed = &engine->packets[older];
+        uint32_t next = passed->previous;
+        bool counts = !passed->is_long && (!passed->is_write || passed->stream != TORC_OP_NONE);
+
+        if (counts && ++passed->passed >= OVERTAKEN) {
+            packet_overtaken(engine, older);
+        }
+        older = next;
+    }
+}
+
+// Three packets over the least size in a row were lost: perhaps the path became narrower.
+static void large_lost(struct torc_engine *engine, struct torc_client_node *node)
+{
+    if (++node->large_lost >= LARGE_LOST_MAX && node->payload > TORC_PAYLOAD_MIN) {
+        node->payload = TORC_PAYLOAD_MIN;
+        node->large_lost = 0;
+        node->reprobe_ns = engine->now_ns + REPROBE_NS;
+    }
+}
+
+void torc_packet_lost(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_packet *packet = &engine->packets[index];
+    struct torc_client_node *node = &engine->nodes[packet->node];
+
+    if (!packet->open) {
+        return;
+    }
+    packet_close(engine, index);
+    if (packet->bytes > TORC_PAYLOAD_MIN) {
+        large_lost(engine, node);
+    } else {
+        node->large_lost = 0; // small ones are lost too: it is not the size
+    }
+    if (engine->now_ns >= node->cut_until_ns) {
+        window_cut(engine, node, ++node->time_outs >= 2 ? WINDOW_ONE : node->window / 2);
+    }
+}
+
+void torc_packet_drop(struct torc_engine *engine, uint32_t index)
+{
+    if (engine->packets[index].open) {
+        packet_close(engine, index);
+    }
+}
+
+void torc_packet_end(struct torc_engine *engine, uint32_t index)
+{
+    packet_free(engine, index);
+}
+
+uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
+                          uint8_t core, uint64_t seq)
+{
+    for (uint32_t list = 0; list < TORC_COUNT_OF(node->paths[core].packets); list++) {
+        uint32_t index = node->paths[core].packets[list].head;
+
+        while (index != TORC_OP_NONE && engine->packets[index].seq != seq) {
+            index = engine->packets[index].next;
+        }
+        if (index != TORC_OP_NONE) {
+            return index;
+        }
+    }
+    return TORC_OP_NONE;
+}
+
+void torc_budget_sent(struct torc_engine *engine, uint32_t ops)
+{
+    engine->budget = torc_min_u64(BUDGET_MAX, engine->budget + ops * BUDGET_PER_SEND);
+}
