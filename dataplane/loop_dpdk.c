@@ -12,9 +12,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-// Empty turns before sleeping: some 50 us here, as long as a wake-up costs (FIELDNOTES.md, section
-// 3). Shorter wins nothing when idle; longer takes the core from others.
-#define LOOP_EMPTY_POLLS   200u
+// Silence before sleeping: as long as a wake-up costs (FIELDNOTES.md, section 3). Shorter wins
+// nothing when idle; longer takes the core from others. Where a sleep is a nap that nobody can end,
+// it is worth more.
+#define LOOP_SPIN_NS       (50 * TORC_NS_PER_US)
+#define LOOP_SPIN_MEMIF_NS TORC_NS_PER_MS
 #define LOOP_CLOCK_READS   20000u // a second: every 50 us, in which the counter errs by nanoseconds
 #define LOOP_BURST         64u    // a queue's part of a turn
 #define LOOP_NAP_LEAST_NS  (100 * TORC_NS_PER_US)
@@ -439,7 +441,7 @@ static void loop_wake(struct torc_loop *loop, struct torc_turn *turn)
 
 // -- Sleeping ------------------------------------------------------------------------------------
 
-// How long a sleep may last for the sake of queues that have no descriptor.
+// How long a sleep may last for the sake of queues that have no descriptor; 0: none yet.
 static uint64_t loop_nap_ns(const struct torc_loop *loop, uint64_t now_ns)
 {
     uint64_t nap_ns = UINT64_MAX;
@@ -452,10 +454,13 @@ static uint64_t loop_nap_ns(const struct torc_loop *loop, uint64_t now_ns)
         }
         nap_ns = torc_min_u64(nap_ns, LOOP_LOOK_NS);
         if (torc_port_is_up(&loop->want.ports->ports[queue->port])) {
-            uint64_t part_ns = (now_ns - loop->active_ns) / LOOP_NAP_PART;
+            uint64_t quiet_ns = now_ns - loop->active_ns;
+            uint64_t part_ns = torc_min_u64(quiet_ns / LOOP_NAP_PART, LOOP_NAP_MOST_NS);
 
-            nap_ns = torc_min_u64(
-                nap_ns, torc_max_u64(torc_min_u64(part_ns, LOOP_NAP_MOST_NS), LOOP_NAP_LEAST_NS));
+            if (quiet_ns < LOOP_SPIN_MEMIF_NS) {
+                return 0;
+            }
+            nap_ns = torc_min_u64(nap_ns, torc_max_u64(part_ns, LOOP_NAP_LEAST_NS));
         }
     }
     return nap_ns;
@@ -477,7 +482,7 @@ static void loop_sleep(struct torc_loop *loop, struct torc_worker *worker, uint6
     uint64_t now_ns = torc_clock_now_ns();
     uint64_t most_ns = loop_nap_ns(loop, now_ns);
 
-    if (deadline_ns <= now_ns) {
+    if (deadline_ns <= now_ns || most_ns == 0) {
         return;
     }
     if (deadline_ns != UINT64_MAX) {
@@ -532,9 +537,6 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
     loop->turned_ns = turn->now_ns;
     if (relayed || loop->rx_count > 0 || turn->more || turn->busy) {
         loop->active_ns = turn->now_ns;
-        loop->empty_polls = 0;
-    } else {
-        loop->empty_polls++;
     }
 }
 
@@ -551,9 +553,9 @@ void torc_loop_run(struct torc_loop *loop, struct torc_worker *worker)
             continue;
         }
         loop_turn(loop, worker, &turn);
-        if (loop->empty_polls >= LOOP_EMPTY_POLLS && !loop->want.busy && !loop->sleepless) {
+        if (loop->turned_ns - loop->active_ns >= LOOP_SPIN_NS && !loop->want.busy &&
+            !loop->sleepless) {
             loop_sleep(loop, worker, turn.deadline_ns);
-            loop->empty_polls = LOOP_EMPTY_POLLS / 2;
         }
     }
 }

@@ -5,11 +5,11 @@
 // Owner   the worker's thread, from torc_loop_open to torc_loop_close.
 // Memory  struct torc_loop (about 30 KiB) and a scratch area for frames that came in several
 //         buffers; a stock of TORC_TURN_TX_MAX empty buffers, refilled as they are used.
-// Idle    after LOOP_EMPTY_POLLS turns without work it blocks on its queues and its doorbell until
+// Idle    after 50 us without work it blocks on its queues and its doorbell until
 //         the worker's deadline. Two kinds of port have no descriptor to block on:
-//           memif  while a peer is there: naps of a sixteenth of the silence so far, between 100
-//                  us and 5 ms, so that a client that paused waits at most that part longer for
-//                  its next answer; without a peer: a look every 100 ms.
+//           memif  while a peer is there: after 1 ms naps of a sixteenth of the silence so far,
+//                  between 100 us and 5 ms, so that a client that paused waits at most that part
+//                  longer for its next answer; without a peer: a look every 100 ms.
 //           nic    never sleeps.
 //         With poll=busy nothing sleeps.
 // memif   A client that goes away unmaps what the driver may be reading (FIELDNOTES.md, section 4).
@@ -69,8 +69,7 @@ struct torc_loop {
     struct torc_loop_clock clock;
     uint64_t turned_ns; // when the last turn was
     uint64_t active_ns; // when something was last done
-    uint32_t empty_polls;
-    bool sleepless; // a queue cannot be waited for at all
+    bool sleepless;     // a queue cannot be waited for at all
     uint32_t queue_count;
     struct torc_loop_queue queues[TORC_PORTS_MAX];
     unsigned char *scratch;
