@@ -77,3 +77,32 @@ uint32_t torc_neighbour_answer(const struct torc_frame *frame, const struct torc
     }
     torc_unreachable("UDP is not a neighbour's affair");
 }
+
+uint32_t torc_neighbour_announce(const struct torc_frame_local *local, bool is_ipv6,
+                                 unsigned char *out, uint32_t room)
+{
+    // All nodes of the link (RFC 4291, 2.7.1), and its Ethernet group.
+    static const uint8_t all_ip[16] = {0xff, 0x02, [15] = 1};
+    static const uint8_t all_mac[6] = {0x33, 0x33, 0, 0, 0, 1};
+    struct torc_arp arp = {.operation = TORC_ARP_REQUEST};
+    struct torc_nd nd = {.kind = TORC_ND_ADVERTISE, .flags = TORC_ND_OVERRIDE, .has_mac = true};
+    struct torc_nd_way way = {.vlan = local->vlan};
+
+    torc_assert(room >= TORC_ND_FRAME_BYTES && room >= TORC_ARP_FRAME_BYTES);
+    if (is_ipv6 ? !local->has_ipv6 : !local->has_ipv4) {
+        return 0;
+    }
+    if (!is_ipv6) {
+        memcpy(arp.sender_mac, local->mac, sizeof(arp.sender_mac));
+        memcpy(arp.sender_ip, local->ipv4, sizeof(arp.sender_ip));
+        memcpy(arp.target_ip, local->ipv4, sizeof(arp.target_ip));
+        return torc_arp_write(out, &arp, local->vlan);
+    }
+    memcpy(nd.mac, local->mac, sizeof(nd.mac));
+    memcpy(nd.target, local->ipv6, sizeof(nd.target));
+    memcpy(way.source_mac, local->mac, sizeof(way.source_mac));
+    memcpy(way.destination_mac, all_mac, sizeof(way.destination_mac));
+    memcpy(way.source_ip, local->ipv6, sizeof(way.source_ip));
+    memcpy(way.destination_ip, all_ip, sizeof(way.destination_ip));
+    return torc_nd_write(out, &nd, &way);
+}

@@ -438,6 +438,9 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     turn_control(worker);
     turn_ring_owed(worker);
     torc_worker_send_notes(worker);
+    if (worker->serving && worker->index == 0) {
+        torc_worker_announce(worker);
+    }
     torc_worker_receive(worker);
     if (worker->cluster.durability != TORC_DURABILITY_DURABLE) {
         torc_worker_commit(worker);

@@ -47,6 +47,37 @@ static void rx_path(struct torc_path *path, const struct torc_frame *frame, uint
 
 // -- First pass: headers ---------------------------------------------------------------------------
 
+// A frame of `bytes` that lies in the next buffer and is no UDP packet.
+static void rx_send(struct torc_worker *worker, uint32_t bytes, uint8_t port)
+{
+    struct torc_frame_tx *tx = &worker->turn->tx[worker->turn->tx_count++];
+
+    tx->byte_count = bytes;
+    tx->port = port;
+    tx->flags = 0;
+    tx->l2_bytes = TORC_ETHER_BYTES;
+    tx->l3_bytes = 0;
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_TX_PACKETS], 1);
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_TX_BYTES], bytes);
+}
+
+void torc_worker_announce(struct torc_worker *worker)
+{
+    struct torc_turn *turn = worker->turn;
+
+    while (worker->announced < 2 * worker->config.port_count && turn->tx_count < turn->tx_room) {
+        uint8_t port = (uint8_t)(worker->announced / 2);
+        struct torc_frame_tx *tx = &turn->tx[turn->tx_count];
+        uint32_t bytes = torc_neighbour_announce(&worker->locals[port], worker->announced % 2 != 0,
+                                                 tx->bytes, tx->room);
+
+        worker->announced++;
+        if (bytes > 0) {
+            rx_send(worker, bytes, port);
+        }
+    }
+}
+
 static void rx_neighbour(struct torc_worker *worker, const struct torc_frame *frame, uint8_t port)
 {
     struct torc_turn *turn = worker->turn;
@@ -68,14 +99,7 @@ static void rx_neighbour(struct torc_worker *worker, const struct torc_frame *fr
         torc_worker_drop(worker, reason);
         return;
     }
-    tx->byte_count = bytes;
-    tx->port = port;
-    tx->flags = 0;
-    tx->l2_bytes = TORC_ETHER_BYTES;
-    tx->l3_bytes = 0;
-    turn->tx_count++;
-    torc_stats_add(&worker->stats->counters[TORC_COUNTER_TX_PACKETS], 1);
-    torc_stats_add(&worker->stats->counters[TORC_COUNTER_TX_BYTES], bytes);
+    rx_send(worker, bytes, port);
 }
 
 static void rx_hand_over(struct torc_worker *worker, const struct rx_item *item, uint32_t core)

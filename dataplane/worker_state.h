@@ -176,9 +176,10 @@ struct torc_worker {
     bool ring_owed; // the session thread is to be woken, but was just now
     // The turn.
     struct torc_turn *turn;
-    uint32_t tx_owed; // frames of this turn that may still need a buffer each
-    bool published;   // something for control
-    bool notified;    // something for the session thread
+    uint32_t announced; // addresses of ports, both families, since SERVE
+    uint32_t tx_owed;   // frames of this turn that may still need a buffer each
+    bool published;     // something for control
+    bool notified;      // something for the session thread
     // Budgets.
     struct torc_bucket unproved;
     struct torc_bucket echo;
@@ -256,6 +257,9 @@ static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, ui
 // -- worker_rx.c -----------------------------------------------------------------------------------
 
 void torc_worker_receive(struct torc_worker *worker);
+
+// Tells each port's link whose our addresses are, once after SERVE.
+void torc_worker_announce(struct torc_worker *worker);
 
 // -- worker_hello.c --------------------------------------------------------------------------------
 
