@@ -367,6 +367,7 @@ class Client:
                   "clock": time.monotonic_ns() // 1000, "reply_bytes": reply_bytes or max(1200, self.payload),
                   "reply_packets": reply_packets, "hlc": self.hlc}
         token = changes.pop("token", self.accept["to_server"])
+        fields["core"] = changes.pop("header_core", core)
         fields.update(changes)
         self.last_packet = encode_packet(ops, token, **fields)
         return self.last_packet
@@ -764,7 +765,8 @@ class Client:
             ops = encode_op(RANGE_CREDIT, op_id, struct.pack("<Q", following), aux=credit)
         if expected is None:
             raise NoAnswer("the cursor's last chunk did not come")
-        return [row[:2] for number in sorted(chunks) for row in chunks[number]["rows"]], len(chunks)
+        rows = [row for number in sorted(chunks) for row in chunks[number]["rows"]]
+        return [(key, value if size is None else self.get(key)[1]) for key, value, _, size in rows], len(chunks)
 
     def ping(self, body=b"", core=0):
         reply, _ = self.call(lambda op_id, *_: encode_op(PING, op_id, body), core=core)
