@@ -2,7 +2,13 @@
 if [ -z "${TORC_BUILD-}" ]; then
   root=$(cd "$(dirname "$0")/.." && pwd)
   TORC_BUILD=$root/build
-  [ -e "$TORC_BUILD/build.ninja" ] ||
-    meson setup "$TORC_BUILD" "$root" --buildtype=release >/dev/null
-  ninja -C "$TORC_BUILD" "perf/torc-$(basename "$0")" >/dev/null
+  {
+    { [ -e "$TORC_BUILD/build.ninja" ] || meson setup "$TORC_BUILD" "$root" --buildtype=release; } &&
+      ninja -C "$TORC_BUILD" "perf/torc-$(basename "$0")"
+  } >"${TMPDIR:-/tmp}/torc-build-$$.log" 2>&1 || {
+    cat "${TMPDIR:-/tmp}/torc-build-$$.log" >&2
+    rm -f "${TMPDIR:-/tmp}/torc-build-$$.log"
+    exit 1
+  }
+  rm -f "${TMPDIR:-/tmp}/torc-build-$$.log"
 fi
