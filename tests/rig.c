@@ -550,6 +550,50 @@ void torc_rig_call(struct torc_rig *rig, struct torc_rig_client *client,
     CU_ASSERT_FATAL(found);
 }
 
+void torc_rig_expect(struct torc_rig *rig, struct torc_rig_client *client,
+                     const struct torc_request *request, enum torc_err status,
+                     struct torc_reply *reply)
+{
+    torc_rig_call(rig, client, request, reply);
+    if (reply->status != status) {
+        (void)fprintf(stderr, "%s of %" PRIu64 ": %s %" PRIx64 ", expected %s: %.*s\n",
+                      torc_opcode_name(request->opcode), request->key,
+                      torc_err_name((enum torc_err)reply->status), reply->info,
+                      torc_err_name(status), (int)reply->body_bytes, (const char *)reply->body);
+    }
+    CU_ASSERT_EQUAL_FATAL(reply->status, status);
+}
+
+uint64_t torc_rig_put_text(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key,
+                           const char *text)
+{
+    struct torc_request request = torc_rig_put(rig, client, key, text, (uint32_t)strlen(text));
+    struct torc_reply reply;
+
+    torc_rig_expect(rig, client, &request, TORC_ERR_OK, &reply);
+    return reply.info;
+}
+
+void torc_rig_check_text(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key,
+                         const char *text)
+{
+    struct torc_request request = torc_rig_get(key);
+    struct torc_reply reply;
+
+    torc_rig_expect(rig, client, &request, TORC_ERR_OK, &reply);
+    CU_ASSERT_EQUAL(reply.opcode, TORC_OPCODE_GET | TORC_REPLY_BIT);
+    CU_ASSERT_EQUAL_FATAL(reply.body_bytes, strlen(text));
+    CU_ASSERT_EQUAL(memcmp(reply.body, text, strlen(text)), 0);
+}
+
+void torc_rig_check_none(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key)
+{
+    struct torc_request request = torc_rig_get(key);
+    struct torc_reply reply;
+
+    torc_rig_expect(rig, client, &request, TORC_ERR_NOT_FOUND, &reply);
+}
+
 // -- Requests --------------------------------------------------------------------------------------
 
 static const struct torc_fake_shard *rig_shard(const struct torc_rig *rig, uint64_t key)

@@ -169,6 +169,19 @@ bool torc_rig_await(struct torc_rig *rig, struct torc_rig_client *client, struct
 void torc_rig_call(struct torc_rig *rig, struct torc_rig_client *client,
                    const struct torc_request *request, struct torc_reply *reply);
 
+// The same, and the test ends when the status is another one.
+void torc_rig_expect(struct torc_rig *rig, struct torc_rig_client *client,
+                     const struct torc_request *request, enum torc_err status,
+                     struct torc_reply *reply);
+
+// A put that must succeed, and a get that must find these bytes; the put's version.
+uint64_t torc_rig_put_text(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key,
+                           const char *text);
+void torc_rig_check_text(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key,
+                         const char *text);
+// A get that must find nothing.
+void torc_rig_check_none(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key);
+
 // Requests, filled: the next wseq, the stamp of now, the epoch of the first life's shards or later.
 struct torc_request torc_rig_get(uint64_t key);
 struct torc_request torc_rig_put(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key,
