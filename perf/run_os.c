@@ -50,7 +50,8 @@ static enum torc_err client_open(struct torc_perf_run *run, struct torc_perf_cli
     uint32_t window = (uint32_t)options->window;
     struct torc_options want = {.timeout_us = options->timeout_ms * 1000,
                                 .memory_bytes = options->memory_mb << 20,
-                                .operations = window < 32768 ? window + 64 : window,
+                                // Completions handed out count until the next poll.
+                                .operations = window + 2 * COMPLETIONS_MAX,
                                 .transport_spin = options->block ? 0 : 1000};
     struct torc_message message = {0};
     enum torc_err err = torc_queue_open(options->cluster, &want, &client->queue, &message);
