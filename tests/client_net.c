@@ -1,0 +1,209 @@
+// Torc tests: a simulated network; see client_net.h.
+#include "tests/client_net.h"
+
+#include "tests/torc_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PAYLOAD_BYTES 1472u
+#define POOL_BYTES    (UINT64_C(16) << 20)
+#define FIRST_PORT    5000u
+#define DRAIN_STEP_NS UINT64_C(50000)
+
+static const uint8_t client_ipv4[4] = {10, 79, 0, 1};
+
+static uint64_t node_wall_us(const struct torc_net *net)
+{
+    return net->rig->wall_us;
+}
+
+void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
+                   uint32_t operations)
+{
+    struct torc_endpoint place = {.port = TORC_RIG_BASE_PORT};
+
+    torc_assert(client_count <= TORC_NET_CLIENTS_MAX);
+    memset(net, 0, sizeof(*net));
+    net->rig = rig;
+    net->rng.state = seed;
+    net->client_count = client_count;
+    net->flight = calloc(TORC_NET_FLIGHT_MAX, sizeof(*net->flight));
+    torc_assert(net->flight != NULL);
+    torc_ip_map(place.address, rig->ipv4);
+    for (uint32_t i = 0; i < client_count; i++) {
+        struct torc_engine_config config = {.client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
+                                            .seed = torc_rng_next(&net->rng),
+                                            .pool_bytes = POOL_BYTES,
+                                            .operations = operations,
+                                            .payload_bytes = PAYLOAD_BYTES,
+                                            .read_rto_us = 1000};
+        struct torc_fail why;
+        uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
+        void *memory = aligned_alloc(4096, bytes);
+
+        torc_assert(memory != NULL);
+        memset(memory, 0, bytes);
+        net->clients[i] = torc_engine_init(memory, &config, rig->now_ns, node_wall_us(net));
+        TORC_TEST_OK(torc_engine_seed(net->clients[i], &place, &why), &why);
+    }
+}
+
+// ---- On the wire
+
+static void wire_put(struct torc_net *net, const struct torc_net_packet *packet,
+                     const uint8_t *bytes, uint64_t delay_ns)
+{
+    struct torc_net_packet *place;
+
+    if (net->flight_count == TORC_NET_FLIGHT_MAX) {
+        net->lost++;
+        return;
+    }
+    place = &net->flight[net->flight_count++];
+    *place = *packet;
+    place->at_ns = net->rig->now_ns + delay_ns;
+    place->bytes = malloc(packet->byte_count + 1);
+    torc_assert(place->bytes != NULL);
+    memcpy(place->bytes, bytes, packet->byte_count);
+}
+
+static uint64_t wire_delay(struct torc_net *net)
+{
+    uint64_t delay_ns =
+        net->faults.delay_max_ns == 0 ? 0 : torc_rng_below(&net->rng, net->faults.delay_max_ns);
+
+    return delay_ns + (torc_rng_chance(&net->rng, net->faults.late_ppm) ? net->faults.late_ns : 0);
+}
+
+static void wire_send(struct torc_net *net, const struct torc_net_packet *packet, uint8_t *bytes)
+{
+    uint32_t copies = torc_rng_chance(&net->rng, net->faults.double_ppm) ? 2 : 1;
+
+    net->sent++;
+    if (net->cut || torc_rng_chance(&net->rng, net->faults.loss_ppm)) {
+        net->lost++;
+        return;
+    }
+    if (torc_rng_chance(&net->rng, net->faults.damage_ppm)) {
+        bytes[torc_rng_below(&net->rng, packet->byte_count)] ^=
+            (uint8_t)(1u << torc_rng_below(&net->rng, 8));
+    }
+    for (uint32_t i = 0; i < copies; i++) {
+        wire_put(net, packet, bytes, wire_delay(net));
+    }
+}
+
+static void deliver(struct torc_net *net, struct torc_net_packet *packet)
+{
+    if (packet->to_node) {
+        struct torc_rig_udp udp = {.client_port = (uint16_t)(FIRST_PORT + packet->client),
+                                   .node_port = packet->node_port,
+                                   .payload = packet->bytes,
+                                   .payload_bytes = packet->byte_count};
+
+        torc_ip_map(udp.client_ip, client_ipv4);
+        if (net->rig->up && !torc_rig_send_udp(net->rig, &udp)) {
+            net->lost++;
+        }
+    } else {
+        struct torc_endpoint from = {.port = packet->node_port};
+
+        torc_ip_map(from.address, net->rig->ipv4);
+        torc_engine_receive(net->clients[packet->client], &from, packet->bytes, packet->byte_count);
+    }
+    free(packet->bytes);
+}
+
+static void deliver_due(struct torc_net *net)
+{
+    for (uint32_t i = 0; i < net->flight_count;) {
+        struct torc_net_packet packet = net->flight[i];
+
+        if (packet.at_ns > net->rig->now_ns) {
+            i++;
+            continue;
+        }
+        net->flight[i] = net->flight[--net->flight_count];
+        deliver(net, &packet);
+    }
+}
+
+// ---- Turns
+
+static void client_turn(struct torc_net *net, uint32_t client)
+{
+    uint8_t payload[PAYLOAD_BYTES];
+    struct torc_datagram datagram = {.payload = payload};
+
+    while (torc_engine_transmit(net->clients[client], &datagram)) {
+        struct torc_net_packet packet = {.to_node = true,
+                                         .client = client,
+                                         .node_port = datagram.to.port,
+                                         .byte_count = datagram.bytes};
+
+        torc_assert(datagram.bytes <= PAYLOAD_BYTES);
+        wire_send(net, &packet, payload);
+    }
+}
+
+static void node_turn(struct torc_net *net)
+{
+    struct torc_rig_udp udp;
+
+    while (torc_rig_receive_udp(net->rig, &udp)) {
+        uint8_t bytes[TORC_RIG_FRAME_BYTES];
+        struct torc_net_packet packet = {.client = udp.client_port - FIRST_PORT,
+                                         .node_port = udp.node_port,
+                                         .byte_count = udp.payload_bytes};
+
+        if (packet.client < net->client_count) {
+            memcpy(bytes, udp.payload, udp.payload_bytes);
+            wire_send(net, &packet, bytes);
+        }
+    }
+}
+
+void torc_net_step(struct torc_net *net, uint64_t advance_ns)
+{
+    for (uint32_t i = 0; i < net->client_count; i++) {
+        torc_engine_clock(net->clients[i], net->rig->now_ns, node_wall_us(net));
+    }
+    deliver_due(net);
+    for (uint32_t i = 0; i < net->client_count; i++) {
+        client_turn(net, i);
+    }
+    if (net->rig->up) {
+        torc_rig_step(net->rig, advance_ns);
+        node_turn(net);
+    } else {
+        net->rig->now_ns += advance_ns;
+        net->rig->wall_us += advance_ns / 1000;
+    }
+}
+
+void torc_net_drain(struct torc_net *net)
+{
+    uint32_t quiet = 0;
+
+    while (quiet < 16) {
+        bool busy = net->flight_count > 0 || (net->rig->up && net->rig->more);
+
+        for (uint32_t i = 0; i < net->client_count; i++) {
+            busy |= torc_engine_pending(net->clients[i]) > 0;
+        }
+        quiet = busy ? 0 : quiet + 1;
+        torc_net_step(net, DRAIN_STEP_NS);
+    }
+}
+
+void torc_net_close(struct torc_net *net)
+{
+    for (uint32_t i = 0; i < net->flight_count; i++) {
+        free(net->flight[i].bytes);
+    }
+    free(net->flight);
+    for (uint32_t i = 0; i < net->client_count; i++) {
+        free(net->clients[i]);
+    }
+}

@@ -1,0 +1,60 @@
+// Torc tests: client engines joined to a node (tests/rig.h) by a network that misbehaves as told.
+//
+// What    each datagram may be lost, doubled, damaged in one bit, and is delivered after a random delay,
+//         so that later ones overtake it. One clock for all: the rig's.
+// Owner   the test's thread.
+// Memory  malloc, freed by torc_net_close.
+// Life    torc_net_open · torc_net_step as often as wanted · torc_net_close.
+#ifndef TORC_TESTS_CLIENT_NET_H
+#define TORC_TESTS_CLIENT_NET_H
+
+#include "client/engine.h"
+#include "tests/rig.h"
+
+#define TORC_NET_CLIENTS_MAX 4u
+#define TORC_NET_FLIGHT_MAX  8192u
+
+struct torc_net_faults {
+    uint32_t loss_ppm;
+    uint32_t double_ppm;
+    uint32_t damage_ppm;
+    uint32_t delay_max_ns; // each packet: a random part of it
+    uint32_t late_ppm;     // of packets that come late_ns later
+    uint32_t late_ns;
+};
+
+struct torc_net_packet {
+    uint64_t at_ns;
+    bool to_node;
+    uint32_t client;
+    uint16_t node_port;
+    uint32_t byte_count;
+    uint8_t *bytes;
+};
+
+struct torc_net {
+    struct torc_rig *rig;
+    struct torc_rng rng;
+    struct torc_net_faults faults;
+    uint32_t client_count;
+    struct torc_engine *clients[TORC_NET_CLIENTS_MAX];
+    struct torc_net_packet *flight; // unordered
+    uint32_t flight_count;
+    uint64_t sent;
+    uint64_t lost;
+    bool cut; // nothing arrives anywhere
+};
+
+// `memory_bytes`, `operations`: of each engine; client i is 10.79.0.1:(5000 + i).
+void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
+                   uint32_t operations);
+
+// What has arrived is delivered, everybody has a turn, then time passes.
+void torc_net_step(struct torc_net *net, uint64_t advance_ns);
+
+// Steps until nothing is in flight and no engine has anything pending.
+void torc_net_drain(struct torc_net *net);
+
+void torc_net_close(struct torc_net *net);
+
+#endif

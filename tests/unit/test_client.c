@@ -1,0 +1,588 @@
+// Torc tests: the client's parts, and the engine against a whole node in one process.
+#include "client/address.h"
+#include "client/pool.h"
+#include "client/wheel.h"
+#include "tests/client_net.h"
+#include "tests/torc_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS        UINT64_C(1000000)
+#define STEP_NS     UINT64_C(20000)
+#define VALUE_BYTES (UINT64_C(1) << 20)
+
+static struct torc_rig *rig;
+static struct torc_net *net;
+static struct torc_engine *engine;
+static struct torc_completion done; // of the last call
+static uint8_t value[VALUE_BYTES + 1];
+
+static void open_node(uint64_t keys, uint32_t workers, uint32_t shards)
+{
+    struct torc_rig_config config = {.workers = workers,
+                                     .shards = shards,
+                                     .key_count = keys,
+                                     .seed = torc_test_seed(),
+                                     .steered = true};
+
+    rig = calloc(1, sizeof(*rig));
+    net = calloc(1, sizeof(*net));
+    CU_ASSERT_FATAL(rig != NULL && net != NULL);
+    torc_rig_open(rig, &config);
+    torc_net_open(net, rig, 1, torc_test_seed(), 64);
+    engine = net->clients[0];
+    for (uint32_t i = 0; i < 5000 && !torc_engine_ready(engine); i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_FATAL(torc_engine_ready(engine));
+    for (uint32_t i = 0; i < VALUE_BYTES; i++) {
+        value[i] = (uint8_t)(i * 7 + (i >> 10));
+    }
+}
+
+static void close_node(void)
+{
+    torc_net_close(net);
+    torc_rig_close(rig);
+    free(net);
+    free(rig);
+}
+
+// Steps until the one operation in flight has ended.
+static enum torc_err finish(enum torc_err accepted)
+{
+    uint32_t count = 0;
+
+    if (accepted != TORC_ERR_OK) {
+        return accepted;
+    }
+    for (uint32_t i = 0; i < 2000000 && count == 0; i++) {
+        torc_net_step(net, STEP_NS);
+        count = torc_engine_poll(engine, &done, 1);
+    }
+    CU_ASSERT_EQUAL_FATAL(count, 1);
+    return done.status;
+}
+
+static enum torc_err put_if(uint64_t key, uint64_t bytes, uint32_t condition, uint64_t version)
+{
+    struct torc_engine_write write = {
+        .key = key, .data = value, .bytes = bytes, .condition = condition, .version = version};
+
+    return finish(torc_engine_write(engine, &write, NULL));
+}
+
+static enum torc_err put(uint64_t key, uint64_t bytes)
+{
+    return put_if(key, bytes, TORC_ALWAYS, 0);
+}
+
+static enum torc_err get(uint64_t key)
+{
+    return finish(torc_engine_get(engine, key, NULL, 0, NULL));
+}
+
+static enum torc_err delete_if(uint64_t key, uint32_t condition, uint64_t version)
+{
+    struct torc_engine_write write = {
+        .key = key, .is_delete = true, .condition = condition, .version = version};
+
+    return finish(torc_engine_write(engine, &write, NULL));
+}
+
+static enum torc_err range(uint64_t lo, uint64_t hi, uint32_t flags, uint64_t limit)
+{
+    struct torc_engine_range request = {
+        .lo = lo, .hi = hi, .options = {.flags = flags, .limit = limit}};
+
+    return finish(torc_engine_range(engine, &request, NULL));
+}
+
+static enum torc_err count(uint64_t lo, uint64_t hi)
+{
+    struct torc_engine_range request = {.lo = lo, .hi = hi, .count_only = true};
+
+    return finish(torc_engine_range(engine, &request, NULL));
+}
+
+// ---- Point operations
+
+static void test_points(void)
+{
+    uint64_t version;
+
+    open_node(KEYS, 2, 4);
+    CU_ASSERT_EQUAL(get(42), TORC_ERR_NOT_FOUND);
+    CU_ASSERT_EQUAL(put(42, 9), TORC_ERR_OK);
+    version = done.version;
+    CU_ASSERT(version != 0);
+    CU_ASSERT_EQUAL(get(42), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.version, version);
+    CU_ASSERT_EQUAL_FATAL(done.bytes, 9);
+    CU_ASSERT_EQUAL(memcmp(done.data, value, 9), 0);
+    CU_ASSERT_EQUAL(put(43, 0), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(get(43), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.bytes, 0);
+    CU_ASSERT_PTR_NOT_NULL(done.data);
+    CU_ASSERT_EQUAL(delete_if(43, TORC_ALWAYS, 0), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(delete_if(43, TORC_ALWAYS, 0), TORC_ERR_NOT_FOUND);
+    CU_ASSERT_EQUAL(put(KEYS - 1, 1), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(put(0, 1), TORC_ERR_OK);
+    close_node();
+}
+
+static void test_conditions(void)
+{
+    uint64_t version;
+
+    open_node(KEYS, 1, 4);
+    CU_ASSERT_EQUAL(put_if(7, 3, TORC_IF_PRESENT, 0), TORC_ERR_CONDITION_FAILED);
+    CU_ASSERT_EQUAL(done.version, 0);
+    CU_ASSERT_EQUAL(put_if(7, 3, TORC_IF_ABSENT, 0), TORC_ERR_OK);
+    version = done.version;
+    CU_ASSERT_EQUAL(put_if(7, 4, TORC_IF_ABSENT, 0), TORC_ERR_CONDITION_FAILED);
+    CU_ASSERT_EQUAL(done.version, version);
+    CU_ASSERT_EQUAL(put_if(7, 4, TORC_IF_VERSION, version + 1), TORC_ERR_CONDITION_FAILED);
+    CU_ASSERT_EQUAL(put_if(7, 4, TORC_IF_VERSION, version), TORC_ERR_OK);
+    CU_ASSERT(done.version > version);
+    CU_ASSERT_EQUAL(delete_if(7, TORC_IF_VERSION, version), TORC_ERR_CONDITION_FAILED);
+    CU_ASSERT_EQUAL(delete_if(7, TORC_IF_VERSION, done.version), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(get(7), TORC_ERR_NOT_FOUND);
+    close_node();
+}
+
+static void check_large(uint64_t key, uint64_t bytes)
+{
+    CU_ASSERT_EQUAL_FATAL(put(key, bytes), TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(get(key), TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(done.bytes, bytes);
+    CU_ASSERT_EQUAL(memcmp(done.data, value, bytes), 0);
+}
+
+static void test_large_values(void)
+{
+    open_node(KEYS, 1, 1);
+    check_large(1, 1300);
+    check_large(2, 1424);
+    check_large(3, 1500);
+    check_large(4, 20000);
+    check_large(5, VALUE_BYTES);
+    CU_ASSERT_EQUAL(put(6, VALUE_BYTES + 1), TORC_ERR_TOO_LARGE);
+    // Rows too large for a chunk are fetched by themselves.
+    CU_ASSERT_EQUAL_FATAL(range(1, 5, 0, 0), TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(done.count, 4);
+    for (uint64_t i = 0; i < 4; i++) {
+        static const uint64_t bytes[] = {1300, 1424, 1500, 20000};
+
+        CU_ASSERT_EQUAL(done.rows[i].key, i + 1);
+        CU_ASSERT_EQUAL_FATAL(done.rows[i].bytes, bytes[i]);
+        CU_ASSERT_EQUAL(memcmp(done.rows[i].data, value, bytes[i]), 0);
+    }
+    close_node();
+}
+
+// ---- Ranges
+
+static void check_rows(uint64_t first, int64_t step, uint64_t rows, uint32_t flags)
+{
+    CU_ASSERT_EQUAL_FATAL(done.count, rows);
+    CU_ASSERT_EQUAL((done.flags & TORC_MORE) != 0, (flags & TORC_MORE) != 0);
+    for (uint64_t i = 0; i < rows; i++) {
+        CU_ASSERT_EQUAL(done.rows[i].key, first + (uint64_t)((int64_t)i * step));
+    }
+}
+
+static void test_ranges(void)
+{
+    open_node(1000, 2, 8);
+    CU_ASSERT_EQUAL(range(0, 1000, 0, 0), TORC_ERR_OK);
+    check_rows(0, 1, 0, 0);
+    CU_ASSERT_EQUAL(count(0, 1000), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.count, 0);
+    for (uint64_t key = 0; key < 1000; key += 10) {
+        CU_ASSERT_EQUAL_FATAL(put(key, key % 50), TORC_ERR_OK);
+    }
+    CU_ASSERT_EQUAL(range(0, 1000, 0, 0), TORC_ERR_OK);
+    check_rows(0, 10, 100, 0);
+    CU_ASSERT_EQUAL(range(0, 1000, TORC_REVERSE, 0), TORC_ERR_OK);
+    check_rows(990, -10, 100, 0);
+    CU_ASSERT_EQUAL(range(105, 305, 0, 7), TORC_ERR_OK);
+    check_rows(110, 10, 7, TORC_MORE);
+    CU_ASSERT_EQUAL(done.next_lo, 171);
+    CU_ASSERT_EQUAL(done.next_hi, 305);
+    CU_ASSERT_EQUAL(done.flags & TORC_TRUNCATED, 0);
+    CU_ASSERT_EQUAL(range(0, 1000, TORC_REVERSE, 1), TORC_ERR_OK);
+    check_rows(990, -10, 1, TORC_MORE);
+    CU_ASSERT_EQUAL(done.next_lo, 0);
+    CU_ASSERT_EQUAL(done.next_hi, 990);
+    CU_ASSERT_EQUAL(range(0, 11, TORC_REVERSE, 1), TORC_ERR_OK);
+    check_rows(10, -10, 1, TORC_MORE);
+    CU_ASSERT_EQUAL(range(500, 500, 0, 0), TORC_ERR_OK);
+    check_rows(0, 1, 0, 0);
+    CU_ASSERT_EQUAL(range(1000, 1000, 0, 0), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(count(0, 1000), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.count, 100);
+    CU_ASSERT_EQUAL(count(101, 201), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.count, 10);
+    close_node();
+}
+
+static void test_range_options(void)
+{
+    struct torc_engine_range request = {.lo = 0, .hi = 1000, .options = {.bytes = 400}};
+
+    open_node(1000, 1, 4);
+    for (uint64_t key = 0; key < 1000; key += 10) {
+        CU_ASSERT_EQUAL_FATAL(put(key, 20), TORC_ERR_OK);
+    }
+    CU_ASSERT_EQUAL(finish(torc_engine_range(engine, &request, NULL)), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.flags, TORC_MORE | TORC_TRUNCATED);
+    CU_ASSERT_EQUAL(done.count, 8); // the least number of rows of 52 bytes that makes 400
+    CU_ASSERT_EQUAL(range(0, 100, TORC_KEYS_ONLY, 0), TORC_ERR_OK);
+    check_rows(0, 10, 10, 0);
+    CU_ASSERT_PTR_NULL(done.rows[0].data);
+    CU_ASSERT_EQUAL(range(0, 100, TORC_WITH_VERSIONS, 0), TORC_ERR_OK);
+    check_rows(0, 10, 10, 0);
+    CU_ASSERT(done.rows[0].version != 0);
+    CU_ASSERT(done.rows[1].version > done.rows[0].version);
+    request.options = (struct torc_range_options){.consistency = TORC_SNAPSHOT};
+    CU_ASSERT_EQUAL(finish(torc_engine_range(engine, &request, NULL)), TORC_ERR_UNSUPPORTED);
+    close_node();
+}
+
+// ---- Arguments
+
+static void check_refused(enum torc_err err, enum torc_err wanted, const struct torc_fail *why,
+                          const char *word)
+{
+    CU_ASSERT_EQUAL(err, wanted);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why->text, word));
+    CU_ASSERT_EQUAL(torc_engine_pending(engine), 0);
+}
+
+static void test_arguments(void)
+{
+    struct torc_fail why = {.err = TORC_ERR_OK};
+    struct torc_read_options read = {.flags = 2};
+    struct torc_engine_range request = {.lo = 10, .hi = 5};
+    struct torc_engine_write write = {.key = 5, .is_delete = true, .condition = TORC_IF_ABSENT};
+
+    open_node(1000, 1, 1);
+    check_refused(torc_engine_get(engine, 1000, NULL, 0, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "1000");
+    check_refused(torc_engine_get(engine, 1, &read, 0, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "0x2");
+    check_refused(torc_engine_range(engine, &request, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "[10, 5)");
+    request = (struct torc_engine_range){.lo = 10, .hi = 1001};
+    check_refused(torc_engine_range(engine, &request, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "1001");
+    request = (struct torc_engine_range){.hi = 1, .options = {.flags = 64}};
+    check_refused(torc_engine_range(engine, &request, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "0x40");
+    check_refused(torc_engine_write(engine, &write, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "delete");
+    write = (struct torc_engine_write){.key = 5, .bytes = 3};
+    check_refused(torc_engine_write(engine, &write, &why), TORC_ERR_INVALID_ARGUMENT, &why, "NULL");
+    write = (struct torc_engine_write){.key = 5, .data = value, .bytes = VALUE_BYTES + 1};
+    check_refused(torc_engine_write(engine, &write, &why), TORC_ERR_TOO_LARGE, &why, "1048577");
+    check_refused(torc_engine_status(engine, 77, 0, 0, &why), TORC_ERR_INVALID_ARGUMENT, &why,
+                  "77");
+    close_node();
+}
+
+static void check_width(uint64_t keys)
+{
+    open_node(keys, 1, 1);
+    CU_ASSERT_EQUAL(put(keys - 1, 5), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(get(keys - 1), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(range(0, keys, TORC_REVERSE, 1), TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(done.count, 1);
+    CU_ASSERT_EQUAL(done.rows[0].key, keys - 1);
+    CU_ASSERT_EQUAL(get(keys), TORC_ERR_INVALID_ARGUMENT);
+    close_node();
+}
+
+static void test_widths(void)
+{
+    check_width(1);
+    check_width(UINT64_MAX);
+}
+
+// ---- The cluster
+
+static void test_status(void)
+{
+    struct torc_limits limits;
+    struct torc_shard shards[8];
+
+    open_node(KEYS, 2, 4);
+    CU_ASSERT_EQUAL(finish(torc_engine_status(engine, 0, 0, 0, NULL)), TORC_ERR_OK);
+    CU_ASSERT(done.bytes > 100);
+    CU_ASSERT_EQUAL(memcmp(done.data, "node ", 5), 0);
+    torc_engine_limits(engine, &limits);
+    CU_ASSERT_EQUAL(limits.keys, KEYS);
+    CU_ASSERT_EQUAL(limits.cores, 2);
+    CU_ASSERT_EQUAL(limits.shards, 4);
+    CU_ASSERT(limits.packet_bytes > 1200); // the probe went through
+    CU_ASSERT_EQUAL_FATAL(torc_engine_shards(engine, shards, 8), 4);
+    CU_ASSERT_EQUAL(shards[0].lo, 0);
+    CU_ASSERT_EQUAL(shards[3].hi, KEYS);
+    CU_ASSERT_EQUAL(shards[1].lo, shards[0].hi);
+    close_node();
+}
+
+static void test_restart(void)
+{
+    open_node(KEYS, 1, 2);
+    CU_ASSERT_EQUAL(put(5, 100), TORC_ERR_OK);
+    torc_rig_crash(rig);
+    torc_rig_recover(rig);
+    CU_ASSERT_EQUAL(get(5), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.bytes, 100);
+    CU_ASSERT_EQUAL(put(6, 100), TORC_ERR_OK);
+    torc_rig_crash(rig);
+    torc_rig_recover(rig);
+    CU_ASSERT_EQUAL(put(6, 101), TORC_ERR_OK);
+    close_node();
+}
+
+static void test_silence(void)
+{
+    struct torc_read_options read = {.timeout_us = 50000};
+    struct torc_engine_write write = {.key = 9, .data = value, .bytes = 9, .timeout_us = 50000};
+
+    open_node(KEYS, 1, 1);
+    net->cut = true;
+    CU_ASSERT_EQUAL(finish(torc_engine_get(engine, 9, &read, 0, NULL)), TORC_ERR_DEADLINE);
+    CU_ASSERT_EQUAL(finish(torc_engine_write(engine, &write, NULL)), TORC_ERR_IN_DOUBT);
+    CU_ASSERT_EQUAL(done.flags, TORC_DOUBT);
+    net->cut = false;
+    CU_ASSERT_EQUAL(put(9, 10), TORC_ERR_OK);
+    close_node();
+}
+
+// What is refused for good comes back at once, with its reason; what may pass is tried until the end.
+static void test_full_disk(void)
+{
+    struct torc_engine_write write = {
+        .key = 9, .data = value, .bytes = 200000, .timeout_us = 400000};
+    uint32_t writes = 0;
+    enum torc_err err = TORC_ERR_OK;
+
+    open_node(KEYS, 1, 1);
+    CU_ASSERT_EQUAL(put(1, 10), TORC_ERR_OK);
+    rig->controls[0].disk_full = true;
+    for (; writes < 2000 && err == TORC_ERR_OK; writes++) {
+        err = finish(torc_engine_write(engine, &write, NULL));
+    }
+    CU_ASSERT_EQUAL(err, TORC_ERR_NO_SPACE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(done.text, "disk"));
+    CU_ASSERT_EQUAL(get(1), TORC_ERR_OK);
+    rig->controls[0].disk_full = false;
+    CU_ASSERT_EQUAL(put(2, 10), TORC_ERR_OK);
+    close_node();
+}
+
+// ---- Addresses
+
+static void check_address(const char *text, const char *host, uint16_t port)
+{
+    struct torc_address address;
+    struct torc_fail why;
+
+    TORC_TEST_OK(torc_address_next(&text, &address, &why), &why);
+    CU_ASSERT_STRING_EQUAL(address.host, host);
+    CU_ASSERT_EQUAL(address.base_port, port);
+}
+
+static void check_bad_address(const char *text)
+{
+    struct torc_address address;
+    struct torc_fail why = {.err = TORC_ERR_OK};
+
+    CU_ASSERT_EQUAL(torc_address_next(&text, &address, &why), TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT(strlen(why.text) > 10);
+}
+
+static void test_addresses(void)
+{
+    const char *list = "a:1,b,[::1]:5";
+    struct torc_address address;
+
+    check_address("10.79.0.11", "10.79.0.11", 28700);
+    check_address("10.79.0.11:9000", "10.79.0.11", 9000);
+    check_address("fd79::b", "fd79::b", 28700);
+    check_address("[fd79::b]", "fd79::b", 28700);
+    check_address("[fd79::b]:29000", "fd79::b", 29000);
+    check_bad_address("");
+    check_bad_address(":5");
+    check_bad_address("host:");
+    check_bad_address("host:0");
+    check_bad_address("host:65300");
+    check_bad_address("[::1");
+    check_bad_address("[::1]5");
+    for (uint32_t i = 0; i < 3; i++) {
+        CU_ASSERT_EQUAL(torc_address_next(&list, &address, NULL), TORC_ERR_OK);
+    }
+    CU_ASSERT_STRING_EQUAL(list, "");
+    CU_ASSERT_STRING_EQUAL(address.host, "::1");
+}
+
+static void test_memif_addresses(void)
+{
+    struct torc_memif_address address;
+    struct torc_fail why;
+
+    TORC_TEST_OK(
+        torc_address_memif("torc+memif:n1,slot=3,address=10.1.1.1,mtu=9000", &address, &why), &why);
+    CU_ASSERT_STRING_EQUAL(address.name, "n1");
+    CU_ASSERT_STRING_EQUAL(address.node, "10.1.1.1");
+    CU_ASSERT_EQUAL(address.slot, 3);
+    CU_ASSERT_EQUAL(address.mtu, 9000);
+    CU_ASSERT(!torc_address_is_memif("10.1.1.1"));
+    CU_ASSERT_EQUAL(torc_address_memif("torc+memif:", &address, &why), TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_EQUAL(torc_address_memif("torc+memif:a,b", &address, &why),
+                    TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_EQUAL(torc_address_memif("torc+memif:a,slot=64", &address, &why),
+                    TORC_ERR_INVALID_ARGUMENT);
+}
+
+// ---- Pool
+
+enum {
+    POOL_BYTES = 1 << 20,
+    POOL_BLOCKS = 200,
+    POOL_STEPS = 100000
+};
+
+struct held {
+    uint8_t *block;
+    uint64_t bytes;
+    uint8_t mark;
+};
+
+static bool held_is_whole(const struct held *held)
+{
+    for (uint64_t i = 0; i < held->bytes; i++) {
+        if (held->block[i] != held->mark) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void pool_step(struct torc_pool *pool, struct torc_rng *rng, struct held *held)
+{
+    if (held->block != NULL) {
+        CU_ASSERT_FATAL(held_is_whole(held));
+        torc_pool_give(pool, held->block);
+        held->block = NULL;
+        return;
+    }
+    held->bytes = 1 + torc_rng_below(rng, torc_rng_chance(rng, 100000) ? 100000 : 2000);
+    held->block = torc_pool_take(pool, held->bytes);
+    held->mark = (uint8_t)torc_rng_next(rng);
+    if (held->block != NULL) {
+        memset(held->block, held->mark, held->bytes);
+    }
+}
+
+static void test_pool(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    struct torc_pool pool = {0};
+    struct held held[POOL_BLOCKS] = {{0}};
+    void *memory = aligned_alloc(4096, POOL_BYTES);
+    uint64_t all;
+    void *block;
+
+    CU_ASSERT_FATAL(memory != NULL);
+    memset(memory, 0, POOL_BYTES);
+    torc_pool_init(&pool, memory, POOL_BYTES);
+    all = pool.free_bytes;
+    for (uint32_t i = 0; i < POOL_STEPS; i++) {
+        pool_step(&pool, &rng, &held[torc_rng_below(&rng, POOL_BLOCKS)]);
+    }
+    for (uint32_t i = 0; i < POOL_BLOCKS; i++) {
+        if (held[i].block != NULL) {
+            pool_step(&pool, &rng, &held[i]);
+        }
+    }
+    CU_ASSERT_EQUAL(pool.free_bytes, all);
+    block = torc_pool_take(&pool, POOL_BYTES / 4); // all was joined again
+    CU_ASSERT_PTR_NOT_NULL(block);
+    CU_ASSERT_PTR_NULL(torc_pool_take(&pool, POOL_BYTES));
+    free(memory);
+}
+
+// ---- Wheel
+
+enum {
+    TIMERS = 300,
+    WHEEL_STEPS = 20000
+};
+
+// All timers that fire by `now` are those whose time has come, no other.
+static void wheel_expire(struct torc_wheel *wheel, uint64_t *due, uint64_t now_ns)
+{
+    uint32_t index;
+
+    while ((index = torc_wheel_expire(wheel, now_ns)) != TORC_WHEEL_NONE) {
+        CU_ASSERT_FATAL(due[index] != 0 && due[index] <= now_ns);
+        due[index] = 0;
+    }
+    for (uint32_t i = 0; i < TIMERS; i++) {
+        CU_ASSERT_FATAL(due[i] == 0 || due[i] > now_ns);
+        CU_ASSERT_FATAL(due[i] == 0 || torc_wheel_deadline_ns(wheel) <= due[i] + 66000);
+    }
+}
+
+static void test_wheel(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    struct torc_wheel_link links[TIMERS];
+    struct torc_wheel wheel;
+    uint64_t due[TIMERS] = {0};
+    uint64_t now_ns = UINT64_C(1000000000);
+
+    torc_wheel_init(&wheel, links, TIMERS, now_ns);
+    CU_ASSERT_EQUAL(torc_wheel_deadline_ns(&wheel), UINT64_MAX);
+    for (uint32_t step = 0; step < WHEEL_STEPS; step++) {
+        uint32_t at = (uint32_t)torc_rng_below(&rng, TIMERS);
+        uint64_t far = torc_rng_chance(&rng, 200000) ? UINT64_C(200000000) : 3000000;
+
+        if (torc_rng_chance(&rng, 700000)) {
+            due[at] = now_ns + 1 + torc_rng_below(&rng, far);
+            torc_wheel_set(&wheel, at, due[at]);
+        } else {
+            due[at] = 0;
+            torc_wheel_stop(&wheel, at);
+        }
+        now_ns += torc_rng_below(&rng, torc_rng_chance(&rng, 1000) ? 300000000 : 100000);
+        wheel_expire(&wheel, due, now_ns);
+    }
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {{"what is put is got", test_points},
+                           {"conditions hold, and say the present version", test_conditions},
+                           {"values over a packet go and come in pieces", test_large_values},
+                           {"ranges are in order, with limits, both ways", test_ranges},
+                           {"pages end at their bytes; keys alone; versions", test_range_options},
+                           {"arguments out of range are refused by name", test_arguments},
+                           {"the least and the greatest key space", test_widths},
+                           {"status, limits and shards are known", test_status},
+                           {"a node that comes back is found again", test_restart},
+                           {"silence ends calls at their deadline", test_silence},
+                           {"a full disk is said, and reads go on", test_full_disk},
+                           {"addresses are taken apart", test_addresses},
+                           {"memif addresses are taken apart", test_memif_addresses},
+                           {"blocks of the pool do not overlap and are joined again", test_pool},
+                           {"timers fire when their time has come, and not before", test_wheel},
+                           CU_TEST_INFO_NULL};
+
+    return torc_test_run("client", tests);
+}
