@@ -670,6 +670,9 @@ static enum torc_err reader_footer(struct torc_checkpoint_reader *reader, struct
         return reader_fail(reader, "its footer counts something else than the file holds", why);
     }
     reader->has_footer = true;
+    if (reader->shard != NULL) {
+        torc_completion_sort(&reader->shard->completions);
+    }
     return TORC_ERR_OK;
 }
 

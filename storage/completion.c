@@ -259,8 +259,8 @@ static void entry_link_newest(struct torc_completion_table *table, uint32_t inde
     table->newest = index;
 }
 
-// Used now: it is the last to leave. (A checkpoint brings clients in no order: then one may stay up
-// to a ttl longer than it must.)
+// Used now: it is the last to leave. (Failures are stamped by the clock, records when they were
+// logged, so two neighbours may stand the wrong way round for as long as a commit takes.)
 static void entry_touch(struct torc_completion_table *table, uint32_t index, uint64_t hlc)
 {
     struct torc_completion_entry *entry = &table->pool->entries[index];
@@ -610,6 +610,54 @@ bool torc_completion_apply(struct torc_completion_table *table,
     }
     torc_completion_cancel(table, promise);
     return true;
+}
+
+// Merges two lists, linked by `newer`, by age.
+static uint32_t age_merge(struct torc_completion_pool *pool, uint32_t a, uint32_t b)
+{
+    uint32_t head = NONE;
+    uint32_t *link = &head;
+
+    while (a != NONE && b != NONE) {
+        uint32_t *next = pool->entries[b].used_hlc < pool->entries[a].used_hlc ? &b : &a;
+
+        *link = *next;
+        link = &pool->entries[*next].newer;
+        *next = *link;
+    }
+    *link = a == NONE ? b : a;
+    return head;
+}
+
+void torc_completion_sort(struct torc_completion_table *table)
+{
+    struct torc_completion_pool *pool = table->pool;
+    uint32_t lists[32]; // lists[i] has 2^i clients, or none
+    uint32_t all = NONE;
+    uint32_t next;
+
+    memset(lists, 0xff, sizeof(lists));
+    for (uint32_t at = table->oldest; at != NONE; at = next) {
+        uint32_t list = at;
+        uint32_t i = 0;
+
+        next = pool->entries[at].newer;
+        pool->entries[at].newer = NONE;
+        for (; lists[i] != NONE; i++) {
+            list = age_merge(pool, lists[i], list);
+            lists[i] = NONE;
+        }
+        lists[i] = list;
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(lists); i++) {
+        all = age_merge(pool, lists[i], all);
+    }
+    table->oldest = all;
+    table->newest = NONE;
+    for (uint32_t at = all; at != NONE; at = pool->entries[at].newer) {
+        pool->entries[at].older = table->newest;
+        table->newest = at;
+    }
 }
 
 bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, uint32_t count_max)

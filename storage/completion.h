@@ -134,6 +134,9 @@ bool torc_must_use torc_completion_apply(struct torc_completion_table *table,
 bool torc_must_use torc_completion_load(struct torc_completion_table *table,
                                         const struct torc_completion_head *head);
 
+// Puts clients in the order of their age, after torc_completion_load brought them in any.
+void torc_completion_sort(struct torc_completion_table *table);
+
 // Drops clients whose last record and failure lie before `hlc`; at most `count_max`. True: some may
 // be left.
 bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, uint32_t count_max);

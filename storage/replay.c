@@ -125,6 +125,7 @@ void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard)
     replay->shards[replay->shard_count] =
         (struct replay_shard){.shard = shard, .next_lsn = 1, .survey_next = 1};
     replay->table[place] = (uint16_t)++replay->shard_count;
+    shard->replaying = true;
 }
 
 // -- Checkpoints --------------------------------------------------------------------------------
@@ -348,8 +349,10 @@ static enum torc_err shard_record(struct replay_shard *shard, const struct torc_
 {
     enum torc_err err;
 
-    // In the checkpoint (of which a MOVED tells nothing new either), or taken back later.
+    // In the checkpoint, or taken back later; or a MOVED of a life that logged nothing else before it
+    // ended, which the checkpoint's turn is past.
     if (record->lsn <= shard->base_lsn ||
+        (record->kind == TORC_LOG_MOVED && record->turn <= shard->turn) ||
         shard_cancels(shard, record->turn, position, record->lsn)) {
         torc_tree_cancel(&shard->shard->tree, &ticket);
         return TORC_ERR_OK;
@@ -637,6 +640,7 @@ static enum torc_err shard_end(struct replay_shard *found, struct torc_fail *why
     shard->applied_lsn = found->next_lsn - 1;
     shard->last_hlc = found->hlc;
     shard->applied_hlc = found->hlc;
+    shard->replaying = false;
     return TORC_ERR_OK;
 }
 

@@ -967,6 +967,7 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
 bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
 {
     torc_assert(!shard->unlogged);
+    torc_assert(!shard->replaying); // its next LSN is not known before
     if (shard->state == TORC_SHARD_LOADING) {
         shard->state = TORC_SHARD_OPENING;
     }

@@ -163,6 +163,7 @@ struct torc_shard {
     uint32_t epoch;
     uint32_t turn;
     enum torc_shard_state state;
+    bool replaying;            // storage/replay.h has it
     bool moved;                // MOVED is still to be logged
     bool epoch_wanted;         // EPOCH is still to be logged
     bool unlogged;             // a record was handed out and torc_shard_appended not yet called
