@@ -219,6 +219,23 @@ void torc_leaf_plan(struct torc_leaf_plan *plan, const struct torc_tree_pair *pa
     sum_plan(&sum, plan);
 }
 
+void torc_leaf_plan_start(struct torc_leaf_plan *plan, const struct torc_tree_pair *pair,
+                          const struct torc_leaf_plan *like, bool rising)
+{
+    uint64_t spare = torc_leaf_mask(like->low_bytes + 2u);
+
+    torc_leaf_plan(plan, pair, 1);
+    if (like->form == TORC_LEAF_VARIED && plan->form != TORC_LEAF_VARIED) {
+        plan->form = TORC_LEAF_VARIED;
+        plan->heap_bytes = cell_bytes(pair->value_bytes);
+    }
+    plan->low_bytes = like->low_bytes;
+    plan->version_bytes = like->version_bytes;
+    plan->bytes = 3u + plan->low_bytes + plan->version_bytes + plan->heap_bytes +
+                  (plan->form == TORC_LEAF_VARIED ? TORC_LEAF_CELL_BYTES : plan->form);
+    plan->key_base = pair->key - torc_min_u64(pair->key, rising ? 0 : spare);
+}
+
 uint32_t torc_leaf_fill(const struct torc_tree_pair *pairs, uint32_t count)
 {
     struct sum sum = {.count = 0};

@@ -153,6 +153,11 @@ void torc_leaf_read(const struct torc_leaf *leaf, uint32_t place, uint32_t count
 void torc_leaf_plan(struct torc_leaf_plan *plan, const struct torc_tree_pair *pairs,
                     uint32_t count);
 
+// For a leaf begun by one record of a row that rises (or falls): widths as its neighbour's records
+// need them by `like`, and room for keys above (below). It need not be written anew as it fills.
+void torc_leaf_plan_start(struct torc_leaf_plan *plan, const struct torc_tree_pair *pair,
+                          const struct torc_leaf_plan *like, bool rising);
+
 // How many records from the first (at most `count`) fit one leaf; and how many up to the last.
 uint32_t torc_leaf_fill(const struct torc_tree_pair *pairs, uint32_t count);
 uint32_t torc_leaf_fill_back(const struct torc_tree_pair *pairs, uint32_t count);

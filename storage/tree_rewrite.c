@@ -16,7 +16,7 @@ struct rewrite {
     struct torc_tree_copy copy;
     uint32_t count;
     uint32_t index;    // of the new record
-    bool at_the_end;   // keys rise: leave the left leaf full
+    bool at_the_end;   // keys rise: leave the leaf full
     bool at_the_front; // keys fall
     struct torc_tree_pair pairs[TORC_LEAF_COUNT_MAX + 1];
 };
@@ -29,9 +29,9 @@ static void leaf_encode(struct torc_leaf *leaf, const struct torc_tree_pair *pai
     torc_leaf_encode(leaf, &plan, pairs, count);
 }
 
-// A new leaf for pairs[at .. at + count), linked behind the one with the pair before.
-static void leaf_add(struct torc_tree *tree, const struct torc_leaf *left,
-                     const struct rewrite *rewrite, uint32_t at, uint32_t count)
+// A new leaf, linked behind the one with the pair before pairs[at]; to be filled.
+static struct torc_leaf *leaf_link(struct torc_tree *tree, const struct torc_leaf *left,
+                                   const struct rewrite *rewrite, uint32_t at)
 {
     uint32_t near = (uint32_t)(((const unsigned char *)left - tree->chunks.base) / TORC_NODE_BYTES);
     uint32_t node = torc_tree_node_take(tree, 0, near);
@@ -39,9 +39,45 @@ static void leaf_add(struct torc_tree *tree, const struct torc_leaf *left,
 
     torc_leaf_format(leaf);
     leaf->stamp = left->stamp;
-    leaf_encode(leaf, rewrite->pairs + at, count);
     torc_tree_link(tree, 1, torc_tree_separator(rewrite->pairs[at - 1].key, rewrite->pairs[at].key),
                    node);
+    return leaf;
+}
+
+// The same with pairs[at .. at + count).
+static void leaf_add(struct torc_tree *tree, const struct torc_leaf *left,
+                     const struct rewrite *rewrite, uint32_t at, uint32_t count)
+{
+    leaf_encode(leaf_link(tree, left, rewrite, at), rewrite->pairs + at, count);
+}
+
+// A row of keys that rises or falls has filled the leaf: it stays as it is, and the new record, the
+// last or the first, begins another. `plan` is of all of them.
+static bool leaf_start(struct torc_tree *tree, struct torc_leaf *leaf,
+                       const struct rewrite *rewrite, const struct torc_leaf_plan *plan)
+{
+    uint32_t last = rewrite->count - 1;
+    uint32_t index = rewrite->at_the_end ? last : 0;
+    const struct torc_tree_pair *pair = &rewrite->pairs[index];
+    struct torc_leaf_plan start;
+    struct torc_leaf *right;
+
+    torc_leaf_plan_start(&start, pair, plan, rewrite->at_the_end);
+    if ((!rewrite->at_the_end && !rewrite->at_the_front) || !torc_leaf_fits(&start, 1)) {
+        return false;
+    }
+    if (rewrite->at_the_end) {
+        right = leaf_link(tree, leaf, rewrite, last);
+        right->run = leaf->run;
+        torc_leaf_encode(right, &start, pair, 1);
+        return true;
+    }
+    right = leaf_link(tree, leaf, rewrite, 1);
+    memcpy(right, rewrite->copy.bytes, sizeof(rewrite->copy.bytes));
+    right->stamp = leaf->stamp;
+    right->run = 0;
+    torc_leaf_encode(leaf, &start, pair, 1);
+    return true;
 }
 
 // About what a record takes, to cut by.
@@ -78,12 +114,9 @@ static void leaf_split(struct torc_tree *tree, struct torc_leaf *leaf,
                        const struct rewrite *rewrite)
 {
     uint32_t count = rewrite->count;
-    uint32_t cut = rewrite->at_the_end ? torc_leaf_fill(rewrite->pairs, count - 1)
-                   : rewrite->at_the_front
-                       ? count - torc_leaf_fill_back(rewrite->pairs + 1, count - 1)
-                       : cut_in_two(rewrite->pairs, count);
+    uint32_t cut = cut_in_two(rewrite->pairs, count);
 
-    if (cut > 0 && torc_leaf_fill(rewrite->pairs + cut, count - cut) == count - cut) {
+    if (cut > 0) {
         leaf_encode(leaf, rewrite->pairs, cut);
         leaf_add(tree, leaf, rewrite, cut, count - cut);
         return;
@@ -146,7 +179,7 @@ static bool leaf_share(struct torc_tree *tree, const struct rewrite *rewrite)
     uint32_t right_bytes = TORC_NODE_BYTES;
     uint32_t index;
 
-    if (tree->levels == 1 || rewrite->at_the_end || rewrite->at_the_front) {
+    if (tree->levels == 1) {
         return false;
     }
     torc_tree_path_find(tree, rewrite->pairs[rewrite->index].key, &path);
@@ -187,7 +220,7 @@ void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint
     torc_leaf_plan(&plan, rewrite.pairs, rewrite.count);
     if (torc_leaf_fits(&plan, rewrite.count)) {
         torc_leaf_encode(leaf, &plan, rewrite.pairs, rewrite.count);
-    } else if (!leaf_share(tree, &rewrite)) {
+    } else if (!leaf_start(tree, leaf, &rewrite, &plan) && !leaf_share(tree, &rewrite)) {
         leaf_split(tree, leaf, &rewrite);
     }
 }
