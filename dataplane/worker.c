@@ -142,7 +142,10 @@ static enum torc_err worker_check(const struct torc_worker_config *config, uint6
 static void worker_ports(struct torc_worker *worker)
 {
     struct torc_worker_config *config = &worker->config;
+    struct torc_path path = {.is_ipv6 = config->ipv6_prefix != 0 ? 1 : 0};
+    uint32_t payload;
 
+    worker->payload_max = TORC_PAYLOAD_MAX;
     memcpy(worker->ports, config->ports, config->port_count * sizeof(worker->ports[0]));
     config->ports = worker->ports;
     torc_ip_map(worker->ip4, config->ipv4);
@@ -157,6 +160,9 @@ static void worker_ports(struct torc_worker *worker)
         memcpy(local->ipv6, config->ipv6, sizeof(local->ipv6));
         local->port_first = config->base_port;
         local->port_count = (uint16_t)config->count;
+        path.port = (uint8_t)i;
+        payload = torc_answer_payload_max(worker, &path);
+        worker->payload_max = payload < worker->payload_max ? payload : worker->payload_max;
     }
 }
 

@@ -39,13 +39,7 @@ static void order_identify(struct torc_worker *worker)
 {
     struct torc_sessions *sessions = worker->sessions;
     const struct torc_cmd_configure *cluster = &worker->cluster;
-    struct torc_path path = {.is_ipv6 = worker->config.ipv6_prefix != 0 ? 1 : 0};
-    uint32_t payload_max = TORC_PAYLOAD_MAX;
 
-    for (uint32_t i = 0; i < worker->config.port_count; i++) {
-        path.port = (uint8_t)i;
-        payload_max = (uint32_t)torc_min_u64(payload_max, torc_answer_payload_max(worker, &path));
-    }
     sessions->identity = (struct torc_sessions_identity){
         .cluster = cluster->cluster,
         .boot = cluster->boot,
@@ -55,7 +49,7 @@ static void order_identify(struct torc_worker *worker)
         .value_bytes_max = cluster->value_bytes_max,
         .sessions_max = cluster->sessions_max == 0 ? UINT32_MAX : cluster->sessions_max,
         .base_port = worker->config.base_port,
-        .payload_max = (uint16_t)payload_max,
+        .payload_max = (uint16_t)worker->payload_max,
         .message_bytes_max = worker->config.session_message_bytes,
         .deadline_ms_max = worker->deadline_ms_max,
         .durability = cluster->durability,

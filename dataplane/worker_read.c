@@ -261,6 +261,32 @@ static bool pull_piece(struct torc_worker *worker, struct torc_answer *answer,
     return true;
 }
 
+static void pull_pieces(struct torc_worker *worker, struct torc_answer *answer,
+                        const struct torc_request *request, const struct torc_tree_hit *hit)
+{
+    struct torc_fail why;
+    bool any = false;
+
+    for (uint32_t bit = 0; bit < 64; bit++) {
+        uint64_t number = (uint64_t)request->fragment + bit;
+
+        if ((request->bitmap >> bit & 1) == 0 ||
+            number * request->fragment_bytes >= hit->value_bytes) {
+            continue;
+        }
+        any = true;
+        if (!pull_piece(worker, answer, request, hit, (uint32_t)number)) {
+            return; // what does not fit is asked for again
+        }
+    }
+    if (!any) {
+        (void)torc_fail(&why, TORC_ERR_INVALID_ARGUMENT,
+                        "pieces from %" PRIu32 " on: the value of %" PRIu32 " bytes has none",
+                        request->fragment, hit->value_bytes);
+        torc_answer_text(worker, answer, request, &why);
+    }
+}
+
 void torc_worker_pull(struct torc_worker *worker, struct torc_packet *packet,
                       struct torc_answer *answer, const struct torc_request *request)
 {
@@ -285,15 +311,5 @@ void torc_worker_pull(struct torc_worker *worker, struct torc_packet *packet,
                            hit.found ? hit.version : 0);
         return;
     }
-    for (uint32_t bit = 0; bit < 64; bit++) {
-        uint64_t number = (uint64_t)request->fragment + bit;
-
-        if ((request->bitmap >> bit & 1) == 0 ||
-            number * request->fragment_bytes >= hit.value_bytes) {
-            continue;
-        }
-        if (!pull_piece(worker, answer, request, &hit, (uint32_t)number)) {
-            return; // what does not fit is asked for again
-        }
-    }
+    pull_pieces(worker, answer, request, &hit);
 }

@@ -163,7 +163,7 @@ static bool rx_udp(struct torc_worker *worker, const struct rx_item *item,
     enum torc_payload_kind kind = TORC_PAYLOAD_PACKET;
     uint8_t type = 0;
     enum torc_drop drop =
-        frame->payload_bytes > TORC_PAYLOAD_MAX
+        frame->payload_bytes > worker->payload_max
             ? TORC_DROP_LONG
             : torc_payload_classify(frame->payload, frame->payload_bytes, &kind, &type);
 

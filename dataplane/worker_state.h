@@ -135,6 +135,7 @@ struct torc_worker {
     struct torc_worker_config config; // `ports` points to the copy below
     struct torc_worker_port ports[TORC_WORKER_PORTS_MAX];
     struct torc_frame_local locals[TORC_WORKER_PORTS_MAX];
+    uint32_t payload_max; // UDP, that every port takes: what ACCEPT says
     uint8_t ip4[16]; // mapped
     uint8_t ip6[16];
     // Whom we talk to.
