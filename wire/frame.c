@@ -50,9 +50,8 @@ static uint16_t get_native16(const unsigned char *at)
 // -- Checksums and addresses ---------------------------------------------------------------------
 
 // In native order throughout: RFC 1071, section 2 (B), says that this is the same sum.
-uint32_t torc_ip_sum(uint32_t sum, const unsigned char *bytes, uint32_t byte_count)
+static inline uint64_t sum_add(uint64_t total, const unsigned char *bytes, uint32_t byte_count)
 {
-    uint64_t total = sum;
     uint32_t at = 0;
 
     for (; byte_count - at >= 4; at += 4) {
@@ -70,9 +69,20 @@ uint32_t torc_ip_sum(uint32_t sum, const unsigned char *bytes, uint32_t byte_cou
 
         total += get_native16(last);
     }
+    return total;
+}
+
+// 32 bits of it, worth the same modulo 2^16 - 1.
+static inline uint32_t sum_halve(uint64_t total)
+{
     total = (total & UINT32_MAX) + (total >> 32);
     total = (total & UINT32_MAX) + (total >> 32);
     return (uint32_t)total;
+}
+
+uint32_t torc_ip_sum(uint32_t sum, const unsigned char *bytes, uint32_t byte_count)
+{
+    return sum_halve(sum_add(sum, bytes, byte_count));
 }
 
 static uint16_t sum_fold(uint32_t sum)
@@ -106,15 +116,15 @@ bool torc_ip_is_mapped(const uint8_t ip[16])
 static uint32_t pseudo_sum(const uint8_t source[16], const uint8_t destination[16],
                            uint32_t protocol, uint32_t byte_count)
 {
-    bool is_ipv4 = torc_ip_is_mapped(source);
-    uint32_t skip = is_ipv4 ? 12 : 0;
     unsigned char tail[4] = {0, (unsigned char)protocol, 0, 0};
-    uint32_t sum;
+    uint64_t total;
 
     put_be16(tail + 2, byte_count);
-    sum = torc_ip_sum(0, source + skip, 16 - skip);
-    sum = torc_ip_sum(sum, destination + skip, 16 - skip);
-    return torc_ip_sum(sum, tail, sizeof(tail));
+    total = sum_add(0, tail, sizeof(tail));
+    if (torc_ip_is_mapped(source)) {
+        return sum_halve(sum_add(sum_add(total, source + 12, 4), destination + 12, 4));
+    }
+    return sum_halve(sum_add(sum_add(total, source, 16), destination, 16));
 }
 
 static bool is_zero(const uint8_t *bytes, uint32_t byte_count)
@@ -483,13 +493,14 @@ uint32_t torc_frame_udp_write(unsigned char *frame, const struct torc_frame_udp 
     put_be16(at + 4, udp_bytes);
     put_be16(at + 6, 0);
     if (udp->l4_offload) {
-        put_native16(at + 6, sum_fold(sum));
-        return torc_frame_udp_head_bytes(udp) + payload_bytes;
+        checksum = sum_fold(sum);
+    } else {
+        checksum = torc_ip_sum_end(torc_ip_sum(sum, at, udp_bytes));
+        // Zero would say "no checksum" (RFC 768).
+        checksum = checksum == 0 ? 0xffff : checksum;
     }
-    checksum = torc_ip_sum_end(torc_ip_sum(sum, at, udp_bytes));
-    // Zero would say "no checksum" (RFC 768).
-    put_native16(at + 6, checksum == 0 ? 0xffff : checksum);
-    return torc_frame_udp_head_bytes(udp) + payload_bytes;
+    put_native16(at + 6, checksum);
+    return (uint32_t)(at - frame) + udp_bytes;
 }
 
 // -- ARP -----------------------------------------------------------------------------------------

