@@ -154,8 +154,8 @@ static uint64_t memif_windowed(uint32_t window)
 int main(int argc, char **argv)
 {
     static struct torc_eal_want want; // large for a stack
+    static char prefix[32];
     struct torc_fail why = {0};
-    char prefix[32];
     enum torc_err err;
 
     if (argc != 5) {
