@@ -79,8 +79,8 @@ static enum torc_err detach_open_log(struct torc_detach *detach, int *fd, struct
     }
     *fd = open(detach->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (*fd < 0 || fstat(*fd, &status) != 0) {
-        return torc_fail(why, errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO, "%.100s: %s",
-                         detach->log, strerrordesc_np(errno));
+        return torc_fail(why, errno == EACCES || errno == EROFS ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                         "%.100s: %s", detach->log, strerrordesc_np(errno));
     }
     detach->log_start = status.st_size;
     return TORC_ERR_OK;

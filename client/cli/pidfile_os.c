@@ -34,7 +34,8 @@ enum torc_err torc_pidfile_take(const char *data, int *fd, struct torc_fail *why
     pidfile_path(path, data);
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (*fd < 0) {
-        return torc_fail(why, TORC_ERR_IO, "%.100s: %s", path, strerrordesc_np(errno));
+        return torc_fail(why, errno == EACCES || errno == EROFS ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                         "%.100s: %s", path, strerrordesc_np(errno));
     }
     if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
         pid_t pid = pidfile_read(*fd);

@@ -58,6 +58,7 @@ def case_points(node):
     expect("keys in hexadecimal", ask(node, "put", "ff", "x", "-f", "hex"), OK)
     expect("are the same keys", ask(node, "get", 255, "-o", "csv"), OK, out=b"255,x\n")
     expect("as dotted quads too", ask(node, "get", "0.0.0.255", "-f", "ip", "-o", "csv"), OK, out=b"0.0.0.255,x\n")
+    expect("one key deleted", ask(node, "delete", 255), OK)
     expect("the first key", ask(node, "put", 0, "first"), OK)
     expect("the last key", ask(node, "put", M - 1, "last"), OK)
     expect("both are there", ask(node, "get", 0, M - 1, "-o", "raw"), OK, out=b"first\nlast\n")
@@ -174,7 +175,7 @@ def case_arguments(node):
     expect("help on nothing", ask(node, "help", "gett"), USAGE, "no such verb")
     expect("the version", ask(node, "--version"), OK)
     expect("nobody answers there", ask(node, "--cluster", node.network.host(99), "--timeout", "400ms", "get", 1), UNAVAILABLE)
-    expect("no address at all", ask(node, "--cluster", "", "get", 1), USAGE)
+    expect("a port that is none", ask(node, "--cluster", f"{node.network.host(99)}:99999", "get", 1), USAGE, "99999")
     expect("a full output is an error", subprocess.run(
         [PROGRAMS["torc"], "help"], stdout=open("/dev/full", "w", encoding="ascii"), stderr=subprocess.PIPE, check=False), FAULT)
 
@@ -262,19 +263,33 @@ def case_bench(node):
     checks.that("bench counts", all(line["count"] > 0 and line["p99_us"] >= line["p50_us"] for line in lines), lines)
 
 
-def read_until(fd, text, seconds=10):
-    seen = b""
-    end = time.monotonic() + seconds
-    while text not in seen and time.monotonic() < end:
-        if select.select([fd], [], [], 0.1)[0]:
-            try:
-                piece = os.read(fd, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            seen += piece
-    return seen
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, program, environment):
+        self.child, self.fd = pty.fork()
+        if self.child == 0:
+            os.execve(program, [os.path.basename(program)], environment)
+        self.seen = b""
+
+    def until(self, text, seconds=20):
+        """What it said up to and with `text`, or all that came in that time."""
+        end = time.monotonic() + seconds
+        while text not in self.seen and time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.fd, 65536)
+                except OSError:  # it ended
+                    break
+        at = self.seen.find(text)
+        cut = at + len(text) if at >= 0 else len(self.seen)
+        said, self.seen = self.seen[:cut], self.seen[cut:]
+        return said
+
+    def end(self):
+        _, status = os.waitpid(self.child, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
 
 
 def case_shell(node):
@@ -282,23 +297,18 @@ def case_shell(node):
     with tempfile.TemporaryDirectory() as home:
         environment = dict(node.environment, HOME=home, TERM="dumb")
         environment.pop("XDG_STATE_HOME", None)
-        child, fd = pty.fork()
-        if child == 0:
-            os.execve(PROGRAMS["torc"], ["torc"], environment)
-        seen = read_until(fd, b"torc> ")
+        terminal = Terminal(PROGRAMS["torc"], environment)
+        terminal.until(b"torc> ")
         for line, wanted in ((b"put 40 'forty in a shell'", b"torc> "), (b"get 40", b"forty in a shell\r\n"),
                              (b"get 41", b"has no value"), (b"gte 41", b"did you mean get?"), (b"help get", b"example: torc get"),
-                             (b"range 40 41 -o json", b'"value":"forty in a shell"')):
-            os.write(fd, line + b"\n")
-            seen = read_until(fd, wanted)
-            checks.that(f"shell: {line.decode()}", wanted in seen, seen[-200:])
+                             (b"range 40 41 -o json", b'"value":"forty in a shell"'), (b"he\tge\t", b"example: torc get")):
+            os.write(terminal.fd, line + b"\n")
+            said = terminal.until(wanted)
+            checks.that(f"shell: {line.decode()}", wanted in said, said[-200:])
             if not wanted.endswith(b"> "):
-                read_until(fd, b"torc> ")
-        os.write(fd, b"quit\n")
-        read_until(fd, b"\0", 3)
-        _, status = os.waitpid(child, 0)
-        os.close(fd)
-        checks.equal("shell: quit ends it", os.waitstatus_to_exitcode(status), 0)
+                terminal.until(b"torc> ")
+        os.write(terminal.fd, b"quit\n")
+        checks.equal("shell: quit ends it", terminal.end(), 0)
         with open(os.path.join(home, ".local/state/torc/history"), encoding="utf-8") as file:
             checks.that("shell: history is kept", "get" in file.read())
 

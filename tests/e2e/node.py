@@ -400,6 +400,11 @@ class Node:
         return json.loads(answer)
 
 
+def short(value):
+    text = repr(value)
+    return text if len(text) <= 400 else f"{text[:300]}… ({len(text)} characters)"
+
+
 class Checks:
     """What a test program counts: each check by its sentence, and the last line of all."""
 
@@ -411,13 +416,13 @@ class Checks:
         self.passed += bool(good)
         self.failed += not good
         if not good:
-            print(f"FAIL  {sentence}{': ' if detail else ''}{detail}", flush=True)
+            print(f"FAIL  {sentence}{': ' if detail != '' else ''}{detail}", flush=True)
         elif os.environ.get("TORC_VERBOSE"):
             print(f"ok    {sentence}", flush=True)
         return good
 
     def equal(self, sentence, seen, wanted):
-        return self.that(sentence, seen == wanted, f"{seen!r} instead of {wanted!r}")
+        return self.that(sentence, seen == wanted, f"{short(seen)} instead of {short(wanted)}")
 
     def case(self, function, *arguments):
         """Runs one test; an exception is a failure of it, the others go on."""
