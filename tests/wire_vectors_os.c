@@ -166,6 +166,13 @@ static void request_vector(const char *name, const struct torc_request *request)
 static const unsigned char text[] = "forty-two";
 #define TEXT_BYTES 9u
 
+static void put_text(unsigned char *to)
+{
+    for (uint32_t i = 0; i < TEXT_BYTES; i++) {
+        to[i] = text[i];
+    }
+}
+
 static void session_request_vectors(void)
 {
     request_vector("nop", &(struct torc_request){.opcode = TORC_OPCODE_NOP});
@@ -291,7 +298,7 @@ static void point_reply_vectors(void)
                                                       .body = partial,
                                                       .body_bytes = sizeof(partial)});
     torc_write_reply_body(body, 1);
-    memcpy(body + 8, text, TEXT_BYTES);
+    put_text(body + 8);
     reply_vector("reply-put", (struct torc_reply){.opcode = 0x91,
                                                   .op_id = 18,
                                                   .info = UINT64_C(0x65c0a9f3d0000002),
@@ -311,7 +318,7 @@ static void point_reply_vectors(void)
                                      .body = body,
                                      .body_bytes = 8});
     torc_pull_reply_body(body, 3);
-    memcpy(body + 8, text, TEXT_BYTES);
+    put_text(body + 8);
     reply_vector("reply-pull", (struct torc_reply){.opcode = 0x88,
                                                    .op_id = 19,
                                                    .info = UINT64_C(0x65c0a9f3d0000002),

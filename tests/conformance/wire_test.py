@@ -290,6 +290,11 @@ def test_fragment_pool(host):
             seen.append(reply.status)
         checks.that("57: some are taken", seen[0] == "OK", seen)
         checks.that("57: then BUSY", "BUSY" in seen, seen)
+        with t.Client(host) as other:
+            value = os.urandom(100000)
+            version = other.put(7, value)
+            checks.that("57: another session still puts large values", other.get(7) == (version, value))
+            other.delete(7)
 
 
 def test_exactly_once(host):
@@ -396,6 +401,43 @@ def test_lanes(host):
         client.seq = [100] * client.accept["cores"]
 
 
+def test_handed_over(host):
+    """a packet at another core's port"""
+    with t.Client(host) as client:
+        for core in range(client.accept["cores"]):
+            op_id = client.new_op()
+            client.send_raw(client.seal(t.encode_op(t.PING, op_id, b"over"), core), (core + 1) % client.accept["cores"])
+            packet = client.receive_raw(time.monotonic() + 1) or b""
+            opened = t.decode_packet(packet, client.accept["to_client"])
+            checks.that(f"a packet for core {core} at another port is answered by core {core}",
+                        opened is not None and opened["core"] == core, packet.hex())
+
+
+def test_restart(setup):
+    """the dataplane dies: sessions are gone, answers are kept"""
+    client = t.Client(setup.host4, timeout=20)
+    written = {key: client.put(key, b"before %d" % key) for key in range(6000, 6020)}
+    client.wseq += 1
+    wseq, stamp = client.wseq, client.stamp()
+    first = client.write(t.PUT, 6020, b"once", wseq=wseq, stamp=stamp, lowest=1)
+    boot, index = client.accept["boot"], client.accept["session_index"]
+    setup.node.kill("dataplane")
+    setup.node.wait_ready()
+    again = client.write(t.PUT, 6020, b"once more", wseq=wseq, stamp=stamp, lowest=1)
+    checks.equal("a write repeated after the restart has its first answer", (again.status, again.info),
+                 (first.status, first.info))
+    checks.that("in a new session", client.accept["boot"] > boot, (boot, client.accept["boot"], index))
+    checks.equal("and ran once", client.get(6020), (first.info, b"once"))
+    checks.equal("all that was acknowledged is there",
+                 client.range(6000, 6020, versions=True),
+                 [(key, b"before %d" % key, version) for key, version in written.items()])
+    checks.that("versions go on rising", client.put(6020, b"after") > first.info)
+    for key in range(6000, 6021):
+        client.delete(key)
+    client.close()
+    setup.good = t.Client(setup.host4)
+
+
 # ---- Bad packets: what never gets a session
 
 def test_bad_strangers(setup, host):
@@ -473,6 +515,26 @@ def test_init_repeated(host):
     checks.that("23: within the budget", len(answers) <= 110, len(answers))
 
 
+def test_init_flood(setup):
+    """INITs from ports that prove nothing"""
+    setup.sync()
+    sessions = setup.node.admin("stats")["workers"]["torc_sessions"]
+    packet = t.encode_init(bytes(16))
+    asked = answered = 0
+    for _ in range(20):
+        stranger = Stranger(setup.host4)
+        for _ in range(100):
+            stranger.send(packet)
+        stranger.answers(0.01)
+        asked += stranger.bytes_out
+        answered += stranger.bytes_in
+        stranger.socket.close()
+    setup.sync()
+    now = setup.node.admin("stats")["workers"]["torc_sessions"]
+    checks.that("2000 INITs without cookie make no session", now <= sessions, f"{sessions} before, {now} after")
+    checks.that("and get a quarter of their bytes at most", answered <= asked // 4, f"{answered} for {asked}")
+
+
 def test_init_flips(host):
     """21: an INIT with a flipped bit"""
     stranger = Stranger(host)
@@ -515,7 +577,11 @@ def test_bad_headers(setup, host):
             drop(f"30: flag {flag:02x}", "flags", lambda flag=flag: client.seal(ping, 0, flags=flag))
         drop("a wrong token", "auth_fail", lambda: client.seal(ping, 0, token=1))
         room = client.accept["payload_max"] + 8 - 48 - 16
-        drop("32: longer than published", "long", lambda: client.seal(t.encode_op(t.PING, 1, bytes(room)), 0))
+        long = client.seal(t.encode_op(t.PING, 1, bytes(room)), 0)
+        if host == setup.host4:
+            drop("32: longer than published", "long", lambda: long)
+        else:  # more than the link carries: this host cuts it
+            setup.expect_drops("32: longer than the link carries", "l3_fragment", lambda: client.send_raw(long), 2)
         other = Stranger(setup.host6 if host == setup.host4 else setup.host4)
         setup.expect_drops("27: from another address", "address", lambda: other.send(client.seal(ping, 0)))
 
@@ -609,6 +675,9 @@ def test_bad_ops(host):
         for flags in (3, 5, 6):
             op = put_op(client, 5000, b"", 901, flags=flags, version=1 if flags & 4 else None)
             refused(f"47: conditions {flags:02x} at once", op, "INVALID_ARGUMENT")
+        for budget in (0, 1000000, (1 << 32) - 1):
+            refused(f"52: a budget of {budget} us", t.encode_op(t.GET, client.new_op(), key8(5000), aux=epoch,
+                                                               budget=budget), "NOT_FOUND")
         limit = client.accept["value_max"]
         reply = refused("54: a total over the limit", put_op(client, 5000, bytes(1024), 902, total=limit + 1,
                                                              fragment_bytes=1024), "TOO_LARGE")
@@ -742,7 +811,8 @@ def main():
         setup = Setup(node)
         for host in (setup.host4, setup.host6):
             for test in (test_point, test_conditions, test_ranges, test_cursor, test_large, test_fragments,
-                         test_fragment_pool, test_exactly_once, test_session_ops, test_lanes, test_refusals,
+                         test_fragment_pool, test_exactly_once, test_session_ops, test_lanes, test_handed_over,
+                         test_refusals,
                          test_bad_ops):
                 checks.case(test, host)
                 checks.case(setup.sync)
@@ -752,7 +822,7 @@ def main():
         for test in (test_init_repeated, test_init_flips):
             checks.case(test, setup.host4)
             checks.case(setup.sync)
-        for test in (test_frames, test_echo):
+        for test in (test_init_flood, test_frames, test_echo, test_restart):
             checks.case(test, setup)
             checks.case(setup.sync)
         with t.Client(setup.host4) as client:
