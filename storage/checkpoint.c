@@ -15,11 +15,13 @@
 #define PAYLOAD_MAX     (TORC_CHECKPOINT_BLOCK_BYTES_MAX - BLOCK_BYTES)
 #define FLAGS_KNOWN     (TORC_CHECKPOINT_UNFINISHED | TORC_CHECKPOINT_GIVEN_UP)
 #define SLICE_PAIRS     32u
-#define RECORD_HEAD_MAX (3u * TORC_VARINT_BYTES_MAX)
+#define RECORD_HEAD_MAX 30u // three varints
 #define CLIENT_HEAD_MAX (4u * TORC_VARINT_BYTES_MAX + 2u)
 #define RESULT_MAX      (2u * TORC_VARINT_BYTES_MAX)
 #define RESULTS_MAX     16383u // what two bytes count
 #define PIECE_MIN       1024u  // a value is not begun for less
+
+_Static_assert(RECORD_HEAD_MAX == 3 * TORC_VARINT_BYTES_MAX, "key, version, length");
 
 // -- Writing ------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ static uint32_t writer_slice(struct torc_checkpoint_writer *writer, struct filli
 
     for (uint32_t i = 0; i < count; i++) {
         const struct torc_tree_pair *pair = &pairs[i];
-        uint64_t need = RECORD_HEAD_MAX + (uint64_t)pair->value_bytes;
+        uint64_t need = (uint64_t)RECORD_HEAD_MAX + pair->value_bytes;
         bool cut = need > block_room && filling_room(filling) >= RECORD_HEAD_MAX + PIECE_MIN;
         uint32_t left;
 

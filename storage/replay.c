@@ -6,10 +6,13 @@
 #include <string.h>
 
 #define BATCH        32u
+#define BLOCK_BYTES  UINT64_C(262144) // TORC_LOG_BLOCK_BYTES_MAX
 #define TABLE_PLACES 1024u
 #define SHARDS_MAX   (TABLE_PLACES / 2u)
 #define ALIGN_BYTES  64u
 #define RECORD_BITS  20u // records of one block: fewer than its bytes
+
+_Static_assert((uint32_t)BLOCK_BYTES == TORC_LOG_BLOCK_BYTES_MAX, "one block is put together");
 
 struct replay_cut {
     uint32_t turn;
@@ -75,7 +78,7 @@ static uint64_t align_up(uint64_t bytes)
 uint64_t torc_replay_bytes(uint32_t shards_max)
 {
     return align_up(sizeof(struct torc_replay)) +
-           align_up(shards_max * sizeof(struct replay_shard)) + TORC_LOG_BLOCK_BYTES_MAX +
+           align_up((uint64_t)shards_max * sizeof(struct replay_shard)) + BLOCK_BYTES +
            align_up(torc_checkpoint_reader_bytes());
 }
 
@@ -90,9 +93,9 @@ struct torc_replay *torc_replay_init(void *memory, uint64_t memory_bytes, uint32
     *replay = (struct torc_replay){.shard_max = shards_max};
     at += align_up(sizeof(*replay));
     replay->shards = (struct replay_shard *)(void *)at;
-    at += align_up(shards_max * sizeof(struct replay_shard));
+    at += align_up((uint64_t)shards_max * sizeof(struct replay_shard));
     replay->block = at;
-    replay->checkpoint_block = at + TORC_LOG_BLOCK_BYTES_MAX;
+    replay->checkpoint_block = at + BLOCK_BYTES;
     return replay;
 }
 
@@ -349,8 +352,8 @@ static enum torc_err shard_record(struct replay_shard *shard, const struct torc_
 {
     enum torc_err err;
 
-    // In the checkpoint, or taken back later; or a MOVED of a life that logged nothing else before it
-    // ended, which the checkpoint's turn is past.
+    // In the checkpoint, or taken back later; or a MOVED of a life that logged nothing else before
+    // it ended, which the checkpoint's turn is past.
     if (record->lsn <= shard->base_lsn ||
         (record->kind == TORC_LOG_MOVED && record->turn <= shard->turn) ||
         shard_cancels(shard, record->turn, position, record->lsn)) {

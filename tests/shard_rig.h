@@ -1,8 +1,8 @@
 // Torc tests: the memory under a shard engine, for models, unit tests and fuzzers.
 //
 // What    one mapping cut into chunks, one heap, one engine pool.
-// Owner   the test's thread. A heap is opened once in a thread's life (storage/memory_os.h), so open
-//         one rig a program and make the pool anew as often as wanted.
+// Owner   the test's thread. A heap is opened once in a thread's life (storage/memory_os.h), so
+//         open one rig a program and make the pool anew as often as wanted.
 // Memory  closed by shard_rig_close.
 #ifndef TORC_TESTS_SHARD_RIG_H
 #define TORC_TESTS_SHARD_RIG_H

@@ -24,6 +24,7 @@
 enum {
     SHARDS = 2,
     KEYS = 48, // of both shards together
+    KEYS_EACH = KEYS / SHARDS,
     ACTORS = 6,
     SEQS = 2048, // of one identity
     IDENTITIES_MAX = 4096,
@@ -198,13 +199,13 @@ static bool chance(struct world *world, uint32_t percent)
 
 static struct side *side_of(struct world *world, uint64_t key)
 {
-    return &world->sides[(key - KEY_BASE) / (KEYS / SHARDS)];
+    return &world->sides[(key - KEY_BASE) / KEYS_EACH];
 }
 
 static void value_make(unsigned char *bytes, uint64_t seed, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        bytes[i] = (unsigned char)((seed * 131 + i * 7) >> (i % 3));
+        bytes[i] = (unsigned char)((seed * 131 + UINT64_C(7) * i) >> (i % 3));
     }
 }
 
@@ -213,7 +214,7 @@ static bool value_is(const void *value, uint64_t seed, uint32_t count)
     const unsigned char *bytes = value;
 
     for (uint32_t i = 0; i < count; i++) {
-        if (bytes[i] != (unsigned char)((seed * 131 + i * 7) >> (i % 3))) {
+        if (bytes[i] != (unsigned char)((seed * 131 + UINT64_C(7) * i) >> (i % 3))) {
             return false;
         }
     }
@@ -657,8 +658,8 @@ static struct op op_new(struct world *world)
         identity = &world->identities[*actor];
         op.identity = *actor;
     }
-    op.write = (struct torc_shard_write){.key = KEY_BASE + shard * (KEYS / SHARDS) +
-                                                below(world, KEYS / SHARDS),
+    op.write = (struct torc_shard_write){.key = KEY_BASE + (uint64_t)shard * KEYS_EACH +
+                                                below(world, KEYS_EACH),
                                          .client = identity->client,
                                          .principal = identity->principal,
                                          .seq = identity->next_seq,
@@ -881,7 +882,7 @@ static void read_some(struct world *world)
     uint64_t keys[20];
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(keys); i++) {
-        keys[i] = side->shard.lo + below(world, KEYS / SHARDS);
+        keys[i] = side->shard.lo + below(world, KEYS_EACH);
     }
     torc_shard_get(&side->shard, keys, TORC_COUNT_OF(keys), hits);
     for (uint32_t i = 0; i < TORC_COUNT_OF(keys); i++) {
@@ -933,7 +934,7 @@ static void scan_page_check(struct world *world, const struct torc_scan_page *pa
 static void scan_some(struct world *world)
 {
     struct side *side = &world->sides[below(world, SHARDS)];
-    uint64_t lo = side->shard.lo + below(world, KEYS / SHARDS);
+    uint64_t lo = side->shard.lo + below(world, KEYS_EACH);
     uint64_t hi = lo + below(world, side->shard.hi - lo + 1);
     bool reverse = chance(world, 50);
     uint64_t limit = chance(world, 50) ? UINT64_MAX : below(world, 12);
@@ -1097,8 +1098,8 @@ static void side_init(struct world *world, uint32_t index)
 
     side->epoch++;
     config.shard = 11 + index;
-    config.lo = KEY_BASE + (uint64_t)index * (KEYS / SHARDS);
-    config.hi = config.lo + KEYS / SHARDS;
+    config.lo = KEY_BASE + (uint64_t)index * KEYS_EACH;
+    config.hi = config.lo + KEYS_EACH;
     config.epoch = side->epoch;
     config.turn = side->turn;
     if (chance(world, 20)) {
@@ -1291,7 +1292,7 @@ static void plant(struct world *world)
         torc_completion_drop(&side->shard.completions);
     }
     if (world->fault == FAULT_VALUE) {
-        struct torc_tree_write write = {.key = side->shard.lo + below(world, KEYS / SHARDS),
+        struct torc_tree_write write = {.key = side->shard.lo + below(world, KEYS_EACH),
                                         .version = 1,
                                         .value = "planted",
                                         .value_bytes = 7};
