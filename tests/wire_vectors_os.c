@@ -1,4 +1,5 @@
-// Torc tests: prints the test vectors of docs/PROTOCOL.md, one `name hex` line each.
+// Torc tests: prints the test vectors of docs/PROTOCOL.md, one `name hex` line each; with the
+// argument `tables`, the tables of drop reasons, statuses and opcodes instead.
 //
 // What    every packet and operation of wire version 1 with fixed values, made by the encoders of
 //         wire/. tests/conformance/vectors_test.py compares the lines with the document, and
@@ -471,10 +472,29 @@ static void packet_vectors(void)
                  torc_data_seal(&seal, packet, TORC_DATA_HEAD_BYTES + ops_bytes));
 }
 
-int main(void)
+// -- Tables --------------------------------------------------------------------------------------
+
+static void print_tables(void)
+{
+#define X(name, label, explanation) (void)printf("drop %s %s\n", label, explanation);
+    TORC_DROP_TABLE(X)
+#undef X
+#define X(name, number, sentence) (void)printf("status %02X %s\n", (unsigned)(number), #name);
+    TORC_ERR_TABLE(X)
+#undef X
+#define X(name, code, flags, explanation) (void)printf("opcode %02X %s\n", (unsigned)(code), #name);
+    TORC_OPCODE_TABLE(X)
+#undef X
+}
+
+int main(int argc, char **argv)
 {
     const uint32_t crc = torc_crc32c(0, "123456789", 9);
 
+    if (argc > 1 && strcmp(argv[1], "tables") == 0) {
+        print_tables();
+        return 0;
+    }
     (void)printf("crc32c %08" PRIx32 "\n", crc);
     handshake_vectors();
     session_request_vectors();
