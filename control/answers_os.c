@@ -137,6 +137,16 @@ static json_t *answer_log(const struct torc_node *node)
                      (json_int_t)log.write_bytes);
 }
 
+static json_t *answer_recovery(const struct torc_node *node)
+{
+    json_t *recovery = json_object();
+
+    answer_set(recovery, "milliseconds", answer_u64(node->numbers[TORC_CONTROL_RECOVERY_MS]));
+    answer_set(recovery, "records", answer_u64(node->recovered_records));
+    answer_set(recovery, "replayed", answer_u64(node->replayed_records));
+    return recovery;
+}
+
 static json_t *answer_shards(const struct torc_node *node)
 {
     const struct torc_cluster *cluster = &node->registry.cluster;
@@ -198,6 +208,7 @@ static json_t *answer_status(struct torc_node *node)
                answer_u64(answer_gauge(node, TORC_GAUGE_TREE_BYTES) +
                           answer_gauge(node, TORC_GAUGE_LARGE_BYTES)));
     answer_set(status, "log", answer_log(node));
+    answer_set(status, "recovery", answer_recovery(node));
     answer_set(status, "checkpoints", answer_u64(node->numbers[TORC_CONTROL_CHECKPOINTS]));
     answer_set(status, "shard_count", answer_u64(registry->cluster.shard_count));
     answer_set(status, "shards_ready", answer_u64(torc_cluster_ready(&registry->cluster)));

@@ -405,8 +405,7 @@ static void make_taken(struct make *make)
         make_fail(make, TORC_ERR_UNAVAILABLE, "the worker gave it up");
         return;
     }
-    if (!make->told || make->byte_count < make->event.bytes ||
-        make->buffers[make->filling].busy) {
+    if (!make->told || make->byte_count < make->event.bytes || make->buffers[make->filling].busy) {
         return; // the event may be faster than the bytes
     }
     if (make->event.bytes != make->byte_count ||

@@ -32,7 +32,11 @@ _Static_assert(sizeof(struct dir_node_file) == 64, "on disk");
 static const uint8_t dir_magic[8] = {'t', 'o', 'r', 'c', 'n', 'o', 'd', 'e'};
 
 // What may lie in a directory before a node is made in it: others make these on their way.
-static const char *const dir_harmless[] = {".", "..", "run", "meta", "LOCK", "lost+found"};
+static const char *const dir_harmless[] = {
+    ".", "..", "run", "meta", "LOCK", "lost+found", "secret", "secret.new", "torc.node.new"};
+
+// Folders that an init which was cut short has made, empty; with anything in them they are data.
+static const char *const dir_folders[] = {"log", "checkpoint", "run"};
 
 void torc_random(void *bytes, uint32_t byte_count)
 {
@@ -109,6 +113,41 @@ enum torc_err torc_file_replace(int folder_fd, const char *name, const void *byt
     return err;
 }
 
+static bool dir_is_empty(int folder_fd, const char *name)
+{
+    int fd = openat(folder_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    uint32_t count = 0;
+
+    if (folder == NULL) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return false;
+    }
+    while (readdir(folder) != NULL) {
+        count++;
+    }
+    (void)closedir(folder);
+    return count == 2; // . and ..
+}
+
+// What lies there does not speak against making a node.
+static bool dir_is_harmless(int folder_fd, const char *name)
+{
+    for (uint32_t i = 0; i < TORC_COUNT_OF(dir_harmless); i++) {
+        if (strcmp(name, dir_harmless[i]) == 0) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(dir_folders); i++) {
+        if (strcmp(name, dir_folders[i]) == 0) {
+            return dir_is_empty(folder_fd, name);
+        }
+    }
+    return false;
+}
+
 enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *state,
                                  struct torc_fail *why)
 {
@@ -125,13 +164,8 @@ enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *sta
                          "data directory %.80s: %s", path, strerrordesc_np(errno));
     }
     for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
-        bool harmless = false;
-
-        for (uint32_t i = 0; i < TORC_COUNT_OF(dir_harmless); i++) {
-            harmless = harmless || strcmp(entry->d_name, dir_harmless[i]) == 0;
-        }
         made = made || strcmp(entry->d_name, "torc.node") == 0;
-        foreign = foreign || !harmless;
+        foreign = foreign || !dir_is_harmless(dirfd(folder), entry->d_name);
     }
     (void)closedir(folder);
     *state = made ? TORC_DATA_DIR_MADE : foreign ? TORC_DATA_DIR_FOREIGN : TORC_DATA_DIR_MISSING;
@@ -154,7 +188,6 @@ static enum torc_err dir_write_node(int fd, uint64_t cluster, uint32_t node, uin
 enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t node,
                                  struct torc_fail *why)
 {
-    static const char *const folders[] = {"log", "checkpoint", "run"};
     uint8_t secret[TORC_DATA_DIR_SECRET_BYTES];
     enum torc_data_dir_state state;
     enum torc_err err = torc_data_dir_look(path, &state, why);
@@ -178,11 +211,11 @@ enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t no
     if (fd < 0) {
         return torc_fail(why, TORC_ERR_IO, "open %.90s: %s", path, strerrordesc_np(errno));
     }
-    for (uint32_t i = 0; i < TORC_COUNT_OF(folders) && err == TORC_ERR_OK; i++) {
-        if (mkdirat(fd, folders[i], 0750) != 0 && errno != EEXIST) {
+    for (uint32_t i = 0; i < TORC_COUNT_OF(dir_folders) && err == TORC_ERR_OK; i++) {
+        if (mkdirat(fd, dir_folders[i], 0750) != 0 && errno != EEXIST) {
             err =
                 torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
-                          "make %.90s/%s: %s", path, folders[i], strerrordesc_np(errno));
+                          "make %.90s/%s: %s", path, dir_folders[i], strerrordesc_np(errno));
         }
     }
     torc_random(secret, sizeof(secret));

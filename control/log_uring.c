@@ -892,10 +892,12 @@ enum torc_err torc_log_store_begin(struct torc_log_store *store, struct torc_att
     struct store_stream *stream = NULL;
     enum torc_err err = store_attach(store, attach, worker, &stream, why);
 
-    if (err == TORC_ERR_OK) {
-        torc_log_plan_begin(&stream->plan, next_sequence);
+    if (err != TORC_ERR_OK) {
+        return err;
     }
-    return err;
+    torc_assert(stream != NULL);
+    torc_log_plan_begin(&stream->plan, next_sequence);
+    return TORC_ERR_OK;
 }
 
 // Segments that are prepared and that the worker was not told of: control died in between.
@@ -928,6 +930,7 @@ enum torc_err torc_log_store_resume(struct torc_log_store *store, struct torc_at
     if (err != TORC_ERR_OK) {
         return err;
     }
+    torc_assert(stream != NULL);
     torc_log_plan_resume(&stream->plan, seen->segment);
     stream->plan.durable = seen->durable_sequence; // F2: what was given back had been told
     stream->ready = true;

@@ -458,7 +458,8 @@ static enum torc_err meta_open_files(struct torc_metastore *store, struct torc_f
     enum torc_err err;
 
     if (meta_make_folders(store->folder) != 0) {
-        return torc_fail(why, TORC_ERR_IO, "make %s: %s", store->folder, strerrordesc_np(errno));
+        return torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                         "make %s: %s", store->folder, strerrordesc_np(errno));
     }
     store->folder_fd = open(store->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->folder_fd >= 0) {

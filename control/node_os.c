@@ -571,6 +571,8 @@ static void node_replay(struct torc_node *node)
         replayed += cluster->shards[i].replayed;
     }
     node->numbers[TORC_CONTROL_RECOVERY_MS] = (node->now_ns - node->found_ns) / TORC_NS_PER_MS;
+    node->recovered_records = records;
+    node->replayed_records = replayed;
     torc_log(TORC_LOG_INFO, "recover", "done",
              "records=%" PRIu64 " replayed=%" PRIu64 " milliseconds=%" PRIu64, records, replayed,
              node->numbers[TORC_CONTROL_RECOVERY_MS]);

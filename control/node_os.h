@@ -23,7 +23,7 @@
 
 // A bet: longer than a durable write takes, so that a busy log is polled; short enough that an idle
 // node takes nothing.
-#define TORC_NODE_SPIN_NS UINT64_C(200000)
+#define TORC_NODE_SPIN_NS UINT64_C(100000)
 
 // X(NAME, text)
 #define TORC_NODE_STATE_TABLE(X) \
@@ -78,6 +78,8 @@ struct torc_node {
     uint64_t found_ns;                           // when the present dataplane was found
     struct torc_checkpoints_numbers made_before; // in earlier lives of the dataplane
     uint64_t recovered_log_bytes;
+    uint64_t recovered_records; // of the last recovery
+    uint64_t replayed_records;
     uint64_t numbers[TORC_CONTROL_NUMBER_COUNT];
     bool attached;
     struct torc_attach attach;

@@ -1,0 +1,435 @@
+#!/usr/bin/python3
+"""Torc tests: torc-control as an operator meets it: data directories that cannot be used, what the node
+says of itself, restarts of either process, full disks, damage, another number of workers.
+
+    tests/e2e/control_test.py [WORD…]   all cases, or those whose name holds a word
+Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed. Needs root (node.py).
+"""
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+from node import PROGRAMS, Checks, Node, run
+
+USAGE, UNAVAILABLE, FAULT = 2, 3, 6  # exit statuses, client/cli/args.h
+SLOT = 4096
+checks = Checks()
+
+
+def control(*words, user=None, **options):
+    """torc-control to its end."""
+    return subprocess.run([str(PROGRAMS["torc-control"]), *map(str, words)], stdin=subprocess.DEVNULL,
+                          capture_output=True, check=False, timeout=60, user=user, **options)
+
+
+def expect(sentence, done, status, *texts):
+    said = (done.stderr + done.stdout).decode(errors="replace")
+    checks.that(sentence, done.returncode == status,
+                f"status {done.returncode} instead of {status}: {said.strip()[-300:]}")
+    for text in texts:
+        checks.that(f"{sentence}: says {text!r}", text in said, said.strip()[-300:])
+
+
+class Folder:
+    """A scratch folder; `.data` is where a node would be."""
+
+    def __enter__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="torc-test-"))
+        self.data = self.path / "data"
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+# -- Data directories, without a dataplane
+
+def case_init():
+    """init and what it refuses"""
+    with Folder() as folder:
+        expect("init makes a node", control("init", "--data", folder.data, "--keys", 1000, "--shards", 3),
+               0, "keys 1000, shards 3, durability durable")
+        for name in ("torc.node", "secret", "log", "checkpoint", "run", "meta/journal"):
+            checks.that(f"{name} is made", (folder.data / name).exists())
+        checks.equal("the secret is private", (folder.data / "secret").stat().st_mode & 0o777, 0o600)
+        expect("a second init is refused", control("init", "--data", folder.data), UNAVAILABLE,
+               "already holds a node")
+        expect("check finds nothing", control("check", "--data", folder.data), 0, "no damage found")
+        expect("a key fixed at birth cannot change", control("--data", folder.data, "--keys", 2000),
+               USAGE, "keys = 2000", "made with 1000")
+    with Folder() as folder:
+        folder.data.mkdir()
+        (folder.data / "letters.txt").write_text("dear")
+        expect("a folder of something else is refused", control("init", "--data", folder.data),
+               UNAVAILABLE, "not empty")
+        checks.equal("and left alone", sorted(os.listdir(folder.data)), ["letters.txt"])
+
+
+def case_init_again():
+    """an init that was cut short can be run again"""
+    with Folder() as folder:
+        control("init", "--data", folder.data, "--keys", 1000, "--shards", 3)
+        cluster = (folder.data / "torc.node").read_bytes()[16:24]
+        (folder.data / "torc.node").unlink()
+        expect("init goes on", control("init", "--data", folder.data), 0, "keys 1000, shards 3")
+        checks.equal("with the same cluster", (folder.data / "torc.node").read_bytes()[16:24], cluster)
+
+
+def case_missing():
+    """parts of the directory that are missing"""
+    with Folder() as folder:
+        control("init", "--data", folder.data)
+        (folder.data / "log").rmdir()
+        expect("log/ missing", control("--data", folder.data), FAULT, "log is missing", "backup")
+        checks.that("log/ was not made anew", not (folder.data / "log").exists())
+        (folder.data / "log").mkdir()
+        shutil.rmtree(folder.data / "meta")
+        expect("meta/ missing", control("--data", folder.data), FAULT, "holds no cluster")
+        (folder.data / "secret").unlink()
+        expect("secret missing", control("check", "--data", folder.data), FAULT, "secret")
+    with Folder() as folder:
+        expect("check of nothing", control("check", "--data", folder.data), USAGE, "torc init")
+
+
+def case_newer():
+    """a directory of a newer version"""
+    with Folder() as folder:
+        control("init", "--data", folder.data)
+        path = folder.data / "torc.node"
+        old = path.read_bytes()
+        new = bytearray(old)
+        struct.pack_into("<I", new, 8, 99)
+        struct.pack_into("<I", new, 60, crc32c(bytes(new[:60])))
+        path.write_bytes(new)
+        expect("a newer format is refused", control("--data", folder.data), FAULT, "format 99",
+               "newer version")
+        checks.equal("and left alone", path.read_bytes(), bytes(new))
+        new = bytearray(old)
+        new[20] ^= 1
+        path.write_bytes(new)
+        expect("a torn one too", control("--data", folder.data), FAULT, "fails its check")
+
+
+def case_owner():
+    """a directory of another owner"""
+    with Folder() as folder:
+        control("init", "--data", folder.data)
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder.data, nobody.pw_uid, nobody.pw_gid)
+        expect("root does not take it", control("--data", folder.data), USAGE, "belongs to uid",
+               "chown")
+
+
+def case_read_only():
+    """a read-only file system"""
+    with Folder() as folder:
+        folder.data.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder.data)
+        try:
+            control("init", "--data", folder.data)
+            run("mount", "-o", "remount,ro", folder.data)
+            expect("it is refused with the reason", control("--data", folder.data), USAGE,
+                   "read-write")
+            run("mount", "-o", "remount,rw", folder.data)
+            for name in os.listdir(folder.data):
+                path = folder.data / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            run("mount", "-o", "remount,ro", folder.data)
+            expect("init too", control("init", "--data", folder.data), USAGE, "Read-only")
+        finally:
+            run("umount", folder.data)
+
+
+def case_in_use():
+    """a directory in use"""
+    with Folder() as folder:
+        control("init", "--data", folder.data)
+        one = subprocess.Popen([str(PROGRAMS["torc-control"]), "--data", str(folder.data),
+                                "--admin-http", "off"], stderr=subprocess.DEVNULL)
+        try:
+            end = time.monotonic() + 10
+            while not (folder.data / "run/admin.sock").exists() and time.monotonic() < end:
+                time.sleep(0.02)
+            expect("a second control", control("--data", folder.data, "--lock-wait", "0"), UNAVAILABLE,
+                   "in use", "stop that first")
+            expect("check as well", control("check", "--data", folder.data, "--lock-wait", "0"),
+                   UNAVAILABLE, "in use")
+        finally:
+            one.send_signal(signal.SIGTERM)
+            checks.equal("SIGTERM ends it well", one.wait(10), 0)
+        expect("then it is free", control("check", "--data", folder.data), 0)
+
+
+def case_old_copy():
+    """an old copy of the directory beside a newer metastore"""
+    with Folder() as folder, Node("--keys", 1000, "--metastore", f"file:{folder.path}/store") as node:
+        node.stop()
+        shutil.copytree(node.data, folder.path / "copy", ignore=shutil.ignore_patterns("*.sock"))
+        for _ in range(2):
+            node.start()
+            node.stop()
+        shutil.rmtree(node.data)
+        shutil.copytree(folder.path / "copy", node.data)
+        expect("it is refused", control("--data", node.data, "--metastore", f"file:{folder.path}/store"),
+               FAULT, "old copy", "same backup")
+
+
+def case_config():
+    """settings"""
+    with Folder() as folder:
+        ini = folder.path / "torc.ini"
+        ini.write_text("[disk]\nsegment-bites = 64M\n")
+        expect("an unknown key names the nearest", control("--check-config", "--config", ini), USAGE,
+               "segment-bytes", "torc.ini")
+        ini.write_text("[disk]\nsegment-bytes = 8M\n")
+        expect("good settings", control("--check-config", "--config", ini), 0, "good")
+        printed = control("--print-config", "--config", ini)
+        ini.write_bytes(printed.stdout)
+        expect("what is printed can be read", control("--check-config", "--config", ini), 0, "good")
+        checks.that("and holds what differs", b"\nsegment-bytes = 8M" in printed.stdout)
+        expect("an unknown verb", control("destroy"), USAGE, "serve, init or check")
+
+
+# -- With a dataplane
+
+def case_says():
+    """status, stats, metrics, health"""
+    with Node("--keys", 100000) as node:
+        node.torc("put", 7, "seven")
+        node.torc("get", 7)
+        status = node.admin("status")
+        for key, wanted in (("ok", True), ("state", "serving"), ("health", "ok"), ("advice", []),
+                            ("node", 1), ("keys", 100000), ("shard_count", 4), ("shards_ready", 4),
+                            ("pid", node.pid("control")), ("dataplane_pid", node.pid("dataplane")),
+                            ("address", node.address)):
+            checks.equal(f"status: {key}", status.get(key), wanted)
+        checks.equal("the log is well", status["log"]["state"], "ok")
+        checks.equal("shards tile the keys", [shard["lo"] for shard in status["shards"]],
+                     [0, 25000, 50000, 75000])
+        stats = node.admin("stats")
+        checks.that("a get was counted", stats["requests"].get("GET", 0) >= 1)
+        checks.that("a write was timed", stats["write"]["count"] >= 1 and stats["write"]["p99_us"] > 0)
+        checks.equal("an unknown command", node.admin("dance")["error"], "UNSUPPORTED")
+        page = node.network.run("curl", "-s", "http://127.0.0.1:28601/metrics").stdout.decode()
+        for line in ('torc_requests_total{op="GET"}', "torc_control_serving 1", "torc_write_seconds_count",
+                     'torc_build_info{version="', 'torc_shards{worker="0"}'):
+            checks.that(f"/metrics has {line}", line in page)
+        for path, word in (("health", b"ok"), ("ready", b"ready")):
+            checks.equal(f"/{path}", node.network.run("curl", "-s", f"http://127.0.0.1:28601/{path}").stdout,
+                         word + b"\n")
+        done = node.network.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST",
+                                "http://127.0.0.1:28601/health")
+        checks.equal("POST is refused", done.stdout, b"405")
+        mode = os.stat(os.path.join(node.data, "run/admin.sock")).st_mode & 0o777
+        checks.equal("the admin socket's mode", mode, 0o660)
+        checks.equal("the channel's", os.stat(os.path.join(node.data, "run/channel.sock")).st_mode & 0o777,
+                     0o600)
+        checks.equal("run/cluster", pathlib.Path(node.data, "run/cluster").read_text(encoding="ascii"),
+                     node.address + "\n")
+        node.stop()
+        checks.that("run/cluster goes with a clean stop", not os.path.exists(node.data + "/run/cluster"))
+
+
+def case_restarts():
+    """either process dies alone, control leaves and comes back"""
+    with Node("--keys", 100000) as node:
+        for i in range(50):
+            node.torc("put", i, f"value {i}")
+        boot = node.admin("status")["boot"]
+        node.kill("control")
+        checks.equal("reads go on without control", node.torc("get", 9, "-o", "raw").stdout, b"value 9")
+        node.wait_ready()
+        checks.equal("the dataplane was not touched", node.admin("status")["boot"], boot)
+        node.torc("put", 50, "after control")
+        node.kill("control", number=signal.SIGUSR1)
+        checks.equal("reads go on when it leaves", node.torc("get", 50, "-o", "raw").stdout, b"after control")
+        node.wait_ready()
+        checks.equal("nor then", node.admin("status")["boot"], boot)
+        node.torc("put", 51, "after leaving")
+        checks.equal("a checkpoint works then", node.admin("checkpoint")["ok"], True)
+        node.kill("dataplane")
+        node.wait_ready()
+        checks.equal("a dead dataplane costs a boot", node.admin("status")["boot"], boot + 1)
+        node.kill("dataplane", "control")
+        node.wait_ready()
+        checks.equal("so do both", node.admin("status")["boot"], boot + 2)
+        for i in range(50):
+            checks.equal(f"value {i} is there", node.torc("get", i, "-o", "raw").stdout, b"value %d" % i)
+        checks.equal("and what came later", node.torc("get", 51, "-o", "raw").stdout, b"after leaving")
+
+
+def fill(node, first, count, size=900):
+    lines = "".join(f"{key},{key:x}{'x' * size}\n" for key in range(first, first + count)).encode()
+    return node.torc("load", "-", "--separator", ",", "--key", 1, "--values", 2, stdin=lines, check=False)
+
+
+def log_files(node):
+    return sorted(name for name in os.listdir(os.path.join(node.data, "log")) if name[0].isdigit())
+
+
+def case_checkpoints():
+    """the log is trimmed and its segments are used again"""
+    with Node("--keys", 10000000, "--segment-bytes", "4M", "--checkpoint-bytes", "16M") as node:
+        for part in range(3):
+            done = fill(node, part * 5000, 5000)
+            checks.equal(f"load {part}", done.returncode, 0)
+        status = node.admin("status")
+        checks.that("rounds began by themselves", status["checkpoints"] >= 8, str(status["checkpoints"]))
+        checks.that("the log stays small", len(log_files(node)) <= 14, str(log_files(node)))
+        checks.equal("checkpoint on demand", node.admin("checkpoint")["ok"], True)
+        checks.that("leaves a few segments", len(log_files(node)) <= 5, str(log_files(node)))
+        files = os.listdir(os.path.join(node.data, "checkpoint"))
+        checks.equal("one file a shard", len(files), 4)
+        node.kill("dataplane", "control")
+        node.wait_ready()
+        checks.equal("all is there", node.torc("count", 0, 10000000).stdout.split()[-1], b"15000")
+        node.stop()
+        expect("check agrees", control("check", "--data", node.data), 0, "no damage found",
+               "checkpoints 4 of 4")
+
+
+def case_workers():
+    """another number of workers"""
+    with Node("--keys", 4000, "--shards", 4, "--segment-bytes", "4M", "--checkpoint-bytes", "16M",
+              "--checkpoint-on-stop", "no", workers=1) as node:
+        wanted = {}
+        for life, workers in enumerate((1, 2, 1, 3, 2, 1)):
+            if life > 0:
+                node.stop()
+                node.workers = workers
+                node.start()
+            for key in range(life, 4000, 97):
+                node.torc("put", key, f"life {life} key {key}")
+                wanted[key] = f"life {life} key {key}"
+            if life == 3:
+                node.kill("dataplane", "control")
+                node.wait_ready()
+        lines = node.torc("range", 0, 4000, "-o", "csv").stdout.decode().splitlines()
+        checks.equal("every life's values are there", lines, [f"{key},{wanted[key]}" for key in sorted(wanted)])
+        checks.equal("a checkpoint retires the others' streams", node.admin("checkpoint")["ok"], True)
+        end = time.monotonic() + 10
+        while any(not name.startswith("1-") for name in log_files(node)) and time.monotonic() < end:
+            time.sleep(0.1)
+        checks.that("only one stream is left", all(name.startswith("1-") for name in log_files(node)),
+                    str(log_files(node)))
+
+
+def case_damage():
+    """damage in the middle of the log, and in a checkpoint"""
+    with Node("--keys", 100000, "--segment-bytes", "4M", "--checkpoint-bytes", "16M",
+              "--checkpoint-on-stop", "no") as node:
+        fill(node, 0, 2000)
+        node.stop()
+        path = pathlib.Path(node.data, "log", log_files(node)[0])
+        with open(path, "r+b") as file:
+            file.seek(8 * SLOT + 200)
+            good = file.read(64)
+            file.seek(8 * SLOT + 200)
+            file.write(b"\xa5" * 64)
+        expect("check names it", control("check", "--data", node.data), FAULT, "log stream 1")
+        try:
+            node.start()
+            checks.that("a damaged log is not served", False)
+        except RuntimeError as error:
+            checks.that("a damaged log is not served", "stream 1" in str(error), str(error)[-400:])
+        node.stop()
+        with open(path, "r+b") as file:
+            file.seek(8 * SLOT + 200)
+            file.write(good)
+        node.start()
+        checks.equal("mended, it is", node.torc("count", 0, 100000).stdout.split()[-1], b"2000")
+        node.admin("checkpoint")
+        node.stop()
+        path = max(pathlib.Path(node.data, "checkpoint").iterdir(), key=lambda file: file.stat().st_size)
+        with open(path, "r+b") as file:
+            file.seek(70000)
+            file.write(b"\xa5" * 64)
+        expect("check names the checkpoint", control("check", "--data", node.data), FAULT,
+               f"checkpoint/{path.name}")
+        try:
+            node.start()
+            checks.that("a damaged checkpoint is not served", False)
+        except RuntimeError as error:
+            checks.that("a damaged checkpoint is not served", "checkpoint" in str(error), str(error)[-400:])
+
+
+def case_full_disk():
+    """a full disk: NO_SPACE, reads go on, space freed, writes go on without a restart"""
+    with Folder() as folder:
+        folder.data.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder.data)
+        try:
+            with Node("--keys", 1000000, "--segment-bytes", "4M", "--checkpoint-bytes", "1G",
+                      "--checkpoint-on-stop", "no", data=folder.data / "node") as node:
+                node.torc("put", 1, "first")
+                ballast = folder.data / "ballast"
+                with open(ballast, "wb") as file:
+                    try:
+                        while True:
+                            file.write(bytes(1 << 20))
+                    except OSError:
+                        pass
+                refused = None
+                for part in range(40):
+                    done = fill(node, 1000 + part * 500, 500)
+                    if done.returncode != 0:
+                        refused = done
+                        break
+                checks.that("writes are refused", refused is not None)
+                checks.that("with NO_SPACE", refused is not None and b"NO_SPACE" in refused.stderr
+                            or b"full" in (refused.stderr if refused else b""),
+                            str(refused.stderr[-300:] if refused else ""))
+                done = node.torc("put", 2, "second", check=False)
+                checks.that("a put says so", done.returncode != 0 and b"disk" in done.stderr,
+                            str(done.stderr[-200:]))
+                checks.equal("reads go on", node.torc("get", 1, "-o", "raw").stdout, b"first")
+                status = node.admin("status")
+                checks.equal("status says it", status["log"]["state"], "full")
+                checks.that("and what to do", "free" in status["health"], status["health"])
+                ballast.unlink()
+                end = time.monotonic() + 10
+                while node.torc("put", 2, "second", check=False).returncode != 0:
+                    if time.monotonic() > end:
+                        break
+                    time.sleep(0.1)
+                checks.equal("space freed: writes go on", node.torc("get", 2, "-o", "raw").stdout, b"second")
+                checks.equal("without a restart", node.admin("status")["boot"], 1)
+        finally:
+            run("umount", "-l", folder.data)
+
+
+def main():
+    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
+    for name, case in cases.items():
+        if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
+            continue
+        start = time.monotonic()
+        try:
+            case()
+        except Exception as error:  # pylint: disable=broad-except  # one case must not hide the others
+            checks.that(f"{case.__doc__}: runs to its end", False, f"{type(error).__name__}: {str(error)[:300]} … {str(error)[-1200:]}")
+        if os.environ.get("TORC_VERBOSE"):
+            print(f"      {name}: {time.monotonic() - start:.1f} s", flush=True)
+    print(f"{checks.passed} passed, {checks.failed} failed")
+    return 1 if checks.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
