@@ -40,9 +40,11 @@ struct torc_fragment_entry {
     uint32_t unit_first;
     uint32_t unit_count;
     uint64_t touched_ns;
-    // The caller's: the PUT as it came, without its data, and whether the value was handed on.
+    // The caller's: the PUT as it came, without its data; whether the value was handed on; up to
+    // which piece the client was told that it may send.
     struct torc_request put;
     bool submitted;
+    uint32_t told_limit;
     uint64_t have[TORC_FRAGMENT_COUNT_MAX / 64];
 };
 

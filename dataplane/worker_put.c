@@ -19,7 +19,7 @@ static struct torc_fragment_id put_id(const struct torc_packet *packet,
 }
 
 static void put_state(struct torc_worker *worker, struct torc_answer *answer,
-                      const struct torc_fragment_entry *entry)
+                      struct torc_fragment_entry *entry)
 {
     struct torc_frag_state state = {
         .first_missing = entry->first_missing,
@@ -35,6 +35,7 @@ static void put_state(struct torc_worker *worker, struct torc_answer *answer,
     if (torc_answer_room(worker, answer, STATE_BYTES, STATE_BYTES) == 0) {
         return;
     }
+    entry->told_limit = state.send_limit;
     torc_fragment_bitmap(entry, state.bitmap);
     torc_frag_state_body(body, &state);
     torc_answer_put(worker, answer, &reply);
@@ -115,7 +116,9 @@ static void put_add(struct torc_worker *worker, struct torc_packet *packet,
         put_submit(worker, packet, answer, entry);
         return;
     }
-    if (number == 0 || !fresh || gap || entry->have_count % STATE_EVERY == 0) {
+    // The last piece that the client may send is answered too: it waits for that.
+    if (number == 0 || !fresh || gap || entry->have_count % STATE_EVERY == 0 ||
+        number + 1 >= entry->told_limit) {
         put_state(worker, answer, entry);
     }
 }

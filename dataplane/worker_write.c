@@ -102,6 +102,7 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
     struct torc_owed *owed;
     uint64_t budget_us = (uint64_t)worker->deadline_ms_max * 1000;
 
+    torc_assert(gather != NULL);
     torc_assert(gather->owed_count < TORC_PACKET_OPS_MAX);
     if (request->budget_us != 0 && request->budget_us < budget_us) {
         budget_us = request->budget_us;

@@ -2,7 +2,6 @@
 #include "tests/rig.h"
 
 #include "storage/cpu_os.h"
-#include "tests/torc_test.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,15 @@
 
 static const uint8_t rig_node_mac[6] = {0x02, 0, 0, 0, 0, 0x01};
 static const uint8_t rig_client_mac[6] = {0x02, 0, 0, 0, 0, 0x02};
+
+// Ends the program: the rig is used by fuzz targets too, which have no test to end.
+static void rig_ok(enum torc_err err, const struct torc_fail *why)
+{
+    if (err != TORC_ERR_OK) {
+        (void)fprintf(stderr, "%s: %s\n", torc_err_name(err), why->text);
+    }
+    torc_assert(err == TORC_ERR_OK);
+}
 
 // -- Memory ----------------------------------------------------------------------------------------
 
@@ -78,13 +86,10 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
 
     memcpy(config.ipv4, rig->ipv4, sizeof(config.ipv4));
     memcpy(config.ipv6, rig->ipv6, sizeof(config.ipv6));
-    TORC_TEST_OK(torc_heap_open(&rig->heaps[index], rig->config.heap_bytes, &why), &why);
     bytes = torc_worker_bytes(&config);
-    TORC_TEST_OK(torc_worker_init(&rig->workers[index], rig_memory(bytes), bytes, &config, &why),
-                 &why);
-    TORC_TEST_OK(
-        torc_fake_control_attach(&rig->controls[index], rig->chan, rig->chan_bytes, index, &why),
-        &why);
+    rig_ok(torc_worker_init(&rig->workers[index], rig_memory(bytes), bytes, &config, &why), &why);
+    rig_ok(torc_fake_control_attach(&rig->controls[index], rig->chan, rig->chan_bytes, index, &why),
+           &why);
 }
 
 static void rig_start(struct torc_rig *rig)
@@ -96,13 +101,13 @@ static void rig_start(struct torc_rig *rig)
 
     rig->chan_bytes = torc_chan_bytes(workers);
     rig->chan = rig_memory(rig->chan_bytes);
-    TORC_TEST_OK(torc_chan_format(rig->chan, rig->chan_bytes, workers, &why), &why);
-    TORC_TEST_OK(torc_sessions_init(&rig->sessions, rig_memory(sessions_bytes), sessions_bytes,
-                                    SESSION_SLOTS, workers, rig->chan, rig->chan_bytes, &why),
-                 &why);
-    TORC_TEST_OK(torc_handover_init(&rig->handover, rig_memory(handover_bytes), handover_bytes,
-                                    workers, TORC_RIG_FRAME_BYTES, &why),
-                 &why);
+    rig_ok(torc_chan_format(rig->chan, rig->chan_bytes, workers, &why), &why);
+    rig_ok(torc_sessions_init(&rig->sessions, rig_memory(sessions_bytes), sessions_bytes,
+                              SESSION_SLOTS, workers, rig->chan, rig->chan_bytes, &why),
+           &why);
+    rig_ok(torc_handover_init(&rig->handover, rig_memory(handover_bytes), handover_bytes, workers,
+                              TORC_RIG_FRAME_BYTES, &why),
+           &why);
     for (uint32_t i = 0; i < workers; i++) {
         rig_worker_start(rig, i);
     }
@@ -115,7 +120,6 @@ void torc_rig_crash(struct torc_rig *rig)
     for (uint32_t i = 0; i < rig->config.workers; i++) {
         torc_worker_close(rig->workers[i]);
         free(rig->workers[i]);
-        torc_heap_close(&rig->heaps[i]);
     }
     free(rig->chan);
     free(rig->sessions);
@@ -157,7 +161,7 @@ void torc_rig_recover(struct torc_rig *rig)
 {
     bool served = torc_rig_try_recover(rig);
 
-    CU_ASSERT_FATAL(served);
+    torc_assert(served);
 }
 
 static void rig_defaults(struct torc_rig_config *config)
@@ -186,11 +190,10 @@ void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
     rig->ipv6[0] = 0xfd;
     rig->ipv6[1] = 0x79;
     rig->ipv6[15] = 0x0b;
-    TORC_TEST_OK(
-        torc_mapping_open(&rig->mapping,
-                          (uint64_t)rig->config.chunks * rig->config.workers * TORC_RIG_CHUNK_BYTES,
-                          &why),
-        &why);
+    rig_ok(torc_mapping_open(
+               &rig->mapping,
+               (uint64_t)rig->config.chunks * rig->config.workers * TORC_RIG_CHUNK_BYTES, &why),
+           &why);
     rig_pipe_init(rig->in);
     rig_pipe_init(rig->out);
     rig->tx_memory = malloc((size_t)TORC_TURN_TX_MAX * TORC_RIG_FRAME_BYTES);
@@ -198,6 +201,8 @@ void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
     for (uint32_t i = 0; i < rig->config.workers; i++) {
         struct torc_fake_control *control = &rig->controls[i];
 
+        // For all lives of the node: what a heap takes from the system is not given back.
+        rig_ok(torc_heap_open(&rig->heaps[i], rig->config.heap_bytes, &why), &why);
         torc_fake_control_init(control, config->key_count, config->shards);
         control->durability = config->durability;
         control->value_bytes_max = rig->config.value_bytes_max;
@@ -215,6 +220,7 @@ void torc_rig_close(struct torc_rig *rig)
     }
     for (uint32_t i = 0; i < rig->config.workers; i++) {
         torc_fake_control_free(&rig->controls[i]);
+        torc_heap_close(&rig->heaps[i]);
     }
     torc_mapping_close(&rig->mapping);
     rig_pipe_free(rig->in);
@@ -288,8 +294,10 @@ void torc_rig_step(struct torc_rig *rig, uint64_t advance_ns)
     rig->now_ns = step.now_ns;
     rig->wall_us = step.wall_us;
     rig->more = false;
-    for (uint32_t i = 0; i < sizeof(step.random); i++) {
-        step.random[i] = (unsigned char)torc_rng_next(&rig->rng);
+    for (uint32_t i = 0; i < sizeof(step.random); i += 8) {
+        uint64_t word = torc_rng_next(&rig->rng);
+
+        memcpy(step.random + i, &word, sizeof(word));
     }
     for (uint32_t i = 0; i < rig->config.workers; i++) {
         torc_fake_control_step(&rig->controls[i], rig->now_ns);
@@ -422,7 +430,7 @@ static void rig_client_send(struct torc_rig *rig, const struct torc_rig_client *
                                .payload_bytes = payload_bytes};
 
     memcpy(udp.client_ip, client->ip, sizeof(udp.client_ip));
-    CU_ASSERT_FATAL(torc_rig_send_udp(rig, &udp));
+    torc_assert(torc_rig_send_udp(rig, &udp));
 }
 
 static bool rig_client_receive(struct torc_rig *rig, const struct torc_rig_client *client,
@@ -473,7 +481,7 @@ void torc_rig_connect(struct torc_rig *rig, struct torc_rig_client *client, uint
                                              &client->accept)
                     : TORC_HANDSHAKE_IGNORED;
     }
-    CU_ASSERT_EQUAL_FATAL(event, TORC_HANDSHAKE_ACCEPTED);
+    torc_assert(event == TORC_HANDSHAKE_ACCEPTED);
     torc_lane_init(&client->lane, &client->accept, offer.client_index, 0);
 }
 
@@ -547,7 +555,7 @@ void torc_rig_call(struct torc_rig *rig, struct torc_rig_client *client,
     while (!found && torc_rig_await(rig, client, reply, CLIENT_STEPS)) {
         found = reply->op_id == op_id;
     }
-    CU_ASSERT_FATAL(found);
+    torc_assert(found);
 }
 
 void torc_rig_expect(struct torc_rig *rig, struct torc_rig_client *client,
@@ -561,7 +569,7 @@ void torc_rig_expect(struct torc_rig *rig, struct torc_rig_client *client,
                       torc_err_name((enum torc_err)reply->status), reply->info,
                       torc_err_name(status), (int)reply->body_bytes, (const char *)reply->body);
     }
-    CU_ASSERT_EQUAL_FATAL(reply->status, status);
+    torc_assert(reply->status == status);
 }
 
 uint64_t torc_rig_put_text(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key,
@@ -581,9 +589,9 @@ void torc_rig_check_text(struct torc_rig *rig, struct torc_rig_client *client, u
     struct torc_reply reply;
 
     torc_rig_expect(rig, client, &request, TORC_ERR_OK, &reply);
-    CU_ASSERT_EQUAL(reply.opcode, TORC_OPCODE_GET | TORC_REPLY_BIT);
-    CU_ASSERT_EQUAL_FATAL(reply.body_bytes, strlen(text));
-    CU_ASSERT_EQUAL(memcmp(reply.body, text, strlen(text)), 0);
+    torc_assert(reply.opcode == (TORC_OPCODE_GET | TORC_REPLY_BIT));
+    torc_assert(reply.body_bytes == strlen(text));
+    torc_assert(memcmp(reply.body, text, strlen(text)) == 0);
 }
 
 void torc_rig_check_none(struct torc_rig *rig, struct torc_rig_client *client, uint64_t key)
