@@ -12,6 +12,7 @@ static bool value_walk(const unsigned char *value, unsigned char *to, uint64_t b
     struct torc_rng rng = {.state = key ^ nonce * 0x9e3779b97f4a7c15u};
     uint64_t done = 0;
 
+    torc_assert((to == NULL) != (value == NULL));
     if (bytes >= TORC_VALUE_NAMED_BYTES) {
         uint64_t head[2] = {key, nonce};
 

@@ -77,9 +77,13 @@ static bool note_must_wait(struct torc_log_order *order, const struct torc_log_o
     for (uint32_t i = 0; i < order->note_count; i++) {
         const struct torc_log_order_note *other = &order->notes[i];
 
-        if (other->shard == note->shard && other->turn < note->turn &&
-            order_stream(order, other->stream)->next <= other->last) {
-            return true;
+        if (other->shard == note->shard && other->turn < note->turn) {
+            const struct torc_log_order_stream *stream = order_stream(order, other->stream);
+
+            torc_assert(stream != NULL); // its note came with a block of it
+            if (stream->next <= other->last) {
+                return true;
+            }
         }
     }
     return false;

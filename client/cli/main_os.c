@@ -44,7 +44,7 @@ static int main_say(enum torc_err err, const struct torc_fail *why)
         (void)fprintf(stderr, "torc: %s\n",
                       why->text[0] != '\0' ? why->text : torc_err_sentence(err));
     }
-    return torc_exit_of(err);
+    return (int)torc_exit_of(err);
 }
 
 static int main_verb(struct torc_cli *cli, const struct torc_args *args)
@@ -101,6 +101,7 @@ int main(int argc, char **argv)
         return main_completion(&args);
     }
     if (args.verb == TORC_VERB_SERVE) {
+        argv[args.verb_index + 1] = argv[0]; // as the user calls this program
         return torc_serve(argc - (int)args.verb_index - 1, argv + args.verb_index + 1);
     }
     if (args.verb == TORC_VERB_INIT || args.verb == TORC_VERB_VERIFY) {

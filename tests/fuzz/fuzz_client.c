@@ -94,8 +94,9 @@ static void receive_sealed(const uint8_t *data, uint32_t bytes)
     uint8_t packet[PAYLOAD_MAX] = {0};
     struct torc_client_node *node = &engine->nodes[0];
     struct torc_endpoint place = {.port = 28700};
+    uint8_t core = (uint8_t)(seq % 2);
     struct torc_data head = {.type = TORC_TYPE_CLEAR,
-                             .core = (uint8_t)(seq % 2),
+                             .core = core,
                              .flags = TORC_DATA_FROM_RESPONDER,
                              .index = node->lane.client_index,
                              .clock_us = (uint32_t)(engine->now_ns / 1000),

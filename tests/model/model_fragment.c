@@ -1,4 +1,4 @@
-// Values put together from pieces (dataplane/fragment.h) against plain copies of them.
+// Torc tests: values put together from pieces (dataplane/fragment.h) against plain copies of them.
 #include "dataplane/fragment.h"
 #include "tests/torc_test.h"
 

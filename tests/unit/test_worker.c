@@ -1,4 +1,4 @@
-// A worker's answers to good requests, through a whole node in one process (tests/rig.h).
+// Torc tests: a worker's answers to good requests, through a whole node in one process (tests/rig.h).
 #include "tests/rig.h"
 #include "tests/torc_test.h"
 #include "wire/map.h"

@@ -1,4 +1,4 @@
-// What a worker does when the disk, control, memory or the whole node fails, through a node in one
+// Torc tests: what a worker does when the disk, control, memory or the whole node fails, through a node in one
 // process (tests/rig.h).
 #include "tests/rig.h"
 #include "tests/torc_test.h"
