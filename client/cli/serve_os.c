@@ -66,6 +66,7 @@ struct serve {
     bool tap_wanted; // the tap that the dataplane makes has no address yet
     bool terminal;
     struct torc_fail failure; // what ended the start
+    const char *called;       // how the user calls this program
     char record[600];         // of the links that were made
 };
 
@@ -220,20 +221,21 @@ static void serve_say_ready(const struct serve *serve)
 {
     char address[256];
     char where[TORC_SETTINGS_TEXT_BYTES + 16] = "";
+    const char *torc = serve->called;
 
     serve_read_address(serve, address, sizeof(address));
     if (serve->settings.source[TORC_SETTING_data] != TORC_SETTING_FROM_DEFAULT) {
         (void)snprintf(where, sizeof(where), " --data %s", serve->settings.data);
     }
     (void)printf("torc: node %" PRIu64 " is ready: %s%s%s, data in %s\n"
-                 "  try   torc put 42 forty-two%s\n"
-                 "        torc get 42%s\n"
-                 "        torc status%s\n"
-                 "  from elsewhere on this machine: torc --cluster %s get 42\n"
-                 "  stop  torc stop%s%s\n",
+                 "  try   %s put 42 forty-two%s\n"
+                 "        %s get 42%s\n"
+                 "        %s status%s\n"
+                 "  from elsewhere on this machine: %s --cluster %s get 42\n"
+                 "  stop  %s stop%s%s\n",
                  serve->settings.node, address, serve->links.address6[0] != '\0' ? " and " : "",
-                 serve->links.address6, serve->settings.data, where, where, where, address, where,
-                 serve->detach.on ? "" : "   (or Ctrl-C here)");
+                 serve->links.address6, serve->settings.data, torc, where, torc, where, torc, where,
+                 torc, address, torc, where, serve->detach.on ? "" : "   (or Ctrl-C here)");
     (void)fflush(stdout);
 }
 
@@ -542,6 +544,7 @@ int torc_serve(int argc, char **argv)
     int status = TORC_EXIT_FAULT;
 
     if (serve != NULL && words != NULL) {
+        serve->called = argv[0];
         serve->signals = -1;
         serve->pidfile = -1;
         serve->link_lock = -1;

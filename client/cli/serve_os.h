@@ -16,7 +16,7 @@
 
 #include "kit/fail.h"
 
-// argv[0] is any name, the settings follow. Returns the exit status.
+// argv[0] is how the user called the program, the settings follow. Returns the exit status.
 int torc_serve(int argc, char **argv);
 
 // `torc init`, `torc verify`: becomes torc-control, with the verb and `words` (ended by NULL).
