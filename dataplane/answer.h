@@ -1,13 +1,13 @@
 // Torc dataplane: packets to clients, put together from the answers to their operations.
 //
-// What    an answer is written operation by operation straight into a transmit buffer; when a packet is
-//         full the next one begins, as long as the request's allowance lasts; closing a packet writes
-//         its header, its trailer and the frame's headers around it.
+// What    an answer is written operation by operation straight into a transmit buffer; when a
+//         packet is full the next one begins, as long as the request's allowance lasts; closing a
+//         packet writes its header, its trailer and the frame's headers around it.
 // Owner   the worker, one answer open at a time.
-// Memory  the turn's transmit buffers; or, for a packet whose reads must wait for its writes, a piece
-//         of the worker's own memory (torc_answer_hold).
-// Room    "answers always fit" (WIRE.md, section 3): `owed_bytes` is what the answers to come need at
-//         least, and nothing optional is written into it.
+// Memory  the turn's transmit buffers; or, for a packet whose reads must wait for its writes, a
+//         piece of the worker's own memory (torc_answer_hold).
+// Room    "answers always fit" (WIRE.md, section 3): `owed_bytes` is what the answers to come need
+//         at least, and nothing optional is written into it.
 #ifndef TORC_DATAPLANE_ANSWER_H
 #define TORC_DATAPLANE_ANSWER_H
 
@@ -51,8 +51,8 @@ bool torc_answer_begin(struct torc_worker *worker, struct torc_answer *answer,
 void torc_answer_hold(struct torc_answer *answer, unsigned char *payload, uint32_t used_bytes,
                       uint32_t room_bytes);
 
-// Bytes for one more operation, at most `want` rounded up, at least `least` (both with header); begins
-// another packet when that helps and is allowed. 0: not even `least` fits.
+// Bytes for one more operation, at most `want` rounded up, at least `least` (both with header);
+// begins another packet when that helps and is allowed. 0: not even `least` fits.
 uint32_t torc_answer_room(struct torc_worker *worker, struct torc_answer *answer, uint32_t least,
                           uint32_t want);
 

@@ -1,13 +1,13 @@
 // Torc dataplane: values that arrive in pieces, being put together.
 //
-// What    a fixed pool of units (64 KiB) and of entries. A PUT with FRAG opens an entry and takes a run
-//         of units for the whole value; its fragments fill it in any order; when all are there, the
-//         caller takes value and PUT and writes. WIRE.md, section 3, "Large values".
+// What    a fixed pool of units (64 KiB) and of entries. A PUT with FRAG opens an entry and takes a
+//         run of units for the whole value; its fragments fill it in any order; when all are there,
+//         the caller takes value and PUT and writes. WIRE.md, section 3, "Large values".
 // Owner   the worker.
 // Memory  the caller's, torc_fragments_bytes(). An entry is charged to its session: at most
 //         session_bytes_max at once. Full is BUSY.
-// Reclaim an entry idle for 10 s goes always, one idle for 1 s when its memory is wanted; its fragments
-//         then get NO_MESSAGE and the client starts again with the same wseq.
+// Reclaim an entry idle for 10 s goes always, one idle for 1 s when its memory is wanted; its
+//         fragments then get NO_MESSAGE and the client starts again with the same wseq.
 // Invariants
 //   R1  units are free or belong to exactly one entry, in one run.
 //   R2  the first copy of a fragment counts; later ones with the same number change nothing.

@@ -1,8 +1,8 @@
 // Torc dataplane: passing a frame on to the worker that owns it.
 //
-// What    one ring (kit/spsc.h) for each ordered pair of workers, of slots that hold a whole frame, in
-//         the process's own memory. On ports that cannot steer by UDP port this is the normal way of a
-//         packet (DESIGN.md, section 3).
+// What    one ring (kit/spsc.h) for each ordered pair of workers, of slots that hold a whole frame,
+//         in the process's own memory. On ports that cannot steer by UDP port this is the normal
+//         way of a packet (DESIGN.md, section 3).
 // Owner   ring (from, to): worker `from` produces, worker `to` consumes.
 // Memory  torc_handover_bytes() of the caller's; a full ring drops the frame, counted.
 #ifndef TORC_DATAPLANE_HANDOVER_H

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #define BLOCK_SLOTS (TORC_LOG_BLOCK_BYTES_MAX / TORC_CHAN_LOG_SLOT_BYTES)
-// Beyond a record's own slots: the open block, the end of the ring and the end of a segment may each
-// waste less than one block, and a last block is begun behind it.
+// Beyond a record's own slots: the open block, the end of the ring and the end of a segment may
+// each waste less than one block, and a last block is begun behind it.
 #define SPARE_SLOTS   (4 * BLOCK_SLOTS)
 #define RETRY_US      1000u   // of BUSY: a few syncs
 #define RETRY_FULL_US 100000u // of NO_SPACE: somebody must make room

@@ -2,16 +2,18 @@
 // knows what is durable.
 //
 // What    records are appended to an open block that lies in the slots of the channel's log ring
-//         (kit/chan.h, C1). The block is sealed when it is full, or at the end of a turn while fewer than
-//         `in_flight_max` blocks wait for the disk: so one write alone leaves at once, and under load
-//         batches grow while the disk works. Control writes each block where its header says.
+//         (kit/chan.h, C1). The block is sealed when it is full, or at the end of a turn while
+//         fewer than `in_flight_max` blocks wait for the disk: so one write alone leaves at once,
+//         and under load batches grow while the disk works. Control writes each block where its
+//         header says.
 // Owner   the worker.
-// Memory  the builder's dictionaries inside the struct; blocks are built where they are written from.
-// Room    torc_log_writer_admit is asked before a write is evaluated: it says yes only when the ring
-//         and the prepared segments hold the record whatever its blocks' borders, so append cannot
-//         fail. REFUSED answers carry a reason (struct torc_log_refusal).
-// Segments  control prepares them, header included, and names them in TORC_MARK_SEGMENT; blocks begin
-//         in a segment's second slot. A segment is left when less than one full block fits.
+// Memory  the builder's dictionaries inside the struct; blocks are built where they are written
+//         from.
+// Room    torc_log_writer_admit is asked before a write is evaluated: it says yes only when the
+//         ring and the prepared segments hold the record whatever its blocks' borders, so append
+//         cannot fail. REFUSED answers carry a reason (struct torc_log_refusal).
+// Segments  control prepares them, header included, and names them in TORC_MARK_SEGMENT; blocks
+//         begin in a segment's second slot. A segment is left when less than one full block fits.
 // Closing  when nothing was appended for CLOSING_NS and the last block's header does not yet say
 //         that everything before it is durable, one empty block says it (DESIGN.md, section 5).
 // Invariants
@@ -86,8 +88,8 @@ struct torc_log_refusal torc_log_writer_admit(struct torc_log_writer *log, uint3
 uint64_t torc_log_writer_append(struct torc_log_writer *log, const struct torc_log_record *record,
                                 uint64_t now_ns);
 
-// End of a turn: seals what should leave; true when something was published. `all`: seal whatever is
-// in flight (a clean stop).
+// End of a turn: seals what should leave; true when something was published. `all`: seal whatever
+// is in flight (a clean stop).
 bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all);
 
 // When step has something to do without a further append; UINT64_MAX: never.

@@ -45,7 +45,8 @@ static uint32_t neighbour_nd(const struct torc_frame *frame, const struct torc_f
         return 0;
     }
     // A zero source is somebody testing whether our address is free; who configures addresses twice
-    // is told by ARP's and ND's own means, and a multicast answer would be one more way to make noise.
+    // is told by ARP's and ND's own means, and a multicast answer would be one more way to make
+    // noise.
     if (nd.kind != TORC_ND_SOLICIT || !local->has_ipv6 || ip_is_zero(frame->source_ip) ||
         memcmp(nd.target, local->ipv6, sizeof(nd.target)) != 0) {
         *reason = TORC_DROP_NEIGHBOUR;

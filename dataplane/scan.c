@@ -12,7 +12,7 @@
 #define CHUNK_ROWS_MIN (TORC_ROWS_HEAD_BYTES + 32u)
 #define GUESS_MIN      16u
 
-// -- The table -------------------------------------------------------------------------------------
+// -- The table ------------------------------------------------------------------------------------
 
 static uint32_t jobs_table_slots(uint32_t max)
 {
@@ -161,7 +161,7 @@ static struct torc_job *job_take(struct torc_jobs *jobs)
     return job;
 }
 
-// -- Chunks ----------------------------------------------------------------------------------------
+// -- Chunks ---------------------------------------------------------------------------------------
 
 static uint32_t chunk_count(struct torc_worker *worker, struct torc_job *job, unsigned char *body,
                             bool *done)
@@ -276,7 +276,7 @@ static bool job_chunk(struct torc_worker *worker, struct torc_job *job, struct t
     return true;
 }
 
-// -- Operations ------------------------------------------------------------------------------------
+// -- Operations -----------------------------------------------------------------------------------
 
 static bool range_check(const struct torc_worker *worker, const struct torc_request *request,
                         struct torc_fail *why)
@@ -518,7 +518,7 @@ bool torc_jobs_cancel(struct torc_worker *worker, uint64_t serial, uint32_t op_i
     return true;
 }
 
-// -- Slices ----------------------------------------------------------------------------------------
+// -- Slices ---------------------------------------------------------------------------------------
 
 // One packet of one job. False: no transmit buffer.
 static bool job_slice(struct torc_worker *worker, struct torc_job *job)

@@ -1,12 +1,12 @@
 // Torc dataplane: ranges. A job for each, a chunk of rows a slice.
 //
-// What    RANGE_READ (no state beyond its own packets of credit) and RANGE_OPEN (a cursor that sends as
-//         its client gives credit) become jobs over storage/scan.h. A job is cut into slices of one
-//         packet; all runnable jobs take turns, after the turn's point requests (W4).
+// What    RANGE_READ (no state beyond its own packets of credit) and RANGE_OPEN (a cursor that
+//         sends as its client gives credit) become jobs over storage/scan.h. A job is cut into
+//         slices of one packet; all runnable jobs take turns, after the turn's point requests (W4).
 // Owner   the worker.
 // Memory  a fixed table of jobs, found by (session, op id); full is BUSY.
-// Ends    LAST; the credit of a RANGE_READ; RANGE_CLOSE or CANCEL; a cursor that heard nothing from its
-//         client for 2 s; the end of its session.
+// Ends    LAST; the credit of a RANGE_READ; RANGE_CLOSE or CANCEL; a cursor that heard nothing from
+//         its client for 2 s; the end of its session.
 // Sources WIRE.md, section 3, "Range chunk".
 #ifndef TORC_DATAPLANE_SCAN_H
 #define TORC_DATAPLANE_SCAN_H

@@ -1,5 +1,5 @@
-// Torc dataplane: the session thread's own state. Between sessions.c (lives and ends of sessions) and
-// session_accept.c (how one begins); no other file looks in here.
+// Torc dataplane: the session thread's own state. Between sessions.c (lives and ends of sessions)
+// and session_accept.c (how one begins); no other file looks in here.
 //
 // Owner   the session thread.
 // Memory  inside torc_sessions_bytes(), at `thread_offset`; fixed for life.

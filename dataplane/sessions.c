@@ -171,7 +171,8 @@ void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot)
 
     torc_assert(own->state == TORC_SLOT_HALF || own->state == TORC_SLOT_OPEN);
     torc_assert(thread->rest_count < table->slot_count);
-    // Workers that loaded it before finish their turn with it; the record stays as it is until then.
+    // Workers that loaded it before finish their turn with it; the record stays as it is until
+    // then.
     atomic_store_explicit(&torc_session_at(table, slot)->index, 0, memory_order_release);
     own->state = TORC_SLOT_RESTING;
     thread->rest[(thread->rest_first + thread->rest_count) & (table->slot_count - 1)] = slot;

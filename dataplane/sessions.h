@@ -1,9 +1,9 @@
 // Torc dataplane: the session table, and the steps of the session thread.
 //
-// What    a fixed array of sessions that all workers read, and the only code that changes it. Workers
-//         check cookies and pass INITs that carry a good one on over rings; the session thread (or,
-//         in a test, whoever calls torc_sessions_step) answers them over rings back to the worker
-//         that received them, which sends.
+// What    a fixed array of sessions that all workers read, and the only code that changes it.
+//         Workers check cookies and pass INITs that carry a good one on over rings; the session
+//         thread (or, in a test, whoever calls torc_sessions_step) answers them over rings back to
+//         the worker that received them, which sends.
 // Owner   a slot's record: the session thread writes, workers read. Each worker has a private
 //         64-byte line a slot (struct torc_session_line), of which the session thread reads
 //         `last_seen_s` only.

@@ -15,7 +15,7 @@
 #define SLOT_SHARE         4u    // write slots a gather
 #define FRAME_COST_NS      1000u // a first guess
 
-// -- Memory ----------------------------------------------------------------------------------------
+// -- Memory ---------------------------------------------------------------------------------------
 
 struct worker_carve {
     unsigned char *base; // NULL: only counting
@@ -104,7 +104,7 @@ uint64_t torc_worker_bytes(const struct torc_worker_config *config)
     return memory.used;
 }
 
-// -- Life ------------------------------------------------------------------------------------------
+// -- Life -----------------------------------------------------------------------------------------
 
 static enum torc_err worker_check(const struct torc_worker_config *config, uint64_t memory_bytes,
                                   struct torc_fail *why)
@@ -277,7 +277,7 @@ bool torc_worker_quiesced(const struct torc_worker *worker)
     return worker->quiesced;
 }
 
-// -- The turn --------------------------------------------------------------------------------------
+// -- The turn -------------------------------------------------------------------------------------
 
 static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
 {
@@ -468,8 +468,8 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     torc_stats_add(&stats->counters[TORC_COUNTER_TURNS], 1);
     torc_stats_add(&stats->counters[TORC_COUNTER_TURNS_BUSY], turn->busy ? 1 : 0);
     atomic_store_explicit(&worker->rings.worker->turned_ns, worker->now_ns, memory_order_relaxed);
-    // Release: pairs with the acquire of the session thread, which then knows that this worker holds
-    // no pointer to a session that ended before.
+    // Release: pairs with the acquire of the session thread, which then knows that this worker
+    // holds no pointer to a session that ended before.
     atomic_store_explicit(
         &worker->sessions->turns[worker->index],
         atomic_load_explicit(&worker->sessions->turns[worker->index], memory_order_relaxed) + 1,

@@ -2,24 +2,27 @@
 //
 // What    frames in, frames out. One call a turn: it takes the frames received, what came over the
 //         rings (hand-over from other workers, orders and marks from control, recovery data), the
-//         time, and an array of empty transmit buffers; it answers what can be answered now and says
-//         when it wants to be called again. Nothing is called back, nothing blocks.
+//         time, and an array of empty transmit buffers; it answers what can be answered now and
+//         says when it wants to be called again. Nothing is called back, nothing blocks.
 //             rx frames ─► frame checks ─► neighbour (ARP, ND, echo)
 //                               └► UDP ─► handshake (cookie here, the rest in dataplane/sessions.h)
 //                                     └► data packet: order of checks of WIRE.md, section 3
 //                                           ├► another core's: hand-over ring
 //                                           └► operations ─► gets of the whole burst, together
-//                                                        ├► writes: shard engine, log (dataplane/log.h);
-//                                                        │  answered when their block is durable
+//                                                        ├► writes: shard engine, log
+//                                                        │  (dataplane/log.h); answered when
+//                                                        │  their block is durable
 //                                                        └► ranges, pulls: jobs, a slice a turn
-// Owner   one core. torc_worker_init and every other call come from the thread that owns the heap in
-//         the configuration (storage/memory_os.h). Two workers share the rings below, the session
-//         table (read only) and the channel, nothing else.
-// Memory  torc_worker_bytes() given at init, plus the chunk region and the heap of the configuration
-//         for trees. Nothing is allocated later but tree nodes and large values, both bounded.
-// Frames  A received frame is read, and may be changed, during the call only. A transmit buffer is the shell's: the worker
-//         writes a whole Ethernet frame into `bytes`, at most `room`, in the order of the array, and
-//         says on which port it leaves and whether checksums are still to be made.
+// Owner   one core. torc_worker_init and every other call come from the thread that owns the heap
+//         in the configuration (storage/memory_os.h). Two workers share the rings below, the
+//         session table (read only) and the channel, nothing else.
+// Memory  torc_worker_bytes() given at init, plus the chunk region and the heap of the
+//         configuration for trees. Nothing is allocated later but tree nodes and large values, both
+//         bounded.
+// Frames  A received frame is read, and may be changed, during the call only. A transmit buffer is
+//         the shell's: the worker writes a whole Ethernet frame into `bytes`, at most `room`, in
+//         the order of the array, and says on which port it leaves and whether checksums are still
+//         to be made.
 // Time    now_ns is CLOCK_BOOTTIME, sampled after the burst was received, and never goes back;
 //         wall_us is CLOCK_REALTIME in microseconds and may.
 // Turn    The shell's loop:
@@ -29,8 +32,8 @@
 //             send tx[0 .. tx_count), split by tx[i].port; count what a port refused in
 //                 TORC_COUNTER_TX_FULL of the worker's page of statistics
 //             ring the doorbells that turn.ring_… asks for (eventfds; count TORC_COUNTER_DOORBELLS)
-//             when turn.more is false and nothing was received for a while: store 1 to the channel's
-//                 `sleeping` of this worker, fence (seq_cst), and if torc_worker_idle still says
+//             when turn.more is false and nothing was received for a while: store 1 to the
+//                 channel's `sleeping` of this worker, fence (seq_cst), and if torc_worker_idle still says
 //                 true, block on queues and doorbell until turn.deadline_ns; store 0 after.
 //                 (Count TORC_COUNTER_SLEEPS.)
 //         rx_count frames are always consumed. What does not fit into tx waits in bounded tables:
@@ -60,7 +63,7 @@ struct torc_sessions;  // dataplane/sessions.h
 struct torc_handover;  // dataplane/handover.h
 struct torc_tree_code; // storage/tree_code.h, chosen by storage/cpu_os.h
 
-// -- Frames ----------------------------------------------------------------------------------------
+// -- Frames ---------------------------------------------------------------------------------------
 
 enum torc_frame_flag {
     TORC_FRAME_IP_BAD = 1,     // rx: the device found the IP header's checksum wrong
@@ -88,7 +91,7 @@ struct torc_frame_tx {
     uint8_t l2_bytes;     // out
 };
 
-// -- Configuration ---------------------------------------------------------------------------------
+// -- Configuration --------------------------------------------------------------------------------
 
 struct torc_worker_port {
     uint8_t mac[6];
@@ -131,7 +134,7 @@ struct torc_worker_config {
     uint64_t seed;                  // for hash tables; from the system's random source
 };
 
-// -- Turn ------------------------------------------------------------------------------------------
+// -- Turn -----------------------------------------------------------------------------------------
 
 struct torc_turn {
     // In.
@@ -164,8 +167,8 @@ enum torc_err torc_must_use torc_worker_init(struct torc_worker **worker, void *
 
 void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn);
 
-// Looks at all rings once more, changing nothing: true when nothing waits. For use between the store
-// of `sleeping` and blocking.
+// Looks at all rings once more, changing nothing: true when nothing waits. For use between the
+// store of `sleeping` and blocking.
 bool torc_worker_idle(struct torc_worker *worker);
 
 // True once a QUIESCE order was finished: everything appended is durable. The process may end.

@@ -8,7 +8,7 @@
 #define CLOCK_PAIR     16u
 #define MAP_END_BYTES  (TORC_REPLY_HEAD_BYTES + 8u)
 
-// -- Control's table -------------------------------------------------------------------------------
+// -- Control's table ------------------------------------------------------------------------------
 
 // Believes nothing (C3): the other process may write what it likes.
 static enum torc_err map_entry_check(const struct torc_chan_map_entry *from, uint64_t last_hi,
@@ -91,7 +91,7 @@ enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail 
     return err;
 }
 
-// -- Entries in answers ----------------------------------------------------------------------------
+// -- Entries in answers ---------------------------------------------------------------------------
 
 static bool map_put_entry(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
                           const struct torc_map_entry *entry)
@@ -198,7 +198,7 @@ enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t ke
     return TORC_ERR_WRONG_SHARD;
 }
 
-// -- Operations ------------------------------------------------------------------------------------
+// -- Operations -----------------------------------------------------------------------------------
 
 void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request)

@@ -5,7 +5,8 @@
 
 #define ORDERS_MAX 16u // a turn
 #define MARKS_MAX  64u
-// Longest that a client may ask for: a quarter of how long answers are remembered (REPLICATION.md, K1).
+// Longest that a client may ask for: a quarter of how long answers are remembered (REPLICATION.md,
+// K1).
 #define DEADLINE_SHARE 4u
 #define DEDUP_TTL_S    120u
 
@@ -32,7 +33,7 @@ void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t s
     (void)torc_worker_say(worker, &event);
 }
 
-// -- CONFIGURE -------------------------------------------------------------------------------------
+// -- CONFIGURE ------------------------------------------------------------------------------------
 
 // What ACCEPT says about this node; worker 0 tells the session thread.
 static void order_identify(struct torc_worker *worker)
@@ -84,7 +85,7 @@ static void order_configure(struct torc_worker *worker, const struct torc_cmd_co
     }
 }
 
-// -- Shards ----------------------------------------------------------------------------------------
+// -- Shards ---------------------------------------------------------------------------------------
 
 static void order_insert(struct torc_worker *worker, uint32_t place)
 {
@@ -160,7 +161,7 @@ static struct torc_worker_shard *order_shard(struct torc_worker *worker, uint32_
     return NULL;
 }
 
-// -- Checkpoints -----------------------------------------------------------------------------------
+// -- Checkpoints ----------------------------------------------------------------------------------
 
 static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_checkpoint *order)
 {
@@ -196,7 +197,7 @@ static void order_checkpoint_end(struct torc_worker *worker,
     }
 }
 
-// -- The rest --------------------------------------------------------------------------------------
+// -- The rest -------------------------------------------------------------------------------------
 
 static void order_map(struct torc_worker *worker)
 {

@@ -1,9 +1,9 @@
 // Torc dataplane: values that come in pieces: PUT with FRAG, FRAG, FRAG_QUERY. See fragment.h;
 // WIRE.md, section 3, "Large values".
 //
-// The pieces of one PUT are found by (session, op id). When all are there the value goes the way of any
-// other write. Its entry stays until the write has its outcome, so that a question in between is
-// answered with "all is here" and not with "start again".
+// The pieces of one PUT are found by (session, op id). When all are there the value goes the way of
+// any other write. Its entry stays until the write has its outcome, so that a question in between
+// is answered with "all is here" and not with "start again".
 #include "dataplane/worker_state.h"
 
 #include <string.h>

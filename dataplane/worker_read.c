@@ -20,7 +20,7 @@ struct read_get_wire {
 
 _Static_assert(sizeof(struct read_get_wire) == TORC_WORKER_GET_BYTES, "wire format");
 
-// -- A burst's gets --------------------------------------------------------------------------------
+// -- A burst's gets -------------------------------------------------------------------------------
 
 static void read_note(struct torc_worker *worker, const unsigned char *op)
 {
@@ -105,7 +105,7 @@ void torc_worker_look_up(struct torc_worker *worker)
     memset(worker->get_counts, 0, worker->shard_count * sizeof(worker->get_counts[0]));
 }
 
-// -- Answers ---------------------------------------------------------------------------------------
+// -- Answers --------------------------------------------------------------------------------------
 
 static void read_value(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
                        const struct torc_tree_hit *hit)
@@ -234,7 +234,7 @@ void torc_worker_get(struct torc_worker *worker, struct torc_packet *packet,
     }
 }
 
-// -- PULL ------------------------------------------------------------------------------------------
+// -- PULL -----------------------------------------------------------------------------------------
 
 // One piece. False: no room for it.
 static bool pull_piece(struct torc_worker *worker, struct torc_answer *answer,

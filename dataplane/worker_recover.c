@@ -7,7 +7,7 @@
 #define IN_MAX  8u // messages of 64 KiB a turn: about a millisecond of replay
 #define IDLE_NS UINT64_C(1000000000)
 
-// -- Recovery --------------------------------------------------------------------------------------
+// -- Recovery -------------------------------------------------------------------------------------
 
 static void recover_failed(struct torc_worker *worker, const struct torc_fail *why, uint32_t shard)
 {
@@ -36,8 +36,8 @@ static enum torc_err recover_message(struct torc_worker *worker, const struct to
     return torc_fail(why, TORC_ERR_UNSUPPORTED, "a recovery message of kind %" PRIu32, bulk->kind);
 }
 
-// The data belongs to shards that were ordered by another ring before it was sent: those orders first.
-// They are seen here if the data is, because the data was looked at before.
+// The data belongs to shards that were ordered by another ring before it was sent: those orders
+// first. They are seen here if the data is, because the data was looked at before.
 static bool recover_has_orders(struct torc_worker *worker)
 {
     const struct torc_cmd *order;
@@ -100,7 +100,8 @@ static void shard_tell(struct torc_worker *worker, struct torc_worker_shard *sha
     shard->told = torc_worker_say(worker, &event);
 }
 
-// Logs what opens a shard's life, when the log takes it. A record a shard and look: MOVED, then EPOCH.
+// Logs what opens a shard's life, when the log takes it. A record a shard and look: MOVED, then
+// EPOCH.
 static void shard_begin(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     struct torc_log_record record;
@@ -136,7 +137,7 @@ void torc_worker_open_shards(struct torc_worker *worker)
     }
 }
 
-// -- Checkpoints -----------------------------------------------------------------------------------
+// -- Checkpoints ----------------------------------------------------------------------------------
 
 static struct torc_worker_shard *checkpoint_shard(struct torc_worker *worker)
 {

@@ -1,7 +1,8 @@
 // Torc dataplane: from frames to checked packets, and the order of a burst; see worker.h.
 //
-// Frames of a burst are taken in three passes, so that the session lines that they need are on their way
-// to the cache together: headers; then session, window, trailer, framing; then the operations.
+// Frames of a burst are taken in three passes, so that the session lines that they need are on
+// their way to the cache together: headers; then session, window, trailer, framing; then the
+// operations.
 #include "dataplane/neighbour.h"
 #include "dataplane/worker_state.h"
 
@@ -45,7 +46,7 @@ static void rx_path(struct torc_path *path, const struct torc_frame *frame, uint
     path->zero = 0;
 }
 
-// -- First pass: headers ---------------------------------------------------------------------------
+// -- First pass: headers --------------------------------------------------------------------------
 
 // A frame of `bytes` that lies in the next buffer and is no UDP packet.
 static void rx_send(struct torc_worker *worker, uint32_t bytes, uint8_t port)
@@ -205,7 +206,7 @@ static bool rx_frame(struct torc_worker *worker, const struct rx_item *item,
     return rx_udp(worker, item, candidate);
 }
 
-// -- Second pass: the session ----------------------------------------------------------------------
+// -- Second pass: the session ---------------------------------------------------------------------
 
 // A refusal of the whole packet, by the shortest answer.
 static void rx_shed(struct torc_worker *worker, struct torc_packet *packet, enum torc_err status,
@@ -355,7 +356,7 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     return true;
 }
 
-// -- A burst ---------------------------------------------------------------------------------------
+// -- A burst --------------------------------------------------------------------------------------
 
 static void rx_burst(struct torc_worker *worker, const struct rx_item *items, uint32_t count)
 {
@@ -411,8 +412,8 @@ static void rx_own(struct torc_worker *worker)
     }
 }
 
-// Takes frames from one worker's ring; their slots are given back when the turn ends, because packets
-// with ranges are read until then.
+// Takes frames from one worker's ring; their slots are given back when the turn ends, because
+// packets with ranges are read until then.
 static void rx_handed(struct torc_worker *worker, uint32_t from, uint32_t count)
 {
     struct torc_spsc_port *ring = &worker->handed_in[from];
@@ -461,8 +462,8 @@ static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, ui
     return total;
 }
 
-// How long requests have waited: what came since the last look was taken waits at most since then, and
-// what is behind it waits for it.
+// How long requests have waited: what came since the last look was taken waits at most since then,
+// and what is behind it waits for it.
 static void rx_measure(struct torc_worker *worker, uint32_t frames)
 {
     const struct torc_turn *turn = worker->turn;

@@ -44,7 +44,7 @@
 #define TORC_WORKER_GET_BYTES  24u    // of a GET without a timestamp
 #define TORC_WORKER_WAIT_US    10000u // of UNAVAILABLE: ask again when some recovery is done
 
-// -- Packets of a burst ----------------------------------------------------------------------------
+// -- Packets of a burst ---------------------------------------------------------------------------
 
 struct torc_packet {
     struct torc_answer_to to;
@@ -76,7 +76,7 @@ struct torc_get {
     uint16_t zero;
 };
 
-// -- Writes that are owed an answer ------------------------------------------------------------------
+// -- Writes that are owed an answer ---------------------------------------------------------------
 
 enum torc_owed_state {
     TORC_OWED_PENDING, // in the log, or waiting in the engine
@@ -115,7 +115,7 @@ struct torc_gather {
     struct torc_owed owed[TORC_PACKET_OPS_MAX];
 };
 
-// -- Shards ------------------------------------------------------------------------------------------
+// -- Shards ---------------------------------------------------------------------------------------
 
 struct torc_worker_shard {
     struct torc_shard engine;
@@ -126,7 +126,7 @@ struct torc_worker_shard {
     bool told;                  // SHARD_READY was sent
 };
 
-// -- The worker ----------------------------------------------------------------------------------------
+// -- The worker -----------------------------------------------------------------------------------
 
 struct torc_worker {
     // Who we are.
@@ -136,7 +136,7 @@ struct torc_worker {
     struct torc_worker_port ports[TORC_WORKER_PORTS_MAX];
     struct torc_frame_local locals[TORC_WORKER_PORTS_MAX];
     uint32_t payload_max; // UDP, that every port takes: what ACCEPT says
-    uint8_t ip4[16]; // mapped
+    uint8_t ip4[16];      // mapped
     uint8_t ip6[16];
     // Whom we talk to.
     struct torc_chan *chan;
@@ -255,14 +255,14 @@ static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, ui
     return key < worker->shards[low].engine.hi ? low : TORC_WORKER_NONE;
 }
 
-// -- worker_rx.c -----------------------------------------------------------------------------------
+// -- worker_rx.c ----------------------------------------------------------------------------------
 
 void torc_worker_receive(struct torc_worker *worker);
 
 // Tells each port's link whose our addresses are, once after SERVE.
 void torc_worker_announce(struct torc_worker *worker);
 
-// -- worker_hello.c --------------------------------------------------------------------------------
+// -- worker_hello.c -------------------------------------------------------------------------------
 
 // An INIT, or an INIT of a newer version.
 void torc_worker_hello(struct torc_worker *worker, const struct torc_frame *frame,
@@ -277,12 +277,12 @@ void torc_worker_nosession(struct torc_worker *worker, const struct torc_frame *
 // Sends what the session thread has answered.
 void torc_worker_send_notes(struct torc_worker *worker);
 
-// -- worker_ops.c ----------------------------------------------------------------------------------
+// -- worker_ops.c ---------------------------------------------------------------------------------
 
 // Answers a packet's operations; those that must wait for the end of the turn only when `late`.
 void torc_worker_answer_packet(struct torc_worker *worker, struct torc_packet *packet);
 
-// -- worker_read.c ---------------------------------------------------------------------------------
+// -- worker_read.c --------------------------------------------------------------------------------
 
 // Notes the plain gets of a packet, and which of its operations must wait.
 void torc_worker_note_gets(struct torc_worker *worker, struct torc_packet *packet);
@@ -327,7 +327,7 @@ static inline bool torc_worker_serves(const struct torc_worker *worker, uint64_t
     return false;
 }
 
-// -- worker_write.c --------------------------------------------------------------------------------
+// -- worker_write.c -------------------------------------------------------------------------------
 
 // A write whose whole value is at `request->data`. PENDING: begun, its answer comes later; else the
 // answer that was given.
@@ -339,7 +339,8 @@ void torc_worker_write_answer(struct torc_worker *worker, struct torc_packet *pa
                               struct torc_answer *answer, const struct torc_request *request,
                               const struct torc_shard_outcome *outcome);
 
-// Checks of a write that need neither engine nor log: key, size, shard, load. Not OK: it was answered.
+// Checks of a write that need neither engine nor log: key, size, shard, load. Not OK: it was
+// answered.
 enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_packet *packet,
                                       struct torc_answer *answer,
                                       const struct torc_request *request, uint32_t *place);
@@ -363,7 +364,7 @@ void torc_worker_sweep_writes(struct torc_worker *worker);
 // CANCEL of a waiting write; true when there was one.
 bool torc_worker_cancel_write(struct torc_worker *worker, uint64_t serial, uint32_t op_id);
 
-// -- worker_put.c ----------------------------------------------------------------------------------
+// -- worker_put.c ---------------------------------------------------------------------------------
 
 // A PUT in pieces, a piece, a question for what is missing.
 void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packet,
@@ -376,7 +377,7 @@ void torc_worker_put_query(struct torc_worker *worker, struct torc_packet *packe
 // The write that these pieces were for has its outcome: their memory is free.
 void torc_worker_put_ended(struct torc_worker *worker, uint64_t serial, uint32_t op_id);
 
-// -- worker_map.c ----------------------------------------------------------------------------------
+// -- worker_map.c ---------------------------------------------------------------------------------
 
 enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why);
 void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
@@ -391,13 +392,13 @@ enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t ke
 void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *packet,
                             struct torc_answer *answer, uint32_t op_id, uint64_t key);
 
-// -- worker_status.c -------------------------------------------------------------------------------
+// -- worker_status.c ------------------------------------------------------------------------------
 
 void torc_worker_status(struct torc_worker *worker, struct torc_answer *answer,
                         const struct torc_request *request);
 void torc_worker_gauges(struct torc_worker *worker);
 
-// -- worker_order.c, worker_recover.c --------------------------------------------------------------
+// -- worker_order.c, worker_recover.c -------------------------------------------------------------
 
 // Orders, marks; at most a bounded number a turn. True: some are left.
 bool torc_worker_take_orders(struct torc_worker *worker);
@@ -420,6 +421,6 @@ bool torc_worker_checkpoint_step(struct torc_worker *worker);
 void torc_worker_append(struct torc_worker *worker, struct torc_shard *shard,
                         const struct torc_log_record *record);
 
-// -- neighbour.c: see neighbour.h -------------------------------------------------------------------
+// -- neighbour.c: see neighbour.h -----------------------------------------------------------------
 
 #endif

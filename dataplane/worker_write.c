@@ -1,8 +1,8 @@
-// Torc dataplane: writes: from the request to the engine and the log, and back to the client when the
-// block that holds them is durable. See worker.h, storage/shard.h.
+// Torc dataplane: writes: from the request to the engine and the log, and back to the client when
+// the block that holds them is durable. See worker.h, storage/shard.h.
 //
-// The writes of one request packet share a gather: it keeps the way back and, for each write, what its
-// answer will say. Answers of one packet that end together leave together.
+// The writes of one request packet share a gather: it keeps the way back and, for each write, what
+// its answer will say. Answers of one packet that end together leave together.
 #include "dataplane/worker_state.h"
 
 #include <string.h>
@@ -12,7 +12,7 @@
 #define SWEEP_SLICE 32u
 #define TAG_PLACE   8u // bits below the gather's place in a tag
 
-// -- Gathers ---------------------------------------------------------------------------------------
+// -- Gathers --------------------------------------------------------------------------------------
 
 static uint64_t gather_tag(const struct torc_worker *worker, const struct torc_gather *gather,
                            uint32_t owed)
@@ -144,7 +144,7 @@ static void owed_end(struct torc_worker *worker, struct torc_gather *gather, str
     gather_queue(worker, gather);
 }
 
-// -- Before and after a packet ---------------------------------------------------------------------
+// -- Before and after a packet --------------------------------------------------------------------
 
 static uint32_t writes_packets(const struct torc_answer *answer, uint32_t write_count)
 {
@@ -212,7 +212,7 @@ void torc_worker_writes_end(struct torc_worker *worker, struct torc_packet *pack
     }
 }
 
-// -- Answers ---------------------------------------------------------------------------------------
+// -- Answers --------------------------------------------------------------------------------------
 
 static void write_trace(struct torc_worker *worker, const struct torc_gather *gather,
                         struct torc_answer *answer, const struct torc_owed *owed)
@@ -276,6 +276,7 @@ void torc_worker_write_answer(struct torc_worker *worker, struct torc_packet *pa
                             .opcode = request->opcode,
                             .attempt = request->attempt,
                             .status = (uint8_t)outcome->err};
+    struct torc_gather *gather;
     struct torc_owed *owed;
 
     if (!packet->tight) {
@@ -285,11 +286,13 @@ void torc_worker_write_answer(struct torc_worker *worker, struct torc_packet *pa
         }
         return;
     }
-    owed = gather_add(worker, gather_of(worker, packet), request);
+    torc_assert(packet->gather != TORC_WORKER_NONE); // a tight packet has its gather from the start
+    gather = &worker->gathers[packet->gather];
+    owed = gather_add(worker, gather, request);
     owed->state = TORC_OWED_DONE;
     owed->status = (uint8_t)outcome->err;
     owed->info = outcome->info;
-    worker->gathers[packet->gather].done_count++;
+    gather->done_count++;
 }
 
 // The record that a failed condition met, if its answer is to carry it and it is still there.
@@ -384,7 +387,7 @@ bool torc_worker_send_ready(struct torc_worker *worker)
     return true;
 }
 
-// -- Requests --------------------------------------------------------------------------------------
+// -- Requests -------------------------------------------------------------------------------------
 
 static bool write_control_away(const struct torc_worker *worker)
 {
@@ -517,7 +520,7 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     return TORC_ERR_PENDING;
 }
 
-// -- Commit ----------------------------------------------------------------------------------------
+// -- Commit ---------------------------------------------------------------------------------------
 
 static void commit_outcome(struct torc_worker *worker, const struct torc_shard_outcome *outcome)
 {
@@ -579,9 +582,10 @@ void torc_worker_commit(struct torc_worker *worker)
     }
 }
 
-// -- Deadlines, cancelling -------------------------------------------------------------------------
+// -- Deadlines, cancelling ------------------------------------------------------------------------
 
-// Ends what can no longer be waited for. Appended writes are in doubt: they may still become durable.
+// Ends what can no longer be waited for. Appended writes are in doubt: they may still become
+// durable.
 static void sweep_gather(struct torc_worker *worker, struct torc_gather *gather)
 {
     for (uint32_t i = 0; i < gather->owed_count; i++) {
