@@ -33,8 +33,8 @@
 //                 TORC_COUNTER_TX_FULL of the worker's page of statistics
 //             ring the doorbells that turn.ring_… asks for (eventfds; count TORC_COUNTER_DOORBELLS)
 //             when turn.more is false and nothing was received for a while: store 1 to the
-//                 channel's `sleeping` of this worker, fence (seq_cst), and if torc_worker_idle still says
-//                 true, block on queues and doorbell until turn.deadline_ns; store 0 after.
+//                 channel's `sleeping` of this worker, fence (seq_cst), and if torc_worker_idle
+//                 still says true, block on queues and doorbell until turn.deadline_ns; store 0 after.
 //                 (Count TORC_COUNTER_SLEEPS.)
 //         rx_count frames are always consumed. What does not fit into tx waits in bounded tables:
 //         `more` is then true.

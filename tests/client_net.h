@@ -1,7 +1,7 @@
 // Torc tests: client engines joined to a node (tests/rig.h) by a network that misbehaves as told.
 //
-// What    each datagram may be lost, doubled, damaged in one bit, and is delivered after a random delay,
-//         so that later ones overtake it. One clock for all: the rig's.
+// What    each datagram may be lost, doubled, damaged in one bit, and is delivered after a random
+//         delay, so that later ones overtake it. One clock for all: the rig's.
 // Owner   the test's thread.
 // Memory  malloc, freed by torc_net_close.
 // Life    torc_net_open · torc_net_step as often as wanted · torc_net_close.

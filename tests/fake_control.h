@@ -7,7 +7,8 @@
 // Owner   the test's thread, between two turns of the worker.
 // Memory  malloc, freed by torc_fake_control_free; it outlives the channel, like a disk.
 // Life    torc_fake_control_init, then for each life of the dataplane torc_fake_control_attach with
-//         a channel and torc_fake_control_start (recovery), and torc_fake_control_step as often as wanted.
+//         a channel and torc_fake_control_start (recovery), and torc_fake_control_step as often as
+//         wanted.
 #ifndef TORC_TESTS_FAKE_CONTROL_H
 #define TORC_TESTS_FAKE_CONTROL_H
 
@@ -96,8 +97,8 @@ enum torc_err torc_must_use torc_fake_control_attach(struct torc_fake_control *c
                                                      uint64_t chan_bytes, uint32_t index,
                                                      struct torc_fail *why);
 
-// CONFIGURE, the map, SHARD_OPEN and all that was kept for each shard; RECOVERED. Returns what could
-// not be put into rings yet: call again, with turns of the worker between, until it is true.
+// CONFIGURE, the map, SHARD_OPEN and all that was kept for each shard; RECOVERED. Returns what
+// could not be put into rings yet: call again, with turns of the worker between, until it is true.
 bool torc_fake_control_start(struct torc_fake_control *control);
 
 // SERVE, once every shard is ready (looked at by the caller).

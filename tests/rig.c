@@ -25,7 +25,7 @@ static void rig_ok(enum torc_err err, const struct torc_fail *why)
     torc_assert(err == TORC_ERR_OK);
 }
 
-// -- Memory ----------------------------------------------------------------------------------------
+// -- Memory ---------------------------------------------------------------------------------------
 
 static void *rig_memory(uint64_t bytes)
 {
@@ -52,7 +52,7 @@ static void rig_pipe_free(struct torc_rig_frame *frames)
     }
 }
 
-// -- Life of the dataplane -------------------------------------------------------------------------
+// -- Life of the dataplane ------------------------------------------------------------------------
 
 static void rig_worker_start(struct torc_rig *rig, uint32_t index)
 {
@@ -228,7 +228,7 @@ void torc_rig_close(struct torc_rig *rig)
     free(rig->tx_memory);
 }
 
-// -- Steps -----------------------------------------------------------------------------------------
+// -- Steps ----------------------------------------------------------------------------------------
 
 static void rig_put_out(struct torc_rig *rig, const struct torc_frame_tx *tx, uint32_t worker)
 {
@@ -336,7 +336,7 @@ uint64_t torc_rig_drops(struct torc_rig *rig, enum torc_drop reason)
     return count;
 }
 
-// -- Frames ----------------------------------------------------------------------------------------
+// -- Frames ---------------------------------------------------------------------------------------
 
 bool torc_rig_send(struct torc_rig *rig, uint32_t worker, const void *bytes, uint32_t byte_count)
 {
@@ -419,7 +419,7 @@ bool torc_rig_receive_udp(struct torc_rig *rig, struct torc_rig_udp *udp)
     return false;
 }
 
-// -- A client --------------------------------------------------------------------------------------
+// -- A client -------------------------------------------------------------------------------------
 
 static void rig_client_send(struct torc_rig *rig, const struct torc_rig_client *client,
                             uint32_t core, const unsigned char *payload, uint32_t payload_bytes)
@@ -602,7 +602,7 @@ void torc_rig_check_none(struct torc_rig *rig, struct torc_rig_client *client, u
     torc_rig_expect(rig, client, &request, TORC_ERR_NOT_FOUND, &reply);
 }
 
-// -- Requests --------------------------------------------------------------------------------------
+// -- Requests -------------------------------------------------------------------------------------
 
 static const struct torc_fake_shard *rig_shard(const struct torc_rig *rig, uint64_t key)
 {

@@ -1,15 +1,15 @@
 // Torc tests: a whole node in one process, without threads, files, devices or clocks.
 //
-// What    workers, the session table and its thread's steps, the hand-over rings, the channel, and for
-//         each worker a control in memory (tests/fake_control.h); a clock that the test moves; frames
-//         in, frames out. Everything that happens is decided by the test and by its seed.
+// What    workers, the session table and its thread's steps, the hand-over rings, the channel, and
+//         for each worker a control in memory (tests/fake_control.h); a clock that the test moves;
+//         frames in, frames out. Everything that happens is decided by the test and by its seed.
 // Owner   the test's thread: it made the heaps.
 // Memory  malloc and one mapping, given back by torc_rig_close.
-// Life    torc_rig_open (recovered and serving when it returns) · send, step, receive · torc_rig_crash
-//         and torc_rig_recover for a new life on the same disk · torc_rig_close.
-// Clients torc_rig_client is a client of one lane that speaks by the codecs of wire/, packet by packet:
-//         for tests of the server. The engine (client/engine.h) is joined by torc_rig_send_udp and
-//         torc_rig_receive_udp.
+// Life    torc_rig_open (recovered and serving when it returns) · send, step, receive ·
+//         torc_rig_crash and torc_rig_recover for a new life on the same disk · torc_rig_close.
+// Clients torc_rig_client is a client of one lane that speaks by the codecs of wire/, packet by
+//         packet: for tests of the server. The engine (client/engine.h) is joined by
+//         torc_rig_send_udp and torc_rig_receive_udp.
 #ifndef TORC_TESTS_RIG_H
 #define TORC_TESTS_RIG_H
 
@@ -91,7 +91,8 @@ void torc_rig_close(struct torc_rig *rig);
 void torc_rig_crash(struct torc_rig *rig);
 void torc_rig_recover(struct torc_rig *rig);
 
-// A new dataplane on what control has; false when it does not come to serve (see the controls' events).
+// A new dataplane on what control has; false when it does not come to serve (see the controls'
+// events).
 bool torc_rig_try_recover(struct torc_rig *rig);
 
 // Puts a frame in front of worker `worker`. False: the pipe is full.
@@ -109,7 +110,7 @@ void torc_rig_settle(struct torc_rig *rig, uint32_t steps_max);
 struct torc_stats *torc_rig_stats(struct torc_rig *rig, uint32_t worker);
 uint64_t torc_rig_drops(struct torc_rig *rig, enum torc_drop reason); // over all workers
 
-// -- UDP -------------------------------------------------------------------------------------------
+// -- UDP ------------------------------------------------------------------------------------------
 
 struct torc_rig_udp {
     uint8_t client_ip[16]; // IPv4 mapped
@@ -119,13 +120,14 @@ struct torc_rig_udp {
     uint32_t payload_bytes;
 };
 
-// A datagram from a client at that address. The node's address is rig->ipv4 or ipv6, as the client's.
+// A datagram from a client at that address. The node's address is rig->ipv4 or ipv6, as the
+// client's.
 bool torc_rig_send_udp(struct torc_rig *rig, const struct torc_rig_udp *udp);
 
 // The next datagram that came out; other frames before it are dropped. False: none.
 bool torc_rig_receive_udp(struct torc_rig *rig, struct torc_rig_udp *udp);
 
-// -- A client, packet by packet --------------------------------------------------------------------
+// -- A client, packet by packet -------------------------------------------------------------------
 
 struct torc_rig_client {
     uint8_t ip[16];
@@ -165,7 +167,8 @@ bool torc_rig_next(struct torc_rig *rig, struct torc_rig_client *client, struct 
 bool torc_rig_await(struct torc_rig *rig, struct torc_rig_client *client, struct torc_reply *reply,
                     uint32_t steps_max);
 
-// Sends one operation to the core of its key (or core 0) and awaits its reply; the test ends without.
+// Sends one operation to the core of its key (or core 0) and awaits its reply; the test ends
+// without.
 void torc_rig_call(struct torc_rig *rig, struct torc_rig_client *client,
                    const struct torc_request *request, struct torc_reply *reply);
 

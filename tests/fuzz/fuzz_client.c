@@ -1,7 +1,8 @@
 // Torc fuzz: whatever a node, or somebody in its place, sends to a client's engine.
 //
-// What    an engine with a session and operations of each kind in flight; an input is either a whole
-//         payload, or the operations of a well-sealed reply, whose ids 0 to 7 mean those in flight.
+// What    an engine with a session and operations of each kind in flight; an input is either a
+//         whole payload, or the operations of a well-sealed reply, whose ids 0 to 7 mean those in
+//         flight.
 #include "client/engine_state.h"
 #include "tests/torc_test.h"
 

@@ -80,7 +80,7 @@ static void fuzz_step(struct torc_rng *rng)
     fuzz_drain();
 }
 
-// -- Requests --------------------------------------------------------------------------------------
+// -- Requests -------------------------------------------------------------------------------------
 
 static uint64_t fuzz_number(struct torc_rng *rng)
 {
@@ -171,7 +171,7 @@ static void fuzz_request(struct torc_rng *rng, struct torc_request *request)
     }
 }
 
-// -- Actions ---------------------------------------------------------------------------------------
+// -- Actions --------------------------------------------------------------------------------------
 
 // Good operations in a good packet, with any allowance; perhaps damaged before it is sealed.
 static void fuzz_packet(struct torc_rng *rng)

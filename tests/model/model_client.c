@@ -1,10 +1,10 @@
-// Torc tests: clients against a node over a network that loses, doubles, damages and delays packets,
-// beside simple oracles.
+// Torc tests: clients against a node over a network that loses, doubles, damages and delays
+// packets, beside simple oracles.
 //
-// What    one client, exact: for each key the value it must have, or, after an outcome in doubt, the
-//         two it may have. Ranges and counts in between equal the oracle's.
-//         several clients: counters raised by compare-and-set: an increment that took effect twice, or
-//         not at all, shows in the sum; reads never go back (versions).
+// What    one client, exact: for each key the value it must have, or, after an outcome in doubt,
+//         the two it may have. Ranges and counts in between equal the oracle's.
+//         several clients: counters raised by compare-and-set: an increment that took effect twice,
+//         or not at all, shows in the sum; reads never go back (versions).
 //         the node dies and comes back meanwhile.
 // Planted a client that gives a write a new identity when it sends it again: must be found.
 #include "client/engine_state.h"

@@ -1,7 +1,7 @@
 // Torc tests: csv.h against random tables: written as RFC 4180 says, read back in random pieces.
 //
-// The oracle is the table itself. Its sibling run reads with a reader that takes doubled quotes for one
-// field's end (a planted fault), and must find it.
+// The oracle is the table itself. Its sibling run reads with a reader that takes doubled quotes for
+// one field's end (a planted fault), and must find it.
 #include "client/cli/csv.h"
 #include "tests/torc_test.h"
 

@@ -363,7 +363,8 @@ static void test_silence(void)
     close_node();
 }
 
-// What is refused for good comes back at once, with its reason; what may pass is tried until the end.
+// What is refused for good comes back at once, with its reason; what may pass is tried until the
+// end.
 static void test_full_disk(void)
 {
     struct torc_engine_write write = {

@@ -1,4 +1,5 @@
-// Torc tests: a worker's answers to good requests, through a whole node in one process (tests/rig.h).
+// Torc tests: a worker's answers to good requests, through a whole node in one process
+// (tests/rig.h).
 #include "tests/rig.h"
 #include "tests/torc_test.h"
 #include "wire/map.h"
@@ -60,7 +61,7 @@ static struct torc_reply expect(const struct torc_request *request, enum torc_er
     return reply;
 }
 
-// -- Puts and gets ---------------------------------------------------------------------------------
+// -- Puts and gets --------------------------------------------------------------------------------
 
 static void a_put_is_read_back(void)
 {
@@ -244,7 +245,7 @@ static void a_conditional_write_waits_for_the_one_before_it(void)
     close_rig();
 }
 
-// -- Other operations ------------------------------------------------------------------------------
+// -- Other operations -----------------------------------------------------------------------------
 
 static void small_operations_answer(void)
 {
@@ -321,7 +322,7 @@ static void a_closed_session_is_gone(void)
     close_rig();
 }
 
-// -- Ranges ----------------------------------------------------------------------------------------
+// -- Ranges ---------------------------------------------------------------------------------------
 
 struct collected {
     uint32_t rows;
@@ -333,8 +334,8 @@ struct collected {
     bool last;
 };
 
-// Takes chunk after chunk of one range until LAST or nothing more comes; each must go on where the one
-// before it ended.
+// Takes chunk after chunk of one range until LAST or nothing more comes; each must go on where the
+// one before it ended.
 static void collect(struct collected *all, bool reverse)
 {
     struct torc_reply reply;
@@ -552,7 +553,7 @@ static void a_cursor_sends_as_far_as_its_credit(void)
     close_rig();
 }
 
-// -- Large values ----------------------------------------------------------------------------------
+// -- Large values ---------------------------------------------------------------------------------
 
 #define LARGE_BYTES 100000u
 #define PIECE_BYTES 1024u
@@ -707,7 +708,7 @@ static void a_piece_without_its_put_is_told_to_start_again(void)
     close_rig();
 }
 
-// -- Several workers -------------------------------------------------------------------------------
+// -- Several workers ------------------------------------------------------------------------------
 
 static void a_packet_on_the_wrong_queue_reaches_its_core(void)
 {

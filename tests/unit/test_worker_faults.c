@@ -1,5 +1,5 @@
-// Torc tests: what a worker does when the disk, control, memory or the whole node fails, through a node in one
-// process (tests/rig.h).
+// Torc tests: what a worker does when the disk, control, memory or the whole node fails, through a
+// node in one process (tests/rig.h).
 #include "tests/rig.h"
 #include "tests/torc_test.h"
 
@@ -83,7 +83,7 @@ static void put_quietly(uint64_t key)
     (void)torc_rig_flush(rig, client, 0);
 }
 
-// -- Restarts --------------------------------------------------------------------------------------
+// -- Restarts -------------------------------------------------------------------------------------
 
 static void acknowledged_writes_survive_a_crash(void)
 {
@@ -198,7 +198,7 @@ static void a_log_with_a_hole_is_refused(void)
     close_rig();
 }
 
-// -- The disk --------------------------------------------------------------------------------------
+// -- The disk -------------------------------------------------------------------------------------
 
 static void nothing_is_acknowledged_before_the_disk_has_it(void)
 {
@@ -284,7 +284,7 @@ static void a_failed_log_stops_writes_for_good(void)
     close_rig();
 }
 
-// -- Control ---------------------------------------------------------------------------------------
+// -- Control --------------------------------------------------------------------------------------
 
 static void without_control_reads_go_on_and_writes_are_busy(void)
 {
@@ -343,7 +343,7 @@ static void a_checkpoint_given_up_leaves_no_trace(void)
     close_rig();
 }
 
-// -- Time ------------------------------------------------------------------------------------------
+// -- Time -----------------------------------------------------------------------------------------
 
 static void a_write_whose_deadline_passes_is_in_doubt(void)
 {
@@ -400,7 +400,7 @@ static void a_waiting_write_can_be_cancelled(void)
     close_rig();
 }
 
-// -- Memory ----------------------------------------------------------------------------------------
+// -- Memory ---------------------------------------------------------------------------------------
 
 static void full_memory_refuses_writes_but_reads_and_deletes_go_on(void)
 {
