@@ -34,8 +34,8 @@
 //             ring the doorbells that turn.ring_… asks for (eventfds; count TORC_COUNTER_DOORBELLS)
 //             when turn.more is false and nothing was received for a while: store 1 to the
 //                 channel's `sleeping` of this worker, fence (seq_cst), and if torc_worker_idle
-//                 still says true, block on queues and doorbell until turn.deadline_ns; store 0 after.
-//                 (Count TORC_COUNTER_SLEEPS.)
+//                 still says true, block on queues and doorbell until turn.deadline_ns; store 0
+//                 after. (Count TORC_COUNTER_SLEEPS.)
 //         rx_count frames are always consumed. What does not fit into tx waits in bounded tables:
 //         `more` is then true.
 // Invariants
