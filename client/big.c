@@ -9,8 +9,9 @@
 
 #define PIECES_UNASKED 16u
 #define PULL_PIECES    64u
-#define WRITE_HEAD     64u // request head, body of a PUT with version and sizes
-#define BIG_RTO_TIMES  2u  // a piece is seldom answered by itself
+#define WRITE_HEAD     120u // a PUT's head and body with version and sizes, and a question behind it
+#define PULL_HEAD      (TORC_REPLY_HEAD_BYTES + TORC_PULL_HEAD_BYTES)
+#define BIG_RTO_TIMES  2u // a piece is seldom answered by itself
 
 struct torc_big {
     uint32_t piece_bytes;
@@ -93,6 +94,13 @@ bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op)
     return op->kind == TORC_OP_WRITE &&
            (op->big != NULL ||
             torc_call_bytes(op) > engine->nodes[op->node].payload - TORC_DATA_OVERHEAD);
+}
+
+bool torc_big_fits(const struct torc_engine *engine, const struct torc_op *op)
+{
+    uint32_t room = engine->nodes[op->node].payload - TORC_DATA_OVERHEAD;
+
+    return op->big->piece_bytes + (op->big->is_pull ? PULL_HEAD : WRITE_HEAD) <= room;
 }
 
 bool torc_big_begin(struct torc_engine *engine, uint32_t index)
@@ -183,8 +191,7 @@ uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to
     } else if (big->ask || (at = big_piece(big)) == big->count) {
         big->ask = false;
         *piece = TORC_OP_NONE;
-        request.opcode = TORC_OPCODE_FRAG_QUERY;
-        return torc_request_encode(to, &request);
+        return torc_big_ask(engine, index, to);
     } else {
         request.opcode = TORC_OPCODE_FRAG;
         request.fragment = at;
@@ -194,6 +201,15 @@ uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to
     bit_set(big->flying, at);
     big->next = (uint32_t)torc_max_u64(big->next, at + 1);
     *piece = at;
+    return torc_request_encode(to, &request);
+}
+
+uint32_t torc_big_ask(const struct torc_engine *engine, uint32_t index, uint8_t *to)
+{
+    struct torc_request request;
+
+    torc_call_request(engine, index, &request);
+    request.opcode = TORC_OPCODE_FRAG_QUERY;
     return torc_request_encode(to, &request);
 }
 
@@ -259,6 +275,10 @@ void torc_big_timer(struct torc_engine *engine, uint32_t index)
         return;
     }
     engine->counters.resends_timer++;
+    if (!torc_big_fits(engine, op)) {
+        torc_op_route(engine, index);
+        return;
+    }
     if (op->state == TORC_OP_STREAMING) {
         torc_op_queue(engine, index, true);
     }
@@ -369,9 +389,8 @@ void torc_pull_begin(struct torc_engine *engine, uint32_t index, const struct to
     }
     engine->value_mean =
         (uint32_t)((7ull * engine->value_mean + torc_min_u64(total, TORC_PAYLOAD_MAX)) / 8);
-    op->big = big_take(
-        engine, (uint32_t)torc_max_u64(total, 1),
-        (payload - TORC_DATA_OVERHEAD - TORC_REPLY_HEAD_BYTES - TORC_PULL_HEAD_BYTES) & ~7u);
+    op->big = big_take(engine, (uint32_t)torc_max_u64(total, 1),
+                       (payload - TORC_DATA_OVERHEAD - PULL_HEAD) & ~7u);
     if (op->big == NULL || !torc_op_reserve(engine, index, torc_max_u64(total, 1))) {
         torc_big_free(engine, index);
         torc_op_hold(engine, index, TORC_HOLD_STARVED);

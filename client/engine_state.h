@@ -193,6 +193,7 @@ struct torc_client_node {
     uint32_t probe_step; // which size is tried
     uint32_t probe_lost; // in a row
     uint32_t large_lost; // packets over the least size, in a row
+    uint64_t large_lost_ns;
     uint64_t reprobe_ns; // 0: the size is settled
     uint64_t waiting[4]; // bit per core: its path has operations queued
     uint32_t turn;       // the core that is served next, twice: reads, writes
@@ -392,11 +393,15 @@ void torc_route_answer(struct torc_engine *engine, uint32_t op, const struct tor
 // ---- big.c
 struct torc_big;
 bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op);
+// Whether its pieces have the size that packets have now.
+bool torc_big_fits(const struct torc_engine *engine, const struct torc_op *op);
 // A put of many pieces begins, or begins again. False: no memory.
 bool torc_big_begin(struct torc_engine *engine, uint32_t index);
 // Writes the next piece, or a question. *piece: its number, TORC_OP_NONE for a question. Room:
 // TORC_PAYLOAD_MIN.
 uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to, uint32_t *piece);
+// A question behind the piece in the same packet; its padded bytes.
+uint32_t torc_big_ask(const struct torc_engine *engine, uint32_t index, uint8_t *to);
 bool torc_big_has_more(const struct torc_op *op);
 void torc_big_sent(struct torc_engine *engine, uint32_t index);
 void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece);

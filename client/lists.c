@@ -319,6 +319,9 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
         return;
     }
     node = op_place(engine, index);
+    if (node != NULL && op->big != NULL && !torc_big_fits(engine, op)) {
+        torc_big_free(engine, index); // the path became narrower: from the start, in smaller pieces
+    }
     if (node == NULL || node->state != TORC_NODE_UP) {
         if (node != NULL) {
             torc_node_shake(engine, node, NULL);

@@ -454,10 +454,10 @@ static void shed_receive(struct torc_engine *engine, struct torc_client_node *no
     torc_packet_lost(engine, index); // the window shrinks: the server is behind
     if (packet->stream != TORC_OP_NONE) {
         uint32_t stream = packet->stream;
-        uint32_t piece = packet->piece;
 
         torc_packet_end(engine, index);
-        torc_big_lost(engine, stream, piece);
+        torc_call_refused(engine, stream, engine->ops[stream].attempts - 1u,
+                          (enum torc_err)reply->status, shed.retry_us);
         return;
     }
     for (uint32_t left = packet->ops.count; left > 0; left--) {
@@ -611,11 +611,14 @@ static uint32_t build_seal(const struct build *build, uint32_t reply_payload)
     struct torc_packet *packet = &engine->packets[build->packet];
     uint32_t space = reply_payload - TORC_DATA_OVERHEAD;
     uint64_t packets = torc_max_u64((build->reply_bytes + space - 1) / space, 1);
+    // Answers are never shorter than what was asked: the credit covers the request itself.
+    uint64_t own = (build->at + TORC_DATA_OVERHEAD + reply_payload - 1) / reply_payload;
     struct torc_data data = {.core = build->core,
                              .clock_us = (uint32_t)(engine->now_ns / 1000),
                              .hlc = engine->hlc,
                              .reply_bytes = (uint16_t)reply_payload,
-                             .reply_packets = (uint16_t)torc_min_u64(packets, UINT16_MAX)};
+                             .reply_packets =
+                                 (uint16_t)torc_min_u64(torc_max_u64(packets, own), UINT16_MAX)};
 
     packet->bytes = torc_lane_seal(&build->node->lane, build->payload, build->at, &data);
     packet->seq = data.seq;
@@ -685,6 +688,10 @@ static uint32_t build_piece(struct build *build, uint32_t index)
     }
     build->packet = torc_packet_open(engine, build->node, build->core, true);
     build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
+    if (piece != TORC_OP_NONE && !torc_node_may_send(engine, build->node)) {
+        // The last one that the window allows: its answer is what opens it again.
+        build->at += torc_big_ask(engine, index, build->payload + TORC_DATA_HEAD_BYTES + build->at);
+    }
     engine->packets[build->packet].stream = index;
     engine->packets[build->packet].piece = piece;
     build->reply_bytes = 1;

@@ -8,6 +8,9 @@
 #define RTO_MAX_NS       UINT64_C(1000000000)
 #define WINDOW_ONE       (1u << TORC_WINDOW_SHIFT)
 #define TARGET_MARGIN_NS UINT64_C(25000)
+#define SLOW_MARGIN_NS   UINT64_C(2000000) // kernel sockets: a wake-up takes what it takes
+#define SLOW_WRITE_NS    UINT64_C(20000000)
+#define WINDOW_DELAY_MIN (8u << TORC_WINDOW_SHIFT) // delay alone shrinks it no further
 #define BASE_PERIOD_NS   UINT64_C(10000000000)
 #define BUDGET_PER_SEND  100u              // thousandths of a resend: 10 %
 #define BUDGET_PER_S     UINT64_C(10000)   // 10 a second
@@ -55,13 +58,21 @@ static void estimate(uint64_t *srtt_ns, uint64_t *var_ns, uint64_t sample_ns)
     *srtt_ns = *srtt_ns - (*srtt_ns >> 3) + (sample_ns >> 3);
 }
 
+// An edge that polls measures the network; one that sleeps measures the scheduler with it.
+static bool edge_polls(const struct torc_engine *engine)
+{
+    return engine->config.read_rto_us < 1000;
+}
+
 uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
 {
     const struct torc_client_path *path = torc_op_path(engine, op);
     bool is_write = op->kind == TORC_OP_WRITE;
     uint64_t srtt_ns = is_write ? path->write_srtt_ns : path->read_srtt_ns;
     uint64_t var_ns = is_write ? path->write_var_ns : path->read_var_ns;
-    uint64_t least_ns = is_write ? RTO_WRITE_MIN_NS : (uint64_t)engine->config.read_rto_us * 1000;
+    uint64_t least_ns = !is_write            ? (uint64_t)engine->config.read_rto_us * 1000
+                        : edge_polls(engine) ? RTO_WRITE_MIN_NS
+                                             : SLOW_WRITE_NS;
     uint64_t rto_ns = srtt_ns == 0 ? RTO_FIRST_NS : srtt_ns + 4 * var_ns;
 
     rto_ns = torc_max_u64(rto_ns, least_ns) << torc_min_u64(op->backoff, 10);
@@ -70,9 +81,10 @@ uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
 
 // ---- The window
 
-static uint64_t target_ns(const struct torc_client_node *node)
+static uint64_t target_ns(const struct torc_engine *engine, const struct torc_client_node *node)
 {
-    return node->base_rtt_ns + torc_max_u64(TARGET_MARGIN_NS, node->base_rtt_ns / 2);
+    return node->base_rtt_ns + torc_max_u64(edge_polls(engine) ? TARGET_MARGIN_NS : SLOW_MARGIN_NS,
+                                            node->base_rtt_ns / 2);
 }
 
 static void window_cut(struct torc_engine *engine, struct torc_client_node *node, uint32_t window)
@@ -84,7 +96,7 @@ static void window_cut(struct torc_engine *engine, struct torc_client_node *node
 
 static void window_delay(struct torc_engine *engine, struct torc_client_node *node, uint64_t rtt_ns)
 {
-    uint64_t target = target_ns(node);
+    uint64_t target = target_ns(engine, node);
     uint64_t cut;
 
     if (rtt_ns <= target) {
@@ -102,7 +114,9 @@ static void window_delay(struct torc_engine *engine, struct torc_client_node *no
     }
     // max(0.5, 1 - 0.4 (d - target) / d), in thousandths
     cut = torc_min_u64(500, 400 * (rtt_ns - target) / rtt_ns);
-    window_cut(engine, node, (uint32_t)(node->window * (1000 - cut) / 1000));
+    if (edge_polls(engine) || node->window > WINDOW_DELAY_MIN) {
+        window_cut(engine, node, (uint32_t)(node->window * (1000 - cut) / 1000));
+    }
 }
 
 void torc_path_ce(struct torc_engine *engine, struct torc_client_node *node)
@@ -311,7 +325,9 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
         return;
     }
     packet_close(engine, index);
-    engine->nodes[packet->node].large_lost = 0;
+    if (packet->bytes > TORC_PAYLOAD_MIN) {
+        engine->nodes[packet->node].large_lost = 0;
+    }
     while (judges && older != TORC_OP_NONE) {
         struct torc_packet *passed = &engine->packets[older];
         uint32_t next = passed->previous;
@@ -324,9 +340,14 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
     }
 }
 
-// Three packets over the least size in a row were lost: perhaps the path became narrower.
+// Large packets were lost three times in a row, and others came through meanwhile: perhaps the path
+// became narrower.
 static void large_lost(struct torc_engine *engine, struct torc_client_node *node)
 {
+    if (engine->now_ns == node->large_lost_ns) {
+        return; // of one time-out
+    }
+    node->large_lost_ns = engine->now_ns;
     if (++node->large_lost >= LARGE_LOST_MAX && node->payload > TORC_PAYLOAD_MIN) {
         node->payload = TORC_PAYLOAD_MIN;
         node->large_lost = 0;
@@ -338,18 +359,24 @@ void torc_packet_lost(struct torc_engine *engine, uint32_t index)
 {
     struct torc_packet *packet = &engine->packets[index];
     struct torc_client_node *node = &engine->nodes[packet->node];
+    bool heard = node->heard_ns > packet->sent_ns;
 
     if (!packet->open) {
         return;
     }
     packet_close(engine, index);
-    if (packet->bytes > TORC_PAYLOAD_MIN) {
-        large_lost(engine, node);
-    } else {
+    if (packet->bytes <= TORC_PAYLOAD_MIN) {
         node->large_lost = 0; // small ones are lost too: it is not the size
+    } else if (heard) {
+        large_lost(engine, node);
+    }
+    if (packet->is_write && packet->stream == TORC_OP_NONE && heard) {
+        return; // the disk is slow, as far as anybody knows
     }
     if (engine->now_ns >= node->cut_until_ns) {
-        window_cut(engine, node, ++node->time_outs >= 2 ? WINDOW_ONE : node->window / 2);
+        bool again = ++node->time_outs >= 2 && !heard;
+
+        window_cut(engine, node, again ? WINDOW_ONE : node->window / 2);
     }
 }
 
