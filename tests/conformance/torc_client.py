@@ -113,9 +113,9 @@ def decode_retry(packet):
 
 def decode_accept(packet):
     assert len(packet) == 240 and packet[0] == MAGIC and packet[1] == 0x12
+    assert struct.unpack("<I", packet[224:228])[0] == crc32c(packet[:224]) and not any(packet[228:])
     core, length, random, node, to_server, to_client = struct.unpack("<2xBxH2x16sI4xQQ", packet[:48])
-    assert length == 240 and struct.unpack("<I", packet[224:228])[0] == crc32c(packet[:224])
-    assert not any(packet[228:])
+    assert length == 240
     accept = dict(zip(ACCEPT_FIELDS, ACCEPT_PAYLOAD.unpack(packet[64:224])))
     assert accept["node"] == node and accept["suite"] == 0x80
     accept.update(core=core, random=random, to_server=to_server, to_client=to_client)
@@ -139,6 +139,14 @@ def decode_nosession(packet):
     magic, kind, core, _, index, seq, node, _, cookie = struct.unpack("<BBBBIQII24s", packet)
     assert magic == MAGIC and kind == 0x14
     return {"core": core, "index": index, "seq": seq, "node": node, "cookie": cookie}
+
+
+def unless_damaged(decode, packet):
+    """The packet, or None: from the network anything may come."""
+    try:
+        return decode(packet)
+    except (AssertionError, struct.error):
+        return None
 
 
 # ---- Bytes: data packets
@@ -328,32 +336,37 @@ class Client:
     def handshake(self, cookie=None):
         """A new session; the sequence numbers of packets begin anew, those of writes go on."""
         until = time.monotonic() + self.timeout
-        pause, last_hint = 0.02, ""
-        node = self.node_wanted if not cookie else self.accept["node"]
-        random = os.urandom(16)
-        offer = {"lanes": self.lanes, "client_id": self.client_id, "client_index": self.client_index,
-                 "payload_max": 9000, "agent": b"python conformance"}
-        packet = encode_init(random, node=node, cookie=cookie, **offer)
+        pause, tries, last_hint = 0.02, 0, ""
+        packet, random, node = self.new_init(cookie)
         while time.monotonic() < until:
             self.send_raw(packet)
             wait = min(until, time.monotonic() + pause)
             while (answer := self.receive_raw(wait)) is not None:
                 if len(answer) == 64 and answer[1] == 0x11:
-                    retry = decode_retry(answer)
-                    if retry["random"] == random:
-                        random, node = os.urandom(16), retry["node"]
-                        packet = encode_init(random, node=node, cookie=retry["cookie"], seen=retry["versions"],
-                                             **offer)
+                    retry = unless_damaged(decode_retry, answer)
+                    if retry and retry["random"] == random and self.node_wanted in (0xffffffff, retry["node"]):
+                        packet, random, node = self.new_init(retry["cookie"], retry["node"], retry["versions"])
                         self.send_raw(packet)
+                        tries = 0
                 elif len(answer) == 240 and answer[1] == 0x12:
-                    accept = decode_accept(answer)
-                    if accept["random"] == random and accept["node"] == node:
+                    accept = unless_damaged(decode_accept, answer)
+                    if accept and accept["random"] == random and accept["node"] == node:
                         self.begin_session(accept)
                         return
                 elif len(answer) == 40 and answer[1] == 0x13:
-                    last_hint = str(decode_refuse(answer))
-            pause = min(1.0, pause * 2)
+                    last_hint = str(unless_damaged(decode_refuse, answer))
+            pause, tries = min(1.0, pause * 2), tries + 1
+            if tries == 3:  # perhaps a hint was false: from the start
+                packet, random, node = self.new_init(None)
+                tries = 0
         raise NoAnswer(f"no session with {self.host}:{self.base_port} {last_hint}")
+
+    def new_init(self, cookie, node=None, seen=0):
+        """The packet, its random, and the node that it wants."""
+        random = os.urandom(16)
+        node = node if node is not None else self.accept["node"] if cookie else self.node_wanted
+        return encode_init(random, node=node, cookie=cookie, seen=seen, lanes=self.lanes, client_id=self.client_id,
+                           client_index=self.client_index, payload_max=9000, agent=b"python conformance"), random, node
 
     def begin_session(self, accept):
         self.accept = accept
@@ -375,8 +388,8 @@ class Client:
     def open(self, packet):
         """The replies of a packet, [] when it is not for us; makes a new session after NOSESSION."""
         if len(packet) == 48 and packet[1] == 0x14:
-            hint = decode_nosession(packet)
-            if hint["index"] == self.accept["session_index"] and hint["seq"] <= max(self.seq):
+            hint = unless_damaged(decode_nosession, packet)
+            if hint and hint["index"] == self.accept["session_index"] and hint["seq"] <= max(self.seq):
                 self.handshake(hint["cookie"])
             return []
         opened = decode_packet(packet, self.accept["to_client"])
@@ -412,7 +425,7 @@ class Client:
         """make(op_id, attempt, entry) -> bytes. The final reply and the others that came with its id."""
         op_id = self.new_op()
         until = time.monotonic() + self.timeout
-        attempt, pause, last = 0, 0.05, None
+        attempt, pause, last = 0, 0.02, None
         while time.monotonic() < until:
             entry = self.entry_of(key) if core is None else None
             attempt += 1
@@ -554,7 +567,7 @@ class Client:
             self.send_raw(self.seal(encode_pull(op_id, key, version, first, size, bitmap), core, reply_packets=16),
                           core)
             wanted = {first + i for i in range(16) if bitmap >> i & 1}
-            for reply in self.replies_until(time.monotonic() + 0.2):
+            for reply in self.replies_until(time.monotonic() + 0.1):
                 if reply.op_id != op_id or reply.opcode != PULL | 0x80:
                     continue
                 if reply.status in ("VERSION_GONE", "NOT_FOUND"):
@@ -618,7 +631,7 @@ class Client:
                 self.send_piece(op_id, key, core, sent, pieces[sent])
                 sent += 1
             progress = False
-            for reply in self.replies_until(time.monotonic() + 0.05):
+            for reply in self.replies_until(time.monotonic() + 0.03):
                 if reply.op_id != op_id:
                     continue
                 if reply.opcode == PUT | 0x80:
@@ -670,7 +683,7 @@ class Client:
         ops = encode_range(RANGE_READ, op_id, lo, hi, flags=flags, limit=limit, epoch=self.epoch(entry))
         self.send_raw(self.seal(ops, core, reply_packets=reply_packets), core)
         chunks, last = [], None
-        for reply in self.replies_until(time.monotonic() + 0.2):
+        for reply in self.replies_until(time.monotonic() + 0.1):
             if reply.opcode in (MAP_ENTRY, NODE_ENTRY):
                 self.learn(reply)
             if reply.op_id != op_id or reply.opcode != RANGE_READ | 0x80:
