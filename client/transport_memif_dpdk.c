@@ -17,6 +17,7 @@
 #include "kit/memif.h"
 #include "wire/frame.h"
 
+#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
@@ -39,8 +40,8 @@
 #define CONNECT_NS       (3 * TORC_NS_PER_S)
 #define RETRY_NS         (20 * TORC_NS_PER_MS)
 #define ASK_NS           (10 * TORC_NS_PER_MS)
-#define LOOK_NS          (10 * TORC_NS_PER_MS) // at the link, in use
-#define SPIN_NS          TORC_NS_PER_MS        // of waiting, before naps
+#define LOOKS            100u           // at the link a second, in use
+#define SPIN_NS          TORC_NS_PER_MS // of waiting, before naps
 #define NAP_US           50
 #define GOODBYE_US       12000 // a node naps 5 ms at most before it sees CLOSE
 #define SOURCE_PORT      0x8000u
@@ -55,7 +56,7 @@ struct memif {
     struct rte_mempool *pool;
     struct torc_frame_local local;
     struct torc_frame_udp udp; // of packets to the node
-    uint64_t look_ns;          // when to look at the link again
+    uint64_t look_cycles;      // when to look at the link again
     uint64_t retry_ns;         // when to try to connect again
     uint32_t waiting;          // received by wait, for the next receive
     uint32_t held;             // given out by receive, until the next one
@@ -270,9 +271,16 @@ static void memif_send_frame(struct memif *memif, struct rte_mbuf *buffer, uint3
     }
 }
 
+static struct rte_mbuf *memif_buffer(struct memif *memif)
+{
+    struct rte_mbuf *buffer = NULL;
+
+    return rte_pktmbuf_alloc_bulk(memif->pool, &buffer, 1) == 0 ? buffer : NULL;
+}
+
 static void memif_ask(struct memif *memif)
 {
-    struct rte_mbuf *buffer = rte_pktmbuf_alloc(memif->pool);
+    struct rte_mbuf *buffer = memif_buffer(memif);
     unsigned char *frame;
 
     if (buffer == NULL) {
@@ -321,7 +329,7 @@ static bool memif_neighbour(struct memif *memif, const struct torc_frame *frame)
         return false;
     }
     memcpy(memif->udp.destination_mac, arp.sender_mac, sizeof(arp.sender_mac));
-    buffer = arp.operation == TORC_ARP_REQUEST ? rte_pktmbuf_alloc(memif->pool) : NULL;
+    buffer = arp.operation == TORC_ARP_REQUEST ? memif_buffer(memif) : NULL;
     if (buffer != NULL) {
         struct torc_arp answer = {.operation = TORC_ARP_REPLY};
 
@@ -447,17 +455,17 @@ static void memif_close(void *transport, bool forked)
 // Whether packets can pass. Looks at the link now and then; connects again when it went down.
 static bool memif_alive(struct memif *memif)
 {
-    uint64_t now_ns = torc_clock_now_ns();
+    uint64_t cycles = rte_rdtsc();
 
-    if (memif->up && now_ns < memif->look_ns) {
+    if (memif->up && cycles < memif->look_cycles) {
         return true;
     }
     if (memif->up && memif_link(memif)) {
-        memif->look_ns = now_ns + LOOK_NS;
+        memif->look_cycles = cycles + rte_get_tsc_hz() / LOOKS;
         return true;
     }
     memif->up = false;
-    if (now_ns >= memif->retry_ns) {
+    if (torc_clock_now_ns() >= memif->retry_ns) {
         memif->up = memif_connect(memif) && memif_find(memif);
         memif->retry_ns = torc_clock_now_ns() + RETRY_NS;
     }
