@@ -806,6 +806,22 @@ def test_echo(setup):
             checks.equal(f"the echo of {host}", found and (found[4:8], found[8:]), (message[4:8], body))
 
 
+def test_jumbo():
+    """packets of 9000 bytes"""
+    with Node("--keys", KEYS, "--mtu", "9000", "--dpdk-memory", "512M", workers=2, mtu=9000) as node:
+        for host in (node.network.host(11), node.network.host6(11)):
+            with t.Client(host, payload=8900) as client:
+                checks.that("the node publishes jumbo packets", client.accept["payload_max"] >= 8900)
+                value, before = os.urandom(8000), client.sent
+                version = client.put(5, value)
+                checks.that("8000 bytes in one packet", client.get(5) == (version, value) and
+                            client.sent - before <= 5, client.sent - before)
+                value = os.urandom(1 << 20)
+                version = client.put(5, value)
+                checks.that("a large value in jumbo fragments", client.get(5) == (version, value))
+                client.delete(5)
+
+
 def main():
     with Node("--keys", KEYS, workers=2) as node:
         setup = Setup(node)
@@ -828,6 +844,7 @@ def main():
         with t.Client(setup.host4) as client:
             client.put(1, b"the end")
             checks.equal("a new client still works at the end", client.get(1)[1], b"the end")
+    checks.case(test_jumbo)
     checks.end()
 
 
