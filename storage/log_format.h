@@ -148,7 +148,7 @@ struct torc_log_record {
     uint32_t piece_bytes; // reading: of the value, in this block; less than value_bytes: it goes on
 };
 
-// -- Building ------------------------------------------------------------------------------------
+// -- Building -----------------------------------------------------------------------------------
 
 // One shard of the block being built. `last_lsn` is of its last whole record here, 0 if none: when
 // the block is durable, the shard may commit up to it.
@@ -225,7 +225,7 @@ bool torc_log_block_is_empty(const struct torc_log_builder *builder);
 // builder's shards[] stay readable until the next begin.
 uint32_t torc_log_block_seal(struct torc_log_builder *builder, const struct torc_log_place *place);
 
-// -- Reading -------------------------------------------------------------------------------------
+// -- Reading ------------------------------------------------------------------------------------
 
 // A checked block: lengths hold, CRC holds, reserved fields are zero.
 struct torc_log_block {
@@ -274,7 +274,7 @@ enum torc_err torc_must_use torc_log_reader_next(struct torc_log_reader *reader,
                                                  struct torc_log_record *record, bool *more,
                                                  struct torc_fail *why);
 
-// -- Segments ------------------------------------------------------------------------------------
+// -- Segments -----------------------------------------------------------------------------------
 
 struct torc_log_segment {
     uint64_t cluster;
@@ -293,7 +293,7 @@ enum torc_err torc_must_use torc_log_segment_check(const void *slot,
                                                    struct torc_log_segment *segment,
                                                    struct torc_fail *why);
 
-// -- Fillers in the channel's log ring (kit/chan.h, C1) ------------------------------------------
+// -- Fillers in the channel's log ring (kit/chan.h, C1) -----------------------------------------
 
 // Marks `slot_count` slots (1 or more), of which `slot` is the first, to be skipped.
 void torc_log_filler_write(void *slot, uint32_t slot_count);

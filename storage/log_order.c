@@ -66,9 +66,19 @@ enum torc_err torc_log_order_note(struct torc_log_order *order, const struct tor
                          "log: more than %" PRIu32 " streams or %" PRIu32 " turns of shards",
                          order->stream_max, order->note_max);
     }
+    torc_assert(stream != NULL);
     stream->next = stream->next == 0 ? block->place.sequence : stream->next;
     stream->last = block->place.sequence;
     return TORC_ERR_OK;
+}
+
+// Whether blocks of the note are still to be given.
+static bool note_is_open(struct torc_log_order *order, const struct torc_log_order_note *note)
+{
+    const struct torc_log_order_stream *stream = order_stream(order, note->stream);
+
+    torc_assert(stream != NULL); // it was made when the note was
+    return stream->next <= note->last;
 }
 
 // Whether an earlier turn of the note's shard still has blocks to give.
@@ -77,13 +87,8 @@ static bool note_must_wait(struct torc_log_order *order, const struct torc_log_o
     for (uint32_t i = 0; i < order->note_count; i++) {
         const struct torc_log_order_note *other = &order->notes[i];
 
-        if (other->shard == note->shard && other->turn < note->turn) {
-            const struct torc_log_order_stream *stream = order_stream(order, other->stream);
-
-            torc_assert(stream != NULL); // its note came with a block of it
-            if (stream->next <= other->last) {
-                return true;
-            }
+        if (other->shard == note->shard && other->turn < note->turn && note_is_open(order, other)) {
+            return true;
         }
     }
     return false;

@@ -43,6 +43,7 @@ struct replay_stream {
     uint32_t stream;
     uint64_t sequence; // of its last block; 0: none yet
     bool unfinished;
+    bool headless;              // its blocks so far only go on with a record that began before them
     struct replay_shard *owner; // of the unfinished record; NULL: not ours
     struct torc_log_record record;
     struct torc_tree_ticket ticket;
@@ -445,12 +446,16 @@ static enum torc_err stream_carry(struct replay_stream *stream, const struct tor
     struct replay_shard *shard = stream->owner;
 
     if (block->carry_bytes == 0) { // it never happened
+        stream->headless = false;
         stream_forget(stream);
         return TORC_ERR_OK;
     }
+    if (!stream->unfinished && (is_first || stream->headless)) {
+        stream->headless = block->unfinished && block->record_count == 0;
+        return TORC_ERR_OK;
+    }
     if (!stream->unfinished) {
-        return is_first ? TORC_ERR_OK
-                        : block_fail(block, "carries what no block before it began", why);
+        return block_fail(block, "carries what no block before it began", why);
     }
     if (block->carry_bytes > left ||
         (block->carry_bytes < left) != (block->unfinished && block->record_count == 0)) {

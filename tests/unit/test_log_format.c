@@ -1,5 +1,5 @@
-// Torc tests: the log's bytes, block by block; which part of a stream is kept; in which order pieces
-// of streams are replayed.
+// Torc tests: the log's bytes, block by block; which part of a stream is kept; in which order
+// pieces of streams are replayed.
 #include "storage/log_format.h"
 #include "storage/log_order.h"
 #include "storage/log_scan.h"
@@ -15,7 +15,7 @@ enum {
 };
 
 #define SLOT          TORC_LOG_SLOT_BYTES
-#define SEGMENT_BYTES (SEGMENT_SLOTS * SLOT)
+#define SEGMENT_BYTES 98304u // of SEGMENT_SLOTS slots
 
 static struct torc_log_builder builder; // large: beside the tests rather than on their stacks
 static struct torc_log_reader reader;
@@ -103,17 +103,13 @@ static void test_varints(void)
     CU_ASSERT_EQUAL(torc_zigzag(UINT64_MAX), 1);
 }
 
-static void test_records_come_back(void)
-{
-    struct torc_log_record records[7];
-    struct torc_log_block block;
-    struct torc_fail why;
-    struct torc_log_place place = place_at(8);
-    uint32_t bytes;
-    bool more;
+enum {
+    RECORDS = 7,
+};
 
-    torc_log_block_begin(&builder, memory, 2 * SLOT);
-    for (uint32_t i = 0; i < TORC_COUNT_OF(records); i++) {
+static void records_make(struct torc_log_record *records)
+{
+    for (uint32_t i = 0; i < RECORDS; i++) {
         records[i] = record_put(40 + i, UINT64_MAX - i, 10 * i);
     }
     records[1].kind = TORC_LOG_DELETE;
@@ -127,37 +123,46 @@ static void test_records_come_back(void)
     records[3].key = 0;
     records[4].shard = 9; // another shard begins at its own LSN
     records[4].lsn = 7;
-    records[5].epoch = 6; // and here a new epoch of the first
-    records[5].kind = TORC_LOG_EPOCH;
-    records[5].lsn = 44;
+    records[5] = (struct torc_log_record){.kind = TORC_LOG_EPOCH,
+                                          .shard = 3,
+                                          .epoch = 6, // and here a new epoch of the first
+                                          .turn = 1,
+                                          .lsn = 44,
+                                          .hlc = 1450};
     records[6].epoch = 6;
     records[6].lsn = 45;
-    for (uint32_t i = 0; i < TORC_COUNT_OF(records); i++) {
+}
+
+static void test_records_come_back(void)
+{
+    struct torc_log_record records[RECORDS];
+    struct torc_log_record got;
+    struct torc_log_block block;
+    struct torc_fail why;
+    struct torc_log_place place = place_at(8);
+    bool more;
+
+    records_make(records);
+    torc_log_block_begin(&builder, memory, 2 * SLOT);
+    for (uint32_t i = 0; i < RECORDS; i++) {
         uint32_t done = 0;
 
-        if (records[i].kind == TORC_LOG_EPOCH) {
-            records[i] = (struct torc_log_record){
-                .kind = TORC_LOG_EPOCH, .shard = 3, .epoch = 6, .turn = 1, .lsn = 44, .hlc = 1450};
-        }
         CU_ASSERT_TRUE(torc_log_block_append(&builder, &records[i], &done));
     }
     CU_ASSERT_EQUAL(builder.shard_count, 3);
-    bytes = torc_log_block_seal(&builder, &place);
-    CU_ASSERT_EQUAL(bytes, SLOT);
+    CU_ASSERT_EQUAL(torc_log_block_seal(&builder, &place), SLOT);
     CU_ASSERT_EQUAL(torc_log_block_peek(memory, sizeof(memory)), SLOT);
-    TORC_TEST_OK(torc_log_block_check(memory, bytes, &block, &why), &why);
+    TORC_TEST_OK(torc_log_block_check(memory, SLOT, &block, &why), &why);
     CU_ASSERT_EQUAL(block.place.sequence, 8);
     CU_ASSERT_EQUAL(block.place.durable, 6);
-    CU_ASSERT_EQUAL(block.record_count, TORC_COUNT_OF(records));
+    CU_ASSERT_EQUAL(block.record_count, RECORDS);
     torc_log_reader_init(&reader, &block);
-    for (uint32_t i = 0; i < TORC_COUNT_OF(records); i++) {
-        struct torc_log_record got;
-
+    for (uint32_t i = 0; i < RECORDS; i++) {
         TORC_TEST_OK(torc_log_reader_next(&reader, &got, &more, &why), &why);
         CU_ASSERT_TRUE(more);
         check_record(&got, &records[i]);
     }
-    TORC_TEST_OK(torc_log_reader_next(&reader, &records[0], &more, &why), &why);
+    TORC_TEST_OK(torc_log_reader_next(&reader, &got, &more, &why), &why);
     CU_ASSERT_FALSE(more);
 }
 
@@ -177,7 +182,8 @@ static void test_the_bytes_are_these(void)
         // node, carry, records, record bytes, shards, clients, zero
         0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x0e, 0x00, 0x00,
         0x00, 0x01, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
-        // the record: PUT with client, shard 0, HLC +0, client 0, seq +0, low 51 below, key 300, 5 B
+        // the record: PUT with client, shard 0, HLC +0, client 0, seq +0, low 51 below, key 300, 5
+        // B
         0x81, 0x00, 0x00, 0x00, 0x00, 0x33, 0xac, 0x02, 0x05, 'h', 'e', 'l', 'l', 'o',
         // shard 3, epoch 5, turn 1, zero, first LSN 41, base HLC 1410
         0x03, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
@@ -334,7 +340,7 @@ static void test_segments_and_fillers(void)
     CU_ASSERT_EQUAL(torc_log_filler_slots(memory), 0);
 }
 
-// -- Which part of a stream is kept ----------------------------------------------------------------
+// -- Which part of a stream is kept -------------------------------------------------------------
 
 struct disk {
     unsigned char bytes[SEGMENTS][SEGMENT_BYTES];
@@ -344,6 +350,13 @@ struct disk {
 };
 
 static struct disk disk;
+
+_Static_assert(SEGMENT_BYTES == SEGMENT_SLOTS * SLOT, "whole slots");
+
+static unsigned char *disk_at(uint32_t index, uint32_t slot)
+{
+    return disk.bytes[index] + (size_t)slot * SLOT;
+}
 
 // Segments of one slot a block, ten blocks each. first_sequence: of a cut.
 static void disk_segment(uint32_t index, uint64_t first_sequence)
@@ -370,7 +383,7 @@ static void disk_block(uint32_t index, uint32_t slot, uint64_t sequence, uint64_
     place.generation = 100 + index;
     place.offset_bytes = slot * SLOT;
     place.durable = durable;
-    torc_log_block_begin(&builder, disk.bytes[index] + (size_t)slot * SLOT, SLOT);
+    torc_log_block_begin(&builder, disk_at(index, slot), SLOT);
     CU_ASSERT_TRUE(torc_log_block_append(&builder, &record, &done));
     (void)torc_log_block_seal(&builder, &place);
 }
@@ -436,8 +449,8 @@ static void test_a_whole_stream_is_kept(void)
 static void test_a_torn_tail_is_cut(void)
 {
     disk_fill();
-    disk.bytes[1][2 * SLOT + 99] ^= 1; // block 12, above the line
-    disk.bytes[1][4 * SLOT + 99] ^= 1; // block 14, whose mark was the line
+    disk_at(1, 2)[99] ^= 1; // block 12, above the line
+    disk_at(1, 4)[99] ^= 1; // block 14, whose mark was the line
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_OK);
     check_kept(11, 10, true);
     CU_ASSERT_EQUAL(disk.result.torn_blocks, 1);
@@ -445,7 +458,7 @@ static void test_a_torn_tail_is_cut(void)
     // A block of the file's former use is not there, whatever its sequence.
     disk_block(1, 2, 12, 11);
     disk_block(1, 4, 14, 13);
-    disk.bytes[1][4 * SLOT + 40] ^= 1;
+    disk_at(1, 4)[40] ^= 1;
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_OK);
     check_kept(13, 11, true);
 }
@@ -453,17 +466,17 @@ static void test_a_torn_tail_is_cut(void)
 static void test_damage_is_refused(void)
 {
     disk_fill();
-    disk.bytes[0][9 * SLOT + 99] ^= 1; // block 9, below the line
+    disk_at(0, 9)[99] ^= 1; // block 9, below the line
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_CORRUPT);
     CU_ASSERT_PTR_NOT_NULL(strstr(disk.why.text, "block 9 "));
     CU_ASSERT_PTR_NOT_NULL(strstr(disk.why.text, "segment 1 offset 36864"));
     CU_ASSERT_PTR_NOT_NULL(strstr(disk.why.text, "up to 11"));
     disk_fill();
-    memset(disk.bytes[0] + SLOT, 0, SLOT); // the very first
+    memset(disk_at(0, 1), 0, SLOT); // the very first
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_CORRUPT);
     disk_fill();
     disk_block(1, 1, 11, 7);
-    memset(disk.bytes[0] + 10 * SLOT, 0, SLOT); // the last of a segment
+    memset(disk_at(0, 10), 0, SLOT); // the last of a segment
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_CORRUPT);
 }
 
@@ -481,7 +494,7 @@ static void test_nothing_behind_a_cut_comes_back(void)
     CU_ASSERT_EQUAL(disk.segments[1].last_sequence, 12);
     CU_ASSERT_EQUAL(disk.segments[2].first_sequence, 13);
     // What the cut stood on was synced: its loss is damage.
-    disk.bytes[1][2 * SLOT + 99] ^= 1;
+    disk_at(1, 2)[99] ^= 1;
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_CORRUPT);
 }
 
@@ -515,7 +528,7 @@ static void test_an_empty_stream(void)
                     TORC_ERR_CORRUPT);
 }
 
-// -- The order of streams --------------------------------------------------------------------------
+// -- The order of streams -----------------------------------------------------------------------
 
 static void order_block(struct torc_log_order *order, uint32_t stream, uint64_t sequence,
                         const uint32_t *shard_turns)
