@@ -474,17 +474,38 @@ static void packet_vectors(void)
 
 // -- Tables --------------------------------------------------------------------------------------
 
+static void print_number(const char *table, unsigned number, const char *name)
+{
+    (void)printf("%s %02X %s\n", table, number, name);
+}
+
 static void print_tables(void)
 {
-#define X(name, label, explanation) (void)printf("drop %s %s\n", label, explanation);
-    TORC_DROP_TABLE(X)
+    static const struct {
+        const char *name;
+        unsigned number;
+    } statuses[] =
+        {
+#define X(name, number, sentence) {#name, (number)},
+            TORC_ERR_TABLE(X)
 #undef X
-#define X(name, number, sentence) (void)printf("status %02X %s\n", (unsigned)(number), #name);
-    TORC_ERR_TABLE(X)
+        },
+      opcodes[] = {
+#define X(name, code, flags, explanation) {#name, (code)},
+          TORC_OPCODE_TABLE(X)
 #undef X
-#define X(name, code, flags, explanation) (void)printf("opcode %02X %s\n", (unsigned)(code), #name);
-    TORC_OPCODE_TABLE(X)
-#undef X
+      };
+
+    for (int drop = 0; drop < (int)TORC_DROP_COUNT; drop++) {
+        (void)printf("drop %s %s\n", torc_drop_name((enum torc_drop)drop),
+                     torc_drop_explanation((enum torc_drop)drop));
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(statuses); i++) {
+        print_number("status", statuses[i].number, statuses[i].name);
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(opcodes); i++) {
+        print_number("opcode", opcodes[i].number, opcodes[i].name);
+    }
 }
 
 int main(int argc, char **argv)
