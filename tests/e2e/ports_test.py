@@ -260,6 +260,17 @@ def node_port(port):
         node_idles(node, port)
 
 
+def node_memif_clients_come_and_go():
+    """Clients that end do not hurt the node, though the driver unmaps what it may be reading."""
+    with Node("--port", "memif", "--memif-slots", "1", "--keys", "1000000", "--memory", "256M") as node:
+        cluster = addresses(node, "memif")[0]
+        pid = node.pid("dataplane")
+        node.torc("--cluster", cluster, "put", 7, "seven")
+        seen = {node.torc("--cluster", cluster, "get", 7).stdout.strip() for _ in range(20)}
+        checks.equal("20 clients of one slot, one after the other", seen, {b"seven"})
+        checks.equal("the dataplane lives", node.pid("dataplane"), pid)
+
+
 def node_two_workers():
     """Two workers on a link of two queues: what arrives at the wrong core is handed over."""
     with Node("--port", "af_xdp", "--keys", "1000000", "--shards", "4", "--memory", "256M", workers=2) as node:
@@ -290,6 +301,7 @@ def main():
     if "node" in parts:
         for port in ("af_xdp", "af_packet", "tap", "memif"):
             checks.case(node_port, port)
+        checks.case(node_memif_clients_come_and_go)
         checks.case(node_two_workers)
         checks.case(node_shared_queue)
     checks.end()
