@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-#define TABLE_SLOTS   (4u * TORC_FRAGMENT_ENTRIES)
+#define TABLE_SLOTS   4096u
 #define RECLAIM_SLICE 16u
 
+_Static_assert(TABLE_SLOTS == 4 * TORC_FRAGMENT_ENTRIES, "at most a quarter full");
 _Static_assert(TORC_FRAGMENT_ENTRIES < UINT16_MAX, "the table holds entry + 1 in 16 bits");
 
 static uint32_t fragment_units(uint32_t bytes)
@@ -13,11 +14,16 @@ static uint32_t fragment_units(uint32_t bytes)
     return bytes / TORC_FRAGMENT_UNIT_BYTES + (bytes % TORC_FRAGMENT_UNIT_BYTES != 0 ? 1 : 0);
 }
 
+static uint64_t fragment_bitmap_bytes(uint32_t units)
+{
+    return ((uint64_t)units + 63u) / 64u * 8u;
+}
+
 uint64_t torc_fragments_bytes(uint32_t pool_bytes)
 {
     uint32_t units = fragment_units(pool_bytes);
 
-    return (uint64_t)units * TORC_FRAGMENT_UNIT_BYTES + (units + 63u) / 64u * 8u +
+    return (uint64_t)units * TORC_FRAGMENT_UNIT_BYTES + fragment_bitmap_bytes(units) +
            (uint64_t)TORC_FRAGMENT_ENTRIES * sizeof(struct torc_fragment_entry) +
            TABLE_SLOTS * sizeof(uint16_t);
 }
@@ -34,7 +40,7 @@ void torc_fragments_init(struct torc_fragments *fragments, void *memory, uint32_
     fragments->units = at;
     at += (uint64_t)fragments->unit_count * TORC_FRAGMENT_UNIT_BYTES;
     fragments->unit_used = (uint64_t *)(void *)at;
-    at += (fragments->unit_count + 63u) / 64u * 8u;
+    at += fragment_bitmap_bytes(fragments->unit_count);
     fragments->entries = (struct torc_fragment_entry *)(void *)at;
     at += (uint64_t)TORC_FRAGMENT_ENTRIES * sizeof(struct torc_fragment_entry);
     fragments->table = (uint16_t *)(void *)at;

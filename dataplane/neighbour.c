@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+_Static_assert(TORC_ND_FRAME_BYTES >= TORC_ARP_FRAME_BYTES, "one check for both");
+
 static uint32_t neighbour_arp(const struct torc_frame *frame, const struct torc_frame_local *local,
                               unsigned char *out, enum torc_drop *reason)
 {
@@ -66,7 +68,7 @@ uint32_t torc_neighbour_answer(const struct torc_frame *frame, const struct torc
 {
     uint32_t bytes;
 
-    torc_assert(room >= TORC_ND_FRAME_BYTES && room >= TORC_ARP_FRAME_BYTES);
+    torc_assert(room >= TORC_ND_FRAME_BYTES); // ARP's are shorter
     switch (frame->kind) {
     case TORC_FRAME_ARP: return neighbour_arp(frame, local, out, reason);
     case TORC_FRAME_ND: return neighbour_nd(frame, local, out, reason);
@@ -89,7 +91,7 @@ uint32_t torc_neighbour_announce(const struct torc_frame_local *local, bool is_i
     struct torc_nd nd = {.kind = TORC_ND_ADVERTISE, .flags = TORC_ND_OVERRIDE, .has_mac = true};
     struct torc_nd_way way = {.vlan = local->vlan};
 
-    torc_assert(room >= TORC_ND_FRAME_BYTES && room >= TORC_ARP_FRAME_BYTES);
+    torc_assert(room >= TORC_ND_FRAME_BYTES); // ARP's are shorter
     if (is_ipv6 ? !local->has_ipv6 : !local->has_ipv4) {
         return 0;
     }

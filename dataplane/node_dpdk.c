@@ -212,9 +212,12 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
                                       struct torc_fail *why)
 {
     unsigned char *at = node->shared.base;
-    enum torc_err err = torc_sessions_init(&node->sessions, at, layout->sessions_bytes,
-                                           layout->session_slots, node->worker_count,
-                                           node->channel.memory, node->channel.memory_bytes, why);
+    struct torc_sessions_config sessions = {.slot_count = layout->session_slots,
+                                            .worker_count = node->worker_count,
+                                            .chan = node->channel.memory,
+                                            .chan_bytes = node->channel.memory_bytes};
+    enum torc_err err =
+        torc_sessions_init(&node->sessions, at, layout->sessions_bytes, &sessions, why);
 
     at += layout->sessions_bytes;
     if (err == TORC_ERR_OK) {

@@ -7,11 +7,9 @@
 #define SWEEP_NS     UINT64_C(1000000000)
 #define SWEEP_PARTS  8u // of the table, a sweep each: 8 s from one look at a slot to the next
 #define END_STEP_MAX 256u
-#define RANDOM_EACH  64u
+#define RANDOM_EACH  (TORC_SESSIONS_RANDOM_BYTES / TORC_SESSIONS_STEP_MAX)
 // A client starts a new session at 80 % of the age; the table gives it room to finish.
 #define AGE_END_S (TORC_SESSION_AGE_S + TORC_SESSION_AGE_S / 4)
-
-_Static_assert(TORC_SESSIONS_RANDOM_BYTES == TORC_SESSIONS_STEP_MAX * RANDOM_EACH, "64 B an INIT");
 
 static uint64_t sessions_round(uint64_t bytes)
 {
@@ -85,10 +83,12 @@ static enum torc_err sessions_rings_init(struct torc_sessions *sessions, struct 
 }
 
 enum torc_err torc_sessions_init(struct torc_sessions **sessions, void *memory,
-                                 uint64_t memory_bytes, uint32_t slot_count, uint32_t worker_count,
-                                 void *chan, uint64_t chan_bytes, struct torc_fail *why)
+                                 uint64_t memory_bytes, const struct torc_sessions_config *config,
+                                 struct torc_fail *why)
 {
     struct torc_sessions *made = memory;
+    uint32_t slot_count = config->slot_count;
+    uint32_t worker_count = config->worker_count;
     struct sessions_layout at;
     struct torc_session_thread *thread;
 
@@ -113,8 +113,8 @@ enum torc_err torc_sessions_init(struct torc_sessions **sessions, void *memory,
     made->ring_bytes = sessions_ring_bytes();
     made->slots_offset = at.slots;
     made->thread_offset = at.thread;
-    made->chan = chan;
-    made->chan_bytes = chan_bytes;
+    made->chan = config->chan;
+    made->chan_bytes = config->chan_bytes;
     thread = sessions_thread(made);
     thread->table = made;
     thread->rest = (uint32_t *)(void *)(torc_sessions_base(made) + at.rest);
@@ -437,6 +437,7 @@ void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_ste
     for (uint32_t i = 0; i < sessions->worker_count; i++) {
         serve_ends(thread, i);
     }
+    torc_assert(sessions->worker_count > 0);
     // Tickets of all workers before cookies of any; a step begins where the last one stopped.
     for (uint32_t i = 0; i < 2 * sessions->worker_count; i++) {
         uint32_t worker = (thread->worker_first + i) % sessions->worker_count;

@@ -48,12 +48,18 @@ struct torc_sessions_step {
 // slot_count: a power of two, 64 .. 2^20.
 uint64_t torc_sessions_bytes(uint32_t slot_count, uint32_t worker_count);
 
-// Makes an empty table in zeroed memory aligned to 4096. `chan` is the channel, for the workers'
-// `sleeping`.
+struct torc_sessions_config {
+    uint32_t slot_count; // as for torc_sessions_bytes
+    uint32_t worker_count;
+    void *chan; // the channel, for the workers' `sleeping`
+    uint64_t chan_bytes;
+};
+
+// Makes an empty table in zeroed memory aligned to 4096.
 enum torc_err torc_must_use torc_sessions_init(struct torc_sessions **sessions, void *memory,
-                                               uint64_t memory_bytes, uint32_t slot_count,
-                                               uint32_t worker_count, void *chan,
-                                               uint64_t chan_bytes, struct torc_fail *why);
+                                               uint64_t memory_bytes,
+                                               const struct torc_sessions_config *config,
+                                               struct torc_fail *why);
 
 // True when an INIT or an end of a session waits, or something is due at now_ns.
 bool torc_sessions_pending(struct torc_sessions *sessions, uint64_t now_ns);

@@ -80,7 +80,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->get_keys = carve(memory, TORC_WORKER_GETS * sizeof(uint64_t));
     worker->hits = carve(memory, TORC_WORKER_GETS * sizeof(struct torc_tree_hit));
     worker->gathers = carve(memory, config->gathers_max * sizeof(struct torc_gather));
-    worker->held = carve(memory, TORC_WORKER_HELD * TORC_WORKER_HELD_BYTES);
+    worker->held = carve(memory, (uint64_t)TORC_WORKER_HELD * TORC_WORKER_HELD_BYTES);
     worker->held_free = carve(memory, TORC_WORKER_HELD * sizeof(uint32_t));
     worker->outcomes = carve(memory, TORC_WORKER_OUTCOMES * sizeof(struct torc_shard_outcome));
     worker->rows = carve(memory, sizeof(struct torc_rows_builder));
@@ -223,11 +223,11 @@ static void worker_tables(struct torc_worker *worker, void *pool, void *jobs, vo
     worker->held_free_count = TORC_WORKER_HELD;
 }
 
-enum torc_err torc_worker_init(struct torc_worker **made, void *memory, uint64_t memory_bytes,
+enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64_t memory_bytes,
                                const struct torc_worker_config *config, struct torc_fail *why)
 {
     struct worker_carve cut = {.base = memory};
-    struct torc_worker *worker = carve(&cut, sizeof(*worker));
+    struct torc_worker *made = carve(&cut, sizeof(*made));
     void *pool;
     void *jobs;
     void *fragments;
@@ -237,27 +237,26 @@ enum torc_err torc_worker_init(struct torc_worker **made, void *memory, uint64_t
     if (err != TORC_ERR_OK) {
         return err;
     }
-    worker->config = *config;
-    worker_defaults(&worker->config);
-    worker_carve(worker, &cut, &worker->config, &pool, &jobs, &fragments);
-    worker->index = config->index;
-    worker->count = config->count;
-    worker->chan = config->chan;
-    worker->sessions = config->sessions;
-    worker->shards_max = worker->config.shards_max;
-    worker->frame_cost_ns = FRAME_COST_NS;
-    worker_ports(worker);
-    err = worker_attach(worker, why);
+    made->config = *config;
+    worker_defaults(&made->config);
+    worker_carve(made, &cut, &made->config, &pool, &jobs, &fragments);
+    made->index = config->index;
+    made->count = config->count;
+    made->chan = config->chan;
+    made->sessions = config->sessions;
+    made->shards_max = made->config.shards_max;
+    made->frame_cost_ns = FRAME_COST_NS;
+    worker_ports(made);
+    err = worker_attach(made, why);
     if (err != TORC_ERR_OK) {
         return err;
     }
-    worker->stats = &worker->rings.worker->stats;
-    worker->replay =
-        torc_replay_init(worker->replay, torc_replay_bytes(worker->shards_max), worker->shards_max);
-    worker_tables(worker, pool, jobs, fragments);
-    torc_log_writer_init(&worker->log, &worker->rings.log, worker->stats,
-                         worker->config.log_in_flight_max);
-    *made = worker;
+    made->stats = &made->rings.made->stats;
+    made->replay =
+        torc_replay_init(made->replay, torc_replay_bytes(made->shards_max), made->shards_max);
+    worker_tables(made, pool, jobs, fragments);
+    torc_log_writer_init(&made->log, &made->rings.log, made->stats, made->config.log_in_flight_max);
+    *worker = made;
     return TORC_ERR_OK;
 }
 

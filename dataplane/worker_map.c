@@ -210,7 +210,6 @@ void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
     struct torc_reply reply = {.opcode = TORC_OPCODE_MAP | TORC_REPLY_BIT,
                                .op_id = request->op_id,
                                .info = worker->map.version,
-                               .body = body.bytes,
                                .body_bytes = sizeof(body)};
 
     (void)packet;
@@ -233,6 +232,7 @@ void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
     }
     answer->owed_bytes -= MAP_END_BYTES;
     body = torc_le64(next);
+    reply.body = body.bytes;
     if (torc_answer_room(worker, answer, MAP_END_BYTES, MAP_END_BYTES) == 0) {
         torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
         return;

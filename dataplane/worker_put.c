@@ -181,6 +181,7 @@ void torc_worker_put_piece(struct torc_worker *worker, struct torc_packet *packe
         torc_answer_status(worker, answer, request->opcode, request->op_id, err, 0);
         return;
     }
+    torc_assert(entry != NULL); // else NO_MESSAGE
     put_add(worker, packet, answer, entry, request, request->fragment);
 }
 

@@ -448,6 +448,7 @@ static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, ui
 {
     uint32_t total = 0;
 
+    torc_assert(worker->count > 0);
     for (uint32_t i = 0; i < worker->count; i++) {
         uint32_t from = (worker->handed_first + i) % worker->count;
         uint32_t ready = from == worker->index

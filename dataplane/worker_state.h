@@ -29,10 +29,10 @@
 #include "wire/rows.h"
 #include "wire/session.h"
 
-#define TORC_WORKER_BURST      32u // packets whose gets are looked up together
-#define TORC_WORKER_GETS       (TORC_WORKER_BURST * TORC_PACKET_OPS_MAX)
-#define TORC_WORKER_LATE       (2u * TORC_TURN_RX_MAX) // packets with ranges, a turn
-#define TORC_WORKER_HANDED_MAX TORC_TURN_RX_MAX        // frames taken over a turn
+#define TORC_WORKER_BURST      32u              // packets whose gets are looked up together
+#define TORC_WORKER_GETS       2048u            // BURST packets full of them
+#define TORC_WORKER_LATE       512u             // packets with ranges, a turn
+#define TORC_WORKER_HANDED_MAX TORC_TURN_RX_MAX // frames taken over a turn
 #define TORC_WORKER_OUTCOMES   256u
 #define TORC_WORKER_HELD       256u // answers that wait for the writes of their packet
 #define TORC_WORKER_HELD_BYTES 1536u
@@ -43,6 +43,9 @@
 #define TORC_WORKER_NONE       UINT32_MAX
 #define TORC_WORKER_GET_BYTES  24u    // of a GET without a timestamp
 #define TORC_WORKER_WAIT_US    10000u // of UNAVAILABLE: ask again when some recovery is done
+
+_Static_assert(TORC_WORKER_GETS == TORC_WORKER_BURST * TORC_PACKET_OPS_MAX, "a burst's gets fit");
+_Static_assert(TORC_WORKER_LATE >= TORC_TURN_RX_MAX + TORC_WORKER_HANDED_MAX, "as many as come");
 
 // -- Packets of a burst ---------------------------------------------------------------------------
 

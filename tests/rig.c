@@ -97,13 +97,16 @@ static void rig_start(struct torc_rig *rig)
     uint32_t workers = rig->config.workers;
     uint64_t sessions_bytes = torc_sessions_bytes(SESSION_SLOTS, workers);
     uint64_t handover_bytes = torc_handover_bytes(workers, TORC_RIG_FRAME_BYTES);
+    struct torc_sessions_config sessions = {.slot_count = SESSION_SLOTS, .worker_count = workers};
     struct torc_fail why;
 
     rig->chan_bytes = torc_chan_bytes(workers);
     rig->chan = rig_memory(rig->chan_bytes);
     rig_ok(torc_chan_format(rig->chan, rig->chan_bytes, workers, &why), &why);
-    rig_ok(torc_sessions_init(&rig->sessions, rig_memory(sessions_bytes), sessions_bytes,
-                              SESSION_SLOTS, workers, rig->chan, rig->chan_bytes, &why),
+    sessions.chan = rig->chan;
+    sessions.chan_bytes = rig->chan_bytes;
+    rig_ok(torc_sessions_init(&rig->sessions, rig_memory(sessions_bytes), sessions_bytes, &sessions,
+                              &why),
            &why);
     rig_ok(torc_handover_init(&rig->handover, rig_memory(handover_bytes), handover_bytes, workers,
                               TORC_RIG_FRAME_BYTES, &why),

@@ -192,7 +192,7 @@ static void values_come_out_as_they_went_in(void)
     struct model *model = calloc(1, sizeof(*model));
     uint32_t cursor = 0;
 
-    CU_ASSERT_FATAL(model != NULL);
+    torc_assert(model != NULL);
     model->memory = calloc(1, torc_fragments_bytes(POOL_BYTES));
     model->rng.state = torc_test_seed();
     model->now_ns = SECOND_NS;

@@ -90,10 +90,10 @@ static void many_operations_of_one_packet_are_all_answered(void)
 
     open_plain();
     for (uint32_t i = 0; i < 16; i++) {
-        (void)put_text(i * 60000, "value");
+        (void)put_text((uint64_t)i * 60000, "value");
     }
     for (uint32_t i = 0; i < 32; i++) {
-        struct torc_request request = torc_rig_get(i * 30000);
+        struct torc_request request = torc_rig_get((uint64_t)i * 30000);
 
         (void)torc_rig_add(client, &request);
     }
@@ -386,7 +386,8 @@ static void fill(uint32_t count)
     struct torc_reply reply;
 
     for (uint32_t i = 0; i < count; i++) {
-        struct torc_request request = torc_rig_put(rig, client, i * 10, "0123456789abcdef", 16);
+        struct torc_request request =
+            torc_rig_put(rig, client, (uint64_t)i * 10, "0123456789abcdef", 16);
 
         (void)torc_rig_add(client, &request);
         if (i % 16 == 15 || i + 1 == count) {
@@ -499,7 +500,7 @@ static void several_ranges_of_one_packet_share_its_replies(void)
     fill(500);
     client->reply_packets = 1;
     for (uint32_t i = 0; i < 8; i++) {
-        request.lo = i * 100;
+        request.lo = (uint64_t)i * 100;
         request.limit = 1;
         request.flags = TORC_RANGE_REVERSE;
         (void)torc_rig_add(client, &request);
@@ -562,7 +563,7 @@ static unsigned char *large_value(void)
 {
     unsigned char *value = malloc(LARGE_BYTES);
 
-    CU_ASSERT_FATAL(value != NULL);
+    torc_assert(value != NULL);
     for (uint32_t i = 0; i < LARGE_BYTES; i++) {
         value[i] = (unsigned char)(i * 7 + i / 251);
     }
