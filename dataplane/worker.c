@@ -251,7 +251,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
     if (err != TORC_ERR_OK) {
         return err;
     }
-    made->stats = &made->rings.made->stats;
+    made->stats = &made->rings.worker->stats;
     made->replay =
         torc_replay_init(made->replay, torc_replay_bytes(made->shards_max), made->shards_max);
     worker_tables(made, pool, jobs, fragments);
