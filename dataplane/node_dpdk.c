@@ -61,6 +61,9 @@ static enum torc_err node_open_eal(struct torc_node *node, struct torc_fail *why
     want->file_prefix = prefix;
     want->pci = torc_port_is_pci(settings->port) ? settings->port : NULL;
     want->memory_bytes = settings->dpdk_memory;
+    if (want->memory_bytes == 0) {
+        want->memory_bytes = torc_ports_memory_bytes(node->worker_count, (uint16_t)settings->mtu);
+    }
     want->worker_count = node->worker_count;
     want->pinned = strcmp(settings->cores, "auto") != 0;
     want->huge_only = settings->huge == TORC_HUGE_YES;

@@ -24,6 +24,10 @@
 #define PORT_POOL_BUFFERS       8191
 #define PORT_POOL_BUFFERS_JUMBO 6143
 #define PORT_POOL_CACHE         256
+// Headroom, mbuf and mempool headers.
+#define PORT_BUFFER_EXTRA_BYTES 512u
+#define PORT_HEAP_REST_BYTES    (UINT64_C(48) << 20)
+#define PORT_HEAP_LEAST_BYTES   (UINT64_C(128) << 20)
 #define PORT_WORDS_BYTES        TORC_MEMIF_WORDS_BYTES
 #define PORT_STANDARD_MTU       1500
 // The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf
@@ -557,12 +561,28 @@ static uint32_t port_room_bytes(uint16_t mtu)
                : 9216;
 }
 
+static uint32_t port_buffers(uint16_t mtu)
+{
+    return mtu > PORT_STANDARD_MTU ? PORT_POOL_BUFFERS_JUMBO : PORT_POOL_BUFFERS;
+}
+
+static uint64_t port_pool_bytes(uint16_t mtu)
+{
+    return (uint64_t)port_buffers(mtu) * (port_room_bytes(mtu) + PORT_BUFFER_EXTRA_BYTES);
+}
+
+uint64_t torc_ports_memory_bytes(uint32_t worker_count, uint16_t mtu)
+{
+    uint64_t bytes = worker_count * port_pool_bytes(mtu) * 5 / 4 + PORT_HEAP_REST_BYTES;
+
+    return torc_max_u64(bytes, PORT_HEAP_LEAST_BYTES) >> 20 << 20;
+}
+
 static enum torc_err port_make_pools(struct torc_ports *ports, const struct torc_ports_want *want,
                                      struct torc_fail *why)
 {
-    bool jumbo = want->mtu > PORT_STANDARD_MTU;
     uint32_t room_bytes = port_room_bytes(want->mtu);
-    uint32_t buffers = jumbo ? PORT_POOL_BUFFERS_JUMBO : PORT_POOL_BUFFERS;
+    uint32_t buffers = port_buffers(want->mtu);
 
     for (uint32_t i = 0; i < want->worker_count; i++) {
         char name[32];
@@ -576,7 +596,7 @@ static enum torc_err port_make_pools(struct torc_ports *ports, const struct torc
                              "packet buffers of %" PRIu32 " workers take about %" PRIu64
                              " MiB: raise dpdk-memory (%s)",
                              want->worker_count,
-                             (uint64_t)want->worker_count * buffers * (room_bytes + 512) >> 20,
+                             want->worker_count * port_pool_bytes(want->mtu) >> 20,
                              rte_strerror(rte_errno));
         }
         ports->pool_count = i + 1;

@@ -80,6 +80,9 @@ struct torc_ports_want {
 // True when `port` is written like a PCI address.
 bool torc_port_is_pci(const char *port);
 
+// Bytes of EAL's heap that the pools of so many workers take, with room for rings and drivers.
+uint64_t torc_ports_memory_bytes(uint32_t worker_count, uint16_t mtu);
+
 // Opens all. On failure nothing is open, and the text says what each try met.
 enum torc_err torc_must_use torc_ports_open(struct torc_ports *ports,
                                             const struct torc_ports_want *want,

@@ -67,8 +67,8 @@
       "auto: idle workers block on their port; busy: they never sleep")                            \
     X(CHOICE, huge, "huge", "machine", "auto", 0, 2, "auto yes no",                                \
       "hugepages: auto: where there are free ones; yes: refuse to start without")                  \
-    X(BYTES, dpdk_memory, "dpdk-memory", "machine", "128M", 64u << 20, UINT64_C(64) << 30, "",     \
-      "bound of the packet buffers' heap")                                                         \
+    X(BYTES, dpdk_memory, "dpdk-memory", "machine", "auto", 64u << 20, UINT64_C(64) << 30, "",     \
+      "bound of the packet buffers' heap; auto: what workers and mtu ask for, 128M at least")      \
     X(BYTES, memory, "memory", "machine", "auto", 0, UINT64_C(1) << 46, "",                        \
       "pool of trees and small values of the whole node, touched as it fills; auto: half the RAM") \
     X(BYTES, large_memory, "large-memory", "machine", "auto", 0, UINT64_C(1) << 46, "",            \
