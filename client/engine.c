@@ -159,13 +159,18 @@ enum torc_err torc_engine_seed(struct torc_engine *engine, const struct torc_end
 
 // ---- Time
 
+void torc_engine_time(struct torc_engine *engine, uint64_t now_ns, uint64_t wall_us)
+{
+    torc_assert(now_ns >= engine->now_ns);
+    engine->now_ns = now_ns;
+    engine->wall_us = wall_us;
+}
+
 void torc_engine_clock(struct torc_engine *engine, uint64_t now_ns, uint64_t wall_us)
 {
     uint32_t index;
 
-    torc_assert(now_ns >= engine->now_ns);
-    engine->now_ns = now_ns;
-    engine->wall_us = wall_us;
+    torc_engine_time(engine, now_ns, wall_us);
     while ((index = torc_wheel_expire(&engine->wheel, now_ns)) != TORC_WHEEL_NONE) {
         if (index >= engine->op_count) {
             torc_node_timer(engine, &engine->nodes[index - engine->op_count]);

@@ -3,8 +3,11 @@
 // What    takes operations, packets that came in and the time; gives packets to send and
 //         completions. The edges (queue_os.c with transport_sock.c or transport_memif_dpdk.c) and
 //         the simulator drive the same object, in this order, over and over:
-//             torc_engine_clock(engine, now, wall)       what time it is; runs the timers
+//             torc_engine_time(engine, now, wall)        what time it is
 //             torc_engine_receive(engine, ...)           each packet that has arrived
+//             torc_engine_clock(engine, now, wall)       runs the timers: behind the packets, so
+//             that
+//                                                        a thread that slept takes none for lost
 //             torc_engine_get/write/range/status(...)    new operations
 //             torc_engine_transmit(engine, &datagram)    until it returns false
 //             torc_engine_poll(engine, completions, n)
@@ -96,7 +99,10 @@ enum torc_err torc_must_use torc_engine_seed(struct torc_engine *engine,
                                              const struct torc_endpoint *seed,
                                              struct torc_fail *why);
 
-// The time of all that follows. now_ns never goes back. Runs the timers that have come.
+// The time of all that follows. now_ns never goes back.
+void torc_engine_time(struct torc_engine *engine, uint64_t now_ns, uint64_t wall_us);
+
+// The same, and runs the timers that have come.
 void torc_engine_clock(struct torc_engine *engine, uint64_t now_ns, uint64_t wall_us);
 
 // One packet, as it came. Its bytes may be changed (opened in place).

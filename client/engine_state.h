@@ -203,6 +203,8 @@ struct torc_client_node {
     uint64_t base_rtt_ns;
     uint64_t base_next_ns; // least of the present 10 s, which becomes base_rtt_ns
     uint64_t base_until_ns;
+    uint64_t round_rtt_ns; // least of the present round of samples
+    uint32_t round_count;
     uint64_t cut_until_ns; // at most one decrease per round trip
     uint64_t pace_until_ns;
     uint32_t time_outs; // in a row

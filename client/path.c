@@ -15,6 +15,7 @@
 #define BUDGET_PER_SEND  100u              // thousandths of a resend: 10 %
 #define BUDGET_PER_S     UINT64_C(10000)   // 10 a second
 #define BUDGET_MAX       UINT64_C(1000000) // what a quiet time saves up
+#define ROUND_SAMPLES    8u
 #define OVERTAKEN        3u
 #define LARGE_LOST_MAX   3u
 #define REPROBE_NS       UINT64_C(2000000000)
@@ -94,27 +95,35 @@ static void window_cut(struct torc_engine *engine, struct torc_client_node *node
     torc_assert(node->window <= node->window_max);
 }
 
+// Swift's shape, on the least round trip of a round of samples: a queue delays all of them, a
+// processor that was elsewhere only some.
 static void window_delay(struct torc_engine *engine, struct torc_client_node *node, uint64_t rtt_ns)
 {
     uint64_t target = target_ns(engine, node);
+    uint64_t least_ns;
     uint64_t cut;
 
     if (rtt_ns <= target) {
         node->window = (uint32_t)torc_min_u64(
             node->window_max, node->window + (WINDOW_ONE << TORC_WINDOW_SHIFT) / node->window);
+    }
+    node->round_rtt_ns = node->round_count == 0 ? rtt_ns : torc_min_u64(node->round_rtt_ns, rtt_ns);
+    if (++node->round_count < ROUND_SAMPLES || engine->now_ns < node->cut_until_ns) {
         return;
     }
-    if (engine->now_ns < node->cut_until_ns) {
+    least_ns = node->round_rtt_ns;
+    node->round_count = 0;
+    if (least_ns <= target) {
         return;
     }
     if (node->window == WINDOW_ONE) {
-        node->pace_until_ns = engine->now_ns + rtt_ns * 2;
-        node->cut_until_ns = engine->now_ns + rtt_ns;
+        node->pace_until_ns = engine->now_ns + least_ns * 2;
+        node->cut_until_ns = engine->now_ns + least_ns;
         return;
     }
     // max(0.5, 1 - 0.4 (d - target) / d), in thousandths
-    cut = torc_min_u64(500, 400 * (rtt_ns - target) / rtt_ns);
-    if (edge_polls(engine) || node->window > WINDOW_DELAY_MIN) {
+    cut = torc_min_u64(500, 400 * (least_ns - target) / least_ns);
+    if (node->window > WINDOW_DELAY_MIN) {
         window_cut(engine, node, (uint32_t)(node->window * (1000 - cut) / 1000));
     }
 }

@@ -25,7 +25,10 @@
 #define RECEIVE_ROUNDS     16u // bursts a turn: a flood must not keep a caller from its completions
 #define PATH_BYTES         4096
 #define ADDRESS_BYTES      4096
-#define ALIVE              UINT64_C(0x746f72636c697665)
+// A reading of the clock is good for so many ticks of the processor's counter, 20 to 70 us: for
+// deadlines and time-outs that is now, and a reading an operation would cost a third of it.
+#define FRESH_TICKS 100000u
+#define ALIVE       UINT64_C(0x746f72636c697665)
 
 struct torc_queue {
     struct torc_engine *engine;
@@ -37,10 +40,14 @@ struct torc_queue {
     uint64_t mapping_bytes;
     uint64_t timeout_us;
     uint64_t spin_ns;
+    uint64_t now_ns; // as the engine knows it
+    uint64_t now_wall_us;
+    uint64_t read_ticks; // the processor's counter when the clocks were read
+    uint64_t wall_us;    // of CLOCK_REALTIME, read seldom, since the server's HLC counts
+    uint64_t wall_at_ns;
     uint64_t armed_ns; // what the timer of torc_queue_fd() is set to
     int epoll;
     int timer;
-    bool stale;  // time has passed since the engine's clock was set
     bool broken; // a bug was met: only INTERNAL from now on
     uint32_t abandoned;
     uint32_t returned_broken;
@@ -87,10 +94,41 @@ static enum torc_err queue_do(struct torc_queue *queue, void (*work)(struct torc
 
 // ---- Turning
 
-static void queue_clock(struct torc_queue *queue)
+static uint64_t ticks(void)
 {
-    torc_engine_clock(queue->engine, torc_clock_now_ns(), torc_clock_wall_ns() / TORC_NS_PER_US);
-    queue->stale = false;
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return 0;
+#endif
+}
+
+// Whether what the engine takes for now is so no more.
+static bool queue_is_stale(const struct torc_queue *queue)
+{
+    uint64_t now_ticks = ticks();
+
+    return now_ticks == 0 || now_ticks - queue->read_ticks > FRESH_TICKS;
+}
+
+// Reads the clocks; the engine's timers run later (queue_timers).
+static void queue_time(struct torc_queue *queue)
+{
+    uint64_t now_ns = torc_clock_now_ns();
+
+    if (queue->wall_us == 0 || now_ns - queue->wall_at_ns > TORC_NS_PER_S) {
+        queue->wall_us = torc_clock_wall_ns() / TORC_NS_PER_US;
+        queue->wall_at_ns = now_ns;
+    }
+    queue->now_ns = now_ns;
+    queue->now_wall_us = queue->wall_us + (now_ns - queue->wall_at_ns) / TORC_NS_PER_US;
+    queue->read_ticks = ticks();
+    torc_engine_time(queue->engine, now_ns, queue->now_wall_us);
+}
+
+static void queue_timers(struct torc_queue *queue)
+{
+    torc_engine_clock(queue->engine, queue->now_ns, queue->now_wall_us);
 }
 
 static void queue_send(struct torc_queue *queue)
@@ -112,6 +150,7 @@ static void queue_send(struct torc_queue *queue)
     } while (count == TORC_TRANSPORT_BURST);
 }
 
+// All that has arrived, then the timers: what lies here is not lost.
 static void queue_receive(struct torc_queue *queue)
 {
     uint32_t rounds = 0;
@@ -119,11 +158,18 @@ static void queue_receive(struct torc_queue *queue)
 
     do {
         count = queue->code->receive(queue->transport, queue->in);
+        if (rounds == 0) {
+            if (count == 0 && !queue_is_stale(queue)) {
+                return;
+            }
+            queue_time(queue); // behind the packets: a round trip is measured to here
+        }
         for (uint32_t i = 0; i < count; i++) {
             torc_engine_receive(queue->engine, &queue->in[i].to, queue->in[i].payload,
                                 queue->in[i].bytes);
         }
     } while (count == TORC_TRANSPORT_BURST && ++rounds < RECEIVE_ROUNDS);
+    queue_timers(queue);
 }
 
 // A caller with an event loop sleeps on the descriptor: its timer follows the engine's.
@@ -151,7 +197,6 @@ static void queue_arm(struct torc_queue *queue)
 static void turn_work(struct torc_queue *queue, void *argument)
 {
     (void)argument;
-    queue_clock(queue);
     queue_receive(queue);
     queue_send(queue);
     queue_arm(queue);
@@ -160,7 +205,9 @@ static void turn_work(struct torc_queue *queue, void *argument)
 static void submit_work(struct torc_queue *queue, void *argument)
 {
     (void)argument;
-    queue_clock(queue);
+    if (queue_is_stale(queue)) {
+        queue_time(queue);
+    }
     queue_send(queue);
     queue_arm(queue);
 }
@@ -410,7 +457,7 @@ enum torc_err torc_queue_open(const char *address, const struct torc_options *op
 static void close_work(struct torc_queue *queue, void *argument)
 {
     (void)argument;
-    queue_clock(queue);
+    queue_time(queue);
     torc_engine_close(queue->engine);
     queue_send(queue);
 }
@@ -526,8 +573,8 @@ static void prep_work(struct torc_queue *queue, void *argument)
 {
     struct prep *prep = argument;
 
-    if (queue->stale) {
-        queue_clock(queue);
+    if (queue_is_stale(queue)) {
+        queue_time(queue);
     }
     switch (prep->kind) {
     case PREP_GET:
@@ -645,7 +692,6 @@ enum torc_err torc_submit(struct torc_queue *queue)
 {
     enum torc_err err = queue_do(queue, submit_work, NULL);
 
-    queue->stale = true;
     return err;
 }
 
@@ -683,11 +729,9 @@ unsigned torc_poll(struct torc_queue *queue, struct torc_completion *completions
 {
     struct harvest harvest = {.completions = completions, .max = max};
 
-    queue->stale = true;
     if (queue_do(queue, poll_work, &harvest) != TORC_ERR_OK) {
         return poll_broken(queue, completions, max);
     }
-    queue->stale = true;
     return harvest.count;
 }
 
@@ -740,7 +784,6 @@ enum torc_err torc_queue_ready(struct torc_queue *queue, uint64_t timeout_us)
     do {
         enum torc_err err = queue_do(queue, turn_work, NULL);
 
-        queue->stale = true;
         if (err != TORC_ERR_OK) {
             return err;
         }
@@ -755,7 +798,7 @@ enum torc_err torc_queue_ready(struct torc_queue *queue, uint64_t timeout_us)
 static void map_work(struct torc_queue *queue, void *argument)
 {
     (void)argument;
-    queue_clock(queue);
+    queue_time(queue);
     torc_engine_map_refresh(queue->engine);
 }
 
@@ -766,7 +809,6 @@ enum torc_err torc_queue_map(struct torc_queue *queue, uint64_t timeout_us)
 
     while (err == TORC_ERR_OK) {
         err = queue_do(queue, turn_work, NULL);
-        queue->stale = true;
         if (err != TORC_ERR_OK || torc_engine_map_fresh(queue->engine)) {
             return err;
         }

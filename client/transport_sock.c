@@ -21,7 +21,7 @@
 #define PAYLOAD_LEAST       1200u
 #define HEADERS_IPV4        28u // IP and UDP
 #define HEADERS_IPV6        48u
-#define READ_RTO_US         1000u
+#define READ_RTO_US         5000u // a sleeper is woken late where processors are scarce
 
 // The kernel's socket address of either family; no cast between pointers is needed.
 union sock_name {

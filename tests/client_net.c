@@ -167,9 +167,12 @@ static void node_turn(struct torc_net *net)
 void torc_net_step(struct torc_net *net, uint64_t advance_ns)
 {
     for (uint32_t i = 0; i < net->client_count; i++) {
-        torc_engine_clock(net->clients[i], net->rig->now_ns, node_wall_us(net));
+        torc_engine_time(net->clients[i], net->rig->now_ns, node_wall_us(net));
     }
     deliver_due(net);
+    for (uint32_t i = 0; i < net->client_count; i++) {
+        torc_engine_clock(net->clients[i], net->rig->now_ns, node_wall_us(net));
+    }
     for (uint32_t i = 0; i < net->client_count; i++) {
         client_turn(net, i);
     }
