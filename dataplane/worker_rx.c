@@ -10,8 +10,9 @@
 
 #define ECHO_RATE  1000u
 #define ECHO_BURST 100u
-// The queue stands when its delay was above the target all that time (as CoDel's interval).
-#define STANDING_NS UINT64_C(20000000)
+// The queue stands when its work was above the target all that time: CoDel's interval (RFC 8289).
+#define STANDING_NS UINT64_C(100000000)
+#define COST_RISE   16u // a frame's cost rises by a sixteenth a turn at most, and falls at once
 #define SHED_SLOTS  256u
 #define SHED_BYTES  (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
 
@@ -463,23 +464,27 @@ static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, ui
     return total;
 }
 
-// How long requests have waited: what came since the last look was taken waits at most since then,
-// and what is behind it waits for it.
+// How long requests have waited: what came since the last look was taken waits at most since then, and
+// what is behind it waits for it.
+//   Load is another thing: a core that was not scheduled has waiting requests and no load. So what is
+// held against clients is the work that waits, at what a frame costs when nothing interrupts.
 static void rx_measure(struct torc_worker *worker, uint32_t frames)
 {
     const struct torc_turn *turn = worker->turn;
     uint64_t since_ns = worker->now_ns - worker->last_ns;
     uint64_t target_ns = (uint64_t)worker->config.queue_target_us * 1000;
+    uint64_t backlog_ns = (frames + turn->rx_waiting) * worker->frame_cost_ns;
     bool full = turn->rx_count >= TORC_TURN_RX_MAX || turn->rx_waiting > 0;
 
     if (worker->last_frames >= TORC_WORKER_BURST) {
         uint64_t cost_ns = since_ns / worker->last_frames;
+        uint64_t slower_ns = worker->frame_cost_ns + worker->frame_cost_ns / COST_RISE + 1;
 
-        worker->frame_cost_ns = (7 * worker->frame_cost_ns + cost_ns) / 8;
+        worker->frame_cost_ns = cost_ns < slower_ns ? cost_ns : slower_ns;
     }
     worker->queue_delay_ns =
         (worker->last_frames > 0 ? since_ns : 0) + turn->rx_waiting * worker->frame_cost_ns;
-    if (!full || worker->queue_delay_ns <= target_ns) {
+    if (!full || backlog_ns <= target_ns) {
         worker->overloaded_ns = 0;
     } else if (worker->overloaded_ns == 0) {
         worker->overloaded_ns = worker->now_ns;

@@ -167,7 +167,7 @@ struct torc_worker {
     uint64_t wall_us;
     uint64_t wall_s;
     uint64_t queue_delay_ns; // of this burst, estimated
-    uint64_t frame_cost_ns;  // of one frame, smoothed
+    uint64_t frame_cost_ns;  // of one frame when nothing interrupts, roughly
     uint64_t overloaded_ns;  // since when the queue is too long; 0: it is not
     uint64_t last_ns;        // of the last turn
     uint32_t last_frames;    // that it took

@@ -82,7 +82,7 @@ static void model_open(struct model *model, uint32_t session, uint32_t op)
 {
     struct model_entry *entry = &model->entries[session][op];
     uint32_t total = 1 + (uint32_t)torc_rng_below(&model->rng, TOTAL_MAX);
-    uint32_t piece = 8 * (8 + (uint32_t)torc_rng_below(&model->rng, 170));
+    uint32_t piece = (8 + (uint32_t)torc_rng_below(&model->rng, 170)) * 8;
     uint64_t units = model_session_units(model, session) + model_units(total);
     struct torc_fragment_entry *made =
         torc_fragments_open(&model->fragments, model_id(session, op), total, piece, model->now_ns);
