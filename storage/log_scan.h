@@ -32,7 +32,7 @@
 #include "storage/log_format.h"
 
 // What a feed wants to see at once, unless the segment ends before.
-#define TORC_LOG_SCAN_WINDOW_BYTES (2u * TORC_LOG_BLOCK_BYTES_MAX)
+#define TORC_LOG_SCAN_WINDOW_BYTES 524288u // twice a block
 
 struct torc_log_scan_segment {
     struct torc_log_segment header; // in: as torc_log_segment_check gave it

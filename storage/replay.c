@@ -611,7 +611,11 @@ enum torc_err torc_replay_survey(struct torc_replay *replay, uint32_t stream, co
 enum torc_err torc_replay_log(struct torc_replay *replay, uint32_t stream, const void *bytes,
                               uint64_t byte_count, struct torc_fail *why)
 {
-    torc_assert(!replay->surveying || replay->block_bytes == 0);
+    if (replay->surveying && replay->block_bytes > 0) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "log stream %" PRIu32 ": its survey ends within a block",
+                         replay->block_stream);
+    }
     replay->surveying = false;
     return replay_feed(replay, stream, bytes, byte_count, why);
 }

@@ -351,8 +351,8 @@ static void image_tear(struct world *world, const struct flight *flight)
 {
     unsigned char *to = world->image[flight->file] + flight->offset_bytes;
     uint32_t sectors = flight->byte_count / SECTOR_BYTES;
-    uint32_t from = 0;
-    uint32_t until = sectors;
+    uint32_t from;
+    uint32_t until;
     uint64_t kind = below(world, 5);
 
     if (kind == 0) {
