@@ -199,6 +199,8 @@ struct torc_client_node {
     uint32_t turn;       // the core that is served next, twice: reads, writes
     uint32_t window;     // in 1/256 packets
     uint32_t window_max;
+    uint32_t window_before; // the last loss; 0: nothing to undo
+    uint64_t last_rtt_ns;
     uint32_t in_flight; // packets
     uint64_t base_rtt_ns;
     uint64_t base_next_ns; // least of the present 10 s, which becomes base_rtt_ns
@@ -352,6 +354,8 @@ void torc_packet_end(struct torc_engine *engine, uint32_t index);
 // An operation of it was answered.
 void torc_packet_answered(struct torc_engine *engine, uint32_t index);
 void torc_packet_lost(struct torc_engine *engine, uint32_t index);
+// An answer came to what was taken for lost: the window is as before (Eifel, RFC 4015).
+void torc_path_not_lost(struct torc_client_node *node);
 void torc_packet_drop(struct torc_engine *engine, uint32_t index); // with its session: no judgement
 uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
                           uint8_t core, uint64_t seq);

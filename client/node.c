@@ -484,6 +484,11 @@ static void reply_receive(struct torc_engine *engine, struct torc_client_node *n
         return; // an answer that came twice, an entry that was read before, or news to us
     }
     op = &engine->ops[index];
+    if (op->backoff > 0 && op->state == TORC_OP_SENT &&
+        (int32_t)((uint32_t)(engine->packets[op->packet].sent_ns / 1000) - engine->reply_clock_us) >
+            0) {
+        torc_path_not_lost(node);
+    }
     if (op->state == TORC_OP_SENT && !engine->packets[op->packet].is_long) {
         torc_packet_answered(engine, op->packet);
     }

@@ -91,7 +91,7 @@ static uint64_t target_ns(const struct torc_engine *engine, const struct torc_cl
 static void window_cut(struct torc_engine *engine, struct torc_client_node *node, uint32_t window)
 {
     node->window = (uint32_t)torc_max_u64(WINDOW_ONE, window);
-    node->cut_until_ns = engine->now_ns + node->base_rtt_ns;
+    node->cut_until_ns = engine->now_ns + torc_max_u64(node->base_rtt_ns, node->last_rtt_ns);
     torc_assert(node->window <= node->window_max);
 }
 
@@ -154,6 +154,7 @@ void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node,
         estimate(&path->read_srtt_ns, &path->read_var_ns, rtt_ns);
     }
     node->time_outs = 0;
+    node->last_rtt_ns = rtt_ns;
     window_delay(engine, node, rtt_ns);
 }
 
@@ -385,8 +386,15 @@ void torc_packet_lost(struct torc_engine *engine, uint32_t index)
     if (engine->now_ns >= node->cut_until_ns) {
         bool again = ++node->time_outs >= 2 && !heard;
 
+        node->window_before = (uint32_t)torc_max_u64(node->window_before, node->window);
         window_cut(engine, node, again ? WINDOW_ONE : node->window / 2);
     }
+}
+
+void torc_path_not_lost(struct torc_client_node *node)
+{
+    node->window = (uint32_t)torc_max_u64(node->window, node->window_before);
+    node->window_before = 0;
 }
 
 void torc_packet_drop(struct torc_engine *engine, uint32_t index)
