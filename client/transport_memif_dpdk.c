@@ -8,7 +8,8 @@
 //         first such queue, and keeps it to its end: it cannot be taken out again.
 // Memory  64 MiB of DPDK's, of which packet buffers are touched; a queue has a device and a pool.
 // Link    the driver does not connect again by itself: while the link is down it is stopped and
-//         started every RETRY_NS, and packets are lost, as on a wire.
+//         started every RETRY_NS, and packets are lost, as on a wire. With zero-copy it cannot
+//         connect a second time: the driver closes a descriptor that is DPDK's.
 // Trust   UDP checksums are left unfinished: no wire is passed, and each packet carries a stronger
 //         check of its own (wire/frame.h).
 #include "client/address.h"
@@ -53,6 +54,7 @@ struct memif {
     uint16_t device;
     uint16_t mtu;
     bool up;
+    bool asking; // for the node's MAC address, after it was away
     struct rte_mempool *pool;
     struct torc_frame_local local;
     struct torc_frame_udp udp; // of packets to the node
@@ -321,6 +323,7 @@ static bool memif_neighbour(struct memif *memif, const struct torc_frame *frame)
 
         if (good) {
             memcpy(memif->udp.destination_mac, nd.mac, sizeof(nd.mac));
+            memif->asking = false;
         }
         return good;
     }
@@ -329,6 +332,7 @@ static bool memif_neighbour(struct memif *memif, const struct torc_frame *frame)
         return false;
     }
     memcpy(memif->udp.destination_mac, arp.sender_mac, sizeof(arp.sender_mac));
+    memif->asking = false;
     buffer = arp.operation == TORC_ARP_REQUEST ? memif_buffer(memif) : NULL;
     if (buffer != NULL) {
         struct torc_arp answer = {.operation = TORC_ARP_REPLY};
@@ -371,12 +375,17 @@ static enum torc_err memif_reach(struct memif *memif, const struct torc_memif_ad
                                  struct torc_fail *why)
 {
     uint64_t end_ns = torc_clock_now_ns() + CONNECT_NS;
+    bool found = false;
 
     do {
-        if (memif_connect(memif) && memif_find(memif)) {
-            return TORC_ERR_OK;
+        if (memif->up || memif_connect(memif)) {
+            found = memif_find(memif);
+            memif->up = memif_link(memif);
         }
-    } while (torc_clock_now_ns() < end_ns);
+    } while (!found && torc_clock_now_ns() < end_ns);
+    if (found) {
+        return TORC_ERR_OK;
+    }
     return torc_fail(why, TORC_ERR_NOT_CONNECTED,
                      memif->up ? "memif %.60s-%" PRIu32 ": nobody there answers for %.40s"
                                : "memif %.60s-%" PRIu32 ": no free slot answers (is %.40s up, with "
@@ -462,11 +471,14 @@ static bool memif_alive(struct memif *memif)
     }
     if (memif->up && memif_link(memif)) {
         memif->look_cycles = cycles + rte_get_tsc_hz() / LOOKS;
+        if (memif->asking) {
+            memif_ask(memif);
+        }
         return true;
     }
     memif->up = false;
     if (torc_clock_now_ns() >= memif->retry_ns) {
-        memif->up = memif_connect(memif) && memif_find(memif);
+        memif->asking = memif_connect(memif); // a node that was started again has another address
         memif->retry_ns = torc_clock_now_ns() + RETRY_NS;
     }
     return memif->up;
