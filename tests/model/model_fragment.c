@@ -9,7 +9,7 @@
 #define SESSION_BYTES (1u << 20)
 #define SESSIONS      3u
 #define OPS           8u
-#define TOTAL_MAX     (400u * 1024u)
+#define TOTAL_MAX     409600u
 #define ROUNDS        60000u
 #define SECOND_NS     UINT64_C(1000000000)
 
@@ -152,7 +152,7 @@ static void model_piece(struct model *model, uint32_t session, uint32_t op, uint
     uint32_t length = entry->total - at < entry->piece ? entry->total - at : entry->piece;
     bool first = !entry->have[number];
 
-    CU_ASSERT_FATAL(made != NULL);
+    torc_assert(made != NULL);
     CU_ASSERT_FALSE(torc_fragment_fits(made, number, length + 8));
     CU_ASSERT_FALSE(torc_fragment_fits(made, entry->count, length));
     CU_ASSERT_FATAL(torc_fragment_fits(made, number, length));
