@@ -38,7 +38,8 @@ static enum MHD_Result http_reply(struct MHD_Connection *connection, uint32_t st
     return result;
 }
 
-// libmicrohttpd calls it once for the headers and again for the body.
+// libmicrohttpd calls it once for the headers and again for the body; its parameters are not ours.
+// NOLINTNEXTLINE(readability-function-size)
 static enum MHD_Result http_request(void *context, struct MHD_Connection *connection,
                                     const char *path, const char *method, const char *version,
                                     const char *upload, size_t *upload_bytes, void **state)

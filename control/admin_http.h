@@ -25,7 +25,7 @@ struct torc_http_page {
 typedef void (*torc_http_answer)(void *context, const char *path, struct torc_http_page *page);
 
 // `address`: host:port, [v6]:port. Adds itself to the epoll set.
-enum torc_err torc_must_use torc_http_open(struct torc_http **http, const char *address,
+enum torc_err torc_must_use torc_http_open(struct torc_http **out, const char *address,
                                            torc_http_answer answer, void *context, int epoll_fd,
                                            struct torc_fail *why);
 void torc_http_step(struct torc_http *http);

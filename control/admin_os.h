@@ -25,7 +25,7 @@ typedef json_t *(*torc_admin_answer)(void *context, uint32_t asked, const json_t
 
 // Makes run/admin.sock below the directory `run`, 0660, group `group` if there is such a one, and
 // adds itself to the epoll set.
-enum torc_err torc_must_use torc_admin_open(struct torc_admin **admin, const char *run,
+enum torc_err torc_must_use torc_admin_open(struct torc_admin **out, const char *run,
                                             const char *group, int epoll_fd, struct torc_fail *why);
 void torc_admin_close(struct torc_admin *admin);
 

@@ -322,6 +322,14 @@ static json_t *answer_drops(const struct torc_node *node)
     return drops;
 }
 
+// A bucket's upper end; buckets are halves of powers of two of quarter microseconds.
+static double answer_bucket_us(uint32_t bucket)
+{
+    uint64_t eighths = (UINT64_C(1) << (bucket / 2)) * (bucket % 2 == 0 ? 3 : 4);
+
+    return (double)eighths / 8.0;
+}
+
 // Durations of one kind over all workers: count, mean, and the bounds that 50, 99 and 99.9 % keep.
 static json_t *answer_times(const struct torc_node *node, uint64_t offset)
 {
@@ -347,12 +355,7 @@ static json_t *answer_times(const struct torc_node *node, uint64_t offset)
             }
             bucket++;
         }
-        // The bucket's upper end; buckets are halves of powers of two of quarter microseconds.
-        answer_set(times, points[at].name,
-                   json_real(count == 0 ? 0
-                                        : (double)((UINT64_C(1) << (bucket / 2)) *
-                                                   (bucket % 2 == 0 ? 3 : 4) / 2) /
-                                              4.0));
+        answer_set(times, points[at].name, json_real(count == 0 ? 0 : answer_bucket_us(bucket)));
     }
     return times;
 }

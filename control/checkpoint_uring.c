@@ -89,7 +89,7 @@ enum torc_err torc_checkpoints_open(struct torc_checkpoints **out,
         checkpoints->makes[i].checkpoints = checkpoints;
         checkpoints->makes[i].worker = i;
     }
-    err = torc_disk_file_open(config->disk, config->folder_fd, ".", O_RDONLY | O_DIRECTORY, false,
+    err = torc_disk_file_open(config->disk, config->folder_fd, ".", O_RDONLY | O_DIRECTORY,
                               &checkpoints->folder, why);
     if (err != TORC_ERR_OK) {
         free(checkpoints->makes);
@@ -387,7 +387,7 @@ static bool make_order(struct make *make)
     (void)snprintf(make->name, sizeof(make->name), "%" PRIu32 "-%" PRIu64 ".tmp",
                    make->shard->shard, make->number);
     err = torc_disk_file_open(checkpoints->config.disk, checkpoints->config.folder_fd, make->name,
-                              O_RDWR | O_CREAT | O_TRUNC, true, &make->file, &why);
+                              O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, &make->file, &why);
     if (err != TORC_ERR_OK) {
         make->name[0] = '\0';
         make->file = 0;
@@ -450,8 +450,14 @@ static void make_written(struct make *make)
 static bool make_name(struct make *make)
 {
     struct torc_checkpoints *checkpoints = make->checkpoints;
+    struct torc_log_store_numbers log;
     char name[MAKE_NAME_BYTES];
 
+    torc_log_store_numbers(checkpoints->config.store, &log);
+    if (log.failed) {
+        make_fail(make, TORC_ERR_UNAVAILABLE, "the log has failed and never gets there");
+        return true;
+    }
     if (torc_log_store_durable(checkpoints->config.store, make->worker) <
         torc_get_le64(make->footer.end_sequence)) {
         return false;

@@ -39,7 +39,7 @@ struct torc_checkpoints_numbers {
 struct torc_checkpoints;
 
 // For one life of an attachment.
-enum torc_err torc_must_use torc_checkpoints_open(struct torc_checkpoints **checkpoints,
+enum torc_err torc_must_use torc_checkpoints_open(struct torc_checkpoints **out,
                                                   const struct torc_checkpoints_config *config,
                                                   struct torc_fail *why);
 

@@ -4,7 +4,6 @@
 #include "kit/crc32c.h"
 #include "kit/le.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -42,6 +41,11 @@ void torc_random(void *bytes, uint32_t byte_count)
 {
     torc_assert(byte_count <= 256); // below that getrandom is never short
     torc_assert(getrandom(bytes, byte_count, 0) == (ssize_t)byte_count);
+}
+
+const struct dirent *torc_folder_next(DIR *folder)
+{
+    return readdir(folder); // NOLINT(concurrency-mt-unsafe): the stream is one thread's
 }
 
 enum torc_err torc_folder_make(const char *path, struct torc_fail *why)
@@ -125,7 +129,7 @@ static bool dir_is_empty(int folder_fd, const char *name)
         }
         return false;
     }
-    while (readdir(folder) != NULL) {
+    while (torc_folder_next(folder) != NULL) {
         count++;
     }
     (void)closedir(folder);
@@ -163,7 +167,8 @@ enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *sta
         return torc_fail(why, errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
                          "data directory %.80s: %s", path, strerrordesc_np(errno));
     }
-    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL;
+         entry = torc_folder_next(folder)) {
         made = made || strcmp(entry->d_name, "torc.node") == 0;
         foreign = foreign || !dir_is_harmless(dirfd(folder), entry->d_name);
     }
@@ -351,7 +356,7 @@ static enum torc_err dir_open_folders(struct torc_data_dir *dir, struct torc_fai
 enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, uint64_t wait_ms,
                                  struct torc_fail *why)
 {
-    enum torc_data_dir_state state;
+    enum torc_data_dir_state state = TORC_DATA_DIR_MISSING;
     enum torc_err err = torc_data_dir_look(path, &state, why);
 
     *dir = (struct torc_data_dir){

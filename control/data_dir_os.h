@@ -17,6 +17,8 @@
 
 #include "kit/fail.h"
 
+#include <dirent.h>
+
 #define TORC_DATA_DIR_PATH_BYTES   256
 #define TORC_DATA_DIR_SECRET_BYTES 32
 #define TORC_DATA_DIR_FORMAT       1u
@@ -67,6 +69,9 @@ enum torc_err torc_must_use torc_file_replace(int folder_fd, const char *name, c
 
 // mkdir -p. IO when it fails.
 enum torc_err torc_must_use torc_folder_make(const char *path, struct torc_fail *why);
+
+// The next entry of a folder that this thread alone reads.
+const struct dirent *torc_folder_next(DIR *folder);
 
 // Random bytes from the kernel.
 void torc_random(void *bytes, uint32_t byte_count);

@@ -97,13 +97,13 @@ void torc_disk_close(struct torc_disk *disk)
 // -- Files ---------------------------------------------------------------------------------------
 
 enum torc_err torc_disk_file_open(struct torc_disk *disk, int folder_fd, const char *name,
-                                  int flags, bool direct, uint32_t *file, struct torc_fail *why)
+                                  int flags, uint32_t *file, struct torc_fail *why)
 {
     uint32_t slot = 1;
-    int fd = openat(folder_fd, name, flags | O_CLOEXEC | (direct ? O_DIRECT : 0), 0640);
+    int fd = openat(folder_fd, name, flags | O_CLOEXEC, 0640);
 
-    if (fd < 0 && direct && errno == EINVAL) {
-        fd = openat(folder_fd, name, flags | O_CLOEXEC, 0640);
+    if (fd < 0 && (flags & O_DIRECT) != 0 && errno == EINVAL) {
+        fd = openat(folder_fd, name, (flags & ~O_DIRECT) | O_CLOEXEC, 0640);
         if (fd >= 0 && !disk->direct_told) {
             disk->direct_told = true;
             torc_log(TORC_LOG_WARN, "disk", "direct-io-refused",

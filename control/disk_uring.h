@@ -57,17 +57,17 @@ typedef void (*torc_disk_fault)(void *context, const struct torc_disk_op *op,
                                 struct torc_disk_verdict *verdict);
 
 // `lock_fd` is registered first (U1).
-enum torc_err torc_must_use torc_disk_open(struct torc_disk **disk, int lock_fd,
+enum torc_err torc_must_use torc_disk_open(struct torc_disk **out, int lock_fd,
                                            struct torc_fail *why);
 
 // Waits for what was started, then frees everything.
 void torc_disk_close(struct torc_disk *disk);
 
-// Opens `name` below `folder_fd` and registers it. With `direct`, O_DIRECT where the file system
+// Opens `name` below `folder_fd` and registers it. With O_DIRECT in `flags`: where the file system
 // has it, else without, and one line in the log says so. `flags`: of open(2).
 enum torc_err torc_must_use torc_disk_file_open(struct torc_disk *disk, int folder_fd,
-                                                const char *name, int flags, bool direct,
-                                                uint32_t *file, struct torc_fail *why);
+                                                const char *name, int flags, uint32_t *file,
+                                                struct torc_fail *why);
 void torc_disk_file_close(struct torc_disk *disk, uint32_t file);
 
 // The descriptor behind a file, for calls that io_uring does not have.

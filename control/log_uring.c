@@ -102,8 +102,8 @@ enum torc_err torc_log_store_open(struct torc_log_store **out, struct torc_disk 
     store->zeros = aligned_alloc(TORC_DISK_ALIGN_BYTES, STORE_ZERO_BYTES);
     torc_assert(store->zeros != NULL);
     memset(store->zeros, 0, STORE_ZERO_BYTES);
-    err = torc_disk_file_open(disk, config->folder_fd, ".", O_RDONLY | O_DIRECTORY, false,
-                              &store->folder, why);
+    err = torc_disk_file_open(disk, config->folder_fd, ".", O_RDONLY | O_DIRECTORY, &store->folder,
+                              why);
     if (err != TORC_ERR_OK) {
         free(store->zeros);
         free(store);
@@ -171,7 +171,7 @@ static struct store_stream *store_stream_make(struct torc_log_store *store, uint
     torc_assert(stream->plan.segments != NULL);
     torc_assert(stream->job.header != NULL);
     memmove(store->streams + at + 1, store->streams + at,
-            (store->stream_count - at) * sizeof(store->streams[0]));
+            (store->stream_count - at) * sizeof(struct store_stream *));
     store->streams[at] = stream;
     store->stream_count++;
     return stream;
@@ -314,8 +314,8 @@ enum torc_err torc_log_store_list(struct torc_log_store *store, struct torc_fail
         return err;
     }
     store_forget(store);
-    for (const struct dirent *entry = readdir(folder); entry != NULL && err == TORC_ERR_OK;
-         entry = readdir(folder)) {
+    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL && err == TORC_ERR_OK;
+         entry = torc_folder_next(folder)) {
         uint32_t stream;
         uint32_t segment;
 
@@ -486,7 +486,7 @@ static void job_open(struct store_stream *stream)
         store_spare_name(job->name, "new", store->next_spare++);
     }
     err = torc_disk_file_open(store->disk, store->config.folder_fd, job->name,
-                              O_RDWR | (spare ? 0 : O_CREAT | O_EXCL), true, &job->file, &why);
+                              O_RDWR | O_DIRECT | (spare ? 0 : O_CREAT | O_EXCL), &job->file, &why);
     if (err != TORC_ERR_OK) {
         job->file = 0;
         job->failure = err == TORC_ERR_NO_SPACE ? ENOSPC : EIO;
@@ -860,7 +860,7 @@ static enum torc_err store_open_segments(struct store_stream *stream, struct tor
 
         torc_log_segment_name(name, plan->stream, plan->segments[i].segment);
         err = torc_disk_file_open(stream->store->disk, stream->store->config.folder_fd, name,
-                                  O_RDWR, true, &plan->segments[i].file, why);
+                                  O_RDWR | O_DIRECT, &plan->segments[i].file, why);
     }
     return err;
 }

@@ -51,8 +51,7 @@ struct torc_log_store_numbers {
 
 struct torc_log_store;
 
-enum torc_err torc_must_use torc_log_store_open(struct torc_log_store **store,
-                                                struct torc_disk *disk,
+enum torc_err torc_must_use torc_log_store_open(struct torc_log_store **out, struct torc_disk *disk,
                                                 const struct torc_log_store_config *config,
                                                 struct torc_fail *why);
 

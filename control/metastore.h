@@ -44,7 +44,7 @@ struct torc_meta_op {
 };
 
 // Opens `file:DIRECTORY`; makes it when it is missing. `machine`: 16 bytes, torc_machine_id().
-enum torc_err torc_must_use torc_metastore_open(struct torc_metastore **store, const char *address,
+enum torc_err torc_must_use torc_metastore_open(struct torc_metastore **out, const char *address,
                                                 const uint8_t *machine, struct torc_fail *why);
 void torc_metastore_close(struct torc_metastore *store);
 

@@ -74,9 +74,12 @@ static uint32_t meta_find(const struct torc_metastore *store, const char *key, u
 
 static void meta_drop(struct torc_metastore *store, uint32_t at)
 {
+    torc_assert(at < store->held_count);
     store->live_bytes -= strlen(store->held[at].key) + store->held[at].value_bytes;
+    // NOLINTBEGIN(clang-analyzer-unix.Malloc): each entry owns its own two
     free(store->held[at].key);
     free(store->held[at].value);
+    // NOLINTEND(clang-analyzer-unix.Malloc)
     store->held_count--;
     memmove(store->held + at, store->held + at + 1,
             (store->held_count - at) * sizeof(*store->held));
@@ -403,7 +406,7 @@ static enum torc_err meta_write_journal(struct torc_metastore *store, struct tor
 static void meta_compact(struct torc_metastore *store)
 {
     if (store->end < META_COMPACT_BYTES ||
-        store->end < META_COMPACT_FACTOR * (store->live_bytes + 64 * store->held_count)) {
+        store->end < META_COMPACT_FACTOR * (store->live_bytes + UINT64_C(64) * store->held_count)) {
         return;
     }
     if (meta_write_journal(store, NULL) == TORC_ERR_OK) {

@@ -184,9 +184,10 @@ static void metrics_histogram(struct metrics_writer *writer, const struct torc_m
 
 uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint64_t text_bytes)
 {
-    struct metrics_writer writer = {.text = text, .room = text_bytes - 1};
+    struct metrics_writer writer = {.room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
+    writer.text = text;
     metrics_head(&writer, metrics_own);
     metrics_write(&writer, "%s{version=\"%s\",node=\"%" PRIu32 "\"} 1\n", metrics_own->metric,
                   metrics->version, metrics->node);
@@ -215,9 +216,10 @@ static void metrics_rows(struct metrics_writer *writer, const struct metrics_row
 
 uint64_t torc_metrics_markdown(char *text, uint64_t text_bytes)
 {
-    struct metrics_writer writer = {.text = text, .room = text_bytes - 1};
+    struct metrics_writer writer = {.room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
+    writer.text = text;
     metrics_write(&writer, "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
     metrics_rows(&writer, metrics_own, TORC_COUNT_OF(metrics_own), "version, node");
     metrics_rows(&writer, metrics_control, TORC_COUNT_OF(metrics_control), "");

@@ -73,6 +73,7 @@ static enum torc_err node_open_signals(struct torc_node *node, struct torc_fail 
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGUSR1);
     node->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     if (node->epoll_fd < 0 || sigprocmask(SIG_BLOCK, &set, NULL) != 0) {
         return torc_fail(why, TORC_ERR_IO, "epoll: %s", strerrordesc_np(errno));
     }
@@ -140,7 +141,14 @@ static enum torc_err node_open_admin(struct torc_node *node, struct torc_fail *w
     } else {
         (void)snprintf(address, sizeof(address), "%s", settings->admin_http);
     }
-    return torc_http_open(&node->http, address, torc_node_page, node, node->epoll_fd, why);
+    err = torc_http_open(&node->http, address, torc_node_page, node, node->epoll_fd, why);
+    if (err == TORC_ERR_IO && strcmp(settings->admin_http, "auto") == 0) {
+        // Nobody asked for this port: a node goes on without its page.
+        torc_log(TORC_LOG_WARN, "admin", "no-http", "reason=\"%s\" note=\"set admin-http\"",
+                 why->text);
+        err = TORC_ERR_OK;
+    }
+    return err;
 }
 
 enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings *settings,

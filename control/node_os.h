@@ -115,8 +115,9 @@ const char *torc_node_state_name(enum torc_node_state state);
 // Numbers of the parts into node->numbers.
 void torc_node_count(struct torc_node *node);
 
-json_t *torc_node_answer(void *node, uint32_t asked, const json_t *request);
-void torc_node_page(void *node, const char *path, struct torc_http_page *page);
+// `context`: the node.
+json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request);
+void torc_node_page(void *context, const char *path, struct torc_http_page *page);
 
 // Checkpoints of all shards, from now on.
 void torc_node_begin_round(struct torc_node *node);

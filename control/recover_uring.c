@@ -2,6 +2,7 @@
 // control/recover_uring.h.
 #include "control/recover_uring.h"
 
+#include "control/data_dir_os.h"
 #include "kit/log_os.h"
 #include "storage/log_order.h"
 #include "storage/log_scan.h"
@@ -21,7 +22,7 @@ enum {
     RECOVER_STEP_BLOCKS = 64 // that one worker is fed before the next has its turn
 };
 
-_Static_assert((uint32_t)RECOVER_READ_BYTES >= 2 * TORC_LOG_SCAN_WINDOW_BYTES,
+_Static_assert((uint32_t)RECOVER_READ_BYTES >= TORC_LOG_SCAN_WINDOW_BYTES,
                "a read holds what a scan wants to see");
 
 enum recover_phase {
@@ -198,9 +199,9 @@ static void recover_take_file(struct torc_recover *recover, struct torc_recover_
 static enum torc_err recover_entry(struct torc_recover *recover, const char *name,
                                    struct torc_fail *why)
 {
-    struct torc_checkpoint_info info;
+    struct torc_checkpoint_info info = {0};
     struct torc_recover_shard *shard;
-    uint64_t byte_count;
+    uint64_t byte_count = 0;
     uint32_t number;
     uint64_t lsn;
     uint64_t length = strlen(name);
@@ -244,8 +245,8 @@ static enum torc_err recover_checkpoints(struct torc_recover *recover, struct to
         }
         return err;
     }
-    for (const struct dirent *entry = readdir(folder); entry != NULL && err == TORC_ERR_OK;
-         entry = readdir(folder)) {
+    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL && err == TORC_ERR_OK;
+         entry = torc_folder_next(folder)) {
         if (entry->d_name[0] != '.') {
             err = recover_entry(recover, entry->d_name, why);
         }
@@ -277,7 +278,7 @@ static enum torc_err cursor_open(struct torc_recover *recover, struct recover_cu
     cursor_shut(recover, cursor);
     torc_log_segment_name(name, cursor->stream->stream,
                           cursor->stream->segments[segment].header.segment);
-    err = torc_disk_file_open(recover->config.disk, recover->config.log_fd, name, O_RDONLY, false,
+    err = torc_disk_file_open(recover->config.disk, recover->config.log_fd, name, O_RDONLY,
                               &cursor->file, why);
     if (err != TORC_ERR_OK) {
         return err;
@@ -334,7 +335,7 @@ static enum torc_err cursor_block(struct torc_recover *recover, struct recover_c
         return TORC_ERR_OK;
     }
     if (cursor->buffer_bytes == 0 || skip >= cursor->buffer_bytes ||
-        cursor->buffer_bytes - skip < TORC_LOG_BLOCK_BYTES_MAX) {
+        cursor->buffer_bytes - skip < (uint64_t)TORC_LOG_BLOCK_BYTES_MAX) {
         err = recover_read(recover, cursor->file, cursor->buffer, cursor->offset,
                            &cursor->buffer_bytes, &inner);
         cursor->buffer_offset = cursor->offset;
@@ -537,14 +538,14 @@ static void recover_note_shards(struct torc_recover *recover, const struct torc_
 
 static void recover_order_room(struct torc_recover *recover)
 {
-    uint32_t notes = 4096 + 4 * recover->config.shard_count;
+    uint64_t notes = 4096 + UINT64_C(4) * recover->config.shard_count;
 
     recover->order.notes = calloc(notes, sizeof(*recover->order.notes));
     recover->order.streams = calloc(recover->stream_count + 1, sizeof(*recover->order.streams));
     torc_assert(recover->order.notes != NULL);
     torc_assert(recover->order.streams != NULL);
-    torc_log_order_init(&recover->order, recover->order.notes, notes, recover->order.streams,
-                        recover->stream_count + 1);
+    torc_log_order_init(&recover->order, recover->order.notes, (uint32_t)notes,
+                        recover->order.streams, recover->stream_count + 1);
 }
 
 // Takes note of the kept blocks of one segment.
@@ -715,7 +716,7 @@ static enum torc_err feed_checkpoint(struct torc_recover *recover, uint32_t work
     if (feeder->file == 0) {
         feeder->file_offset = 0;
         err = torc_disk_file_open(recover->config.disk, recover->config.checkpoint_fd, name,
-                                  O_RDONLY, false, &feeder->file, why);
+                                  O_RDONLY, &feeder->file, why);
         return err;
     }
     *on = torc_spsc_writable(in, 1) > 0;

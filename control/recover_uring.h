@@ -50,7 +50,7 @@ struct torc_recover_config {
 
 struct torc_recover;
 
-enum torc_err torc_must_use torc_recover_begin(struct torc_recover **recover,
+enum torc_err torc_must_use torc_recover_begin(struct torc_recover **out,
                                                const struct torc_recover_config *config,
                                                struct torc_fail *why);
 void torc_recover_close(struct torc_recover *recover);
