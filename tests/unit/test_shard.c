@@ -1,0 +1,556 @@
+// Torc tests: the shard engine's answers one by one, and what replay takes and refuses. (Their
+// models are model_shard.c and model_log.c.)
+#include "kit/hlc.h"
+#include "storage/log_order.h"
+#include "storage/replay.h"
+#include "storage/scan.h"
+#include "tests/shard_rig.h"
+
+#include <string.h>
+
+enum {
+    CHUNKS = 32,
+    BLOCKS_MAX = 16,
+};
+
+#define SLOT       TORC_LOG_SLOT_BYTES
+#define HEAP_BYTES (UINT64_C(8) << 20)
+#define WALL_US    UINT64_C(1700000000000000)
+
+// One shard, and the log of whatever it wanted logged.
+struct bench {
+    struct torc_shard shard;
+    struct torc_log_record record;
+    struct torc_shard_outcome outcome;
+    struct torc_shard_outcome outcomes[8];
+    uint64_t sequence;
+    uint64_t seq;
+};
+
+static struct shard_rig rig;
+static struct bench bench;
+
+static void bench_pool(uint32_t slots, uint32_t chunks)
+{
+    struct torc_shard_pool_config config = {.slots_max = slots,
+                                            .waiting_max = slots / 2,
+                                            .completion_bytes = TORC_COMPLETION_POOL_BYTES_MIN,
+                                            .principal_ppm = 500000,
+                                            .dedup_ttl_s = 120,
+                                            .seed = 1};
+
+    shard_rig_pool(&rig, chunks, &config);
+    rig.pool.wall_us = WALL_US;
+}
+
+static struct torc_shard_config bench_config(uint32_t shard, uint32_t epoch)
+{
+    struct torc_shard_config config = shard_rig_config(&rig);
+
+    config.shard = shard;
+    config.hi = UINT64_MAX;
+    config.epoch = epoch;
+    return config;
+}
+
+static void bench_append(void)
+{
+    bench.sequence++;
+    torc_shard_appended(&bench.shard, bench.sequence, bench.sequence);
+}
+
+static uint32_t bench_commit(void)
+{
+    return torc_shard_commit(&rig.pool, bench.sequence, bench.outcomes,
+                             TORC_COUNT_OF(bench.outcomes));
+}
+
+static void bench_open(void)
+{
+    struct torc_shard_config config = bench_config(1, 3);
+    struct torc_fail why;
+
+    memset(&bench, 0, sizeof(bench));
+    TORC_TEST_OK(torc_shard_init(&bench.shard, &rig.pool, &config, &why), &why);
+    CU_ASSERT_TRUE(torc_shard_begin(&bench.shard, &bench.record));
+    CU_ASSERT_EQUAL(bench.record.kind, TORC_LOG_EPOCH);
+    CU_ASSERT_EQUAL(bench.record.lsn, 1);
+    bench_append();
+    CU_ASSERT_FALSE(torc_shard_begin(&bench.shard, &bench.record));
+    CU_ASSERT_EQUAL(bench.shard.state, TORC_SHARD_OPENING);
+    CU_ASSERT_EQUAL(bench_commit(), 0);
+    CU_ASSERT_EQUAL(bench.shard.state, TORC_SHARD_ACTIVE);
+}
+
+static struct torc_shard_write write_of(uint64_t key, const char *value)
+{
+    bench.seq++;
+    return (struct torc_shard_write){.tag = 1000 + bench.seq,
+                                     .key = key,
+                                     .client = 77,
+                                     .principal = 2,
+                                     .seq = bench.seq,
+                                     .low = 1,
+                                     .stamp = rig.pool.hlc,
+                                     .value = value,
+                                     .value_bytes = (uint32_t)strlen(value),
+                                     .epoch = 3};
+}
+
+static enum torc_shard_verdict send(struct torc_shard_write write)
+{
+    enum torc_shard_verdict verdict =
+        torc_shard_write(&bench.shard, &write, &bench.record, &bench.outcome);
+
+    if (verdict == TORC_SHARD_APPEND) {
+        bench_append();
+    }
+    return verdict;
+}
+
+static void check_answer(struct torc_shard_write write, enum torc_err err)
+{
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_ANSWER);
+    CU_ASSERT_EQUAL(bench.outcome.err, err);
+    CU_ASSERT_EQUAL(bench.outcome.tag, write.tag);
+}
+
+static void put(uint64_t key, const char *value)
+{
+    CU_ASSERT_EQUAL(send(write_of(key, value)), TORC_SHARD_APPEND);
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    CU_ASSERT_EQUAL(bench.outcomes[0].err, TORC_ERR_OK);
+}
+
+static void test_refusals(void)
+{
+    struct torc_shard_write write;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(5, "five");
+    write = write_of(5, "six");
+    write.epoch = 2;
+    check_answer(write, TORC_ERR_WRONG_SHARD);
+    write.epoch = 3;
+    write.stamp = torc_hlc_from_us(WALL_US - 61000000);
+    check_answer(write, TORC_ERR_EXPIRED);
+    write.stamp = torc_hlc_from_us(WALL_US + 2100000);
+    check_answer(write, TORC_ERR_CLOCK_AHEAD);
+    CU_ASSERT_EQUAL(bench.outcome.info, torc_hlc_from_us(WALL_US));
+    write.stamp = rig.pool.hlc;
+    write.log_err = TORC_ERR_NO_SPACE;
+    write.log_info = 1;
+    check_answer(write, TORC_ERR_NO_SPACE);
+    CU_ASSERT_EQUAL(bench.outcome.info, 1);
+    write.seq = 5000;
+    write.low = 904;
+    check_answer(write, TORC_ERR_LIMIT);
+    write.log_err = TORC_ERR_OK;
+    write.low = 905;
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_APPEND); // none of the refusals was kept
+    check_answer(write, TORC_ERR_PENDING);
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    check_answer(write, TORC_ERR_OK);
+    write.seq = 904;
+    write.low = 1;
+    check_answer(write, TORC_ERR_SEQ_OLD);
+    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, torc_hlc_from_us(WALL_US + 2000001)),
+                    TORC_ERR_CLOCK_AHEAD);
+    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, torc_hlc_from_us(WALL_US + 1000000)), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, rig.pool.hlc), TORC_ERR_OK);
+    CU_ASSERT_TRUE(torc_hlc_us(rig.pool.hlc) == WALL_US + 1000000);
+    torc_shard_drop(&bench.shard);
+}
+
+static void test_conditions(void)
+{
+    struct torc_shard_write write;
+    uint64_t version;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(5, "five");
+    version = bench.outcomes[0].info;
+    write = write_of(5, "x");
+    write.condition = TORC_SHARD_IF_ABSENT;
+    write.want_current = true;
+    check_answer(write, TORC_ERR_CONDITION_FAILED);
+    CU_ASSERT_EQUAL(bench.outcome.info, version);
+    CU_ASSERT_TRUE(bench.outcome.has_value);
+    CU_ASSERT_EQUAL(bench.outcome.value_bytes, 4);
+    CU_ASSERT_EQUAL(memcmp(bench.outcome.value, "five", 4), 0);
+    write = write_of(6, "x");
+    write.condition = TORC_SHARD_IF_PRESENT;
+    check_answer(write, TORC_ERR_CONDITION_FAILED);
+    CU_ASSERT_EQUAL(bench.outcome.info, 0);
+    write.condition = TORC_SHARD_ANY; // the same seq: the same answer, whatever its body
+    check_answer(write, TORC_ERR_CONDITION_FAILED);
+    write = write_of(6, "");
+    write.remove = true;
+    check_answer(write, TORC_ERR_NOT_FOUND);
+    put(6, "now it is there");
+    check_answer(write, TORC_ERR_NOT_FOUND); // remembered (E5)
+    write = write_of(5, "swapped");
+    write.condition = TORC_SHARD_IF_VERSION;
+    write.if_version = version + 1;
+    check_answer(write, TORC_ERR_CONDITION_FAILED);
+    write = write_of(5, "swapped");
+    write.condition = TORC_SHARD_IF_VERSION;
+    write.if_version = version;
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_APPEND);
+    torc_shard_drop(&bench.shard); // pending: dropped without an answer
+    CU_ASSERT_EQUAL(rig.pool.completions.result_used, 0);
+}
+
+// The next one whose turn it is must be this one.
+static struct torc_shard_write *woken_is(uint64_t tag)
+{
+    struct torc_shard *shard = NULL;
+    struct torc_shard_write *woken = torc_shard_woken(&rig.pool, &shard);
+
+    torc_assert(woken != NULL);
+    CU_ASSERT_PTR_EQUAL(shard, &bench.shard);
+    CU_ASSERT_EQUAL(woken->tag, tag);
+    return woken;
+}
+
+static void test_waiting_for_the_one_before(void)
+{
+    struct torc_shard_write first;
+    struct torc_shard_write second;
+    struct torc_shard_write *woken;
+    struct torc_shard *shard;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    CU_ASSERT_EQUAL(send(write_of(5, "five")), TORC_SHARD_APPEND);
+    first = write_of(5, "");
+    first.remove = true;
+    CU_ASSERT_EQUAL(send(first), TORC_SHARD_WAIT);
+    check_answer(first, TORC_ERR_PENDING);
+    second = write_of(5, "again");
+    second.condition = TORC_SHARD_IF_ABSENT;
+    CU_ASSERT_EQUAL(send(second), TORC_SHARD_WAIT);
+    CU_ASSERT_PTR_NULL(torc_shard_woken(&rig.pool, &shard));
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    woken = woken_is(first.tag);
+    CU_ASSERT_EQUAL(torc_shard_write(&bench.shard, woken, &bench.record, &bench.outcome),
+                    TORC_SHARD_APPEND);
+    bench_append();
+    CU_ASSERT_PTR_NULL(torc_shard_woken(&rig.pool, &shard)); // the second waits for the first
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    woken = woken_is(second.tag);
+    CU_ASSERT_EQUAL(memcmp(woken->value, "again", 5), 0);
+    CU_ASSERT_PTR_NULL(torc_shard_woken(&rig.pool, &shard)); // not passed on: refused
+    CU_ASSERT_TRUE(torc_shard_is_settled(&rig.pool));
+    CU_ASSERT_EQUAL(bench.shard.tree.record_count, 0);
+    torc_shard_drop(&bench.shard);
+}
+
+static void test_full_memory(void)
+{
+    static char large[100000];
+    struct torc_shard_write write;
+    uint32_t appended = 0;
+
+    bench_pool(8, CHUNKS);
+    bench_open();
+    while (send(write_of(appended, "small")) == TORC_SHARD_APPEND) {
+        appended++;
+    }
+    CU_ASSERT_EQUAL(bench.outcome.err, TORC_ERR_BUSY);
+    CU_ASSERT_EQUAL(appended, 8);
+    CU_ASSERT_EQUAL(bench_commit(), 8);
+    memset(large, 'x', sizeof(large) - 1);
+    do {
+        write = write_of(++appended, large);
+        if (send(write) != TORC_SHARD_APPEND) {
+            break;
+        }
+        CU_ASSERT_EQUAL(bench_commit(), 1);
+    } while (appended < 1000);
+    CU_ASSERT_EQUAL(bench.outcome.err, TORC_ERR_NO_SPACE);
+    CU_ASSERT_EQUAL(bench.outcome.info & 0xff, TORC_SHARD_REASON_MEMORY);
+    put(3, "small ones go on, reads and deletes too");
+    write = write_of(appended - 1, "");
+    write.remove = true;
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_APPEND);
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    CU_ASSERT_EQUAL(send(write_of(appended, large)), TORC_SHARD_APPEND); // there is room again
+    torc_shard_drop(&bench.shard);
+    CU_ASSERT_EQUAL(rig.heap.block_count, 0);
+}
+
+static void test_old_clients_leave(void)
+{
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(1, "one");
+    CU_ASSERT_EQUAL(bench.shard.completions.client_count, 1);
+    rig.pool.wall_us += 119000000;
+    CU_ASSERT_FALSE(torc_shard_idle(&bench.shard, &bench.record));
+    rig.pool.wall_us += 2000000;
+    // E4: an idle shard says so itself
+    CU_ASSERT_TRUE(torc_shard_idle(&bench.shard, &bench.record));
+    CU_ASSERT_EQUAL(bench.record.kind, TORC_LOG_EMPTY);
+    bench_append();
+    CU_ASSERT_EQUAL(bench_commit(), 0);
+    CU_ASSERT_EQUAL(bench.shard.completions.client_count, 0);
+    CU_ASSERT_FALSE(torc_shard_idle(&bench.shard, &bench.record));
+    torc_shard_drop(&bench.shard);
+}
+
+// -- Replay -------------------------------------------------------------------------------------
+
+// A stream of blocks of one slot, written record by record.
+struct tape {
+    unsigned char bytes[BLOCKS_MAX * SLOT];
+    uint32_t stream;
+    uint32_t count;
+};
+
+static struct tape tapes[2];
+static struct torc_log_builder builder;
+static void *replay_memory;
+static struct torc_shard replayed;
+
+static void tape_add(struct tape *tape, struct torc_log_record record)
+{
+    struct torc_log_place place = {.cluster = 1,
+                                   .sequence = tape->count + 1,
+                                   .generation = 1,
+                                   .node = 1,
+                                   .stream = tape->stream,
+                                   .segment = 1};
+    uint32_t done = 0;
+
+    record.shard = 1;
+    record.hlc = record.hlc == 0 ? 1000 + 10 * record.lsn + record.epoch : record.hlc;
+    record.value = "value";
+    record.value_bytes = record.kind == TORC_LOG_PUT ? 5 : 0;
+    CU_ASSERT_TRUE_FATAL(tape->count < BLOCKS_MAX);
+    torc_log_block_begin(&builder, tape->bytes + (size_t)tape->count * SLOT, SLOT);
+    CU_ASSERT_TRUE(torc_log_block_append(&builder, &record, &done));
+    CU_ASSERT_EQUAL(torc_log_block_seal(&builder, &place), SLOT);
+    tape->count++;
+}
+
+static void tapes_clear(void)
+{
+    memset(tapes, 0, sizeof(tapes));
+    tapes[0].stream = 1;
+    tapes[1].stream = 2;
+}
+
+static struct torc_replay *replay_open(uint32_t epoch, uint32_t turn)
+{
+    struct torc_shard_config config = bench_config(1, epoch);
+    struct torc_replay *replay;
+    struct torc_fail why;
+
+    bench_pool(100, CHUNKS);
+    free(replay_memory);
+    replay_memory = aligned_alloc(64, (torc_replay_bytes(1) + 63) / 64 * 64);
+    torc_assert(replay_memory != NULL);
+    memset(replay_memory, 0, torc_replay_bytes(1));
+    replay = torc_replay_init(replay_memory, torc_replay_bytes(1), 1);
+    config.turn = turn;
+    TORC_TEST_OK(torc_shard_init(&replayed, &rig.pool, &config, &why), &why);
+    torc_replay_add(replay, &replayed);
+    return replay;
+}
+
+static enum torc_err replay_tape(struct torc_replay *replay, const struct tape *tape, uint32_t from,
+                                 uint32_t to, struct torc_fail *why)
+{
+    return torc_replay_log(replay, tape->stream, tape->bytes + (size_t)from * SLOT,
+                           (uint64_t)(to - from) * SLOT, why);
+}
+
+static void check_refused(const struct tape *tape, uint32_t epoch, const char *text)
+{
+    struct torc_replay *replay = replay_open(epoch, 0);
+    struct torc_fail why;
+
+    CU_ASSERT_EQUAL(replay_tape(replay, tape, 0, tape->count, &why), TORC_ERR_CORRUPT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, text));
+    torc_replay_drop(replay);
+    torc_shard_drop(&replayed);
+}
+
+static void test_gaps_are_damage(void)
+{
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 2});
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 5});
+    check_refused(&tapes[0], 2, "records 3 to 4 are missing");
+    check_refused(&tapes[0], 1, "went back");
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 2});
+    check_refused(&tapes[0], 2, "records 1 to 1 are missing");
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 2, .hlc = 1});
+    check_refused(&tapes[0], 2, "HLC does not rise");
+}
+
+static void test_an_epoch_cancels_what_it_replaces(void)
+{
+    struct torc_replay *replay;
+    struct torc_tree_hit hit;
+    struct torc_fail why;
+
+    // 2 and 3 of epoch 1 were never committed: epoch 2 began at 2.
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 2, .key = 20});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 3, .key = 30});
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 2});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 2, .lsn = 3, .key = 31});
+    check_refused(&tapes[0], 3, "survey");
+    replay = replay_open(3, 0);
+    TORC_TEST_OK(torc_replay_survey(replay, 1, tapes[0].bytes, UINT64_C(5) * SLOT, &why), &why);
+    TORC_TEST_OK(replay_tape(replay, &tapes[0], 0, 5, &why), &why);
+    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 3);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).epoch, 2);
+    CU_ASSERT_EQUAL(replayed.tree.record_count, 1);
+    CU_ASSERT_TRUE(torc_tree_lookup(&replayed.tree, 31, &hit));
+    CU_ASSERT_EQUAL(hit.version, 1032);
+    CU_ASSERT_EQUAL(replayed.next_lsn, 4);
+    torc_shard_drop(&replayed);
+}
+
+// A shard that went from stream 1 to 2 and back, deleting on the way what it had put.
+static void tapes_of_three_turns(void)
+{
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 2, .key = 20});
+    tape_add(&tapes[1],
+             (struct torc_log_record){.kind = TORC_LOG_MOVED, .epoch = 2, .turn = 1, .lsn = 3});
+    tape_add(&tapes[1],
+             (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .turn = 1, .lsn = 3});
+    tape_add(&tapes[1], (struct torc_log_record){
+                            .kind = TORC_LOG_DELETE, .epoch = 2, .turn = 1, .lsn = 4, .key = 20});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_MOVED, .epoch = 3, .turn = 2, .lsn = 5});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 3, .turn = 2, .lsn = 5});
+}
+
+static void order_note(struct torc_log_order *order, const struct tape *tape)
+{
+    for (uint32_t i = 0; i < tape->count; i++) {
+        struct torc_log_block block;
+        struct torc_fail why;
+
+        TORC_TEST_OK(torc_log_block_check(tape->bytes + (size_t)i * SLOT, SLOT, &block, &why),
+                     &why);
+        TORC_TEST_OK(torc_log_order_note(order, &block, &why), &why);
+    }
+}
+
+static void test_turns_are_replayed_in_order(void)
+{
+    struct torc_log_order_note notes[8];
+    struct torc_log_order_stream streams[2];
+    struct torc_log_order_piece piece;
+    struct torc_log_order order;
+    struct torc_replay *replay;
+    struct torc_fail why;
+    bool more;
+
+    tapes_of_three_turns();
+    check_refused(&tapes[0], 4, "records 3 to 4 are missing"); // one stream alone
+    torc_log_order_init(&order, notes, TORC_COUNT_OF(notes), streams, TORC_COUNT_OF(streams));
+    order_note(&order, &tapes[0]);
+    order_note(&order, &tapes[1]);
+    replay = replay_open(4, 2);
+    TORC_TEST_OK(torc_log_order_next(&order, &piece, &more, &why), &why);
+    while (more) {
+        TORC_TEST_OK(replay_tape(replay, &tapes[piece.stream - 1], (uint32_t)piece.first - 1,
+                                 (uint32_t)piece.last, &why),
+                     &why);
+        TORC_TEST_OK(torc_log_order_next(&order, &piece, &more, &why), &why);
+    }
+    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 5);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).turn, 2);
+    CU_ASSERT_EQUAL(replayed.tree.record_count, 0);
+    torc_shard_drop(&replayed);
+    // A turn that the node has forgotten.
+    replay = replay_open(4, 1);
+    TORC_TEST_OK(replay_tape(replay, &tapes[0], 0, 2, &why), &why);
+    TORC_TEST_OK(replay_tape(replay, &tapes[1], 0, 3, &why), &why);
+    TORC_TEST_OK(replay_tape(replay, &tapes[0], 2, 4, &why), &why);
+    CU_ASSERT_EQUAL(torc_replay_end(replay, &why), TORC_ERR_CORRUPT);
+    torc_replay_drop(replay);
+    torc_shard_drop(&replayed);
+}
+
+static void test_a_checkpoint_needs_its_log(void)
+{
+    static unsigned char file[1 << 17];
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9, .next_sequence = 1};
+    struct torc_checkpoint_writer writer;
+    struct torc_replay *replay;
+    struct torc_fail why;
+    uint64_t bytes = 0;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(1, "one");
+    torc_checkpoint_writer_begin(&writer, &bench.shard, &place);
+    put(2, "two"); // while it is written
+    while (!torc_checkpoint_writer_done(&writer)) {
+        bytes += torc_checkpoint_writer_next(&writer, &bench.shard, file + bytes,
+                                             TORC_CHECKPOINT_BLOCK_BYTES_MIN);
+    }
+    CU_ASSERT_EQUAL(writer.lsn, 2);
+    CU_ASSERT_EQUAL(writer.end_lsn, 3);
+    CU_ASSERT_EQUAL(writer.end_sequence, 3);
+    torc_shard_drop(&bench.shard);
+    replay = replay_open(4, 0);
+    TORC_TEST_OK(torc_replay_checkpoint(replay, 1, file, bytes, &why), &why);
+    TORC_TEST_OK(torc_replay_checkpoint_end(replay, 1, &why), &why);
+    CU_ASSERT_EQUAL(torc_replay_end(replay, &why), TORC_ERR_CORRUPT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "ends at LSN 2"));
+    torc_replay_drop(replay);
+    torc_shard_drop(&replayed);
+    replay = replay_open(4, 0);
+    CU_ASSERT_EQUAL(torc_replay_checkpoint(replay, 2, file, bytes, &why), TORC_ERR_CORRUPT);
+    TORC_TEST_OK(torc_replay_checkpoint(replay, 1, file, bytes - 1, &why), &why);
+    CU_ASSERT_EQUAL(torc_replay_checkpoint_end(replay, 1, &why), TORC_ERR_CORRUPT);
+    torc_replay_drop(replay);
+    torc_shard_drop(&replayed);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"refusals leave nothing behind", test_refusals},
+        {"conditions, and their failures remembered", test_conditions},
+        {"a conditional write waits for the one before", test_waiting_for_the_one_before},
+        {"full memory refuses writes only", test_full_memory},
+        {"old clients leave, also an idle shard", test_old_clients_leave},
+        {"gaps in a log are damage", test_gaps_are_damage},
+        {"an epoch cancels what it replaces", test_an_epoch_cancels_what_it_replaces},
+        {"turns are replayed in order", test_turns_are_replayed_in_order},
+        {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
+        CU_TEST_INFO_NULL};
+    int status;
+
+    shard_rig_open(&rig, CHUNKS, HEAP_BYTES);
+    status = torc_test_run("shard", tests);
+    free(replay_memory);
+    shard_rig_close(&rig);
+    return status;
+}
