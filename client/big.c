@@ -9,9 +9,10 @@
 
 #define PIECES_UNASKED 16u
 #define PULL_PIECES    64u
-#define WRITE_HEAD     120u // a PUT's head and body with version and sizes, and a question behind it
-#define PULL_HEAD      (TORC_REPLY_HEAD_BYTES + TORC_PULL_HEAD_BYTES)
-#define BIG_RTO_TIMES  2u // a piece is seldom answered by itself
+// a PUT with its sizes, and a question behind it
+#define WRITE_HEAD    120u
+#define PULL_HEAD     (TORC_REPLY_HEAD_BYTES + TORC_PULL_HEAD_BYTES)
+#define BIG_RTO_TIMES 2u // a piece is seldom answered by itself
 
 struct torc_big {
     uint32_t piece_bytes;

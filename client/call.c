@@ -277,7 +277,7 @@ static void reply_text(struct torc_engine *engine, uint32_t index, const uint8_t
     uint32_t count = (uint32_t)torc_min_u64(byte_count, TORC_OP_TEXT_BYTES - 1);
 
     for (uint32_t i = 0; i < count; i++) {
-        text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : ' ';
+        text[i] = (char)(bytes[i] >= 0x20 && bytes[i] < 0x7f ? bytes[i] : (uint8_t)' ');
     }
     text[count] = '\0';
 }

@@ -9,7 +9,9 @@
 #define WRITE_WINDOW_FIRST 256u                  // before a server has published its own
 #define VALUE_MEAN_FIRST   64u
 #define PAGE_BYTES_DEFAULT (UINT64_C(1) << 20)
-#define PACKETS_SPARE      (TORC_ENGINE_NODES_MAX * TORC_WINDOW_PACKETS) // pieces of large values
+#define PACKETS_SPARE      4096u // pieces of large values: a window for each node
+
+_Static_assert(PACKETS_SPARE == TORC_ENGINE_NODES_MAX * TORC_WINDOW_PACKETS, "a window for each");
 
 // ---- Memory
 
@@ -48,9 +50,9 @@ static struct layout layout_of(const struct torc_engine_config *config)
     (void)lay(&at, sizeof(struct torc_engine));
     layout.ops = lay(&at, slots * sizeof(struct torc_op));
     layout.links = lay(&at, (slots + TORC_ENGINE_NODES_MAX) * sizeof(struct torc_wheel_link));
-    layout.packets = lay(&at, (slots + PACKETS_SPARE) * sizeof(struct torc_packet));
-    layout.shards = lay(&at, TORC_ENGINE_SHARDS_MAX * sizeof(struct torc_map_entry));
-    layout.paths = lay(&at, TORC_ENGINE_NODES_MAX * 256 * sizeof(struct torc_client_path));
+    layout.packets = lay(&at, (slots + (uint64_t)PACKETS_SPARE) * sizeof(struct torc_packet));
+    layout.shards = lay(&at, (uint64_t)TORC_ENGINE_SHARDS_MAX * sizeof(struct torc_map_entry));
+    layout.paths = lay(&at, 256ull * TORC_ENGINE_NODES_MAX * sizeof(struct torc_client_path));
     layout.wseqs = lay(&at, TORC_WSEQ_SPAN / 8);
     layout.texts = lay(&at, slots * TORC_OP_TEXT_BYTES);
     layout.inlines = lay(&at, slots * TORC_OP_INLINE_BYTES);

@@ -37,7 +37,7 @@
 #define TORC_TRIES_MAX       200u // attempts are told apart by 8 bits, and only so many fit
 #define TORC_WINDOW_SHIFT    8u   // windows in 1/256 packets
 #define TORC_WINDOW_PACKETS  64u
-#define TORC_INBOUND_BYTES   (256u * 1024u) // of replies allowed and not yet come, one lane
+#define TORC_INBOUND_BYTES   262144u // of replies allowed and not yet come, one lane
 #define TORC_PAGE_SCANS_MAX  8u
 #define TORC_PAGE_ROWS_MAX   262144u
 #define TORC_PAGE_ROW_BYTES  32u // what a row counts beside its value
@@ -360,8 +360,8 @@ void torc_packet_drop(struct torc_engine *engine, uint32_t index); // with its s
 uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
                           uint8_t core, uint64_t seq);
 // The operation leaves its packet, which is freed with its last one.
-void torc_packet_leave(struct torc_engine *engine, uint32_t op);
-void torc_packet_enter(struct torc_engine *engine, uint32_t packet, uint32_t op);
+void torc_packet_leave(struct torc_engine *engine, uint32_t op_index);
+void torc_packet_enter(struct torc_engine *engine, uint32_t index, uint32_t op_index);
 void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                       uint64_t rtt_ns, uint64_t hold_ns, bool has_write);
 void torc_path_ce(struct torc_engine *engine, struct torc_client_node *node);
@@ -394,7 +394,7 @@ const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, u
 void torc_route_ask(struct torc_engine *engine);
 // A MAP_ENTRY or NODE_ENTRY among the replies of a packet.
 void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply);
-void torc_route_answer(struct torc_engine *engine, uint32_t op, const struct torc_reply *reply);
+void torc_route_answer(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
 
 // ---- big.c
 struct torc_big;

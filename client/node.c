@@ -73,7 +73,7 @@ void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *e
                             entry->address_count <= TORC_NODE_ADDRESSES;
     node->address_count = (uint8_t)torc_min_u64(entry->address_count, TORC_NODE_ADDRESSES);
     for (uint32_t i = 0; i < node->address_count; i++) {
-        memcpy(node->addresses[i].address, entry->addresses + 16u * i, 16);
+        memcpy(node->addresses[i].address, entry->addresses + 16ull * i, 16);
         node->addresses[i].port = entry->base_port;
     }
 }

@@ -427,5 +427,5 @@ uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_cl
 
 void torc_budget_sent(struct torc_engine *engine, uint32_t ops)
 {
-    engine->budget = torc_min_u64(BUDGET_MAX, engine->budget + ops * BUDGET_PER_SEND);
+    engine->budget = torc_min_u64(BUDGET_MAX, engine->budget + (uint64_t)ops * BUDGET_PER_SEND);
 }

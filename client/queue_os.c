@@ -31,6 +31,7 @@
 #define ALIVE       UINT64_C(0x746f72636c697665)
 
 struct torc_queue {
+    struct torc_queue *self; // for torc_queue_fd, which makes its descriptor on first use
     struct torc_engine *engine;
     const struct torc_transport_code *code;
     void *transport;
@@ -380,8 +381,8 @@ static void start_work(struct torc_queue *queue, void *argument)
 static enum torc_err queue_start(struct torc_queue *queue, const char *address,
                                  const struct torc_options *options, struct torc_fail *why)
 {
-    struct torc_transport_facts facts;
-    struct torc_engine_config config;
+    struct torc_transport_facts facts = {.seed_count = 0};
+    struct torc_engine_config config = {.operations = 0};
     struct start start = {.config = &config, .facts = &facts};
     enum torc_err err;
 
@@ -419,38 +420,39 @@ static void message_set(struct torc_message *message, const struct torc_fail *fa
 }
 
 enum torc_err torc_queue_open(const char *address, const struct torc_options *options,
-                              struct torc_queue **result, struct torc_message *message)
+                              struct torc_queue **queue, struct torc_message *why)
 {
     static const struct torc_options defaults;
-    struct torc_fail why = {.err = TORC_ERR_OK};
+    struct torc_fail fail = {.err = TORC_ERR_OK};
     char named[ADDRESS_BYTES];
-    struct torc_queue *queue = calloc(1, sizeof(*queue));
+    struct torc_queue *made = calloc(1, sizeof(*made));
     enum torc_err err;
 
-    *result = NULL;
+    *queue = NULL;
     options = options == NULL ? &defaults : options;
-    if (queue == NULL) {
-        err = torc_fail(&why, TORC_ERR_NO_SPACE, "no memory for a queue");
-        message_set(message, &why);
+    if (made == NULL) {
+        err = torc_fail(&fail, TORC_ERR_NO_SPACE, "no memory for a queue");
+        message_set(why, &fail);
         return err;
     }
-    queue->mapping = MAP_FAILED;
-    queue->epoll = queue->timer = -1;
-    err = options_check(options, &why);
+    made->mapping = MAP_FAILED;
+    made->epoll = made->timer = -1;
+    err = options_check(options, &fail);
     if (err == TORC_ERR_OK && (address == NULL || address[0] == '\0')) {
-        err = default_address(named, &why);
+        err = default_address(named, &fail);
         address = named;
     }
     if (err == TORC_ERR_OK) {
-        err = queue_start(queue, address, options, &why);
+        err = queue_start(made, address, options, &fail);
     }
     if (err != TORC_ERR_OK) {
-        queue_free(queue);
-        message_set(message, &why);
+        queue_free(made);
+        message_set(why, &fail);
         return err;
     }
-    *result = queue;
-    message_set(message, &why);
+    made->self = made;
+    *queue = made;
+    message_set(why, &fail);
     return TORC_ERR_OK;
 }
 
@@ -522,7 +524,7 @@ int torc_queue_fd(const struct torc_queue *queue_const)
 {
     // The descriptor is made when it is asked for first, and nothing that the caller can see
     // changes.
-    struct torc_queue *queue = (struct torc_queue *)(uintptr_t)queue_const;
+    struct torc_queue *queue = queue_const->self;
     struct epoll_event event = {.events = EPOLLIN};
     int packets = *queue->alive == ALIVE ? queue->code->descriptor(queue->transport) : -1;
 
@@ -742,7 +744,7 @@ struct nap {
 
 static void nap_work(struct torc_queue *queue, void *argument)
 {
-    const struct nap *nap = argument;
+    struct nap *nap = argument;
     uint64_t until_ns = torc_min_u64(nap->until_ns, torc_engine_deadline_ns(queue->engine));
 
     if (torc_clock_now_ns() >= nap->spin_until_ns) {
@@ -751,10 +753,9 @@ static void nap_work(struct torc_queue *queue, void *argument)
 }
 
 // Sleeps, or spins as the options say, until something may have happened.
-static bool queue_nap(struct torc_queue *queue, const struct nap *nap)
+static bool queue_nap(struct torc_queue *queue, struct nap *nap)
 {
-    return torc_clock_now_ns() < nap->until_ns &&
-           queue_do(queue, nap_work, (void *)(uintptr_t)nap) == TORC_ERR_OK;
+    return torc_clock_now_ns() < nap->until_ns && queue_do(queue, nap_work, nap) == TORC_ERR_OK;
 }
 
 static struct nap nap_from(const struct torc_queue *queue, uint64_t timeout_us)

@@ -404,7 +404,7 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
         // needed.
         engine->counters.range_repairs += op->chunks < op->chunks_all ? 1 : 0;
         page->scans_max =
-            (uint32_t)torc_min_u64(page->scans_max * SCANS_FACTOR, TORC_PAGE_SCANS_MAX);
+            (uint32_t)torc_min_u64((uint64_t)page->scans_max * SCANS_FACTOR, TORC_PAGE_SCANS_MAX);
         torc_packet_answered(engine, op->packet);
         scan_end(engine, index);
         torc_page_pump(engine, page_index);

@@ -47,32 +47,31 @@ bool torc_maybe_applied(int err)
 // ---- Life
 
 enum torc_err torc_open(const char *address, const struct torc_options *options,
-                        struct torc_store **result, struct torc_message *message)
+                        struct torc_store **store, struct torc_message *why)
 {
-    struct torc_store *store = calloc(1, sizeof(*store));
+    struct torc_store *made = calloc(1, sizeof(*made));
     enum torc_err err;
 
-    *result = NULL;
-    if (store == NULL) {
-        if (message != NULL) {
-            *message = (struct torc_message){.err = TORC_ERR_NO_SPACE, .text = "no memory"};
+    *store = NULL;
+    if (made == NULL) {
+        if (why != NULL) {
+            *why = (struct torc_message){.err = TORC_ERR_NO_SPACE, .text = "no memory"};
         }
         return TORC_ERR_NO_SPACE;
     }
-    err = torc_queue_open(address, options, &store->queue, message);
+    err = torc_queue_open(address, options, &made->queue, why);
     if (err == TORC_ERR_OK) {
-        err = torc_queue_ready(store->queue, 0);
-        if (err != TORC_ERR_OK && message != NULL) {
-            message->err = err;
-            (void)snprintf(message->text, sizeof(message->text), "%s",
-                           torc_queue_message(store->queue));
+        err = torc_queue_ready(made->queue, 0);
+        if (err != TORC_ERR_OK && why != NULL) {
+            why->err = err;
+            (void)snprintf(why->text, sizeof(why->text), "%s", torc_queue_message(made->queue));
         }
     }
     if (err != TORC_ERR_OK) {
-        torc_close(store);
+        torc_close(made);
         return err;
     }
-    *result = store;
+    *store = made;
     return TORC_ERR_OK;
 }
 

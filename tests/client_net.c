@@ -125,6 +125,7 @@ static void deliver_due(struct torc_net *net)
             continue;
         }
         net->flight[i] = net->flight[--net->flight_count];
+        net->flight[net->flight_count].bytes = NULL;
         deliver(net, &packet);
     }
 }

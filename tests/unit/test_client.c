@@ -499,7 +499,7 @@ static void test_pool(void)
     uint64_t all;
     void *block;
 
-    CU_ASSERT_FATAL(memory != NULL);
+    torc_assert(memory != NULL);
     memset(memory, 0, POOL_BYTES);
     torc_pool_init(&pool, memory, POOL_BYTES);
     all = pool.free_bytes;
