@@ -304,8 +304,9 @@ static enum torc_err links_do(const struct torc_links_plan *plan, const char *re
                 (void)fprintf(stderr, "torc: %s: %s; going on without\n", step->command, said);
                 continue;
             }
-            return torc_fail(why, TORC_ERR_IO, "%s: %.80s%s", step->command, said,
-                             geteuid() == 0 ? "" : " (making links needs root: sudo torc serve)");
+            return torc_fail(why, geteuid() == 0 ? TORC_ERR_IO : TORC_ERR_FORBIDDEN,
+                             "%.24s…: %.60s%s", step->command, said,
+                             geteuid() == 0 ? "" : "; a node makes its link as root: sudo");
         }
         if (step->undo[0] == '\0') {
             continue;
