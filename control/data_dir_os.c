@@ -199,7 +199,7 @@ enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t no
     int fd = -1;
 
     if (err == TORC_ERR_OK && state != TORC_DATA_DIR_MISSING) {
-        return torc_fail(why, TORC_ERR_IN_USE,
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          state == TORC_DATA_DIR_MADE
                              ? "%.90s already holds a node; choose another directory with --data"
                              : "%.90s is not empty and holds no node of Torc; choose another "

@@ -46,7 +46,8 @@ struct torc_data_dir {
 enum torc_err torc_must_use torc_data_dir_look(const char *path, enum torc_data_dir_state *state,
                                                struct torc_fail *why);
 
-// Makes a directory for `node` of `cluster`, durable when it returns. IN_USE when there is one.
+// Makes a directory for `node` of `cluster`, durable when it returns. INVALID_ARGUMENT when
+// there is one, or something else.
 enum torc_err torc_must_use torc_data_dir_make(const char *path, uint64_t cluster, uint32_t node,
                                                struct torc_fail *why);
 

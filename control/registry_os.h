@@ -36,7 +36,8 @@ enum torc_err torc_must_use torc_registry_address(const struct torc_settings *se
                                                   struct torc_fail *why);
 
 // Makes cluster, node and data directory; the directory last, so that an init that was cut short
-// can be run again. IN_USE: there is a node already.
+// can be run again. INVALID_ARGUMENT: there is a
+// node already, or something else.
 enum torc_err torc_must_use torc_registry_make(const struct torc_settings *settings,
                                                struct torc_meta_fields *meta,
                                                struct torc_fail *why);

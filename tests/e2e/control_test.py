@@ -69,7 +69,7 @@ def case_init():
         for name in ("torc.node", "secret", "log", "checkpoint", "run", "meta/journal"):
             checks.that(f"{name} is made", (folder.data / name).exists())
         checks.equal("the secret is private", (folder.data / "secret").stat().st_mode & 0o777, 0o600)
-        expect("a second init is refused", control("init", "--data", folder.data), UNAVAILABLE,
+        expect("a second init is refused", control("init", "--data", folder.data), USAGE,
                "already holds a node")
         expect("check finds nothing", control("check", "--data", folder.data), 0, "no damage found")
         expect("a key fixed at birth cannot change", control("--data", folder.data, "--keys", 2000),
@@ -78,7 +78,7 @@ def case_init():
         folder.data.mkdir()
         (folder.data / "letters.txt").write_text("dear")
         expect("a folder of something else is refused", control("init", "--data", folder.data),
-               UNAVAILABLE, "not empty")
+               USAGE, "not empty")
         checks.equal("and left alone", sorted(os.listdir(folder.data)), ["letters.txt"])
 
 

@@ -1,0 +1,124 @@
+#!/usr/bin/python3
+"""Torc tests: docs/FORMATS.md, its vectors and the files of a node that ran, read with torc_files.py.
+
+Last line: `N passed, N failed`. The part with a node needs root (tests/e2e/node.py).
+"""
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+
+import torc_files as f
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+from node import BUILD, Checks, Node  # noqa: E402  # the path comes first
+
+checks = Checks()
+CLUSTER = 0xc1c2c3c4c5c6c7c8
+HLC = 0x65c0a9f3d0000001
+
+
+def document_vectors():
+    text = (ROOT / "docs/FORMATS.md").read_text(encoding="utf-8")
+    return {name: bytes.fromhex("".join(body.split()))
+            for name, body in re.findall(r"```vector (\S+)\n(.*?)```", text, re.S)}
+
+
+def block_of(data):
+    """A block of the document: without the zeros at its end."""
+    return data + bytes(-len(data) % f.SLOT)
+
+
+def vectors():
+    said = document_vectors()
+    printed = subprocess.run([BUILD / "tests/format-vectors"], capture_output=True, check=True, text=True).stdout
+    for line in printed.splitlines():
+        name, text = line.split()
+        checks.equal(f"the code writes vector {name}", text, said[name].hex())
+    checks.equal("CRC", f.crc32c(b"123456789"), 0xe3069283)
+    checks.equal("torc.node", f.decode_node(said["node"]), dict(node=1, cluster=CLUSTER, starts=0))
+    checks.equal("journal header", f.decode_journal_header(said["journal-header"])["machine"][:4].hex(), "a0a1a2a3")
+    entry, size = f.decode_journal_entry(said["journal-entry"])
+    checks.equal("journal entry", (entry["revision"], size, entry["ops"][0]["key"]),
+                 (5, len(said["journal-entry"]), "shard/1"))
+    checks.equal("record", f.decode_record(entry["ops"][0]["value"]),
+                 dict(lo=0, hi=1000, epoch=3, primary_node=1, primary_boot=3, insync="1:1"))
+    checks.equal("segment", f.decode_segment(said["segment"])["first"], 1)
+    block = f.decode_block(block_of(said["block"]))
+    records = f.decode_records(block)
+    checks.equal("block", (block["sequence"], block["durable"], block["offset"]), (2, 1, 8192))
+    checks.equal("kinds", [record["kind"] for record in records], ["EPOCH", "PUT", "DELETE"])
+    checks.equal("LSNs", [record["lsn"] for record in records], [9, 10, 100])
+    checks.equal("a put", (records[1]["key"], records[1]["value"], records[1]["seq"], records[1]["low"]),
+                 (42, b"forty-two", 300, 298))
+    checks.equal("a delete", (records[2]["key"], records[2]["hlc"], records[2]["seq"]), (1000000, HLC + 4096, 299))
+    head, pairs, clients, footer = f.decode_checkpoint(said["checkpoint"])
+    checks.equal("checkpoint", {key: value for key, (value, _) in pairs.items()},
+                 {7: b"seven", 42: b"forty-two", 1000: b""})
+    checks.that("its footer", footer["end_lsn"] >= head["lsn"] and clients)
+    for name, decode in (("node", f.decode_node), ("segment", f.decode_segment),
+                         ("checkpoint", f.decode_checkpoint)):
+        bad = bytearray(said[name])
+        bad[20] ^= 1
+        try:
+            decode(bytes(bad))
+            checks.that(f"a flipped bit in {name} is seen", False)
+        except f.Damage:
+            checks.that(f"a flipped bit in {name} is seen", True)
+    bad = bytearray(block_of(said["block"]))
+    bad[4000] ^= 1
+    checks.equal("a flipped bit in a block's zeros too", f.decode_block(bytes(bad)), None)
+
+
+def a_node():
+    rng = random.Random(int(os.environ.get("TORC_SEED", "1")))
+    wanted = {}
+
+    def write(node, count):
+        for _ in range(count):
+            key = rng.randrange(1000)
+            if rng.random() < 0.2 and key in wanted:
+                node.torc("delete", key)
+                del wanted[key]
+            else:
+                value = rng.randbytes(rng.choice((0, 5, 300, 3000, 300000)))
+                node.torc("put", key, "-", stdin=value)
+                wanted[key] = value
+
+    def compare(node, sentence):
+        found = {key: value for key, (value, _) in f.read_directory(node.data).items()}
+        checks.that(sentence, found == wanted, f"{len(found)} found, {len(wanted)} wanted")
+
+    with Node("--keys", 1000, "--shards", 4, "--segment-bytes", "4M", "--checkpoint-bytes", "16M",
+              "--checkpoint-on-stop", "no") as node:
+        write(node, 60)
+        node.stop()
+        compare(node, "the log alone holds what was written")
+        node.start()
+        write(node, 30)
+        node.admin("checkpoint")
+        write(node, 30)
+        node.kill("dataplane", "control")
+        node.wait_ready()
+        write(node, 10)
+        node.workers = 2
+        node.stop()
+        node.start()
+        write(node, 20)
+        node.stop()
+        compare(node, "checkpoints, the log above them and another worker's stream too")
+
+
+def main():
+    vectors()
+    if os.geteuid() == 0:
+        a_node()
+    print(f"{checks.passed} passed, {checks.failed} failed")
+    return 1 if checks.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
