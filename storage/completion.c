@@ -299,9 +299,11 @@ static uint32_t entry_add(struct torc_completion_table *table, struct torc_compl
 
 // -- Results ------------------------------------------------------------------------------------
 
+// A client's results lie side by side, where its next one will be looked for; who shares a place
+// with whom depends on the seed.
 static uint32_t *done_bucket(const struct torc_completion_pool *pool, uint32_t entry, uint64_t seq)
 {
-    return &pool->result_table[pool_mix(pool, seq, entry) & pool->result_mask];
+    return &pool->result_table[(pool_mix(pool, entry, 0) + seq) & pool->result_mask];
 }
 
 static uint32_t done_find(const struct torc_completion_pool *pool, uint32_t entry, uint64_t seq)
