@@ -459,10 +459,9 @@ static void addresses_are_announced_when_serving_begins(void)
     unsigned char out[2048];
     uint32_t arp = 0;
     uint32_t nd = 0;
-    uint32_t bytes;
 
     open_rig(); // the frames of its start are still in the pipe
-    while ((bytes = torc_rig_receive(rig, out, sizeof(out))) > 0) {
+    while (torc_rig_receive(rig, out, sizeof(out)) > 0) {
         arp += out[12] == 0x08 && out[13] == 0x06 ? 1 : 0;
         nd += out[12] == 0x86 && out[13] == 0xdd && out[54] == TORC_ND_ADVERTISE ? 1 : 0;
     }
