@@ -417,7 +417,9 @@ enum torc_err torc_cli_export(struct torc_cli *cli, struct torc_fail *why)
     }
     torc_progress_start(&progress, "exported", bounds.hi - bounds.lo);
     progress.terminal = progress.terminal && isatty(STDOUT_FILENO) != 1; // not amid the rows
-    return calls_pages(cli, &bounds, &options, &progress, why);
+    err = calls_pages(cli, &bounds, &options, &progress, why);
+    torc_progress_end(&progress, progress.count);
+    return err;
 }
 
 enum torc_err torc_cli_count(struct torc_cli *cli, struct torc_fail *why)

@@ -258,6 +258,7 @@ void torc_progress_show(struct torc_progress *progress, uint64_t count, uint64_t
 {
     uint64_t now_ns;
 
+    progress->count = count;
     if (!progress->terminal) {
         return;
     }

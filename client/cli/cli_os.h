@@ -78,6 +78,7 @@ struct torc_progress {
     uint64_t start_ns;
     uint64_t shown_ns;
     uint64_t total; // of the work in any unit; 0: not known
+    uint64_t count; // as last given to torc_progress_show
     bool terminal;
 };
 

@@ -297,6 +297,7 @@ class Terminal:
 
 def case_shell(node):
     """the interactive shell"""
+    ask(node, "delete", 41)
     with tempfile.TemporaryDirectory() as home:
         environment = dict(node.environment, HOME=home, TERM="dumb")
         environment.pop("XDG_STATE_HOME", None)
@@ -521,7 +522,7 @@ def case_serve(network):
         inside = network.command(PROGRAMS["torc"])
         done = run(*inside, "init", "--data", data, "--keys", 5000, "--shards", 3, check=False)
         expect("init makes a directory", done, OK)
-        expect("init a second time", run(*inside, "init", "--data", data, check=False), UNAVAILABLE, data)
+        expect("init a second time", run(*inside, "init", "--data", data, check=False), USAGE, data)
         words = ["--data", data, "--address", address, "--address6", "off", "--workers", 1]
         done = run(*inside, "serve", "--detach", *words, check=False)
         expect("serve --detach returns when the node is ready", done, OK)
