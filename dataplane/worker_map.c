@@ -65,7 +65,8 @@ static enum torc_err map_copy(struct torc_worker *worker, const struct torc_chan
 enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why)
 {
     struct torc_chan_map *from = torc_chan_map(worker->config.chan);
-    enum torc_err err = TORC_ERR_BUSY;
+    enum torc_err err = torc_fail(why, TORC_ERR_BUSY, "the map was being written all the time");
+    bool copied = false;
 
     for (uint32_t i = 0; i < MAP_READ_TRIES; i++) {
         // Acquire: pairs with control's store of the even number after it wrote.
@@ -74,6 +75,7 @@ enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail 
         if (before % 2 != 0) {
             continue;
         }
+        copied = true;
         err = map_copy(worker, from, why);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(&from->sequence, memory_order_relaxed) == before) {
@@ -81,7 +83,8 @@ enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail 
         }
         err = torc_fail(why, TORC_ERR_BUSY, "the map was being written all the time");
     }
-    if (err != TORC_ERR_OK) {
+    // A writer that died in the middle leaves us what we had; what was copied in part is no map.
+    if (err != TORC_ERR_OK && copied) {
         worker->map.count = 0;
     }
     if (worker->index == 0) {
