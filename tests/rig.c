@@ -450,15 +450,24 @@ static bool rig_client_receive(struct torc_rig *rig, const struct torc_rig_clien
 
 void torc_rig_connect(struct torc_rig *rig, struct torc_rig_client *client, uint16_t port)
 {
+    static const uint8_t address[4] = {10, 79, 0, 1};
+    uint8_t ip[16];
+
+    torc_ip_map(ip, address);
+    torc_rig_connect_from(rig, client, ip, port);
+}
+
+void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
+                           const uint8_t ip[16], uint16_t port)
+{
     struct torc_handshake handshake;
     uint8_t random[TORC_RANDOM_BYTES];
-    uint8_t address[4] = {10, 79, 0, 1};
     struct torc_handshake_offer offer = {
         .node = TORC_NODE_UNKNOWN, .payload_max = TORC_PAYLOAD_MAX, .lanes = 1, .agent = "rig"};
     enum torc_handshake_event event = TORC_HANDSHAKE_RESEND;
 
     memset(client, 0, sizeof(*client));
-    torc_ip_map(client->ip, address);
+    memcpy(client->ip, ip, sizeof(client->ip));
     client->port = port;
     client->reply_bytes = 1400;
     client->reply_packets = 16;

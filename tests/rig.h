@@ -153,6 +153,10 @@ struct torc_rig_client {
 // A session; ends the test when it does not come about.
 void torc_rig_connect(struct torc_rig *rig, struct torc_rig_client *client, uint16_t port);
 
+// The same from an address of the client's choice (IPv4 mapped).
+void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
+                           const uint8_t ip[16], uint16_t port);
+
 // Adds an operation to the packet; op id 0 is replaced by a new one. Returns the op id.
 uint32_t torc_rig_add(struct torc_rig_client *client, const struct torc_request *request);
 

@@ -759,6 +759,34 @@ static void a_key_of_another_core_is_answered_with_its_entry(void)
     close_rig();
 }
 
+// -- Paths -----------------------------------------------------------------------------------------
+
+static void clients_come_by_ipv6_and_by_jumbo_frames(void)
+{
+    struct torc_rig_config config = {.workers = 1, .mtu = 9000, .steered = true};
+    struct torc_request request;
+    struct torc_reply reply;
+    unsigned char value[8000];
+    uint8_t ip[16];
+
+    open_rig(&config);
+    memcpy(ip, rig->ipv6, sizeof(ip));
+    ip[15] = 1;
+    torc_rig_connect_from(rig, client, ip, 6000);
+    CU_ASSERT_EQUAL(client->accept.payload_max, 8952);
+    for (uint32_t i = 0; i < sizeof(value); i++) {
+        value[i] = (unsigned char)(i * 11);
+    }
+    client->reply_bytes = 8952;
+    request = torc_rig_put(rig, client, 3, value, sizeof(value));
+    (void)expect(&request, TORC_ERR_OK);
+    request = torc_rig_get(3);
+    reply = expect(&request, TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(reply.body_bytes, sizeof(value));
+    CU_ASSERT_EQUAL(memcmp(reply.body, value, sizeof(value)), 0);
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -788,6 +816,7 @@ int main(void)
          a_piece_without_its_put_is_told_to_start_again},
         {"a packet on the wrong queue reaches its core",
          a_packet_on_the_wrong_queue_reaches_its_core},
+        {"clients come by IPv6 and by jumbo frames", clients_come_by_ipv6_and_by_jumbo_frames},
         {"a key of another core is answered with its entry",
          a_key_of_another_core_is_answered_with_its_entry},
         CU_TEST_INFO_NULL,
