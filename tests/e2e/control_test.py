@@ -288,7 +288,7 @@ def case_checkpoints():
     """the log is trimmed and its segments are used again"""
     with Node("--keys", 10000000, "--segment-bytes", "4M", "--checkpoint-bytes", "16M") as node:
         for part in range(3):
-            done = fill(node, part * 5000, 5000)
+            done = fill(node, part * 5000, 5000, 3000)
             checks.equal(f"load {part}", done.returncode, 0)
         status = node.admin("status")
         checks.that("rounds began by themselves", status["checkpoints"] >= 8, str(status["checkpoints"]))
