@@ -10,7 +10,8 @@
 #define TABLE_PLACES 1024u
 #define SHARDS_MAX   (TABLE_PLACES / 2u)
 #define ALIGN_BYTES  64u
-#define RECORD_BITS  20u // records of one block: fewer than its bytes
+#define HLC_MAX      (UINT64_MAX / 2) // in the year 73000
+#define RECORD_BITS  20u              // records of one block: fewer than its bytes
 
 _Static_assert((uint32_t)BLOCK_BYTES == TORC_LOG_BLOCK_BYTES_MAX, "one block is put together");
 
@@ -662,6 +663,11 @@ enum torc_err torc_replay_end(struct torc_replay *replay, struct torc_fail *why)
 
     if (replay->block_bytes > 0 || replay->checkpoint_open) {
         return torc_fail(why, TORC_ERR_CORRUPT, "recovery ends within a block or a checkpoint");
+    }
+    if (replay->hlc > HLC_MAX) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "recovery found an HLC of %" PRIx64 ": no clock goes on from there",
+                         replay->hlc);
     }
     for (uint32_t i = 0; i < replay->stream_count; i++) {
         stream_forget(&replay->streams[i]);

@@ -216,11 +216,10 @@ static inline bool torc_shard_has(const struct torc_shard *shard, uint64_t key)
 
 // -- Writes -------------------------------------------------------------------------------------
 
-// A write on a key that others wait for waits behind them, so that nobody waits for ever.
-//
 // Evaluates a write. APPEND fills `record`, whose value lies in the engine's memory until it
 // commits; nothing else may be asked of this pool before torc_shard_appended. WAIT copies
-// everything.
+// everything. (A write without a condition waits too where others wait for its key already, so that
+// nobody waits for ever.)
 enum torc_shard_verdict torc_must_use torc_shard_write(struct torc_shard *shard,
                                                        struct torc_shard_write *write,
                                                        struct torc_log_record *record,
