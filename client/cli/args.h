@@ -39,7 +39,7 @@
     X(COMMENT, "comment", 0, "C", "lines that start with it are skipped: one byte, or none (#)")   \
     X(KEY, "key", 0, "N", "the column that holds the key, from 1 (default 1)")                     \
     X(VALUES, "values", 0, "N,…", "the columns that make the value (default: all others)")         \
-    X(WINDOW, "window", 'w', "N", "operations in flight (default 512; bench 64)")                  \
+    X(WINDOW, "window", 'w', "N", "operations in flight (default 1024; bench 64)")                 \
     X(SECONDS, "seconds", 0, "N", "how long to measure (default 5)")                               \
     X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                         \
     X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                          \

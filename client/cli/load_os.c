@@ -66,7 +66,7 @@ static enum torc_err load_options(struct load *load, struct torc_csv_options *op
     if (err == TORC_ERR_OK) {
         err =
             torc_args_number(args, TORC_OPTION_WINDOW,
-                             (struct torc_args_span){512, 1, TORC_FLIGHT_MAX}, &load->window, why);
+                             (struct torc_args_span){1024, 1, TORC_FLIGHT_MAX}, &load->window, why);
     }
     return err;
 }

@@ -443,6 +443,24 @@ def case_deaths(network):
         checks.that("the stop removes the node's links", "torc1" not in links, links)
 
 
+def case_memory(network):
+    """the memory limit: NO_SPACE that says so, reads and deletes go on"""
+    with Node("--keys", M, "--memory", "4M", "--large-memory", "4M", network=network) as node:
+        rows = b"".join(b"%d,%s\n" % (key, b"x" * 200) for key in range(150_000))
+        expect("memory: writes beyond it", ask(node, "load", "-", "--timeout", "1s", stdin=rows), UNAVAILABLE,
+               "NO_SPACE", "memory", "line ")
+        count = int(ask(node, "count", 0, M).stdout)
+        checks.that("memory: much of it was stored", 10_000 < count < 150_000, count)
+        expect("memory: reads go on", ask(node, "get", 7, "-o", "raw"), OK, out=b"x" * 200)
+        expect("memory: a new value is refused", ask(node, "put", M - 1, "-", "--timeout", "500ms", stdin=b"y" * 100_000),
+               UNAVAILABLE, "NO_SPACE")
+        for key in range(40):
+            expect("memory: deletes go on", ask(node, "delete", key), OK)
+        expect("memory: and make room", ask(node, "put", 1, "z" * 200), OK)
+        node.restart()
+        expect("memory: all of it after a restart", ask(node, "count", 0, M), OK, out=b"%d\n" % (count - 39))
+
+
 # -- data directories
 
 def start_fails(sentence, node, status, *texts):
@@ -547,7 +565,7 @@ def case_serve(network):
 
 NODE_CASES = (case_points, case_values, case_conditions, case_ranges, case_arguments, case_load, case_large_range,
               case_admin, case_bench, case_shell, case_completion, case_readme)
-NETWORK_CASES = (case_serve, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode)
+NETWORK_CASES = (case_serve, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode, case_memory)
 
 
 def main():
