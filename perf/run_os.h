@@ -80,7 +80,8 @@ enum torc_err torc_must_use torc_perf_run_go(struct torc_perf_run *run, struct t
 
 void torc_perf_run_close(struct torc_perf_run *run);
 
-// Sleeps until a queue has something, at most 100 ms; at once back unless the options say `block`.
+// Sleeps until a queue has something, at most 100 ms; 20 us where the transport has no descriptor
+// (memif), so that who writes the log finds a core. At once back unless the options say `block`.
 void torc_perf_run_wait(const struct torc_perf_run *run);
 
 // True after SIGINT or SIGTERM, from torc_perf_run_open on: what is in flight is awaited, then the
