@@ -299,7 +299,7 @@ static void turn(struct world *world)
     }
     (void)torc_log_store_step(world->store, world->now_ns);
     if (torc_disk_run(world->disk) == 0 && torc_disk_busy(world->disk) > 0) {
-        torc_disk_wait(world->disk, -1, 200000);
+        (void)torc_disk_wait(world->disk, -1, 200000);
     }
 }
 
@@ -392,7 +392,9 @@ static void take_record(struct taker *taker, const struct torc_log_record *entry
     CU_ASSERT_EQUAL_FATAL(entry->value_bytes, record->value_bytes);
     CU_ASSERT_EQUAL_FATAL((int)entry->kind, (int)record->kind);
     fill(taker->world->value, record->value_bytes, record->value_seed);
-    CU_ASSERT_FATAL(memcmp(taker->world->value, value, record->value_bytes) == 0);
+    if (record->value_bytes != 0) { // an empty value has no place
+        CU_ASSERT_FATAL(memcmp(taker->world->value, value, record->value_bytes) == 0);
+    }
     taker->found[record - taker->world->records] = 1;
 }
 
