@@ -324,6 +324,17 @@ static void packet_overtaken(struct torc_engine *engine, uint32_t index)
     }
 }
 
+// Whether an answer to `packet`, which was sent later, says anything about `passed`: reads are
+//         answered
+// in order, and so are the pieces of one value, all else is not.
+static bool order_says_much(const struct torc_packet *packet, const struct torc_packet *passed)
+{
+    if (passed->is_write) {
+        return passed->stream == packet->stream && passed->piece != TORC_OP_NONE;
+    }
+    return !passed->is_long;
+}
+
 void torc_packet_answered(struct torc_engine *engine, uint32_t index)
 {
     struct torc_packet *packet = &engine->packets[index];
@@ -341,9 +352,8 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
     while (judges && older != TORC_OP_NONE) {
         struct torc_packet *passed = &engine->packets[older];
         uint32_t next = passed->previous;
-        bool counts = !passed->is_long && (!passed->is_write || passed->stream != TORC_OP_NONE);
 
-        if (counts && ++passed->passed >= OVERTAKEN) {
+        if (order_says_much(packet, passed) && ++passed->passed >= OVERTAKEN) {
             packet_overtaken(engine, older);
         }
         older = next;

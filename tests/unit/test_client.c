@@ -182,6 +182,47 @@ static void test_large_values(void)
     close_node();
 }
 
+enum {
+    MANY = 20,
+    MANY_BYTES = 100000
+};
+
+// Polls until all that is in flight has ended; all must end well, and a get with the value.
+static void finish_all(void)
+{
+    uint32_t steps = 0;
+
+    while (torc_engine_pending(engine) > 0 && steps++ < 1000000) {
+        torc_net_step(net, STEP_NS);
+        while (torc_engine_poll(engine, &done, 1) == 1) {
+            CU_ASSERT_EQUAL(done.status, TORC_ERR_OK);
+            CU_ASSERT(done.data == NULL || done.bytes == MANY_BYTES);
+            CU_ASSERT(done.data == NULL || memcmp(done.data, value, MANY_BYTES) == 0);
+        }
+    }
+    CU_ASSERT_EQUAL(torc_engine_pending(engine), 0);
+}
+
+static void test_many_large_values(void)
+{
+    struct torc_engine_write write = {.data = value, .bytes = MANY_BYTES};
+    struct torc_counters counters;
+
+    open_node(KEYS, 1, 4);
+    for (write.key = 0; write.key < MANY; write.key++) {
+        CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    }
+    finish_all();
+    for (uint64_t key = 0; key < MANY; key++) {
+        CU_ASSERT_EQUAL(torc_engine_get(engine, key, NULL, 0, NULL), TORC_ERR_OK);
+    }
+    finish_all();
+    torc_engine_counters(engine, &counters);
+    CU_ASSERT_EQUAL(counters.resends_overtaken, 0);
+    CU_ASSERT_EQUAL(counters.resends_timer, 0);
+    close_node();
+}
+
 // ---- Ranges
 
 static void check_rows(uint64_t first, int64_t step, uint64_t rows, uint32_t flags)
@@ -571,6 +612,7 @@ int main(void)
     CU_TestInfo tests[] = {{"what is put is got", test_points},
                            {"conditions hold, and say the present version", test_conditions},
                            {"values over a packet go and come in pieces", test_large_values},
+                           {"many of them at once", test_many_large_values},
                            {"ranges are in order, with limits, both ways", test_ranges},
                            {"pages end at their bytes; keys alone; versions", test_range_options},
                            {"arguments out of range are refused by name", test_arguments},
