@@ -82,7 +82,7 @@ void torc_disk_close(struct torc_disk *disk)
 {
     while (torc_disk_busy(disk) > 0) {
         if (torc_disk_poll(disk) == NULL) {
-            torc_disk_wait(disk, -1, UINT64_C(1000000000));
+            (void)torc_disk_wait(disk, -1, UINT64_C(1000000000));
         }
     }
     for (uint32_t i = 1; i < TORC_DISK_FILES_MAX; i++) {
@@ -340,14 +340,14 @@ uint32_t torc_disk_busy(const struct torc_disk *disk)
     return disk->busy;
 }
 
-void torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns)
+bool torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns)
 {
     struct __kernel_timespec timeout = {.tv_sec = (int64_t)(timeout_ns / 1000000000),
                                         .tv_nsec = (int64_t)(timeout_ns % 1000000000)};
     struct io_uring_cqe *done;
 
     if (disk->back_first != NULL) {
-        return;
+        return false;
     }
     if (ready_fd >= 0 && !disk->polling_ready) {
         struct io_uring_sqe *entry = disk_entry(disk);
@@ -358,6 +358,7 @@ void torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns)
     }
     (void)io_uring_submit_and_wait_timeout(&disk->ring, &done, 1, &timeout, NULL);
     disk_reap(disk);
+    return ready_fd >= 0 && !disk->polling_ready;
 }
 
 int32_t torc_disk_do(struct torc_disk *disk, struct torc_disk_op *op)
@@ -370,7 +371,7 @@ int32_t torc_disk_do(struct torc_disk *disk, struct torc_disk_op *op)
     while (back != op) {
         back = torc_disk_poll(disk);
         if (back == NULL) {
-            torc_disk_wait(disk, -1, UINT64_C(1000000000));
+            (void)torc_disk_wait(disk, -1, UINT64_C(1000000000));
         } else if (back != op) { // not ours to look at: kept for whoever polls
             back->next = NULL;
             if (others_last != NULL) {

@@ -15,7 +15,7 @@
 
 #include "kit/fail.h"
 
-#define TORC_DISK_FILES_MAX   1024u // registered at once
+#define TORC_DISK_FILES_MAX   4096u // registered at once
 #define TORC_DISK_WINDOWS_MAX 256u  // registered memory, one window a worker
 #define TORC_DISK_OPS_MAX     4096u // started and not yet back
 #define TORC_DISK_ALIGN_BYTES 4096u // of memory, offset and size in direct I/O
@@ -92,8 +92,8 @@ uint32_t torc_disk_run(struct torc_disk *disk);
 uint32_t torc_disk_busy(const struct torc_disk *disk);
 
 // Blocks until an operation is back, `ready_fd` (an epoll set, -1 none) is readable, or the time
-// is over.
-void torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns);
+// is over. True: `ready_fd` is readable.
+bool torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns);
 
 // Starts one and waits for it alone; others come back later. Returns its result.
 int32_t torc_disk_do(struct torc_disk *disk, struct torc_disk_op *op);

@@ -19,7 +19,7 @@
 #define NODE_BEAT_NS         (100 * TORC_NS_PER_MS) // at most, between two signs of life
 #define NODE_QUIESCE_WAIT_NS (30 * TORC_NS_PER_S)   // a bet: a worker that takes longer is stuck
 #define NODE_RETRY_NS        (60 * TORC_NS_PER_S)   // a bet: until checkpoints are tried again
-#define NODE_SCANS           64u                    // pieces of recovery's looking a turn
+#define NODE_SCANS           8u                     // pieces of recovery's looking a turn
 
 const char *torc_node_state_name(enum torc_node_state state)
 {
@@ -233,7 +233,7 @@ static void node_settle(struct torc_node *node)
         (void)torc_disk_run(node->disk);
         settled = settled && torc_disk_busy(node->disk) == 0;
         if (!settled) {
-            torc_disk_wait(node->disk, -1, TORC_NS_PER_MS);
+            (void)torc_disk_wait(node->disk, -1, TORC_NS_PER_MS);
         }
     }
 }
@@ -319,7 +319,6 @@ static void node_tell_ready(struct torc_node *node)
              "address=%s boot=%" PRIu64 " shards=%" PRIu32 " workers=%" PRIu32,
              node->network.cluster, node->registry.cluster.boot, node->registry.cluster.shard_count,
              node->attach.hello.worker_count);
-    node->told_ready = true;
 }
 
 // -- A new life of the dataplane -----------------------------------------------------------------
@@ -739,7 +738,6 @@ static void node_lost(struct torc_node *node)
     torc_log(TORC_LOG_WARN, "node", "dataplane-lost",
              "pid=%" PRIu32 " state=%s note=\"its log ring is written out; waiting for another\"",
              node->attach.hello.pid, torc_node_state_name(node->state));
-    node->told_ready = false;
     if (node->recover != NULL) {
         torc_recover_close(node->recover);
         node->recover = NULL;
@@ -1065,7 +1063,9 @@ static void node_block(struct torc_node *node)
     }
     if (until_ns > node->now_ns && !node_has_work(node)) {
         node->numbers[TORC_CONTROL_SLEEPS]++;
-        torc_disk_wait(node->disk, node->epoll_fd, until_ns - node->now_ns);
+        if (torc_disk_wait(node->disk, node->epoll_fd, until_ns - node->now_ns)) {
+            node->slow_ns = 0; // somebody asks: now
+        }
     }
     if (node->attached) {
         torc_attach_sleeping(&node->attach, false);

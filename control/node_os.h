@@ -93,7 +93,6 @@ struct torc_node {
     uint64_t asked_kept; // checkpoints kept when the first of them came
     uint32_t stops;      // how often a stop was asked for
     bool leave;          // go without stopping the dataplane
-    bool told_ready;
     char last_status[96];
     struct torc_fail failure; // why it ended, when it did not end well
 };
