@@ -10,6 +10,14 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int __lsan_is_turned_off(void);
+
+// libFuzzer looks for leaks after each input that allocated more than it freed; here the node's
+// disk grows with nearly every one.
+int __lsan_is_turned_off(void)
+{
+    return 1;
+}
 
 enum {
     KEYS = 1000,

@@ -1,7 +1,7 @@
-// Torc tests: one worker's end of the log against a control that is slow, late with segments, and at
-// times full: whatever was admitted can be appended (Room, dataplane/log.h), blocks never wrap nor
-// reach over a segment's end, durable marks mean what they say, and every record comes out of the
-// blocks as it went in.
+// Torc tests: one worker's end of the log against a control that is slow, late with segments, and
+// at times full: whatever was admitted can be appended (Room, dataplane/log.h), blocks never wrap
+// nor reach over a segment's end, durable marks mean what they say, and every record comes out of
+// the blocks as it went in.
 #include "dataplane/log.h"
 #include "tests/torc_test.h"
 
@@ -87,7 +87,8 @@ static void model_open(struct model *model)
     }
 }
 
-// -- Control's side --------------------------------------------------------------------------------
+// -- Control's side
+// --------------------------------------------------------------------------------
 
 static void model_record(struct model *model, const struct torc_log_record *record)
 {
@@ -172,7 +173,8 @@ static void model_write_out(struct model *model, uint32_t count)
     }
 }
 
-// -- The worker's side -----------------------------------------------------------------------------
+// -- The worker's side
+// -----------------------------------------------------------------------------
 
 static uint32_t model_size(struct model *model)
 {
