@@ -134,8 +134,8 @@ static enum torc_err admin_error_of(const char *name)
     return TORC_ERR_INTERNAL;
 }
 
-// -- JSON as lines for people: `name  value`, objects in objects as name.name, arrays of objects as
-//    a table with a headline.
+// -- JSON as lines: `name  value`, objects in objects as name.name; for people arrays of objects as
+//    a table with a headline, for programs (raw, csv) one line a value.
 
 // One value as safe text, cut to the room. Returns its columns.
 static int admin_text(const json_t *value, char text[ADMIN_TEXT_BYTES])
@@ -236,6 +236,56 @@ static void admin_show_table(const char *name, json_t *rows)
     }
 }
 
+// One line a value, for programs: `name value`, or name,value. A name of a metric stands alone.
+static void admin_show_line(const char *name, const json_t *value, char separator)
+{
+    char text[ADMIN_TEXT_BYTES];
+    const char *metric = strstr(name, ".torc_");
+
+    (void)admin_text(value, text);
+    (void)printf("%s%c%s\n", metric != NULL ? metric + 1 : name, separator, text);
+}
+
+// An array as lines: name.index.key for objects, name.index for others.
+static void admin_show_lines(const char *name, json_t *rows, char separator)
+{
+    char line[320];
+    size_t index;
+    json_t *row;
+    const char *key;
+    json_t *value;
+
+    json_array_foreach(rows, index, row)
+    {
+        if (!json_is_object(row)) {
+            (void)snprintf(line, sizeof(line), "%.160s.%zu", name, index);
+            admin_show_line(line, row, separator);
+        }
+        json_object_foreach(row, key, value)
+        {
+            (void)snprintf(line, sizeof(line), "%.160s.%zu.%.80s", name, index, key);
+            admin_show_line(line, value, separator);
+        }
+    }
+}
+
+static void admin_show_member(const char *name, json_t *value, enum torc_show_format format)
+{
+    char separator = format == TORC_SHOW_CSV ? ',' : ' ';
+    char text[ADMIN_TEXT_BYTES];
+
+    if (json_is_array(value) && format == TORC_SHOW_TABLE) {
+        admin_show_table(name, value);
+    } else if (json_is_array(value)) {
+        admin_show_lines(name, value, separator);
+    } else if (format == TORC_SHOW_TABLE) {
+        (void)admin_text(value, text);
+        (void)printf("%-24s %s\n", name, text);
+    } else {
+        admin_show_line(name, value, separator);
+    }
+}
+
 struct admin_level {
     json_t *object;
     void *at; // jansson's iterator
@@ -243,12 +293,11 @@ struct admin_level {
 };
 
 // Objects in objects by a stack of our own: an answer's depth is not ours to trust.
-static void admin_show(json_t *answer)
+static void admin_show(json_t *answer, enum torc_show_format format)
 {
     struct admin_level levels[ADMIN_DEPTH_MAX];
     uint32_t depth = 1;
     char name[256] = "";
-    char text[ADMIN_TEXT_BYTES];
 
     levels[0] = (struct admin_level){answer, json_object_iter(answer), 0};
     while (depth > 0) {
@@ -271,11 +320,8 @@ static void admin_show(json_t *answer)
 
             name[bytes] = '.';
             levels[depth++] = (struct admin_level){value, json_object_iter(value), bytes + 1};
-        } else if (json_is_array(value)) {
-            admin_show_table(name, value);
         } else {
-            (void)admin_text(value, text);
-            (void)printf("%-24s %s\n", name, text);
+            admin_show_member(name, value, format);
         }
     }
 }
@@ -304,7 +350,7 @@ enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
         (void)printf("%s\n", text != NULL ? text : "{}");
         free(text);
     } else {
-        admin_show(answer);
+        admin_show(answer, cli->show.format);
     }
     json_decref(answer);
     return err;
