@@ -2,6 +2,7 @@
 #include "dataplane/loop_dpdk.h"
 
 #include "dataplane/channel_os.h"
+#include "dataplane/grace_os.h"
 #include "kit/clock_os.h"
 
 #include <rte_cycles.h>
@@ -477,6 +478,14 @@ static bool loop_relays_idle(struct torc_loop *loop)
     return true;
 }
 
+// A new turn, or the end of one. Release: what the turn read was read before.
+static void loop_phase(struct torc_loop *loop, bool turning)
+{
+    uint64_t phase = atomic_load_explicit(&loop->phase, memory_order_relaxed);
+
+    atomic_store_explicit(&loop->phase, (phase | 1) + (turning ? 2 : 1), memory_order_release);
+}
+
 static void loop_sleep(struct torc_loop *loop, struct torc_worker *worker, uint64_t deadline_ns)
 {
     uint64_t now_ns = torc_clock_now_ns();
@@ -493,6 +502,7 @@ static void loop_sleep(struct torc_loop *loop, struct torc_worker *worker, uint6
     if (torc_worker_idle(worker) && loop_relays_idle(loop) &&
         !atomic_load_explicit(loop->want.stop, memory_order_relaxed)) {
         loop_count(loop, TORC_COUNTER_SLEEPS, 1);
+        loop_phase(loop, false);
         torc_wait_block(&loop->wait, most_ns);
     }
     atomic_store_explicit(&loop->page->sleeping, 0, memory_order_relaxed);
@@ -542,12 +552,14 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
 
 void torc_loop_run(struct torc_loop *loop, struct torc_worker *worker)
 {
+    torc_grace_watch(loop->want.index, &loop->phase);
     loop_clock_open(&loop->clock);
     loop->active_ns = loop->clock.now_ns;
     loop->turned_ns = loop->clock.now_ns;
     while (!atomic_load_explicit(loop->want.stop, memory_order_relaxed)) {
         struct torc_turn turn;
 
+        loop_phase(loop, true);
         if (!loop_refill(loop)) {
             loop_reap(loop);
             continue;
@@ -558,4 +570,6 @@ void torc_loop_run(struct torc_loop *loop, struct torc_worker *worker)
             loop_sleep(loop, worker, turn.deadline_ns);
         }
     }
+    loop_phase(loop, false);
+    torc_grace_forget(loop->want.index);
 }

@@ -66,6 +66,7 @@ struct torc_loop {
     struct torc_wait wait;
     struct torc_relay_ends relays;
     uint64_t relayed_to[4]; // bit w: something was handed to worker w in this turn
+    _Atomic uint64_t phase; // odd within a turn (dataplane/grace_os.h)
     struct torc_loop_clock clock;
     uint64_t turned_ns; // when the last turn was
     uint64_t active_ns; // when something was last done

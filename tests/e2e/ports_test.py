@@ -20,7 +20,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from node import BUILD, Checks, Network, Node, die_with_parent, run  # noqa: E402
+from node import BUILD, PROGRAMS, Checks, Network, Node, die_with_parent, run  # noqa: E402
 
 ECHO = BUILD / "tests" / "torc-echo"
 MEMIF = BUILD / "tests" / "torc-memif"
@@ -269,6 +269,15 @@ def node_memif_clients_come_and_go():
         seen = {node.torc("--cluster", cluster, "get", 7).stdout.strip() for _ in range(20)}
         checks.equal("20 clients of one slot, one after the other", seen, {b"seven"})
         checks.equal("the dataplane lives", node.pid("dataplane"), pid)
+        for _ in range(8):
+            client = subprocess.Popen([PROGRAMS["torc"], "--cluster", cluster, "bench", "--reads", "100"],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      env=node.environment)
+            time.sleep(0.5)
+            client.kill()
+            client.wait()
+        checks.equal("nor do clients that are killed", node.torc("--cluster", cluster, "get", 7).stdout, b"seven\n")
+        checks.equal("the dataplane lives on", node.pid("dataplane"), pid)
 
 
 def node_two_workers():
