@@ -347,6 +347,9 @@ static void serve_start_due(struct serve *serve)
 
 static void serve_force(struct serve *serve, struct torc_child *child)
 {
+    if (child->pid == 0) {
+        return;
+    }
     torc_log(TORC_LOG_ERROR, "serve", "killed", "program=%s pid=%d", child->name, (int)child->pid);
     serve->forced = true;
     torc_child_signal(child, SIGKILL);
