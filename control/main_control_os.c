@@ -10,6 +10,7 @@
 #include "kit/log_os.h"
 #include "kit/settings_os.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -76,6 +77,9 @@ static enum torc_err main_serve(const struct torc_settings *settings, struct tor
     enum torc_err err;
 
     torc_assert(node != NULL);
+    // Both are answered where they happen: a peer that hung up, a file over the limit of its size.
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     err = torc_node_open(node, settings, why);
     if (err == TORC_ERR_OK) {
         torc_log(TORC_LOG_INFO, "node", "started", "version=%s data=%s node=%" PRIu32 " pid=%d",

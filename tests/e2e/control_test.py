@@ -370,6 +370,43 @@ def case_damage():
             checks.that("a damaged checkpoint is not served", "checkpoint" in str(error), str(error)[-400:])
 
 
+def case_log_failure():
+    """a log write that fails: nothing is acknowledged any more, and the node says why"""
+    with Node("--keys", 1000000, "--segment-bytes", "4M", "--checkpoint-bytes", "16M") as node:
+        wanted = {}
+        for key in range(20):
+            node.torc("put", key, f"value {key}")
+            wanted[key] = b"value %d" % key
+        # The kernel refuses writes beyond that size: as a bad disk would, from one moment on.
+        run("prlimit", "--pid", node.pid("control"), f"--fsize={8 * SLOT}")
+        failed = None
+        for key in range(20, 60):
+            done = node.torc("put", key, f"value {key}", "--timeout", "2s", check=False)
+            if done.returncode != 0:
+                failed = done
+                break
+            wanted[key] = b"value %d" % key
+        checks.that("a put fails", failed is not None)
+        done = node.torc("put", 100, "later", "--timeout", "2s", check=False)
+        checks.that("the next ones are refused with the reason",
+                    done.returncode == UNAVAILABLE and b"log" in done.stderr, str(done.stderr[-300:]))
+        checks.equal("reads go on", node.torc("get", 3, "-o", "raw").stdout, wanted[3])
+        status = node.admin("status")
+        checks.equal("status: failed", status["log"]["state"], "failed")
+        checks.that("and why", "File too large" in status["log"]["text"], status["log"]["text"])
+        checks.that("and what to do", "mend the disk" in status["health"], status["health"])
+        done = node.network.run("curl", "-s", "-w", "%{http_code}", "http://127.0.0.1:28601/health")
+        checks.that("/health is 503", done.stdout.endswith(b"503"), str(done.stdout))
+        checks.equal("a checkpoint is refused", node.admin("checkpoint")["ok"], False)
+        node.stop()
+        node.start()
+        for key, value in wanted.items():
+            checks.equal(f"acknowledged value {key} is there after a restart",
+                         node.torc("get", key, "-o", "raw").stdout, value)
+        node.torc("put", 100, "later")
+        checks.equal("and writes go on", node.torc("get", 100, "-o", "raw").stdout, b"later")
+
+
 def case_full_disk():
     """a full disk: NO_SPACE, reads go on, space freed, writes go on without a restart"""
     with Folder() as folder:
