@@ -11,24 +11,31 @@ import sys
 PART = r"(<!-- {0}: .*? -->\n)(.*?)(<!-- end -->)"
 
 
+def renewed(text, tables):
+    """The document with the tables {name: Markdown} in their places, and what is wrong with it as it is."""
+    wrong = []
+    for name, table in tables.items():
+        found = re.search(PART.format(name), text, re.S)
+        if found is None:
+            wrong.append(f"there is no place for the table of {name}")
+        elif found[2] != table:
+            wrong.append(f"the table of {name} is old")
+            text = text[:found.start(2)] + table + text[found.end(2):]
+    return text, wrong
+
+
 def main():
     program, root = sys.argv[1], pathlib.Path(sys.argv[2])
     page = root / "docs/OPERATIONS.md"
-    text = fresh = page.read_text(encoding="utf-8")
-    for name in ("settings", "metrics"):
-        table = subprocess.run([program, name], check=True, capture_output=True, text=True).stdout
-        fresh, count = re.subn(PART.format(name), lambda part: part[1] + table + part[3], fresh, count=1, flags=re.S)
-        if count == 0:
-            print(f"{page}: no place for the table of {name}")
-            return 1
-    if fresh == text:
-        print("tables: docs/OPERATIONS.md says what the code does")
+    tables = {name: subprocess.run([program, name], check=True, capture_output=True, text=True).stdout
+              for name in ("settings", "metrics")}
+    text, wrong = renewed(page.read_text(encoding="utf-8"), tables)
+    if wrong and "--write" in sys.argv:
+        page.write_text(text, encoding="utf-8")
         return 0
-    if "--write" in sys.argv:
-        page.write_text(fresh, encoding="utf-8")
-        return 0
-    print(f"{page}: its tables are old; run tests/lint/tables.py {program} {root} --write")
-    return 1
+    for line in wrong:
+        print(f"{page}: {line}; run tests/lint/tables.py {program} {root} --write")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

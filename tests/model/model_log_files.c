@@ -442,7 +442,10 @@ static void take_block(struct taker *taker, uint32_t worker)
 // Takes what was fed to one worker.
 static void take(struct taker *taker, uint32_t worker)
 {
-    struct torc_spsc_port *in = &taker->world->ends[worker].in;
+    struct torc_spsc_port *in;
+
+    torc_assert(taker->world != NULL);
+    in = &taker->world->ends[worker].in;
 
     while (torc_spsc_readable(in, 1) > 0) {
         const struct torc_bulk *bulk = torc_spsc_read_at(in, 0);
