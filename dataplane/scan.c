@@ -254,7 +254,8 @@ static bool job_chunk(struct torc_worker *worker, struct torc_job *job, struct t
                       bool *done)
 {
     bool count = (job->flags & TORC_RANGE_COUNT) != 0;
-    uint32_t body_least = count ? TORC_ROWS_COUNT_BYTES : TORC_ROWS_HEAD_BYTES;
+    // A count, or a chunk that covers nothing: its head and the length of the values it has not.
+    uint32_t body_least = TORC_ROWS_COUNT_BYTES;
     uint32_t room = torc_answer_room(worker, answer, TORC_REPLY_HEAD_BYTES + body_least,
                                      count ? TORC_REPLY_HEAD_BYTES + body_least : TORC_PAYLOAD_MAX);
     struct torc_reply reply = {.opcode = (uint8_t)(job->opcode | TORC_REPLY_BIT),

@@ -515,6 +515,33 @@ static void several_ranges_of_one_packet_share_its_replies(void)
     close_rig();
 }
 
+// Found by fuzzing: a chunk without rows is a little longer than its head.
+static void a_range_fits_behind_what_nearly_fills_a_packet(void)
+{
+    static const unsigned char filling[1088];
+    struct torc_request request = {
+        .opcode = TORC_OPCODE_PING, .data = filling, .data_bytes = sizeof(filling)};
+    struct torc_reply reply;
+    uint32_t answers = 0;
+
+    open_plain();
+    fill(100);
+    client->reply_packets = 2;
+    client->reply_bytes = 1200;
+    (void)torc_rig_add(client, &request); // leaves 48 bytes
+    request = (struct torc_request){.opcode = TORC_OPCODE_RANGE_READ, .lo = 0, .hi = 1000};
+    (void)torc_rig_add(client, &request);
+    request = torc_rig_get(0);
+    (void)torc_rig_add(client, &request);
+    (void)torc_rig_flush(rig, client, 0);
+    while (torc_rig_await(rig, client, &reply, 20)) {
+        CU_ASSERT_EQUAL(reply.status, TORC_ERR_OK);
+        answers++;
+    }
+    CU_ASSERT_EQUAL(answers, 3);
+    close_rig();
+}
+
 static void a_cursor_sends_as_far_as_its_credit(void)
 {
     struct torc_request request = {
@@ -810,6 +837,8 @@ int main(void)
          bad_ranges_are_refused_and_empty_ones_are_empty},
         {"several ranges of one packet share its replies",
          several_ranges_of_one_packet_share_its_replies},
+        {"a range fits behind what nearly fills a packet",
+         a_range_fits_behind_what_nearly_fills_a_packet},
         {"a cursor sends as far as its credit", a_cursor_sends_as_far_as_its_credit},
         {"a large value goes in and out in pieces", a_large_value_goes_in_and_out_in_pieces},
         {"a piece without its put is told to start again",
