@@ -1,7 +1,7 @@
-// Torc tests: a node against a plain array of values: random writes, conditions, reads and ranges by
-// one client, with a disk that is slow at times, checkpoints, and crashes in the middle. What was
-// acknowledged is there after every crash; what was not is there whole or not at all; versions never
-// go back. A planted fault (a disk that forgets) must be found.
+// Torc tests: a node against a plain array of values: random writes, conditions, reads and ranges
+// by one client, with a disk that is slow at times, checkpoints, and crashes in the middle. What
+// was acknowledged is there after every crash; what was not is there whole or not at all; versions
+// never go back. A planted fault (a disk that forgets) must be found.
 #include "tests/rig.h"
 #include "tests/torc_test.h"
 #include "wire/rows.h"
@@ -54,7 +54,7 @@ static void model_wrong(struct model *model, const char *what, uint64_t key)
     }
 }
 
-// -- Values ----------------------------------------------------------------------------------------
+// -- Values ---------------------------------------------------------------------------------------
 
 static uint32_t value_bytes(uint64_t stamp)
 {
@@ -81,7 +81,7 @@ static bool value_is(const unsigned char *bytes, uint32_t byte_count, uint64_t *
     return byte_count == value_bytes(*stamp) && memcmp(value, bytes, byte_count) == 0;
 }
 
-// -- The oracle ------------------------------------------------------------------------------------
+// -- The oracle -----------------------------------------------------------------------------------
 
 static bool state_fits(const struct model_state *state, bool present, uint64_t stamp)
 {
@@ -125,7 +125,7 @@ static void model_lost(struct model *model, uint64_t key, bool present, uint64_t
     }
 }
 
-// -- Operations ------------------------------------------------------------------------------------
+// -- Operations -----------------------------------------------------------------------------------
 
 // Sends one operation and waits; false: no answer came.
 static bool model_call(struct model *model, const struct torc_request *request, uint64_t key,
@@ -255,7 +255,7 @@ static void model_range(struct model *model, uint64_t lo, uint64_t hi)
     model->ranges++;
 }
 
-// -- Faults ----------------------------------------------------------------------------------------
+// -- Faults ---------------------------------------------------------------------------------------
 
 static void model_crash(struct model *model, bool forget)
 {

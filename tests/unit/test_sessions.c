@@ -108,7 +108,7 @@ static uint64_t sessions_open(void)
     return torc_stats_get(&torc_rig_stats(rig, 0)->gauges[TORC_GAUGE_SESSIONS]);
 }
 
-// -- Beginnings ------------------------------------------------------------------------------------
+// -- Beginnings -----------------------------------------------------------------------------------
 
 static void a_repeated_init_gets_the_same_accept_and_no_second_session(void)
 {
@@ -237,7 +237,7 @@ static void a_table_that_is_full_refuses_and_evicts_who_is_idle(void)
     close_rig();
 }
 
-// -- Ends ------------------------------------------------------------------------------------------
+// -- Ends -----------------------------------------------------------------------------------------
 
 static void an_unused_session_is_dropped_after_five_seconds(void)
 {
@@ -283,7 +283,7 @@ static void a_slot_is_used_anew_with_another_index(void)
     close_rig();
 }
 
-// -- Data packets ----------------------------------------------------------------------------------
+// -- Data packets ---------------------------------------------------------------------------------
 
 static void packets_without_a_session_get_less_than_they_sent(void)
 {
@@ -382,7 +382,7 @@ static void a_bad_frame_of_operations_runs_none_of_them(void)
     close_rig();
 }
 
-// -- ARP, neighbour discovery, echo ----------------------------------------------------------------
+// -- ARP, neighbour discovery, echo ---------------------------------------------------------------
 
 static const uint8_t their_mac[6] = {2, 0, 0, 0, 0, 2};
 
