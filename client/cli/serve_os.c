@@ -221,8 +221,15 @@ static void serve_say_ready(const struct serve *serve)
 {
     char address[256];
     char where[TORC_SETTINGS_TEXT_BYTES + 16] = "";
+    char metrics[TORC_SETTINGS_TEXT_BYTES + 32] = "";
     const char *torc = serve->called;
 
+    if (strcmp(serve->settings.admin_http, "auto") == 0) {
+        (void)snprintf(metrics, sizeof(metrics), "; http://127.0.0.1:%" PRIu64 "/metrics",
+                       28600 + serve->settings.node);
+    } else if (strcmp(serve->settings.admin_http, "off") != 0) {
+        (void)snprintf(metrics, sizeof(metrics), "; http://%s/metrics", serve->settings.admin_http);
+    }
     serve_read_address(serve, address, sizeof(address));
     if (serve->settings.source[TORC_SETTING_data] != TORC_SETTING_FROM_DEFAULT) {
         (void)snprintf(where, sizeof(where), " --data %s", serve->settings.data);
@@ -230,12 +237,13 @@ static void serve_say_ready(const struct serve *serve)
     (void)printf("torc: node %" PRIu64 " is ready: %s%s%s, data in %s\n"
                  "  try   %s put 42 forty-two%s\n"
                  "        %s get 42%s\n"
-                 "        %s status%s\n"
+                 "        %s status%s%s\n"
                  "  from elsewhere on this machine: %s --cluster %s get 42\n"
                  "  stop  %s stop%s%s\n",
                  serve->settings.node, address, serve->links.address6[0] != '\0' ? " and " : "",
                  serve->links.address6, serve->settings.data, torc, where, torc, where, torc, where,
-                 torc, address, torc, where, serve->detach.on ? "" : "   (or Ctrl-C here)");
+                 metrics, torc, address, torc, where,
+                 serve->detach.on ? "" : "   (or Ctrl-C here)");
     (void)fflush(stdout);
 }
 

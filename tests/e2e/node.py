@@ -171,6 +171,12 @@ class Network:
     def close(self):
         if self in _open_things:
             _open_things.remove(self)
+        # What was started detached in it, and forgotten by a test that failed.
+        for pid in run("ip", "netns", "pids", self.namespace, check=False).stdout.split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         run("ip", "link", "del", self.link, check=False)
         run("ip", "netns", "del", self.namespace, check=False)
 
