@@ -10,6 +10,7 @@
 #include <rte_ethdev.h>
 #include <rte_flow.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,9 +34,13 @@
 // The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf
 // header and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame
 // pass.
-#define PORT_XDP_SPARE_BYTES 256u
-#define PORT_XDP_MTU_MAX     3300
-#define PORT_DEVICES_MAX     TORC_PORT_QUEUES_MAX
+#define PORT_PAGE_BYTES        4096u
+#define PORT_POOL_HEADER_BYTES 64u // of an object: checked when the pool is made
+#define PORT_XDP_ROOM_BYTES                                                         \
+    (PORT_PAGE_BYTES - PORT_POOL_HEADER_BYTES - (uint32_t)sizeof(struct rte_mbuf) - \
+     RTE_PKTMBUF_HEADROOM)
+#define PORT_XDP_MTU_MAX 3300
+#define PORT_DEVICES_MAX TORC_PORT_QUEUES_MAX
 
 struct port_driver {
     const char *text;
@@ -548,17 +553,15 @@ static enum torc_err port_open(struct torc_ports *ports, const struct torc_ports
 
 // -- All ports -----------------------------------------------------------------------------------
 
-// A buffer holds a whole frame. af_xdp wants it and its header in one page, which bounds its MTU;
-// above that, what af_packet's frames of 9216 bytes hold (FIELDNOTES.md, section 2).
+// A buffer holds a whole frame. For af_xdp it is, with its headers, exactly a page: the driver tells
+// the kernel of `buffers * size` bytes from the pool's start, and the pool never lays an object over
+// a page's end. Smaller ones lie a page apart without hugepages, those behind the told part are not
+// valid, and every frame sent from one is dropped without a word (found as tx_invalid_descs of
+// XDP_STATISTICS). Above af_xdp's MTU, what af_packet's frames of 9216 bytes hold (FIELDNOTES.md,
+// section 2).
 static uint32_t port_room_bytes(uint16_t mtu)
 {
-    if (mtu <= PORT_STANDARD_MTU) {
-        return 2048;
-    }
-    return mtu <= PORT_XDP_MTU_MAX
-               ? (mtu + (uint32_t)TORC_STEER_FRAME_OVERHEAD_BYTES + PORT_XDP_SPARE_BYTES + 127) /
-                     128 * 128
-               : 9216;
+    return mtu <= PORT_XDP_MTU_MAX ? PORT_XDP_ROOM_BYTES : 9216;
 }
 
 static uint32_t port_buffers(uint16_t mtu)
@@ -578,19 +581,45 @@ uint64_t torc_ports_memory_bytes(uint32_t worker_count, uint16_t mtu)
     return torc_max_u64(bytes, PORT_HEAP_LEAST_BYTES) >> 20 << 20;
 }
 
+// A pool whose buffers lie one behind the other. DPDK's own call leaves gaps, so that no buffer
+// crosses a page whose neighbour may lie elsewhere; af_xdp's driver counts on there being none, and
+// registers count x size bytes with the kernel: without hugepages 40 % of the buffers were beyond
+// that, and each send of one was refused (XDP_STATISTICS: tx_invalid) and lost the buffer. Only a
+// device that reads memory by itself needs the gaps.
+static struct rte_mempool *port_make_pool(const char *name, const struct torc_ports_want *want)
+{
+    uint16_t room_bytes = (uint16_t)(port_room_bytes(want->mtu) + RTE_PKTMBUF_HEADROOM);
+    struct rte_pktmbuf_pool_private private = {.mbuf_data_room_size = room_bytes};
+    unsigned flags = torc_port_is_pci(want->port) ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+    struct rte_mempool *pool = rte_mempool_create_empty(
+        name, port_buffers(want->mtu), (unsigned)sizeof(struct rte_mbuf) + room_bytes,
+        PORT_POOL_CACHE, sizeof(private), SOCKET_ID_ANY, flags);
+
+    if (pool == NULL) {
+        return NULL;
+    }
+    if (rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL) != 0) {
+        rte_mempool_free(pool);
+        return NULL;
+    }
+    rte_pktmbuf_pool_init(pool, &private);
+    if (rte_mempool_populate_default(pool) < 0 || (flags != 0 && pool->nb_mem_chunks != 1)) {
+        rte_mempool_free(pool);
+        rte_errno = ENOMEM;
+        return NULL;
+    }
+    (void)rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    return pool;
+}
+
 static enum torc_err port_make_pools(struct torc_ports *ports, const struct torc_ports_want *want,
                                      struct torc_fail *why)
 {
-    uint32_t room_bytes = port_room_bytes(want->mtu);
-    uint32_t buffers = port_buffers(want->mtu);
-
     for (uint32_t i = 0; i < want->worker_count; i++) {
         char name[32];
 
         (void)snprintf(name, sizeof(name), "torc-pool-%" PRIu32, i);
-        ports->pools[i] =
-            rte_pktmbuf_pool_create(name, buffers, PORT_POOL_CACHE, 0,
-                                    (uint16_t)(room_bytes + RTE_PKTMBUF_HEADROOM), SOCKET_ID_ANY);
+        ports->pools[i] = port_make_pool(name, want);
         if (ports->pools[i] == NULL) {
             return torc_fail(why, TORC_ERR_NO_SPACE,
                              "packet buffers of %" PRIu32 " workers take about %" PRIu64
@@ -599,6 +628,10 @@ static enum torc_err port_make_pools(struct torc_ports *ports, const struct torc
                              want->worker_count * port_pool_bytes(want->mtu) >> 20,
                              rte_strerror(rte_errno));
         }
+        torc_assert(want->mtu > PORT_XDP_MTU_MAX || ports->pools[i]->header_size +
+                                                            ports->pools[i]->elt_size +
+                                                            ports->pools[i]->trailer_size ==
+                                                        PORT_PAGE_BYTES);
         ports->pool_count = i + 1;
     }
     return TORC_ERR_OK;
