@@ -21,9 +21,9 @@
 #include "control/recover_uring.h"
 #include "control/registry_os.h"
 
-// A bet: longer than a durable write takes, so that a busy log is polled; short enough that an idle
-// node takes nothing.
-#define TORC_NODE_SPIN_NS UINT64_C(100000)
+// A bet: as long as a client that waits for one write takes to send the next, so that its block is
+// not behind a wake-up; short enough that a busy machine loses little and an idle one nothing.
+#define TORC_NODE_SPIN_NS UINT64_C(50000)
 
 // X(NAME, text)
 #define TORC_NODE_STATE_TABLE(X) \
