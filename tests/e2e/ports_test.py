@@ -20,7 +20,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from node import BUILD, PROGRAMS, Checks, Network, Node, die_with_parent, run  # noqa: E402
+from node import BUILD, PROGRAMS, ROOT, Checks, Network, Node, die_with_parent, run  # noqa: E402
 
 ECHO = BUILD / "tests" / "torc-echo"
 MEMIF = BUILD / "tests" / "torc-memif"
@@ -260,6 +260,22 @@ def node_port(port):
         node_idles(node, port)
 
 
+def node_bursts(port):
+    """Answers of thousands of packets at once go out, and the port is well afterwards."""
+    os.environ["TORC_LIBRARY"] = str(BUILD / "client" / "libtorc.so")
+    sys.path.insert(0, str(ROOT / "client" / "python"))
+    import torc  # pylint: disable=import-outside-toplevel,import-error
+    with Node("--port", port, "--keys", "1000000", "--memory", "256M") as node, torc.Store(node.address) as store:
+        value = os.urandom(100000)  # 70 packets
+        store.put_many([(key, value) for key in range(20)])
+        for _ in range(3):
+            answers = store.batch([torc.Get(key) for key in range(20)], timeout=5)
+            checks.equal(f"{port}: 20 values of 100000 bytes at once", sum(answer.ok for answer in answers), 20)
+        checks.equal(f"{port}: another client after it", node.torc("get", 500000, check=False).returncode, 1)
+        seen = None not in [ping(node.network.host(10 + node.number)) for _ in range(20)]
+        checks.that(f"{port}: and echo", seen)
+
+
 def node_memif_clients_come_and_go():
     """Clients that end do not hurt the node, though the driver unmaps what it may be reading."""
     with Node("--port", "memif", "--memif-slots", "1", "--keys", "1000000", "--memory", "256M") as node:
@@ -310,6 +326,8 @@ def main():
     if "node" in parts:
         for port in ("af_xdp", "af_packet", "tap", "memif"):
             checks.case(node_port, port)
+        for port in ("af_xdp", "af_packet"):
+            checks.case(node_bursts, port)
         checks.case(node_memif_clients_come_and_go)
         checks.case(node_two_workers)
         checks.case(node_shared_queue)
