@@ -9,7 +9,7 @@
 //         then becomes the next life, whose log goes on in a new segment, over what the last life
 //         left; files are used again. Sibling runs have a disk that lies, and a recovery that
 //         forgets cuts: both must be seen.
-// Use     TORC_SEED=n replays; TORC_TEST_OPS sets how many crashes.
+// Use     TORC_SEED=n replays; TORC_TEST_CRASHES sets how many crashes.
 #include "storage/log_scan.h"
 #include "storage/replay.h"
 #include "tests/shard_rig.h"
@@ -683,7 +683,7 @@ static struct shard_rig test_rig;
 
 static void test_crashes(void)
 {
-    const char *text = getenv("TORC_TEST_OPS"); // NOLINT(concurrency-mt-unsafe): one thread
+    const char *text = getenv("TORC_TEST_CRASHES"); // NOLINT(concurrency-mt-unsafe): one thread
     uint64_t wanted = text == NULL ? CRASHES_DEFAULT : strtoull(text, NULL, 0);
     struct torc_rng rng = {torc_test_seed()};
     uint64_t counts[5] = {0};
