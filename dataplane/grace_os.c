@@ -74,6 +74,7 @@ void torc_grace_wait(void)
 #ifndef GRACE_SANITIZED
 // Takes libc's place for everything that is linked to this program, DPDK's drivers included
 // (dataplane/meson.build exports it).
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): libc's are its own
 int munmap(void *address, size_t bytes)
 {
     if (!grace_is_worker) {

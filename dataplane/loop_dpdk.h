@@ -13,8 +13,9 @@
 //           nic    never sleeps.
 //         With poll=busy nothing sleeps.
 // memif   A client that goes away unmaps what the driver may be reading (FIELDNOTES.md, section 4).
-//         So once a client has said CLOSE its port is not touched until its link went down, or a
-//         second passed and it is still there. A client that is killed cannot say it.
+//         dataplane/grace_os.h makes the unmapping wait for the turn's end; and once a client has
+//         said CLOSE its port is not touched until its link went down, or a second passed and it
+//         is still there.
 #ifndef TORC_DATAPLANE_LOOP_DPDK_H
 #define TORC_DATAPLANE_LOOP_DPDK_H
 
