@@ -376,6 +376,7 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
     uint32_t page_index = op->parent;
     struct torc_page_state *page = engine->ops[page_index].page;
     struct torc_tile *tile;
+    bool is_last;
 
     if (reply->status != TORC_ERR_OK) {
         torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
@@ -389,6 +390,7 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
         return; // a hole, that will be scanned again
     }
     scan_progress(engine, op, tile, reply->body_bytes);
+    is_last = (tile->rows.place.flags & TORC_ROWS_LAST) != 0;
     if (tile_place(page, tile)) {
         tile_measure(tile);
     } else {
@@ -403,8 +405,11 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
         // The last one has come; what is missing of the others is lost, or late and then not
         // needed.
         engine->counters.range_repairs += op->chunks < op->chunks_all ? 1 : 0;
-        page->scans_max =
-            (uint32_t)torc_min_u64((uint64_t)page->scans_max * SCANS_FACTOR, TORC_PAGE_SCANS_MAX);
+        if (is_last) {
+            // The shard's part is through and the page is not full: look at more shards at once.
+            page->scans_max = (uint32_t)torc_min_u64((uint64_t)page->scans_max * SCANS_FACTOR,
+                                                     TORC_PAGE_SCANS_MAX);
+        }
         torc_packet_answered(engine, op->packet);
         scan_end(engine, index);
         torc_page_pump(engine, page_index);
