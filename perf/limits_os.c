@@ -23,6 +23,9 @@
 #define CHAINS_MAX   16u
 #define SAMPLES_MAX  200000u
 #define SYNC_PLACES  256u // where the file is written, round and round
+// As recovery reads: large pieces, one after the other.
+#define DIRECT_BYTES  (1 << 20)
+#define DIRECT_PLACES 256u
 
 static double clock_s(clockid_t clock)
 {
@@ -239,6 +242,51 @@ double limits_fdatasync_us(const char *folder, uint32_t bytes, double seconds)
     if (file >= 0) {
         (void)unlink(path);
         result = block == NULL ? -1 : sync_samples(file, block, bytes, seconds);
+        (void)close(file);
+    }
+    free(block);
+    return result;
+}
+
+// Writes the file once, directly, then reads it in the same pieces until the time is over.
+static double direct_read(int file, unsigned char *block, double seconds)
+{
+    uint64_t bytes = 0;
+    uint32_t place = 0;
+    double start;
+
+    for (uint32_t i = 0; i < DIRECT_PLACES; i++) {
+        if (pwrite(file, block, DIRECT_BYTES, (off_t)i * DIRECT_BYTES) != DIRECT_BYTES) {
+            return -1;
+        }
+    }
+    (void)fsync(file);
+    start = limits_wall_s();
+    while (limits_wall_s() - start < seconds) {
+        if (pread(file, block, DIRECT_BYTES, (off_t)place * DIRECT_BYTES) != DIRECT_BYTES) {
+            return -1;
+        }
+        bytes += DIRECT_BYTES;
+        place = (place + 1) % DIRECT_PLACES;
+    }
+    return (double)bytes / (limits_wall_s() - start);
+}
+
+double limits_direct_read(const char *folder, double seconds)
+{
+    char path[4096];
+    unsigned char *block = aligned_alloc(4096, DIRECT_BYTES);
+    double result = -1;
+    int file;
+
+    (void)snprintf(path, sizeof(path), "%s/torc-machine-XXXXXX", folder);
+    file = mkostemp(path, O_DIRECT);
+    if (file >= 0) {
+        (void)unlink(path);
+        if (block != NULL) {
+            memset(block, 1, DIRECT_BYTES);
+            result = direct_read(file, block, seconds);
+        }
         (void)close(file);
     }
     free(block);

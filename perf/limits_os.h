@@ -28,6 +28,9 @@ double limits_memcpy(double seconds);
 // cannot be done there.
 double limits_fdatasync_us(const char *folder, uint32_t bytes, double seconds);
 
+// Bytes a second of reading a file past the page cache, 1 MiB at a time; negative: not there.
+double limits_direct_read(const char *folder, double seconds);
+
 // Median microseconds of a round trip over the kernel's UDP on loopback, polled or sleeping.
 double limits_udp_us(bool busy, double seconds);
 

@@ -3,7 +3,7 @@
 //     machine [--quick] [--folder FOLDER]
 //
 // `ours` is the limit in `unit`; there is nothing to compare it with. FOLDER says which disk (the
-// current one if not told). The direct read of a file and AEAD belong to the tables that need them.
+// current one if not told). AEAD comes with the code that needs it.
 #include "perf/limits_os.h"
 
 #include <getopt.h>
@@ -74,6 +74,7 @@ int main(int argc, char **argv)
     row("fdatasync of 4 KiB", limits_fdatasync_us(folder, 4096, seconds), "us");
     row("fdatasync of 64 KiB", limits_fdatasync_us(folder, 65536, seconds), "us");
     row("fdatasync of 256 KiB", limits_fdatasync_us(folder, 262144, seconds), "us");
+    row("direct read of a file", limits_direct_read(folder, seconds) / 1e9, "GB/s");
     row("UDP ping-pong, busy", limits_udp_us(true, seconds), "us");
     row("UDP ping-pong, blocking", limits_udp_us(false, seconds), "us");
     return 0;

@@ -6,8 +6,25 @@ import platform
 import subprocess
 import time
 
+import bench
+
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "report.json"  # rows of all tables, so that one table can be remade alone
+NAME_MAX = 78
+ORDER = ("machine", "index", "network", "durability", "ranges", "availability", "scale")
+INTRO = """# What was measured
+
+Made by `perf/report`; run it again for figures of your machine. Each figure is the median of several runs (least
+and most beside it) next to a peer, or a limit of the machine, measured in the same run: ratios count, absolute
+numbers move by half from hour to hour on shared machines. `ratio` is how many times better than the peer; a goal is
+met when the ratio reaches it. A row is marked *crowded* when strangers took more than a tenth of a core during one
+of its runs, with the largest share. Server and client have a core each; Torc runs in clear mode (WIRE's encryption
+comes with its issue), which the rows where it counts say.
+
+Torc over memif has no kernel on its way: that is its design, and its advantage over a peer that uses sockets; the
+rows named *kernel port* go through the kernel's UDP on the client's side (af_xdp on the node's), as the peer's do
+through TCP. Redis gets the same two cores: `save ""`, one event loop, and as many requests pipelined (`-P`) as Torc
+has operations in flight; where many connections help it, fifty of them."""
 
 
 def machine():
@@ -20,62 +37,97 @@ def machine():
     return f"{name}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}"
 
 
-def merged(rows, others):
-    """The rows kept before, with the tables measured now in their place."""
-    tables = {}
-    if KEPT.exists():
-        tables = json.loads(KEPT.read_text(encoding="utf-8"))
-    for table in dict.fromkeys(row.table for row in rows):
-        tables[table] = {"when": time.strftime("%Y-%m-%d"), "machine": machine(), "others": round(others, 2),
-                         "rows": [json.loads(row.json()) for row in rows if row.table == table]}
-    KEPT.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
-    return tables
+def kept():
+    return json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+
+
+def keep(table, rows):
+    """Puts a table's rows in the place of those it had."""
+    if not rows:
+        return
+    tables = kept()
+    tables[table] = {"when": time.strftime("%Y-%m-%d"), "machine": machine(), "rows": rows}
+    KEPT.write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def short(name):
+    return (name if len(name) <= NAME_MAX else name[:NAME_MAX - 1] + "…").replace('"', "'")
 
 
 def plot(table, rows):
     """Ratios beside goals, as a bar chart; the file's name."""
     picture = f"report-{table}.png"
-    lines = "\n".join(f'"{row["name"][:60]}" {row["ratio"]} {row["goal"]}' for row in rows)
-    script = f"""set terminal pngcairo size 1100,{140 + 48 * len(rows)} font 'sans,10'
+    rows = [row for row in rows if row["ratio"] > 0]
+    last = len(rows) - 1
+    bars = "\n".join(f"{last - at} {row['ratio']} {int(row['met'])}" for at, row in enumerate(rows))
+    goals = "\n".join(f"{last - at} {row['goal']}" for at, row in enumerate(rows) if row["goal"] > 0)
+    least = min([row["ratio"] for row in rows] + [row["goal"] for row in rows if row["goal"] > 0]) / 2
+    names = ", ".join(f'"{short(row["name"])}" {last - at}' for at, row in enumerate(rows))
+    script = f"""set terminal pngcairo size 1200,{130 + 26 * len(rows)} font 'sans,9'
 set output '{HERE / picture}'
-set title 'Torc: {table}, ratio to the peer (bar) and goal (mark); logarithmic'
-$data << END
-{lines}
+set title 'Torc: {table}. Bar: ratio to the peer (blue: goal met), triangle: goal; logarithmic'
+$bars << END
+{bars}
 END
-set logscale x; set xrange [0.05:]; set yrange [-0.7:{len(rows) - 0.3}]; set grid x; unset key
-set lmargin 62; set boxwidth 0.6; set style fill solid 0.7
-set ytics ({", ".join(f'"{row["name"][:60]}" {len(rows) - 1 - at}' for at, row in enumerate(rows))})
-plot $data using (0.5*($2+0.05)):({len(rows) - 1}-$0):(0.5*($2-0.05)):(0.3) with boxxyerror lc rgb '#3b6ea5', \\
-     $data using 3:({len(rows) - 1}-$0) with points pt 9 ps 2 lc rgb '#c0392b'
+$goals << END
+{goals}
+END
+set logscale x; set xrange [{least}:*]; set yrange [-0.7:{last + 0.7}]; set grid x; unset key
+set lmargin 80; set style fill solid 0.8; set ytics ({names})
+plot $bars using (0.5*($2+{least})):1:({least}):2:($1-0.32):($1+0.32):($3 ? 0x3b6ea5 : 0xb0b0b0) \\
+       with boxxyerror lc rgb variable, \\
+     $goals using 2:1 with points pt 9 ps 1.4 lc rgb '#c0392b'
 """
     subprocess.run(["gnuplot"], input=script.encode(), check=True)
     return picture
 
 
-def page(tables):
-    yield "# What was measured"
+def span(row):
+    if row.get("runs", 1) < 2 or row.get("min") == row.get("max"):
+        return ""
+    return f" ({row['min']:.4g} to {row['max']:.4g})"
+
+
+def remarks(row):
+    texts = [row["note"]] if row.get("note") else []
+    if row.get("others", 0) > bench.OTHERS_MAX:
+        texts.append(f"crowded: others {row['others']}")
+    return f" *({'; '.join(texts)})*" if texts else ""
+
+
+def machine_section(entry):
+    yield "| limit | | |"
+    yield "| --- | --- | --- |"
+    for row in entry["rows"]:
+        yield f"| {row['name']} | {row['ours']:.4g} | {row['unit']} |"
+
+
+def table_section(table, entry):
+    met = sum(row["met"] for row in entry["rows"] if row["goal"] > 0)
+    yield f"{met} of {sum(row['goal'] > 0 for row in entry['rows'])} goals met."
     yield ""
-    yield "Made by `perf/report`; run it again for figures of your machine. Each figure is a median of several runs"
-    yield "beside a peer, or a limit of the machine, measured in the same run: ratios count, absolute numbers move"
-    yield "by half from hour to hour on shared machines. `ratio` is how many times better than the peer; a goal is met"
-    yield "when the ratio reaches it. `others` is the largest share of a core that strangers took meanwhile."
-    for table, kept in tables.items():
-        yield ""
-        yield f"## {table.capitalize()}"
-        yield ""
-        yield f"{kept['when']}, {kept['machine']}, others {kept['others']}"
-        yield ""
-        yield "| what | ours (least to most) | peer | ratio | goal | |"
-        yield "| --- | --- | --- | --- | --- | --- |"
-        for row in kept["rows"]:
-            span = f" ({row['min']:.4g} to {row['max']:.4g})" if "min" in row and row["min"] != row["max"] else ""
-            note = f" ({row['note']})" if row.get("note") else ""
-            yield (f"| {row['name']}{note} | {row['ours']:.4g}{span} {row.get('unit', '')} | {row['peer']:.4g} | "
-                   f"{row['ratio']:.3g} | {row['goal']:.3g} | {'met' if row['met'] else '**missed**'} |")
-        yield ""
-        yield f"![{table}]({plot(table, kept['rows'])})"
+    yield "| what | ours | peer or limit | ratio | goal | |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in entry["rows"]:
+        verdict = ("met" if row["met"] else "**missed**") if row["goal"] > 0 else ""
+        goal = f"{row['goal']:.3g}" if row["goal"] > 0 else ""
+        yield (f"| {row['name']}{remarks(row)} | {row['ours']:.4g}{span(row)} {row.get('unit', '')} | "
+               f"{row['peer']:.4g} | {row['ratio']:.3g} | {goal} | {verdict} |")
+    yield ""
+    yield f"![{table}]({plot(table, entry['rows'])})"
 
 
-def write(rows, settings):
-    tables = merged(rows, settings.others)
-    (HERE / "REPORT.md").write_text("\n".join(page(tables)) + "\n", encoding="utf-8")
+def page(tables):
+    yield INTRO
+    for table in [name for name in ORDER if name in tables]:
+        entry = tables[table]
+        yield ""
+        yield f"## {'The machine itself' if table == 'machine' else table.capitalize()}"
+        yield ""
+        yield f"{entry['when']}, {entry['machine']}."
+        yield ""
+        yield from machine_section(entry) if table == "machine" else table_section(table, entry)
+
+
+def write():
+    (HERE / "REPORT.md").write_text("\n".join(page(kept())) + "\n", encoding="utf-8")

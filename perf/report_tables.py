@@ -1,0 +1,369 @@
+"""Torc perf: the tables of perf/report: what is measured, beside what, and which goal it has."""
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import bench
+from bench import Redis, Row, guarded, on_core, say, torc_perf
+
+KEYS = 4294967296
+RECORDS = 10_000_000
+ACTIONS = ("read", "update", "insert", "scan", "rmw")
+PACKED = ("--window", 256, "--batch", 16)
+PING = "UDP ping-pong, busy"
+
+
+class Settings:
+    """What a run is to be like; what is measured once for all tables."""
+
+    def __init__(self, runs, quick, kept):
+        self.runs, self.quick = runs, quick
+        self.seconds = 1 if quick else 3
+        self.folder = bench.build()
+        self.server, self.client = bench.cores()
+        self.disk = os.environ.get("TORC_TEST_DATA") or tempfile.gettempdir()
+        self.histograms = bench.ROOT / "perf" / "histograms" if kept else None
+
+    @functools.lru_cache(maxsize=None)  # one object, one measurement
+    def machine_rows(self):
+        """The limits of this machine: rows of perf/machine."""
+        say("the machine's own limits")
+        done = subprocess.run([bench.ROOT / "perf" / "machine", *(["--quick"] if self.quick else []),
+                               "--folder", self.disk], check=True, capture_output=True)
+        return [json.loads(line) for line in done.stdout.decode().splitlines() if line.startswith("{")]
+
+    def limit(self, name):
+        return next(row["ours"] for row in self.machine_rows() if row["name"] == name)
+
+    def node(self, *words):
+        from node import Node  # pylint: disable=import-outside-toplevel  # it wants TORC_BUILD
+        return Node("--keys", KEYS, "--cores", self.server, "--memory", "6G", "--memif-slots", 1, *words)
+
+    def load(self, node, records, value_bytes, *words):
+        say(f"loading {records} records of {value_bytes} B")
+        start = time.monotonic()
+        torc_perf(self.folder, self.client, memif(node), node.environment, "--records", records, "--value-bytes",
+                  value_bytes, "--window", 512, "--batch", 16, "--workload", "get", "--warmup", 0, "--seconds",
+                  1, *words)
+        say(f"loaded in {time.monotonic() - start:.1f} s")
+
+    def perf(self, node, address, *words, name=None):
+        """One run of torc-perf against records that are there: its figures by name."""
+        words = [*words, "--no-load", "--seconds", self.seconds]
+        if self.histograms is not None and name is not None:
+            self.histograms.mkdir(exist_ok=True)
+            words += ["--histogram", self.histograms / f"{name}.hlog"]
+        for _ in range(2):
+            result = torc_perf(self.folder, self.client, address, node.environment, *words)
+            if not result["void"]:
+                break
+            say("the generator fell behind: void")
+        times = next(result[action] for action in ACTIONS if action in result)
+        return {"ops": result["ops_per_s"], "rows": result["rows_per_s"], "p50": times["p50_us"],
+                "p99": times["p99_us"], "void": float(result["void"])}
+
+
+class Measurements:
+    """Named measurements, all made in turn, as often as the settings say."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.todo = {}
+        self.values = {}
+
+    def torc(self, name, node, address, *words, keep=None):
+        self.todo[name] = (lambda: [node.pid(who) for who in ("dataplane", "control", "serve")],
+                           lambda: self.settings.perf(node, address, *words, name=keep))
+
+    def redis(self, name, redis, words, seconds_of, pipeline, clients, records):
+        """`seconds_of`: requests a second to expect; a run is to last as long as one of ours."""
+        requests = int(seconds_of * (1 if self.settings.quick else 2))
+
+        def measure():
+            rate, p50 = redis.benchmark(self.settings.client, *words, requests=requests, pipeline=pipeline,
+                                        clients=clients, records=records)
+            return {"ops": rate, "p50": p50}
+        self.todo[name] = (lambda: [redis.process.pid], measure)
+
+    def run(self):
+        for number in range(self.settings.runs):
+            for name, (pids, measure) in self.todo.items():
+                say(f"run {number + 1} of {self.settings.runs}: {name}")
+                for key, value in guarded(measure, pids, not self.settings.quick).items():
+                    self.values.setdefault((name, key), []).append(value)
+
+    def __call__(self, name, key):
+        return self.values[(name, key)]
+
+    def row(self, table, text, ours, peer, goal, **more):
+        """`ours`: (measurement, key). `peer`: the same, or figures."""
+        if any(self.values.get((ours[0], "void"), [])):
+            more["note"] = "void: the generator fell behind"
+        return Row(table, text, self(*ours), self(*peer) if isinstance(peer, tuple) else peer, goal, **more)
+
+
+def memif(node):
+    return f"torc+memif:{node.data}/run/memif,address={node.network.host(10 + node.number)}," \
+           f"local={node.network.host(100)}"
+
+
+def node_counters(node):
+    """The node's counters, summed over its workers, by the name that `torc stats` gives them."""
+    sums = {}
+    for line in node.torc("stats", "-o", "raw", "--data", node.data).stdout.decode().splitlines():
+        name, _, value = line.partition(" ")
+        try:
+            name = name.split("{")[0]
+            sums[name] = sums.get(name, 0.0) + float(value)
+        except ValueError:
+            pass
+    return sums
+
+
+# -- index ---------------------------------------------------------------------------------------
+
+
+def table_index(settings):
+    entries = {}
+    for number in range(settings.runs):
+        say(f"run {number + 1} of {settings.runs}: perf/tree-bench")
+        with bench.Others() as others:
+            done = subprocess.run(on_core(settings.client, [bench.ROOT / "perf" / "tree-bench",
+                                                            *(["--quick"] if settings.quick else [])]),
+                                  check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for line in done.stdout.decode().splitlines():
+            if line.startswith("{") and json.loads(line).get("table") == "index":
+                entry = {**json.loads(line), "others": round(others.share, 2)}
+                entries.setdefault(entry["name"], []).append(entry)
+    for name, same in entries.items():
+        if same[0]["goal"] > 0 or not settings.quick:
+            yield Row.of(same)
+        else:
+            say(f"{name}: {same[0]['ratio']}")
+
+
+# -- network -------------------------------------------------------------------------------------
+
+
+def network_measure(settings, node, redis):
+    m = Measurements(settings)
+    common = ["--records", RECORDS, "--value-bytes", 32]
+    get, put = [*common, "--workload", "get"], [*common, "--workload", "put"]
+    redis_get, redis_put = ("GET", "key:__rand_int__"), ("SET", "key:__rand_int__", "x" * 32)
+    m.redis("redis get64x50", redis, redis_get, 700_000, 64, 50, RECORDS)
+    m.torc("get packed", node, memif(node), *get, *PACKED)
+    m.redis("redis set64x50", redis, redis_put, 500_000, 64, 50, RECORDS)
+    m.torc("put packed", node, memif(node), *put, *PACKED)
+    m.redis("redis get64", redis, redis_get, 300_000, 64, 1, RECORDS)
+    m.torc("get 64", node, memif(node), *get, "--window", 64)
+    m.torc("get 64 kernel", node, node.address, *get, "--window", 64)
+    m.redis("redis set64", redis, redis_put, 250_000, 64, 1, RECORDS)
+    m.torc("put 64", node, memif(node), *put, "--window", 64)
+    m.torc("put 64 kernel", node, node.address, *put, "--window", 64)
+    m.redis("redis get1x50", redis, redis_get, 80_000, 1, 50, RECORDS)
+    m.torc("get alone", node, memif(node), *get, "--window", 256, "--alone")
+    m.redis("redis get1", redis, redis_get, 10_000, 1, 1, RECORDS)
+    m.torc("get 1", node, memif(node), *get, "--window", 1, keep="network-get-memif-window-1")
+    m.torc("get 1 kernel", node, node.address, *get, "--window", 1, keep="network-get-kernel-window-1")
+    m.torc("range 1", node, memif(node), *common, "--workload", "range", "--scan-length", 100, "--window", 1)
+    m.run()
+    return m
+
+
+def table_network(settings):
+    ping = settings.limit(PING)
+    with Redis(settings.server) as redis, settings.node("--durability", "none") as node:
+        say(f"filling Redis with {RECORDS} records")
+        redis.fill(RECORDS, 32)
+        settings.load(node, RECORDS, 32)
+        m = network_measure(settings, node, redis)
+    row = functools.partial(m.row, "network")
+    clear = {"unit": "op/s", "note": "clear mode: encryption comes with its issue"}
+    yield row("GET, 64 in flight, memif, beside Redis GET -P 64", ("get 64", "ops"), ("redis get64", "ops"), 3,
+              unit="op/s")
+    yield row("PUT in memory, 64 in flight, memif, beside Redis SET -P 64", ("put 64", "ops"),
+              ("redis set64", "ops"), 3, unit="op/s")
+    yield row("GET, 64 in flight, kernel port, beside Redis GET -P 64", ("get 64 kernel", "ops"),
+              ("redis get64", "ops"), 2, unit="op/s")
+    yield row("PUT in memory, 64 in flight, kernel port, beside Redis SET -P 64", ("put 64 kernel", "ops"),
+              ("redis set64", "ops"), 2, unit="op/s")
+    yield row("GET, window 1, memif, p50 against 10 us", ("get 1", "p50"), 10.0, 1, better="less", unit="us")
+    yield row("GET, window 1, memif, p50 against 5 us", ("get 1", "p50"), 5.0, 1, better="less", unit="us")
+    yield row("GET, window 1, memif, p50 beside the kernel's busy UDP ping-pong", ("get 1", "p50"), ping, 1,
+              better="less", unit="us")
+    yield row("GET, window 1, memif, p99 against 20 us", ("get 1", "p99"), 20.0, 1, better="less", unit="us")
+    yield row("100-pair range, window 1, memif, p50 beside the GET's", ("range 1", "p50"), ("get 1", "p50"),
+              1 / 3, better="less", unit="us")
+    yield row("GET, window 1, kernel port, p50 beside Redis GET -P 1", ("get 1 kernel", "p50"),
+              ("redis get1", "p50"), 1, better="less", unit="us")
+    yield row("GET, 16 to a packet, memif, beside Redis GET -P 64 of 50 connections", ("get packed", "ops"),
+              ("redis get64x50", "ops"), 10, **clear)
+    yield row("PUT in memory, 16 to a packet, memif, beside Redis SET -P 64 of 50 connections",
+              ("put packed", "ops"), ("redis set64x50", "ops"), 6, **clear)
+    yield row("GET, one to a packet, 256 in flight, memif, beside Redis GET -P 1 of 50 connections",
+              ("get alone", "ops"), ("redis get1x50", "ops"), 25, **clear)
+
+
+# -- durability ----------------------------------------------------------------------------------
+
+
+def durability_measure(settings, node, redis, records):
+    m = Measurements(settings)
+    words = ["--records", records, "--value-bytes", 100, "--workload", "put", "--block"]
+    value = "x" * 100
+    m.redis("redis 64", redis, ("SET", "key:__rand_int__", value), 50_000, 64, 1, records)
+    m.torc("put 64", node, memif(node), *words, "--window", 64)
+    m.torc("put 64 kernel", node, node.address, *words, "--window", 64)
+    m.redis("redis 64x50", redis, ("SET", "key:__rand_int__", value), 150_000, 64, 50, records)
+    m.torc("put 4096", node, memif(node), *words, "--window", 4096, "--batch", 16)
+    m.torc("put 1", node, memif(node), *words, "--window", 1, keep="durability-put-memif-window-1")
+    m.run()
+    return m
+
+
+def table_durability(settings):
+    records = 1_000_000
+    sync = settings.limit("fdatasync of 4 KiB")
+    with Redis(settings.server, durable=True) as redis, \
+            settings.node("--inflight-ops-max", 4096, "--checkpoint-bytes", "64G") as node:
+        settings.load(node, records, 100, "--block")
+        before = node_counters(node)
+        m = durability_measure(settings, node, redis, records)
+        after = node_counters(node)
+        redis.close()
+        row = functools.partial(m.row, "durability")
+        yield row("durable PUT, 64 in flight, memif, beside Redis appendfsync always -P 64", ("put 64", "ops"),
+                  ("redis 64", "ops"), 3, unit="op/s")
+        yield row("durable PUT, 64 in flight, kernel port, beside Redis appendfsync always -P 64",
+                  ("put 64 kernel", "ops"), ("redis 64", "ops"), 1, unit="op/s")
+        yield row("durable PUT, 4096 in flight, memif, beside Redis appendfsync always -P 64 of 50 connections",
+                  ("put 4096", "ops"), ("redis 64x50", "ops"), 15, unit="op/s")
+        yield row("durable PUT, 4096 in flight, memif, against 1 M/s a disk", ("put 4096", "ops"), 1e6, 1,
+                  unit="op/s")
+        yield row("durable PUT, window 1, memif, p50 beside the disk's fdatasync of 4 KiB", ("put 1", "p50"), sync,
+                  1 / 1.5, better="less", unit="us")
+        yield Row("durability", "bytes written to disk per user byte, 100 B values, all runs",
+                  (after["workers.torc_log_bytes_total"] - before["workers.torc_log_bytes_total"]) /
+                  (after["workers.torc_log_user_bytes_total"] - before["workers.torc_log_user_bytes_total"]), 1.3,
+                  1, better="less")
+        yield checkpoint_row(settings, node)
+        yield from recovery_rows(settings, node)
+    yield crash_row(settings)
+
+
+def checkpoint_row(settings, node):
+    """p99 of gets at a modest rate, without and with checkpoints being made all the time."""
+    words = ["--records", 1_000_000, "--value-bytes", 100, "--workload", "get", "--rate", 50_000, "--window", 256,
+             "--block"]
+    m = Measurements(settings)
+    m.torc("quiet", node, memif(node), *words)
+    m.run()
+    busy = Measurements(settings)
+    busy.torc("busy", node, memif(node), *words)
+    maker = subprocess.Popen([sys.executable, "-c", (
+        "import subprocess,sys\nwhile subprocess.run(sys.argv[1:],capture_output=True).returncode==0: pass"),
+        str(settings.folder / "client" / "torc"), "checkpoint", "--data", node.data], env=node.environment,
+        preexec_fn=bench.die_with_parent)
+    try:
+        busy.run()
+        if maker.poll() is not None:
+            raise RuntimeError("torc checkpoint failed")
+    finally:
+        maker.terminate()
+        maker.wait()
+    return busy.row("durability", "p99 of gets at 50 k/s while checkpoints are made, beside without",
+                    ("busy", "p99"), m("quiet", "p99"), 0.5, better="less", unit="us")
+
+
+def recovery_rows(settings, node):
+    """Both processes killed: how fast the node reads what it had written."""
+    say("recovery")
+    node.kill("dataplane", "control")
+    node.wait_ready(120)
+    recovery = node.admin("status")["recovery"]
+    records = recovery["records"] + recovery["replayed"]
+    yield Row("durability", "recovery after SIGKILL: records a second, one core, against 3 M",
+              records * 1000.0 / max(1, recovery["milliseconds"]), 3e6, 1, unit="records/s",
+              note=f"{records} records in {recovery['milliseconds']} ms")
+    if settings.quick:
+        return
+
+
+def crash_row(settings):
+    """Rounds of SIGKILL under load after which nothing was lost or torn."""
+    rounds = 5 if settings.quick else 40
+    say(f"scripts/crash, {rounds} rounds")
+    done = subprocess.run([bench.ROOT / "scripts" / "crash", "--rounds", str(rounds), "--json"], check=False,
+                          capture_output=True)
+    lines = [line for line in done.stdout.decode().splitlines() if line.startswith("{")]
+    result = json.loads(lines[-1]) if lines else {"rounds": 0, "lost": 0, "torn": 0}
+    good = done.returncode == 0 and result["lost"] == 0 and result["torn"] == 0
+    return Row("durability", "rounds of SIGKILL under load with nothing lost and nothing torn, of those made",
+               result["rounds"] if good else 0, rounds, 1)
+
+
+# -- ranges --------------------------------------------------------------------------------------
+
+
+def table_ranges(settings):
+    with Redis(settings.server) as redis, settings.node("--durability", "none") as node:
+        say(f"filling Redis with {RECORDS} members of a sorted set")
+        redis.fill_sorted(RECORDS, 16)
+        settings.load(node, RECORDS, 16)
+        m = Measurements(settings)
+        words = ["--records", RECORDS, "--value-bytes", 16, "--workload", "range", "--memory-mb", 512]
+        for rows, rate in ((100, 45_000), (1000, 13_000)):
+            m.redis(f"redis {rows}", redis, ("ZRANGEBYSCORE", "z", "__rand_int__", "+inf", "LIMIT", "0", rows),
+                    rate, 16, 1, RECORDS - 2000)
+            m.torc(f"ranges {rows}", node, memif(node), *words, "--scan-length", rows, "--window", 16)
+        before = node_counters(node)
+        m.torc("stream", node, memif(node), *words, "--scan-length", 50000, "--window", 4)
+        m.run()
+        after = node_counters(node)
+    for rows, goal in ((100, 5), (1000, 3)):
+        redis_pairs = [bench.Value.like(rate * rows, rate) for rate in m(f"redis {rows}", "ops")]
+        yield m.row("ranges", f"ranges of {rows} pairs, 16 in flight, memif, beside Redis ZRANGEBYSCORE -P 16",
+                    (f"ranges {rows}", "rows"), redis_pairs, goal, unit="pairs/s")
+    yield m.row("ranges", "streamed over memif, 16 B values, against 30 M pairs/s a core", ("stream", "rows"), 30e6,
+                1, unit="pairs/s", note="clear mode: encryption comes with its issue")
+    yield from wire_row(before, after)
+    yield from stream_row(settings)
+
+
+def wire_row(before, after):
+    """Bytes sent for each pair of all these ranges."""
+    sent = after["workers.torc_tx_bytes_total"] - before["workers.torc_tx_bytes_total"]
+    pairs = after.get("workers.torc_scanned_records_total", 0) - before.get("workers.torc_scanned_records_total", 0)
+    if pairs > 0:
+        yield Row("ranges", "bytes on the wire a pair, 16 B values, against key, value and 4", sent / pairs, 28.0, 1,
+                  better="less", unit="B")
+
+
+def stream_row(settings):
+    records = 300_000
+    with settings.node("--durability", "none") as node:
+        settings.load(node, records, 1000)
+        m = Measurements(settings)
+        m.torc("stream", node, memif(node), "--records", records, "--value-bytes", 1000, "--workload", "range",
+               "--memory-mb", 512, "--scan-length", 2000, "--window", 4)
+        m.run()
+    pairs = [bench.Value.like(rate * 1008 / 1e9, rate) for rate in m("stream", "rows")]
+    copied = settings.limit("memcpy") * 0.3
+    yield Row("ranges", "streamed over memif, 1000 B values, GB/s, against 2 or 30 % of memcpy", pairs,
+              min(2.0, copied), 1, unit="GB/s")
+
+
+# -- all -----------------------------------------------------------------------------------------
+
+
+def table_later(_settings):
+    """Of several nodes: comes with the cluster."""
+    return iter(())
+
+
+TABLES = {"index": table_index, "network": table_network, "durability": table_durability,
+          "availability": table_later, "scale": table_later, "ranges": table_ranges}
