@@ -38,7 +38,7 @@
 #define POOL_CACHE       256u
 #define EAL_MEMORY_MIB   "-m64"
 #define COMPLAINT_BYTES  96
-#define CONNECT_NS       (3 * TORC_NS_PER_S)
+#define CONNECT_NS       (6 * TORC_NS_PER_S)
 #define RETRY_NS         (20 * TORC_NS_PER_MS)
 #define ASK_NS           (10 * TORC_NS_PER_MS)
 #define LOOKS            100u           // at the link a second, in use
