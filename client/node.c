@@ -451,7 +451,8 @@ static void shed_receive(struct torc_engine *engine, struct torc_client_node *no
         return;
     }
     packet = &engine->packets[index];
-    torc_packet_lost(engine, index); // the window shrinks: the server is behind
+    torc_packet_drop(engine, index);
+    torc_path_ce(engine, node); // the server is behind, or was elsewhere for a moment
     if (packet->stream != TORC_OP_NONE) {
         uint32_t stream = packet->stream;
 
@@ -469,6 +470,16 @@ static void shed_receive(struct torc_engine *engine, struct torc_client_node *no
     }
 }
 
+// Whether an answer belongs to a sending before the newest, or to the newest that was given up.
+static bool reply_is_of_earlier(const struct torc_engine *engine, const struct torc_op *op)
+{
+    if (op->state != TORC_OP_SENT) {
+        return op->state == TORC_OP_WAITING || op->state == TORC_OP_QUEUED;
+    }
+    return (int32_t)((uint32_t)(engine->packets[op->packet].sent_ns / 1000) -
+                     engine->reply_clock_us) > 0;
+}
+
 static void reply_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                           const struct torc_reply *reply)
 {
@@ -484,9 +495,7 @@ static void reply_receive(struct torc_engine *engine, struct torc_client_node *n
         return; // an answer that came twice, an entry that was read before, or news to us
     }
     op = &engine->ops[index];
-    if (op->backoff > 0 && op->state == TORC_OP_SENT &&
-        (int32_t)((uint32_t)(engine->packets[op->packet].sent_ns / 1000) - engine->reply_clock_us) >
-            0) {
+    if (op->backoff > 0 && reply_is_of_earlier(engine, op)) {
         torc_path_not_lost(node);
     }
     if (op->state == TORC_OP_SENT && !engine->packets[op->packet].is_long) {
