@@ -18,6 +18,8 @@
 enum {
     COMPLETIONS_MAX = 256,
     WAIT_NS_MAX = 100000000,
+    CALIBRATION_NS = 10000000,
+    CLOCK_STALE_NS = 1000000,
     NAP_NS = 20000 // where there is nothing to wait on: a fifth of a disk's sync
 };
 
@@ -42,6 +44,52 @@ static void signals_take(void)
 
     (void)sigaction(SIGINT, &action, NULL); // cannot fail for these two
     (void)sigaction(SIGTERM, &action, NULL);
+}
+
+// -- Time ----------------------------------------------------------------------------------------
+
+static uint64_t run_ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return 0;
+#endif
+}
+
+// How fast the counter runs, measured for 10 ms.
+static void run_clock_open(struct torc_perf_clock *clock)
+{
+    uint64_t start_ns = torc_clock_now_ns();
+    uint64_t start_ticks = run_ticks();
+
+    do {
+        clock->now_ns = torc_clock_now_ns();
+        clock->ticks = run_ticks();
+    } while (clock->now_ns - start_ns < CALIBRATION_NS);
+    if (clock->ticks - start_ticks > CALIBRATION_NS / 100) {
+        clock->ns_per_tick = ((clock->now_ns - start_ns) << 32) / (clock->ticks - start_ticks);
+    }
+}
+
+// Never goes back; off by less than a microsecond, since the system's clock is read every
+// millisecond.
+static uint64_t run_now_ns(struct torc_perf_run *run)
+{
+    struct torc_perf_clock *clock = &run->clock;
+    uint64_t since_ns = 0;
+
+    if (clock->ns_per_tick != 0) {
+        uint64_t ticks = run_ticks() - clock->ticks;
+
+        since_ns = ticks > UINT32_MAX ? UINT64_MAX : ticks * clock->ns_per_tick >> 32;
+    }
+    if (clock->ns_per_tick == 0 || since_ns > CLOCK_STALE_NS) {
+        clock->now_ns = torc_max_u64(clock->now_ns, torc_clock_now_ns());
+        clock->ticks = run_ticks();
+        since_ns = 0;
+    }
+    return clock->now_ns + since_ns;
 }
 
 // -- Life ----------------------------------------------------------------------------------------
@@ -105,6 +153,10 @@ enum torc_err torc_perf_run_open(struct torc_perf_run **made,
     signals_take();
     (void)prctl(PR_SET_TIMERSLACK, 1000UL); // else a wait lasts 50 us longer than asked
     run->options = options;
+    // Half of them: so that the server has work while the other half's answers are looked at.
+    run->take = (uint32_t)torc_min_u64(
+        options->take != 0 ? options->take : torc_max_u64(options->window / 2, 1), COMPLETIONS_MAX);
+    run_clock_open(&run->clock);
     run->epoll_fd = -1;
     run->rng.state = options->seed != 0 ? options->seed : torc_clock_wall_ns();
     run->clients = calloc(options->clients, sizeof(*run->clients));
@@ -320,8 +372,8 @@ static void answer_take(struct torc_perf_run *run, struct torc_perf_client *clie
 static uint32_t client_poll(struct torc_perf_run *run, struct torc_perf_client *client)
 {
     struct torc_completion completions[COMPLETIONS_MAX];
-    uint32_t count = torc_poll(client->queue, completions, COMPLETIONS_MAX);
-    uint64_t now_ns = count > 0 ? torc_clock_now_ns() : 0;
+    uint32_t count = torc_poll(client->queue, completions, run->take);
+    uint64_t now_ns = count > 0 ? run_now_ns(run) : 0;
 
     for (uint32_t i = 0; i < count; i++) {
         answer_take(run, client, &completions[i], now_ns);
@@ -379,15 +431,17 @@ static enum torc_err issue_open(struct torc_perf_run *run, uint64_t now_ns, stru
     return err;
 }
 
-void torc_perf_run_wait(const struct torc_perf_run *run)
+void torc_perf_run_wait(struct torc_perf_run *run)
 {
-    uint64_t now_ns = torc_clock_now_ns();
-    uint64_t until_ns = now_ns + (run->epoll_fd < 0 ? NAP_NS : WAIT_NS_MAX);
     struct epoll_event event;
+    uint64_t now_ns;
+    uint64_t until_ns;
 
     if (!run->options->block) {
         return;
     }
+    now_ns = run_now_ns(run);
+    until_ns = now_ns + (run->epoll_fd < 0 ? NAP_NS : WAIT_NS_MAX);
     if (run->options->rate > 0 && !run->loading) {
         until_ns = torc_min_u64(until_ns, run->intended_ns);
     }
@@ -411,7 +465,7 @@ static enum torc_err run_phase(struct torc_perf_run *run, struct torc_fail *why)
     enum torc_err err = TORC_ERR_OK;
 
     while (err == TORC_ERR_OK) {
-        uint64_t now_ns = torc_clock_now_ns();
+        uint64_t now_ns = run_now_ns(run);
         uint32_t ended = 0;
         uint64_t in_flight = 0;
 
@@ -457,14 +511,14 @@ static uint64_t run_stolen(void)
 
 static enum torc_err run_load(struct torc_perf_run *run, struct torc_fail *why)
 {
-    uint64_t start_ns = torc_clock_now_ns();
+    uint64_t start_ns = run_now_ns(run);
     uint64_t good;
     enum torc_err err;
 
     run->loading = true;
     err = run_phase(run, why);
     run->loading = false;
-    run->load_seconds = (double)(torc_clock_now_ns() - start_ns) / 1e9;
+    run->load_seconds = (double)(run_now_ns(run) - start_ns) / 1e9;
     good = run->statuses[TORC_ERR_OK];
     memset(run->statuses, 0, sizeof(run->statuses));
     if (err == TORC_ERR_OK && good != run->keys.loaded) {
@@ -484,7 +538,7 @@ enum torc_err torc_perf_run_go(struct torc_perf_run *run, struct torc_fail *why)
         return err;
     }
     run->issued = 0;
-    run->intended_ns = torc_clock_now_ns();
+    run->intended_ns = run_now_ns(run);
     run->measure_ns = run->intended_ns + options->warmup * TORC_NS_PER_S;
     run->stop_ns = run->measure_ns + options->seconds * TORC_NS_PER_S;
     stolen = run_stolen();
