@@ -225,10 +225,11 @@ static void serve_say_ready(const struct serve *serve)
     const char *torc = serve->called;
 
     if (strcmp(serve->settings.admin_http, "auto") == 0) {
-        (void)snprintf(metrics, sizeof(metrics), "; http://127.0.0.1:%" PRIu64 "/metrics",
+        (void)snprintf(metrics, sizeof(metrics), "  see   http://127.0.0.1:%" PRIu64 "/metrics\n",
                        28600 + serve->settings.node);
     } else if (strcmp(serve->settings.admin_http, "off") != 0) {
-        (void)snprintf(metrics, sizeof(metrics), "; http://%s/metrics", serve->settings.admin_http);
+        (void)snprintf(metrics, sizeof(metrics), "  see   http://%s/metrics\n",
+                       serve->settings.admin_http);
     }
     serve_read_address(serve, address, sizeof(address));
     if (serve->settings.source[TORC_SETTING_data] != TORC_SETTING_FROM_DEFAULT) {
@@ -237,7 +238,8 @@ static void serve_say_ready(const struct serve *serve)
     (void)printf("torc: node %" PRIu64 " is ready: %s%s%s, data in %s\n"
                  "  try   %s put 42 forty-two%s\n"
                  "        %s get 42%s\n"
-                 "        %s status%s%s\n"
+                 "        %s status%s\n"
+                 "%s"
                  "  from elsewhere on this machine: %s --cluster %s get 42\n"
                  "  stop  %s stop%s%s\n",
                  serve->settings.node, address, serve->links.address6[0] != '\0' ? " and " : "",
