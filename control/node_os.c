@@ -812,7 +812,7 @@ static bool node_events(struct torc_node *node)
     for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
         struct torc_spsc_port *evt = &node->attach.ports[i].evt;
 
-        while (torc_spsc_readable(evt, 1) > 0) {
+        while (node->state != TORC_NODE_ENDED && torc_spsc_readable(evt, 1) > 0) {
             struct torc_evt event;
 
             memcpy(&event, torc_spsc_read_at(evt, 0), sizeof(event));
@@ -989,6 +989,17 @@ static void node_slow(struct torc_node *node)
     node_status(node);
 }
 
+// How much was ever put into the rings of recovery.
+static uint64_t node_fed(const struct torc_node *node)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; node->attached && i < node->attach.hello.worker_count; i++) {
+        sum += node->attach.ports[i].in.near + node->attach.ports[i].cmd.near;
+    }
+    return sum;
+}
+
 static void node_step_state(struct torc_node *node)
 {
     switch (node->state) {
@@ -1013,6 +1024,7 @@ static void node_step_state(struct torc_node *node)
 static bool node_turn(struct torc_node *node)
 {
     enum torc_node_state before = node->state;
+    uint64_t fed = node_fed(node);
     bool moved = torc_disk_run(node->disk) > 0;
 
     if (node->attached) {
@@ -1028,9 +1040,9 @@ static bool node_turn(struct torc_node *node)
     if (node->attached) {
         torc_attach_wake(&node->attach);
     }
-    // Recovery's pieces are work as well.
+    // Recovery's pieces are work as well; but a full ring is the workers' turn.
     return moved || node->state != before || node->state == TORC_NODE_SCANNING ||
-           node->state == TORC_NODE_FEEDING;
+           (node->attached && node_fed(node) != fed);
 }
 
 // Something stands in a ring that a turn would take.
@@ -1055,6 +1067,9 @@ static void node_block(struct torc_node *node)
                                                                       TORC_NS_PER_MS / 4);
 
     until_ns = torc_min_u64(until_ns, torc_log_store_deadline_ns(node->store));
+    if (node->state == TORC_NODE_FEEDING) { // nobody rings for orders that were taken
+        until_ns = torc_min_u64(until_ns, node->now_ns + NODE_SLOW_NS);
+    }
     if (node->state == TORC_NODE_WAITING) {
         until_ns = torc_min_u64(until_ns, node->next_look_ns);
     }

@@ -62,6 +62,19 @@ static void registry_meta_of(const struct torc_settings *settings, struct torc_m
     meta->cluster |= 1; // never 0
 }
 
+// A worker has room for so many shards.
+static enum torc_err registry_check_room(uint64_t shards, uint64_t workers, struct torc_fail *why)
+{
+    if (shards <= workers * TORC_CHAN_SHARDS_MAX) {
+        return TORC_ERR_OK;
+    }
+    return torc_fail(
+        why, TORC_ERR_INVALID_ARGUMENT,
+        "%" PRIu64 " shards for %" PRIu64
+        " workers: one holds at most %u; give it more workers, or fewer shards at birth",
+        shards, workers, TORC_CHAN_SHARDS_MAX);
+}
+
 // The records that make a cluster: meta and the first copy number.
 static enum torc_err registry_put_meta(struct torc_metastore *store,
                                        const struct torc_meta_fields *meta, struct torc_fail *why)
@@ -208,7 +221,8 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
         err = torc_metastore_get(store, "meta", &record, why);
         if (err == TORC_ERR_NOT_FOUND) {
             registry_meta_of(settings, meta);
-            err = registry_put_meta(store, meta, why);
+            err = registry_check_room(meta->shards, torc_registry_workers(settings), why);
+            err = err == TORC_ERR_OK ? registry_put_meta(store, meta, why) : err;
         } else if (err == TORC_ERR_OK) {
             err = torc_record_decode(TORC_RECORD_META, meta, record.value, record.value_bytes, why);
         }
@@ -506,9 +520,12 @@ enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_da
     struct torc_cluster *cluster = &registry->cluster;
     struct registry_batch *batch = calloc(1, sizeof(*batch));
     struct torc_node_fields fields;
-    enum torc_err err = registry_read_node(registry, why);
+    enum torc_err err = registry_check_room(cluster->shard_count, worker_count, why);
 
     torc_assert(batch != NULL);
+    if (err == TORC_ERR_OK) {
+        err = registry_read_node(registry, why);
+    }
     if (err == TORC_ERR_OK) {
         fields = registry->node;
         fields.boot++;

@@ -48,6 +48,7 @@
 #define TORC_CHAN_MESSAGE_SLOTS  1024u
 #define TORC_CHAN_MAP_ENTRIES    4096u // shards in the table; more need a larger table
 #define TORC_CHAN_MEMBERS_MAX    7u
+#define TORC_CHAN_SHARDS_MAX     256u        // of one worker
 #define TORC_CHAN_LOG_FILLER     0x6c6c6966u // "fill"
 
 // What each side says when they meet. Sizes and order never change; `version` says what follows.

@@ -80,6 +80,9 @@ def case_init():
         expect("a folder of something else is refused", control("init", "--data", folder.data),
                USAGE, "not empty")
         checks.equal("and left alone", sorted(os.listdir(folder.data)), ["letters.txt"])
+    with Folder() as folder:
+        expect("more shards than workers can hold",
+               control("init", "--data", folder.data, "--shards", 600, "--workers", 2), USAGE, "600 shards", "256")
 
 
 def case_init_again():
