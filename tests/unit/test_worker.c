@@ -786,7 +786,7 @@ static void a_key_of_another_core_is_answered_with_its_entry(void)
     close_rig();
 }
 
-// -- Paths -----------------------------------------------------------------------------------------
+// -- Paths ---------------------------------------------------------------------------------------
 
 static void clients_come_by_ipv6_and_by_jumbo_frames(void)
 {
