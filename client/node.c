@@ -142,6 +142,17 @@ static void shake_random(struct torc_engine *engine, uint8_t random[TORC_RANDOM_
     memcpy(random, words, TORC_RANDOM_BYTES);
 }
 
+// Until there is more to say.
+static void shake_say(struct torc_engine *engine, const struct torc_client_node *node)
+{
+    char name[ADDRESS_BYTES];
+
+    if (engine->trouble.text[0] == '\0') {
+        node_name(node, name);
+        (void)torc_fail(&engine->trouble, TORC_ERR_NOT_CONNECTED, "%s: no answer yet", name);
+    }
+}
+
 static void shake_begin(struct torc_engine *engine, struct torc_client_node *node,
                         const uint8_t *cookie)
 {
@@ -157,6 +168,7 @@ static void shake_begin(struct torc_engine *engine, struct torc_client_node *nod
     uint8_t random[TORC_RANDOM_BYTES];
 
     shake_random(engine, random);
+    shake_say(engine, node);
     torc_handshake_init(&node->shake, &offer, random);
     node->shaking = true;
     node->init_due = true;
@@ -370,6 +382,7 @@ static void node_accepted(struct torc_engine *engine, struct torc_client_node *n
     engine_limits_learn(engine, accept);
     node_session_set(engine, node, accept);
     node->session_lost = false;
+    engine->trouble.text[0] = '\0';
     if (engine->first_node == UINT32_MAX) {
         engine->first_node = node->index;
     }

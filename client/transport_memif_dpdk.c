@@ -32,7 +32,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define READ_RTO_US      200u // this edge polls
+#define READ_RTO_US      500u // under 1000: the edge polls; a preemption is often over 200
 #define RING_ENTRIES     1024u
 #define POOL_BUFFERS     4095u // both rings full when copies are saved, and two bursts
 #define POOL_CACHE       256u
