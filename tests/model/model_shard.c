@@ -475,7 +475,8 @@ static void identity_use(struct identity *identity, uint64_t hlc)
 }
 
 static void note_answer(struct world *world, struct identity *identity, const struct op *op,
-                        const struct torc_shard_outcome *outcome, const struct forecast *forecast)
+                        const struct torc_shard_outcome *outcome, const struct forecast *forecast,
+                        bool woken)
 {
     struct known *known = &identity->known[op->write.seq];
 
@@ -490,8 +491,9 @@ static void note_answer(struct world *world, struct identity *identity, const st
         known->err = (uint16_t)outcome->err;
         known->info = outcome->info;
     }
-    // A woken one that was refused is forgotten.
-    if (known->state == KNOWN_WAITING && outcome->err != TORC_ERR_PENDING) {
+    // A woken one that was refused is forgotten; a repetition that is refused (an older epoch) leaves
+    // the first one waiting.
+    if (woken && known->state == KNOWN_WAITING) {
         known->state = KNOWN_NOT;
     }
 }
@@ -587,7 +589,7 @@ static void write_check(struct world *world, struct op *op, struct torc_shard_wr
         identity->seen_low = torc_max_u64(identity->seen_low, op->write.low);
     }
     switch (verdict) {
-    case TORC_SHARD_ANSWER: note_answer(world, identity, op, &outcome, &forecast); break;
+    case TORC_SHARD_ANSWER: note_answer(world, identity, op, &outcome, &forecast, woken); break;
     case TORC_SHARD_APPEND: note_append(world, side, identity, op, &record); break;
     case TORC_SHARD_WAIT:
         world->counts[COUNT_WAIT]++;
