@@ -292,7 +292,7 @@ def case_checkpoints():
     with Node("--keys", 10000000, "--segment-bytes", "4M", "--checkpoint-bytes", "16M") as node:
         for part in range(3):
             done = fill(node, part * 5000, 5000, 3000)
-            checks.equal(f"load {part}", done.returncode, 0)
+            checks.that(f"load {part}", done.returncode == 0, done.stderr)
         status = node.admin("status")
         checks.that("rounds began by themselves", status["checkpoints"] >= 8, str(status["checkpoints"]))
         checks.that("the log stays small", len(log_files(node)) <= 14, str(log_files(node)))
