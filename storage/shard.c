@@ -1,488 +1,8 @@
 // Torc storage: the engine of one shard. See storage/shard.h.
-#include "storage/shard.h"
+#include "storage/shard_impl.h"
 
-#include "kit/hlc.h"
-
-#include <string.h>
-
-#define NONE        TORC_SHARD_NONE
-#define ALIGN_BYTES 64u
-// What a refused client is asked to wait: about a group commit.
-#define RETRY_US      1000u
-#define RETRY_FULL_US 100000u // memory: somebody must delete
-#define EXPIRE_MAX    128u    // clients dropped a batch: more than can have come with one
-#define LOW_BITS      8u
-
-enum slot_state {
-    SLOT_FREE,
-    SLOT_PENDING,
-    SLOT_WAITING,
-    SLOT_WOKEN, // its turn has come, or it was just handed out
-};
-
-struct torc_shard_slot {
-    struct torc_shard *shard;
-    struct torc_shard_write write; // value: `small`, or the ticket's block
-    enum slot_state state;
-    enum torc_log_kind kind;
-    uint64_t lsn; // pending
-    uint64_t hlc;
-    uint64_t first_sequence;
-    uint64_t last_sequence; // UINT64_MAX: not appended yet
-    struct torc_completion_promise promise;
-    uint32_t group;
-    uint32_t next;         // of the shard's pending, the group's waiting, woken, free
-    uint32_t client_next;  // hash
-    uint32_t waiting_next; // all waiting
-    uint32_t waiting_prev;
-    unsigned char small[TORC_TREE_INLINE_BYTES_MAX];
-};
-
-struct torc_shard_group {
-    uint64_t key;
-    uint32_t hash_next; // or of the free list
-    uint32_t pending_count;
-    uint32_t waiting_head;
-    uint32_t waiting_tail;
-};
-
-// -- The pool -----------------------------------------------------------------------------------
-
-static uint32_t pool_table(uint32_t count)
-{
-    uint32_t size = 64;
-
-    while (size < count) {
-        size *= 2;
-    }
-    return size;
-}
-
-static uint64_t align_up(uint64_t bytes)
-{
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-}
-
-uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config)
-{
-    return align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot)) +
-           align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group)) +
-           2 * align_up((uint64_t)pool_table(config->slots_max) * sizeof(uint32_t)) +
-           torc_completion_pool_bytes(config->completion_bytes);
-}
-
-void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
-                          const struct torc_shard_pool_config *config)
-{
-    uint64_t table_bytes = (uint64_t)pool_table(config->slots_max) * sizeof(uint32_t);
-    unsigned char *at = memory;
-
-    torc_assert((uintptr_t)memory % ALIGN_BYTES == 0);
-    torc_assert(config->slots_max > 0);
-    *pool = (struct torc_shard_pool){.ttl_us = (uint64_t)config->dedup_ttl_s * 1000000u,
-                                     .seed = config->seed,
-                                     .table_mask = pool_table(config->slots_max) - 1,
-                                     .slot_count = config->slots_max,
-                                     .slot_free = NONE,
-                                     .group_free = NONE,
-                                     .waiting_max = config->waiting_max,
-                                     .waiting_head = NONE,
-                                     .woken_head = NONE,
-                                     .woken_tail = NONE,
-                                     .woken_given = NONE};
-    pool->slots = (struct torc_shard_slot *)(void *)at;
-    at += align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot));
-    pool->groups = (struct torc_shard_group *)(void *)at;
-    at += align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group));
-    pool->group_table = (uint32_t *)(void *)at;
-    at += align_up(table_bytes);
-    pool->client_table = (uint32_t *)(void *)at;
-    at += align_up(table_bytes);
-    memset(pool->group_table, 0xff, table_bytes);
-    memset(pool->client_table, 0xff, table_bytes);
-    torc_completion_pool_init(&pool->completions, at, config->completion_bytes,
-                              config->principal_ppm, config->seed);
-}
-
-void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_s, uint64_t hlc)
-{
-    pool->ttl_us = (uint64_t)dedup_ttl_s * 1000000u;
-    pool->hlc = torc_max_u64(pool->hlc, hlc);
-}
-
-// The primary's clock: what ages are measured by (E4).
-static uint64_t pool_now(const struct torc_shard_pool *pool)
-{
-    return torc_max_u64(pool->hlc, torc_hlc_from_us(pool->wall_us));
-}
-
-enum torc_err torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc)
-{
-    if (hlc > pool->hlc && torc_hlc_us(hlc) > pool->wall_us + TORC_SHARD_MAX_AHEAD_US) {
-        return TORC_ERR_CLOCK_AHEAD;
-    }
-    pool->hlc = torc_max_u64(pool->hlc, hlc);
-    return TORC_ERR_OK;
-}
-
-static uint64_t pool_mix(const struct torc_shard_pool *pool, uint64_t a, uint64_t b)
-{
-    uint64_t mixed = (a ^ pool->seed) * 0x9e3779b97f4a7c15u;
-
-    mixed = (mixed ^ (mixed >> 29) ^ b) * 0xbf58476d1ce4e5b9u;
-    return (mixed ^ (mixed >> 32)) * 0x94d049bb133111ebu >> 20;
-}
-
-// -- Groups: who is pending or waits on one key -------------------------------------------------
-
-static uint32_t *group_bucket(const struct torc_shard_pool *pool, uint64_t key)
-{
-    return &pool->group_table[pool_mix(pool, key, 0) & pool->table_mask];
-}
-
-static uint32_t group_find(const struct torc_shard_pool *pool, uint64_t key)
-{
-    uint32_t index = *group_bucket(pool, key);
-
-    while (index != NONE && pool->groups[index].key != key) {
-        index = pool->groups[index].hash_next;
-    }
-    return index;
-}
-
-static uint32_t group_need(struct torc_shard_pool *pool, uint64_t key)
-{
-    uint32_t *bucket = group_bucket(pool, key);
-    uint32_t index = group_find(pool, key);
-
-    if (index != NONE) {
-        return index;
-    }
-    index = pool->group_free;
-    if (index == NONE) {
-        torc_assert(pool->group_fresh < pool->slot_count); // one a slot is enough
-        index = pool->group_fresh++;
-    } else {
-        pool->group_free = pool->groups[index].hash_next;
-    }
-    pool->groups[index] = (struct torc_shard_group){
-        .key = key, .hash_next = *bucket, .waiting_head = NONE, .waiting_tail = NONE};
-    *bucket = index;
-    return index;
-}
-
-static void group_leave(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_group *group = &pool->groups[index];
-    uint32_t *link = group_bucket(pool, group->key);
-
-    if (group->pending_count > 0 || group->waiting_head != NONE) {
-        return;
-    }
-    while (*link != index) {
-        torc_assert(*link != NONE);
-        link = &pool->groups[*link].hash_next;
-    }
-    *link = group->hash_next;
-    group->hash_next = pool->group_free;
-    pool->group_free = index;
-}
-
-// -- Slots --------------------------------------------------------------------------------------
-
-static bool pool_has_slot(const struct torc_shard_pool *pool)
-{
-    return pool->slot_free != NONE || pool->slot_fresh < pool->slot_count;
-}
-
-static uint32_t slot_take(struct torc_shard_pool *pool)
-{
-    uint32_t index = pool->slot_free;
-
-    torc_assert(pool_has_slot(pool));
-    if (index == NONE) {
-        return pool->slot_fresh++;
-    }
-    torc_assert(pool->slots[index].state == SLOT_FREE);
-    pool->slot_free = pool->slots[index].next;
-    return index;
-}
-
-static void slot_give(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-
-    torc_assert(slot->write.ticket.block == NULL);
-    slot->state = SLOT_FREE;
-    slot->shard = NULL;
-    slot->next = pool->slot_free;
-    pool->slot_free = index;
-}
-
-static uint32_t *client_bucket(const struct torc_shard_pool *pool, uint32_t shard,
-                               const struct torc_shard_write *write)
-{
-    uint64_t mixed = pool_mix(pool, write->client, ((uint64_t)shard << 32) | write->principal);
-
-    return &pool->client_table[pool_mix(pool, mixed, write->seq) & pool->table_mask];
-}
-
-// Whether (client, seq) is pending or waits.
-static bool client_find(const struct torc_shard *shard, const struct torc_shard_write *write)
-{
-    const struct torc_shard_pool *pool = shard->pool;
-    uint32_t index = *client_bucket(pool, shard->shard, write);
-
-    while (index != NONE) {
-        const struct torc_shard_slot *slot = &pool->slots[index];
-
-        if (slot->shard == shard && slot->write.seq == write->seq &&
-            slot->write.client == write->client && slot->write.principal == write->principal) {
-            return true;
-        }
-        index = slot->client_next;
-    }
-    return false;
-}
-
-static void client_link(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-    uint32_t *bucket = client_bucket(pool, slot->shard->shard, &slot->write);
-
-    slot->client_next = *bucket;
-    *bucket = index;
-}
-
-static void client_unlink(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-    uint32_t *link = client_bucket(pool, slot->shard->shard, &slot->write);
-
-    while (*link != index) {
-        torc_assert(*link != NONE);
-        link = &pool->slots[*link].client_next;
-    }
-    *link = slot->client_next;
-}
-
-// Takes the write over, value and ticket with it. A large value is copied into the ticket's block
-// unless it lies there already.
-static void slot_fill(struct torc_shard_slot *slot, struct torc_shard *shard,
-                      struct torc_shard_write *write)
-{
-    slot->shard = shard;
-    slot->write = *write;
-    slot->group = NONE;
-    slot->next = NONE;
-    slot->promise = (struct torc_completion_promise){0};
-    write->ticket = (struct torc_tree_ticket){0};
-    if (write->remove || write->value_bytes == 0) {
-        slot->write.value = slot->small;
-        slot->write.value_bytes = 0;
-        return;
-    }
-    if (slot->write.ticket.block == NULL) {
-        torc_assert(write->value_bytes <= sizeof(slot->small));
-        memcpy(slot->small, write->value, write->value_bytes);
-        slot->write.value = slot->small;
-    } else if (write->value != slot->write.ticket.block) {
-        memcpy(slot->write.ticket.block, write->value, write->value_bytes);
-        slot->write.value = slot->write.ticket.block;
-    }
-}
-
-// -- Waiting ------------------------------------------------------------------------------------
-
-static bool write_is_blind(const struct torc_shard_write *write)
-{
-    return write->condition == TORC_SHARD_ANY && !write->remove;
-}
-
-static void waiting_link(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-
-    slot->waiting_prev = NONE;
-    slot->waiting_next = pool->waiting_head;
-    if (pool->waiting_head != NONE) {
-        pool->slots[pool->waiting_head].waiting_prev = index;
-    }
-    pool->waiting_head = index;
-    pool->waiting_count++;
-}
-
-static void waiting_unlink(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-
-    if (slot->waiting_prev == NONE) {
-        pool->waiting_head = slot->waiting_next;
-    } else {
-        pool->slots[slot->waiting_prev].waiting_next = slot->waiting_next;
-    }
-    if (slot->waiting_next != NONE) {
-        pool->slots[slot->waiting_next].waiting_prev = slot->waiting_prev;
-    }
-    pool->waiting_count--;
-}
-
-// Puts a slot into its key's queue; one that was at the front before goes there again.
-static void group_wait(struct torc_shard_pool *pool, uint32_t index, bool front)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-    struct torc_shard_group *group;
-
-    slot->group = group_need(pool, slot->write.key);
-    group = &pool->groups[slot->group];
-    if (group->waiting_head == NONE) {
-        slot->next = NONE;
-        group->waiting_head = index;
-        group->waiting_tail = index;
-    } else if (front) {
-        slot->next = group->waiting_head;
-        group->waiting_head = index;
-    } else {
-        slot->next = NONE;
-        pool->slots[group->waiting_tail].next = index;
-        group->waiting_tail = index;
-    }
-}
-
-static void group_unwait(struct torc_shard_pool *pool, uint32_t index)
-{
-    struct torc_shard_slot *slot = &pool->slots[index];
-    struct torc_shard_group *group = &pool->groups[slot->group];
-    uint32_t before = NONE;
-
-    for (uint32_t at = group->waiting_head; at != index; at = pool->slots[at].next) {
-        torc_assert(at != NONE);
-        before = at;
-    }
-    if (before == NONE) {
-        group->waiting_head = slot->next;
-    } else {
-        pool->slots[before].next = slot->next;
-    }
-    if (group->waiting_tail == index) {
-        group->waiting_tail = before;
-    }
-    group_leave(pool, slot->group);
-    slot->group = NONE;
-}
-
-// The first of a key's queue is woken when nothing is pending there, or when it does not care.
-static void group_wake(struct torc_shard_pool *pool, uint64_t key)
-{
-    uint32_t group = group_find(pool, key);
-    uint32_t index = group == NONE ? NONE : pool->groups[group].waiting_head;
-
-    if (index == NONE ||
-        (pool->groups[group].pending_count > 0 && !write_is_blind(&pool->slots[index].write))) {
-        return;
-    }
-    group_unwait(pool, index);
-    pool->slots[index].state = SLOT_WOKEN;
-    pool->slots[index].next = NONE;
-    if (pool->woken_tail == NONE) {
-        pool->woken_head = index;
-    } else {
-        pool->slots[pool->woken_tail].next = index;
-    }
-    pool->woken_tail = index;
-}
-
-static enum torc_shard_verdict write_wait(struct torc_shard *shard, struct torc_shard_write *write,
-                                          bool front, struct torc_shard_outcome *outcome)
-{
-    struct torc_shard_pool *pool = shard->pool;
-    uint32_t index;
-
-    if (!pool_has_slot(pool) || pool->waiting_count >= pool->waiting_max) {
-        outcome->err = TORC_ERR_BUSY;
-        outcome->info = RETRY_US;
-        return TORC_SHARD_ANSWER;
-    }
-    if (!write->remove && write->ticket.nodes == 0 &&
-        torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL) != TORC_ERR_OK) {
-        outcome->err = TORC_ERR_NO_SPACE;
-        outcome->info = TORC_SHARD_REASON_MEMORY | (uint64_t)RETRY_FULL_US << LOW_BITS;
-        return TORC_SHARD_ANSWER;
-    }
-    index = slot_take(pool);
-    slot_fill(&pool->slots[index], shard, write);
-    pool->slots[index].state = SLOT_WAITING;
-    waiting_link(pool, index);
-    client_link(pool, index);
-    group_wait(pool, index, front);
-    return TORC_SHARD_WAIT;
-}
-
-// What was handed out last is done with: whoever waits behind it may be next.
-static void woken_finish(struct torc_shard_pool *pool)
-{
-    uint32_t index = pool->woken_given;
-    struct torc_shard_slot *slot = &pool->slots[index];
-    uint64_t key;
-
-    if (index == NONE) {
-        return;
-    }
-    key = slot->write.key;
-    torc_tree_cancel(&slot->shard->tree, &slot->write.ticket);
-    slot_give(pool, index);
-    pool->woken_given = NONE;
-    group_wake(pool, key);
-}
-
-struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct torc_shard **shard)
-{
-    uint32_t index;
-
-    woken_finish(pool);
-    index = pool->woken_head;
-    if (index == NONE) {
-        return NULL;
-    }
-    pool->woken_head = pool->slots[index].next;
-    if (pool->woken_head == NONE) {
-        pool->woken_tail = NONE;
-    }
-    waiting_unlink(pool, index);
-    client_unlink(pool, index);
-    pool->woken_given = index;
-    *shard = pool->slots[index].shard;
-    return &pool->slots[index].write;
-}
-
-bool torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag)
-{
-    uint32_t index = pool->waiting_head;
-    struct torc_shard_slot *slot;
-    uint64_t key;
-
-    while (index != NONE &&
-           (pool->slots[index].write.tag != tag || pool->slots[index].state != SLOT_WAITING)) {
-        index = pool->slots[index].waiting_next;
-    }
-    if (index == NONE) {
-        return false;
-    }
-    slot = &pool->slots[index];
-    key = slot->write.key;
-    waiting_unlink(pool, index);
-    client_unlink(pool, index);
-    group_unwait(pool, index);
-    torc_tree_cancel(&slot->shard->tree, &slot->write.ticket);
-    slot_give(pool, index);
-    group_wake(pool, key); // it may have been what a blind write behind it waited for
-    return true;
-}
-
-bool torc_shard_is_settled(const struct torc_shard_pool *pool)
-{
-    return pool->pending_count == 0 && pool->waiting_count == 0;
-}
+#define NONE       TORC_SHARD_NONE
+#define EXPIRE_MAX 128u // clients dropped a batch: more than can have come with one
 
 // -- Appending ----------------------------------------------------------------------------------
 
@@ -522,7 +42,7 @@ static void pending_add(struct torc_shard *shard, uint32_t index, enum torc_log_
     bool is_write = kind == TORC_LOG_PUT || kind == TORC_LOG_DELETE;
 
     torc_assert(!shard->unlogged);
-    slot->state = SLOT_PENDING;
+    slot->state = TORC_SHARD_SLOT_PENDING;
     slot->kind = kind;
     slot->lsn = shard->next_lsn;
     slot->hlc = torc_hlc_next(torc_max_u64(pool->hlc, shard->last_hlc), pool->wall_us);
@@ -566,9 +86,9 @@ static void pending_add_own(struct torc_shard *shard, enum torc_log_kind kind,
                             struct torc_log_record *record)
 {
     struct torc_shard_write none = {.remove = true};
-    uint32_t index = slot_take(shard->pool);
+    uint32_t index = torc_shard_slot_take(shard->pool);
 
-    slot_fill(&shard->pool->slots[index], shard, &none);
+    torc_shard_slot_fill(&shard->pool->slots[index], shard, &none);
     pending_add(shard, index, kind, record);
 }
 
@@ -624,7 +144,7 @@ static bool write_check_stamp(const struct torc_shard_pool *pool,
                               const struct torc_shard_write *write,
                               struct torc_shard_outcome *outcome)
 {
-    uint64_t now_us = torc_hlc_us(pool_now(pool));
+    uint64_t now_us = torc_hlc_us(torc_shard_pool_now(pool));
     uint64_t stamp_us = torc_hlc_us(write->stamp);
 
     if (now_us > stamp_us && now_us - stamp_us > pool->ttl_us / 2) {
@@ -649,7 +169,7 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
         return false;
     }
     if (shard->state != TORC_SHARD_ACTIVE) {
-        outcome_set(outcome, TORC_ERR_TAKING_OVER, RETRY_US);
+        outcome_set(outcome, TORC_ERR_TAKING_OVER, TORC_SHARD_RETRY_US);
         return false;
     }
     switch (torc_completion_find(&shard->completions, write_who(write), write->seq, &result)) {
@@ -660,8 +180,8 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
         return false;
     case TORC_COMPLETION_OLD: outcome_set(outcome, TORC_ERR_SEQ_OLD, 0); return false;
     }
-    if (client_find(shard, write)) {
-        outcome_set(outcome, TORC_ERR_PENDING, RETRY_US);
+    if (torc_shard_client_find(shard, write)) {
+        outcome_set(outcome, TORC_ERR_PENDING, TORC_SHARD_RETRY_US);
         return false;
     }
     if (write->seq - write->low >= TORC_SHARD_WINDOW_MAX) {
@@ -676,14 +196,14 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
 static bool write_must_wait(const struct torc_shard *shard, const struct torc_shard_write *write,
                             bool woken)
 {
-    uint32_t index = group_find(shard->pool, write->key);
+    uint32_t index = torc_shard_group_find(shard->pool, write->key);
     const struct torc_shard_group *group = &shard->pool->groups[index];
 
     if (index == NONE) {
         return false;
     }
     return (group->waiting_head != NONE && !woken) ||
-           (group->pending_count > 0 && !write_is_blind(write));
+           (group->pending_count > 0 && !torc_shard_write_is_blind(write));
 }
 
 static bool condition_holds(const struct torc_shard_write *write, const struct torc_tree_hit *hit)
@@ -706,7 +226,7 @@ static bool write_check_condition(struct torc_shard *shard, const struct torc_sh
     struct torc_completion_result result = {.seq = write->seq};
     struct torc_tree_hit hit;
 
-    if (write_is_blind(write)) {
+    if (torc_shard_write_is_blind(write)) {
         return true;
     }
     (void)torc_tree_lookup(&shard->tree, write->key, &hit); // hit.found says it
@@ -719,8 +239,8 @@ static bool write_check_condition(struct torc_shard *shard, const struct torc_sh
         return true;
     }
     if (!torc_completion_fail(&shard->completions, write_who(write), write->low, &result,
-                              pool_now(shard->pool))) {
-        outcome_set(outcome, TORC_ERR_BUSY, RETRY_US);
+                              torc_shard_pool_now(shard->pool))) {
+        outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);
         return false;
     }
     outcome_set(outcome, result.err, result.info);
@@ -737,16 +257,17 @@ static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *wri
         outcome_set(outcome, write->log_err, write->log_info);
         return false;
     }
-    if (!pool_has_slot(shard->pool) ||
+    if (!torc_shard_pool_has_slot(shard->pool) ||
         !torc_completion_reserve(&shard->completions, write_who(write), promise)) {
-        outcome_set(outcome, TORC_ERR_BUSY, RETRY_US);
+        outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);
         return false;
     }
     if (!write->remove && write->ticket.nodes == 0 &&
         torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL) != TORC_ERR_OK) {
         torc_completion_cancel(&shard->completions, promise);
         outcome_set(outcome, TORC_ERR_NO_SPACE,
-                    TORC_SHARD_REASON_MEMORY | (uint64_t)RETRY_FULL_US << LOW_BITS);
+                    TORC_SHARD_REASON_MEMORY | (uint64_t)TORC_SHARD_RETRY_FULL_US
+                                                   << TORC_SHARD_REASON_BITS);
         return false;
     }
     return true;
@@ -770,19 +291,19 @@ enum torc_shard_verdict torc_shard_write(struct torc_shard *shard, struct torc_s
         return TORC_SHARD_ANSWER;
     }
     if (write_must_wait(shard, write, woken)) {
-        return write_wait(shard, write, woken, outcome);
+        return torc_shard_wait(shard, write, woken, outcome);
     }
     if (!write_check_condition(shard, write, outcome) ||
         !write_reserve(shard, write, &promise, outcome)) {
         return TORC_SHARD_ANSWER;
     }
-    index = slot_take(pool);
+    index = torc_shard_slot_take(pool);
     slot = &pool->slots[index];
-    slot_fill(slot, shard, write);
+    torc_shard_slot_fill(slot, shard, write);
     slot->promise = promise;
-    slot->group = group_need(pool, slot->write.key);
+    slot->group = torc_shard_group_need(pool, slot->write.key);
     pool->groups[slot->group].pending_count++;
-    client_link(pool, index);
+    torc_shard_client_link(pool, index);
     pending_add(shard, index, slot->write.remove ? TORC_LOG_DELETE : TORC_LOG_PUT, record);
     return TORC_SHARD_APPEND;
 }
@@ -790,12 +311,12 @@ enum torc_shard_verdict torc_shard_write(struct torc_shard *shard, struct torc_s
 bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
 {
     struct torc_shard_pool *pool = shard->pool;
-    uint64_t now_us = torc_hlc_us(pool_now(pool));
+    uint64_t now_us = torc_hlc_us(torc_shard_pool_now(pool));
     uint64_t oldest_us = torc_hlc_us(torc_completion_oldest_hlc(&shard->completions));
 
-    if (shard->state != TORC_SHARD_ACTIVE || shard->pending_count > 0 || !pool_has_slot(pool) ||
-        shard->completions.client_count == 0 || now_us < oldest_us ||
-        now_us - oldest_us <= pool->ttl_us) {
+    if (shard->state != TORC_SHARD_ACTIVE || shard->pending_count > 0 ||
+        !torc_shard_pool_has_slot(pool) || shard->completions.client_count == 0 ||
+        now_us < oldest_us || now_us - oldest_us <= pool->ttl_us) {
         return false;
     }
     pending_add_own(shard, TORC_LOG_EMPTY, record);
@@ -871,15 +392,15 @@ static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *
         torc_assert(fits); // it was promised
         *outcome = (struct torc_shard_outcome){
             .tag = slot->write.tag, .info = slot->hlc, .attempt = slot->write.attempt};
-        client_unlink(pool, index);
+        torc_shard_client_unlink(pool, index);
         pool->groups[slot->group].pending_count--;
-        group_leave(pool, slot->group);
-        group_wake(pool, key);
+        torc_shard_group_leave(pool, slot->group);
+        torc_shard_group_wake(pool, key);
     }
     if (slot->kind == TORC_LOG_EPOCH) {
         shard->state = TORC_SHARD_ACTIVE;
     }
-    slot_give(pool, index);
+    torc_shard_slot_give(pool, index);
     return is_write;
 }
 
@@ -974,7 +495,7 @@ bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
     if (!shard->moved && !shard->epoch_wanted) {
         return false;
     }
-    torc_assert(pool_has_slot(shard->pool)); // pools are larger than a core's shards
+    torc_assert(torc_shard_pool_has_slot(shard->pool)); // pools are larger than a core's shards
     if (shard->moved) {
         shard->moved = false;
         pending_add_own(shard, TORC_LOG_MOVED, record);
@@ -983,45 +504,6 @@ bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
         pending_add_own(shard, TORC_LOG_EPOCH, record);
     }
     return true;
-}
-
-static void shard_drop_waiting(struct torc_shard *shard)
-{
-    struct torc_shard_pool *pool = shard->pool;
-    uint32_t woken = pool->woken_head;
-
-    woken_finish(pool);
-    pool->woken_head = NONE;
-    pool->woken_tail = NONE;
-    while (woken != NONE) { // those of other shards stay in the list
-        uint32_t next = pool->slots[woken].next;
-
-        if (pool->slots[woken].shard != shard) {
-            pool->slots[woken].next = NONE;
-            if (pool->woken_tail == NONE) {
-                pool->woken_head = woken;
-            } else {
-                pool->slots[pool->woken_tail].next = woken;
-            }
-            pool->woken_tail = woken;
-        }
-        woken = next;
-    }
-    for (uint32_t index = pool->waiting_head; index != NONE;) {
-        struct torc_shard_slot *slot = &pool->slots[index];
-        uint32_t next = slot->waiting_next;
-
-        if (slot->shard == shard) {
-            waiting_unlink(pool, index);
-            client_unlink(pool, index);
-            if (slot->state == SLOT_WAITING) {
-                group_unwait(pool, index);
-            }
-            torc_tree_cancel(&shard->tree, &slot->write.ticket);
-            slot_give(pool, index);
-        }
-        index = next;
-    }
 }
 
 static void shard_drop_pending(struct torc_shard *shard)
@@ -1035,13 +517,13 @@ static void shard_drop_pending(struct torc_shard *shard)
         shard->pending_head = slot->next;
         pool->pending_count--;
         if (slot->group != NONE) {
-            client_unlink(pool, index);
+            torc_shard_client_unlink(pool, index);
             pool->groups[slot->group].pending_count--;
-            group_leave(pool, slot->group);
+            torc_shard_group_leave(pool, slot->group);
         }
         torc_completion_cancel(&shard->completions, &slot->promise);
         torc_tree_cancel(&shard->tree, &slot->write.ticket);
-        slot_give(pool, index);
+        torc_shard_slot_give(pool, index);
     }
 }
 
@@ -1050,7 +532,7 @@ void torc_shard_drop(struct torc_shard *shard)
     struct torc_shard_pool *pool = shard->pool;
     uint32_t dirty_count = 0;
 
-    shard_drop_waiting(shard);
+    torc_shard_drop_waiting(shard);
     shard_drop_pending(shard);
     for (const struct torc_shard *at = pool->dirty_head; at != NULL; at = at->dirty_next) {
         dirty_count++;
@@ -1080,7 +562,7 @@ static enum torc_err pending_check(const struct torc_shard *shard, struct torc_f
         const struct torc_shard_slot *slot = &pool->slots[index];
 
         lsn += slot->kind != TORC_LOG_MOVED;
-        if (slot->state != SLOT_PENDING || slot->hlc <= hlc ||
+        if (slot->state != TORC_SHARD_SLOT_PENDING || slot->hlc <= hlc ||
             (slot->kind != TORC_LOG_MOVED && slot->lsn != lsn)) {
             return torc_fail(why, TORC_ERR_CORRUPT,
                              "S1: shard %" PRIu32 ": LSN %" PRIu64 " HLC %" PRIx64

@@ -110,8 +110,8 @@ struct torc_shard_pool_config {
 };
 
 struct torc_shard;
-struct torc_shard_slot;  // shard.c: a write that is pending or waits
-struct torc_shard_group; // shard.c: all of them on one key
+struct torc_shard_slot;  // shard_impl.h: a write that is pending or waits
+struct torc_shard_group; // shard_impl.h: all of them on one key
 
 struct torc_shard_pool {
     uint64_t hlc;     // highest stamped or heard on this core

@@ -491,8 +491,8 @@ static void note_answer(struct world *world, struct identity *identity, const st
         known->err = (uint16_t)outcome->err;
         known->info = outcome->info;
     }
-    // A woken one that was refused is forgotten; a repetition that is refused (an older epoch) leaves
-    // the first one waiting.
+    // A woken one that was refused is forgotten; a repetition that is refused (an older epoch)
+    // leaves the first one waiting.
     if (woken && known->state == KNOWN_WAITING) {
         known->state = KNOWN_NOT;
     }
