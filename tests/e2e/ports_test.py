@@ -7,10 +7,12 @@
 
 Bounds that are promised (docs/OPERATIONS.md): an idle node takes less than 1 % of a core, and its first
 answer after idling comes within one wake-up of the machine; here the median must lie under 5 ms, which is
-fifty times what it takes. A machine that is busy with other things measures itself: it is given several tries.
+fifty times what it takes. A machine that is busy with other things is given several tries, and a bound by
+its own wake-ups.
 """
 import json
 import os
+import signal
 import socket
 import statistics
 import struct
@@ -27,21 +29,56 @@ MEMIF = BUILD / "tests" / "torc-memif"
 IDLE_SECONDS = 4
 IDLE_PERCENT = 1.0
 WAKE_MEDIAN_S = 0.005
-WAKE_TRIES = 6
+WAKE_TRIES = 4
+WAKE_FACTOR = 10  # a question wakes the kernel's threads too
 TICKS = os.sysconf("SC_CLK_TCK")
 checks = Checks()
 
 
-def wake_times(ask_once, pause_s, count):
-    """Answers after idling: those of the first try whose median is within the bound, else of the last."""
-    for _ in range(WAKE_TRIES):
-        times = []
-        for _ in range(count):
-            time.sleep(pause_s)
-            times.append(ask_once())
-        if None not in times and statistics.median(times) < WAKE_MEDIAN_S:
-            break
-    return times
+class Mirror:
+    """A process that gives back a byte: how long this machine takes to wake somebody, with what else it does."""
+
+    def __enter__(self):
+        self.socket, far = socket.socketpair()
+        self.process = os.fork()
+        if self.process == 0:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            self.socket.close()
+            while data := far.recv(1):
+                far.send(data)
+            os._exit(0)
+        far.close()
+        return self
+
+    def ask(self):
+        start = time.perf_counter()
+        self.socket.send(b"x")
+        self.socket.recv(1)
+        return time.perf_counter() - start
+
+    def __exit__(self, *_):
+        self.socket.close()
+        os.waitpid(self.process, 0)
+
+
+def wakes_in_time(name, ask_once, pause_s, count):
+    """Checks the median of answers after idling; its words for the summary. A busy machine gets several tries."""
+    with Mirror() as mirror:
+        for _ in range(WAKE_TRIES):
+            times, machine = [], []
+            for _ in range(count):
+                time.sleep(pause_s)
+                times.append(ask_once())
+                time.sleep(pause_s)
+                machine.append(mirror.ask())
+            bound = max(WAKE_MEDIAN_S, WAKE_FACTOR * statistics.median(machine))
+            good = None not in times and statistics.median(times) < bound
+            if good:
+                break
+    checks.that(f"{name}: the first answer after idling", good, f"{times}, the machine alone {machine}")
+    seen = [value for value in times if value is not None] or [float("nan")]
+    return f"{statistics.median(seen) * 1e6:.0f} us median, {max(seen) * 1e6:.0f} us most"
 
 
 def cpu_percent(pid, seconds):
@@ -154,11 +191,8 @@ def echo_port(port, queues):
             percent = cpu_percent(echo.process.pid, IDLE_SECONDS)
             checks.that(f"{port}: idle below {IDLE_PERCENT} % of a core", percent < IDLE_PERCENT,
                         f"{percent:.2f} %")
-            times = wake_times(lambda: ask(links[0], b"wake"), 0.1, 15)
-            checks.that(f"{port}: the first answer after idling", statistics.median(times) < WAKE_MEDIAN_S,
-                        f"{times}")
-            print(f"{port}: {queues} queues, idle {percent:.2f} %, first answer after idling "
-                  f"{statistics.median(times) * 1e6:.0f} us median, {max(times) * 1e6:.0f} us most")
+            waking = wakes_in_time(port, lambda: ask(links[0], b"wake"), 0.1, 15)
+            print(f"{port}: {queues} queues, idle {percent:.2f} %, first answer after idling {waking}")
 
 
 def echo_memif():
@@ -247,11 +281,8 @@ def node_idles(node, port):
     if port == "memif":
         print(f"{port}: idle {percent:.2f} % of a core")
         return
-    times = wake_times(lambda: ping(node.network.host(10 + node.number)), 0.2, 11)
-    good = None not in times and statistics.median(times) < WAKE_MEDIAN_S
-    checks.that(f"{port}: the first answer after idling", good, times)
-    print(f"{port}: idle {percent:.2f} % of a core, first answer after idling "
-          f"{statistics.median(times) * 1e6 if good else float('nan'):.0f} us median")
+    waking = wakes_in_time(port, lambda: ping(node.network.host(10 + node.number)), 0.2, 11)
+    print(f"{port}: idle {percent:.2f} % of a core, first answer after idling {waking}")
 
 
 def node_port(port):

@@ -41,7 +41,10 @@ static void put_field(struct table *table, struct torc_rng *rng, const struct fi
     bool quotes = torc_rng_below(rng, 3) == 0 || (first && field->bytes == 0);
 
     for (uint32_t i = 0; i < field->bytes; i++) {
-        quotes = quotes || memchr(",\"\r\n#", field->text[i], 5) != NULL;
+        char byte = (char)field->text[i];
+
+        quotes =
+            quotes || byte == ',' || byte == '"' || byte == '\r' || byte == '\n' || byte == '#';
     }
     if (quotes) {
         put_byte(table, '"');

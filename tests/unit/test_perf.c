@@ -15,7 +15,7 @@ static void check_all_keys_differ(uint64_t records, uint64_t key_count, bool ris
     torc_keys_init(&keys, TORC_KEYS_UNIFORM, records, key_count, 0.99);
     keys.rising = rising;
     seen = calloc(1, keys.capacity);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(seen);
+    torc_assert(seen != NULL);
     for (uint64_t i = 0; i < keys.capacity; i++) {
         uint64_t key = torc_keys_key(&keys, i);
 
