@@ -1,9 +1,9 @@
 // Torc control: the numbers of a node as Prometheus text. See control/metrics.h.
 #include "control/metrics.h"
 
+#include "kit/text.h"
+
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 struct metrics_row {
     const char *metric;
@@ -60,47 +60,26 @@ static const struct metrics_row metrics_own[] = {
     {"torc_build_info", "gauge", "1, with the version and the node's id as labels"},
 };
 
-struct metrics_writer {
-    char *text;
-    uint64_t room; // without the end
-    uint64_t used; // what would have been written, had it fitted
-};
-
-static void torc_printf_like(2, 3)
-    metrics_write(struct metrics_writer *writer, const char *format, ...)
+static void metrics_head(struct torc_text *text, const struct metrics_row *row)
 {
-    uint64_t left = writer->used < writer->room ? writer->room - writer->used : 0;
-    va_list arguments;
-    int bytes;
-
-    va_start(arguments, format);
-    bytes = vsnprintf(left > 0 ? writer->text + writer->used : NULL, left > 0 ? left + 1 : 0,
-                      format, arguments);
-    va_end(arguments);
-    torc_assert(bytes >= 0);
-    writer->used += (uint64_t)bytes;
-}
-
-static void metrics_head(struct metrics_writer *writer, const struct metrics_row *row)
-{
-    metrics_write(writer, "# HELP %s %s\n# TYPE %s %s\n", row->metric, row->help, row->metric,
+    torc_text_add(text, "# HELP %s %s\n# TYPE %s %s\n", row->metric, row->help, row->metric,
                   row->type);
 }
 
-static void metrics_per_worker(struct metrics_writer *writer, const struct torc_metrics *metrics)
+static void metrics_per_worker(struct torc_text *text, const struct torc_metrics *metrics)
 {
     for (uint32_t i = 0; i < TORC_COUNTER_COUNT; i++) {
-        metrics_head(writer, metrics_counters + i);
+        metrics_head(text, metrics_counters + i);
         for (uint32_t worker = 0; worker < metrics->worker_count; worker++) {
-            metrics_write(writer, "%s{worker=\"%" PRIu32 "\"} %" PRIu64 "\n",
+            torc_text_add(text, "%s{worker=\"%" PRIu32 "\"} %" PRIu64 "\n",
                           metrics_counters[i].metric, worker,
                           torc_stats_get(&metrics->workers[worker]->counters[i]));
         }
     }
     for (uint32_t i = 0; i < TORC_GAUGE_COUNT; i++) {
-        metrics_head(writer, metrics_gauges + i);
+        metrics_head(text, metrics_gauges + i);
         for (uint32_t worker = 0; worker < metrics->worker_count; worker++) {
-            metrics_write(writer, "%s{worker=\"%" PRIu32 "\"} %" PRIu64 "\n",
+            torc_text_add(text, "%s{worker=\"%" PRIu32 "\"} %" PRIu64 "\n",
                           metrics_gauges[i].metric, worker,
                           torc_stats_get(&metrics->workers[worker]->gauges[i]));
         }
@@ -116,13 +95,13 @@ static const _Atomic uint64_t *metrics_family_of(const struct torc_stats *stats,
 
 // One family by number, summed over workers; only numbers that occurred, so that idle ones cost
 // nothing.
-static void metrics_family(struct metrics_writer *writer, const struct torc_metrics *metrics,
+static void metrics_family(struct torc_text *text, const struct torc_metrics *metrics,
                            uint32_t family, uint32_t count)
 {
     static const char *const labels[] = {"op", "status", "reason"};
     const torc_metrics_name names[] = {metrics->op_name, metrics->status_name, metrics->drop_name};
 
-    metrics_head(writer, metrics_families + family);
+    metrics_head(text, metrics_families + family);
     for (uint32_t number = 0; number < count; number++) {
         const char *name = names[family] != NULL ? names[family](number) : NULL;
         uint64_t sum = 0;
@@ -131,10 +110,10 @@ static void metrics_family(struct metrics_writer *writer, const struct torc_metr
             sum += torc_stats_get(metrics_family_of(metrics->workers[worker], family) + number);
         }
         if (sum > 0 && name != NULL) {
-            metrics_write(writer, "%s{%s=\"%s\"} %" PRIu64 "\n", metrics_families[family].metric,
+            torc_text_add(text, "%s{%s=\"%s\"} %" PRIu64 "\n", metrics_families[family].metric,
                           labels[family], name, sum);
         } else if (sum > 0) {
-            metrics_write(writer, "%s{%s=\"%" PRIu32 "\"} %" PRIu64 "\n",
+            torc_text_add(text, "%s{%s=\"%" PRIu32 "\"} %" PRIu64 "\n",
                           metrics_families[family].metric, labels[family], number, sum);
         }
     }
@@ -149,19 +128,19 @@ static const struct torc_stats_times *metrics_times_of(const struct torc_stats *
 }
 
 // Nanoseconds as seconds, exactly, without floating point.
-static void metrics_seconds(struct metrics_writer *writer, uint64_t time_ns)
+static void metrics_seconds(struct torc_text *text, uint64_t time_ns)
 {
-    metrics_write(writer, "%" PRIu64 ".%09" PRIu64, time_ns / 1000000000, time_ns % 1000000000);
+    torc_text_add(text, "%" PRIu64 ".%09" PRIu64, time_ns / 1000000000, time_ns % 1000000000);
 }
 
-static void metrics_histogram(struct metrics_writer *writer, const struct torc_metrics *metrics,
+static void metrics_histogram(struct torc_text *text, const struct torc_metrics *metrics,
                               uint32_t which)
 {
     const char *metric = metrics_times[which].metric;
     uint64_t below = 0;
     uint64_t sum_ns = 0;
 
-    metrics_head(writer, metrics_times + which);
+    metrics_head(text, metrics_times + which);
     // Buckets 2n and 2n + 1 together end below 2^(n + 1) quarter microseconds, counted from 1.
     for (uint32_t bucket = 0; bucket < TORC_STATS_BUCKETS_MAX; bucket++) {
         for (uint32_t worker = 0; worker < metrics->worker_count; worker++) {
@@ -169,31 +148,31 @@ static void metrics_histogram(struct metrics_writer *writer, const struct torc_m
                 torc_stats_get(&metrics_times_of(metrics->workers[worker], which)->buckets[bucket]);
         }
         if (bucket % 2 == 1 && bucket + 1 < TORC_STATS_BUCKETS_MAX) {
-            metrics_write(writer, "%s_bucket{le=\"", metric);
-            metrics_seconds(writer, ((UINT64_C(1) << (bucket / 2 + 1)) - 1) * 250);
-            metrics_write(writer, "\"} %" PRIu64 "\n", below);
+            torc_text_add(text, "%s_bucket{le=\"", metric);
+            metrics_seconds(text, ((UINT64_C(1) << (bucket / 2 + 1)) - 1) * 250);
+            torc_text_add(text, "\"} %" PRIu64 "\n", below);
         }
     }
     for (uint32_t worker = 0; worker < metrics->worker_count; worker++) {
         sum_ns += torc_stats_get(&metrics_times_of(metrics->workers[worker], which)->sum_ns);
     }
-    metrics_write(writer, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum ", metric, below, metric);
-    metrics_seconds(writer, sum_ns);
-    metrics_write(writer, "\n%s_count %" PRIu64 "\n", metric, below);
+    torc_text_add(text, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum ", metric, below, metric);
+    metrics_seconds(text, sum_ns);
+    torc_text_add(text, "\n%s_count %" PRIu64 "\n", metric, below);
 }
 
 uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint64_t text_bytes)
 {
-    struct metrics_writer writer = {.room = text_bytes - 1};
+    struct torc_text writer = {.room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
-    writer.text = text;
+    writer.bytes = text;
     metrics_head(&writer, metrics_own);
-    metrics_write(&writer, "%s{version=\"%s\",node=\"%" PRIu32 "\"} 1\n", metrics_own->metric,
+    torc_text_add(&writer, "%s{version=\"%s\",node=\"%" PRIu32 "\"} 1\n", metrics_own->metric,
                   metrics->version, metrics->node);
     for (uint32_t i = 0; i < TORC_CONTROL_NUMBER_COUNT; i++) {
         metrics_head(&writer, metrics_control + i);
-        metrics_write(&writer, "%s %" PRIu64 "\n", metrics_control[i].metric, metrics->control[i]);
+        torc_text_add(&writer, "%s %" PRIu64 "\n", metrics_control[i].metric, metrics->control[i]);
     }
     metrics_per_worker(&writer, metrics);
     metrics_family(&writer, metrics, METRICS_OPS, TORC_STATS_OPS_MAX);
@@ -205,22 +184,22 @@ uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint6
     return writer.used;
 }
 
-static void metrics_rows(struct metrics_writer *writer, const struct metrics_row *rows,
-                         uint32_t count, const char *labels)
+static void metrics_rows(struct torc_text *text, const struct metrics_row *rows, uint32_t count,
+                         const char *labels)
 {
     for (uint32_t i = 0; i < count; i++) {
-        metrics_write(writer, "| `%s` | %s | %s | %s |\n", rows[i].metric, rows[i].type, labels,
+        torc_text_add(text, "| `%s` | %s | %s | %s |\n", rows[i].metric, rows[i].type, labels,
                       rows[i].help);
     }
 }
 
 uint64_t torc_metrics_markdown(char *text, uint64_t text_bytes)
 {
-    struct metrics_writer writer = {.room = text_bytes - 1};
+    struct torc_text writer = {.room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
-    writer.text = text;
-    metrics_write(&writer, "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
+    writer.bytes = text;
+    torc_text_add(&writer, "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
     metrics_rows(&writer, metrics_own, TORC_COUNT_OF(metrics_own), "version, node");
     metrics_rows(&writer, metrics_control, TORC_COUNT_OF(metrics_control), "");
     metrics_rows(&writer, metrics_counters, TORC_COUNT_OF(metrics_counters), "worker");

@@ -1,27 +1,8 @@
 // Torc dataplane: STATUS: this core's counters as text, a line each. See worker.h.
 #include "dataplane/worker_state.h"
+#include "kit/text.h"
 
 #include <string.h>
-
-// A text being written; what does not fit is cut.
-struct status_text {
-    char *at;
-    uint32_t bytes;
-};
-
-static void torc_printf_like(2, 3) status_line(struct status_text *text, const char *format, ...)
-{
-    uint32_t room = TORC_WORKER_TEXT_BYTES - text->bytes;
-    va_list arguments;
-    int written;
-
-    va_start(arguments, format);
-    written = vsnprintf(text->at + text->bytes, room, format, arguments);
-    va_end(arguments);
-    if (written > 0) {
-        text->bytes += (uint32_t)written < room ? (uint32_t)written : room - 1;
-    }
-}
 
 struct status_number {
     const char *metric;
@@ -42,30 +23,30 @@ static const struct status_number status_counters[] = {
 
 static uint32_t status_write(struct torc_worker *worker)
 {
-    struct status_text text = {.at = worker->text};
+    struct torc_text text = {.bytes = worker->text, .room = TORC_WORKER_TEXT_BYTES - 1};
     const struct torc_stats *stats = worker->stats;
 
-    status_line(&text, "node %" PRIu32 "\ncore %" PRIu32 "\ncores %" PRIu32 "\nserving %d\n",
-                worker->cluster.node, worker->index, worker->count, worker->serving ? 1 : 0);
-    status_line(&text, "boot %" PRIu64 "\nmap_version %" PRIu64 "\nhlc %" PRIu64 "\n",
-                worker->cluster.boot, worker->map.version, worker->pool.hlc);
+    torc_text_add(&text, "node %" PRIu32 "\ncore %" PRIu32 "\ncores %" PRIu32 "\nserving %d\n",
+                  worker->cluster.node, worker->index, worker->count, worker->serving ? 1 : 0);
+    torc_text_add(&text, "boot %" PRIu64 "\nmap_version %" PRIu64 "\nhlc %" PRIu64 "\n",
+                  worker->cluster.boot, worker->map.version, worker->pool.hlc);
     for (uint32_t i = 0; i < TORC_COUNT_OF(status_gauges); i++) {
-        status_line(&text, "%s %" PRIu64 "\n", status_gauges[i].metric,
-                    torc_stats_get(&stats->gauges[status_gauges[i].index]));
+        torc_text_add(&text, "%s %" PRIu64 "\n", status_gauges[i].metric,
+                      torc_stats_get(&stats->gauges[status_gauges[i].index]));
     }
     for (uint32_t i = 0; i < TORC_COUNT_OF(status_counters); i++) {
-        status_line(&text, "%s %" PRIu64 "\n", status_counters[i].metric,
-                    torc_stats_get(&stats->counters[status_counters[i].index]));
+        torc_text_add(&text, "%s %" PRIu64 "\n", status_counters[i].metric,
+                      torc_stats_get(&stats->counters[status_counters[i].index]));
     }
     for (uint32_t i = 0; i < TORC_DROP_COUNT; i++) {
         uint64_t count = torc_stats_get(&stats->drops[i]);
 
         if (count > 0) {
-            status_line(&text, "torc_drops_total{reason=\"%s\"} %" PRIu64 "\n",
-                        torc_drop_name((enum torc_drop)i), count);
+            torc_text_add(&text, "torc_drops_total{reason=\"%s\"} %" PRIu64 "\n",
+                          torc_drop_name((enum torc_drop)i), count);
         }
     }
-    return text.bytes;
+    return (uint32_t)torc_text_bytes(&text);
 }
 
 void torc_worker_status(struct torc_worker *worker, struct torc_answer *answer,

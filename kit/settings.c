@@ -1,6 +1,8 @@
 // Torc kit: the configuration's table at work. See kit/settings.h.
 #include "kit/settings.h"
 
+#include "kit/text.h"
+
 #include <string.h>
 
 static const struct torc_setting_info setting_infos[TORC_SETTING_COUNT] = {
@@ -383,46 +385,25 @@ enum torc_err torc_settings_check(const struct torc_settings *settings, struct t
 
 // -- Texts ---------------------------------------------------------------------------------------
 
-struct setting_writer {
-    char *text;
-    uint32_t room; // without the end
-    uint32_t used; // what would have been written, had it fitted
-};
-
-static void torc_printf_like(2, 3)
-    setting_write(struct setting_writer *writer, const char *format, ...)
-{
-    uint32_t left = writer->used < writer->room ? writer->room - writer->used : 0;
-    va_list arguments;
-    int bytes;
-
-    va_start(arguments, format);
-    bytes = vsnprintf(left > 0 ? writer->text + writer->used : NULL, left > 0 ? left + 1 : 0,
-                      format, arguments);
-    va_end(arguments);
-    torc_assert(bytes >= 0);
-    writer->used += (uint32_t)bytes;
-}
-
-static void setting_write_number(struct setting_writer *writer,
-                                 const struct torc_setting_info *info, uint64_t value)
+static void setting_write_number(struct torc_text *text, const struct torc_setting_info *info,
+                                 uint64_t value)
 {
     if (value == 0 && strcmp(info->fallback, "auto") == 0) {
-        setting_write(writer, "auto");
+        torc_text_add(text, "auto");
         return;
     }
     for (uint32_t i = 0; i < TORC_COUNT_OF(setting_units); i++) {
         if (setting_units[i].kind == info->kind && value != 0 &&
             value % setting_units[i].factor == 0) {
-            setting_write(writer, "%" PRIu64 "%s", value / setting_units[i].factor,
+            torc_text_add(text, "%" PRIu64 "%s", value / setting_units[i].factor,
                           setting_units[i].suffix);
             return;
         }
     }
-    setting_write(writer, "%" PRIu64, value);
+    torc_text_add(text, "%" PRIu64, value);
 }
 
-static void setting_write_value(struct setting_writer *writer, const struct torc_settings *settings,
+static void setting_write_value(struct torc_text *text, const struct torc_settings *settings,
                                 uint32_t index)
 {
     const struct torc_setting_info *info = torc_setting_info(index);
@@ -432,28 +413,28 @@ static void setting_write_value(struct setting_writer *writer, const struct torc
     uint32_t length;
 
     if (info->kind == TORC_SETTING_TEXT) {
-        setting_write(writer, "%s", (const char *)field);
+        torc_text_add(text, "%s", (const char *)field);
         return;
     }
     memcpy(&number, field, sizeof(number));
     if (info->kind != TORC_SETTING_CHOICE) {
-        setting_write_number(writer, info, number);
+        setting_write_number(text, info, number);
         return;
     }
     length = setting_word(info->words, number, &word);
     torc_assert(length > 0);
-    setting_write(writer, "%.*s", (int)length, word);
+    torc_text_add(text, "%.*s", (int)length, word);
 }
 
 uint32_t torc_setting_show(const struct torc_settings *settings, uint32_t index, char *text,
                            uint32_t text_bytes)
 {
-    struct setting_writer writer = {.text = text, .room = text_bytes - 1};
+    struct torc_text writer = {.bytes = text, .room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
     text[0] = '\0';
     setting_write_value(&writer, settings, index);
-    return writer.used;
+    return (uint32_t)writer.used;
 }
 
 static bool setting_is_default(const struct torc_settings *settings,
@@ -468,71 +449,71 @@ static bool setting_is_default(const struct torc_settings *settings,
 
 uint32_t torc_settings_ini(const struct torc_settings *settings, char *text, uint32_t text_bytes)
 {
-    struct setting_writer writer = {.room = text_bytes - 1};
+    struct torc_text writer = {.room = text_bytes - 1};
     struct torc_settings defaults;
     const char *section = "";
 
     torc_assert(text_bytes > 0);
-    writer.text = text;
+    writer.bytes = text;
     torc_settings_default(&defaults);
-    setting_write(&writer, "# Torc's settings. A line behind '#' shows the default.\n"
+    torc_text_add(&writer, "# Torc's settings. A line behind '#' shows the default.\n"
                            "# On the command line each key is --key value.\n");
     for (uint32_t i = 0; i < TORC_SETTING_COUNT; i++) {
         const struct torc_setting_info *info = torc_setting_info(i);
 
         if (strcmp(section, info->section) != 0) {
             section = info->section;
-            setting_write(&writer, "\n[%s]\n", section);
+            torc_text_add(&writer, "\n[%s]\n", section);
         }
-        setting_write(&writer, "\n# %s", info->help);
+        torc_text_add(&writer, "\n# %s", info->help);
         if (info->kind == TORC_SETTING_CHOICE) {
-            setting_write(&writer, "\n# one of: %s", info->words);
+            torc_text_add(&writer, "\n# one of: %s", info->words);
         }
-        setting_write(&writer, "\n%s%s = ", setting_is_default(settings, &defaults, i) ? "#" : "",
+        torc_text_add(&writer, "\n%s%s = ", setting_is_default(settings, &defaults, i) ? "#" : "",
                       info->key);
         setting_write_value(&writer, settings, i);
-        setting_write(&writer, "\n");
+        torc_text_add(&writer, "\n");
     }
-    return writer.used;
+    return (uint32_t)writer.used;
 }
 
-static void setting_write_range(struct setting_writer *writer, const struct torc_setting_info *info)
+static void setting_write_range(struct torc_text *text, const struct torc_setting_info *info)
 {
     struct torc_setting_info plain = *info;
     uint32_t start = 0;
 
     if (info->kind == TORC_SETTING_TEXT) {
-        setting_write(writer, "text");
+        torc_text_add(text, "text");
         return;
     }
     if (info->kind == TORC_SETTING_CHOICE) {
         for (; info->words[start] != '\0'; start++) {
-            setting_write(writer, "%.*s", 1, info->words[start] == ' ' ? "/" : info->words + start);
+            torc_text_add(text, "%.*s", 1, info->words[start] == ' ' ? "/" : info->words + start);
         }
         return;
     }
     plain.fallback = ""; // 0 as a number here
-    setting_write_number(writer, &plain, info->least);
-    setting_write(writer, " to ");
-    setting_write_number(writer, &plain, info->greatest);
+    setting_write_number(text, &plain, info->least);
+    torc_text_add(text, " to ");
+    setting_write_number(text, &plain, info->greatest);
 }
 
 uint32_t torc_settings_markdown(char *text, uint32_t text_bytes)
 {
-    struct setting_writer writer = {.room = text_bytes - 1};
+    struct torc_text writer = {.room = text_bytes - 1};
 
     torc_assert(text_bytes > 0);
-    writer.text = text;
-    setting_write(&writer, "| key | section | default | allowed | meaning |\n"
+    writer.bytes = text;
+    torc_text_add(&writer, "| key | section | default | allowed | meaning |\n"
                            "| --- | --- | --- | --- | --- |\n");
     for (uint32_t i = 0; i < TORC_SETTING_COUNT; i++) {
         const struct torc_setting_info *info = torc_setting_info(i);
 
-        setting_write(&writer, "| `%s` | %s | %s%s%s | ", info->key, info->section,
+        torc_text_add(&writer, "| `%s` | %s | %s%s%s | ", info->key, info->section,
                       info->fallback[0] != '\0' ? "`" : "empty", info->fallback,
                       info->fallback[0] != '\0' ? "`" : "");
         setting_write_range(&writer, info);
-        setting_write(&writer, " | %s |\n", info->help);
+        torc_text_add(&writer, " | %s |\n", info->help);
     }
-    return writer.used;
+    return (uint32_t)writer.used;
 }

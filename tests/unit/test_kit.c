@@ -1,9 +1,10 @@
-// Torc tests: kit/base.h, kit/spsc.h, torc/err.h.
+// Torc tests: the words of kit/ that everyone uses.
 #include "kit/chan.h"
 #include "kit/crc32c.h"
 #include "kit/histogram.h"
 #include "kit/hlc.h"
 #include "kit/spsc.h"
+#include "kit/text.h"
 #include "tests/torc_test.h"
 
 #include <pthread.h>
@@ -237,6 +238,26 @@ static void test_stats_buckets_double_every_second_step(void)
     }
 }
 
+static void test_text_is_cut_and_counted(void)
+{
+    char bytes[8] = "xxxxxxx";
+    struct torc_text text = {.bytes = bytes, .room = 6}; // one byte stays behind the end
+    struct torc_text counted = {0};
+
+    torc_text_add(&text, "%s", "one");
+    CU_ASSERT_STRING_EQUAL(bytes, "one");
+    torc_text_add(&text, "%d", 4567);
+    CU_ASSERT_STRING_EQUAL(bytes, "one456");
+    CU_ASSERT_EQUAL(text.used, 7);
+    CU_ASSERT_EQUAL(torc_text_bytes(&text), 6);
+    torc_text_add(&text, "more");
+    CU_ASSERT_STRING_EQUAL(bytes, "one456");
+    CU_ASSERT_EQUAL(text.used, 11);
+    torc_text_add(&counted, "%u bytes", 12u);
+    CU_ASSERT_EQUAL(counted.used, 8);
+    CU_ASSERT_EQUAL(torc_text_bytes(&counted), 0);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -251,6 +272,7 @@ int main(void)
         {"the channel carries messages and refuses another layout",
          test_channel_carries_and_refuses},
         {"time buckets rise", test_stats_buckets_double_every_second_step},
+        {"a text is cut at its room and counted beyond", test_text_is_cut_and_counted},
         CU_TEST_INFO_NULL,
     };
 
