@@ -147,8 +147,9 @@ struct torc_read_options {
 
 enum torc_consistency {
     TORC_SHARD = 0, // each part of the page is one moment of its shard
-    TORC_SNAPSHOT =
-        1,         // the page is one moment of all shards; UNSUPPORTED over several shards for now
+    // The page is one moment of all shards. For now UNSUPPORTED over several shards, or where one
+    // shard sends more than one chunk; the next page is another moment.
+    TORC_SNAPSHOT = 1,
     TORC_STALE = 2 // any replica, at most max_age_us old
 };
 

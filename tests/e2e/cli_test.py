@@ -154,8 +154,16 @@ def case_ranges(node):
     expect("a negative key", ask(node, "get", "--", "-1"), USAGE, "-1")
     expect("a word as key", ask(node, "get", "seven"), USAGE, "seven")
     expect("a range over all shards", ask(node, "count", 0, M), OK)
-    expect("snapshot within one shard or refused by name",
-           ask(node, "range", 0, M, "--consistency", "snapshot"), USAGE, "snapshot")
+    snapshot = ("--consistency", "snapshot")
+    expect("a snapshot within one shard", ask(node, "range", 100, 201, *snapshot, "-o", "csv"), OK, out=b"".join(rows[:4]))
+    expect("over several shards it is refused by name", ask(node, "range", 0, M, *snapshot), USAGE, "snapshot", out=b"")
+    expect("so is its count", ask(node, "range", 100, 201, "--count", *snapshot), USAGE, "snapshot", out=b"")
+    for key in (110, 111, 112):  # two of them are more than a page
+        ask(node, "put", key, "-", stdin=bytes(700_000))
+    expect("a snapshot is not put together from pages", ask(node, "range", 110, 113, *snapshot), USAGE, "snapshot", out=b"")
+    expect("one page of it may be asked for", ask(node, "range", 110, 113, "-n", 1, "-k", *snapshot, "-o", "raw"), OK, out=b"110\n")
+    for key in (110, 111, 112):
+        ask(node, "delete", key)
 
 
 def case_arguments(node):
