@@ -81,12 +81,15 @@ def wakes_in_time(name, ask_once, pause_s, count):
     return f"{statistics.median(seen) * 1e6:.0f} us median, {max(seen) * 1e6:.0f} us most"
 
 
-def cpu_percent(pid, seconds):
-    """Processor time of a process, of one core, while nothing is asked of it."""
+def cpu_percent(pids, seconds):
+    """Processor time of some processes together, of one core, while nothing is asked of them."""
     def used():
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        total = 0
+        for pid in pids:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+        return total / TICKS
 
     time.sleep(1)  # what was asked before is over
     before = used()
@@ -188,7 +191,7 @@ def echo_port(port, queues):
             for number in range(400):
                 ask(links[number % len(links)], struct.pack("!I", number) * (1 + number % 350))
             checks.that(f"{port}, {queues} queues: 400 packets of all sizes came back", True)
-            percent = cpu_percent(echo.process.pid, IDLE_SECONDS)
+            percent = cpu_percent([echo.process.pid], IDLE_SECONDS)
             checks.that(f"{port}: idle below {IDLE_PERCENT} % of a core", percent < IDLE_PERCENT,
                         f"{percent:.2f} %")
             waking = wakes_in_time(port, lambda: ask(links[0], b"wake"), 0.1, 15)
@@ -200,7 +203,7 @@ def echo_memif():
     with Network() as network, tempfile.TemporaryDirectory(prefix="torc-test-") as folder:
         name = os.path.join(folder, "slot")
         with Echo(network, "memif", memif=name) as echo:
-            percent = cpu_percent(echo.process.pid, IDLE_SECONDS)
+            percent = cpu_percent([echo.process.pid], IDLE_SECONDS)
             checks.that(f"memif: idle below {IDLE_PERCENT} % without a client", percent < IDLE_PERCENT,
                         f"{percent:.2f} %")
             for _ in range(3):  # in another namespace: a socket's file reaches through
@@ -274,9 +277,8 @@ def node_neighbours(node):
 
 
 def node_idles(node, port):
-    pid = node.pid("dataplane")
-    percent = cpu_percent(pid, IDLE_SECONDS)
-    checks.that(f"{port}: an idle node's dataplane below {IDLE_PERCENT} % of a core", percent < IDLE_PERCENT,
+    percent = cpu_percent([node.pid(who) for who in ("serve", "control", "dataplane")], IDLE_SECONDS)
+    checks.that(f"{port}: an idle node's three processes below {IDLE_PERCENT} % of a core", percent < IDLE_PERCENT,
                 f"{percent:.2f} %")
     if port == "memif":
         print(f"{port}: idle {percent:.2f} % of a core")
