@@ -1,6 +1,7 @@
 // Torc perf: one run of a workload; see run_os.h.
 #include "perf/run_os.h"
 
+#include "client/address.h"
 #include "kit/clock_os.h"
 #include "perf/value.h"
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 enum {
+    ADDRESS_BYTES = 1024,
     COMPLETIONS_MAX = 256,
     WAIT_NS_MAX = 100000000,
     CALIBRATION_NS = 10000000,
@@ -94,9 +96,23 @@ static uint64_t run_now_ns(struct torc_perf_run *run)
 
 // -- Life ----------------------------------------------------------------------------------------
 
+// Over memif each session has a slot of the node to itself.
+static const char *client_address(const struct torc_perf_run *run, char *room)
+{
+    const char *cluster = run->options->cluster;
+    int bytes;
+
+    if (cluster == NULL || !torc_address_is_memif(cluster) || run->options->clients == 1) {
+        return cluster;
+    }
+    bytes = snprintf(room, ADDRESS_BYTES, "%s,slot=%u", cluster, run->client_count - 1);
+    return bytes < ADDRESS_BYTES ? room : cluster;
+}
+
 static enum torc_err client_open(struct torc_perf_run *run, struct torc_perf_client *client,
                                  struct torc_fail *why)
 {
+    char room[ADDRESS_BYTES];
     const struct torc_perf_options *options = run->options;
     uint32_t window = (uint32_t)options->window;
     struct torc_options want = {.timeout_us = options->timeout_ms * 1000,
@@ -105,7 +121,7 @@ static enum torc_err client_open(struct torc_perf_run *run, struct torc_perf_cli
                                 .operations = window + 2 * COMPLETIONS_MAX,
                                 .transport_spin = options->block ? 0 : 1000};
     struct torc_message message = {0};
-    enum torc_err err = torc_queue_open(options->cluster, &want, &client->queue, &message);
+    enum torc_err err = torc_queue_open(client_address(run, room), &want, &client->queue, &message);
 
     if (err != TORC_ERR_OK) {
         client->queue = NULL;

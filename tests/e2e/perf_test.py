@@ -249,6 +249,13 @@ def case_usage(node):
     checks.that("a histogram that cannot be written is named", "/proc/nowhere" in complaint, complaint)
 
 
+def case_document():
+    """docs/OPERATIONS.md names every field"""
+    text = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    fields = FIELDS | TIMES | {action for mix in MIXES.values() for action in mix}
+    checks.equal("fields that are not documented", {field for field in fields if f"`{field}`" not in text}, set())
+
+
 def main():
     if not PERF.exists():
         sys.exit(f"{PERF} is missing: build it, or say TORC_BUILD=DIRECTORY")
@@ -260,6 +267,7 @@ def main():
             checks.case(case, node)
             if os.environ.get("TORC_VERBOSE"):
                 print(f"{case.__name__}: {time.monotonic() - start:.1f} s", flush=True)
+    checks.case(case_document)
     checks.end()
 
 
