@@ -62,6 +62,7 @@ def plot(table, rows):
     bars = "\n".join(f"{last - at} {row['ratio']} {int(row['met'])}" for at, row in enumerate(rows))
     goals = "\n".join(f"{last - at} {row['goal']}" for at, row in enumerate(rows) if row["goal"] > 0)
     least = min([row["ratio"] for row in rows] + [row["goal"] for row in rows if row["goal"] > 0]) / 2
+    most = max([row["ratio"] for row in rows] + [row["goal"] for row in rows]) * 1.5
     names = ", ".join(f'"{short(row["name"])}" {last - at}' for at, row in enumerate(rows))
     script = f"""set terminal pngcairo size 1200,{130 + 26 * len(rows)} font 'sans,9'
 set output '{HERE / picture}'
@@ -72,9 +73,9 @@ END
 $goals << END
 {goals}
 END
-set logscale x; set xrange [{least}:*]; set yrange [-0.7:{last + 0.7}]; set grid x; unset key
+set logscale x; set xrange [{least}:{most}]; set yrange [-0.7:{last + 0.7}]; set grid x; unset key
 set lmargin 80; set style fill solid 0.8; set ytics ({names})
-plot $bars using (0.5*($2+{least})):1:({least}):2:($1-0.32):($1+0.32):($3 ? 0x3b6ea5 : 0xb0b0b0) \\
+plot $bars using (0.5*($2+{least})):1:({least}):2:($1-0.32):($1+0.32):($3 > 0 ? 0x3b6ea5 : 0xb0b0b0) \\
        with boxxyerror lc rgb variable, \\
      $goals using 2:1 with points pt 9 ps 1.4 lc rgb '#c0392b'
 """
@@ -82,10 +83,18 @@ plot $bars using (0.5*($2+{least})):1:({least}):2:($1-0.32):($1+0.32):($3 ? 0x3b
     return picture
 
 
+def figure(number):
+    """Three digits, with thousands and millions by letter."""
+    for unit, letter in ((1e6, " M"), (1e3, " k")):
+        if abs(number) >= 10 * unit or (letter == " M" and abs(number) >= unit):
+            return f"{number / unit:.3g}{letter}"
+    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
+
+
 def span(row):
     if row.get("runs", 1) < 2 or row.get("min") == row.get("max"):
         return ""
-    return f" ({row['min']:.4g} to {row['max']:.4g})"
+    return f" ({figure(row['min'])} to {figure(row['max'])})"
 
 
 def remarks(row):
@@ -111,8 +120,8 @@ def table_section(table, entry):
     for row in entry["rows"]:
         verdict = ("met" if row["met"] else "**missed**") if row["goal"] > 0 else ""
         goal = f"{row['goal']:.3g}" if row["goal"] > 0 else ""
-        yield (f"| {row['name']}{remarks(row)} | {row['ours']:.4g}{span(row)} {row.get('unit', '')} | "
-               f"{row['peer']:.4g} | {row['ratio']:.3g} | {goal} | {verdict} |")
+        yield (f"| {row['name']}{remarks(row)} | {figure(row['ours'])}{span(row)} {row.get('unit', '')} | "
+               f"{figure(row['peer'])} | {figure(row['ratio'])} | {goal} | {verdict} |")
     yield ""
     yield f"![{table}]({plot(table, entry['rows'])})"
 
