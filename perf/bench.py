@@ -180,8 +180,8 @@ class Redis:
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix="torc-redis-", dir=os.environ.get("TORC_TEST_DATA"))
         words = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--dir", self.folder,
-                 "--daemonize", "no", "--appendonly", "yes" if durable else "no", "--appendfsync",
-                 "always", "--loglevel", "warning"]
+                 "--daemonize", "no", "--appendonly", "yes" if durable else "no", "--appendfsync", "always",
+                 "--auto-aof-rewrite-percentage", "0", "--loglevel", "warning"]
         self.process = subprocess.Popen(on_core(core, words), stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
         end = time.monotonic() + 10
@@ -227,7 +227,8 @@ class Redis:
             "redis-benchmark", "-p", self.port, "-n", requests, "-P", pipeline, "-c", clients, "-r", records,
             "--csv", *words]), check=False, capture_output=True)
         if done.returncode != 0:
-            raise RuntimeError(f"redis-benchmark {' '.join(map(str, words))}: {done.stdout[-300:]} {done.stderr[-300:]}")
+            raise RuntimeError(f"redis-benchmark {' '.join(map(str, words))}: status {done.returncode}: "
+                               f"{(done.stdout + done.stderr)[-300:].decode(errors='replace')}")
         line = done.stdout.decode().splitlines()[-1]
         fields = re.findall(r'"([^"]*)"', line)
         return float(fields[1]), float(fields[4]) * 1000

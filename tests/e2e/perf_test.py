@@ -25,7 +25,7 @@ PERF = BUILD / "perf" / "torc-perf"
 RECORDS = 20000  # of which each may be followed by one insert
 FIELDS = {"workload", "records", "clients", "window", "batch", "rate", "value_bytes", "load_seconds", "seconds", "ops",
           "ops_per_s", "rows", "rows_per_s", "errors", "verified", "wrong", "late", "void", "steal", "packets_sent",
-          "resends", "resends_timer", "resends_overtaken", "resends_refused"}
+          "resends", "resends_timer", "resends_overtaken", "resends_refused", "range_repairs"}
 TIMES = {"count", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "mean_us"}
 MIXES = {"a": {"read": 50, "update": 50}, "b": {"read": 95, "update": 5}, "c": {"read": 100},
          "d": {"read": 95, "insert": 5}, "e": {"scan": 95, "insert": 5}, "f": {"read": 50, "rmw": 50},
