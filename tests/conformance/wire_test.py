@@ -50,7 +50,10 @@ class Setup:
         before = self.drops(prefix)
         send()
         self.sync()
-        seen = self.drops(prefix) - before
+        seen, end = self.drops(prefix) - before, time.monotonic() + 2
+        while seen < count and time.monotonic() < end:  # another flow's ping may overtake between two processors
+            time.sleep(0.01)
+            seen = self.drops(prefix) - before
         checks.that(f"{sentence}: drop {prefix}", seen == count if exact else seen >= count,
                     f"{seen} of {count}")
 
@@ -812,10 +815,13 @@ def test_jumbo():
         for host in (node.network.host(11), node.network.host6(11)):
             with t.Client(host, payload=8900) as client:
                 checks.that("the node publishes jumbo packets", client.accept["payload_max"] >= 8900)
-                value, before = os.urandom(8000), client.sent
-                version = client.put(5, value)
-                checks.that("8000 bytes in one packet", client.get(5) == (version, value) and
-                            client.sent - before <= 5, client.sent - before)
+                value, sent = os.urandom(8000), []
+                for _ in range(4):  # a busy machine makes a client repeat itself
+                    before = client.sent
+                    version = client.put(5, value)
+                    checks.equal("8000 bytes come back", client.get(5), (version, value))
+                    sent.append(client.sent - before)
+                checks.that("8000 bytes in one packet", min(sent) <= 5, sent)
                 value = os.urandom(1 << 20)
                 version = client.put(5, value)
                 checks.that("a large value in jumbo fragments", client.get(5) == (version, value))
