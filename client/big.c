@@ -1,14 +1,18 @@
 // Torc client: values over one packet: a put goes out in pieces, a get comes in by pulls.
 //
 // What    put: PUT with piece 0, then pieces as far as the server's limit allows; FRAG_STATE says
-//         which came, what is missing below the newest one goes again (selective repeat). Silence:
-//         a question. get: PARTIAL says the total; the rest is pulled by version, up to 64 pieces a
-//         question.
+//         which came, what is missing below the newest one goes again (selective repeat). get:
+//         PARTIAL says the total; the rest is pulled by version, up to 64 pieces a question.
+// Loss    silence proves nothing: the server may have been elsewhere for a moment, with the pieces
+//         in its queue. It is asked, and only what it lacks when it answers *that* goes again.
+//         Begun again, a put sends piece 0 alone: the server may still have the others.
 // Sources WIRE.md, section 3, "Large values".
 #include "client/engine_state.h"
 
 #define PIECES_UNASKED 16u
-#define PULL_PIECES    64u
+// in a row before other writes to that core; the server tells what came every so many
+#define PIECES_A_TURN 8u
+#define PULL_PIECES   64u
 // a PUT with its sizes, and a question behind it
 #define WRITE_HEAD    120u
 #define PULL_HEAD     (TORC_REPLY_HEAD_BYTES + TORC_PULL_HEAD_BYTES)
@@ -19,13 +23,18 @@ struct torc_big {
     uint32_t count;
     uint32_t have_count;
     uint32_t first_missing;
-    uint32_t limit;    // pieces below it may be sent
-    uint32_t next;     // never sent in this attempt
-    uint32_t pulled;   // pieces asked for by the pull in flight that have not come
-    uint32_t since_us; // our clock when this attempt began: older refusals are not about it
+    uint32_t limit;     // pieces below it may be sent
+    uint32_t next;      // never sent in this attempt
+    uint32_t pulled;    // pieces asked for by the pull in flight that have not come
+    uint32_t since_us;  // our clock when this attempt began: older answers are not about it
+    uint32_t doubt_us;  // when what flew was doubted: an answer to something later tells
+    uint32_t turn;      // pieces sent in a row
+    uint64_t resume_ns; // pieces were shed: none before; 0: they were not
     bool is_pull;
     bool begun; // PUT with piece 0 was sent in this attempt
     bool ask;   // a question is due
+    bool doubted;
+    bool known; // the server has told something in this attempt: it has the PUT
     uint64_t *flying;
     uint64_t have[];
 };
@@ -114,7 +123,7 @@ bool torc_big_begin(struct torc_engine *engine, uint32_t index)
     return op->big != NULL;
 }
 
-// From the start, with a new attempt: the server has nothing of it.
+// From the start, with a new attempt. What the server has of an earlier one it will say.
 static void big_restart(struct torc_engine *engine, struct torc_op *op)
 {
     struct torc_big *big = op->big;
@@ -122,8 +131,10 @@ static void big_restart(struct torc_engine *engine, struct torc_op *op)
 
     memset(big->have, 0, 2ull * words * sizeof(uint64_t));
     big->have_count = big->first_missing = big->next = 0;
-    big->limit = (uint32_t)torc_min_u64(PIECES_UNASKED + 1, big->count);
-    big->begun = big->ask = false;
+    big->limit = op->attempts > 0 ? 1 : (uint32_t)torc_min_u64(PIECES_UNASKED + 1, big->count);
+    big->begun = big->ask = big->doubted = big->known = false;
+    big->turn = 0;
+    big->resume_ns = 0;
     big->since_us = (uint32_t)(engine->now_ns / 1000);
 }
 
@@ -164,7 +175,13 @@ bool torc_big_has_more(const struct torc_op *op)
 {
     const struct torc_big *big = op->big;
 
-    return big->ask || !big->begun || big_piece(big) < big->count;
+    return big->resume_ns == 0 && (big->ask || !big->begun || big_piece(big) < big->count);
+}
+
+bool torc_big_turn_ends(const struct torc_op *op, uint32_t piece)
+{
+    // Of whole eights the server tells by itself.
+    return op->big->turn == PIECES_A_TURN && (piece + 1) % PIECES_A_TURN != 0;
 }
 
 static void big_first(struct torc_engine *engine, uint32_t index, struct torc_request *request)
@@ -201,6 +218,7 @@ uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to
     request.data_bytes = piece_length(big, op->bytes, at);
     bit_set(big->flying, at);
     big->next = (uint32_t)torc_max_u64(big->next, at + 1);
+    big->turn++;
     *piece = at;
     return torc_request_encode(to, &request);
 }
@@ -217,19 +235,38 @@ uint32_t torc_big_ask(const struct torc_engine *engine, uint32_t index, uint8_t 
 static void big_timer_set(struct torc_engine *engine, uint32_t index)
 {
     const struct torc_op *op = &engine->ops[index];
-    uint64_t rto_ns = torc_path_rto_ns(engine, op) * BIG_RTO_TIMES;
+    uint64_t at_ns = engine->now_ns + torc_path_rto_ns(engine, op) * BIG_RTO_TIMES;
 
-    torc_wheel_set(&engine->wheel, index, torc_min_u64(engine->now_ns + rto_ns, op->deadline_ns));
+    if (op->big->resume_ns != 0) {
+        at_ns = op->big->resume_ns;
+    }
+    torc_wheel_set(&engine->wheel, index, torc_min_u64(at_ns, op->deadline_ns));
 }
 
+// A few in a row, so that the server has something to tell about them: were each piece another
+// value's, the window would be full before any value had its eight.
 void torc_big_sent(struct torc_engine *engine, uint32_t index)
 {
-    if (torc_big_has_more(&engine->ops[index])) {
-        torc_op_queue(engine, index, false); // behind others: they have their turn
-    } else {
+    struct torc_op *op = &engine->ops[index];
+    bool goes_on = op->big->turn < PIECES_A_TURN;
+
+    if (!torc_big_has_more(op)) {
+        op->big->turn = 0;
         torc_op_stream(engine, index);
+    } else {
+        op->big->turn = goes_on ? op->big->turn : 0;
+        torc_op_queue(engine, index, goes_on);
     }
     big_timer_set(engine, index);
+}
+
+static void big_wake(struct torc_engine *engine, uint32_t index, bool front)
+{
+    const struct torc_op *op = &engine->ops[index];
+
+    if (op->state == TORC_OP_STREAMING && torc_big_has_more(op)) {
+        torc_op_queue(engine, index, front);
+    }
 }
 
 void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece)
@@ -239,15 +276,38 @@ void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece)
     torc_assert(op->big != NULL);
     if (piece != TORC_OP_NONE) {
         bit_clear(op->big->flying, piece);
+    } else {
+        op->big->ask = true;
     }
-    if (op->state == TORC_OP_STREAMING) {
-        op->big->ask |= piece == TORC_OP_NONE;
-        torc_op_queue(engine, index, true);
-    }
+    big_wake(engine, index, true);
 }
 
-// Nothing was heard of it: what flies is taken for lost, and the server is asked.
-void torc_big_timer(struct torc_engine *engine, uint32_t index)
+void torc_big_shed(struct torc_engine *engine, uint32_t index, uint32_t piece,
+                   const struct torc_shed_news *news)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    uint64_t pause_ns;
+
+    torc_assert(big != NULL);
+    if (!torc_err_retryable(news->status) || !big->begun || piece == 0) {
+        torc_call_refused(engine, index, op->attempts - 1u, news->status, news->retry_us);
+        return;
+    }
+    torc_big_lost(engine, index, piece);
+    engine->counters.resends_refused++;
+    if (big->resume_ns == 0) { // others of the same burst tell nothing new
+        op->refusals = (uint16_t)torc_min_u64(op->refusals + 1u, UINT16_MAX);
+        pause_ns = torc_call_pause_ns(engine, op, news->status, news->retry_us);
+        big->resume_ns = engine->now_ns + pause_ns;
+        torc_op_stream(engine, index);
+    }
+    big_timer_set(engine, index);
+}
+
+// What flies of it is doubted, and does not hold others up any more. `overdue`: nothing was heard
+// for too long.
+static void big_doubt(struct torc_engine *engine, uint32_t index, bool overdue)
 {
     struct torc_op *op = &engine->ops[index];
     struct torc_big *big = op->big;
@@ -257,33 +317,89 @@ void torc_big_timer(struct torc_engine *engine, uint32_t index)
         uint32_t next = engine->packets[at].next;
 
         if (engine->packets[at].stream == index) {
-            torc_packet_lost(engine, at);
+            if (overdue) {
+                torc_packet_lost(engine, at);
+            }
             torc_packet_end(engine, at);
         }
         at = next;
     }
-    memset(big->flying, 0, (big->count + 63ull) / 64 * sizeof(uint64_t));
     if (engine->now_ns - engine->nodes[op->node].heard_ns > UINT64_C(1000000000)) {
         torc_node_shake(engine, &engine->nodes[op->node], NULL);
     }
-    op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, 10);
-    big->limit = big->first_missing; // nothing but the question until it is answered
+    big->doubted = big->begun;
+    big->doubt_us = (uint32_t)(engine->now_ns / 1000);
+    big->limit = big->next; // nothing but the question until it is answered
     big->ask = big->begun;
+}
+
+static bool big_flies(struct torc_engine *engine, uint32_t index)
+{
+    uint32_t at = torc_op_path(engine, &engine->ops[index])->packets[1].head;
+
+    while (at != TORC_OP_NONE && engine->packets[at].stream != index) {
+        at = engine->packets[at].next;
+    }
+    return at != TORC_OP_NONE;
+}
+
+void torc_big_timer(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    if (op->big->resume_ns != 0) {
+        op->big->resume_ns = 0;
+        big_wake(engine, index, true);
+        big_timer_set(engine, index);
+        return;
+    }
+    if (op->state == TORC_OP_QUEUED && !big_flies(engine, index)) {
+        big_timer_set(engine, index); // it waits for its turn, not for an answer
+        return;
+    }
+    big_doubt(engine, index, true);
     if (!torc_budget_take(engine)) {
         torc_wheel_set(
             &engine->wheel, index,
             torc_min_u64(engine->now_ns + torc_engine_jitter(engine, 20000000), op->deadline_ns));
         return;
     }
+    op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, 10);
     engine->counters.resends_timer++;
-    if (!torc_big_fits(engine, op)) {
+    if (!torc_big_fits(engine, op) || (op->attempts > 1 && !op->big->known)) {
+        // The PUT again, not a question: what the server has may be of pieces of another size.
         torc_op_route(engine, index);
         return;
     }
-    if (op->state == TORC_OP_STREAMING) {
-        torc_op_queue(engine, index, true);
-    }
+    torc_op_queue(engine, index, true);
     big_timer_set(engine, index);
+}
+
+// The server answered something that was sent after the doubt: what it lacks is lost, but for what
+// was sent later still.
+static void big_undoubt(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    uint32_t words = (big->count + 63) / 64;
+    uint32_t at = torc_op_path(engine, op)->packets[1].head;
+    bool lost = false;
+
+    for (uint32_t word = 0; word < words; word++) {
+        lost |= (big->flying[word] & ~big->have[word]) != 0;
+    }
+    memset(big->flying, 0, words * sizeof(uint64_t));
+    for (; at != TORC_OP_NONE; at = engine->packets[at].next) {
+        if (engine->packets[at].stream == index && engine->packets[at].piece != TORC_OP_NONE) {
+            bit_set(big->flying, engine->packets[at].piece);
+        }
+    }
+    big->doubted = false;
+    if (!lost) {
+        torc_path_not_lost(&engine->nodes[op->node]);
+    } else if (big->piece_bytes + WRITE_HEAD + TORC_DATA_OVERHEAD > TORC_PAYLOAD_MIN) {
+        torc_path_large_lost(engine, &engine->nodes[op->node]);
+    }
 }
 
 // Pieces of the bitmap that fly have come: their packets are answered.
@@ -313,9 +429,6 @@ static void big_state(struct torc_engine *engine, uint32_t index,
     struct torc_big *big = op->big;
     uint32_t known = (uint32_t)torc_min_u64(state->first_missing, big->count);
 
-    if (!big->begun) {
-        return; // about an earlier attempt
-    }
     for (uint32_t piece = big->first_missing; piece < known; piece++) {
         big_note(big, piece);
     }
@@ -326,11 +439,38 @@ static void big_state(struct torc_engine *engine, uint32_t index,
     }
     big->limit = (uint32_t)torc_max_u64(big->limit, torc_min_u64(state->send_limit, big->count));
     op->backoff = 0;
+    big->known = true;
     big_acknowledge(engine, index);
-    big_timer_set(engine, index);
-    if (op->state == TORC_OP_STREAMING && torc_big_has_more(op)) {
-        torc_op_queue(engine, index, true);
+    if (big->doubted && (int32_t)(engine->reply_clock_us - big->doubt_us) >= 0) {
+        big_undoubt(engine, index);
+    } else if (big->doubted) {
+        torc_path_not_lost(&engine->nodes[op->node]); // an answer to what was doubted
     }
+    big_timer_set(engine, index);
+    big_wake(engine, index, true);
+}
+
+// The server has no such message: gone, or done, or its PUT was lost or overtaken by this piece.
+static void big_unknown(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+    struct torc_big *big = op->big;
+    bool is_late = big->doubted && (int32_t)(engine->reply_clock_us - big->doubt_us) < 0;
+
+    if (is_late) {
+        return; // the question that was sent since will tell
+    }
+    if (!big->known && !big->doubted) {
+        big_doubt(engine, index, false);
+        big_wake(engine, index, true);
+        return;
+    }
+    if (big->doubted) {
+        big_undoubt(engine, index);
+    }
+    // The same PUT again finds out. Another attempt, so a piece's refusal refuses it.
+    engine->counters.resends_refused++;
+    torc_op_route(engine, index);
 }
 
 void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
@@ -344,20 +484,17 @@ void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct tor
         engine->counters.packets_ignored++;
         return;
     }
+    if ((int32_t)(engine->reply_clock_us - op->big->since_us) < 0 || !op->big->begun) {
+        return; // about pieces of an attempt that is given up, perhaps in another session
+    }
     if (reply->status == TORC_ERR_OK) {
         if (torc_frag_state_decode(reply, &state)) {
             big_state(engine, index, &state);
         }
         return;
     }
-    if ((int32_t)(engine->reply_clock_us - op->big->since_us) < 0 || !op->big->begun) {
-        return; // about pieces of an attempt that is given up
-    }
     if (reply->status == TORC_ERR_NO_MESSAGE) {
-        // Gone, or done: the same PUT again finds out. Another attempt, so a piece's refusal
-        // refuses it.
-        engine->counters.resends_refused++;
-        torc_op_route(engine, index);
+        big_unknown(engine, index);
         return;
     }
     torc_call_refused(engine, index, op->attempts - 1u, (enum torc_err)reply->status, reply->info);

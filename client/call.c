@@ -203,6 +203,17 @@ static uint64_t refused_delay_ns(struct torc_engine *engine, const struct torc_o
     return torc_engine_jitter(engine, torc_max_u64(told_ns, torc_min_u64(own_ns, REFUSED_LAST_NS)));
 }
 
+uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
+                            enum torc_err status, uint64_t info)
+{
+    uint64_t pause_ns = refused_delay_ns(engine, op, status, info);
+
+    if (status == TORC_ERR_BUSY && !torc_budget_take(engine)) {
+        pause_ns = torc_max_u64(pause_ns, torc_engine_jitter(engine, NO_BUDGET_NS));
+    }
+    return pause_ns;
+}
+
 static void refused_wrong_shard(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
@@ -225,7 +236,6 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
 {
     struct torc_op *op = &engine->ops[index];
     bool is_refusal = !torc_err_maybe_applied(status);
-    uint64_t delay_ns;
 
     op->refusals = (uint16_t)torc_min_u64(op->refusals + 1u, UINT16_MAX);
     op->last_refusal = (uint8_t)status;
@@ -245,11 +255,7 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
         refused_wrong_shard(engine, index);
         return;
     }
-    delay_ns = refused_delay_ns(engine, op, status, info);
-    if (status == TORC_ERR_BUSY && !torc_budget_take(engine)) {
-        delay_ns = torc_max_u64(delay_ns, torc_engine_jitter(engine, NO_BUDGET_NS));
-    }
-    torc_op_wait(engine, index, engine->now_ns + delay_ns);
+    torc_op_wait(engine, index, engine->now_ns + torc_call_pause_ns(engine, op, status, info));
 }
 
 // ---- Answers

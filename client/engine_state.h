@@ -339,6 +339,9 @@ void torc_call_outcome_known(struct torc_engine *engine, struct torc_op *op);
 void torc_call_timer(struct torc_engine *engine, uint32_t index);
 void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
                        enum torc_err status, uint64_t info);
+// How long it waits before it is tried again after that refusal; takes from the retry budget.
+uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
+                            enum torc_err status, uint64_t info);
 // A value came whole.
 void torc_call_value(struct torc_engine *engine, uint32_t index, const uint8_t *bytes,
                      uint32_t byte_count);
@@ -356,6 +359,8 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index);
 void torc_packet_lost(struct torc_engine *engine, uint32_t index);
 // An answer came to what was taken for lost: the window is as before (Eifel, RFC 4015).
 void torc_path_not_lost(struct torc_client_node *node);
+// Of a piece it is known that it was lost: perhaps the path became narrower.
+void torc_path_large_lost(struct torc_engine *engine, struct torc_client_node *node);
 void torc_packet_drop(struct torc_engine *engine, uint32_t index); // with its session: no judgement
 uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
                           uint8_t core, uint64_t seq);
@@ -410,7 +415,16 @@ uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to
 uint32_t torc_big_ask(const struct torc_engine *engine, uint32_t index, uint8_t *to);
 bool torc_big_has_more(const struct torc_op *op);
 void torc_big_sent(struct torc_engine *engine, uint32_t index);
+// Whether a question should go with this piece: others are next, and nothing is due about it.
+bool torc_big_turn_ends(const struct torc_op *op, uint32_t piece);
 void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece);
+// The server dropped the piece's packet, unread. The others stand.
+struct torc_shed_news {
+    enum torc_err status;
+    uint32_t retry_us;
+};
+void torc_big_shed(struct torc_engine *engine, uint32_t index, uint32_t piece,
+                   const struct torc_shed_news *news);
 void torc_big_timer(struct torc_engine *engine, uint32_t index);
 // FRAG_STATE, or a refusal of a piece.
 void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);

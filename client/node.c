@@ -468,10 +468,12 @@ static void shed_receive(struct torc_engine *engine, struct torc_client_node *no
     torc_path_ce(engine, node); // the server is behind, or was elsewhere for a moment
     if (packet->stream != TORC_OP_NONE) {
         uint32_t stream = packet->stream;
+        uint32_t piece = packet->piece;
 
         torc_packet_end(engine, index);
-        torc_call_refused(engine, stream, engine->ops[stream].attempts - 1u,
-                          (enum torc_err)reply->status, shed.retry_us);
+        torc_big_shed(engine, stream, piece,
+                      &(struct torc_shed_news){.status = (enum torc_err)reply->status,
+                                               .retry_us = shed.retry_us});
         return;
     }
     for (uint32_t left = packet->ops.count; left > 0; left--) {
@@ -715,8 +717,9 @@ static uint32_t build_piece(struct build *build, uint32_t index)
     }
     build->packet = torc_packet_open(engine, build->node, build->core, true);
     build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
-    if (piece != TORC_OP_NONE && !torc_node_may_send(engine, build->node)) {
-        // The last one that the window allows: its answer is what opens it again.
+    if (piece != TORC_OP_NONE && (!torc_node_may_send(engine, build->node) ||
+                                  torc_big_turn_ends(&engine->ops[index], piece))) {
+        // The last one for now: its answer is what opens the window again.
         build->at += torc_big_ask(engine, index, build->payload + TORC_DATA_HEAD_BYTES + build->at);
     }
     engine->packets[build->packet].stream = index;

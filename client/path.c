@@ -362,7 +362,7 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
 
 // Large packets were lost three times in a row, and others came through meanwhile: perhaps the path
 // became narrower.
-static void large_lost(struct torc_engine *engine, struct torc_client_node *node)
+void torc_path_large_lost(struct torc_engine *engine, struct torc_client_node *node)
 {
     if (engine->now_ns == node->large_lost_ns) {
         return; // of one time-out
@@ -387,8 +387,8 @@ void torc_packet_lost(struct torc_engine *engine, uint32_t index)
     packet_close(engine, index);
     if (packet->bytes <= TORC_PAYLOAD_MIN) {
         node->large_lost = 0; // small ones are lost too: it is not the size
-    } else if (heard) {
-        large_lost(engine, node);
+    } else if (heard && packet->stream == TORC_OP_NONE) { // of pieces the server tells
+        torc_path_large_lost(engine, node);
     }
     if (packet->is_write && packet->stream == TORC_OP_NONE && heard) {
         return; // the disk is slow, as far as anybody knows

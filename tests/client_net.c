@@ -10,6 +10,7 @@
 #define POOL_BYTES    (UINT64_C(16) << 20)
 #define FIRST_PORT    5000u
 #define DRAIN_STEP_NS UINT64_C(50000)
+#define LARGE_BYTES   1000u
 
 static const uint8_t client_ipv4[4] = {10, 79, 0, 1};
 
@@ -81,6 +82,7 @@ static void wire_send(struct torc_net *net, const struct torc_net_packet *packet
     uint32_t copies = torc_rng_chance(&net->rng, net->faults.double_ppm) ? 2 : 1;
 
     net->sent++;
+    net->sent_large += packet->to_node && packet->byte_count > LARGE_BYTES ? 1 : 0;
     if (net->cut || torc_rng_chance(&net->rng, net->faults.loss_ppm)) {
         net->lost++;
         return;
@@ -115,19 +117,19 @@ static void deliver(struct torc_net *net, struct torc_net_packet *packet)
     free(packet->bytes);
 }
 
+// In the order of sending, where delays do not say otherwise.
 static void deliver_due(struct torc_net *net)
 {
-    for (uint32_t i = 0; i < net->flight_count;) {
-        struct torc_net_packet packet = net->flight[i];
+    uint32_t kept = 0;
 
-        if (packet.at_ns > net->rig->now_ns) {
-            i++;
-            continue;
+    for (uint32_t i = 0; i < net->flight_count; i++) {
+        if (net->flight[i].at_ns > net->rig->now_ns) {
+            net->flight[kept++] = net->flight[i];
+        } else {
+            deliver(net, &net->flight[i]);
         }
-        net->flight[i] = net->flight[--net->flight_count];
-        net->flight[net->flight_count].bytes = NULL;
-        deliver(net, &packet);
     }
+    net->flight_count = kept;
 }
 
 // ---- Turns
@@ -165,6 +167,23 @@ static void node_turn(struct torc_net *net)
     }
 }
 
+// Packets that come meanwhile wait in front of it.
+static bool node_sleeps(struct torc_net *net)
+{
+    const struct torc_net_faults *faults = &net->faults;
+    uint64_t now_ns = net->rig->now_ns;
+
+    if (faults->sleep_every_ns == 0) {
+        return false;
+    }
+    if (now_ns >= net->wakes_until_ns) {
+        net->sleeps_until_ns = now_ns + torc_rng_below(&net->rng, faults->sleep_max_ns + 1);
+        net->wakes_until_ns =
+            net->sleeps_until_ns + torc_rng_below(&net->rng, 2 * faults->sleep_every_ns);
+    }
+    return now_ns < net->sleeps_until_ns;
+}
+
 void torc_net_step(struct torc_net *net, uint64_t advance_ns)
 {
     for (uint32_t i = 0; i < net->client_count; i++) {
@@ -177,7 +196,7 @@ void torc_net_step(struct torc_net *net, uint64_t advance_ns)
     for (uint32_t i = 0; i < net->client_count; i++) {
         client_turn(net, i);
     }
-    if (net->rig->up) {
+    if (net->rig->up && !node_sleeps(net)) {
         torc_rig_step(net->rig, advance_ns);
         node_turn(net);
     } else {

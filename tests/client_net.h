@@ -21,6 +21,9 @@ struct torc_net_faults {
     uint32_t delay_max_ns; // each packet: a random part of it
     uint32_t late_ppm;     // of packets that come late_ns later
     uint32_t late_ns;
+    // The node is not scheduled: every so long (0: never) up to this long, at random.
+    uint64_t sleep_every_ns;
+    uint64_t sleep_max_ns;
 };
 
 struct torc_net_packet {
@@ -41,7 +44,10 @@ struct torc_net {
     struct torc_net_packet *flight; // unordered
     uint32_t flight_count;
     uint64_t sent;
+    uint64_t sent_large; // to the node, over 1000 bytes: pieces of values
     uint64_t lost;
+    uint64_t sleeps_until_ns; // the node
+    uint64_t wakes_until_ns;
     bool cut; // nothing arrives anywhere
 };
 

@@ -1,5 +1,6 @@
 // Torc tests: the client's parts, and the engine against a whole node in one process.
 #include "client/address.h"
+#include "client/engine_state.h"
 #include "client/pool.h"
 #include "client/wheel.h"
 #include "tests/client_net.h"
@@ -220,6 +221,86 @@ static void test_many_large_values(void)
     torc_engine_counters(engine, &counters);
     CU_ASSERT_EQUAL(counters.resends_overtaken, 0);
     CU_ASSERT_EQUAL(counters.resends_timer, 0);
+    close_node();
+}
+
+// A node that is often elsewhere has the pieces in its queue: sent again they only make it longer.
+// Prints pieces sent and needed.
+static void many_on_faults(const char *what, const struct torc_net_faults *faults,
+                           uint64_t percent_max)
+{
+    struct torc_engine_write write = {.data = value, .bytes = MANY_BYTES};
+    uint64_t needed;
+    uint64_t began_ns;
+
+    open_node(KEYS, 1, 4);
+    for (uint32_t i = 0; i < 5000; i++) {
+        torc_net_step(net, STEP_NS); // the packet size is found
+    }
+    net->faults = *faults;
+    // Whole ones: the rests of the values are small.
+    needed = (uint64_t)MANY *
+             (MANY_BYTES / ((engine->nodes[0].payload - TORC_DATA_OVERHEAD - 120u) & ~7u));
+    net->sent_large = 0;
+    began_ns = rig->now_ns;
+    for (write.key = 0; write.key < MANY; write.key++) {
+        CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    }
+    finish_all();
+    (void)printf("    %s: %" PRIu64 " pieces sent, %" PRIu64 " needed, %" PRIu64 " ms\n", what,
+                 net->sent_large, needed, (rig->now_ns - began_ns) / 1000000);
+    CU_ASSERT(net->sent_large >= needed);
+    CU_ASSERT(net->sent_large * 100 <= needed * percent_max);
+    close_node();
+}
+
+static void test_many_on_a_busy_node(void)
+{
+    struct torc_net_faults quiet = {0};
+    struct torc_net_faults often = {.sleep_every_ns = 3000000, .sleep_max_ns = 20000000};
+    struct torc_net_faults seldom = {.sleep_every_ns = 3000000, .sleep_max_ns = 100000000};
+    struct torc_net_faults mixed = {
+        .delay_max_ns = 50000, .sleep_every_ns = 3000000, .sleep_max_ns = 100000000};
+    struct torc_net_faults lossy = {
+        .loss_ppm = 20000, .sleep_every_ns = 3000000, .sleep_max_ns = 50000000};
+
+    many_on_faults("a quiet node", &quiet, 100);
+    many_on_faults("away up to 20 ms", &often, 100);
+    many_on_faults("away up to 100 ms", &seldom, 100);
+    many_on_faults("away up to 100 ms, packets out of order", &mixed, 108);
+    many_on_faults("away up to 50 ms, 2 % of packets lost", &lossy, 108);
+}
+
+// What is told of one packet is told of its piece, not of the value.
+static void test_shed_piece(void)
+{
+    struct torc_engine_write write = {.key = 7, .data = value, .bytes = MANY_BYTES};
+    struct torc_shed_news news = {.status = TORC_ERR_BUSY, .retry_us = 3000};
+    struct torc_list *list;
+    uint64_t needed;
+    uint32_t stream;
+
+    open_node(KEYS, 1, 1);
+    for (uint32_t i = 0; i < 5000; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    needed = MANY_BYTES / ((engine->nodes[0].payload - TORC_DATA_OVERHEAD - 120u) & ~7u);
+    net->sent_large = 0;
+    CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    torc_net_step(net, STEP_NS);
+    list = &engine->nodes[0].paths[0].packets[1];
+    CU_ASSERT_EQUAL_FATAL(list->count, 17);
+    stream = engine->packets[list->head].stream;
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t piece = engine->packets[list->tail].piece;
+
+        free(net->flight[--net->flight_count].bytes); // the newest, as the packet
+        torc_packet_end(engine, list->tail);
+        torc_big_shed(engine, stream, piece, &news);
+    }
+    finish_all();
+    CU_ASSERT_EQUAL(net->sent_large, needed + 3);
+    CU_ASSERT_EQUAL(engine->ops[stream].attempts, 1);
     close_node();
 }
 
@@ -613,6 +694,8 @@ int main(void)
                            {"conditions hold, and say the present version", test_conditions},
                            {"values over a packet go and come in pieces", test_large_values},
                            {"many of them at once", test_many_large_values},
+                           {"and a busy node gets no piece twice", test_many_on_a_busy_node},
+                           {"a shed piece alone goes again", test_shed_piece},
                            {"ranges are in order, with limits, both ways", test_ranges},
                            {"pages end at their bytes; keys alone; versions", test_range_options},
                            {"arguments out of range are refused by name", test_arguments},
