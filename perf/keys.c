@@ -28,13 +28,14 @@ static void keys_zipf_init(struct torc_keys *keys, double theta)
 }
 
 void torc_keys_init(struct torc_keys *keys, enum torc_keys_order order, uint64_t records,
-                    uint64_t key_count, double theta)
+                    uint64_t inserts, uint64_t key_count, double theta)
 {
     torc_assert(records > 0 && records <= key_count && records <= TORC_KEYS_RECORDS_MAX);
     torc_assert(theta > 0 && theta < 1);
     memset(keys, 0, sizeof(*keys));
     keys->order = order;
-    keys->capacity = torc_min_u64(torc_min_u64(2 * records, key_count), TORC_KEYS_RECORDS_MAX);
+    keys->capacity =
+        torc_min_u64(torc_min_u64(records + inserts, key_count), TORC_KEYS_RECORDS_MAX);
     keys->stride = key_count / keys->capacity;
     keys->multiplier = (uint64_t)((double)keys->capacity * 0.6180339887) | 1u;
     while (keys_gcd(keys->multiplier, keys->capacity) != 1) {

@@ -46,9 +46,10 @@ struct torc_keys {
     uint64_t acknowledged[TORC_KEYS_OPEN_MAX / 64]; // by record modulo TORC_KEYS_OPEN_MAX
 };
 
-// `key_count` is M; records <= key_count. Room for inserts: as many again, as far as M goes.
+// `key_count` is M; records <= key_count. Room for `inserts` more, as far as M goes: two
+// runs have the same keys only with the same room.
 void torc_keys_init(struct torc_keys *keys, enum torc_keys_order order, uint64_t records,
-                    uint64_t key_count, double theta);
+                    uint64_t inserts, uint64_t key_count, double theta);
 
 // The key of a record.
 uint64_t torc_keys_key(const struct torc_keys *keys, uint64_t record);

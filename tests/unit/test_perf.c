@@ -12,7 +12,7 @@ static void check_all_keys_differ(uint64_t records, uint64_t key_count, bool ris
     static struct torc_keys keys;
     unsigned char *seen;
 
-    torc_keys_init(&keys, TORC_KEYS_UNIFORM, records, key_count, 0.99);
+    torc_keys_init(&keys, TORC_KEYS_UNIFORM, records, records, key_count, 0.99);
     keys.rising = rising;
     seen = calloc(1, keys.capacity);
     torc_assert(seen != NULL);
@@ -43,7 +43,7 @@ static void test_picks_are_records_that_are_there(void)
     struct torc_rng rng = {.state = torc_test_seed()};
 
     for (uint32_t order = 0; order < TORC_KEYS_ORDER_COUNT; order++) {
-        torc_keys_init(&keys, (enum torc_keys_order)order, 1000, 1000000, 0.99);
+        torc_keys_init(&keys, (enum torc_keys_order)order, 1000, 0, 1000000, 0.99);
         for (uint32_t i = 0; i < 10000; i++) {
             CU_ASSERT_FATAL(torc_keys_pick(&keys, &rng) < keys.settled);
         }
@@ -58,7 +58,7 @@ static void test_zipf_is_skewed_as_its_formula_says(void)
     double expected;
     uint64_t first = 0;
 
-    torc_keys_init(&keys, TORC_KEYS_ZIPF, 1000, 1000000, 0.99);
+    torc_keys_init(&keys, TORC_KEYS_ZIPF, 1000, 0, 1000000, 0.99);
     expected = 100000.0 / keys.zeta;
     for (uint32_t i = 0; i < 100000; i++) {
         first += torc_keys_pick(&keys, &rng) == 0 ? 1 : 0;
@@ -71,7 +71,7 @@ static void test_inserts_count_once_all_before_them_are_there(void)
     static struct torc_keys keys;
     uint64_t records[3];
 
-    torc_keys_init(&keys, TORC_KEYS_LATEST, 10, 13, 0.99);
+    torc_keys_init(&keys, TORC_KEYS_LATEST, 10, 10, 13, 0.99);
     for (uint32_t i = 0; i < 3; i++) {
         CU_ASSERT_FATAL(torc_keys_insert(&keys, &records[i]));
         CU_ASSERT_EQUAL(records[i], 10 + i);
