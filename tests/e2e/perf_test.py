@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "history"))
 import check  # noqa: E402  after the path
 
 PERF = BUILD / "perf" / "torc-perf"
-RECORDS = 20000  # of which each may be followed by one insert
+RECORDS = 200_000  # as many inserts have room
 FIELDS = {"workload", "records", "clients", "window", "batch", "rate", "value_bytes", "load_seconds", "seconds", "ops",
           "ops_per_s", "rows", "rows_per_s", "errors", "verified", "wrong", "late", "void", "steal", "packets_sent",
           "resends", "resends_timer", "resends_overtaken", "resends_refused", "range_repairs"}
