@@ -532,8 +532,22 @@ static void raisers_turn(bool start)
     world_step();
 }
 
+static bool raisers_are_busy(void)
+{
+    bool busy = false;
+
+    for (uint32_t at = 0; at < CLIENTS * COUNTERS; at++) {
+        busy |= raisers[at / COUNTERS][at % COUNTERS].busy;
+    }
+    return busy;
+}
+
 static void counters_check(void)
 {
+    // After a crash some wait a second for their time-out.
+    while (raisers_are_busy()) {
+        raisers_turn(false);
+    }
     for (uint64_t key = 0; key < COUNTERS; key++) {
         uint64_t least = counters[key].raised;
 
