@@ -168,8 +168,9 @@ static void write_asked(const struct check *check, const struct check_client *cl
 {
     unsigned long key = (unsigned long)torc_keys_key(&check->run->keys, client->key);
     FILE *file = check->file;
-    // A page that its bytes ended says nothing of the keys behind it.
-    uint64_t end = (completion->flags & TORC_TRUNCATED) != 0 ? completion->next_lo : client->end;
+    // A page that ended early says nothing of the keys behind it. That it holds fewer rows than
+    // `limit` is no sign: a large value that is gone when it is fetched takes its row along.
+    uint64_t end = (completion->flags & TORC_MORE) != 0 ? completion->next_lo : client->end;
     static const char *const names[] = {"put", "get", "delete", "put_if", "range"};
 
     fprintf(file, "\"op\":\"%s\"", names[client->op]);
