@@ -69,6 +69,14 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
+def prefer(pid="self"):
+    """Gives the session of a measured process, ours or the peer's, a larger share than strangers get."""
+    try:
+        pathlib.Path(f"/proc/{pid}/autogroup").write_text("-15", encoding="ascii")
+    except OSError:
+        pass  # a kernel without autogroups, or not root
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

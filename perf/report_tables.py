@@ -26,6 +26,7 @@ class Settings:
         self.folder = bench.build()
         self.server, self.client = bench.cores()
         self.disk = os.environ.get("TORC_TEST_DATA") or tempfile.gettempdir()
+        bench.prefer()
         self.histograms = bench.ROOT / "perf" / "histograms" if kept else None
 
     @functools.lru_cache(maxsize=None)  # one object, one measurement
@@ -41,7 +42,9 @@ class Settings:
 
     def node(self, *words):
         from node import Node  # pylint: disable=import-outside-toplevel  # it wants TORC_BUILD
-        return Node("--keys", KEYS, "--cores", self.server, "--memory", "6G", "--memif-slots", 1, *words)
+        node = Node("--keys", KEYS, "--cores", self.server, "--memory", "6G", "--memif-slots", 1, *words)
+        bench.prefer(node.pid("serve"))
+        return node
 
     def load(self, node, records, value_bytes, *words):
         say(f"loading {records} records of {value_bytes} B")
