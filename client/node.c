@@ -710,6 +710,7 @@ static uint32_t build_piece(struct build *build, uint32_t index)
 {
     struct torc_engine *engine = build->engine;
     uint32_t piece = TORC_OP_NONE;
+    bool is_last;
 
     if (engine->ops[index].big == NULL && !torc_big_begin(engine, index)) {
         torc_op_hold(engine, index, TORC_HOLD_STARVED);
@@ -717,9 +718,11 @@ static uint32_t build_piece(struct build *build, uint32_t index)
     }
     build->packet = torc_packet_open(engine, build->node, build->core, true);
     build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
-    if (piece != TORC_OP_NONE && (!torc_node_may_send(engine, build->node) ||
-                                  torc_big_turn_ends(&engine->ops[index], piece))) {
-        // The last one for now: its answer is what opens the window again.
+    is_last = ((build->node->in_flight + 1) << TORC_WINDOW_SHIFT) >= build->node->window ||
+              torc_big_turn_ends(&engine->ops[index], piece);
+    if (piece != TORC_OP_NONE && is_last) {
+        // The last one for now, or the one before, in case that one is lost: the answer is what
+        // opens the window again.
         build->at += torc_big_ask(engine, index, build->payload + TORC_DATA_HEAD_BYTES + build->at);
     }
     engine->packets[build->packet].stream = index;

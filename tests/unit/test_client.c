@@ -257,6 +257,7 @@ static void many_on_faults(const char *what, const struct torc_net_faults *fault
 static void test_many_on_a_busy_node(void)
 {
     struct torc_net_faults quiet = {0};
+    struct torc_net_faults losing = {.loss_ppm = 20000};
     struct torc_net_faults often = {.sleep_every_ns = 3000000, .sleep_max_ns = 20000000};
     struct torc_net_faults seldom = {.sleep_every_ns = 3000000, .sleep_max_ns = 100000000};
     struct torc_net_faults mixed = {
@@ -265,6 +266,7 @@ static void test_many_on_a_busy_node(void)
         .loss_ppm = 20000, .sleep_every_ns = 3000000, .sleep_max_ns = 50000000};
 
     many_on_faults("a quiet node", &quiet, 100);
+    many_on_faults("a quiet node, 2 % of packets lost", &losing, 108);
     many_on_faults("away up to 20 ms", &often, 100);
     many_on_faults("away up to 100 ms", &seldom, 100);
     many_on_faults("away up to 100 ms, packets out of order", &mixed, 108);
