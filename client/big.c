@@ -493,7 +493,9 @@ void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct tor
         }
         return;
     }
-    if (reply->status == TORC_ERR_NO_MESSAGE) {
+    // A piece that does not fit there: an earlier PUT, of another piece size, came late.
+    if (reply->status == TORC_ERR_NO_MESSAGE ||
+        (reply->status == TORC_ERR_INVALID_ARGUMENT && op->attempts > 1)) {
         big_unknown(engine, index);
         return;
     }
