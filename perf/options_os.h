@@ -22,7 +22,7 @@
     X(NUMBER, clients, "clients", 1, 1, TORC_PERF_CLIENTS_MAX, "sessions, each with a window")    \
     X(NUMBER, window, "window", 64, 1, TORC_PERF_WINDOW_MAX, "operations in flight a client")     \
     X(NUMBER, batch, "batch", 1, 1, 4096, "operations started together")                          \
-    X(FLAG, alone, "alone", 0, 0, 0, "each operation leaves at once, in a packet of its own")     \
+    X(FLAG, alone, "alone", 0, 0, 0, "sent one by one: a packet each while the window has room")  \
     X(NUMBER, take, "take", 0, 0, 256, "answers taken before new ones start; 0: half the window") \
     X(NUMBER, rate, "rate", 0, 0, 1000000000, "operations a second (open loop); 0: closed loop")  \
     X(NUMBER, value_bytes, "value-bytes", 100, 0, TORC_PERF_VALUE_MAX, "of a value")              \

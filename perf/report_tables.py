@@ -71,7 +71,8 @@ class Settings:
             say("the generator fell behind: void")
         times = next(result[action] for action in ACTIONS if action in result)
         return {"ops": result["ops_per_s"], "rows": result["rows_per_s"], "p50": times["p50_us"],
-                "p99": times["p99_us"], "void": float(result["void"])}
+                "p99": times["p99_us"], "void": float(result["void"]),
+                "packets": result["packets_sent"] / max(result["ops"], 1)}
 
 
 class Measurements:
@@ -171,7 +172,8 @@ def network_measure(settings, node, redis):
     m.torc("put 64", node, memif(node), *put, "--window", 64)
     m.torc("put 64 kernel", node, node.address, *put, "--window", 64)
     m.redis("redis get1x50", redis, redis_get, 80_000, 1, 50, RECORDS)
-    m.torc("get alone", node, memif(node), *get, "--window", 256, "--alone")
+    # The path's window is 64 packets: beyond it operations wait and leave several to a packet.
+    m.torc("get alone", node, memif(node), *get, "--window", 64, "--alone", "--warmup", 0)
     m.redis("redis get1", redis, redis_get, 10_000, 1, 1, RECORDS)
     m.torc("get 1", node, memif(node), *get, "--window", 1, keep="network-get-memif-window-1")
     m.torc("get 1 kernel", node, node.address, *get, "--window", 1, keep="network-get-kernel-window-1")
@@ -210,8 +212,9 @@ def table_network(settings):
               ("redis get64x50", "ops"), 10, **clear)
     yield row("PUT in memory, 16 to a packet, memif, beside Redis SET -P 64 of 50 connections",
               ("put packed", "ops"), ("redis set64x50", "ops"), 6, **clear)
-    yield row("GET, one to a packet, 256 in flight, memif, beside Redis GET -P 1 of 50 connections",
-              ("get alone", "ops"), ("redis get1x50", "ops"), 25, **clear)
+    if min(m("get alone", "packets")) >= 0.9:  # else it is not what its name says
+        yield row("GET, one to a packet, 64 in flight, memif, beside Redis GET -P 1 of 50 connections",
+                  ("get alone", "ops"), ("redis get1x50", "ops"), 25, **clear)
 
 
 # -- durability ----------------------------------------------------------------------------------
