@@ -265,12 +265,13 @@ static void test_many_on_a_busy_node(void)
     struct torc_net_faults lossy = {
         .loss_ppm = 20000, .sleep_every_ns = 3000000, .sleep_max_ns = 50000000};
 
+    // Where packets get lost, chance decides: 103 to 109 was seen; a timer gone wrong sends twice.
     many_on_faults("a quiet node", &quiet, 100);
-    many_on_faults("a quiet node, 2 % of packets lost", &losing, 108);
+    many_on_faults("a quiet node, 2 % of packets lost", &losing, 120);
     many_on_faults("away up to 20 ms", &often, 100);
     many_on_faults("away up to 100 ms", &seldom, 100);
-    many_on_faults("away up to 100 ms, packets out of order", &mixed, 108);
-    many_on_faults("away up to 50 ms, 2 % of packets lost", &lossy, 108);
+    many_on_faults("away up to 100 ms, packets out of order", &mixed, 120);
+    many_on_faults("away up to 50 ms, 2 % of packets lost", &lossy, 120);
 }
 
 // What is told of one packet is told of its piece, not of the value.
