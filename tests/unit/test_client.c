@@ -265,7 +265,8 @@ static void test_many_on_a_busy_node(void)
     struct torc_net_faults lossy = {
         .loss_ppm = 20000, .sleep_every_ns = 3000000, .sleep_max_ns = 50000000};
 
-    // Where packets get lost, chance decides: 103 to 109 was seen; a timer gone wrong sends twice.
+    // Where packets get lost, chance decides: 101 to 105 for seeds 1 to 7, and 108.8 once. A timer
+    // gone wrong sends 130 to 170.
     many_on_faults("a quiet node", &quiet, 100);
     many_on_faults("a quiet node, 2 % of packets lost", &losing, 120);
     many_on_faults("away up to 20 ms", &often, 100);
