@@ -32,7 +32,7 @@ static void *carve(struct worker_carve *carve, uint64_t bytes)
 
 static void worker_defaults(struct torc_worker_config *config)
 {
-    config->shards_max = config->shards_max == 0 ? 256 : config->shards_max;
+    config->shards_max = config->shards_max == 0 ? TORC_CHAN_SHARDS_MAX : config->shards_max;
     config->gathers_max = config->gathers_max == 0 ? 4096 : config->gathers_max;
     config->jobs_max = config->jobs_max == 0 ? 1024 : config->jobs_max;
     config->fragment_pool_bytes =

@@ -185,7 +185,6 @@ static void test_tables_come_back(void)
             CU_FAIL_FATAL("a table did not come back");
         }
     }
-    CU_PASS("all tables came back");
 }
 
 static void test_a_planted_fault_is_found(void)
