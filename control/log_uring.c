@@ -27,7 +27,6 @@ enum store_job_state {
     STORE_JOB_FOLDER_SYNC, // F1
     STORE_JOB_HEADER,
     STORE_JOB_NAME_SYNC, // renamed; the folder is synced
-    STORE_JOB_FAILED,    // to be cleaned up once its operations are back
     STORE_JOB_RETRY,     // after a failure, not before retry_ns
 };
 
@@ -633,7 +632,6 @@ static bool job_step(struct store_stream *stream, uint64_t now_ns)
         break;
     case STORE_JOB_HEADER: job_rename(stream); break;
     case STORE_JOB_NAME_SYNC: job_tell(stream); break;
-    case STORE_JOB_FAILED: break;
     }
     return job->state != before || job->busy != busy || job->failure != 0;
 }
