@@ -304,7 +304,7 @@ class Client:
         self.hlc = 0
         self.entries = []
         self.nodes = {}
-        self.sent = self.received = 0
+        self.longest_sent = self.longest_received = 0
         self.packets_ignored = 0
         self.last_packet = b""
         self.handshake()
@@ -318,7 +318,7 @@ class Client:
     # ---- Packets
 
     def send_raw(self, packet, core=0):
-        self.sent += 1
+        self.longest_sent = max(self.longest_sent, len(packet))
         self.socket.sendto(packet, (self.host, self.base_port + core))
 
     def receive_raw(self, until):
@@ -330,7 +330,7 @@ class Client:
             packet = self.socket.recv(65535)
         except socket.timeout:
             return None
-        self.received += 1
+        self.longest_received = max(self.longest_received, len(packet))
         return packet
 
     def handshake(self, cookie=None):
