@@ -53,6 +53,7 @@ struct torc_engine_config {
     uint32_t
         payload_bytes; // largest UDP payload that the path carries, 1200 .. TORC_ENGINE_PAYLOAD_MAX
     uint32_t read_rto_us; // least time-out of a read: 1000, or 200 when the edge polls
+    bool may_nap;         // whoever polls sleeps in between: answers may lie there for a while
     uint32_t agent;       // not used on the wire's meaning; 0
 };
 

@@ -8,6 +8,7 @@
 #define RTO_MAX_NS       UINT64_C(1000000000)
 #define WINDOW_ONE       (1u << TORC_WINDOW_SHIFT)
 #define TARGET_MARGIN_NS UINT64_C(25000)
+#define NAP_MARGIN_NS    UINT64_C(200000)  // an edge that naps looks that late
 #define SLOW_MARGIN_NS   UINT64_C(2000000) // kernel sockets: a wake-up takes what it takes
 #define SLOW_WRITE_NS    UINT64_C(20000000)
 #define WINDOW_DELAY_MIN (8u << TORC_WINDOW_SHIFT) // delay alone shrinks it no further
@@ -84,8 +85,11 @@ uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
 
 static uint64_t target_ns(const struct torc_engine *engine, const struct torc_client_node *node)
 {
-    return node->base_rtt_ns + torc_max_u64(edge_polls(engine) ? TARGET_MARGIN_NS : SLOW_MARGIN_NS,
-                                            node->base_rtt_ns / 2);
+    uint64_t margin_ns = !edge_polls(engine)      ? SLOW_MARGIN_NS
+                         : engine->config.may_nap ? NAP_MARGIN_NS
+                                                  : TARGET_MARGIN_NS;
+
+    return node->base_rtt_ns + torc_max_u64(margin_ns, node->base_rtt_ns / 2);
 }
 
 static void window_cut(struct torc_engine *engine, struct torc_client_node *node, uint32_t window)

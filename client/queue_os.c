@@ -313,7 +313,8 @@ static enum torc_err config_make(struct torc_engine_config *config,
         .timeout_us = options->timeout_us != 0 ? options->timeout_us : TIMEOUT_DEFAULT_US,
         .operations = options->operations != 0 ? options->operations : OPERATIONS_DEFAULT,
         .payload_bytes = facts->payload_bytes,
-        .read_rto_us = facts->read_rto_us};
+        .read_rto_us = facts->read_rto_us,
+        .may_nap = options->transport_spin == 0};
     return TORC_ERR_OK;
 }
 

@@ -16,6 +16,7 @@
 #include "client/transport.h"
 #include "kit/clock_os.h"
 #include "kit/memif.h"
+#include "kit/nap.h"
 #include "wire/frame.h"
 
 #include <rte_cycles.h>
@@ -30,20 +31,25 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
-#define READ_RTO_US      500u // under 1000: the edge polls; a preemption is often over 200
-#define RING_ENTRIES     1024u
-#define POOL_BUFFERS     4095u // both rings full when copies are saved, and two bursts
-#define POOL_CACHE       256u
-#define EAL_MEMORY_MIB   "-m64"
-#define COMPLAINT_BYTES  96
-#define CONNECT_NS       (6 * TORC_NS_PER_S)
-#define RETRY_NS         (20 * TORC_NS_PER_MS)
-#define ASK_NS           (10 * TORC_NS_PER_MS)
-#define LOOKS            100u           // at the link a second, in use
-#define SPIN_NS          TORC_NS_PER_MS // of waiting, before naps
-#define NAP_US           50
+#define READ_RTO_US     500u // under 1000: the edge polls; a preemption is often over 200
+#define RING_ENTRIES    1024u
+#define POOL_BUFFERS    4095u // both rings full when copies are saved, and two bursts
+#define POOL_CACHE      256u
+#define EAL_MEMORY_MIB  "-m64"
+#define COMPLAINT_BYTES 96
+#define CONNECT_NS      (6 * TORC_NS_PER_S)
+#define RETRY_NS        (20 * TORC_NS_PER_MS)
+#define ASK_NS          (10 * TORC_NS_PER_MS)
+#define LOOKS           100u // at the link a second, in use
+// Of waiting, before naps: any read is back by then. A write is not: it waits for a disk, whose
+// answer is brought by threads that may need this very processor.
+#define SPIN_NS          (30 * TORC_NS_PER_US)
+#define NAP_LEAST_NS     (15 * TORC_NS_PER_US)
+#define NAP_MOST_NS      TORC_NS_PER_MS
 #define GOODBYE_US       12000 // a node naps 5 ms at most before it sees CLOSE
 #define SOURCE_PORT      0x8000u
 #define HEADERS_IPV4     28u
@@ -62,6 +68,7 @@ struct memif {
     uint64_t retry_ns;         // when to try to connect again
     uint32_t waiting;          // received by wait, for the next receive
     uint32_t held;             // given out by receive, until the next one
+    struct torc_nap nap;
     struct rte_mbuf *buffers[TORC_TRANSPORT_BURST];
 };
 
@@ -552,6 +559,19 @@ static uint32_t memif_receive(void *transport, struct torc_datagram *datagrams)
     return kept;
 }
 
+// Not longer than asked: a thread's sleeps may else last 50 us more.
+static void memif_nap(uint64_t nap_ns)
+{
+    struct timespec time = {.tv_nsec = (long)nap_ns};
+    int slack_ns = prctl(PR_GET_TIMERSLACK);
+
+    (void)prctl(PR_SET_TIMERSLACK, 1000UL);
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL); // a signal only ends it sooner
+    if (slack_ns > 0) {
+        (void)prctl(PR_SET_TIMERSLACK, (unsigned long)slack_ns);
+    }
+}
+
 static void memif_wait(void *transport, uint64_t until_ns)
 {
     struct memif *memif = transport;
@@ -564,10 +584,11 @@ static void memif_wait(void *transport, uint64_t until_ns)
                                               (uint16_t)(TORC_TRANSPORT_BURST - memif->held));
         }
         if (memif->waiting == 0 && now_ns - start_ns > SPIN_NS) {
-            (void)usleep(NAP_US);
+            memif_nap(torc_nap_next(&memif->nap, now_ns, NAP_LEAST_NS, NAP_MOST_NS));
         }
         now_ns = torc_clock_now_ns();
     }
+    torc_nap_end(&memif->nap, now_ns);
 }
 
 static int memif_descriptor(void *transport)

@@ -246,13 +246,9 @@ void torc_attach_wake(struct torc_attach *attach)
 
 void torc_attach_sleeping(struct torc_attach *attach, bool sleeping)
 {
-    uint64_t rings;
-
     atomic_store_explicit(&attach->chan->control_sleeping, sleeping ? 1 : 0, memory_order_relaxed);
     if (sleeping) { // pairs with the fence between publishing and the worker's look at the flag
         atomic_thread_fence(memory_order_seq_cst);
-    } else if (read(attach->doorbell, &rings, sizeof(rings)) < 0) {
-        return; // nobody rang
     }
 }
 

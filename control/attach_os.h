@@ -38,7 +38,8 @@ void torc_attach_note(struct torc_attach *attach, uint32_t index);
 // Rings each noted worker that sleeps.
 void torc_attach_wake(struct torc_attach *attach);
 
-// Before and after blocking on `doorbell`: see "Doorbells" in kit/chan.h.
+// Before and after blocking on `doorbell`: see "Doorbells" in kit/chan.h. Its counter is never
+// read: whoever waits goes by edges (control/disk_uring.h).
 void torc_attach_sleeping(struct torc_attach *attach, bool sleeping);
 
 // One command to worker `index`. False: the ring is full, try again later.

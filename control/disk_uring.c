@@ -15,8 +15,10 @@
 
 enum {
     DISK_RING_ENTRIES = 256,
-    DISK_READY_TAG = 1, // user data of the poll on `ready_fd`: no pointer is 1
-    DISK_IGNORE_TAG = 2
+    DISK_READY_TAG = 1, // user data of the poll on `ready_fd`: no pointer is that small
+    DISK_IGNORE_TAG = 2,
+    DISK_BELL_TAG = 256, // and the number of the bell: what an old one still says is not about ours
+    DISK_BELL_TAGS = 256
 };
 
 struct disk_window {
@@ -33,6 +35,10 @@ struct torc_disk {
     bool window_told; // one line for the fallback
     bool direct_told;
     bool polling_ready; // a poll on ready_fd is out
+    bool polling_bell;
+    int bell_fd;
+    uint32_t bell_number;
+    uint64_t rings;
     uint32_t busy;
     struct torc_disk_op *back_first; // finished, not yet handed back
     struct torc_disk_op *back_last;
@@ -63,6 +69,7 @@ enum torc_err torc_disk_open(struct torc_disk **out, int lock_fd, struct torc_fa
         disk->fds[i] = -1;
     }
     disk->fds[0] = lock_fd;
+    disk->bell_fd = -1;
     failed = io_uring_register_files_sparse(&disk->ring, TORC_DISK_FILES_MAX);
     if (failed == 0) {
         failed = io_uring_register_files_update(&disk->ring, 0, &lock_fd, 1) == 1 ? 0 : -EINVAL;
@@ -282,6 +289,17 @@ void torc_disk_start(struct torc_disk *disk, struct torc_disk_op *op)
     io_uring_sqe_set_data(entry, op);
 }
 
+static void disk_rung(struct torc_disk *disk, uint32_t number, const struct io_uring_cqe *done)
+{
+    if (number != disk->bell_number) {
+        return;
+    }
+    disk->rings += done->res > 0 ? 1 : 0;
+    if ((done->flags & IORING_CQE_F_MORE) == 0) {
+        disk->polling_bell = false; // the next wait asks again
+    }
+}
+
 // Moves finished operations from the ring to the list.
 static void disk_reap(struct torc_disk *disk)
 {
@@ -292,6 +310,8 @@ static void disk_reap(struct torc_disk *disk)
 
         if (tag == DISK_READY_TAG) {
             disk->polling_ready = false;
+        } else if (tag >= DISK_BELL_TAG && tag < DISK_BELL_TAG + DISK_BELL_TAGS) {
+            disk_rung(disk, (uint32_t)tag - DISK_BELL_TAG, done);
         } else if (tag != DISK_IGNORE_TAG && tag != LIBURING_UDATA_TIMEOUT) {
             disk_give_back(disk, io_uring_cqe_get_data(done), done->res);
         }
@@ -299,13 +319,18 @@ static void disk_reap(struct torc_disk *disk)
     }
 }
 
+void torc_disk_submit(struct torc_disk *disk)
+{
+    if (io_uring_sq_ready(&disk->ring) > 0) {
+        (void)io_uring_submit(&disk->ring); // what it leaves goes with the next
+    }
+}
+
 struct torc_disk_op *torc_disk_poll(struct torc_disk *disk)
 {
     struct torc_disk_op *op;
 
-    if (io_uring_sq_ready(&disk->ring) > 0) {
-        (void)io_uring_submit(&disk->ring); // what it leaves goes with the next
-    }
+    torc_disk_submit(disk);
     if (disk->back_first == NULL) {
         disk_reap(disk);
     }
@@ -340,6 +365,35 @@ uint32_t torc_disk_busy(const struct torc_disk *disk)
     return disk->busy;
 }
 
+void torc_disk_bell(struct torc_disk *disk, int bell_fd)
+{
+    if (disk->polling_bell) {
+        struct io_uring_sqe *entry = disk_entry(disk);
+
+        io_uring_prep_poll_remove(entry, DISK_BELL_TAG + disk->bell_number);
+        io_uring_sqe_set_data64(entry, DISK_IGNORE_TAG);
+        torc_disk_submit(disk); // before the descriptor is closed
+    }
+    disk->bell_fd = bell_fd;
+    disk->bell_number = (disk->bell_number + 1) % DISK_BELL_TAGS;
+    disk->polling_bell = false;
+}
+
+uint64_t torc_disk_rings(const struct torc_disk *disk)
+{
+    return disk->rings;
+}
+
+// Multishot, on edges: one entry for all rings, and nothing to be read back.
+static void disk_poll_bell(struct torc_disk *disk)
+{
+    struct io_uring_sqe *entry = disk_entry(disk);
+
+    io_uring_prep_poll_multishot(entry, disk->bell_fd, POLLIN);
+    io_uring_sqe_set_data64(entry, DISK_BELL_TAG + disk->bell_number);
+    disk->polling_bell = true;
+}
+
 bool torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns)
 {
     struct __kernel_timespec timeout = {.tv_sec = (int64_t)(timeout_ns / 1000000000),
@@ -348,6 +402,9 @@ bool torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns)
 
     if (disk->back_first != NULL) {
         return false;
+    }
+    if (disk->bell_fd >= 0 && !disk->polling_bell) {
+        disk_poll_bell(disk);
     }
     if (ready_fd >= 0 && !disk->polling_ready) {
         struct io_uring_sqe *entry = disk_entry(disk);

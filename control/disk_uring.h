@@ -1,8 +1,8 @@
 // Torc control: files, asynchronously: one io_uring for everything control reads and writes.
 //
 // What    operations that their callers own are started, and come back finished with a result;
-//         registered files and memory where the kernel allows them; one descriptor (an epoll set)
-//         that ends a wait beside completions.
+//         registered files and memory where the kernel allows them; two descriptors that end a wait
+//         beside completions: a doorbell, which is cheap, and an epoll set for all that is rare.
 // Owner   control's one thread, the one that opened it.
 // Memory  the ring; an operation and its bytes are the caller's and stay put until it comes back.
 // Invariants
@@ -91,8 +91,18 @@ uint32_t torc_disk_run(struct torc_disk *disk);
 // Operations started and not handed back.
 uint32_t torc_disk_busy(const struct torc_disk *disk);
 
-// Blocks until an operation is back, `ready_fd` (an epoll set, -1 none) is readable, or the time
-// is over. True: `ready_fd` is readable.
+// From now on a ring of `bell_fd` (an eventfd; -1: none) ends each wait; its counter is left alone.
+// The kernel keeps the bell until another one, or none, takes its place.
+void torc_disk_bell(struct torc_disk *disk, int bell_fd);
+
+// Rings heard so far, of all bells.
+uint64_t torc_disk_rings(const struct torc_disk *disk);
+
+// Hands what was started to the kernel now, not at the next poll or wait.
+void torc_disk_submit(struct torc_disk *disk);
+
+// Blocks until an operation is back, the bell rings, `ready_fd` (an epoll set, -1 none) is
+// readable, or the time is over. True: `ready_fd` is readable.
 bool torc_disk_wait(struct torc_disk *disk, int ready_fd, uint64_t timeout_ns);
 
 // Starts one and waits for it alone; others come back later. Returns its result.

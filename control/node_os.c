@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -216,6 +217,7 @@ static void node_end_life(struct torc_node *node)
     }
     if (node->attached) {
         torc_log_store_detach(node->store);
+        torc_disk_bell(node->disk, -1);
         torc_attach_close(&node->attach); // its descriptors leave the epoll set with it
         node->attached = false;
     }
@@ -716,7 +718,7 @@ static void node_look(struct torc_node *node)
     node->found_ns = node->now_ns;
     node_watch(node, node->attach.socket);
     node_watch(node, node->attach.pidfd);
-    node_watch(node, node->attach.doorbell);
+    torc_disk_bell(node->disk, node->attach.doorbell);
     if (node->attach.hello.boot == 0) {
         node_start_life(node);
         return;
@@ -1032,6 +1034,7 @@ static bool node_turn(struct torc_node *node)
                               memory_order_relaxed);
         moved = node_events(node) || moved;
         moved = torc_log_store_step(node->store, node->now_ns) || moved;
+        torc_disk_submit(node->disk); // a block waits for nothing that follows
     }
     if (node->checkpoints != NULL && node->state != TORC_NODE_DRAINING) {
         moved = node_checkpoints(node) || moved;
@@ -1087,6 +1090,20 @@ static void node_block(struct torc_node *node)
     }
 }
 
+// Between two turns. What the disk has is finished by threads of the kernel, which may need this
+// very processor: a spin would keep them from it for a tick.
+static void node_rest(struct torc_node *node, uint64_t moved_ns)
+{
+    if (moved_ns == node->now_ns) {
+        return;
+    }
+    if (torc_disk_busy(node->disk) > 0 || node->now_ns - moved_ns >= TORC_NODE_SPIN_NS) {
+        node_block(node);
+    } else {
+        (void)sched_yield();
+    }
+}
+
 enum torc_err torc_node_run(struct torc_node *node, struct torc_fail *why)
 {
     uint64_t moved_ns = node->now_ns;
@@ -1099,8 +1116,8 @@ enum torc_err torc_node_run(struct torc_node *node, struct torc_fail *why)
         if (node->now_ns - node->slow_ns >= NODE_SLOW_NS) {
             node_slow(node);
         }
-        if (node->state != TORC_NODE_ENDED && node->now_ns - moved_ns >= TORC_NODE_SPIN_NS) {
-            node_block(node);
+        if (node->state != TORC_NODE_ENDED) {
+            node_rest(node, moved_ns);
         }
     }
     node_settle(node);

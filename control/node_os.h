@@ -8,8 +8,10 @@
 //
 // Owner   control's one thread; everything of control hangs off one struct torc_node.
 // Memory  the struct and what its parts hold; freed by torc_node_close.
-// Idling  the loop turns while something moves, TORC_NODE_SPIN_NS longer, then blocks on one epoll
-//         set (doorbell, channel's socket, admin, HTTP, signals) and the ring of the disk.
+// Idling  the loop turns while something moves and, unless the disk is busy, TORC_NODE_SPIN_NS
+//         longer, each turn offering the processor to others; then it blocks on the ring of the
+//         disk, which also ends a wait for the workers' doorbell and for an epoll set (channel's
+//         socket, admin, HTTP, signals).
 // Sources DESIGN.md sections 1, 5, 12; REPLICATION.md T9, section 10; FIELDNOTES.md section 6.
 #ifndef TORC_CONTROL_NODE_OS_H
 #define TORC_CONTROL_NODE_OS_H
@@ -21,9 +23,10 @@
 #include "control/recover_uring.h"
 #include "control/registry_os.h"
 
-// A bet: as long as a client that waits for one write takes to send the next, so that its block is
-// not behind a wake-up; short enough that a busy machine loses little and an idle one nothing.
-#define TORC_NODE_SPIN_NS UINT64_C(50000)
+// A bet: as long as a client that waits for a batch of writes takes to send the next one, so that
+// its block is not behind a wake-up (40 us where a processor was halted); short enough that a busy
+// machine loses little and an idle one nothing. See docs/decisions/0006-group-commit.md.
+#define TORC_NODE_SPIN_NS UINT64_C(100000)
 
 // X(NAME, text)
 #define TORC_NODE_STATE_TABLE(X) \

@@ -46,6 +46,15 @@ static void log_note_stopped(struct torc_log_writer *log)
                    log->failed || log->disk_full ? 1 : 0);
 }
 
+static void log_note_sync(struct torc_log_writer *log, uint64_t took_ns)
+{
+    if (log->sync_ns == 0) {
+        log->sync_ns = took_ns;
+    } else {
+        log->sync_ns = log->sync_ns - log->sync_ns / 8 + took_ns / 8;
+    }
+}
+
 static bool log_mark_durable(struct torc_log_writer *log, uint64_t sequence, uint64_t now_ns)
 {
     if (sequence >= log->next_sequence || log->failed) {
@@ -59,6 +68,7 @@ static bool log_mark_durable(struct torc_log_writer *log, uint64_t sequence, uin
 
         if (sealed_ns != 0 && now_ns >= sealed_ns) {
             torc_stats_time(&log->stats->sync_times, now_ns - sealed_ns);
+            log_note_sync(log, now_ns - sealed_ns);
         }
     }
     // Marks told again by a new control are not news and no fault.
@@ -202,6 +212,7 @@ static void log_seal(struct torc_log_writer *log, uint64_t now_ns, bool closing)
     torc_spsc_publish(log->ring, bytes / TORC_CHAN_LOG_SLOT_BYTES);
     log->offset_bytes += bytes;
     log->sealed_ns[log->next_sequence % TORC_LOG_TIMES] = now_ns;
+    log->left_ns = now_ns;
     log->next_sequence++;
     // A closing block says that all before it is durable; its own mark is no news.
     log->told_durable = closing ? place.sequence : place.durable;
@@ -237,13 +248,36 @@ static bool log_wants_closing(const struct torc_log_writer *log)
            log->told_durable < log->durable;
 }
 
+// When an open block behind others leaves.
+static uint64_t log_pace_ns(const struct torc_log_writer *log)
+{
+    return log->left_ns + torc_min_u64(log->sync_ns / TORC_LOG_PACE_PART, TORC_LOG_PACE_MAX_NS);
+}
+
+static bool log_wants_seal(const struct torc_log_writer *log, uint64_t now_ns)
+{
+    uint64_t in_flight = torc_log_writer_in_flight(log);
+
+    if (!log->open || torc_log_block_is_empty(&log->builder) || in_flight >= log->in_flight_max) {
+        return false;
+    }
+    return in_flight == 0 || torc_log_block_bytes(&log->builder) >= TORC_LOG_PACE_BYTES ||
+           now_ns >= log_pace_ns(log);
+}
+
+bool torc_log_writer_soon(const struct torc_log_writer *log, uint64_t now_ns)
+{
+    return torc_log_writer_in_flight(log) > 0 && !log->failed &&
+           now_ns < log->left_ns + torc_min_u64(4 * log->sync_ns, TORC_LOG_PACE_MAX_NS);
+}
+
 bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all)
 {
     if (log->failed) {
         return false;
     }
-    if (log->open && !torc_log_block_is_empty(&log->builder) &&
-        (all || torc_log_writer_in_flight(log) < log->in_flight_max)) {
+    if (log_wants_seal(log, now_ns) ||
+        (all && log->open && !torc_log_block_is_empty(&log->builder))) {
         log_seal(log, now_ns, false);
         return true;
     }
@@ -261,5 +295,9 @@ bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all
 
 uint64_t torc_log_writer_deadline_ns(const struct torc_log_writer *log)
 {
+    if (log->open && !torc_log_block_is_empty(&log->builder) && !log->failed &&
+        torc_log_writer_in_flight(log) < log->in_flight_max) {
+        return log_pace_ns(log);
+    }
     return log_wants_closing(log) ? log->appended_ns + TORC_LOG_CLOSING_NS : UINT64_MAX;
 }

@@ -2,10 +2,11 @@
 // knows what is durable.
 //
 // What    records are appended to an open block that lies in the slots of the channel's log ring
-//         (kit/chan.h, C1). The block is sealed when it is full, or at the end of a turn while
-//         fewer than `in_flight_max` blocks wait for the disk: so one write alone leaves at once,
-//         and under load batches grow while the disk works. Control writes each block where its
-//         header says.
+//         (kit/chan.h, C1). The block is sealed when it is full, or at the end of a turn when none
+//         is with the disk: so one write alone leaves at once. While others are with the disk, but
+//         fewer than `in_flight_max`, it leaves when it has grown large or the one before left a
+//         part of a usual sync ago: what comes in a burst shares few blocks, each of which costs
+//         wake-ups, and waits little for it. Control writes each block where its header says.
 // Owner   the worker.
 // Memory  the builder's dictionaries inside the struct; blocks are built where they are written
 //         from.
@@ -30,6 +31,11 @@
 #define TORC_LOG_TIMES        64u // sealing times kept, by sequence; a power of two
 // Idle that long with an unwritten mark: a closing block. A bet: rare enough to cost nothing.
 #define TORC_LOG_CLOSING_NS UINT64_C(20000000)
+// A block that is behind another leaves after this part of a usual sync, or when it is that large:
+// measured, see docs/decisions/0006-group-commit.md.
+#define TORC_LOG_PACE_PART   3u
+#define TORC_LOG_PACE_BYTES  (64u * 1024u)
+#define TORC_LOG_PACE_MAX_NS UINT64_C(1000000)
 
 struct torc_log_refusal {
     enum torc_err err; // OK, BUSY, NO_SPACE, UNAVAILABLE
@@ -62,6 +68,8 @@ struct torc_log_writer {
     uint64_t durable;       // highest sequence known durable
     uint64_t told_durable;  // what the last sealed header says
     uint64_t appended_ns;   // last append
+    uint64_t left_ns;       // when the last block was sealed
+    uint64_t sync_ns;       // how long one takes from there, smoothed; 0: not known yet
     uint64_t sealed_ns[TORC_LOG_TIMES];
     bool configured;
     bool open; // a block is begun
@@ -94,6 +102,9 @@ bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all
 
 // When step has something to do without a further append; UINT64_MAX: never.
 uint64_t torc_log_writer_deadline_ns(const struct torc_log_writer *log);
+
+// Whether the disk should answer within a moment: not worth a sleep.
+bool torc_log_writer_soon(const struct torc_log_writer *log, uint64_t now_ns);
 
 // Blocks sealed and not known durable.
 static inline uint64_t torc_log_writer_in_flight(const struct torc_log_writer *log)

@@ -19,10 +19,11 @@
 enum {
     ADDRESS_BYTES = 1024,
     COMPLETIONS_MAX = 256,
+    NAP_LEAST_NS = 15000, // where there is nothing to wait on: a part of a disk's sync
+    NAP_MOST_NS = 1000000,
     WAIT_NS_MAX = 100000000,
     CALIBRATION_NS = 10000000,
     CLOCK_STALE_NS = 1000000,
-    NAP_NS = 20000 // where there is nothing to wait on: a fifth of a disk's sync
 };
 
 // -- Signals -------------------------------------------------------------------------------------
@@ -464,7 +465,9 @@ void torc_perf_run_wait(struct torc_perf_run *run)
         return;
     }
     now_ns = run_now_ns(run);
-    until_ns = now_ns + (run->epoll_fd < 0 ? NAP_NS : WAIT_NS_MAX);
+    until_ns =
+        now_ns + (run->epoll_fd < 0 ? torc_nap_next(&run->nap, now_ns, NAP_LEAST_NS, NAP_MOST_NS)
+                                    : (uint64_t)WAIT_NS_MAX);
     if (run->options->rate > 0 && !run->loading) {
         until_ns = torc_min_u64(until_ns, run->intended_ns);
     }
@@ -507,7 +510,9 @@ static enum torc_err run_phase(struct torc_perf_run *run, struct torc_fail *why)
         if (err == TORC_ERR_OK && in_flight == 0 && !phase_goes_on(run, now_ns)) {
             break;
         }
-        if (ended == 0) {
+        if (ended > 0) {
+            torc_nap_end(&run->nap, now_ns);
+        } else {
             torc_perf_run_wait(run);
         }
     }

@@ -14,6 +14,7 @@
 
 #include "kit/fail.h"
 #include "kit/histogram.h"
+#include "kit/nap.h"
 #include "perf/options_os.h"
 #include "torc/torc.h"
 
@@ -55,6 +56,7 @@ struct torc_perf_run {
     uint32_t client_turn;
     uint32_t take; // answers taken at a time
     int epoll_fd;  // over the queues' descriptors; -1: none to wait on
+    struct torc_nap nap;
     unsigned char *value;
     uint64_t nonce;
     // The phase that runs.

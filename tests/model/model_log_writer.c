@@ -270,6 +270,76 @@ static void what_is_admitted_can_be_appended_and_comes_out(void)
     free(model);
 }
 
+static void paced_append(struct model *model, uint32_t value_bytes)
+{
+    struct torc_log_record record = {.kind = TORC_LOG_PUT,
+                                     .epoch = 1,
+                                     .lsn = model->next_lsn[0]++,
+                                     .hlc = 1,
+                                     .value = model->value,
+                                     .value_bytes = value_bytes};
+
+    CU_ASSERT_EQUAL_FATAL(torc_log_writer_admit(&model->log, value_bytes).err, TORC_ERR_OK);
+    (void)torc_log_writer_append(&model->log, &record, model->now_ns);
+}
+
+// Steps `after_ns` later: whether a block left.
+static bool paced_step(struct model *model, uint64_t after_ns)
+{
+    model->now_ns += after_ns;
+    return torc_log_writer_step(&model->log, model->now_ns, false);
+}
+
+static void paced_durable(struct model *model, uint64_t after_ns, uint64_t sequence)
+{
+    struct torc_mark mark = {.kind = TORC_MARK_DURABLE, .sequence = sequence};
+
+    model->now_ns += after_ns;
+    model_mark(model, &mark);
+}
+
+static void a_block_behind_another_waits_for_its_part_of_a_sync(void)
+{
+    struct model *model = calloc(1, sizeof(*model));
+    const uint64_t sync_ns = 120000;
+    const uint64_t pace_ns = sync_ns / TORC_LOG_PACE_PART;
+
+    torc_assert(model != NULL);
+    model_open(model);
+    model_prepare(model);
+    model->now_ns = 1000000;
+    // Alone it leaves at once, and the disk shows what a sync takes.
+    paced_append(model, 10);
+    CU_ASSERT(paced_step(model, 0));
+    CU_ASSERT(torc_log_writer_in_flight(&model->log) == 1);
+    paced_durable(model, sync_ns, 1);
+    CU_ASSERT_FALSE(torc_log_writer_soon(&model->log, model->now_ns));
+    // The second leaves at once, the third waits for its part, and says until when.
+    paced_append(model, 10);
+    CU_ASSERT(paced_step(model, 0));
+    CU_ASSERT(torc_log_writer_soon(&model->log, model->now_ns));
+    paced_append(model, 10);
+    CU_ASSERT_FALSE(paced_step(model, 0));
+    CU_ASSERT_EQUAL(torc_log_writer_deadline_ns(&model->log), model->now_ns + pace_ns);
+    CU_ASSERT_FALSE(paced_step(model, pace_ns - 1));
+    CU_ASSERT(paced_step(model, 1));
+    // A large one does not wait.
+    paced_append(model, TORC_LOG_PACE_BYTES);
+    CU_ASSERT(paced_step(model, 0));
+    // With as many as may be in flight, none leaves, however late it is.
+    paced_append(model, TORC_LOG_PACE_BYTES);
+    CU_ASSERT(paced_step(model, 0));
+    paced_append(model, 10);
+    CU_ASSERT_FALSE(paced_step(model, 100 * sync_ns));
+    CU_ASSERT_FALSE(torc_log_writer_soon(&model->log, model->now_ns)); // the disk has a bad day
+    // When the disk has done all it had, it leaves at once again.
+    paced_durable(model, 0, torc_log_writer_in_flight(&model->log) + model->log.durable);
+    CU_ASSERT(paced_step(model, 0));
+    free(model->ring);
+    free(model->value);
+    free(model);
+}
+
 static void marks_that_make_no_sense_are_refused(void)
 {
     struct model *model = calloc(1, sizeof(*model));
@@ -299,6 +369,8 @@ int main(void)
     CU_TestInfo tests[] = {
         {"what is admitted can be appended and comes out",
          what_is_admitted_can_be_appended_and_comes_out},
+        {"a block behind another waits for its part of a sync",
+         a_block_behind_another_waits_for_its_part_of_a_sync},
         {"marks that make no sense are refused", marks_that_make_no_sense_are_refused},
         CU_TEST_INFO_NULL,
     };
