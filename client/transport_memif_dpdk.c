@@ -6,7 +6,7 @@
 //         do to the node.
 // Owner   the queue's thread, which becomes a thread of DPDK's. A process starts DPDK once, at its
 //         first such queue, and keeps it to its end: it cannot be taken out again.
-// Memory  64 MiB of DPDK's, of which packet buffers are touched; a queue has a device and a pool.
+// Memory  DPDK's, of which packet buffers are touched; a queue has a device and a pool, 22 MiB.
 // Link    the driver does not connect again by itself: while the link is down it is stopped and
 //         started every RETRY_NS, and packets are lost, as on a wire. With zero-copy it cannot
 //         connect a second time: the driver closes a descriptor that is DPDK's.
@@ -35,11 +35,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READ_RTO_US     500u // under 1000: the edge polls; a preemption is often over 200
-#define RING_ENTRIES    1024u
-#define POOL_BUFFERS    4095u // both rings full when copies are saved, and two bursts
-#define POOL_CACHE      256u
-#define EAL_MEMORY_MIB  "-m64"
+#define READ_RTO_US  500u // under 1000: the edge polls; a preemption is often over 200
+#define RING_ENTRIES 1024u
+#define POOL_BUFFERS 4095u // both rings full when copies are saved, and two bursts
+#define POOL_CACHE   256u
+// Without hugepages DPDK's memory cannot grow: room for twenty queues of 22 MiB, of which what is
+// used becomes resident. With hugepages it grows as it is needed.
+#define EAL_MEMORY_MIB  "-m512"
+#define EAL_MEMORY_HUGE "-m64"
 #define COMPLAINT_BYTES 96
 #define CONNECT_NS      (6 * TORC_NS_PER_S)
 #define RETRY_NS        (20 * TORC_NS_PER_MS)
@@ -126,6 +129,9 @@ static enum torc_err memif_start(const struct torc_memif_address *address, struc
                                "--no-telemetry", "--main-lcore=0",
                                EAL_MEMORY_MIB,   "--file-prefix=torc-client",
                                "--in-memory",    "--single-file-segments"};
+    enum {
+        WORD_MEMORY = 4
+    };
     char *argv[TORC_COUNT_OF(words) + 2] = {program, lcores};
     int argc = 2;
     cpu_set_t allowed;
@@ -141,6 +147,8 @@ static enum torc_err memif_start(const struct torc_memif_address *address, struc
     if (!address->huge) { // the last two words are for hugepages
         (void)snprintf(words[TORC_COUNT_OF(words) - 2], sizeof(words[0]), "--no-huge");
         argc--;
+    } else {
+        (void)snprintf(words[WORD_MEMORY], sizeof(words[0]), EAL_MEMORY_HUGE);
     }
     memif_hush();
     if (rte_eal_init(argc, argv) < 0) {

@@ -336,6 +336,16 @@ def node_memif_clients_come_and_go():
         checks.equal("the dataplane lives on", node.pid("dataplane"), pid)
 
 
+def node_memif_many_in_one_process():
+    """A process may have as many queues over memif as the node has slots for it."""
+    with Node("--port", "memif", "--memif-slots", "6", "--keys", "1000000", "--memory", "256M") as node:
+        done = run([BUILD / "perf" / "torc-perf", "--cluster", addresses(node, "memif")[0], "--clients", 6, "--workload",
+                    "get", "--records", 1000, "--warmup", 0, "--seconds", 1, "--block", "--json"], check=False,
+                   env=node.environment)
+        checks.that("6 queues of one process are served", done.returncode == 0 and json.loads(done.stdout)["ops"] > 0,
+                    done.stderr or done.stdout)
+
+
 def node_two_workers():
     """Two workers on a link of two queues: what arrives at the wrong core is handed over."""
     with Node("--port", "af_xdp", "--keys", "1000000", "--shards", "4", "--memory", "256M", workers=2) as node:
@@ -369,6 +379,7 @@ def main():
         for port in ("af_xdp", "af_packet"):
             checks.case(node_bursts, port)
         checks.case(node_memif_clients_come_and_go)
+        checks.case(node_memif_many_in_one_process)
         checks.case(node_two_workers)
         checks.case(node_shared_queue)
     checks.end()
