@@ -339,8 +339,8 @@ def node_memif_clients_come_and_go():
 def node_memif_many_in_one_process():
     """A process may have as many queues over memif as the node has slots for it."""
     with Node("--port", "memif", "--memif-slots", "6", "--keys", "1000000", "--memory", "256M") as node:
-        done = run([BUILD / "perf" / "torc-perf", "--cluster", addresses(node, "memif")[0], "--clients", 6, "--workload",
-                    "get", "--records", 1000, "--warmup", 0, "--seconds", 1, "--block", "--json"], check=False,
+        done = run(BUILD / "perf" / "torc-perf", "--cluster", addresses(node, "memif")[0], "--clients", 6, "--workload",
+                   "get", "--records", 1000, "--warmup", 0, "--seconds", 1, "--block", "--json", check=False,
                    env=node.environment)
         checks.that("6 queues of one process are served", done.returncode == 0 and json.loads(done.stdout)["ops"] > 0,
                     done.stderr or done.stdout)
