@@ -462,7 +462,8 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     turn_quiesce(worker);
     turn_wake_others(worker);
     turn_deadline(worker, checkpointing);
-    turn->soon = torc_log_writer_soon(&worker->log, worker->now_ns);
+    turn->soon = worker->cluster.durability == TORC_DURABILITY_DURABLE &&
+                 torc_log_writer_soon(&worker->log, worker->now_ns);
     turn->busy = turn->busy || turn->tx_count > 0 || turn->more || worker->last_frames > 0 ||
                  worker->published;
     torc_stats_add(&stats->counters[TORC_COUNTER_TURNS], 1);
