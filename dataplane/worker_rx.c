@@ -467,8 +467,7 @@ static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, ui
 // How long requests have waited: what came since the last look was taken waits at most since then,
 // and what is behind it waits for it.
 //   Load is another thing: a core that was not scheduled has waiting requests and no load. So what
-//   is
-// held against clients is the work that waits, at what a frame costs when nothing interrupts.
+// is held against clients is the work that waits, at what a frame costs when nothing interrupts.
 static void rx_measure(struct torc_worker *worker, uint32_t frames)
 {
     const struct torc_turn *turn = worker->turn;

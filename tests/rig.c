@@ -282,6 +282,7 @@ static void rig_turn(struct torc_rig *rig, uint32_t worker)
                                    .room = rig->config.mtu + 18u};
     }
     turn.rx_count = rig_take_in(rig, worker);
+    turn.rx_waiting = rig->config.workers == 1 ? rig->in_count : 0; // else they may be another's
     torc_worker_turn(rig->workers[worker], &turn);
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         rig_put_out(rig, &rig->tx[i], worker);

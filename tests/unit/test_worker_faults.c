@@ -457,6 +457,199 @@ static void a_session_has_so_many_operations_in_flight(void)
     close_rig();
 }
 
+// -- Load -----------------------------------------------------------------------------------------
+
+#define LOAD_TURN_NS (TORC_TURN_RX_MAX * UINT64_C(4000)) // a turn of frames that cost 4 us each
+#define LOAD_TURNS   300u
+#define STANDING_NS  (100 * MS_NS)
+
+// What came back for one client, packets of one operation each.
+struct load_answers {
+    uint32_t done;
+    uint32_t shed;
+};
+
+static void load_count(struct torc_rig_client *of, struct load_answers *answers)
+{
+    struct torc_reply reply;
+    struct torc_shed shed;
+
+    while (torc_rig_next(rig, of, &reply)) {
+        if (reply.opcode != TORC_OPCODE_SHED) {
+            answers->done++;
+            continue;
+        }
+        answers->shed++;
+        CU_ASSERT_EQUAL(reply.status, TORC_ERR_BUSY);
+        CU_ASSERT_EQUAL(reply.op_id, 0);
+        CU_ASSERT_FATAL(torc_shed_decode(&reply, &shed));
+        // What waits in front of it takes that long twice at least.
+        CU_ASSERT(shed.delay_us > 0);
+        CU_ASSERT(shed.retry_us >= 2 * shed.delay_us);
+    }
+}
+
+static void load_get(struct torc_rig_client *of, uint64_t key)
+{
+    struct torc_request request = torc_rig_get(key);
+
+    (void)torc_rig_add(of, &request);
+    (void)torc_rig_flush(rig, of, 0);
+}
+
+// Gets of the greedy client, until `count` frames wait in front of the node.
+static void load_fill(uint32_t count)
+{
+    while (rig->in_count < count) {
+        load_get(client, 1);
+    }
+}
+
+static uint64_t load_shed(void)
+{
+    return torc_stats_get(&torc_rig_stats(rig, 0)->counters[TORC_COUNTER_SHED]);
+}
+
+// The queue never empties, all that time; the answers are left to whoever counts them.
+static void load_stands(uint64_t duration_ns)
+{
+    uint64_t began_ns = rig->now_ns;
+
+    while (rig->now_ns - began_ns < duration_ns) {
+        load_fill(2 * TORC_TURN_RX_MAX);
+        torc_rig_step(rig, LOAD_TURN_NS);
+        rig->out_count = 0;
+    }
+}
+
+// Sheds the greedy client's packets over its share, none of the quiet one's, and stops with the
+// load.
+static void a_queue_that_stands_is_shed_fairly(void)
+{
+    struct torc_rig_client *quiet = calloc(1, sizeof(*quiet));
+    struct load_answers greedy_got = {0};
+    struct load_answers quiet_got = {0};
+    uint64_t before;
+
+    CU_ASSERT_FATAL(quiet != NULL);
+    open_plain();
+    torc_rig_connect(rig, quiet, 5001);
+    (void)torc_rig_put_text(rig, client, 1, "value");
+    load_stands(STANDING_NS * 9 / 10);
+    CU_ASSERT_EQUAL(load_shed(), 0); // it may still pass
+    load_stands(STANDING_NS);
+    CU_ASSERT(load_shed() > 0);
+    for (uint32_t turn = 0; turn < LOAD_TURNS; turn++) {
+        load_fill(TORC_TURN_RX_MAX + (uint32_t)torc_rng_below(&rig->rng, TORC_TURN_RX_MAX));
+        load_get(quiet, 1);
+        load_fill(2 * TORC_TURN_RX_MAX + 1);
+        torc_rig_step(rig, LOAD_TURN_NS);
+        load_count(quiet, &quiet_got);
+    }
+    CU_ASSERT_EQUAL(quiet_got.shed, 0);
+    CU_ASSERT(quiet_got.done + 2 >= LOAD_TURNS); // the last ones wait
+    before = load_shed();
+    load_fill(2 * TORC_TURN_RX_MAX);
+    torc_rig_step(rig, LOAD_TURN_NS);
+    load_count(client, &greedy_got);
+    CU_ASSERT(greedy_got.done > 0);
+    CU_ASSERT(greedy_got.done * 4 <= 50); // us: half of the target, for there are two
+    CU_ASSERT_EQUAL(greedy_got.shed, load_shed() - before);
+    CU_ASSERT_EQUAL(greedy_got.done + greedy_got.shed, TORC_TURN_RX_MAX - 1); // and a quiet one's
+    torc_rig_settle(rig, 10000);
+    before = load_shed();
+    torc_rig_check_text(rig, client, 1, "value");
+    torc_rig_check_text(rig, quiet, 1, "value");
+    CU_ASSERT_EQUAL(load_shed(), before);
+    close_rig();
+    free(quiet);
+}
+
+// A node that was not scheduled finds a long queue; that is no load.
+static void a_queue_that_passes_is_worked_off(void)
+{
+    struct load_answers got = {0};
+
+    open_plain();
+    for (uint32_t i = 0; i < 3; i++) {
+        load_stands(STANDING_NS * 9 / 10);
+        torc_rig_settle(rig, 10000); // and it was empty once
+        rig->out_count = 0;
+    }
+    load_fill(1000);
+    torc_rig_step(rig, 100 * STANDING_NS);
+    while (rig->in_count > 0) {
+        torc_rig_step(rig, LOAD_TURN_NS);
+    }
+    load_count(client, &got);
+    CU_ASSERT_EQUAL(got.done, 1000);
+    CU_ASSERT_EQUAL(load_shed(), 0);
+    close_rig();
+}
+
+enum {
+    LOAD_PUTS = 2 * TORC_TURN_RX_MAX
+};
+
+// Which of the puts of these packets were refused, by the packets' numbers.
+static uint32_t load_refused(uint64_t first_seq, bool refused[LOAD_PUTS])
+{
+    struct torc_reply reply;
+    uint32_t count = 0;
+
+    while (torc_rig_next(rig, client, &reply)) {
+        if (reply.opcode == TORC_OPCODE_SHED) {
+            CU_ASSERT_FATAL(reply.info - first_seq < LOAD_PUTS);
+            refused[reply.info - first_seq] = true;
+            count++;
+        }
+    }
+    return count;
+}
+
+static void a_shed_put_was_not_done_and_is_done_once(void)
+{
+    static struct torc_request puts[LOAD_PUTS];
+    static const unsigned char bytes[] = "shed";
+    bool refused[LOAD_PUTS] = {false};
+    uint64_t first_seq;
+    uint32_t count;
+
+    open_plain();
+    load_stands(2 * STANDING_NS);
+    while (rig->in_count > 0) {
+        torc_rig_step(rig, LOAD_TURN_NS); // no put stands behind gets
+    }
+    rig->out_count = 0;
+    first_seq = client->lane.seq[0] + 1;
+    for (uint32_t i = 0; i < LOAD_PUTS; i++) {
+        puts[i] = torc_rig_put(rig, client, 10 + i, bytes, 4);
+        puts[i].lowest = puts[0].wseq;
+        (void)torc_rig_add(client, &puts[i]);
+        (void)torc_rig_flush(rig, client, 0);
+    }
+    while (rig->in_count > 0) {
+        torc_rig_step(rig, LOAD_TURN_NS);
+    }
+    torc_rig_settle(rig, 10000);
+    count = load_refused(first_seq, refused);
+    CU_ASSERT(count > 0 && count < LOAD_PUTS);
+    for (uint32_t i = 0; i < LOAD_PUTS; i++) {
+        if (refused[i]) {
+            torc_rig_check_none(rig, client, 10 + i);
+        } else {
+            torc_rig_check_text(rig, client, 10 + i, "shed");
+        }
+    }
+    for (uint32_t i = 0; i < LOAD_PUTS; i++) {
+        struct torc_reply first = expect(&puts[i], TORC_ERR_OK);
+        struct torc_reply again = expect(&puts[i], TORC_ERR_OK);
+
+        CU_ASSERT_EQUAL(first.info, again.info); // one version
+    }
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -482,6 +675,9 @@ int main(void)
         {"full memory refuses writes but reads and deletes go on",
          full_memory_refuses_writes_but_reads_and_deletes_go_on},
         {"a session has so many operations in flight", a_session_has_so_many_operations_in_flight},
+        {"a queue that stands is shed, fairly", a_queue_that_stands_is_shed_fairly},
+        {"a queue that passes is worked off", a_queue_that_passes_is_worked_off},
+        {"a shed put was not done, and is done once", a_shed_put_was_not_done_and_is_done_once},
         CU_TEST_INFO_NULL,
     };
 
