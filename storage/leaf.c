@@ -425,6 +425,16 @@ void torc_leaf_remove(struct torc_leaf *leaf, uint32_t index)
     }
 }
 
+void torc_leaf_repoint(struct torc_leaf *leaf, uint32_t index, const void *block)
+{
+    const unsigned char *cell =
+        record_of(leaf, torc_leaf_slots(leaf)[index]) + leaf->low_bytes + leaf->version_bytes;
+
+    torc_assert(leaf->form == TORC_LEAF_VARIED);
+    torc_assert(load16(cell + 2) == TORC_LEAF_LARGE);
+    memcpy((unsigned char *)leaf + load16(cell), &block, sizeof(block));
+}
+
 // Everything about a leaf's numbers that does not need its records.
 static const char *check_head(const struct torc_leaf *leaf)
 {

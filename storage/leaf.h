@@ -179,6 +179,9 @@ bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc
 // Always in place. A large value's block is the caller's from now on.
 void torc_leaf_remove(struct torc_leaf *leaf, uint32_t index);
 
+// The record's large value lies in `block` from now on.
+void torc_leaf_repoint(struct torc_leaf *leaf, uint32_t index, const void *block);
+
 // L1, L2 and all lengths; NULL, or what is wrong.
 const char *torc_leaf_check(const struct torc_leaf *leaf);
 

@@ -6,8 +6,6 @@
 #include <sys/mman.h>
 
 #define HUGE_BYTES (UINT64_C(2) << 20)
-#define ALIGN_BYTES \
-    (UINT64_C(64) << 20) // of a mapping: mimalloc's arenas want it, chunks need less
 
 // Unmaps what lies around [base, base + bytes) in a larger mapping.
 static void mapping_trim(unsigned char *all, uint64_t all_bytes, unsigned char *base,
@@ -26,7 +24,7 @@ static void mapping_trim(unsigned char *all, uint64_t all_bytes, unsigned char *
 // An aligned mapping: taken larger and trimmed. NULL with errno set.
 static void *mapping_take(uint64_t bytes, int flags)
 {
-    uint64_t all_bytes = bytes + ALIGN_BYTES;
+    uint64_t all_bytes = bytes + HUGE_BYTES;
     unsigned char *all =
         mmap(NULL, all_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     unsigned char *base;
@@ -36,7 +34,7 @@ static void *mapping_take(uint64_t bytes, int flags)
     if (all == MAP_FAILED) {
         return NULL;
     }
-    base = all + (ALIGN_BYTES - ((uintptr_t)all & (ALIGN_BYTES - 1))) % ALIGN_BYTES;
+    base = all + (HUGE_BYTES - ((uintptr_t)all & (HUGE_BYTES - 1))) % HUGE_BYTES;
     mapped = mmap(base, bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0);
     if (mapped == MAP_FAILED) {
@@ -90,58 +88,27 @@ void torc_mapping_close(struct torc_mapping *mapping)
     *mapping = (struct torc_mapping){0};
 }
 
-#ifdef TORC_HEAP_MALLOC
-
 enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc_fail *why)
 {
-    (void)why;
-    *heap = (struct torc_heap){.limit_bytes = bytes};
-    return TORC_ERR_OK;
-}
-
-void torc_heap_close(struct torc_heap *heap)
-{
-    while (heap->blocks != NULL) {
-        torc_heap_give(heap, heap->blocks + 1);
-    }
-    *heap = (struct torc_heap){0};
-}
-
-#else
-
-enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc_fail *why)
-{
-    // mimalloc cuts an arena into segments of 32 MiB, where at the worst one value of a little more
-    // than half of that lies alone. What it leaves unused is never touched, so only addresses
-    // double; reserved huge pages would be taken whole, and are left to the chunks.
-    uint64_t arena_bytes = (2 * bytes + 2 * ALIGN_BYTES - 1) & ~(ALIGN_BYTES - 1);
     struct torc_mapping mapping;
-    mi_arena_id_t arena = 0;
-    enum torc_err err = mapping_open(&mapping, arena_bytes, false, why);
+    enum torc_err err;
 
     *heap = (struct torc_heap){0};
-    if (err != TORC_ERR_OK) {
-        return err;
+    if (bytes < TORC_HEAP_UNIT_BYTES || bytes / TORC_HEAP_UNIT_BYTES > TORC_HEAP_UNITS_MAX) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%" PRIu64 " bytes for large values",
+                         bytes);
     }
-    if (!mi_manage_os_memory_ex(mapping.base, mapping.bytes, true, false, true, -1, true, &arena)) {
-        torc_mapping_close(&mapping);
-        return torc_fail(why, TORC_ERR_NO_SPACE, "mimalloc takes no arena of %" PRIu64 " bytes",
-                         arena_bytes);
+    err = mapping_open(&mapping, torc_heap_mapping_bytes(bytes), false, why);
+    if (err == TORC_ERR_OK) {
+        torc_heap_init(heap, mapping.base, mapping.bytes, bytes);
     }
-    heap->heap = mi_heap_new_in_arena(arena);
-    if (heap->heap == NULL) {
-        return torc_fail(why, TORC_ERR_NO_SPACE, "mimalloc makes no heap");
-    }
-    heap->limit_bytes = bytes;
-    return TORC_ERR_OK;
+    return err;
 }
 
 void torc_heap_close(struct torc_heap *heap)
 {
-    if (heap->heap != NULL) {
-        mi_heap_destroy(heap->heap);
-    }
-    *heap = (struct torc_heap){0};
-}
+    struct torc_mapping mapping = {.base = heap->memory, .bytes = heap->memory_bytes};
 
-#endif
+    torc_heap_forget(heap);
+    torc_mapping_close(&mapping);
+}

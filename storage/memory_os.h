@@ -1,8 +1,7 @@
 // Torc storage: where the memory comes from. The edge under storage/memory.h and storage/chunk.h.
 //
-// What    a mapping of huge pages for chunks, and a bounded mimalloc heap for large values.
-// Owner   a mapping: the process. A heap: the thread that calls torc_heap_open, which alone may
-//         allocate from it (mimalloc 2.0.9 does not check; so open it on the worker's own core).
+// What    a mapping of huge pages for chunks, and one for a bounded heap of large values.
+// Owner   a mapping: the process. A heap: whoever opens it.
 // Memory  a mapping is hugetlb pages if enough are reserved, else it asks for transparent huge
 //         pages; pages are touched when first used.
 #ifndef TORC_STORAGE_MEMORY_OS_H
@@ -12,7 +11,7 @@
 #include "storage/memory.h"
 
 struct torc_mapping {
-    void *base; // aligned to 64 MiB
+    void *base; // aligned to 2 MiB
     uint64_t bytes;
     bool hugetlb;
 };
@@ -22,11 +21,10 @@ enum torc_err torc_must_use torc_mapping_open(struct torc_mapping *mapping, uint
                                               struct torc_fail *why);
 void torc_mapping_close(struct torc_mapping *mapping);
 
-// A heap bounded by `bytes` on this thread, all of it from one mapping of its own.
+// A heap of `bytes` in a mapping of its own. Reserved huge pages are left to the chunks.
 enum torc_err torc_must_use torc_heap_open(struct torc_heap *heap, uint64_t bytes,
                                            struct torc_fail *why);
-// Frees every block at once. The arena's address space stays with mimalloc, for it cannot give an
-// arena back: open a heap once in a thread's life.
+// Frees every block at once, and the mapping.
 void torc_heap_close(struct torc_heap *heap);
 
 #endif

@@ -199,6 +199,20 @@ enum torc_err torc_must_use torc_tree_append(struct torc_tree *tree,
                                              const struct torc_tree_pair *pairs, uint32_t count,
                                              uint32_t *appended, struct torc_fail *why);
 
+// A way through all leaves, a few at a time, whatever changes meanwhile. Zeroed: at its beginning.
+struct torc_tree_sweep {
+    uint64_t next; // the key it goes on at
+    uint64_t moved_bytes;
+    uint64_t used_bytes; // in use within the leaves seen
+    uint32_t leaf_count; // seen
+};
+
+// Goes on through at most `leaf_count_max` leaves and moves large values of about `move_bytes_max`
+// bytes (a value more at the most; 0: only looks) to fuller slabs of the heap. False once it is
+// through. Values of tickets are not the tree's yet, and stay where they are.
+bool torc_tree_sweep(struct torc_tree *tree, struct torc_tree_sweep *sweep, uint32_t leaf_count_max,
+                     uint64_t move_bytes_max);
+
 // -- Looking in ----------------------------------------------------------------------------------
 
 // Walks all leaves; for admin pages and tests, not for the request path.

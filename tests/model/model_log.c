@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#ifdef TORC_HEAP_MALLOC // with sanitizers
+#ifdef TORC_TEST_SANITIZED // with sanitizers
 #define CRASHES_DEFAULT 4000
 #else
 #define CRASHES_DEFAULT 25000

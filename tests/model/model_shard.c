@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-#ifdef TORC_HEAP_MALLOC // with sanitizers: a tenth of the speed
+#ifdef TORC_TEST_SANITIZED // with sanitizers: a tenth of the speed
 #define OPS_DEFAULT 400000
 #else
 #define OPS_DEFAULT 3000000

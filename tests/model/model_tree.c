@@ -88,6 +88,7 @@ struct world {
     uint32_t promise_count;
     struct torc_chunk_pool pool;
     struct torc_tree tree;
+    struct torc_tree_sweep sweep;
     struct model_cursor cursors[CURSORS_MAX];
     struct promise promises[TICKETS_MAX];
     struct entry entries[RECORDS_MAX + BATCH_MAX];
@@ -578,6 +579,34 @@ static void op_check(struct world *world, const struct stage *stage)
     if (stage->heap.used_bytes > stage->heap.limit_bytes) {
         broken(world, "the heap is over its limit", 0);
     }
+    if (torc_rng_below(&world->rng, 20) == 0 && torc_heap_check(&stage->heap) != NULL) {
+        broken(world, torc_heap_check(&stage->heap), 0);
+    }
+}
+
+// A few steps of a sweep that never ends, or a whole one, which must see all leaves.
+static void op_sweep(struct world *world)
+{
+    static const uint32_t budgets[] = {0, 1, 3000, 1 << 20};
+    uint32_t leaves = 1 + (uint32_t)torc_rng_below(&world->rng, 30);
+    uint64_t budget = budgets[torc_rng_below(&world->rng, TORC_COUNT_OF(budgets))];
+    struct torc_tree_sweep whole = {0};
+    struct torc_tree_memory memory;
+
+    if (!torc_tree_sweep(&world->tree, &world->sweep, leaves, budget)) {
+        world->sweep = (struct torc_tree_sweep){0};
+    }
+    if (torc_rng_below(&world->rng, 400) > 0) {
+        return;
+    }
+    while (torc_tree_sweep(&world->tree, &whole, leaves, budget)) {
+        world->ops++;
+    }
+    torc_tree_memory(&world->tree, &memory);
+    if (world->count > 0 && (whole.leaf_count != world->tree.leaf_count ||
+                             whole.used_bytes != memory.leaf_used_bytes)) {
+        broken(world, "a sweep sees other leaves than there are", 0);
+    }
 }
 
 // -- Worlds --------------------------------------------------------------------------------------
@@ -609,6 +638,8 @@ static void world_step(struct world *world, struct stage *stage)
         op_append(world, stage);
     } else if (kind < 970) {
         op_check(world, stage);
+    } else if (kind < 980) {
+        op_sweep(world);
     }
     world->ops++;
 }
@@ -736,6 +767,7 @@ static void test_agrees_with_a_sorted_array(void)
     }
     CU_ASSERT_FALSE(the_world.broken);
     CU_ASSERT(refused > 0); // memory was full now and then
+    CU_ASSERT(stage.heap.moved_count > 0);
     (void)printf("%" PRIu64 " operations, %" PRIu64 " refused … ", ops, refused);
     stage_close(&stage);
 }

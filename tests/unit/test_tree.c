@@ -630,30 +630,6 @@ static void test_every_variant_finds_alike(void)
     fixture_close(&fixture);
 }
 
-// -- Memory --------------------------------------------------------------------------------------
-
-static void test_mappings_are_aligned_and_heaps_bounded(void)
-{
-    struct torc_mapping mapping;
-    struct torc_fail why;
-    void *block;
-
-    TORC_TEST_OK(torc_mapping_open(&mapping, 5, &why), &why);
-    CU_ASSERT_EQUAL((uintptr_t)mapping.base % (64u << 20), 0);
-    CU_ASSERT_EQUAL(mapping.bytes, 2u << 20);
-    memset(mapping.base, 1, mapping.bytes);
-    torc_mapping_close(&mapping);
-    CU_ASSERT_EQUAL(torc_mapping_open(&mapping, 0, &why), TORC_ERR_INVALID_ARGUMENT);
-    CU_ASSERT_EQUAL(torc_mapping_open(&mapping, UINT64_C(1) << 60, &why), TORC_ERR_NO_SPACE);
-
-    heap.limit_bytes = 10000;
-    block = torc_heap_alloc(&heap, 9000);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(block);
-    CU_ASSERT_PTR_NULL(torc_heap_alloc(&heap, 9000));
-    torc_heap_free(&heap, block, 9000);
-    CU_ASSERT_EQUAL(heap.used_bytes, 0);
-}
-
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -674,7 +650,6 @@ int main(void)
         {"the checker finds damage", test_the_checker_finds_damage},
         {"every variant searches alike", test_every_variant_searches_alike},
         {"every variant finds alike", test_every_variant_finds_alike},
-        {"mappings are aligned and heaps bounded", test_mappings_are_aligned_and_heaps_bounded},
         CU_TEST_INFO_NULL};
     struct torc_fail why;
 
