@@ -308,6 +308,66 @@ static void test_shed_piece(void)
     close_node();
 }
 
+static bool flies_large(void)
+{
+    bool large = false;
+
+    for (uint32_t i = 0; i < net->flight_count; i++) {
+        large = large || (net->flight[i].to_node && net->flight[i].byte_count > 1000);
+    }
+    return large;
+}
+
+// Steps until the operation at `index` was begun so often, and pieces of that attempt fly.
+static void step_to_pieces(uint32_t index, uint32_t attempts)
+{
+    const struct torc_op *op = &engine->ops[index];
+    uint32_t steps = 0;
+
+    while (op->attempts < attempts && steps++ < 100000) {
+        torc_net_step(net, STEP_NS);
+    }
+    do {
+        torc_net_step(net, STEP_NS);
+    } while (!flies_large() && steps++ < 100000);
+    CU_ASSERT_EQUAL_FATAL(op->attempts, attempts);
+    CU_ASSERT_FATAL(flies_large());
+}
+
+// The PUT of the attempt before, with pieces of another size, was held up on the way and takes the
+// place of the newer one: the pieces that fly fit no more, and the node says so.
+static void test_overtaken_put(void)
+{
+    struct torc_engine_write write = {.key = 7, .data = value, .bytes = MANY_BYTES};
+    struct torc_net_packet late;
+    uint32_t stream;
+
+    open_node(KEYS, 1, 1);
+    for (uint32_t i = 0; i < 5000; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    torc_net_step(net, STEP_NS);
+    CU_ASSERT_EQUAL_FATAL(net->flight_count, 17);
+    stream = engine->packets[engine->nodes[0].paths[0].packets[1].head].stream;
+    late = net->flight[0];
+    while (net->flight_count > 1) {
+        free(net->flight[--net->flight_count].bytes);
+    }
+    net->flight_count = 0;
+    engine->nodes[0].payload = TORC_PAYLOAD_MIN; // the path became narrower meanwhile
+    step_to_pieces(stream, 2);
+    net->flight[net->flight_count++] = net->flight[0];
+    net->flight[0] = late;
+    net->flight[0].at_ns = rig->now_ns;
+    finish_all();
+    CU_ASSERT_EQUAL(engine->ops[stream].attempts, 3);
+    CU_ASSERT_EQUAL(get(7), TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(done.bytes, MANY_BYTES);
+    CU_ASSERT_EQUAL(memcmp(done.data, value, MANY_BYTES), 0);
+    close_node();
+}
+
 // ---- Ranges
 
 static void check_rows(uint64_t first, int64_t step, uint64_t rows, uint32_t flags)
@@ -700,6 +760,7 @@ int main(void)
                            {"many of them at once", test_many_large_values},
                            {"and a busy node gets no piece twice", test_many_on_a_busy_node},
                            {"a shed piece alone goes again", test_shed_piece},
+                           {"an earlier PUT that comes late does not end it", test_overtaken_put},
                            {"ranges are in order, with limits, both ways", test_ranges},
                            {"pages end at their bytes; keys alone; versions", test_range_options},
                            {"arguments out of range are refused by name", test_arguments},
