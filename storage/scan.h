@@ -5,7 +5,13 @@
 //         where the limit ended it), so a client sees holes whatever was lost on the way.
 // Owner   the shard's core.
 // Memory  inside the struct. Pairs point into the tree, good until its next change.
-// Consistency  `shard`: each page is one moment of the shard; the tree may change between pages.
+// Consistency  `shard`: each page is one moment of the shard; the tree may change between pages. A
+//         scan as of a timestamp (torc_scan_past) is one moment altogether: before each page or
+//         count torc_shard_past must have said READY for that timestamp, with no write since.
+// Past    a page reads the leaves and lays over them what the undo window says. Where nothing was
+//         written since, it is the tree's own slice; what the next key is that was written is
+//         looked up once until there are more. A page goes through at most about 4 times pair_max +
+//         64 keys that were written since: it may come out short, even empty, without being done.
 #ifndef TORC_STORAGE_SCAN_H
 #define TORC_STORAGE_SCAN_H
 
@@ -17,6 +23,13 @@ struct torc_scan {
     uint64_t hi;
     uint64_t at;   // forward: all of [lo, at) was covered; reverse: all of [at, hi)
     uint64_t left; // of the limit
+    uint64_t ts;   // as of; 0: now
+    // No key from quiet_from to before quiet_to (or to the end) was written above ts, while
+    // undo->kept_count is this:
+    uint64_t quiet_stamp;
+    uint64_t quiet_from;
+    uint64_t quiet_to;
+    bool quiet_all;
     bool reverse;
     bool done;
 };
@@ -32,6 +45,9 @@ struct torc_scan_page {
 void torc_scan_open(struct torc_scan *scan, const struct torc_shard *shard, uint64_t lo,
                     uint64_t hi, uint64_t limit, bool reverse);
 
+// After torc_scan_open: as of `ts`.
+void torc_scan_past(struct torc_scan *scan, uint64_t ts);
+
 // At most pair_max pairs (1 or more) into `pairs`.
 void torc_scan_next(struct torc_scan *scan, const struct torc_shard *shard,
                     struct torc_tree_pair *pairs, uint32_t pair_max, struct torc_scan_page *page);
@@ -41,7 +57,8 @@ void torc_scan_next(struct torc_scan *scan, const struct torc_shard *shard,
 void torc_scan_keep(struct torc_scan *scan, const struct torc_tree_pair *pairs, uint32_t count,
                     struct torc_scan_page *page);
 
-// Counts about record_max records on, at most a leaf more; never more than the limit.
+// Counts about record_max records on, at most a leaf more; never more than the limit. (As of a
+// timestamp: at most about that many, and keys written since count as well.)
 void torc_scan_count(struct torc_scan *scan, const struct torc_shard *shard, uint64_t record_max,
                      struct torc_scan_page *page);
 

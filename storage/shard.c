@@ -263,7 +263,7 @@ static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *wri
         return false;
     }
     if (!write->remove && write->ticket.nodes == 0 &&
-        torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL) != TORC_ERR_OK) {
+        torc_shard_reserve(shard, write) != TORC_ERR_OK) {
         torc_completion_cancel(&shard->completions, promise);
         outcome_set(outcome, TORC_ERR_NO_SPACE,
                     TORC_SHARD_REASON_MEMORY | (uint64_t)TORC_SHARD_RETRY_FULL_US
@@ -364,6 +364,19 @@ static void pending_apply(struct torc_shard *shard, uint32_t count)
     }
 }
 
+// H7: history begins with the first HLC of this life, for what an earlier one answered at a later
+// timestamp than its log's last is not known.
+static void shard_remember(struct torc_shard *shard)
+{
+    struct torc_undo *undo = &shard->pool->undo;
+
+    shard->undo_floor = shard->applied_hlc;
+    if (torc_undo_is_on(undo)) {
+        torc_undo_attach(undo, shard->tree.heap, shard->tree.code);
+        shard->tree.undo = undo;
+    }
+}
+
 // The first pending write is in the tree: remembers it, tells its outcome, lets others go on.
 static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *outcome)
 {
@@ -399,6 +412,7 @@ static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *
     }
     if (slot->kind == TORC_LOG_EPOCH) {
         shard->state = TORC_SHARD_ACTIVE;
+        shard_remember(shard);
     }
     torc_shard_slot_give(pool, index);
     return is_write;
@@ -463,6 +477,54 @@ uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequen
     return given;
 }
 
+// -- The past -----------------------------------------------------------------------------------
+
+enum torc_shard_past torc_shard_past(struct torc_shard *shard, uint64_t ts, uint32_t entry_max,
+                                     uint64_t *oldest)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    enum torc_undo_state state;
+
+    if (torc_shard_hear(pool, ts) != TORC_ERR_OK) {
+        return TORC_SHARD_PAST_AHEAD;
+    }
+    if (ts >= shard->applied_hlc) {
+        return shard->pending_head != NONE && pool->slots[shard->pending_head].hlc <= ts
+                   ? TORC_SHARD_PAST_PENDING
+                   : TORC_SHARD_PAST_READY;
+    }
+    state = torc_undo_is_on(&pool->undo) && ts >= shard->undo_floor
+                ? torc_undo_prepare(&pool->undo, ts, entry_max)
+                : TORC_UNDO_TOO_OLD;
+    switch (state) {
+    case TORC_UNDO_READY: return TORC_SHARD_PAST_READY;
+    case TORC_UNDO_MORE: return TORC_SHARD_PAST_MORE;
+    case TORC_UNDO_TOO_OLD:
+        // The window's floor is of all shards: this one's present is never too old.
+        *oldest =
+            torc_min_u64(torc_max_u64(shard->undo_floor, pool->undo.floor), shard->applied_hlc);
+        return TORC_SHARD_PAST_TOO_OLD;
+    }
+    torc_unreachable("a state was added");
+}
+
+void torc_shard_get_past(const struct torc_shard *shard, uint64_t key, uint64_t ts,
+                         struct torc_tree_hit *hit)
+{
+    struct torc_undo_change change;
+
+    (void)torc_tree_lookup(&shard->tree, key, hit); // hit->found says it
+    if (ts >= shard->applied_hlc || (hit->found && hit->version <= ts) ||
+        !torc_undo_get(&shard->pool->undo, key, ts, &change)) {
+        torc_assert_implies(hit->found, hit->version <= ts);
+        return;
+    }
+    *hit = (struct torc_tree_hit){.found = change.present,
+                                  .value = change.pair.value,
+                                  .value_bytes = change.pair.value_bytes,
+                                  .version = change.pair.version};
+}
+
 // -- Life ---------------------------------------------------------------------------------------
 
 enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *pool,
@@ -479,6 +541,7 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
                                  .moved = config->moved,
                                  .epoch_wanted = true,
                                  .next_lsn = 1,
+                                 .undo_floor = UINT64_MAX,
                                  .pending_head = NONE,
                                  .pending_tail = NONE};
     torc_completion_init(&shard->completions, &pool->completions, config->shard);
@@ -598,5 +661,6 @@ enum torc_err torc_shard_check(const struct torc_shard *shard, struct torc_fail 
                          pool->slot_fresh, pool->pending_count, pool->waiting_count, free_count);
     }
     err = err == TORC_ERR_OK ? torc_completion_check(&shard->completions, why) : err;
+    err = err == TORC_ERR_OK ? torc_undo_check(&pool->undo, why) : err;
     return err == TORC_ERR_OK ? torc_tree_check(&shard->tree, why) : err;
 }

@@ -29,13 +29,16 @@
 //   S3  Each (client, seq) is evaluated to an effect at most once, and all its answers agree (E3).
 //   S4  What was logged gets no definite error (C3); what was refused is forgotten.
 //   S5  pending + waiting + free slots are all slots; each pending put holds a tree ticket.
+//   S6  What was read at a timestamp stays so: later writes are stamped above it (H5).
 // Sources REPLICATION.md sections 6, 11, 12; DESIGN.md section 4.
 #ifndef TORC_STORAGE_SHARD_H
 #define TORC_STORAGE_SHARD_H
 
+#include "kit/hlc.h"
 #include "storage/completion.h"
 #include "storage/log_format.h"
 #include "storage/tree.h"
+#include "storage/undo.h"
 
 #define TORC_SHARD_NONE       UINT32_MAX
 #define TORC_SHARD_WINDOW_MAX 4096u // seq - low is below it (WIRE.md: write window)
@@ -107,6 +110,7 @@ struct torc_shard_pool_config {
     uint32_t principal_ppm;    // millionths of them, at most for one principal
     uint32_t dedup_ttl_s;
     uint64_t seed;
+    struct torc_undo_config undo; // zeroed: no past can be read
 };
 
 struct torc_shard;
@@ -118,6 +122,7 @@ struct torc_shard_pool {
     uint64_t wall_us; // set by the worker each turn
     uint64_t ttl_us;
     struct torc_completion_pool completions;
+    struct torc_undo undo;
     struct torc_shard_slot *slots;
     struct torc_shard_group *groups;
     uint32_t *group_table;  // hash of keys to groups
@@ -174,6 +179,7 @@ struct torc_shard {
     uint64_t applied_hlc;      // for CLOCK and ranges (H4)
     uint64_t applied_sequence; // block that the last applied record ends in
     uint64_t applied_count;    // records applied in this life
+    uint64_t undo_floor;       // its history on this core begins here; UINT64_MAX: not yet (H7)
     uint32_t pending_head;     // in order of LSN
     uint32_t pending_tail;
     uint32_t pending_count;
@@ -187,6 +193,13 @@ uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config);
 // `memory` is aligned to 64.
 void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
                           const struct torc_shard_pool_config *config);
+
+// Between bursts: lets go of the past that nobody asks for any more.
+static inline void torc_shard_pool_age(struct torc_shard_pool *pool)
+{
+    torc_undo_age(&pool->undo,
+                  torc_hlc_us(pool->hlc) > pool->wall_us ? torc_hlc_us(pool->hlc) : pool->wall_us);
+}
 
 // CONFIGURE brings the ttl and the clock's floor after the pool is made.
 void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_s, uint64_t hlc);
@@ -261,6 +274,22 @@ static inline void torc_shard_get(const struct torc_shard *shard, const uint64_t
 {
     torc_tree_lookup_batch(&shard->tree, keys, count, hits);
 }
+
+// Whether the shard can be read as of `ts` (S6, H5): merges it into the clock, looks for pending
+// writes at or below it, and gets the changes since ready, about `entry_max` of them a call.
+enum torc_shard_past {
+    TORC_SHARD_PAST_READY,   // until the next change of any of the core's trees
+    TORC_SHARD_PAST_PENDING, // a write at or below it is on its way to the disk
+    TORC_SHARD_PAST_MORE,    // call again
+    TORC_SHARD_PAST_TOO_OLD, // *oldest is what can be read
+    TORC_SHARD_PAST_AHEAD,   // of the clock (H3)
+};
+enum torc_shard_past torc_must_use torc_shard_past(struct torc_shard *shard, uint64_t ts,
+                                                   uint32_t entry_max, uint64_t *oldest);
+
+// One key as of `ts`, after READY. Pointers as above, good until any of the core's trees changes.
+void torc_shard_get_past(const struct torc_shard *shard, uint64_t key, uint64_t ts,
+                         struct torc_tree_hit *hit);
 
 // The lowest block that a record above applied_lsn begins in; next_sequence (of the log) when
 // nothing is pending. Checkpoints keep the log from there on.

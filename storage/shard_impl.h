@@ -91,6 +91,10 @@ void torc_shard_group_leave(struct torc_shard_pool *pool, uint32_t index);
 // The first of a key's queue is woken when nothing is pending there, or when it does not care.
 void torc_shard_group_wake(struct torc_shard_pool *pool, uint64_t key);
 
+// A ticket for the write's value. NO_SPACE: there is no memory, the undo window's included.
+enum torc_err torc_must_use torc_shard_reserve(struct torc_shard *shard,
+                                               struct torc_shard_write *write);
+
 // -- Waiting --------------------------------------------------------------------------------------
 
 // WAIT: the write was taken over. ANSWER: there is no room, `outcome` says it. `front`: it waited

@@ -29,7 +29,8 @@ uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config)
     return align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot)) +
            align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group)) +
            2 * align_up((uint64_t)pool_table(config->slots_max) * sizeof(uint32_t)) +
-           torc_completion_pool_bytes(config->completion_bytes);
+           align_up(torc_completion_pool_bytes(config->completion_bytes)) +
+           torc_undo_bytes(&config->undo);
 }
 
 void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
@@ -63,6 +64,8 @@ void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
     memset(pool->client_table, 0xff, table_bytes);
     torc_completion_pool_init(&pool->completions, at, config->completion_bytes,
                               config->principal_ppm, config->seed);
+    at += align_up(torc_completion_pool_bytes(config->completion_bytes));
+    torc_undo_init(&pool->undo, at, &config->undo);
 }
 
 void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_s, uint64_t hlc)
@@ -333,6 +336,18 @@ void torc_shard_group_wake(struct torc_shard_pool *pool, uint64_t key)
     pool->woken_tail = index;
 }
 
+enum torc_err torc_shard_reserve(struct torc_shard *shard, struct torc_shard_write *write)
+{
+    enum torc_err err = torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL);
+
+    // The present goes before the past: large values of the undo window give way.
+    while (err != TORC_ERR_OK && write->value_bytes > TORC_TREE_INLINE_BYTES_MAX &&
+           torc_undo_yield(&shard->pool->undo)) {
+        err = torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL);
+    }
+    return err;
+}
+
 enum torc_shard_verdict torc_shard_wait(struct torc_shard *shard, struct torc_shard_write *write,
                                         bool front, struct torc_shard_outcome *outcome)
 {
@@ -345,7 +360,7 @@ enum torc_shard_verdict torc_shard_wait(struct torc_shard *shard, struct torc_sh
         return TORC_SHARD_ANSWER;
     }
     if (!write->remove && write->ticket.nodes == 0 &&
-        torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL) != TORC_ERR_OK) {
+        torc_shard_reserve(shard, write) != TORC_ERR_OK) {
         outcome->err = TORC_ERR_NO_SPACE;
         outcome->info = TORC_SHARD_REASON_MEMORY | (uint64_t)TORC_SHARD_RETRY_FULL_US
                                                        << TORC_SHARD_REASON_BITS;

@@ -49,6 +49,7 @@
 #define TORC_TREE_BATCH            16u // descended together; beyond it line-fill buffers are full
 
 struct torc_tree_code; // the hot parts for this CPU: storage/tree_code.h
+struct torc_undo;      // what writes replaced: storage/undo.h
 
 // A promise of memory for one write. Zeroed: none. Consumed by the write, or cancelled.
 struct torc_tree_ticket {
@@ -61,6 +62,7 @@ struct torc_tree {
     const struct torc_tree_code *code;
     struct torc_chunk_set chunks;
     struct torc_heap *heap;
+    struct torc_undo *undo; // the core's, set by the engine; NULL: replaced values are dropped
     uint64_t record_count;
     uint64_t value_bytes;    // of all values, as users count
     uint64_t large_count;    // values in the heap

@@ -1,5 +1,6 @@
 // Torc storage: writes to the tree. See storage/tree.h.
 #include "storage/tree_impl.h"
+#include "storage/undo.h"
 
 // -- Promises ------------------------------------------------------------------------------------
 
@@ -78,15 +79,20 @@ void torc_tree_count_in(struct torc_tree *tree, const struct torc_tree_pair *pai
     }
 }
 
-// A record that is in no leaf any more; its large value goes.
-static void count_out(struct torc_tree *tree, const struct torc_tree_pair *pair)
+// A record that `version` replaces or deletes, before it is gone: it goes to the undo window, and a
+// large value, unless the window took it, back to the heap.
+static void count_out(struct torc_tree *tree, const struct torc_tree_pair *pair, uint64_t version)
 {
+    bool taken = tree->undo != NULL && torc_undo_keep(tree->undo, pair->key, version, pair);
+
     tree->record_count--;
     tree->value_bytes -= pair->value_bytes;
     if (pair->value_bytes > TORC_TREE_INLINE_BYTES_MAX) {
         tree->large_count--;
         tree->large_bytes -= pair->value_bytes;
-        torc_heap_free(tree->heap, pair->value, pair->value_bytes);
+        if (!taken) {
+            torc_heap_free(tree->heap, pair->value, pair->value_bytes);
+        }
     }
 }
 
@@ -116,13 +122,16 @@ static void leaf_put(struct torc_tree *tree, struct torc_leaf *leaf, struct torc
     if (found) {
         torc_leaf_get(leaf, index, &old);
         write->old_version = old.version;
-        count_out(tree, &old);
+        count_out(tree, &old, pair->version);
         if (!torc_leaf_replace(leaf, index, pair)) {
             torc_tree_leaf_rewrite(tree, leaf, index, true, pair);
         }
     } else {
         int8_t run = run_next(leaf->run, index, leaf->count);
 
+        if (tree->undo != NULL) {
+            torc_undo_keep(tree->undo, pair->key, pair->version, NULL);
+        }
         leaf->run = run;
         if (!torc_leaf_insert(leaf, index, pair)) {
             torc_tree_leaf_rewrite(tree, leaf, index, false, pair);
@@ -144,7 +153,7 @@ static void leaf_remove(struct torc_tree *tree, struct torc_leaf *leaf,
     }
     torc_leaf_get(leaf, index, &old);
     write->old_version = old.version;
-    count_out(tree, &old);
+    count_out(tree, &old, write->version);
     leaf->stamp = torc_max_u64(leaf->stamp, write->version);
     leaf->run = 0;
     torc_leaf_remove(leaf, index);

@@ -1,0 +1,262 @@
+// Torc tests: the undo window's edges, one by one. (Its model is model_undo.c.)
+#include "kit/hlc.h"
+#include "tests/shard_rig.h"
+
+#include <string.h>
+
+#define HEAP_BYTES (UINT64_C(4) << 20)
+#define START_US   UINT64_C(1000000)
+#define AGE_US     UINT64_C(1000)
+
+enum {
+    CHUNKS = 32,
+    LARGE = 100000
+};
+
+static struct shard_rig rig;
+static struct torc_shard shard;
+static uint64_t sequence;
+static uint64_t seq;
+static unsigned char large[2 * LARGE];
+
+static void open_shard(uint64_t undo_bytes)
+{
+    struct torc_shard_pool_config config = {
+        .slots_max = 64,
+        .waiting_max = 8,
+        .completion_bytes = TORC_COMPLETION_POOL_BYTES_MIN,
+        .principal_ppm = 500000,
+        .dedup_ttl_s = 120,
+        .seed = 1,
+        .undo = {.bytes = undo_bytes, .age_us = AGE_US, .pin_us = 100 * AGE_US}};
+    struct torc_shard_config shard_config;
+    struct torc_shard_outcome outcome;
+    struct torc_log_record record;
+    struct torc_fail why;
+
+    shard_rig_pool(&rig, CHUNKS, &config);
+    rig.pool.wall_us = START_US;
+    shard_config = shard_rig_config(&rig);
+    shard_config.shard = 1;
+    shard_config.epoch = 1;
+    shard_config.hi = UINT64_MAX;
+    TORC_TEST_OK(torc_shard_init(&shard, &rig.pool, &shard_config, &why), &why);
+    while (torc_shard_begin(&shard, &record)) {
+        sequence++;
+        torc_shard_appended(&shard, sequence, sequence);
+    }
+    (void)torc_shard_commit(&rig.pool, UINT64_MAX, &outcome, 1); // EPOCH gives no outcome
+}
+
+static void close_shard(void)
+{
+    struct torc_fail why;
+
+    TORC_TEST_OK(torc_shard_check(&shard, &why), &why);
+    torc_undo_clear(&rig.pool.undo);
+    CU_ASSERT_EQUAL(rig.pool.undo.large_bytes, 0);
+    torc_shard_drop(&shard);
+    CU_ASSERT_EQUAL(rig.heap.block_count, 0);
+}
+
+// Returns the write's version; 0: it was refused.
+static uint64_t put(uint64_t key, uint32_t bytes)
+{
+    struct torc_shard_write write = {.key = key,
+                                     .client = 7,
+                                     .principal = 1,
+                                     .seq = seq + 1,
+                                     .low = seq + 1,
+                                     .stamp = rig.pool.hlc,
+                                     .epoch = 1,
+                                     .value = large,
+                                     .value_bytes = bytes};
+    struct torc_shard_outcome outcome;
+    struct torc_log_record record;
+
+    seq++;
+    if (torc_shard_write(&shard, &write, &record, &outcome) != TORC_SHARD_APPEND) {
+        CU_ASSERT_EQUAL(outcome.err, TORC_ERR_NO_SPACE);
+        return 0;
+    }
+    sequence++;
+    torc_shard_appended(&shard, sequence, sequence);
+    CU_ASSERT_EQUAL(torc_shard_commit(&rig.pool, UINT64_MAX, &outcome, 1), 1);
+    return outcome.info;
+}
+
+static enum torc_shard_past past(uint64_t ts)
+{
+    enum torc_shard_past state;
+    uint64_t oldest;
+
+    do {
+        state = torc_shard_past(&shard, ts, 1000, &oldest);
+    } while (state == TORC_SHARD_PAST_MORE);
+    return state;
+}
+
+static void expect_value(uint64_t key, uint64_t ts, uint32_t bytes)
+{
+    struct torc_tree_hit hit;
+
+    CU_ASSERT_EQUAL_FATAL(past(ts), TORC_SHARD_PAST_READY);
+    torc_shard_get_past(&shard, key, ts, &hit);
+    CU_ASSERT_TRUE(hit.found);
+    CU_ASSERT_EQUAL(hit.value_bytes, bytes);
+}
+
+static void test_without_a_window_only_the_present_is_read(void)
+{
+    uint64_t first;
+
+    open_shard(0);
+    first = put(1, 10);
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_READY);
+    (void)put(1, 11); // seen by what follows
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_TOO_OLD);
+    CU_ASSERT_EQUAL(past(1), TORC_SHARD_PAST_TOO_OLD);
+    expect_value(1, shard.applied_hlc, 11);
+    close_shard();
+}
+
+static void test_before_the_shards_life_nothing_is_known(void)
+{
+    open_shard(TORC_UNDO_BYTES_MIN);
+    (void)put(1, 10);
+    CU_ASSERT_EQUAL(past(shard.undo_floor), TORC_SHARD_PAST_READY);
+    CU_ASSERT_EQUAL(past(shard.undo_floor - 1), TORC_SHARD_PAST_TOO_OLD);
+    CU_ASSERT_EQUAL(past(torc_hlc_from_us(START_US + 3000000)), TORC_SHARD_PAST_AHEAD);
+    close_shard();
+}
+
+static void test_what_is_read_is_never_written_below(void)
+{
+    uint64_t ts;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    ts = torc_hlc_from_us(START_US + 1000000); // ahead, and allowed
+    CU_ASSERT_EQUAL(past(ts), TORC_SHARD_PAST_READY);
+    CU_ASSERT_TRUE(put(1, 10) > ts);
+    close_shard();
+}
+
+static void test_age_ends_the_window_and_a_pin_keeps_it(void)
+{
+    uint64_t first;
+    uint64_t second;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    first = put(1, 10);
+    second = put(1, 20);
+    torc_undo_pin(&rig.pool.undo, first, START_US + 10 * AGE_US);
+    rig.pool.wall_us += 10 * AGE_US;
+    torc_shard_pool_age(&rig.pool);
+    expect_value(1, first, 10);
+    rig.pool.wall_us += 1;
+    torc_shard_pool_age(&rig.pool);
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_TOO_OLD);
+    expect_value(1, second, 20);
+    CU_ASSERT_EQUAL(rig.pool.undo.first, rig.pool.undo.last);
+    close_shard();
+}
+
+// A pin does not hold for ever: pin_us.
+static void test_a_pin_has_an_end(void)
+{
+    uint64_t first;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    first = put(1, 10);
+    (void)put(1, 20);
+    torc_undo_pin(&rig.pool.undo, first, UINT64_MAX);
+    rig.pool.wall_us += 101 * AGE_US;
+    torc_shard_pool_age(&rig.pool);
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_TOO_OLD);
+    close_shard();
+}
+
+// 255 nodes of index for more keys than they hold: the oldest go, and nobody reads them wrongly.
+static void test_more_keys_than_the_index_holds(void)
+{
+    enum torc_shard_past state;
+    uint64_t versions[20000];
+    uint64_t middle;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(versions); i++) {
+        versions[i] = put((uint64_t)i * UINT64_C(0x9e3779b97f4a7c15) >> 1, 0);
+    }
+    CU_ASSERT_EQUAL(past(versions[0]), TORC_SHARD_PAST_TOO_OLD); // the log's bytes
+    middle = torc_max_u64(rig.pool.undo.floor, versions[0]);
+    state = past(middle);
+    CU_ASSERT_TRUE(state == TORC_SHARD_PAST_TOO_OLD || state == TORC_SHARD_PAST_READY);
+    CU_ASSERT_EQUAL(past(versions[TORC_COUNT_OF(versions) - 1000]), TORC_SHARD_PAST_READY);
+    close_shard();
+}
+
+static void test_large_values_are_counted_and_end_it_too(void)
+{
+    uint64_t versions[20];
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(versions); i++) {
+        versions[i] = put(1, LARGE - i);
+    }
+    // 5/8 of 1 MiB for the log.
+    CU_ASSERT_TRUE(rig.pool.undo.large_bytes <= TORC_UNDO_BYTES_MIN / 8 * 5);
+    CU_ASSERT_EQUAL(past(versions[0]), TORC_SHARD_PAST_TOO_OLD);
+    expect_value(1, versions[18], LARGE - 18);
+    expect_value(1, versions[16], LARGE - 16);
+    close_shard();
+}
+
+static void test_a_value_worth_more_than_the_window_is_not_kept(void)
+{
+    uint64_t first;
+    uint64_t second;
+
+    open_shard(UINT64_C(256) << 10); // 8 segments of log: 256 KiB
+    first = put(1, 2 * LARGE);
+    second = put(1, 10);
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_TOO_OLD);
+    expect_value(1, second, 10);
+    close_shard();
+}
+
+// The present goes before the past.
+static void test_the_window_gives_way_to_a_write(void)
+{
+    uint64_t first;
+
+    open_shard(UINT64_C(64) << 20);
+    first = put(0, LARGE);
+    for (uint32_t i = 1; i < 400; i++) { // ten times the heap
+        CU_ASSERT_TRUE(put(0, LARGE) > first);
+    }
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_TOO_OLD);
+    close_shard();
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"without a window only the present is read",
+         test_without_a_window_only_the_present_is_read},
+        {"before the shard's life nothing is known", test_before_the_shards_life_nothing_is_known},
+        {"what is read is never written below", test_what_is_read_is_never_written_below},
+        {"age ends the window and a pin keeps it", test_age_ends_the_window_and_a_pin_keeps_it},
+        {"a pin has an end", test_a_pin_has_an_end},
+        {"more keys than the index holds", test_more_keys_than_the_index_holds},
+        {"large values are counted and end it too", test_large_values_are_counted_and_end_it_too},
+        {"a value worth more than the window is not kept",
+         test_a_value_worth_more_than_the_window_is_not_kept},
+        {"the window gives way to a write", test_the_window_gives_way_to_a_write},
+        CU_TEST_INFO_NULL};
+    int status;
+
+    shard_rig_open(&rig, CHUNKS, HEAP_BYTES);
+    status = torc_test_run("undo", tests);
+    shard_rig_close(&rig);
+    return status;
+}
