@@ -365,6 +365,55 @@ static void test_overtaken_put(void)
     close_node();
 }
 
+// The node's queue never empties, whatever the engine does: a stranger's gets fill it.
+static void loaded_step(struct torc_rig_client *stranger)
+{
+    struct torc_request request = torc_rig_get(KEYS - 1);
+
+    while (rig->in_count < 2 * TORC_TURN_RX_MAX) {
+        (void)torc_rig_add(stranger, &request);
+        (void)torc_rig_flush(rig, stranger, 0);
+    }
+    torc_net_step(net, TORC_TURN_RX_MAX * UINT64_C(16000)); // so that shares are small
+}
+
+// Writes, small and large, of which packets are shed for their share: each is done, and once.
+static void test_loaded_node(void)
+{
+    struct torc_rig_client *stranger = calloc(1, sizeof(*stranger));
+    struct torc_engine_write write = {.data = value, .condition = TORC_IF_ABSENT};
+    struct torc_counters counters;
+    uint32_t ended = 0;
+
+    CU_ASSERT_FATAL(stranger != NULL);
+    open_node(KEYS, 1, 1);
+    torc_rig_connect(rig, stranger, 4000);
+    for (uint32_t i = 0; i < 150; i++) {
+        loaded_step(stranger);
+    }
+    for (write.key = 0; write.key < MANY; write.key++) {
+        write.bytes = write.key % 2 == 0 ? MANY_BYTES : 1400;
+        CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    }
+    for (uint32_t i = 0; i < 100000 && ended < MANY; i++) {
+        loaded_step(stranger);
+        while (torc_engine_poll(engine, &done, 1) == 1) {
+            CU_ASSERT_EQUAL(done.status, TORC_ERR_OK);
+            ended++;
+        }
+    }
+    CU_ASSERT_EQUAL(ended, MANY);
+    torc_engine_counters(engine, &counters);
+    CU_ASSERT(counters.resends_refused > 0);
+    for (uint64_t key = 0; key < MANY; key++) {
+        CU_ASSERT_EQUAL(get(key), TORC_ERR_OK);
+        CU_ASSERT_EQUAL_FATAL(done.bytes, key % 2 == 0 ? MANY_BYTES : 1400);
+        CU_ASSERT_EQUAL(memcmp(done.data, value, done.bytes), 0);
+    }
+    close_node();
+    free(stranger);
+}
+
 // ---- Ranges
 
 static void check_rows(uint64_t first, int64_t step, uint64_t rows, uint32_t flags)
@@ -578,6 +627,7 @@ int main(void)
                            {"and a busy node gets no piece twice", test_many_on_a_busy_node},
                            {"a shed piece alone goes again", test_shed_piece},
                            {"an earlier PUT that comes late does not end it", test_overtaken_put},
+                           {"under load each write is done, and once", test_loaded_node},
                            {"ranges are in order, with limits, both ways", test_ranges},
                            {"pages end at their bytes; keys alone; versions", test_range_options},
                            {"arguments out of range are refused by name", test_arguments},
