@@ -122,40 +122,6 @@ uint32_t torc_leaf_decode(const struct torc_leaf *leaf, struct torc_tree_pair *p
     return leaf->count;
 }
 
-void torc_leaf_read(const struct torc_leaf *leaf, uint32_t place, uint32_t count, bool reverse,
-                    struct torc_tree_pair *pairs)
-{
-    // What all records share is read once, for `pairs` might lie over the leaf, as far as C knows.
-    const uint64_t key_base = leaf->key_base;
-    const uint64_t version_base = leaf->version_base;
-    const uint32_t low_bytes = leaf->low_bytes;
-    const uint32_t tail_at = low_bytes + leaf->version_bytes;
-    const uint64_t low_mask = torc_leaf_mask(low_bytes);
-    const uint64_t version_mask = torc_leaf_mask(leaf->version_bytes);
-    const size_t stride = torc_leaf_stride(leaf);
-    const uint8_t *slots = torc_leaf_slots(leaf);
-    const unsigned char *records = slots + leaf->capacity;
-    const bool varied = leaf->form == TORC_LEAF_VARIED;
-    const uint32_t value_bytes = leaf->form;
-    const int step = reverse ? -1 : 1;
-    const uint16_t *hint = leaf->hints + (reverse ? leaf->count - 1u - place : place);
-    const uint8_t *slot = slots + (reverse ? leaf->count - 1u - place : place);
-
-    torc_assert(place + count <= leaf->count);
-    for (uint32_t i = 0; i < count; i++, hint += step, slot += step) {
-        const unsigned char *record = records + *slot * stride;
-
-        pairs[i].key =
-            key_base + ((uint64_t)*hint << (8 * low_bytes)) + (torc_leaf_load(record) & low_mask);
-        pairs[i].version = version_base + (torc_leaf_load(record + low_bytes) & version_mask);
-        pairs[i].value = record + tail_at;
-        pairs[i].value_bytes = value_bytes;
-        if (varied) {
-            pairs[i].value = torc_leaf_cell(leaf, record + tail_at, &pairs[i].value_bytes);
-        }
-    }
-}
-
 // What a plan needs to know of a run of records; one more can be added.
 struct sum {
     uint64_t key_min;

@@ -145,10 +145,6 @@ uint32_t torc_leaf_find(const struct torc_leaf *leaf, const struct torc_tree_cod
 // All records in order. Their values point into the leaf (or are a large value's block).
 uint32_t torc_leaf_decode(const struct torc_leaf *leaf, struct torc_tree_pair *pairs);
 
-// `count` records from the one that `place` others lie before, in the direction of a scan.
-void torc_leaf_read(const struct torc_leaf *leaf, uint32_t place, uint32_t count, bool reverse,
-                    struct torc_tree_pair *pairs);
-
 // How `count` (>= 1) records in rising order would be written.
 void torc_leaf_plan(struct torc_leaf_plan *plan, const struct torc_tree_pair *pairs,
                     uint32_t count);

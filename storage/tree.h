@@ -120,7 +120,9 @@ struct torc_tree_cursor {
     bool done; // nothing is left
     // Where it stands, good while change_stamp is the tree's:
     uint64_t change_stamp;
-    uint32_t place; // how many of the leaf's records lie behind it
+    uint32_t place;  // how many of the leaf's records lie behind it
+    uint32_t ahead;  // how many leaves before it were asked for
+    uint32_t wanted; // and how many should be
     struct torc_tree_path path;
 };
 

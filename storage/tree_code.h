@@ -10,8 +10,10 @@
 
 #include "kit/base.h"
 
+struct torc_leaf;
 struct torc_tree;
 struct torc_tree_hit;
+struct torc_tree_pair;
 
 struct torc_tree_code {
     const char *name;
@@ -26,6 +28,9 @@ struct torc_tree_code {
                    uint32_t *leaves);
     void (*lookup)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                    struct torc_tree_hit *hits);
+    // `count` records from the one that `place` others lie before, in the direction of a scan.
+    void (*read)(const struct torc_leaf *leaf, uint32_t place, uint32_t count, bool reverse,
+                 struct torc_tree_pair *pairs);
 };
 
 extern const struct torc_tree_code torc_tree_code_plain; // runs everywhere

@@ -9,6 +9,7 @@
 
 #include "storage/inner.h"
 #include "storage/leaf.h"
+#include "storage/leaf_read.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -326,6 +327,7 @@ const struct torc_tree_code HOT_TABLE = {
     .upto64 = hot_upto64,
     .locate = hot_locate,
     .lookup = hot_lookup,
+    .read = hot_read,
 };
 
 #endif

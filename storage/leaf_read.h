@@ -1,0 +1,192 @@
+// Torc storage: a leaf's records turned into pairs, the hot part of a scan. Included by
+// storage/tree_hot.h alone, once per instruction set.
+//
+// What    hot_read writes keys, versions and places of values straight into the caller's pairs. A
+//         record's low key bytes and its version mostly lie in one word of 8 bytes and are loaded
+//         together. With AVX-512 eight records are put together at once: their words are loaded one
+//         by one (a gather is slower, and much slower where it had to be mended), keys, versions
+//         and places are summed as vectors, and four shuffles turn them into pairs.
+#ifndef TORC_STORAGE_LEAF_READ_H
+#define TORC_STORAGE_LEAF_READ_H
+
+#include "storage/leaf.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+// What all records of a leaf share, read once: `pairs` might lie over the leaf, as far as C knows.
+struct read_form {
+    const struct torc_leaf *leaf;
+    uint64_t key_base;
+    uint64_t version_base;
+    uint64_t low_mask;
+    uint64_t version_mask;
+    const unsigned char *records;
+    uint32_t stride;
+    uint32_t low_bytes;
+    uint32_t tail_at;
+    uint32_t value_bytes;
+    // Constants wherever it is used:
+    bool reverse; // from the last record to the first
+    bool split;   // key and version lie too far apart for one word
+    bool varied;
+};
+
+static inline __attribute__((always_inline)) struct read_form read_form_of(
+    const struct torc_leaf *leaf)
+{
+    return (struct read_form){.leaf = leaf,
+                              .key_base = leaf->key_base,
+                              .version_base = leaf->version_base,
+                              .low_mask = torc_leaf_mask(leaf->low_bytes),
+                              .version_mask = torc_leaf_mask(leaf->version_bytes),
+                              .records = torc_leaf_slots(leaf) + leaf->capacity,
+                              .stride = torc_leaf_stride(leaf),
+                              .low_bytes = leaf->low_bytes,
+                              .tail_at = (uint32_t)leaf->low_bytes + leaf->version_bytes,
+                              .value_bytes = leaf->form};
+}
+
+// Records one by one, from `index` on.
+static inline __attribute__((always_inline)) void read_run(const struct read_form *form,
+                                                           uint32_t index, uint32_t count,
+                                                           struct torc_tree_pair *pairs)
+{
+    const struct read_form its = *form;
+    const uint32_t shift = 8 * its.low_bytes;
+    const uint16_t *hint = its.leaf->hints + index;
+    const uint8_t *slot = torc_leaf_slots(its.leaf) + index;
+    const int step = its.reverse ? -1 : 1;
+
+    for (uint32_t i = 0; i < count; i++, hint += step, slot += step) {
+        const unsigned char *record = its.records + (size_t)*slot * its.stride;
+        uint64_t word = torc_leaf_load(record);
+        uint64_t version = its.split ? torc_leaf_load(record + its.low_bytes) : word >> shift;
+
+        pairs[i].key = its.key_base + ((uint64_t)*hint << shift) + (word & its.low_mask);
+        pairs[i].version = its.version_base + (version & its.version_mask);
+        pairs[i].value = record + its.tail_at;
+        pairs[i].value_bytes = its.value_bytes;
+        if (its.varied) {
+            pairs[i].value = torc_leaf_cell(its.leaf, record + its.tail_at, &pairs[i].value_bytes);
+        }
+    }
+}
+
+#if defined(__AVX512F__)
+
+#define READ_LANES 8u
+
+// Which lanes of [keys, versions] and of [places, lengths] make the pairs 2i and 2i + 1; with
+// `reverse` the last record comes first.
+static inline __attribute__((always_inline)) __m512i read_lanes(uint32_t i, bool reverse)
+{
+    long long a = reverse ? 7 - 2 * (long long)i : 2 * (long long)i;
+    long long b = reverse ? a - 1 : a + 1;
+
+    return _mm512_setr_epi64(a, a + 8, a, a + 8, b, b + 8, b, b + 8);
+}
+
+static inline __attribute__((always_inline)) __m512i read_words(const struct read_form *form,
+                                                                const uint8_t *slots,
+                                                                uint32_t offset)
+{
+    uint64_t words[READ_LANES];
+
+    for (uint32_t i = 0; i < READ_LANES; i++) {
+        words[i] = torc_leaf_load(form->records + (size_t)slots[i] * form->stride + offset);
+    }
+    return _mm512_setr_epi64((long long)words[0], (long long)words[1], (long long)words[2],
+                             (long long)words[3], (long long)words[4], (long long)words[5],
+                             (long long)words[6], (long long)words[7]);
+}
+
+// Records index .. index + 7, in this order or from the last to the first.
+static inline __attribute__((always_inline)) void read_eight(const struct read_form *form,
+                                                             uint32_t index,
+                                                             struct torc_tree_pair *pairs)
+{
+    const uint16_t *hints = form->leaf->hints + index;
+    const uint8_t *slots = torc_leaf_slots(form->leaf) + index;
+    const __m128i shift = _mm_cvtsi32_si128((int)(8 * form->low_bytes));
+    __m512i words = read_words(form, slots, 0);
+    __m512i tails =
+        form->split ? read_words(form, slots, form->low_bytes) : _mm512_srl_epi64(words, shift);
+    __m512i keys =
+        _mm512_sll_epi64(_mm512_cvtepu16_epi64(_mm_loadu_si128((const void *)hints)), shift);
+    __m512i places = _mm512_mul_epu32(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)slots)),
+                                      _mm512_set1_epi64(form->stride));
+    __m512i lengths = _mm512_set1_epi64(form->value_bytes);
+
+    words = _mm512_and_si512(words, _mm512_set1_epi64((long long)form->low_mask));
+    keys = _mm512_add_epi64(_mm512_add_epi64(keys, words),
+                            _mm512_set1_epi64((long long)form->key_base));
+    tails = _mm512_and_si512(tails, _mm512_set1_epi64((long long)form->version_mask));
+    tails = _mm512_add_epi64(tails, _mm512_set1_epi64((long long)form->version_base));
+    places = _mm512_add_epi64(
+        places, _mm512_set1_epi64((long long)(uintptr_t)(form->records + form->tail_at)));
+    for (uint32_t i = 0; i < READ_LANES / 2; i++, pairs += 2) {
+        __m512i lanes = read_lanes(i, form->reverse);
+        __m512i heads = _mm512_permutex2var_epi64(keys, lanes, tails);
+
+        _mm512_storeu_si512(
+            pairs, _mm512_mask_blend_epi64(0xcc, heads,
+                                           _mm512_permutex2var_epi64(places, lanes, lengths)));
+    }
+}
+
+static inline __attribute__((always_inline)) void read_all(struct read_form form, uint32_t place,
+                                                           uint32_t count,
+                                                           struct torc_tree_pair *pairs)
+{
+    uint32_t last = form.leaf->count - place; // reverse: records [last - count, last)
+    uint32_t done = 0;
+
+    if (form.varied || count < READ_LANES) {
+        read_run(&form, form.reverse ? last - 1 : place, count, pairs);
+        return;
+    }
+    while (done < count) { // the last eight may be some that were read already
+        done = done + READ_LANES <= count ? done : count - READ_LANES;
+        read_eight(&form, form.reverse ? last - done - READ_LANES : place + done, pairs + done);
+        done += READ_LANES;
+    }
+}
+
+#else
+
+static inline __attribute__((always_inline)) void read_all(struct read_form form, uint32_t place,
+                                                           uint32_t count,
+                                                           struct torc_tree_pair *pairs)
+{
+    read_run(&form, form.reverse ? form.leaf->count - 1u - place : place, count, pairs);
+}
+
+#endif
+
+// `count` records from the one that `place` others lie before, in the direction of a scan.
+static void hot_read(const struct torc_leaf *leaf, uint32_t place, uint32_t count, bool reverse,
+                     struct torc_tree_pair *pairs)
+{
+    struct read_form form = read_form_of(leaf);
+
+    torc_assert(place + count <= leaf->count);
+    form.reverse = reverse;
+    if (leaf->form == TORC_LEAF_VARIED) {
+        form.split = true;
+        form.varied = true;
+        read_all(form, place, count, pairs);
+    } else if (form.tail_at > sizeof(uint64_t)) {
+        form.split = true;
+        read_all(form, place, count, pairs);
+    } else if (reverse) {
+        form.reverse = true;
+        read_all(form, place, count, pairs);
+    } else {
+        form.reverse = false;
+        read_all(form, place, count, pairs);
+    }
+}
+
+#endif
