@@ -5,7 +5,9 @@
 
 static uint32_t *children_of(struct torc_inner *inner)
 {
-    return (uint32_t *)(void *)(inner->bytes + (size_t)inner->capacity * inner->width);
+    unsigned char *bytes = (void *)inner;
+
+    return (uint32_t *)(void *)(bytes + torc_inner_children_at(inner->width));
 }
 
 uint32_t torc_inner_find(const struct torc_inner *inner, const struct torc_tree_code *code,
@@ -60,16 +62,15 @@ static struct form form_of(const struct torc_inner_list *list, uint32_t first, u
     form.base = list->separators[first];
     form.shift = (uint8_t)(bits == 0 ? 0 : __builtin_ctzll(bits));
     span = (list->separators[first + count - 1] - form.base) >> form.shift;
-    form.width = span <= UINT16_MAX ? 2 : span <= UINT32_MAX ? 4 : 8;
+    form.width = span < UINT16_MAX ? 2 : span < UINT32_MAX ? 4 : 8;
     return form;
 }
 
 static uint32_t capacity_of(uint32_t width)
 {
-    uint32_t capacity = (TORC_NODE_BYTES - TORC_INNER_HEAD_BYTES) / (width + 4);
-
-    capacity &= ~1u; // keeps the children aligned
-    return capacity < TORC_INNER_COUNT_MAX ? capacity : TORC_INNER_COUNT_MAX;
+    return width == 2   ? TORC_INNER_COUNT_MAX
+           : width == 4 ? TORC_INNER_HALF_MAX
+                        : TORC_INNER_WIDE_MAX;
 }
 
 bool torc_inner_fits(const struct torc_inner_list *list, uint32_t first, uint32_t count)
@@ -94,6 +95,21 @@ static void delta_write(struct torc_inner *inner, uint32_t index, uint64_t separ
     memcpy(inner->bytes + (size_t)index * inner->width, &delta, inner->width);
 }
 
+// After the separators changed: what depends on them. [count - 1, end of the lines) become ones.
+static void samples_write(struct torc_inner *inner)
+{
+    uint32_t end = torc_inner_children_at(inner->width) - TORC_INNER_HEAD_BYTES;
+    uint32_t used = (inner->count - 1u) * inner->width;
+
+    if (inner->width == 8) {
+        return;
+    }
+    memset(inner->bytes + used, 0xff, end - used);
+    for (uint32_t at = TORC_INNER_LINE_BYTES, i = 0; at < end; at += TORC_INNER_LINE_BYTES, i++) {
+        memcpy(inner->samples + (size_t)i * inner->width, inner->bytes + at, inner->width);
+    }
+}
+
 void torc_inner_encode(struct torc_inner *inner, uint8_t level, const struct torc_inner_list *list,
                        uint32_t first, uint32_t count)
 {
@@ -107,17 +123,21 @@ void torc_inner_encode(struct torc_inner *inner, uint8_t level, const struct tor
                                  .width = form.width,
                                  .shift = form.shift,
                                  .level = level};
+    memset(inner->samples, 0xff, sizeof(inner->samples));
     for (uint32_t i = 0; i + 1 < count; i++) {
         delta_write(inner, i, list->separators[first + i]);
     }
     memcpy(children_of(inner), list->children + first, count * sizeof(list->children[0]));
+    samples_write(inner);
 }
 
 // Can the separator be written in the node's present form?
 static bool takes(const struct torc_inner *inner, uint64_t separator)
 {
     uint64_t delta = separator - inner->base;
-    uint64_t largest = inner->width == 8 ? UINT64_MAX : inner->width == 4 ? UINT32_MAX : UINT16_MAX;
+    uint64_t largest = inner->width == 8   ? UINT64_MAX
+                       : inner->width == 4 ? UINT32_MAX - 1
+                                           : UINT16_MAX - 1;
 
     return inner->count > 1 && separator >= inner->base &&
            (delta & ((UINT64_C(1) << inner->shift) - 1)) == 0 && (delta >> inner->shift) <= largest;
@@ -138,6 +158,7 @@ bool torc_inner_insert(struct torc_inner *inner, uint32_t index, uint64_t separa
     delta_write(inner, index, separator);
     children[index + 1] = child;
     inner->count++;
+    samples_write(inner);
     return true;
 }
 
@@ -148,6 +169,7 @@ bool torc_inner_move(struct torc_inner *inner, uint32_t index, uint64_t separato
     torc_assert(index + 1 < inner->count);
     if (takes(inner, separator)) {
         delta_write(inner, index, separator);
+        samples_write(inner);
         return true;
     }
     torc_inner_decode(inner, &list);
@@ -173,6 +195,20 @@ void torc_inner_remove(struct torc_inner *inner, uint32_t index)
                 (size_t)(inner->count - 2u - separator) * inner->width);
     }
     inner->count--;
+    if (inner->count > 0) {
+        samples_write(inner);
+    }
+}
+
+static const char *samples_check(const struct torc_inner *inner)
+{
+    _Alignas(64) unsigned char bytes[TORC_NODE_BYTES];
+
+    memcpy(bytes, inner, sizeof(bytes));
+    samples_write((struct torc_inner *)(void *)bytes);
+    return memcmp(bytes, inner, sizeof(bytes)) == 0
+               ? NULL
+               : "an inner node's samples are not its separators";
 }
 
 const char *torc_inner_check(const struct torc_inner *inner)
@@ -189,5 +225,5 @@ const char *torc_inner_check(const struct torc_inner *inner)
             return "an inner node's separators do not rise";
         }
     }
-    return NULL;
+    return samples_check(inner);
 }

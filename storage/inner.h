@@ -10,10 +10,14 @@
 //            14  zero           10
 //            24  level           1   1 or more; at the same place in a leaf
 //            25  zero            7
-//            32  separators      capacity x width, sorted
+//            32  samples        32   the first separator of each line but the first (not for width
+//                                    8), then ones
+//            64  separators      5 lines of width 2, 7 of 4, 10 of 8; sorted, then ones
 //             …  children        capacity x 4: node numbers
 //         Separators are the shortest that part two leaves, so they end in many zero bits and 16
-//         bits are mostly enough for their differences within one node.
+//         bits are mostly enough for their differences within one node. A search reads three lines:
+//         the head, whose samples tell the line of separators, that line, and the child's. All ones
+//         are no separator's delta (of width 2 and 4), so that neither search needs a count.
 // Owner   the tree's core.  Memory  the node is the tree's; nothing is allocated here.
 #ifndef TORC_STORAGE_INNER_H
 #define TORC_STORAGE_INNER_H
@@ -21,9 +25,17 @@
 #include "storage/tree.h"
 #include "storage/tree_code.h"
 
-#define TORC_INNER_HEAD_BYTES 32u
-#define TORC_INNER_COUNT_MAX  160u
-#define TORC_INNER_WIDE_MAX   ((TORC_NODE_BYTES - TORC_INNER_HEAD_BYTES) / 12u) // 64-bit deltas
+#define TORC_INNER_HEAD_BYTES   64u
+#define TORC_INNER_SAMPLE_BYTES 32u
+#define TORC_INNER_LINE_BYTES   64u  // of separators with one sample
+#define TORC_INNER_COUNT_MAX    158u // children, of width 2
+#define TORC_INNER_HALF_MAX     112u // of width 4
+#define TORC_INNER_WIDE_MAX     80u  // of width 8
+
+// Where the children begin, by width.
+#define TORC_INNER_AT_2 (TORC_INNER_HEAD_BYTES + 5 * TORC_INNER_LINE_BYTES)
+#define TORC_INNER_AT_4 (TORC_INNER_HEAD_BYTES + 7 * TORC_INNER_LINE_BYTES)
+#define TORC_INNER_AT_8 (TORC_INNER_HEAD_BYTES + 10 * TORC_INNER_LINE_BYTES)
 
 struct torc_inner {
     uint64_t base;
@@ -34,12 +46,16 @@ struct torc_inner {
     uint8_t zero[10];
     uint8_t level;
     uint8_t zero_too[7];
+    unsigned char samples[TORC_INNER_SAMPLE_BYTES];
     unsigned char bytes[];
 };
 
 _Static_assert(offsetof(struct torc_inner, bytes) == TORC_INNER_HEAD_BYTES, "as documented");
 _Static_assert(offsetof(struct torc_inner, level) == 24, "as documented");
-_Static_assert(2 * (TORC_INNER_WIDE_MAX & ~1u) > TORC_INNER_COUNT_MAX, "any split fits two nodes");
+_Static_assert(2 * TORC_INNER_WIDE_MAX > TORC_INNER_COUNT_MAX + 1, "any split fits two nodes");
+_Static_assert(TORC_INNER_AT_2 + 4 * TORC_INNER_COUNT_MAX <= TORC_NODE_BYTES, "room for children");
+_Static_assert(TORC_INNER_AT_4 + 4 * TORC_INNER_HALF_MAX <= TORC_NODE_BYTES, "room for children");
+_Static_assert(TORC_INNER_AT_8 + 4 * TORC_INNER_WIDE_MAX <= TORC_NODE_BYTES, "room for children");
 
 // An inner node unpacked: separators[i] lies between children[i] and children[i + 1]. Room for two
 // whole nodes and one more.
@@ -49,9 +65,16 @@ struct torc_inner_list {
     uint32_t children[2 * TORC_INNER_COUNT_MAX + 2];
 };
 
+static inline uint32_t torc_inner_children_at(uint32_t width)
+{
+    return width == 2 ? TORC_INNER_AT_2 : width == 4 ? TORC_INNER_AT_4 : TORC_INNER_AT_8;
+}
+
 static inline const uint32_t *torc_inner_children(const struct torc_inner *inner)
 {
-    return (const uint32_t *)(const void *)(inner->bytes + (size_t)inner->capacity * inner->width);
+    const unsigned char *bytes = (const void *)inner;
+
+    return (const uint32_t *)(const void *)(bytes + torc_inner_children_at(inner->width));
 }
 
 // The index of the child that holds `key`.

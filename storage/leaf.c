@@ -7,14 +7,14 @@ static uint8_t bytes_of(uint64_t number)
     return (uint8_t)(number == 0 ? 0 : (64 - (uint32_t)__builtin_clzll(number) + 7) / 8);
 }
 
-static uint8_t *slots_of(struct torc_leaf *leaf)
+static uint8_t *order_of(struct torc_leaf *leaf)
 {
     return (uint8_t *)(leaf->hints + leaf->capacity);
 }
 
 static unsigned char *record_of(struct torc_leaf *leaf, uint32_t slot)
 {
-    return slots_of(leaf) + leaf->capacity + (size_t)slot * torc_leaf_stride(leaf);
+    return (unsigned char *)leaf + leaf->records_at + (size_t)slot * leaf->stride;
 }
 
 static uint16_t load16(const unsigned char *bytes)
@@ -61,7 +61,7 @@ const void *torc_leaf_cell(const struct torc_leaf *leaf, const unsigned char *ce
 
 uint32_t torc_leaf_used_bytes(const struct torc_leaf *leaf)
 {
-    uint32_t bytes = leaf->count * (3 + torc_leaf_stride(leaf));
+    uint32_t bytes = leaf->count * (3u + leaf->stride);
 
     if (leaf->form == TORC_LEAF_VARIED) {
         bytes += TORC_LEAF_HEAP_END - leaf->heap_low - leaf->heap_dead;
@@ -73,6 +73,26 @@ void torc_leaf_format(struct torc_leaf *leaf)
 {
     memset(leaf, 0, sizeof(*leaf));
     leaf->heap_low = TORC_LEAF_HEAP_END;
+    leaf->records_at = TORC_LEAF_HEAD_BYTES;
+    leaf->in_order = 1;
+}
+
+// Among records with the same hint, by what is left of the key: how many come before it. Sets
+// *found if it is there.
+static uint32_t find_among(const struct torc_leaf *leaf, uint64_t equal, uint32_t first,
+                           uint64_t delta, bool *found)
+{
+    uint64_t mask = torc_leaf_mask(leaf->low_bytes);
+    uint32_t before = 0;
+
+    for (; equal != 0; equal &= equal - 1) {
+        uint32_t slot = first + (uint32_t)__builtin_ctzll(equal);
+        uint64_t rest = torc_leaf_load(torc_leaf_record(leaf, slot)) & mask;
+
+        before += rest < (delta & mask);
+        *found = *found || rest == (delta & mask);
+    }
+    return before;
 }
 
 uint32_t torc_leaf_find(const struct torc_leaf *leaf, const struct torc_tree_code *code,
@@ -80,9 +100,8 @@ uint32_t torc_leaf_find(const struct torc_leaf *leaf, const struct torc_tree_cod
 {
     uint64_t delta = key - leaf->key_base;
     uint64_t hint = delta >> (8 * leaf->low_bytes);
-    uint64_t mask = torc_leaf_mask(leaf->low_bytes);
-    uint32_t low;
-    uint32_t high;
+    uint64_t equal[2];
+    uint32_t index;
 
     *found = false;
     if (key < leaf->key_base) {
@@ -91,27 +110,10 @@ uint32_t torc_leaf_find(const struct torc_leaf *leaf, const struct torc_tree_cod
     if (hint > UINT16_MAX) {
         return leaf->count;
     }
-    low = code->below16(leaf->hints, leaf->count, (uint16_t)hint);
-    high = low;
-    if (low < leaf->count && leaf->hints[low] == hint) {
-        high = code->upto16(leaf->hints, leaf->count, (uint16_t)hint);
-    }
-    while (low < high) { // among equal hints, by what is left of the key
-        uint32_t middle = (low + high) / 2;
-        const unsigned char *record = torc_leaf_record(leaf, torc_leaf_slots(leaf)[middle]);
-        uint64_t rest = torc_leaf_load(record) & mask;
-
-        if (rest == (delta & mask)) {
-            *found = true;
-            return middle;
-        }
-        if (rest < (delta & mask)) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
+    index = code->below16(leaf->hints, leaf->count, (uint16_t)hint);
+    code->equal16(leaf->hints, leaf->count, (uint16_t)hint, equal);
+    index += find_among(leaf, equal[0], 0, delta, found);
+    return index + find_among(leaf, equal[1], 64, delta, found);
 }
 
 uint32_t torc_leaf_decode(const struct torc_leaf *leaf, struct torc_tree_pair *pairs)
@@ -232,6 +234,18 @@ uint32_t torc_leaf_fill_back(const struct torc_tree_pair *pairs, uint32_t count)
     return count;
 }
 
+// The usual lengths without a call.
+static void value_copy(unsigned char *to, const void *value, uint32_t bytes)
+{
+    switch (bytes) {
+    case 0: break;
+    case 8: memcpy(to, value, 8); break;
+    case 16: memcpy(to, value, 16); break;
+    case 32: memcpy(to, value, 32); break;
+    default: memcpy(to, value, bytes); break;
+    }
+}
+
 // Puts a value where `record`'s tail says, which is a cell for varied leaves. The room was checked.
 static void value_write(struct torc_leaf *leaf, unsigned char *tail,
                         const struct torc_tree_pair *pair)
@@ -241,9 +255,7 @@ static void value_write(struct torc_leaf *leaf, unsigned char *tail,
     unsigned char *cell;
 
     if (leaf->form != TORC_LEAF_VARIED) {
-        if (leaf->form != 0) {
-            memcpy(tail, pair->value, leaf->form);
-        }
+        value_copy(tail, pair->value, leaf->form);
         return;
     }
     leaf->heap_low = (uint16_t)(leaf->heap_low - bytes);
@@ -258,14 +270,23 @@ static void value_write(struct torc_leaf *leaf, unsigned char *tail,
     }
 }
 
+// Writes a slot behind all others: unless a heap follows, nothing that counts lies behind it, and
+// whole words can be stored.
 static void record_write(struct torc_leaf *leaf, uint32_t slot, const struct torc_tree_pair *pair)
 {
     unsigned char *record = record_of(leaf, slot);
+    uint64_t delta = pair->key - leaf->key_base;
+    uint64_t version = pair->version - leaf->version_base;
 
-    store(record, pair->key - leaf->key_base, leaf->low_bytes);
-    record += leaf->low_bytes;
-    store(record, pair->version - leaf->version_base, leaf->version_bytes);
-    value_write(leaf, record + leaf->version_bytes, pair);
+    leaf->hints[slot] = (uint16_t)(delta >> (8 * leaf->low_bytes));
+    if (leaf->form == TORC_LEAF_VARIED) {
+        store(record, delta, leaf->low_bytes);
+        store(record + leaf->low_bytes, version, leaf->version_bytes);
+    } else {
+        memcpy(record, &delta, sizeof(delta));
+        memcpy(record + leaf->low_bytes, &version, sizeof(version));
+    }
+    value_write(leaf, record + leaf->low_bytes + leaf->version_bytes, pair);
 }
 
 // How many records to give the arrays room for: all that fit if they are like those there.
@@ -297,9 +318,12 @@ void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
     leaf->form = plan->form;
     leaf->heap_low = TORC_LEAF_HEAP_END;
     leaf->heap_dead = 0;
+    leaf->in_order = 1;
+    leaf->stride = (uint8_t)(plan->low_bytes + plan->version_bytes +
+                             (plan->form == TORC_LEAF_VARIED ? TORC_LEAF_CELL_BYTES : plan->form));
+    leaf->records_at = (uint16_t)(TORC_LEAF_HEAD_BYTES + 3u * leaf->capacity);
     for (uint32_t i = 0; i < count; i++) {
-        leaf->hints[i] = (uint16_t)((pairs[i].key - plan->key_base) >> (8 * plan->low_bytes));
-        slots_of(leaf)[i] = (uint8_t)i;
+        order_of(leaf)[i] = (uint8_t)i;
         record_write(leaf, i, &pairs[i]);
     }
 }
@@ -307,7 +331,7 @@ void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
 // The first byte after the arrays: where the heap must end.
 static uint32_t arrays_end(const struct torc_leaf *leaf)
 {
-    return TORC_LEAF_HEAD_BYTES + leaf->capacity * (3 + torc_leaf_stride(leaf));
+    return TORC_LEAF_HEAD_BYTES + leaf->capacity * (3u + leaf->stride);
 }
 
 // Can the leaf take this version and this value without being written anew?
@@ -325,21 +349,22 @@ static bool takes(const struct torc_leaf *leaf, const struct torc_tree_pair *pai
 
 bool torc_leaf_insert(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair)
 {
-    uint64_t delta = pair->key - leaf->key_base;
-    uint64_t hint = delta >> (8 * leaf->low_bytes);
-    uint8_t *slots = slots_of(leaf);
-    uint32_t after = leaf->count - index;
+    uint64_t hint = (pair->key - leaf->key_base) >> (8 * leaf->low_bytes);
+    uint8_t *order = order_of(leaf);
+    uint32_t count = leaf->count;
 
-    torc_assert(index <= leaf->count);
-    if (leaf->count == leaf->capacity || pair->key < leaf->key_base || hint > UINT16_MAX ||
+    torc_assert(index <= count);
+    if (count == leaf->capacity || pair->key < leaf->key_base || hint > UINT16_MAX ||
         !takes(leaf, pair)) {
         return false;
     }
-    record_write(leaf, leaf->count, pair);
-    memmove(leaf->hints + index + 1, leaf->hints + index, after * sizeof(leaf->hints[0]));
-    memmove(slots + index + 1, slots + index, after);
-    leaf->hints[index] = (uint16_t)hint;
-    slots[index] = leaf->count++;
+    record_write(leaf, count, pair);
+    if (index < count) {
+        memmove(order + index + 1, order + index, count - index);
+        leaf->in_order = 0;
+    }
+    order[index] = (uint8_t)count;
+    leaf->count = (uint8_t)(count + 1);
     return true;
 }
 
@@ -355,7 +380,7 @@ static uint32_t cell_held(const struct torc_leaf *leaf, const unsigned char *tai
 
 bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair)
 {
-    unsigned char *record = record_of(leaf, torc_leaf_slots(leaf)[index]);
+    unsigned char *record = record_of(leaf, torc_leaf_order(leaf)[index]);
     unsigned char *tail = record + leaf->low_bytes + leaf->version_bytes;
 
     torc_assert(index < leaf->count);
@@ -370,31 +395,31 @@ bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc
 
 void torc_leaf_remove(struct torc_leaf *leaf, uint32_t index)
 {
-    uint8_t *slots = slots_of(leaf);
-    uint32_t stride = torc_leaf_stride(leaf);
-    uint8_t slot = slots[index];
-    uint32_t after = leaf->count - 1u - index;
+    uint8_t *order = order_of(leaf);
+    uint8_t slot = order[index];
+    uint32_t last = leaf->count - 1u;
 
     torc_assert(index < leaf->count);
     leaf->heap_dead =
         (uint16_t)(leaf->heap_dead +
                    cell_held(leaf, record_of(leaf, slot) + leaf->low_bytes + leaf->version_bytes));
-    memmove(leaf->hints + index, leaf->hints + index + 1, after * sizeof(leaf->hints[0]));
-    memmove(slots + index, slots + index + 1, after);
+    memmove(order + index, order + index + 1, last - index);
     leaf->count--;
-    if (slot != leaf->count) { // the last slot's record moves into the hole
-        uint8_t *last = memchr(slots, leaf->count, leaf->count);
+    leaf->in_order = leaf->in_order != 0 && index == last;
+    if (slot != last) { // the last slot's record moves into the hole
+        uint8_t *mover = memchr(order, (int)last, last);
 
-        torc_assert(last != NULL);
-        memcpy(record_of(leaf, slot), record_of(leaf, leaf->count), stride);
-        *last = slot;
+        torc_assert(mover != NULL);
+        leaf->hints[slot] = leaf->hints[last];
+        memcpy(record_of(leaf, slot), record_of(leaf, last), leaf->stride);
+        *mover = slot;
     }
 }
 
 void torc_leaf_repoint(struct torc_leaf *leaf, uint32_t index, const void *block)
 {
     const unsigned char *cell =
-        record_of(leaf, torc_leaf_slots(leaf)[index]) + leaf->low_bytes + leaf->version_bytes;
+        record_of(leaf, torc_leaf_order(leaf)[index]) + leaf->low_bytes + leaf->version_bytes;
 
     torc_assert(leaf->form == TORC_LEAF_VARIED);
     torc_assert(load16(cell + 2) == TORC_LEAF_LARGE);
@@ -404,7 +429,7 @@ void torc_leaf_repoint(struct torc_leaf *leaf, uint32_t index, const void *block
 // Everything about a leaf's numbers that does not need its records.
 static const char *check_head(const struct torc_leaf *leaf)
 {
-    if (leaf->level != 0 || leaf->zero != 0 || leaf->zero_too != 0) {
+    if (leaf->level != 0 || leaf->in_order > 1 || leaf->zero != 0) {
         return "a leaf's head is not a leaf's";
     }
     if (leaf->count > leaf->capacity || leaf->capacity > TORC_LEAF_COUNT_MAX) {
@@ -412,6 +437,11 @@ static const char *check_head(const struct torc_leaf *leaf)
     }
     if (leaf->low_bytes > TORC_LEAF_LOW_MAX || leaf->version_bytes > 8) {
         return "a leaf's widths are out of range";
+    }
+    if (leaf->records_at != TORC_LEAF_HEAD_BYTES + 3u * leaf->capacity ||
+        leaf->stride != leaf->low_bytes + leaf->version_bytes +
+                            (leaf->form == TORC_LEAF_VARIED ? TORC_LEAF_CELL_BYTES : leaf->form)) {
+        return "a leaf's records are not where its widths say";
     }
     if (leaf->form > TORC_TREE_INLINE_BYTES_MAX && leaf->form != TORC_LEAF_VARIED) {
         return "a leaf's form is out of range";
@@ -430,12 +460,12 @@ const char *torc_leaf_check(const struct torc_leaf *leaf)
     uint32_t held = 0;
 
     for (uint32_t i = 0; wrong == NULL && i < leaf->count; i++) {
-        uint8_t slot = torc_leaf_slots(leaf)[i];
+        uint8_t slot = torc_leaf_order(leaf)[i];
         const unsigned char *tail;
         struct torc_tree_pair pair;
 
-        if (slot >= leaf->count || seen[slot]) {
-            return "a leaf's slots are not a permutation";
+        if (slot >= leaf->count || seen[slot] || (leaf->in_order != 0 && slot != i)) {
+            return "a leaf's order is not a permutation";
         }
         seen[slot] = true;
         torc_leaf_get(leaf, i, &pair);

@@ -12,12 +12,16 @@
 //            28  version_bytes   1   0..8: a version's delta
 //            29  form            1   0..128: every value has that many bytes; 255: varied
 //            30  run             1   signed: inserts in a row at the last (first) place
+//            31  in_order        1   1: order[i] is i for all of them
 //            32  heap_low        2   varied: the cells fill [heap_low, heap end)
 //            34  heap_dead       2   varied: bytes in it that no slot names
-//            36  zero            4
-//            40  hints           2 x capacity, sorted: delta >> (8 x low_bytes)
-//             …  slots           1 x capacity: the slot of each hint
-//             …  records         capacity x (low_bytes + version_bytes + form, or + 4 if varied)
+//            36  records_at      2   where the records begin
+//            38  stride          1   bytes of a record
+//            39  zero            1
+//            40  hints           2 x capacity, by slot: delta >> (8 x low_bytes)
+//             …  order           1 x capacity: the slot of the first key, the second, ...
+//             …  records         capacity x (low_bytes + version_bytes + form, or + 4 if varied),
+//                                by slot
 //             …  heap            varied: cells of values, from the end down
 //         A varied record ends in a cell's offset and length, 2 bytes each. Length 0 has no cell.
 //         Length 0xffff: the cell is a pointer (8) and a length (4), the value lies in the core's
@@ -25,8 +29,11 @@
 //         the node.
 // Owner   the tree's core.  Memory  the node is the tree's; nothing is allocated here.
 // Invariants
-//   L1  slots[0 .. count) are a permutation of 0 .. count-1.
-//   L2  keys rise strictly with the index.
+//   L1  order[0 .. count) is a permutation of 0 .. count-1; none but i at i when in_order.
+//   L2  keys rise strictly with the index in it.
+// Why     A lookup need not know a slot's place among the others: it reads all hints, to find the
+//         slot that has the key's, and that slot's record. An insert adds to the end of hints and
+//         records, and moves bytes of the order alone.
 #ifndef TORC_STORAGE_LEAF_H
 #define TORC_STORAGE_LEAF_H
 
@@ -56,10 +63,12 @@ struct torc_leaf {
     uint8_t version_bytes;
     uint8_t form;
     int8_t run;
-    uint8_t zero;
+    uint8_t in_order;
     uint16_t heap_low;
     uint16_t heap_dead;
-    uint32_t zero_too;
+    uint16_t records_at;
+    uint8_t stride;
+    uint8_t zero;
     uint16_t hints[];
 };
 
@@ -93,20 +102,14 @@ static inline uint64_t torc_leaf_load(const unsigned char *bytes)
     return value;
 }
 
-static inline uint32_t torc_leaf_stride(const struct torc_leaf *leaf)
-{
-    return (uint32_t)leaf->low_bytes + leaf->version_bytes +
-           (leaf->form == TORC_LEAF_VARIED ? TORC_LEAF_CELL_BYTES : leaf->form);
-}
-
-static inline const uint8_t *torc_leaf_slots(const struct torc_leaf *leaf)
+static inline const uint8_t *torc_leaf_order(const struct torc_leaf *leaf)
 {
     return (const uint8_t *)(leaf->hints + leaf->capacity);
 }
 
 static inline const unsigned char *torc_leaf_record(const struct torc_leaf *leaf, uint32_t slot)
 {
-    return torc_leaf_slots(leaf) + leaf->capacity + (size_t)slot * torc_leaf_stride(leaf);
+    return (const unsigned char *)leaf + leaf->records_at + (size_t)slot * leaf->stride;
 }
 
 // Where a varied record's value lies.
@@ -117,9 +120,10 @@ const void *torc_leaf_cell(const struct torc_leaf *leaf, const unsigned char *ce
 static inline void torc_leaf_get(const struct torc_leaf *leaf, uint32_t index,
                                  struct torc_tree_pair *pair)
 {
-    const unsigned char *record = torc_leaf_record(leaf, torc_leaf_slots(leaf)[index]);
+    uint32_t slot = torc_leaf_order(leaf)[index];
+    const unsigned char *record = torc_leaf_record(leaf, slot);
 
-    pair->key = leaf->key_base + ((uint64_t)leaf->hints[index] << (8 * leaf->low_bytes)) +
+    pair->key = leaf->key_base + ((uint64_t)leaf->hints[slot] << (8 * leaf->low_bytes)) +
                 (torc_leaf_load(record) & torc_leaf_mask(leaf->low_bytes));
     record += leaf->low_bytes;
     pair->version =

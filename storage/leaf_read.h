@@ -11,7 +11,7 @@
 
 #include "storage/leaf.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
 #include <immintrin.h>
 #endif
 
@@ -41,8 +41,8 @@ static inline __attribute__((always_inline)) struct read_form read_form_of(
                               .version_base = leaf->version_base,
                               .low_mask = torc_leaf_mask(leaf->low_bytes),
                               .version_mask = torc_leaf_mask(leaf->version_bytes),
-                              .records = torc_leaf_slots(leaf) + leaf->capacity,
-                              .stride = torc_leaf_stride(leaf),
+                              .records = torc_leaf_record(leaf, 0),
+                              .stride = leaf->stride,
                               .low_bytes = leaf->low_bytes,
                               .tail_at = (uint32_t)leaf->low_bytes + leaf->version_bytes,
                               .value_bytes = leaf->form};
@@ -55,16 +55,16 @@ static inline __attribute__((always_inline)) void read_run(const struct read_for
 {
     const struct read_form its = *form;
     const uint32_t shift = 8 * its.low_bytes;
-    const uint16_t *hint = its.leaf->hints + index;
-    const uint8_t *slot = torc_leaf_slots(its.leaf) + index;
+    const uint16_t *hints = its.leaf->hints;
+    const uint8_t *slot = torc_leaf_order(its.leaf) + index;
     const int step = its.reverse ? -1 : 1;
 
-    for (uint32_t i = 0; i < count; i++, hint += step, slot += step) {
+    for (uint32_t i = 0; i < count; i++, slot += step) {
         const unsigned char *record = its.records + (size_t)*slot * its.stride;
         uint64_t word = torc_leaf_load(record);
         uint64_t version = its.split ? torc_leaf_load(record + its.low_bytes) : word >> shift;
 
-        pairs[i].key = its.key_base + ((uint64_t)*hint << shift) + (word & its.low_mask);
+        pairs[i].key = its.key_base + ((uint64_t)hints[*slot] << shift) + (word & its.low_mask);
         pairs[i].version = its.version_base + (version & its.version_mask);
         pairs[i].value = record + its.tail_at;
         pairs[i].value_bytes = its.value_bytes;
@@ -74,7 +74,7 @@ static inline __attribute__((always_inline)) void read_run(const struct read_for
     }
 }
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
 
 #define READ_LANES 8u
 
@@ -102,19 +102,36 @@ static inline __attribute__((always_inline)) __m512i read_words(const struct rea
                              (long long)words[6], (long long)words[7]);
 }
 
+// The hints of eight slots. As long as a leaf has no more than 64, two vectors hold them all.
+static inline __attribute__((always_inline)) __m128i read_hints(const struct torc_leaf *leaf,
+                                                                const uint8_t *slots)
+{
+    __m128i places = _mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)slots));
+    uint16_t hints[READ_LANES];
+
+    if (leaf->capacity <= 64) {
+        return _mm512_castsi512_si128(_mm512_permutex2var_epi16(
+            _mm512_loadu_si512(leaf->hints), _mm512_castsi128_si512(places),
+            _mm512_loadu_si512(leaf->hints + 32)));
+    }
+    for (uint32_t i = 0; i < READ_LANES; i++) {
+        hints[i] = leaf->hints[slots[i]];
+    }
+    return _mm_loadu_si128((const void *)hints);
+}
+
 // Records index .. index + 7, in this order or from the last to the first.
 static inline __attribute__((always_inline)) void read_eight(const struct read_form *form,
                                                              uint32_t index,
                                                              struct torc_tree_pair *pairs)
 {
-    const uint16_t *hints = form->leaf->hints + index;
-    const uint8_t *slots = torc_leaf_slots(form->leaf) + index;
+    const uint8_t *slots = torc_leaf_order(form->leaf) + index;
     const __m128i shift = _mm_cvtsi32_si128((int)(8 * form->low_bytes));
     __m512i words = read_words(form, slots, 0);
     __m512i tails =
         form->split ? read_words(form, slots, form->low_bytes) : _mm512_srl_epi64(words, shift);
     __m512i keys =
-        _mm512_sll_epi64(_mm512_cvtepu16_epi64(_mm_loadu_si128((const void *)hints)), shift);
+        _mm512_sll_epi64(_mm512_cvtepu16_epi64(read_hints(form->leaf, slots)), shift);
     __m512i places = _mm512_mul_epu32(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)slots)),
                                       _mm512_set1_epi64(form->stride));
     __m512i lengths = _mm512_set1_epi64(form->value_bytes);

@@ -15,14 +15,15 @@
 // Cursor  A scan works in slices: torc_tree_scan fills an array and returns. Between two slices the
 //         tree may change in any way; the cursor then goes on from the next key it had not handed
 //         out. So each slice is one moment, and no key is handed out twice or out of order.
-// Layout  A leaf (1 KiB) holds its keys as base + delta: a sorted array of 16-bit hints, the top of
-//         the deltas, searched by SIMD; a sorted array of 1-byte slot numbers; and, in no order,
-//         slots of the rest of the key (0..6 bytes), version - version base (0..8 bytes) and the
-//         value. An insert moves hints and slot numbers, never values. When all values of a leaf
-//         have the same length they lie in the slots; otherwise a slot names a cell of a small heap
-//         at the leaf's end. A leaf carries the stamp of its last change. Inner nodes hold
-//         separators as 16-, 32- or 64-bit deltas (shortest separators, so mostly 16), and 32-bit
-//         node numbers of children. storage/leaf.h and storage/inner.h have the bytes.
+// Layout  A leaf (1 KiB) has slots, filled in the order of arrival. A key is its base + delta: an
+//         array of 16-bit hints, the top of each slot's delta, searched by SIMD; and in the slot
+//         the rest of the key (0..6 bytes), version - version base (0..8 bytes) and the value. An
+//         array of 1-byte slot numbers has the order of keys: an insert moves some of those, never
+//         hints or values. When all values of a leaf have the same length they lie in the slots;
+//         otherwise a slot names a cell of a small heap at the leaf's end. A leaf carries the stamp
+//         of its last change. Inner nodes hold separators as 16-, 32- or 64-bit deltas (shortest
+//         separators, so mostly 16), and 32-bit node numbers of children. storage/leaf.h and
+//         storage/inner.h have the bytes.
 // Speed   the hot parts are compiled three times (plain, AVX2, AVX-512) and passed in as a table
 //         (struct torc_tree_code): storage/cpu_os.h chooses, once, at the start of the program.
 // Invariants, all of which torc_tree_check walks

@@ -17,9 +17,13 @@ struct torc_tree_pair;
 
 struct torc_tree_code {
     const char *name;
-    // How many of the sorted numbers[0 .. count) are below x, and how many are not above it. They
-    // may read up to 64 bytes past the last number, inside the same node.
+    // Among numbers in no order: how many of numbers[0 .. count) are below x, and which are x, a
+    // bit each (count <= 128). They may read up to 64 bytes past the last number, and at least 128
+    // bytes, inside the same node.
     uint32_t (*below16)(const uint16_t *numbers, uint32_t count, uint16_t x);
+    void (*equal16)(const uint16_t *numbers, uint32_t count, uint16_t x, uint64_t equal[2]);
+    // How many of the sorted numbers[0 .. count) are not above x. They may read up to 64 bytes past
+    // the last number, inside the same node.
     uint32_t (*upto16)(const uint16_t *numbers, uint32_t count, uint16_t x);
     uint32_t (*upto32)(const uint32_t *numbers, uint32_t count, uint32_t x);
     uint32_t (*upto64)(const uint64_t *numbers, uint32_t count, uint64_t x);

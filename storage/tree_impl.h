@@ -11,7 +11,7 @@
 #define TORC_TREE_NODES_PER_WRITE 6u
 
 // Inner nodes are joined only when no more children than this are in both: see torc_tree_slack.
-#define TORC_TREE_JOIN_MAX 122u
+#define TORC_TREE_JOIN_MAX 110u
 
 static inline struct torc_leaf *torc_tree_leaf(const struct torc_tree *tree, uint32_t node)
 {
@@ -43,12 +43,12 @@ bool torc_must_use torc_tree_path_step(const struct torc_tree *tree, struct torc
 
 // Free nodes that no promise may use up: what the inner nodes of level 2 and above, as they are
 // now, may need for splitting, beyond half a node for each child put in. Let a node with n children
-//     owe 0 up to 80, 1/2 at 81, 1 from 82, 3/2 at 123, 2 from 124, 5/2 at 159, 3 at 160.
-// A node is cut when it is full, which is at 82, 124 or 160 by its width, or when its separators
-// get wider at 82 or more. Cut in the middle, both parts owe 1/2 together at the most; cut at its
-// end, which happens only to full ones, the left part owes 1/2 less than before. Either way what
-// was owed and the half that was paid suffice for the node that is made. Joining gives a node back
-// and owes 1.
+//     owe 0 up to 78, 1/2 at 79, 1 from 80, 3/2 at 111, 2 from 112, 5/2 at 157, 3 at 158.
+// A node is cut when it is full, which is at 80, 112 or 158 by its width, or when its separators
+// get wider at 80 or more. Cut in the middle, the parts of one with n children owe together 0 for
+// n < 156, then 1/2, 1 and (n = 158) 3/2; cut at its end, which happens only to full ones, the left
+// part owes 1/2 less than before. Either way what was owed and the half that was paid suffice for
+// the node that is made. Joining gives a node back and owes 1.
 uint64_t torc_tree_slack(const struct torc_tree *tree);
 
 // True when `nodes` more than all promises can be had; takes chunks for them.

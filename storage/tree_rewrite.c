@@ -11,6 +11,9 @@
 // split leaves it full. A bet: long enough not to be chance, short against a leaf.
 #define RUN_MIN 6
 
+// A cut may lie this part of all records beside the middle, for a shorter separator.
+#define CUT_NEAR 8u
+
 // All records of a leaf and one more; they point into the copy.
 struct rewrite {
     struct torc_tree_copy copy;
@@ -86,8 +89,31 @@ static uint32_t weight(const struct torc_tree_pair *pair)
     return 12 + (pair->value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : pair->value_bytes);
 }
 
-// Where to cut a run of records that does not fit one leaf, so that both parts fit one each: the
-// nearest such place to the middle, by bytes. 0: there is none.
+// Of the places near `cut`, in [least, most], the one with the shortest separator: with short ones
+// the nodes above stay narrow.
+static uint32_t cut_short(const struct torc_tree_pair *pairs, uint32_t count, uint32_t cut,
+                          uint32_t least, uint32_t most)
+{
+    uint32_t near = count / CUT_NEAR;
+    uint32_t from = cut > least + near ? cut - near : least;
+    uint32_t to = most - cut > near ? cut + near : most;
+    uint32_t best_bits = 0;
+    uint32_t best = cut;
+
+    for (uint32_t at = from; at <= to; at++) {
+        uint64_t separator = torc_tree_separator(pairs[at - 1].key, pairs[at].key);
+        uint32_t bits = (uint32_t)__builtin_ctzll(separator);
+
+        if (bits > best_bits || (bits == best_bits && at == cut)) {
+            best_bits = bits;
+            best = at;
+        }
+    }
+    return best;
+}
+
+// Where to cut a run of records that does not fit one leaf, so that both parts fit one each: about
+// in the middle, by bytes. 0: there is no such place.
 static uint32_t cut_in_two(const struct torc_tree_pair *pairs, uint32_t count)
 {
     uint32_t most = torc_leaf_fill(pairs, count - 1);
@@ -105,7 +131,7 @@ static uint32_t cut_in_two(const struct torc_tree_pair *pairs, uint32_t count)
     }
     cut = cut < least ? least : cut;
     cut = cut > most ? most : cut;
-    return least <= most ? cut : 0;
+    return least <= most ? cut_short(pairs, count, cut, least, most) : 0;
 }
 
 // The records do not fit one leaf: over two or, seldom (a record that makes all others wider),

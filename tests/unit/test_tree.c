@@ -458,6 +458,8 @@ static void damage(struct torc_tree *tree, uint32_t kind)
         leaf->hints[3] = leaf->hints[2];
         leaf->hints[2] = hint;
         break;
+    case 10: leaf->in_order = 2; break;                 // the leaf's own head
+    case 11: root->samples[0] ^= 1; break;              // an inner node's own
     case 1: leaf->key_base += UINT64_C(1) << 62; break; // T1: keys outside the separators
     case 2: root->base += UINT64_C(1) << 40; break;     // T1: separators moved
     case 3: leaf->count--; break;                       // T3: a record lost
@@ -473,7 +475,7 @@ static void damage(struct torc_tree *tree, uint32_t kind)
 static void test_the_checker_finds_damage(void)
 {
     enum {
-        KINDS = 10
+        KINDS = 12
     };
     unsigned char leaf[TORC_NODE_BYTES];
     unsigned char root[TORC_NODE_BYTES];
@@ -504,7 +506,7 @@ static void test_the_checker_finds_damage(void)
 
 // -- Variants ------------------------------------------------------------------------------------
 
-// How many of the sorted numbers are below x, and how many are not above it, one by one.
+// How many numbers are below x, and how many are not above it, one by one.
 struct ranks {
     uint32_t below;
     uint32_t upto;
@@ -554,6 +556,29 @@ static bool variant_agrees(const struct torc_tree_code *code, const struct numbe
            code->upto64(numbers->n64, count, x) == r64.upto;
 }
 
+// Hints, which are in no order: the same numbers, shuffled, some twice.
+static bool variant_agrees_on_hints(const struct torc_tree_code *code, struct numbers *numbers,
+                                    struct torc_rng *rng, uint16_t x)
+{
+    uint32_t count = (uint32_t)torc_rng_below(rng, TORC_LEAF_COUNT_MAX + 1);
+    uint64_t expected[2] = {0};
+    uint64_t equal[2];
+
+    for (uint32_t i = 0; i < 2 * TORC_LEAF_COUNT_MAX; i++) {
+        uint32_t place = (uint32_t)torc_rng_below(rng, TORC_LEAF_COUNT_MAX);
+        uint16_t number = numbers->n16[place];
+
+        numbers->n16[place] = numbers->n16[i / 2];
+        numbers->n16[i / 2] = torc_rng_below(rng, 20) == 0 ? x : number;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        expected[i / 64] |= (uint64_t)(numbers->n16[i] == x) << (i % 64);
+    }
+    code->equal16(numbers->n16, count, x, equal);
+    return equal[0] == expected[0] && equal[1] == expected[1] &&
+           code->below16(numbers->n16, count, x) == RANKS_OF(numbers->n16, count, x).below;
+}
+
 static void variant_searches(const struct torc_tree_code *code, struct torc_rng *rng)
 {
     struct numbers numbers;
@@ -570,6 +595,8 @@ static void variant_searches(const struct torc_tree_code *code, struct torc_rng 
         wrong += !variant_agrees(code, &numbers, count, numbers.n64[place] - 1);
         wrong += !variant_agrees(code, &numbers, count, 0);
         wrong += !variant_agrees(code, &numbers, count, UINT64_MAX);
+        wrong += !variant_agrees_on_hints(code, &numbers, rng, numbers.n16[place]);
+        wrong += !variant_agrees_on_hints(code, &numbers, rng, UINT16_MAX);
     }
     CU_ASSERT_EQUAL(wrong, 0);
 }
