@@ -8,8 +8,9 @@
 //         rings).
 // Memory  one buffer of 1 MiB for scanning and one a worker for feeding, tables of notes and
 //         pieces; freed by torc_recover_close.
-// Life    begin → step until SCANNED (or an error) → take over what was found (torc_recover_apply)
-//         → feed until true → close. `torc-control check` ends after SCANNED.
+// Life    begin → step until it is scanned (or an error) → take over what was found (the shards,
+//         torc_recover_next_sequence) → feed until true → close. `torc-control check` ends after
+//         the scan.
 // Reads go through the page cache: the second and third look at the log come from memory.
 #ifndef TORC_CONTROL_RECOVER_URING_H
 #define TORC_CONTROL_RECOVER_URING_H

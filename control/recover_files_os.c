@@ -1,0 +1,170 @@
+// Torc control: the files of checkpoints that recovery finds. See control/recover_uring.h.
+#include "control/data_dir_os.h"
+#include "control/recover_impl_uring.h"
+#include "kit/log_os.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FOOTER_BYTES 96u
+
+void torc_checkpoint_name(char *name, uint32_t name_bytes, uint32_t shard, uint64_t lsn)
+{
+    (void)snprintf(name, name_bytes, "%" PRIu32 "-%" PRIu64, shard, lsn);
+}
+
+bool torc_checkpoint_name_parse(const char *name, uint32_t *shard, uint64_t *lsn)
+{
+    uint64_t numbers[2] = {0};
+    uint32_t which = 0;
+    char again[TORC_RECOVER_NAME_BYTES];
+
+    for (const char *at = name; *at != '\0'; at++) {
+        if (*at == '-' && which == 0) {
+            which = 1;
+        } else if (*at < '0' || *at > '9' ||
+                   __builtin_mul_overflow(numbers[which], UINT64_C(10), &numbers[which]) ||
+                   __builtin_add_overflow(numbers[which], (uint64_t)(*at - '0'), &numbers[which])) {
+            return false;
+        }
+    }
+    if (numbers[0] > UINT32_MAX) {
+        return false;
+    }
+    *shard = (uint32_t)numbers[0];
+    *lsn = numbers[1];
+    torc_checkpoint_name(again, sizeof(again), *shard, *lsn);
+    return strcmp(again, name) == 0;
+}
+
+// Header and footer of one file.
+static enum torc_err recover_check_file(const struct torc_recover *recover, const char *name,
+                                        struct torc_checkpoint_info *info, uint64_t *byte_count,
+                                        struct torc_fail *why)
+{
+    unsigned char head[sizeof(struct torc_checkpoint_header)];
+    unsigned char tail[FOOTER_BYTES];
+    struct torc_checkpoint_footer footer;
+    struct torc_fail inner = {0};
+    struct stat at = {0};
+    enum torc_err err = TORC_ERR_IO;
+    int fd = openat(recover->config.checkpoint_fd, name, O_RDONLY | O_CLOEXEC);
+    bool is_read = fd >= 0 && fstat(fd, &at) == 0;
+    bool is_long = is_read && at.st_size >= (off_t)(sizeof(head) + sizeof(tail));
+
+    if (is_long) {
+        is_read = pread(fd, head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
+                  pread(fd, tail, sizeof(tail), at.st_size - (off_t)sizeof(tail)) ==
+                      (ssize_t)sizeof(tail);
+    }
+    if (!is_read) {
+        err = torc_fail(why, TORC_ERR_IO, "read checkpoint/%s: %s", name, strerrordesc_np(errno));
+    } else if (!is_long) {
+        err = torc_fail(why, TORC_ERR_CORRUPT, "checkpoint/%s: cut short at %" PRId64 " bytes",
+                        name, (int64_t)at.st_size);
+    } else {
+        err = torc_checkpoint_header_check(head, sizeof(head), info, &inner);
+        if (err == TORC_ERR_OK) {
+            err = torc_checkpoint_footer_check(tail, sizeof(tail), &footer, &inner);
+        }
+        if (err == TORC_ERR_OK &&
+            (info->cluster != recover->config.cluster || info->node != recover->config.node)) {
+            err = torc_fail(&inner, TORC_ERR_CORRUPT, "of another node: put here from elsewhere?");
+        }
+        if (err != TORC_ERR_OK) {
+            err = torc_fail(why, err, "checkpoint/%s: %.100s", name, inner.text);
+        }
+    }
+    if (fd >= 0) {
+        (void)close(fd); // only read
+    }
+    *byte_count = (uint64_t)at.st_size;
+    return err;
+}
+
+// A good file: the newest of its shard counts, an older one is of no use any more.
+static void recover_take_file(struct torc_recover *recover, struct torc_recover_shard *shard,
+                              const struct torc_checkpoint_info *info, uint64_t byte_count)
+{
+    uint64_t old_lsn = shard->has_checkpoint ? shard->checkpoint.lsn : UINT64_MAX;
+    char name[TORC_RECOVER_NAME_BYTES];
+
+    if (shard->has_checkpoint && info->lsn < shard->checkpoint.lsn) {
+        old_lsn = info->lsn;
+    } else {
+        shard->checkpoint = *info;
+        shard->checkpoint_bytes = byte_count;
+        shard->stream = info->stream;
+        shard->turn = info->turn;
+    }
+    shard->has_checkpoint = true;
+    if (old_lsn != UINT64_MAX && !recover->config.look_only) {
+        torc_checkpoint_name(name, sizeof(name), shard->shard, old_lsn);
+        (void)unlinkat(recover->config.checkpoint_fd, name, 0); // found again, if it stays
+    }
+}
+
+static enum torc_err recover_entry(struct torc_recover *recover, const char *name,
+                                   struct torc_fail *why)
+{
+    struct torc_checkpoint_info info = {0};
+    struct torc_recover_shard *shard;
+    uint64_t byte_count = 0;
+    uint32_t number;
+    uint64_t lsn;
+    uint64_t length = strlen(name);
+    enum torc_err err;
+
+    if (length > 4 && strcmp(name + length - 4, ".tmp") == 0) { // never finished
+        if (!recover->config.look_only) {
+            (void)unlinkat(recover->config.checkpoint_fd, name, 0);
+        }
+        return TORC_ERR_OK;
+    }
+    if (!torc_checkpoint_name_parse(name, &number, &lsn)) {
+        torc_log(TORC_LOG_WARN, "checkpoint", "unknown-file", "name=checkpoint/%.60s", name);
+        return TORC_ERR_OK;
+    }
+    err = recover_check_file(recover, name, &info, &byte_count, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    shard = torc_recover_shard_of(recover, number);
+    if (shard == NULL || info.shard != number || info.lsn != lsn) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "checkpoint/%s holds shard %" PRIu32 " up to %" PRIu64
+                         ": no such shard of this node",
+                         name, info.shard, info.lsn);
+    }
+    recover_take_file(recover, shard, &info, byte_count);
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_recover_checkpoints(struct torc_recover *recover, struct torc_fail *why)
+{
+    int fd = openat(recover->config.checkpoint_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    enum torc_err err = TORC_ERR_OK;
+
+    if (folder == NULL) {
+        err = torc_fail(why, TORC_ERR_IO, "read checkpoint/: %s", strerrordesc_np(errno));
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return err;
+    }
+    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL && err == TORC_ERR_OK;
+         entry = torc_folder_next(folder)) {
+        if (entry->d_name[0] != '.') {
+            err = recover_entry(recover, entry->d_name, why);
+        }
+    }
+    (void)closedir(folder);
+    for (uint32_t i = 0; i < recover->config.shard_count; i++) {
+        recover->numbers.checkpoint_bytes += recover->config.shards[i].checkpoint_bytes;
+    }
+    return err;
+}
