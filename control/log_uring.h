@@ -55,7 +55,7 @@ enum torc_err torc_must_use torc_log_store_open(struct torc_log_store **out, str
                                                 const struct torc_log_store_config *config,
                                                 struct torc_fail *why);
 
-// Nothing may be in flight: see torc_log_store_settled.
+// Nothing may be in flight: see torc_log_store_drained.
 void torc_log_store_close(struct torc_log_store *store);
 
 // Reads the folder anew: streams, their segments and what these begin with. CORRUPT names the file.
