@@ -1,0 +1,45 @@
+// Torc control: what the files of the node's life share among themselves. Nobody else includes it.
+//
+//   node_open_os.c  opening all parts and closing them
+//   node_life_os.c  a life of the dataplane: found, rebuilt or taken over, lost
+//   node_os.c       states, serving, stopping, the loop
+#ifndef TORC_CONTROL_NODE_IMPL_OS_H
+#define TORC_CONTROL_NODE_IMPL_OS_H
+
+#include "control/node_os.h"
+
+void torc_node_go(struct torc_node *node, enum torc_node_state state);
+
+// Ends the node: `why` is what the program says at its end.
+void torc_node_fail(struct torc_node *node, const struct torc_fail *why);
+
+// The address, for clients of this machine; then whoever waits is told.
+void torc_node_tell_ready(struct torc_node *node);
+
+// Sends the one order of the present state to each worker; true when all have it.
+bool torc_node_order_all(struct torc_node *node, enum torc_cmd_kind kind);
+
+// -- Opening and closing --------------------------------------------------------------------------
+
+// The descriptor wakes the loop; -1: there is none.
+void torc_node_watch(struct torc_node *node, int fd);
+
+// Waits for what the disk still has of ours.
+void torc_node_settle(struct torc_node *node);
+
+// Lets go of the dataplane and of what was made for it; nothing is in flight.
+void torc_node_end_life(struct torc_node *node);
+
+// -- Steps of the states of a life ----------------------------------------------------------------
+
+void torc_node_look(struct torc_node *node);    // WAITING
+void torc_node_scan(struct torc_node *node);    // SCANNING
+void torc_node_feed(struct torc_node *node);    // FEEDING
+void torc_node_replay(struct torc_node *node);  // REPLAYING
+void torc_node_resumed(struct torc_node *node); // RESUMING
+void torc_node_drain(struct torc_node *node);   // DRAINING
+
+// The dataplane is gone: DRAINING begins.
+void torc_node_lost(struct torc_node *node);
+
+#endif

@@ -1,0 +1,446 @@
+// Torc control: a life of the dataplane, from being found to being lost. See control/node_os.h.
+#include "control/node_impl_os.h"
+#include "kit/clock_os.h"
+#include "kit/log_os.h"
+
+#include <stdlib.h>
+
+#define NODE_LOOK_NS (20 * TORC_NS_PER_MS) // between two tries to find a dataplane
+#define NODE_SCANS   8u                    // pieces of recovery's looking a turn
+
+// -- A new life of the dataplane -----------------------------------------------------------------
+
+static void node_make_recover_shards(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    node->recover_shards = calloc(cluster->shard_count + 1, sizeof(*node->recover_shards));
+    torc_assert(node->recover_shards != NULL);
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        node->recover_shards[i].shard = cluster->shards[i].shard;
+        node->recover_shards[i].worker = cluster->shards[i].worker;
+    }
+}
+
+static enum torc_err node_begin_recover(struct torc_node *node, struct torc_fail *why)
+{
+    struct torc_recover_config config = {.disk = node->disk,
+                                         .store = node->store,
+                                         .log_fd = node->dir.log_fd,
+                                         .checkpoint_fd = node->dir.checkpoint_fd,
+                                         .cluster = node->dir.cluster,
+                                         .node = node->dir.node,
+                                         .worker_count = node->attach.hello.worker_count,
+                                         .shards = node->recover_shards,
+                                         .shard_count = node->registry.cluster.shard_count};
+
+    return torc_recover_begin(&node->recover, &config, why);
+}
+
+static enum torc_err node_open_checkpoints(struct torc_node *node, struct torc_fail *why)
+{
+    struct torc_checkpoints_config config = {
+        .disk = node->disk,
+        .store = node->store,
+        .attach = &node->attach,
+        .cluster = &node->registry.cluster,
+        .folder_fd = node->dir.checkpoint_fd,
+        .first_number = torc_clock_wall_ns() / TORC_NS_PER_US}; // above those of a control before
+
+    return torc_checkpoints_open(&node->checkpoints, &config, why);
+}
+
+static void node_start_life(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+    struct torc_fail why = {0};
+    enum torc_err err = torc_registry_start(&node->registry, &node->dir,
+                                            node->attach.hello.worker_count, &node->network, &why);
+
+    torc_cluster_spread(cluster, node->attach.hello.worker_count);
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        cluster->shards[i].ready = false;
+        cluster->shards[i].wanted = false;
+    }
+    node_make_recover_shards(node);
+    if (err == TORC_ERR_OK) {
+        err = node_begin_recover(node, &why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+        return;
+    }
+    torc_log(TORC_LOG_INFO, "recover", "began",
+             "boot=%" PRIu64 " workers=%" PRIu32 " shards=%" PRIu32, cluster->boot,
+             node->attach.hello.worker_count, cluster->shard_count);
+    torc_node_go(node, TORC_NODE_SCANNING);
+}
+
+// Takes over what recovery found: turns, what is covered by a checkpoint; and begins the streams.
+static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+    struct torc_recover_numbers found;
+    enum torc_err err = node_open_checkpoints(node, why);
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        const struct torc_recover_shard *from = node->recover_shards + i;
+        struct torc_cluster_shard *shard = cluster->shards + i;
+
+        shard->moved = from->stream != 0 && from->stream != shard->worker + 1;
+        shard->turn = from->turn + (shard->moved ? 1 : 0);
+        shard->has_checkpoint = from->has_checkpoint;
+        shard->checkpoint_lsn = from->checkpoint.lsn;
+        shard->start_sequence = from->checkpoint.start_sequence;
+        shard->covered = from->has_checkpoint && from->checkpoint.turn == shard->turn &&
+                         from->checkpoint.stream == shard->worker + 1;
+    }
+    for (uint32_t i = 0; i < node->attach.hello.worker_count && err == TORC_ERR_OK; i++) {
+        err = torc_log_store_begin(node->store, &node->attach, i,
+                                   torc_recover_next_sequence(node->recover, i + 1), why);
+    }
+    torc_recover_numbers(node->recover, &found);
+    node->recovered_log_bytes = found.log_bytes;
+    torc_cluster_write_map(cluster, node->attach.map);
+    return err;
+}
+
+void torc_node_scan(struct torc_node *node)
+{
+    struct torc_fail why = {0};
+    bool scanned = false;
+    enum torc_err err = TORC_ERR_OK;
+
+    for (uint32_t i = 0; i < NODE_SCANS && err == TORC_ERR_OK && !scanned; i++) {
+        err = torc_recover_step(node->recover, &scanned, &why);
+    }
+    if (err == TORC_ERR_OK && scanned) {
+        err = node_take_over(node, &why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+    } else if (scanned) {
+        torc_node_go(node, TORC_NODE_FEEDING);
+    }
+}
+
+static bool node_configure(struct torc_node *node, uint32_t worker)
+{
+    const struct torc_registry *registry = &node->registry;
+    struct torc_cmd order = {.kind = TORC_CMD_CONFIGURE};
+    struct torc_cmd map = {.kind = TORC_CMD_MAP_CHANGED,
+                           .map_version = registry->cluster.map_version};
+    uint64_t hlc = 0;
+
+    for (uint32_t i = 0; i < registry->cluster.shard_count; i++) {
+        hlc = torc_max_u64(hlc, node->recover_shards[i].checkpoint.hlc);
+    }
+    order.configure = (struct torc_cmd_configure){
+        .cluster = registry->cluster.cluster,
+        .boot = registry->cluster.boot,
+        .key_count = registry->cluster.keys,
+        .hlc = hlc,
+        .node = registry->cluster.node,
+        .stream = worker + 1,
+        .next_sequence = torc_recover_next_sequence(node->recover, worker + 1),
+        .durability = (uint8_t)registry->meta.durability,
+        .security = (uint8_t)registry->meta.security,
+        .base_port = node->network.base_port,
+        .value_bytes_max = (uint32_t)registry->meta.value_max,
+        .segment_bytes = (uint32_t)node->settings->segment_bytes,
+        .dedup_ttl_s = (uint32_t)registry->meta.dedup_ttl_s,
+        .sessions_max = (uint32_t)node->settings->sessions_max,
+        .map_version = (uint32_t)registry->cluster.map_version};
+    memcpy(order.configure.secret, node->dir.secret, sizeof(order.configure.secret));
+    // A new dataplane's ring is empty: both fit.
+    return torc_attach_cmd(&node->attach, worker, &order) &&
+           torc_attach_cmd(&node->attach, worker, &map);
+}
+
+// True when the worker has taken all orders out of its ring.
+static bool node_orders_taken(struct torc_node *node, uint32_t worker)
+{
+    struct torc_spsc_port *cmd = &node->attach.ports[worker].cmd;
+
+    return torc_spsc_writable(cmd, cmd->slot_count) == cmd->slot_count;
+}
+
+// CONFIGURE, then SHARD_OPEN of each of its shards, as far as the ring takes them.
+static bool node_open_worker(struct torc_node *node, uint32_t index)
+{
+    struct torc_node_worker *worker = node->workers + index;
+    const struct torc_cluster *cluster = &node->registry.cluster;
+
+    if (!worker->configured) {
+        worker->configured = node_configure(node, index);
+    }
+    while (worker->configured && worker->shard_at < cluster->shard_count) {
+        const struct torc_cluster_shard *shard = cluster->shards + worker->shard_at;
+        struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+
+        order.shard = (struct torc_cmd_shard){.lo = shard->lo,
+                                              .hi = shard->hi,
+                                              .shard = shard->shard,
+                                              .epoch = shard->epoch,
+                                              .turn = shard->turn,
+                                              .moved = shard->moved ? 1 : 0};
+        if (shard->worker == index && !torc_attach_cmd(&node->attach, index, &order)) {
+            return false;
+        }
+        worker->shard_at++;
+    }
+    // What goes through `in` must not be seen before the orders it is about.
+    return worker->configured && node_orders_taken(node, index);
+}
+
+void torc_node_feed(struct torc_node *node)
+{
+    struct torc_fail why = {0};
+    bool opened = true;
+    bool fed = false;
+    bool recovered = true;
+
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
+        opened = node->workers[i].recovered || (node_open_worker(node, i) && opened);
+    }
+    if (!opened) {
+        return;
+    }
+    if (torc_recover_feed(node->recover, &node->attach, &fed, &why) != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+        return;
+    }
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
+        struct torc_spsc_port *in = &node->attach.ports[i].in;
+        struct torc_cmd order = {.kind = TORC_CMD_RECOVERED};
+
+        if (!node->workers[i].recovered && torc_recover_is_fed(node->recover, i) &&
+            torc_spsc_writable(in, in->slot_count) == in->slot_count) {
+            node->workers[i].recovered = torc_attach_cmd(&node->attach, i, &order);
+        }
+        recovered = recovered && node->workers[i].recovered;
+    }
+    if (fed && recovered) {
+        torc_recover_close(node->recover);
+        node->recover = NULL;
+        torc_node_go(node, TORC_NODE_REPLAYING);
+    }
+}
+
+bool torc_node_order_all(struct torc_node *node, enum torc_cmd_kind kind)
+{
+    struct torc_cmd order = {.kind = kind};
+    bool all = true;
+
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
+        struct torc_node_worker *worker = node->workers + i;
+
+        worker->ordered = worker->ordered || torc_attach_cmd(&node->attach, i, &order);
+        all = all && worker->ordered;
+    }
+    return all;
+}
+
+static void node_serve(struct torc_node *node)
+{
+    node->numbers[TORC_CONTROL_RECOVERIES]++;
+    node->round_ns = node->now_ns;
+    torc_node_go(node, TORC_NODE_SERVING);
+    torc_node_tell_ready(node);
+}
+
+void torc_node_replay(struct torc_node *node)
+{
+    const struct torc_cluster *cluster = &node->registry.cluster;
+    uint64_t records = 0;
+    uint64_t replayed = 0;
+
+    if (torc_cluster_ready(cluster) < cluster->shard_count ||
+        !torc_node_order_all(node, TORC_CMD_SERVE)) {
+        return;
+    }
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        records += cluster->shards[i].records;
+        replayed += cluster->shards[i].replayed;
+    }
+    node->numbers[TORC_CONTROL_RECOVERY_MS] = (node->now_ns - node->found_ns) / TORC_NS_PER_MS;
+    node->recovered_records = records;
+    node->replayed_records = replayed;
+    torc_log(TORC_LOG_INFO, "recover", "done",
+             "records=%" PRIu64 " replayed=%" PRIu64 " milliseconds=%" PRIu64, records, replayed,
+             node->numbers[TORC_CONTROL_RECOVERY_MS]);
+    node_serve(node);
+}
+
+// -- A dataplane that runs already ---------------------------------------------------------------
+
+static bool node_can_resume(const struct torc_node *node)
+{
+    const struct torc_chan_hello *hello = &node->attach.hello;
+    bool serving = hello->cluster == node->dir.cluster && hello->node == node->dir.node &&
+                   hello->boot == node->registry.cluster.boot;
+
+    for (uint32_t i = 0; i < hello->worker_count; i++) {
+        serving = serving && atomic_load_explicit(&node->attach.ports[i].worker->state,
+                                                  memory_order_acquire) == TORC_WORKER_SERVING;
+    }
+    return serving && node->attach.map->entry_count == node->registry.cluster.shard_count;
+}
+
+// The shards as the control before us gave them out, from the map that it wrote.
+static bool node_read_map(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        const struct torc_chan_map_entry *entry = node->attach.map->entries + i;
+        struct torc_cluster_shard *shard = cluster->shards + i;
+
+        if (entry->shard != shard->shard || entry->epoch != shard->epoch ||
+            entry->members[0].core >= node->attach.hello.worker_count) {
+            return false;
+        }
+        shard->worker = entry->members[0].core;
+        shard->ready = true;
+        shard->wanted = false;
+    }
+    return true;
+}
+
+// What the files say of checkpoints: one of this life's epoch is of the present stream and turn.
+static void node_read_checkpoints(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        const struct torc_recover_shard *from = node->recover_shards + i;
+        struct torc_cluster_shard *shard = cluster->shards + i;
+
+        shard->has_checkpoint = from->has_checkpoint;
+        shard->checkpoint_lsn = from->checkpoint.lsn;
+        shard->start_sequence = from->checkpoint.start_sequence;
+        shard->covered = from->has_checkpoint && from->checkpoint.epoch == shard->epoch &&
+                         from->checkpoint.stream == shard->worker + 1;
+    }
+}
+
+static void node_resume(struct torc_node *node)
+{
+    struct torc_fail why = {0};
+    enum torc_err err = TORC_ERR_OK;
+
+    node_make_recover_shards(node);
+    err = node_begin_recover(node, &why); // looks at the folders, no more
+    if (err == TORC_ERR_OK) {
+        node_read_checkpoints(node);
+        torc_recover_close(node->recover);
+        node->recover = NULL;
+        err = node_open_checkpoints(node, &why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+        return;
+    }
+    torc_log(TORC_LOG_INFO, "node", "resuming",
+             "boot=%" PRIu64 " dataplane=%" PRIu32 " note=\"it went on without control\"",
+             node->attach.hello.boot, node->attach.hello.pid);
+    torc_node_go(node, TORC_NODE_RESUMING);
+}
+
+// All workers have said where they stand: the log goes on there.
+void torc_node_resumed(struct torc_node *node)
+{
+    struct torc_fail why = {0};
+    enum torc_err err = TORC_ERR_OK;
+
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
+        if (!node->workers[i].seen) {
+            (void)torc_node_order_all(node, TORC_CMD_CONTROL_HELLO);
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < node->attach.hello.worker_count && err == TORC_ERR_OK; i++) {
+        struct torc_cmd forget = {.kind = TORC_CMD_CHECKPOINT_END};
+
+        forget.checkpoint.given_up = 1; // number 0: whatever the control before us had begun
+        err = torc_log_store_resume(node->store, &node->attach, i, &node->workers[i].said, &why);
+        if (!torc_attach_cmd(&node->attach, i, &forget)) {
+            torc_log(TORC_LOG_WARN, "node", "orders-full", "worker=%" PRIu32, i);
+        }
+    }
+    if (err != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+        return;
+    }
+    node->round_ns = node->now_ns;
+    torc_node_go(node, TORC_NODE_SERVING);
+    torc_node_tell_ready(node);
+}
+
+// -- Finding and losing it -----------------------------------------------------------------------
+
+void torc_node_look(struct torc_node *node)
+{
+    char path[TORC_DATA_DIR_PATH_BYTES + 24];
+    struct torc_fail why = {0};
+    enum torc_err err;
+
+    if (node->now_ns < node->next_look_ns) {
+        return;
+    }
+    node->next_look_ns = node->now_ns + NODE_LOOK_NS;
+    (void)snprintf(path, sizeof(path), "%s/run/channel.sock", node->dir.path);
+    err = torc_attach_open(&node->attach, path, &why);
+    if (err == TORC_ERR_NOT_CONNECTED || err == TORC_ERR_IN_USE) {
+        return; // IN_USE: it has not yet noticed the end of the control before us
+    }
+    if (err != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+        return;
+    }
+    node->attached = true;
+    node->found_ns = node->now_ns;
+    torc_node_watch(node, node->attach.socket);
+    torc_node_watch(node, node->attach.pidfd);
+    torc_disk_bell(node->disk, node->attach.doorbell);
+    if (node->attach.hello.boot == 0) {
+        node_start_life(node);
+        return;
+    }
+    if (node_can_resume(node) && node_read_map(node)) {
+        node_resume(node);
+        return;
+    }
+    torc_log(TORC_LOG_WARN, "node", "dataplane-ended",
+             "pid=%" PRIu32 " boot=%" PRIu64
+             " note=\"it cannot be continued by this control; its parent starts another\"",
+             node->attach.hello.pid, node->attach.hello.boot);
+    torc_attach_kill(&node->attach);
+    torc_node_go(node, TORC_NODE_DRAINING);
+}
+
+void torc_node_lost(struct torc_node *node)
+{
+    torc_log(TORC_LOG_WARN, "node", "dataplane-lost",
+             "pid=%" PRIu32 " state=%s note=\"its log ring is written out; waiting for another\"",
+             node->attach.hello.pid, torc_node_state_name(node->state));
+    if (node->recover != NULL) {
+        torc_recover_close(node->recover);
+        node->recover = NULL;
+    }
+    torc_node_go(node, TORC_NODE_DRAINING);
+}
+
+// What the dead one had published is written; then its memory is let go.
+void torc_node_drain(struct torc_node *node)
+{
+    bool settled = node->checkpoints == NULL || torc_checkpoints_settle(node->checkpoints);
+
+    if (!settled || !torc_attach_is_lost(&node->attach) || !torc_log_store_drained(node->store)) {
+        return;
+    }
+    torc_node_end_life(node);
+    torc_node_answer_checkpoints(node);
+    node->next_look_ns = 0;
+    torc_node_go(node, node->stops > 0 ? TORC_NODE_ENDED : TORC_NODE_WAITING);
+}
