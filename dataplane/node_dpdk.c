@@ -185,6 +185,9 @@ static struct torc_worker_config node_config(const struct torc_node *node, uint3
         .session_message_bytes = (uint32_t)settings->message_memory,
         .control_grace_ms = (uint32_t)settings->control_grace_ms,
         .code = torc_tree_code_best(),
+        .undo = {.bytes = settings->undo_memory,
+                 .age_us = settings->undo_age_ms * 1000,
+                 .pin_us = settings->undo_pin_s * 1000000},
     };
 
     memcpy(config.ipv4, node->network.ipv4, sizeof(config.ipv4));

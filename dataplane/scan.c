@@ -11,6 +11,8 @@
 // Least room for a chunk with rows; below it a chunk is empty and its client asks again.
 #define CHUNK_ROWS_MIN (TORC_ROWS_HEAD_BYTES + 32u)
 #define GUESS_MIN      16u
+#define COUNT_PAST     2048u // of the past, where every record is looked at
+#define PAGES_MAX      32u   // of a chunk: those of the past may be empty
 
 // -- The table ------------------------------------------------------------------------------------
 
@@ -169,7 +171,8 @@ static uint32_t chunk_count(struct torc_worker *worker, struct torc_job *job, un
     struct torc_scan_page page;
     struct torc_rows_place place;
 
-    torc_scan_count(&job->scan, &worker->shards[job->shard].engine, TORC_JOB_COUNT_MAX, &page);
+    torc_scan_count(&job->scan, &worker->shards[job->shard].engine,
+                    job->ts == 0 ? TORC_JOB_COUNT_MAX : COUNT_PAST, &page);
     *done = page.done;
     place = (struct torc_rows_place){
         .cover_lo = page.cover_lo,
@@ -227,7 +230,8 @@ static uint32_t chunk_rows(struct torc_worker *worker, struct torc_job *job, uns
 
     torc_rows_begin(worker->rows, room < CHUNK_ROWS_MIN ? CHUNK_ROWS_MIN : room, job->flags);
     *done = false;
-    while (!full && !*done && rows < TORC_ROWS_MAX) {
+    for (uint32_t pages = 0; !full && !*done && rows < TORC_ROWS_MAX && pages < PAGES_MAX;
+         pages++) {
         struct torc_scan_page page;
         uint32_t wanted = guess < TORC_WORKER_PAIRS ? guess : TORC_WORKER_PAIRS;
         uint32_t added;
@@ -297,23 +301,21 @@ static bool range_check(const struct torc_worker *worker, const struct torc_requ
     return true;
 }
 
-// Whether the shard can be read as of `ts`; without an undo window only its present can.
-static enum torc_err range_ts(struct torc_worker *worker, const struct torc_shard *shard,
-                              uint64_t ts, uint64_t *info)
+// Whether the job's shard can be read at its timestamp now. BUSY: not yet.
+static enum torc_err job_past(struct torc_worker *worker, struct torc_job *job, uint64_t *info)
 {
-    if (ts == 0) {
+    enum torc_err err;
+
+    if (job->ts == 0) {
         return TORC_ERR_OK;
     }
-    if (torc_shard_hear(&worker->pool, ts) != TORC_ERR_OK) {
-        *info = torc_hlc_from_us(worker->wall_us);
-        return TORC_ERR_CLOCK_AHEAD;
+    err = torc_worker_past(worker, &worker->shards[job->shard].engine, job->ts, info);
+    if (err != TORC_ERR_BUSY) {
+        job->waits_ns = 0;
+    } else if (job->waits_ns == 0) {
+        job->waits_ns = worker->now_ns;
     }
-    *info = shard->applied_hlc;
-    if (ts < shard->applied_hlc) {
-        return TORC_ERR_SNAPSHOT_TOO_OLD;
-    }
-    *info = RETRY_US;
-    return shard->pending_count > 0 ? TORC_ERR_BUSY : TORC_ERR_OK;
+    return err;
 }
 
 // A chunk that covers nothing because there is nothing: an empty range needs no shard.
@@ -357,6 +359,7 @@ static void job_open(struct torc_worker *worker, struct torc_job *job,
     job->to = packet->to;
     job->touched_ns = worker->now_ns;
     job->ts = request->ts;
+    job->waits_ns = 0;
     job->op_id = request->op_id;
     job->shard = place;
     job->chunk = 0;
@@ -369,6 +372,7 @@ static void job_open(struct torc_worker *worker, struct torc_job *job,
     job->whole = reverse ? lo == request->lo : hi == request->hi;
     torc_scan_open(&job->scan, shard, lo, hi, request->limit == 0 ? UINT64_MAX : request->limit,
                    reverse);
+    torc_scan_past(&job->scan, request->ts);
     jobs_table_add(&worker->jobs, job);
     packet->line->in_flight++;
     packet->line->cursors = (uint16_t)(packet->line->cursors + (cursor ? 1 : 0));
@@ -383,12 +387,47 @@ static uint32_t answer_spare_packets(const struct torc_answer *answer)
     return answer->to->packets_left > kept ? answer->to->packets_left - kept : 0;
 }
 
+static void job_refuse(struct torc_worker *worker, struct torc_job *job, struct torc_answer *answer,
+                       enum torc_err err, uint64_t info)
+{
+    torc_answer_status(worker, answer, job->opcode, job->op_id, err, info);
+    job_end(worker, job);
+}
+
+// The past is not ready: the first chunk comes later too, in a packet of its own if there is one.
+static void job_first_later(struct torc_worker *worker, struct torc_job *job,
+                            struct torc_answer *answer, uint64_t info)
+{
+    uint32_t spare = answer_spare_packets(answer);
+
+    if (job->opcode == TORC_OPCODE_RANGE_READ) {
+        if (spare == 0) {
+            job_refuse(worker, job, answer, TORC_ERR_BUSY, info);
+            return;
+        }
+        job->credit = spare;
+        answer->to->packets_left = (uint16_t)(answer->to->packets_left - spare);
+    }
+    jobs_queue(&worker->jobs, job);
+}
+
 // The first chunk goes with the packet's other answers; the rest later.
 static void job_first(struct torc_worker *worker, struct torc_job *job, struct torc_answer *answer)
 {
     bool done = false;
+    uint64_t info = 0;
+    enum torc_err err;
 
     if (job->credit == 0) {
+        return;
+    }
+    err = job_past(worker, job, &info);
+    if (err == TORC_ERR_BUSY) {
+        job_first_later(worker, job, answer, info);
+        return;
+    }
+    if (err != TORC_ERR_OK) {
+        job_refuse(worker, job, answer, err, info);
         return;
     }
     if (!job_chunk(worker, job, answer, &done)) {
@@ -431,10 +470,7 @@ static bool range_refused(struct torc_worker *worker, struct torc_packet *packet
     } else if (cursor && packet->line->cursors >= TORC_JOB_CURSORS) {
         err = TORC_ERR_LIMIT;
         info = TORC_JOB_CURSORS;
-    } else {
-        err = range_ts(worker, &worker->shards[*place].engine, request->ts, &info);
-    }
-    if (err == TORC_ERR_OK && worker->jobs.free_head == JOB_NONE) {
+    } else if (worker->jobs.free_head == JOB_NONE) {
         err = TORC_ERR_BUSY;
         info = RETRY_US;
     }
@@ -525,8 +561,13 @@ bool torc_jobs_cancel(struct torc_worker *worker, uint64_t serial, uint32_t op_i
 static bool job_slice(struct torc_worker *worker, struct torc_job *job)
 {
     struct torc_answer answer;
+    uint64_t info = 0;
+    enum torc_err err = job_past(worker, job, &info);
     bool done = false;
 
+    if (err == TORC_ERR_BUSY && worker->now_ns - job->waits_ns < TORC_JOB_WAIT_NS) {
+        return true; // it keeps its place in the round
+    }
     if (worker->turn->tx_count >= worker->turn->tx_room) {
         return false;
     }
@@ -535,6 +576,11 @@ static bool job_slice(struct torc_worker *worker, struct torc_job *job)
         return true;
     }
     job->to.packets_left = 1;
+    if (err != TORC_ERR_OK) {
+        job_refuse(worker, job, &answer, err, info);
+        torc_answer_close(worker, &answer);
+        return true;
+    }
     if (job_chunk(worker, job, &answer, &done)) {
         torc_answer_close(worker, &answer);
     }

@@ -5,6 +5,9 @@
 //         slices of one packet; all runnable jobs take turns, after the turn's point requests (W4).
 // Owner   the worker.
 // Memory  a fixed table of jobs, found by (session, op id); full is BUSY.
+// Past    a job with a timestamp waits, in the queue, until no write at or below it is pending and
+//         the undo window is ready, for at most TORC_JOB_WAIT_NS: then BUSY. Its timestamp stays
+//         pinned while it is at work. Out of the window: SNAPSHOT_TOO_OLD, and the job ends.
 // Ends    LAST; the credit of a RANGE_READ; RANGE_CLOSE or CANCEL; a cursor that heard nothing from
 //         its client for 2 s; the end of its session.
 // Sources WIRE.md, section 3, "Range chunk".
@@ -15,6 +18,7 @@
 #include "storage/scan.h"
 
 #define TORC_JOB_IDLE_NS    UINT64_C(2000000000)
+#define TORC_JOB_WAIT_NS    UINT64_C(500000000)
 #define TORC_JOB_CREDIT_MAX 256u   // chunks that a cursor may be ahead of what was sent
 #define TORC_JOB_COUNT_MAX  16384u // records counted a slice
 #define TORC_JOB_CURSORS    16u    // of one session on this core (ACCEPT: cursors_max)
@@ -26,6 +30,7 @@ struct torc_job {
     struct torc_scan scan;
     uint64_t touched_ns; // last packet of its client
     uint64_t ts;         // asked for; 0: now
+    uint64_t waits_ns;   // since when `ts` cannot be read yet; 0: it can, or was not tried
     uint32_t op_id;
     uint32_t shard;  // place
     uint32_t chunk;  // number of the next one

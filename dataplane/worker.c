@@ -56,7 +56,8 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
                                            // CLEAR mode has one principal for all clients.
                                            .principal_ppm = 1000000,
                                            .dedup_ttl_s = 120,
-                                           .seed = config->seed};
+                                           .seed = config->seed,
+                                           .undo = config->undo};
 }
 
 // Gives every table its place; the same code counts and cuts.
@@ -331,6 +332,7 @@ static void turn_housekeep(struct torc_worker *worker)
         worker->housekept_ns = worker->now_ns;
         torc_fragments_reclaim(&worker->fragments, &worker->fragment_sweep, worker->now_ns);
         torc_jobs_sweep(worker);
+        torc_shard_pool_age(&worker->pool);
         torc_worker_sweep_writes(worker);
         torc_worker_open_shards(worker);
     }

@@ -50,6 +50,7 @@
 
 #include "kit/fail.h"
 #include "storage/memory.h"
+#include "storage/undo.h"
 
 #define TORC_TURN_RX_MAX      256u // frames a turn
 #define TORC_TURN_TX_MIN      64u  // buffers a turn, at least
@@ -131,6 +132,7 @@ struct torc_worker_config {
     uint32_t log_in_flight_max;     // blocks sealed and not yet durable before batches grow [4]
     uint32_t control_grace_ms;      // control silent that long: new writes get BUSY [500]
     uint32_t queue_target_us;       // queue delay above which client packets are shed [100]
+    struct torc_undo_config undo;   // window for reads of the past; bytes 0: none
     uint64_t seed;                  // for hash tables; from the system's random source
 };
 

@@ -274,5 +274,6 @@ void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
         memcpy(body + reply.body_bytes, pair, sizeof(pair));
         reply.body_bytes += CLOCK_PAIR;
     }
+    torc_worker_pin(worker, reply.info); // it will be read at that moment, or at a later one
     torc_answer_put(worker, answer, &reply);
 }

@@ -6,6 +6,11 @@
 #define PARTIAL_BYTES (TORC_REPLY_HEAD_BYTES + TORC_PARTIAL_HEAD_BYTES)
 #define PULL_BYTES    (TORC_REPLY_HEAD_BYTES + TORC_PULL_HEAD_BYTES)
 #define NOT_HERE      UINT16_MAX
+#define RETRY_US      1000u
+// Entries of the undo window that one request may have indexed: some 50 us.
+#define PAST_ENTRIES 256u
+// A reader of the past that is not heard of for so long has gone (as a cursor, scan.h).
+#define PIN_US UINT64_C(2000000)
 
 // The fields of a plain get as they lie in its packet.
 struct read_get_wire {
@@ -216,19 +221,58 @@ static uint32_t read_place(const struct torc_worker *worker, uint64_t key)
                : TORC_WORKER_NONE;
 }
 
+void torc_worker_pin(struct torc_worker *worker, uint64_t ts)
+{
+    torc_undo_pin(&worker->pool.undo, ts, worker->wall_us + PIN_US);
+}
+
+enum torc_err torc_worker_past(struct torc_worker *worker, struct torc_shard *shard, uint64_t ts,
+                               uint64_t *info)
+{
+    switch (torc_shard_past(shard, ts, PAST_ENTRIES, info)) {
+    case TORC_SHARD_PAST_READY: torc_worker_pin(worker, ts); return TORC_ERR_OK;
+    case TORC_SHARD_PAST_PENDING:
+    case TORC_SHARD_PAST_MORE:
+        torc_worker_pin(worker, ts);
+        *info = RETRY_US;
+        return TORC_ERR_BUSY;
+    case TORC_SHARD_PAST_TOO_OLD: return TORC_ERR_SNAPSHOT_TOO_OLD;
+    case TORC_SHARD_PAST_AHEAD:
+        *info = torc_hlc_from_us(worker->wall_us);
+        return TORC_ERR_CLOCK_AHEAD;
+    }
+    torc_unreachable("a state was added");
+}
+
+// A get as of a timestamp.
+static void get_past(struct torc_worker *worker, struct torc_packet *packet,
+                     struct torc_answer *answer, const struct torc_request *request,
+                     struct torc_shard *shard)
+{
+    struct torc_tree_hit hit;
+    uint64_t info = 0;
+    enum torc_err err = torc_worker_past(worker, shard, request->ts, &info);
+
+    if (err != TORC_ERR_OK) {
+        torc_answer_status(worker, answer, request->opcode, request->op_id, err, info);
+        return;
+    }
+    torc_shard_get_past(shard, request->key, request->ts, &hit);
+    read_answer(worker, packet, answer, request, &hit);
+}
+
 void torc_worker_get(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request)
 {
     uint32_t place = read_place(worker, request->key);
     struct torc_tree_hit hit;
-    struct torc_fail why;
 
-    if ((request->flags & TORC_GET_AT) != 0) {
-        (void)torc_fail(&why, TORC_ERR_UNSUPPORTED, "reads as of a timestamp are not built yet");
-        torc_answer_text(worker, answer, request, &why);
+    if (!read_check(worker, packet, answer, request, place)) {
         return;
     }
-    if (read_check(worker, packet, answer, request, place)) {
+    if ((request->flags & TORC_GET_AT) != 0) {
+        get_past(worker, packet, answer, request, &worker->shards[place].engine);
+    } else {
         (void)torc_tree_lookup(&worker->shards[place].engine.tree, request->key, &hit);
         read_answer(worker, packet, answer, request, &hit);
     }
@@ -305,8 +349,10 @@ void torc_worker_pull(struct torc_worker *worker, struct torc_packet *packet,
         torc_answer_text(worker, answer, request, &why);
         return;
     }
-    if (!torc_tree_lookup(&worker->shards[place].engine.tree, request->key, &hit) ||
-        hit.version != request->version) {
+    // As of a timestamp it may be a value that was replaced meanwhile.
+    if ((!torc_tree_lookup(&worker->shards[place].engine.tree, request->key, &hit) ||
+         hit.version != request->version) &&
+        !torc_undo_find(&worker->pool.undo, request->key, request->version, &hit)) {
         torc_answer_status(worker, answer, request->opcode, request->op_id, TORC_ERR_VERSION_GONE,
                            hit.found ? hit.version : 0);
         return;

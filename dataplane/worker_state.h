@@ -330,6 +330,16 @@ static inline bool torc_worker_serves(const struct torc_worker *worker, uint64_t
     return false;
 }
 
+// -- worker_read.c --------------------------------------------------------------------------------
+
+// Keeps what is needed to read as of `ts` until its reader has not been heard of for a while.
+void torc_worker_pin(struct torc_worker *worker, uint64_t ts);
+
+// Whether the shard can be read as of `ts` at once, until the next write; pins it for a while.
+// BUSY: ask again; else the status to answer, with `info`.
+enum torc_err torc_must_use torc_worker_past(struct torc_worker *worker, struct torc_shard *shard,
+                                             uint64_t ts, uint64_t *info);
+
 // -- worker_write.c -------------------------------------------------------------------------------
 
 // A write whose whole value is at `request->data`. PENDING: begun, its answer comes later; else the

@@ -106,6 +106,8 @@ void torc_worker_gauges(struct torc_worker *worker)
     torc_stats_set(&gauges[TORC_GAUGE_POOL_BYTES],
                    (uint64_t)worker->config.chunk_count * TORC_CHUNK_BYTES);
     torc_stats_set(&gauges[TORC_GAUGE_LARGE_BYTES], worker->config.heap->used_bytes);
+    torc_stats_set(&gauges[TORC_GAUGE_UNDO_BYTES],
+                   torc_undo_memory(&worker->pool.undo) + worker->pool.undo.large_bytes);
     torc_stats_set(&gauges[TORC_GAUGE_PENDING], worker->pool.pending_count);
     torc_stats_set(&gauges[TORC_GAUGE_COMPLETIONS], completions);
 }

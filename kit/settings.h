@@ -112,6 +112,12 @@
       "fragments of a large value in flight")                                                      \
     X(BYTES, message_memory, "message-memory", "limits", "4M", 1u << 20, 1u << 30, "",             \
       "memory for unfinished large values, per session")                                           \
+    X(BYTES, undo_memory, "undo-memory", "limits", "64M", 0, UINT64_C(16) << 30, "",               \
+      "what writes replaced, kept for reads of the past, per core; 0: none can be read")           \
+    X(MS, undo_age_ms, "undo-age", "limits", "1s", 1, 3600000, "",                                 \
+      "how far back the past can be read, as far as undo-memory goes")                             \
+    X(S, undo_pin_s, "undo-pin", "limits", "60s", 1, 3600, "",                                     \
+      "how long a range as of one moment may go on reading it")                                    \
     X(NUMBER, write_window, "write-window", "limits", "4096", 64, 65536, "",                       \
       "how far a client's newest write may be ahead of its oldest unfinished one")                 \
     X(NUMBER, sessions_max, "sessions-max", "limits", "16384", 16, 1u << 20, "",                   \

@@ -53,6 +53,7 @@
     X(TREE_USED_BYTES, "torc_tree_used_bytes", "bytes in use inside these chunks")                \
     X(POOL_BYTES, "torc_pool_bytes", "memory set aside for trees and small values")               \
     X(LARGE_BYTES, "torc_large_value_bytes", "bytes of large values")                             \
+    X(UNDO_BYTES, "torc_undo_bytes", "what writes replaced, kept for reads of the past")          \
     X(PENDING, "torc_pending_writes", "writes appended and not yet committed")                    \
     X(COMPLETIONS, "torc_completion_records", "answers kept for exactly-once")                    \
     X(LOG_DURABLE_SEQUENCE, "torc_log_durable_block", "highest block known durable")              \

@@ -628,6 +628,27 @@ bool torc_undo_get(const struct torc_undo *undo, uint64_t key, uint64_t ts,
            change_at(undo, key, hit.version, ts, change);
 }
 
+bool torc_undo_find(const struct torc_undo *undo, uint64_t key, uint64_t version,
+                    struct torc_tree_hit *hit)
+{
+    const struct undo_entry *entry;
+    struct torc_tree_hit newest;
+
+    if (!undo->indexed || !torc_tree_lookup(&undo->index, key, &newest) ||
+        entry_at(undo, newest.version)->version <= version) {
+        return false;
+    }
+    entry = entry_search(undo, newest.version, version);
+    if (entry->value_bytes == ABSENT || entry->old_version != version) {
+        return false; // what replaced it has left the window
+    }
+    *hit = (struct torc_tree_hit){.found = true,
+                                  .value = entry_value(entry),
+                                  .value_bytes = entry->value_bytes,
+                                  .version = version};
+    return true;
+}
+
 uint32_t torc_undo_changes(const struct torc_undo *undo, struct torc_tree_cursor *cursor,
                            uint64_t ts, struct torc_undo_change *changes, uint32_t look_max)
 {

@@ -136,7 +136,7 @@ void torc_undo_clear(struct torc_undo *undo);
 
 // -- Reads ---------------------------------------------------------------------------------------
 
-// Somebody goes on reading at `ts` until `until_us`: keeps what is above it.
+// Somebody goes on reading at `ts` until `until_us`: keeps what is above it. 0 pins nothing.
 void torc_undo_pin(struct torc_undo *undo, uint64_t ts, uint64_t until_us);
 
 // Brings the index up to date for reads at `ts`, at most about `entry_max` entries a call. READY
@@ -155,6 +155,11 @@ bool torc_must_use torc_undo_get(const struct torc_undo *undo, uint64_t key, uin
 #define TORC_UNDO_LOOK_MAX 32u
 uint32_t torc_undo_changes(const struct torc_undo *undo, struct torc_tree_cursor *cursor,
                            uint64_t ts, struct torc_undo_change *changes, uint32_t look_max);
+
+// The value that the key had as `version`, if a write in the index replaced it: for a large value
+// that is read in pieces.
+bool torc_must_use torc_undo_find(const struct torc_undo *undo, uint64_t key, uint64_t version,
+                                  struct torc_tree_hit *hit);
 
 // -- Looking in ----------------------------------------------------------------------------------
 

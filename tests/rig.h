@@ -40,6 +40,7 @@ struct torc_rig_config {
     bool steered;             // frames go to the worker of their UDP port; else all to worker 0
     uint16_t mtu;             // 0: 1500
     uint32_t chunks;          // of 256 KiB, each worker; 0: 64
+    uint64_t undo_bytes;      // each worker; 0: 4 MiB
     uint64_t heap_bytes;      // for large values, each worker; 0: 64 MiB
     uint32_t value_bytes_max; // 0: 1 MiB
 };
