@@ -16,6 +16,7 @@ struct chunk {
     uint16_t fresh;     // nodes [fresh, TORC_CHUNK_NODES) were never taken
     uint16_t free_head; // nodes given back, linked through their first two bytes; 0 none
     bool open;
+    uint32_t mark;
 };
 
 _Static_assert(sizeof(struct chunk) <= TORC_NODE_BYTES, "the header takes one node");
@@ -47,7 +48,8 @@ void torc_chunk_set_init(struct torc_chunk_set *set, struct torc_chunk_pool *poo
     *set = (struct torc_chunk_set){.pool = pool,
                                    .base = pool->base,
                                    .open_head = TORC_CHUNK_NONE,
-                                   .chunk_head = TORC_CHUNK_NONE};
+                                   .chunk_head = TORC_CHUNK_NONE,
+                                   .looked = TORC_CHUNK_NONE};
 }
 
 static void open_link(struct torc_chunk_set *set, uint32_t index)
@@ -147,6 +149,10 @@ static void chunk_give(struct torc_chunk_set *set, uint32_t index)
     if (chunk->next != TORC_CHUNK_NONE) {
         chunk_at(set->base, chunk->next)->prev = chunk->prev;
     }
+    if (set->looked == index) {
+        set->looked = chunk->next;
+    }
+    chunk->mark = 0;
     set->chunk_count--;
     set->free_nodes -= TORC_CHUNK_USABLE;
     chunk->next = set->pool->free_head;
@@ -189,6 +195,42 @@ void torc_chunk_set_drop(struct torc_chunk_set *set)
         index = next;
     }
     torc_chunk_set_init(set, set->pool);
+}
+
+void torc_chunk_look_begin(struct torc_chunk_set *set)
+{
+    set->looked = set->chunk_head;
+}
+
+uint32_t torc_chunk_look(struct torc_chunk_set *set)
+{
+    uint32_t chunk = set->looked;
+
+    if (chunk != TORC_CHUNK_NONE) {
+        set->looked = chunk_at(set->base, chunk)->next;
+    }
+    return chunk;
+}
+
+uint32_t torc_chunk_mark_new(struct torc_chunk_pool *pool)
+{
+    pool->marks += pool->marks == UINT32_MAX ? 2 : 1;
+    return pool->marks;
+}
+
+void torc_chunk_mark(const struct torc_chunk_set *set, uint32_t chunk, uint32_t mark)
+{
+    chunk_at(set->base, chunk)->mark = mark;
+}
+
+uint32_t torc_chunk_marked(const struct torc_chunk_set *set, uint32_t chunk)
+{
+    return chunk_at(set->base, chunk)->mark;
+}
+
+uint32_t torc_chunk_fresh(const struct torc_chunk_set *set, uint32_t chunk)
+{
+    return chunk_at(set->base, chunk)->fresh;
 }
 
 // True when the chunk's free nodes, counted along their list, are what its counts say.

@@ -33,6 +33,7 @@ struct torc_chunk_pool {
     uint32_t free_head; // chunks given back, linked through their headers
     uint32_t free_count;
     uint32_t chunk_count; // all that this pool answers for: free ones and those with its trees
+    uint32_t marks;       // handed out
 };
 
 // The chunks of one tree.
@@ -43,6 +44,7 @@ struct torc_chunk_set {
     uint32_t chunk_head; // all chunks
     uint32_t chunk_count;
     uint64_t free_nodes; // in all chunks together
+    uint32_t looked;     // the next one that torc_chunk_look gives
 };
 
 // The mapping starts at `base`, aligned to TORC_CHUNK_BYTES; this pool gets the chunks
@@ -67,6 +69,20 @@ void torc_chunk_node_give(struct torc_chunk_set *set, uint32_t node, uint64_t ke
 
 // Gives back every chunk of the set, whatever is in it.
 void torc_chunk_set_drop(struct torc_chunk_set *set);
+
+// A way through the set's chunks that may change meanwhile: those it has at the beginning and still
+// has when it comes there. TORC_CHUNK_NONE at the end.
+void torc_chunk_look_begin(struct torc_chunk_set *set);
+uint32_t torc_chunk_look(struct torc_chunk_set *set);
+
+// A number that no chunk of the pool's sets is marked with; never 0. A mark stays until the chunk
+// is given back.
+uint32_t torc_chunk_mark_new(struct torc_chunk_pool *pool);
+void torc_chunk_mark(const struct torc_chunk_set *set, uint32_t chunk, uint32_t mark);
+uint32_t torc_chunk_marked(const struct torc_chunk_set *set, uint32_t chunk);
+
+// Nodes [1, it) of the chunk were taken once, and are taken or free now.
+uint32_t torc_chunk_fresh(const struct torc_chunk_set *set, uint32_t chunk);
 
 // Walks K1 and K2; false and one of them is broken.
 bool torc_must_use torc_chunk_set_check(const struct torc_chunk_set *set);

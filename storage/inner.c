@@ -181,6 +181,12 @@ bool torc_inner_move(struct torc_inner *inner, uint32_t index, uint64_t separato
     return true;
 }
 
+void torc_inner_child_set(struct torc_inner *inner, uint32_t index, uint32_t child)
+{
+    torc_assert(index < inner->count);
+    children_of(inner)[index] = child;
+}
+
 void torc_inner_remove(struct torc_inner *inner, uint32_t index)
 {
     uint32_t after = inner->count - 1u - index;

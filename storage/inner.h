@@ -100,6 +100,9 @@ bool torc_inner_insert(struct torc_inner *inner, uint32_t index, uint64_t separa
 // Changes separators[index]. False when it would not fit the node, which is then unchanged.
 bool torc_inner_move(struct torc_inner *inner, uint32_t index, uint64_t separator);
 
+// Puts another node in the place of children[index].
+void torc_inner_child_set(struct torc_inner *inner, uint32_t index, uint32_t child);
+
 // Takes children[index] out, with the separator before it (the one behind it when index is 0).
 void torc_inner_remove(struct torc_inner *inner, uint32_t index);
 

@@ -554,6 +554,16 @@ static void op_count(struct world *world)
     world->ops += 20;
 }
 
+// Puts some leaves in order: nothing that a caller sees may change. A pass begins now and then
+// though little has changed.
+static void op_order(struct world *world)
+{
+    if (torc_rng_below(&world->rng, 4) == 0) {
+        world->tree.order.shape_stamp = 0;
+    }
+    (void)torc_tree_order(&world->tree, 1 + (uint32_t)torc_rng_below(&world->rng, 100));
+}
+
 static void op_check(struct world *world, const struct stage *stage)
 {
     struct torc_fail why = {0};
@@ -638,6 +648,8 @@ static void world_step(struct world *world, struct stage *stage)
         op_append(world, stage);
     } else if (kind < 970) {
         op_check(world, stage);
+    } else if (kind < 975) {
+        op_order(world);
     } else if (kind < 980) {
         op_sweep(world);
     }
