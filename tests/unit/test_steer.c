@@ -26,6 +26,11 @@ struct device_case {
     uint32_t features;
 };
 
+// What any card gets that takes rules, and spreads by RSS when one is refused.
+#define CARD_GETS(count)                                                                  \
+    .method = TORC_STEER_BY_FLOW, .refused_method = TORC_STEER_BY_RSS, .queues = (count), \
+    .refused_queues = (count), .mtu = 9000, .rx_entries = 1024
+
 static const struct device_case devices[] = {
     {.name = "mlx5",
      .device = {.features = CHECKSUMS | TORC_STEER_RX_SCATTER | TORC_STEER_TX_FAST_FREE | RSS | NIC,
@@ -37,12 +42,7 @@ static const struct device_case devices[] = {
                 .reta_entries = 512,
                 .rx_ring = {0, UINT16_MAX, 1, 256},
                 .tx_ring = {0, UINT16_MAX, 1, 256}},
-     .method = TORC_STEER_BY_FLOW,
-     .refused_method = TORC_STEER_BY_RSS,
-     .queues = 4,
-     .refused_queues = 4,
-     .mtu = 9000,
-     .rx_entries = 1024,
+     CARD_GETS(4),
      .features = CHECKSUMS | TORC_STEER_TX_FAST_FREE | RSS | TORC_STEER_FLOW},
     {.name = "ice",
      .device = {.features = CHECKSUMS | TORC_STEER_RX_SCATTER | TORC_STEER_TX_FAST_FREE | RSS | NIC,
@@ -54,12 +54,7 @@ static const struct device_case devices[] = {
                 .reta_entries = 512,
                 .rx_ring = {64, 4096, 32, 1024},
                 .tx_ring = {64, 4096, 32, 1024}},
-     .method = TORC_STEER_BY_FLOW,
-     .refused_method = TORC_STEER_BY_RSS,
-     .queues = 4,
-     .refused_queues = 4,
-     .mtu = 9000,
-     .rx_entries = 1024,
+     CARD_GETS(4),
      .features = CHECKSUMS | TORC_STEER_TX_FAST_FREE | RSS | TORC_STEER_FLOW},
     {.name = "i40e, two queues",
      .device = {.features = CHECKSUMS | TORC_STEER_RX_SCATTER | TORC_STEER_TX_FAST_FREE | RSS | NIC,
@@ -71,12 +66,7 @@ static const struct device_case devices[] = {
                 .reta_entries = 512,
                 .rx_ring = {64, 4096, 32, 256},
                 .tx_ring = {64, 4096, 32, 256}},
-     .method = TORC_STEER_BY_FLOW,
-     .refused_method = TORC_STEER_BY_RSS,
-     .queues = 2,
-     .refused_queues = 2,
-     .mtu = 9000,
-     .rx_entries = 1024,
+     CARD_GETS(2),
      .features = CHECKSUMS | RSS | TORC_STEER_FLOW}, // buffers of two pools in a queue
     {.name = "ena",
      .device = {.features = CHECKSUMS | TORC_STEER_TX_FAST_FREE | RSS | NIC,
@@ -88,12 +78,7 @@ static const struct device_case devices[] = {
                 .reta_entries = 128,
                 .rx_ring = {128, 8192, 0, 1024},
                 .tx_ring = {128, 1024, 0, 1024}},
-     .method = TORC_STEER_BY_FLOW,
-     .refused_method = TORC_STEER_BY_RSS,
-     .queues = 4,
-     .refused_queues = 4,
-     .mtu = 9000,
-     .rx_entries = 1024,
+     CARD_GETS(4),
      .features = CHECKSUMS | TORC_STEER_TX_FAST_FREE | RSS | TORC_STEER_FLOW},
     {.name = "virtio without RSS",
      .device = {.features = TORC_STEER_RX_UDP_CHECKSUM | TORC_STEER_TX_UDP_CHECKSUM | NIC,
@@ -181,14 +166,22 @@ static void test_devices(void)
     }
 }
 
-static void test_rules_name_the_core_by_port(void)
+// Each of 4 workers has two rules, for both versions of IP.
+static struct torc_steer_plan plan_of_rules(const struct torc_steer_device *device)
 {
     struct torc_steer_plan plan;
     struct torc_fail why = {0};
+
+    TORC_TEST_OK(torc_steer_choose(&plan, device, &want, &why), &why);
+    CU_ASSERT_EQUAL_FATAL(torc_steer_rule_count(&plan), 8);
+    return plan;
+}
+
+static void test_rules_name_the_core_by_port(void)
+{
+    struct torc_steer_plan plan = plan_of_rules(&devices[0].device);
     uint32_t seen = 0;
 
-    TORC_TEST_OK(torc_steer_choose(&plan, &devices[0].device, &want, &why), &why);
-    CU_ASSERT_EQUAL_FATAL(torc_steer_rule_count(&plan), 8);
     for (uint32_t i = 0; i < 8; i++) {
         struct torc_steer_rule rule = torc_steer_rule(&plan, i);
         uint32_t worker = (uint32_t)rule.udp_port - 28700;
@@ -202,11 +195,8 @@ static void test_rules_name_the_core_by_port(void)
 
 static void test_rules_share_few_queues(void)
 {
-    struct torc_steer_plan plan;
-    struct torc_fail why = {0};
+    struct torc_steer_plan plan = plan_of_rules(&devices[2].device);
 
-    TORC_TEST_OK(torc_steer_choose(&plan, &devices[2].device, &want, &why), &why);
-    CU_ASSERT_EQUAL_FATAL(torc_steer_rule_count(&plan), 8);
     for (uint32_t i = 0; i < 8; i++) {
         struct torc_steer_rule rule = torc_steer_rule(&plan, i);
 
