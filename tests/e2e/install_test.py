@@ -8,6 +8,7 @@ test's own commands see, so nothing of the machine changes.
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import socket
 import subprocess
@@ -165,6 +166,47 @@ def case_units(tree):
              tree.run("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE_MOST}", unit))
 
 
+def unit_lines(tree, name):
+    """{key: [values]} of an installed unit."""
+    lines = {}
+    for line in (tree.there / f"lib/systemd/system/{name}.service").read_text(encoding="utf-8").splitlines():
+        key, found, value = line.partition("=")
+        if found and not line.startswith("#"):
+            lines.setdefault(key, []).append(value)
+    return lines
+
+
+def case_unit_words(tree):
+    """what the units name is there: programs, options, users, directories, the file of OPERATIONS.md"""
+    made = (tree.there / "lib/sysusers.d/torc.conf").read_text(encoding="utf-8").splitlines()[-1]
+    _, user, _, _, home = shlex.split(made)
+    for name in ("torc-control", "torc-dataplane"):
+        lines = unit_lines(tree, name)
+        words = shlex.split(lines["ExecStart"][0])
+        checks.equal(f"{name}: one ExecStart", len(lines["ExecStart"]), 1)
+        for line in lines["ExecStart"] + lines.get("ExecStartPre", []):
+            well(f"{name}: {shlex.split(line)[0]} can be started", tree.run("test", "-x", shlex.split(line)[0]))
+        file = words[words.index("--config") + 1]
+        if checks.that(f"{name}: its settings lie below the prefix", file.startswith(tree.prefix + "/"), file):
+            well(f"{name}: its settings are made as OPERATIONS.md says",
+                 tree.run("sh", "-ec", f"mkdir -p {os.path.dirname(file)} && {words[0]} --print-config > {file}"))
+        well(f"{name}: takes the words of ExecStart", tree.run(*words, "--check-config"))
+        done = tree.run(*words, "--no-such-setting", "1", "--check-config")
+        checks.equal(f"{name}: and would refuse others", done.returncode, 2)
+        settings = tree.run(words[0], "--print-config").stdout.decode().splitlines()
+        checks.that(f"{name}: the state directory is where the data is by default",
+                    f"data = /var/lib/{lines['StateDirectory'][0]}" in settings)
+        checks.equal(f"{name}: runs as the user that is made", (lines["User"], lines["Group"]), ([user], [user]))
+        checks.equal(f"{name}: whose home is that directory", home, f"/var/lib/{lines['StateDirectory'][0]}")
+        for page in lines["Documentation"]:
+            well(f"{name}: {page} is there", tree.run("test", "-s", page.removeprefix("file:")))
+        for other in lines.get("Wants", []):
+            checks.that(f"{name}: wants {other}, a unit that is there",
+                        (tree.there / "lib/systemd/system" / other).exists())
+    pre = shlex.split(unit_lines(tree, "torc-dataplane")["ExecStartPre"][0])
+    checks.equal("torc-dataplane: makes the channel's folder in that directory", pre[-1], f"{home}/run")
+
+
 def case_configuration(tree):
     """the file that the units read is made by --print-config"""
     for program in ("torc-control", "torc-dataplane"):
@@ -234,7 +276,7 @@ def main():
         return [case for case in cases if not words or any(word in case.__name__ for word in words)]
     tree = Installed()
     try:
-        for case in chosen(case_layout, case_programs, case_units, case_configuration, case_notify):
+        for case in chosen(case_layout, case_programs, case_units, case_unit_words, case_configuration, case_notify):
             checks.case(case, tree)
         with_node = chosen(case_c, case_python)
         if with_node:
