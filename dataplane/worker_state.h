@@ -176,6 +176,9 @@ struct torc_worker {
     uint32_t reads_now; // gets answered in this turn, until the next begins
     uint64_t housekept_ns;
     uint64_t gauged_ns;
+    uint64_t ordered_ns;    // when leaves were last put in order
+    uint32_t order_at;      // place of the shard whose leaves come next
+    uint32_t order_settled; // shards in a row whose leaves lie in order
     uint64_t rung_sessions_ns;
     bool ring_owed; // the session thread is to be woken, but was just now
     // The turn.

@@ -1,5 +1,6 @@
 // Torc tests: a worker's answers to good requests, through a whole node in one process
 // (tests/rig.h).
+#include "dataplane/worker_state.h"
 #include "tests/rig.h"
 #include "tests/torc_test.h"
 #include "wire/map.h"
@@ -814,6 +815,36 @@ static void clients_come_by_ipv6_and_by_jumbo_frames(void)
     close_rig();
 }
 
+// -- Idling ---------------------------------------------------------------------------------------
+
+static void an_idle_worker_puts_leaves_in_order(void)
+{
+    struct torc_rig_config config = {.workers = 1, .shards = 2, .steered = true};
+    struct torc_rng rng = {torc_test_seed()};
+    const struct torc_worker *worker;
+
+    open_rig(&config);
+    for (uint32_t i = 0; i < 6000; i++) {
+        (void)put_text(torc_rng_below(&rng, KEYS), "a value of some length, as there are many");
+    }
+    (void)put_text(7, "seven");
+    for (uint32_t i = 0; i < 200; i++) {
+        torc_rig_step(rig, 10000000);
+    }
+    worker = rig->workers[0];
+    CU_ASSERT_EQUAL(worker->order_settled, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct torc_tree *tree = &worker->shards[i].engine.tree;
+
+        CU_ASSERT(tree->leaf_count > 100);
+        CU_ASSERT_EQUAL(tree->order.mark, 0);
+        CU_ASSERT(tree->order.shape_stamp > 100); // a pass came to its end
+        CU_ASSERT(tree->shape_stamp - tree->order.shape_stamp < 64 + tree->leaf_count / 16);
+    }
+    check_value(7, "seven");
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -848,6 +879,7 @@ int main(void)
         {"clients come by IPv6 and by jumbo frames", clients_come_by_ipv6_and_by_jumbo_frames},
         {"a key of another core is answered with its entry",
          a_key_of_another_core_is_answered_with_its_entry},
+        {"an idle worker puts leaves in order", an_idle_worker_puts_leaves_in_order},
         CU_TEST_INFO_NULL,
     };
 
