@@ -12,7 +12,7 @@
 #define GAUGES_NS          UINT64_C(200000000)
 #define RING_SESSIONS_NS   UINT64_C(1000000) // the session thread is woken at most that often
 #define CHECKPOINT_LOOK_NS UINT64_C(1000000)
-// What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 11 us in 10 ms,
+// What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 17 us in 10 ms,
 // so that it stays idle and a packet hardly ever waits for it. 10 M records take 100 s.
 #define ORDER_NS      UINT64_C(10000000)
 #define ORDER_LEAVES  32u
