@@ -115,7 +115,9 @@ void torc_worker_books(struct torc_worker *worker)
     torc_stats_set(&books[TORC_MEMORY_CHUNK_HEADERS], chunks * TORC_NODE_BYTES);
     torc_stats_set(&books[TORC_MEMORY_CHUNKS_FREE],
                    (uint64_t)worker->chunks.free_count * TORC_CHUNK_BYTES);
-    torc_stats_set(&books[TORC_MEMORY_LARGE_VALUES], large.user_bytes);
+    torc_stats_set(&books[TORC_MEMORY_LARGE_VALUES],
+                   large.user_bytes - worker->pool.undo.large_bytes);
+    torc_stats_set(&books[TORC_MEMORY_LARGE_UNDO], worker->pool.undo.large_bytes);
     torc_stats_set(&books[TORC_MEMORY_LARGE_ROUNDING], large.class_bytes);
     torc_stats_set(&books[TORC_MEMORY_LARGE_SLABS], large.slab_bytes);
     torc_stats_set(&books[TORC_MEMORY_LARGE_FREE], large.free_bytes);

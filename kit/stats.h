@@ -73,7 +73,8 @@
     X(NODES_FREE, "nodes.free", "free nodes in shards' chunks")                                   \
     X(CHUNK_HEADERS, "chunks.headers", "one node of each chunk")                                  \
     X(CHUNKS_FREE, "chunks.free", "chunks that shards gave back")                                 \
-    X(LARGE_VALUES, "large.values", "values above 128 bytes, those of the undo window too")       \
+    X(LARGE_VALUES, "large.values", "values above 128 bytes, pending ones too")                   \
+    X(LARGE_UNDO, "large.undo", "those that were replaced, for reads of a past moment")           \
     X(LARGE_ROUNDING, "large.rounding", "their size class beyond their size")                     \
     X(LARGE_SLABS, "large.slabs", "free places and unused ends of their slabs")                   \
     X(LARGE_FREE, "large.free", "units that no slab holds, for any size")                         \
