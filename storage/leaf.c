@@ -234,18 +234,6 @@ uint32_t torc_leaf_fill_back(const struct torc_tree_pair *pairs, uint32_t count)
     return count;
 }
 
-// The usual lengths without a call.
-static void value_copy(unsigned char *to, const void *value, uint32_t bytes)
-{
-    switch (bytes) {
-    case 0: break;
-    case 8: memcpy(to, value, 8); break;
-    case 16: memcpy(to, value, 16); break;
-    case 32: memcpy(to, value, 32); break;
-    default: memcpy(to, value, bytes); break;
-    }
-}
-
 // Puts a value where `record`'s tail says, which is a cell for varied leaves. The room was checked.
 static void value_write(struct torc_leaf *leaf, unsigned char *tail,
                         const struct torc_tree_pair *pair)
@@ -255,7 +243,7 @@ static void value_write(struct torc_leaf *leaf, unsigned char *tail,
     unsigned char *cell;
 
     if (leaf->form != TORC_LEAF_VARIED) {
-        value_copy(tail, pair->value, leaf->form);
+        torc_leaf_value_copy(tail, pair->value, leaf->form);
         return;
     }
     leaf->heap_low = (uint16_t)(leaf->heap_low - bytes);

@@ -171,6 +171,31 @@ static inline bool torc_leaf_fits(const struct torc_leaf_plan *plan, uint32_t co
 void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
                       const struct torc_tree_pair *pairs, uint32_t count);
 
+// An empty leaf with the widths of `like`, whose values all have one length.
+void torc_leaf_format_like(struct torc_leaf *leaf, const struct torc_leaf *like, uint64_t key_base,
+                           uint64_t version_base);
+
+// Can the leaf's widths express this key and this version?
+bool torc_leaf_holds(const struct torc_leaf *leaf, uint64_t key, uint64_t version);
+
+// Moves the first records of `from` to the end of `to`, or the last ones ([first, first + count),
+// first > 0) to its front; only where torc_leaf_movable says that `to` takes them as it is.
+bool torc_leaf_movable(const struct torc_leaf *from, const struct torc_leaf *to, uint32_t first,
+                       uint32_t count);
+void torc_leaf_move(struct torc_leaf *from, struct torc_leaf *to, uint32_t first, uint32_t count);
+
+// A value of one length into its slot; the usual lengths without a call.
+static inline void torc_leaf_value_copy(unsigned char *to, const void *value, uint32_t bytes)
+{
+    switch (bytes) {
+    case 0: break;
+    case 8: memcpy(to, value, 8); break;
+    case 16: memcpy(to, value, 16); break;
+    case 32: memcpy(to, value, 32); break;
+    default: memcpy(to, value, bytes); break;
+    }
+}
+
 // In place, in a few lines: false when the leaf must be written anew first. `pair` goes to `index`,
 // respectively replaces the record there (whose large block the caller has taken over).
 bool torc_leaf_insert(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);

@@ -5,28 +5,26 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_BYTES  (UINT64_C(2) << 20)
-#define GUARD_BYTES UINT64_C(4096)
+#define HUGE_BYTES (UINT64_C(2) << 20)
 
-// Unmaps what lies around [base, base + bytes) in a larger mapping, but for a guard on each side.
+// Unmaps what lies around [base, base + bytes) in a larger mapping.
 static void mapping_trim(unsigned char *all, uint64_t all_bytes, unsigned char *base,
                          uint64_t bytes)
 {
-    uint64_t before = (uint64_t)(base - all) - GUARD_BYTES;
-    uint64_t after = all_bytes - before - bytes - 2 * GUARD_BYTES;
+    uint64_t before = (uint64_t)(base - all);
 
     if (before > 0) {
         (void)munmap(all, before);
     }
-    if (after > 0) {
-        (void)munmap(base + bytes + GUARD_BYTES, after);
+    if (all_bytes - before > bytes) {
+        (void)munmap(base + bytes, all_bytes - before - bytes);
     }
 }
 
-// An aligned mapping between guards: taken larger and trimmed. NULL with errno set.
+// An aligned mapping: taken larger and trimmed. NULL with errno set.
 static void *mapping_take(uint64_t bytes, int flags)
 {
-    uint64_t all_bytes = bytes + HUGE_BYTES + 2 * GUARD_BYTES;
+    uint64_t all_bytes = bytes + HUGE_BYTES;
     unsigned char *all =
         mmap(NULL, all_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     unsigned char *base;
@@ -36,8 +34,7 @@ static void *mapping_take(uint64_t bytes, int flags)
     if (all == MAP_FAILED) {
         return NULL;
     }
-    base = all + GUARD_BYTES;
-    base += (HUGE_BYTES - ((uintptr_t)base & (HUGE_BYTES - 1))) % HUGE_BYTES;
+    base = all + (HUGE_BYTES - ((uintptr_t)all & (HUGE_BYTES - 1))) % HUGE_BYTES;
     mapped = mmap(base, bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0);
     if (mapped == MAP_FAILED) {
@@ -86,12 +83,7 @@ enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, st
 void torc_mapping_close(struct torc_mapping *mapping)
 {
     if (mapping->base != NULL) {
-        unsigned char *base = mapping->base;
-
-        // Apart, for the pages in the middle may be of another size.
-        (void)munmap(base, mapping->bytes);
-        (void)munmap(base - GUARD_BYTES, GUARD_BYTES);
-        (void)munmap(base + mapping->bytes, GUARD_BYTES);
+        (void)munmap(mapping->base, mapping->bytes);
     }
     *mapping = (struct torc_mapping){0};
 }

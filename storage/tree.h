@@ -83,6 +83,12 @@ struct torc_tree {
     uint64_t promised_nodes; // to tickets
     uint64_t change_stamp;   // rises with every change: value pointers of an older one are stale
     uint64_t shape_stamp;    // rises when records move between nodes
+    // Where rising keys go: the last leaf, which holds all keys from tail_first on. As of the shape
+    // tail_stamp.
+    uint64_t tail_first;
+    uint64_t tail_stamp;
+    uint32_t tail;
+    uint32_t moved[2]; // leaves whose records the last change of shape moved
     uint32_t root;
     uint32_t levels; // 1: the root is a leaf
     uint32_t leaf_count;
@@ -232,9 +238,9 @@ bool torc_tree_sweep(struct torc_tree *tree, struct torc_tree_sweep *sweep, uint
                      uint64_t move_bytes_max);
 
 // Puts leaves that lie scattered back in order of their keys, so that a scan reads memory forward:
-// at most `leaf_count_max` leaves, about half a microsecond each. For a core that has nothing else
-// to do. True while there is more; false when too little has changed since all were in order. Takes
-// no memory and breaks no promise; cursors go on, value pointers do not outlive it.
+// at most `leaf_count_max` leaves, each well below 1 us. For a core that has nothing else to do.
+// True while there is more; false when too little has changed since all were in order. Takes no
+// memory and breaks no promise; cursors go on, value pointers do not outlive it.
 bool torc_tree_order(struct torc_tree *tree, uint32_t leaf_count_max);
 
 // -- Looking in ----------------------------------------------------------------------------------

@@ -15,6 +15,9 @@
 #include "storage/tree_simd.h"
 
 #define LINE_BYTES 64u
+// In the lowest inner level a child's line is asked for so many keys before it is read, so that the
+// requests for leaves are spread over the search. Measured like the next.
+#define LAG 4u
 
 // Lines of a leaf that a search reads first: head and hints. Measured with perf/tree-bench, 10 M
 // random keys; more cost line-fill buffers, fewer leave misses to the search itself.
@@ -85,13 +88,15 @@ static inline void hot_last_level(unsigned char *base, const uint64_t *keys, uin
         lines[i] = (uint8_t)hot_line(inner, keys[i]);
         __builtin_prefetch(inner->bytes + (size_t)lines[i] * TORC_INNER_LINE_BYTES);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        children[i] = hot_child(torc_node_at(base, leaves[i]), keys[i], lines[i]);
-        __builtin_prefetch(children[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        leaves[i] = *children[i];
-        hot_prefetch(torc_node_at(base, leaves[i]), LEAF_LINES);
+    for (uint32_t i = 0; i < count + LAG; i++) {
+        if (i < count) {
+            children[i] = hot_child(torc_node_at(base, leaves[i]), keys[i], lines[i]);
+            __builtin_prefetch(children[i]);
+        }
+        if (i >= LAG) {
+            leaves[i - LAG] = *children[i - LAG];
+            hot_prefetch(torc_node_at(base, leaves[i - LAG]), LEAF_LINES);
+        }
     }
 }
 

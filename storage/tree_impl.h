@@ -13,6 +13,13 @@
 // Inner nodes are joined only when no more children than this are in both: see torc_tree_slack.
 #define TORC_TREE_JOIN_MAX 110u
 
+// A cut may lie this part of all records beside the middle, for a shorter separator.
+#define TORC_TREE_CUT_NEAR 8u
+
+// After so many inserts in a row at a leaf's end the keys are taken to rise (or to fall), and its
+// split leaves it full. A bet: long enough not to be chance, short against a leaf.
+#define TORC_TREE_RUN_MIN 6
+
 static inline struct torc_leaf *torc_tree_leaf(const struct torc_tree *tree, uint32_t node)
 {
     return torc_node_at(tree->chunks.base, node);
@@ -67,6 +74,24 @@ void torc_tree_count_in(struct torc_tree *tree, const struct torc_tree_pair *pai
 // comes before it, are written anew, into as many leaves as it takes. The nodes were ensured.
 void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint32_t index,
                             bool replace, const struct torc_tree_pair *pair);
+
+// The fast way of an insert into a leaf that is full, but takes the record otherwise: makes room by
+// moving some of its records to a neighbour or a new leaf, as they are, and inserts it. False, and
+// nothing has changed, when the leaf must be written anew.
+bool torc_must_use torc_tree_leaf_relieve(struct torc_tree *tree, struct torc_leaf *leaf,
+                                          uint32_t index, const struct torc_tree_pair *pair);
+
+// To be called after every change of shape: records may have left these leaves, and no others.
+static inline void torc_tree_moved(struct torc_tree *tree, uint32_t leaf, uint32_t other)
+{
+    tree->moved[0] = leaf;
+    tree->moved[1] = other;
+}
+
+static inline uint32_t torc_tree_node_of(const struct torc_tree *tree, const void *node)
+{
+    return (uint32_t)(((const unsigned char *)node - tree->chunks.base) / TORC_NODE_BYTES);
+}
 
 // After `key` was deleted: an empty leaf goes, a small one is joined with a neighbour.
 void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf, uint64_t key);

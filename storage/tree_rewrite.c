@@ -7,13 +7,6 @@
 #define SMALL_BYTES (TORC_LEAF_SPACE_BYTES / 4)
 // A leaf that is full spreads over a neighbour with no more than this in it.
 #define SHARE_BYTES_MAX (TORC_LEAF_SPACE_BYTES * 3 / 4)
-// After so many inserts in a row at a leaf's end the keys are taken to rise (or to fall), and its
-// split leaves it full. A bet: long enough not to be chance, short against a leaf.
-#define RUN_MIN 6
-
-// A cut may lie this part of all records beside the middle, for a shorter separator.
-#define CUT_NEAR 8u
-
 // All records of a leaf and one more; they point into the copy.
 struct rewrite {
     struct torc_tree_copy copy;
@@ -36,7 +29,7 @@ static void leaf_encode(struct torc_leaf *leaf, const struct torc_tree_pair *pai
 static struct torc_leaf *leaf_link(struct torc_tree *tree, const struct torc_leaf *left,
                                    const struct rewrite *rewrite, uint32_t at)
 {
-    uint32_t near = (uint32_t)(((const unsigned char *)left - tree->chunks.base) / TORC_NODE_BYTES);
+    uint32_t near = torc_tree_node_of(tree, left);
     uint32_t node = torc_tree_node_take(tree, 0, near);
     struct torc_leaf *leaf = torc_tree_leaf(tree, node);
 
@@ -44,6 +37,7 @@ static struct torc_leaf *leaf_link(struct torc_tree *tree, const struct torc_lea
     leaf->stamp = left->stamp;
     torc_tree_link(tree, 1, torc_tree_separator(rewrite->pairs[at - 1].key, rewrite->pairs[at].key),
                    node);
+    torc_tree_moved(tree, near, near);
     return leaf;
 }
 
@@ -94,7 +88,7 @@ static uint32_t weight(const struct torc_tree_pair *pair)
 static uint32_t cut_short(const struct torc_tree_pair *pairs, uint32_t count, uint32_t cut,
                           uint32_t least, uint32_t most)
 {
-    uint32_t near = count / CUT_NEAR;
+    uint32_t near = count / TORC_TREE_CUT_NEAR;
     uint32_t from = cut > least + near ? cut - near : least;
     uint32_t to = most - cut > near ? cut + near : most;
     uint32_t best_bits = 0;
@@ -192,6 +186,7 @@ static bool leaf_share_with(struct torc_tree *tree, struct torc_inner *parent, u
     left->stamp = torc_max_u64(left->stamp, right->stamp);
     right->stamp = left->stamp;
     tree->shape_stamp++;
+    torc_tree_moved(tree, torc_tree_node_of(tree, left), torc_tree_node_of(tree, right));
     return true;
 }
 
@@ -236,8 +231,8 @@ void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint
 
     rewrite.count = torc_leaf_decode(torc_tree_copy_leaf(&rewrite.copy, leaf), rewrite.pairs);
     rewrite.index = index;
-    rewrite.at_the_end = !replace && leaf->run >= RUN_MIN && index == rewrite.count;
-    rewrite.at_the_front = !replace && leaf->run <= -RUN_MIN && index == 0;
+    rewrite.at_the_end = !replace && leaf->run >= TORC_TREE_RUN_MIN && index == rewrite.count;
+    rewrite.at_the_front = !replace && leaf->run <= -TORC_TREE_RUN_MIN && index == 0;
     if (!replace) {
         after = rewrite.count++ - index;
         memmove(rewrite.pairs + index + 1, rewrite.pairs + index, after * sizeof(rewrite.pairs[0]));
@@ -279,6 +274,7 @@ static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path,
     left->run = 0;
     torc_tree_node_give(tree, 0, right_node);
     torc_tree_unlink(tree, path, 1, index + 1);
+    torc_tree_moved(tree, torc_tree_node_of(tree, left), right_node);
     return true;
 }
 
@@ -299,6 +295,7 @@ void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf,
     if (leaf->count == 0) {
         torc_tree_node_give(tree, 0, path.nodes[0]);
         torc_tree_unlink(tree, &path, 1, index);
+        torc_tree_moved(tree, path.nodes[0], path.nodes[0]);
     } else if (index + 1 >= parent->count || !leaf_join(tree, &path, index)) {
         (void)(index > 0 && leaf_join(tree, &path, index - 1)); // else it stays small
     }

@@ -110,13 +110,26 @@ static int8_t run_next(int8_t run, uint32_t index, uint32_t count_before)
     return 0;
 }
 
+static uint64_t key_last(const struct torc_leaf *leaf)
+{
+    struct torc_tree_pair pair = {.key = UINT64_MAX};
+
+    if (leaf->count > 0) {
+        torc_leaf_get(leaf, leaf->count - 1u, &pair);
+    }
+    return pair.key;
+}
+
 static void leaf_put(struct torc_tree *tree, struct torc_leaf *leaf, struct torc_tree_write *write,
                      const struct torc_tree_pair *pair)
 {
     struct torc_tree_pair old;
-    bool found;
-    uint32_t index = torc_leaf_find(leaf, tree->code, pair->key, &found);
+    bool found = false;
+    uint32_t index = leaf->count;
 
+    if (leaf->run <= 0 || pair->key <= key_last(leaf)) { // else keys rise
+        index = torc_leaf_find(leaf, tree->code, pair->key, &found);
+    }
     leaf->stamp = torc_max_u64(leaf->stamp, pair->version);
     write->existed = found;
     if (found) {
@@ -133,7 +146,8 @@ static void leaf_put(struct torc_tree *tree, struct torc_leaf *leaf, struct torc
             torc_undo_keep(tree->undo, pair->key, pair->version, NULL);
         }
         leaf->run = run;
-        if (!torc_leaf_insert(leaf, index, pair)) {
+        if (!torc_leaf_insert(leaf, index, pair) &&
+            !torc_tree_leaf_relieve(tree, leaf, index, pair)) {
             torc_tree_leaf_rewrite(tree, leaf, index, false, pair);
         }
     }
@@ -179,24 +193,84 @@ static void write_apply(struct torc_tree *tree, struct torc_leaf *leaf,
     }
 }
 
+// -- Batches -------------------------------------------------------------------------------------
+
+// Where keys of the tree's end go, when they seem to rise: then nobody need descend.
+static void tail_find(struct torc_tree *tree)
+{
+    struct torc_tree_path path;
+
+    torc_tree_path_find(tree, UINT64_MAX, &path);
+    tree->tail = path.nodes[0];
+    tree->tail_first = 0;
+    tree->tail_stamp = tree->shape_stamp;
+    for (uint32_t level = 1; level < tree->levels; level++) {
+        if (path.indices[level] > 0) {
+            tree->tail_first = torc_inner_separator(torc_tree_inner(tree, path.nodes[level]),
+                                                    path.indices[level] - 1u);
+            return;
+        }
+    }
+}
+
+static bool in_tail(const struct torc_tree *tree, uint64_t key)
+{
+    return tree->tail_stamp == tree->shape_stamp && key >= tree->tail_first;
+}
+
+// The leaves of all keys; keys that rise at the tree's end need no descent.
+static void batch_locate(struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                         uint32_t *leaves)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t i = 0; i < count; i++) {
+        least = torc_min_u64(least, keys[i]);
+    }
+    if (tree->tail_stamp != tree->shape_stamp && least >= tree->tail_first) {
+        tail_find(tree); // it was there, and may still be
+    }
+    if (!in_tail(tree, least)) {
+        tree->code->locate(tree, keys, count, leaves);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        leaves[i] = tree->tail;
+    }
+}
+
+// After the shape changed: leaves whose records went elsewhere are looked for again, in time.
+static void batch_forget(const struct torc_tree *tree, uint32_t *leaves, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (leaves[i] == tree->moved[0] || leaves[i] == tree->moved[1]) {
+            leaves[i] = TORC_NODE_NONE;
+        }
+    }
+}
+
 // Up to TORC_TREE_BATCH writes.
 static uint32_t batch_apply(struct torc_tree *tree, struct torc_tree_write *writes, uint32_t count)
 {
     uint64_t keys[TORC_TREE_BATCH];
     uint32_t leaves[TORC_TREE_BATCH];
-    uint64_t shape_stamp = tree->shape_stamp;
     uint32_t refused = 0;
 
     for (uint32_t i = 0; i < count; i++) {
         keys[i] = writes[i].key;
     }
-    tree->code->locate(tree, keys, count, leaves);
+    batch_locate(tree, keys, count, leaves);
     for (uint32_t i = 0; i < count; i++) {
-        if (tree->shape_stamp != shape_stamp) { // a leaf was cut or joined: the cache has the way
-            tree->code->locate(tree, &keys[i], 1, &leaves[i]);
+        uint64_t shape_stamp = tree->shape_stamp;
+
+        if (leaves[i] == TORC_NODE_NONE) {
+            batch_locate(tree, &keys[i], 1, &leaves[i]);
         }
         write_apply(tree, torc_tree_leaf(tree, leaves[i]), &writes[i]);
         refused += writes[i].err != TORC_ERR_OK;
+        if (tree->shape_stamp != shape_stamp) {
+            batch_forget(tree, leaves + i + 1, count - i - 1);
+        }
     }
     return refused;
 }
