@@ -1,5 +1,6 @@
 // Torc control: what a node says of itself: status, stats, /metrics, /health, /ready. See
 // control/node_os.h.
+#include "control/account_os.h"
 #include "control/node_os.h"
 #include "kit/clock_os.h"
 #include "wire/drop.h"
@@ -380,6 +381,48 @@ static json_t *answer_stats(struct torc_node *node)
     return stats;
 }
 
+// -- Memory --------------------------------------------------------------------------------------
+
+static void answer_read_account(const struct torc_node *node, struct torc_account *account)
+{
+    torc_account_read(account, node->attached ? node->attach.chan : NULL);
+}
+
+static json_t *answer_memory(const struct torc_node *node)
+{
+    struct torc_account account;
+    json_t *memory = json_object();
+    json_t *rows = json_array();
+    int64_t age_ns;
+
+    answer_read_account(node, &account);
+    age_ns = (int64_t)(torc_clock_now_ns() - account.measured_ns);
+    if (account.measured_ns == 0) {
+        json_decref(memory);
+        json_decref(rows);
+        return torc_admin_error(TORC_ERR_UNAVAILABLE, "the dataplane has not looked yet: try again "
+                                                      "in a few seconds");
+    }
+    answer_set(memory, "ok", json_true());
+    answer_set(memory, "memory", rows);
+    for (uint32_t row = 0; row < TORC_MEMORY_COUNT; row++) {
+        int failed = json_array_append_new(
+            rows, json_pack("{s:s, s:o, s:s}", "use", torc_metrics_memory_use(row), "bytes",
+                            answer_u64(account.rows[row]), "what", torc_metrics_memory_help(row)));
+
+        torc_assert(failed == 0);
+    }
+    answer_set(memory, "sum_bytes", answer_u64(account.sum_bytes));
+    answer_set(memory, "resident_bytes", answer_u64(account.resident_bytes));
+    answer_set(memory, "hugetlb_bytes", answer_u64(account.hugetlb_bytes));
+    answer_set(memory, "difference_bytes",
+               json_integer((json_int_t)(account.sum_bytes - account.resident_bytes -
+                                         account.hugetlb_bytes)));
+    answer_set(memory, "difference_percent", json_real((double)torc_account_off(&account) / 10));
+    answer_set(memory, "age_ms", json_integer(age_ns / (int64_t)TORC_NS_PER_MS));
+    return memory;
+}
+
 // -- Commands ------------------------------------------------------------------------------------
 
 void torc_node_answer_checkpoints(struct torc_node *node)
@@ -438,6 +481,9 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
     if (strcmp(command, "stats") == 0) {
         return answer_stats(node);
     }
+    if (strcmp(command, "memory") == 0) {
+        return answer_memory(node);
+    }
     if (strcmp(command, "checkpoint") == 0) {
         return answer_checkpoint(node, asked);
     }
@@ -446,7 +492,7 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
         return json_pack("{s:b, s:s}", "ok", 1, "text", "stopping");
     }
     return torc_admin_error(TORC_ERR_UNSUPPORTED,
-                            "commands are status, stats, checkpoint and stop");
+                            "commands are status, stats, memory, checkpoint and stop");
 }
 
 // -- Pages ---------------------------------------------------------------------------------------
@@ -461,10 +507,15 @@ static struct torc_http_page answer_metrics(struct torc_node *node)
                                    .status_name = answer_status_name,
                                    .drop_name = answer_drop_name,
                                    .version = TORC_VERSION};
+    struct torc_account account;
     uint64_t bytes;
     char *text;
 
     torc_node_count(node);
+    answer_read_account(node, &account);
+    metrics.memory = account.rows;
+    metrics.resident_bytes = account.resident_bytes;
+    metrics.hugetlb_bytes = account.hugetlb_bytes;
     metrics.worker_count = node->attached ? node->attach.hello.worker_count : 0;
     for (uint32_t i = 0; i < metrics.worker_count; i++) {
         workers[i] = &node->attach.ports[i].worker->stats;

@@ -60,6 +60,38 @@ static const struct metrics_row metrics_own[] = {
     {"torc_build_info", "gauge", "1, with the version and the node's id as labels"},
 };
 
+enum {
+    METRICS_MEMORY,
+    METRICS_RESIDENT,
+    METRICS_HUGETLB
+};
+
+static const struct metrics_row metrics_memory[] = {
+    [METRICS_MEMORY] = {"torc_memory_bytes", "gauge",
+                        "memory of both processes, by use; as torc stats memory shows"},
+    [METRICS_RESIDENT] = {"torc_memory_resident_bytes", "gauge",
+                          "resident memory of both processes, what they share once"},
+    [METRICS_HUGETLB] = {"torc_memory_hugetlb_bytes", "gauge", "memory in hugetlb pages"},
+};
+
+static const struct metrics_row metrics_uses[] = {
+#define X(name, use, help) {use, NULL, help},
+    TORC_MEMORY_TABLE(X)
+#undef X
+};
+
+const char *torc_metrics_memory_use(uint32_t row)
+{
+    torc_assert(row < TORC_MEMORY_COUNT);
+    return metrics_uses[row].metric;
+}
+
+const char *torc_metrics_memory_help(uint32_t row)
+{
+    torc_assert(row < TORC_MEMORY_COUNT);
+    return metrics_uses[row].help;
+}
+
 static void metrics_head(struct torc_text *text, const struct metrics_row *row)
 {
     torc_text_add(text, "# HELP %s %s\n# TYPE %s %s\n", row->metric, row->help, row->metric,
@@ -161,6 +193,21 @@ static void metrics_histogram(struct torc_text *text, const struct torc_metrics 
     torc_text_add(text, "\n%s_count %" PRIu64 "\n", metric, below);
 }
 
+static void metrics_account(struct torc_text *text, const struct torc_metrics *metrics)
+{
+    metrics_head(text, metrics_memory + METRICS_MEMORY);
+    for (uint32_t row = 0; row < TORC_MEMORY_COUNT; row++) {
+        torc_text_add(text, "%s{use=\"%s\"} %" PRIu64 "\n", metrics_memory[METRICS_MEMORY].metric,
+                      torc_metrics_memory_use(row), metrics->memory[row]);
+    }
+    metrics_head(text, metrics_memory + METRICS_RESIDENT);
+    torc_text_add(text, "%s %" PRIu64 "\n", metrics_memory[METRICS_RESIDENT].metric,
+                  metrics->resident_bytes);
+    metrics_head(text, metrics_memory + METRICS_HUGETLB);
+    torc_text_add(text, "%s %" PRIu64 "\n", metrics_memory[METRICS_HUGETLB].metric,
+                  metrics->hugetlb_bytes);
+}
+
 uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint64_t text_bytes)
 {
     struct torc_text writer = {.room = text_bytes - 1};
@@ -174,6 +221,7 @@ uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint6
         metrics_head(&writer, metrics_control + i);
         torc_text_add(&writer, "%s %" PRIu64 "\n", metrics_control[i].metric, metrics->control[i]);
     }
+    metrics_account(&writer, metrics);
     metrics_per_worker(&writer, metrics);
     metrics_family(&writer, metrics, METRICS_OPS, TORC_STATS_OPS_MAX);
     metrics_family(&writer, metrics, METRICS_REPLIES, TORC_STATS_STATUS_MAX);
@@ -202,11 +250,27 @@ uint64_t torc_metrics_markdown(char *text, uint64_t text_bytes)
     torc_text_add(&writer, "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
     metrics_rows(&writer, metrics_own, TORC_COUNT_OF(metrics_own), "version, node");
     metrics_rows(&writer, metrics_control, TORC_COUNT_OF(metrics_control), "");
+    metrics_rows(&writer, metrics_memory, 1, "use");
+    metrics_rows(&writer, metrics_memory + METRICS_RESIDENT, 2, "");
     metrics_rows(&writer, metrics_counters, TORC_COUNT_OF(metrics_counters), "worker");
     metrics_rows(&writer, metrics_gauges, TORC_COUNT_OF(metrics_gauges), "worker");
     metrics_rows(&writer, metrics_families, 1, "op");
     metrics_rows(&writer, metrics_families + 1, 1, "status");
     metrics_rows(&writer, metrics_families + 2, 1, "reason");
     metrics_rows(&writer, metrics_times, TORC_COUNT_OF(metrics_times), "le");
+    return writer.used;
+}
+
+uint64_t torc_metrics_memory_markdown(char *text, uint64_t text_bytes)
+{
+    struct torc_text writer = {.room = text_bytes - 1};
+
+    torc_assert(text_bytes > 0);
+    writer.bytes = text;
+    torc_text_add(&writer, "| use | what |\n| --- | --- |\n");
+    for (uint32_t row = 0; row < TORC_MEMORY_COUNT; row++) {
+        torc_text_add(&writer, "| `%s` | %s |\n", torc_metrics_memory_use(row),
+                      torc_metrics_memory_help(row));
+    }
     return writer.used;
 }

@@ -54,6 +54,10 @@ struct torc_metrics {
     torc_metrics_name status_name;
     torc_metrics_name drop_name;
     const char *version;
+    // What memory is used for: TORC_MEMORY_COUNT rows, and what they should add up to.
+    const uint64_t *memory;
+    uint64_t resident_bytes;
+    uint64_t hugetlb_bytes;
 };
 
 // Returns the text's bytes without the end; at most `text_bytes` - 1 of them are written.
@@ -61,5 +65,12 @@ uint64_t torc_metrics_text(const struct torc_metrics *metrics, char *text, uint6
 
 // The names, types and meanings as Markdown, for docs/OPERATIONS.md.
 uint64_t torc_metrics_markdown(char *text, uint64_t text_bytes);
+
+// The rows of memory (kit/stats.h), likewise.
+uint64_t torc_metrics_memory_markdown(char *text, uint64_t text_bytes);
+
+// The name of a row of memory, and what it holds.
+const char *torc_metrics_memory_use(uint32_t row);
+const char *torc_metrics_memory_help(uint32_t row);
 
 #endif

@@ -8,6 +8,7 @@
 //         time, a new control attaches (DESIGN.md, section 1).
 // Status  0 after a signal; 2 the settings are wrong; 3 another dataplane is there; 6 a fault. The
 //         last line on standard error says why.
+#include "dataplane/account_dpdk.h"
 #include "dataplane/node_dpdk.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
@@ -128,6 +129,7 @@ static uint32_t main_serve(struct torc_node *node, int signals)
         uint32_t count =
             torc_channel_poll_fds(&node->channel, torc_clock_now_ns(), fds + 1, &timeout_ms);
 
+        torc_account_step(node, torc_clock_now_ns(), &timeout_ms);
         (void)poll(fds, 1 + count, timeout_ms);
         if (read(signals, &got, sizeof(got)) == (ssize_t)sizeof(got)) {
             return got.ssi_signo;

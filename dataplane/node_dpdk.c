@@ -277,6 +277,8 @@ static enum torc_err node_open_memory(struct torc_node *node, struct torc_fail *
                             layout.sessions_bytes + layout.handover_bytes +
                                 node->worker_count * (layout.worker_bytes + layout.loop_bytes),
                             why);
+    node->sessions_bytes = layout.sessions_bytes;
+    node->handover_bytes = layout.handover_bytes;
     return err != TORC_ERR_OK ? err : node_fill_shared(node, &layout, why);
 }
 
@@ -297,7 +299,6 @@ static void node_worker_say(struct torc_node_worker *self, enum torc_node_worker
     atomic_store_explicit(&self->state, state, memory_order_release); // pairs with node_await
 }
 
-// On the worker's own thread, for the heap's sake.
 static void node_worker_run(struct torc_node_worker *self)
 {
     const struct torc_node *node = self->node;

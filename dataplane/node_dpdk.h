@@ -65,6 +65,9 @@ struct torc_node {
     struct torc_worker_port worker_ports[TORC_WORKER_PORTS_MAX];
     struct torc_mapping chunks;
     struct torc_mapping shared;
+    uint64_t sessions_bytes; // at its start
+    uint64_t handover_bytes; // behind them
+    uint64_t account_ns;     // when the next account of memory is made
     struct torc_sessions *sessions;
     struct torc_handover *handover;
     struct torc_session_thread session_thread;

@@ -12,7 +12,7 @@
 #define GAUGES_NS          UINT64_C(200000000)
 #define RING_SESSIONS_NS   UINT64_C(1000000) // the session thread is woken at most that often
 #define CHECKPOINT_LOOK_NS UINT64_C(1000000)
-// What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 11 us in 10 ms,
+// What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 17 us in 10 ms,
 // so that it stays idle and a packet hardly ever waits for it. 10 M records take 100 s.
 #define ORDER_NS      UINT64_C(10000000)
 #define ORDER_LEAVES  32u
@@ -203,12 +203,37 @@ static enum torc_err worker_attach(struct torc_worker *worker, struct torc_fail 
     return err;
 }
 
+// The undo window lies at the end of the pool's memory.
+static void worker_ranges(struct torc_worker *worker, const unsigned char *pool,
+                          uint64_t pool_bytes, uint64_t undo_bytes, const void *fragments)
+{
+    worker->ranges[0] =
+        (struct torc_worker_range){pool, pool_bytes - undo_bytes, TORC_MEMORY_WRITES};
+    worker->ranges[1] =
+        (struct torc_worker_range){pool + pool_bytes - undo_bytes, undo_bytes, TORC_MEMORY_UNDO};
+    worker->ranges[2] = (struct torc_worker_range){
+        fragments, torc_fragments_bytes(worker->config.fragment_pool_bytes), TORC_MEMORY_FRAGMENTS};
+}
+
+const struct torc_stats *torc_worker_stats(const struct torc_worker *worker)
+{
+    return worker->stats;
+}
+
+void torc_worker_ranges(const struct torc_worker *worker,
+                        struct torc_worker_range ranges[TORC_WORKER_RANGES])
+{
+    memcpy(ranges, worker->ranges, sizeof(worker->ranges));
+}
+
 static void worker_tables(struct torc_worker *worker, void *pool, void *jobs, void *fragments)
 {
     struct torc_worker_config *config = &worker->config;
     struct torc_shard_pool_config pool_config = worker_pool_config(config);
 
     torc_shard_pool_init(&worker->pool, pool, &pool_config);
+    worker_ranges(worker, pool, torc_shard_pool_bytes(&pool_config),
+                  torc_undo_bytes(&pool_config.undo), fragments);
     torc_chunk_pool_init(&worker->chunks, config->chunk_base, config->chunk_first,
                          config->chunk_count);
     torc_jobs_init(&worker->jobs, jobs, config->jobs_max, config->seed);
@@ -343,6 +368,8 @@ static void turn_housekeep(struct torc_worker *worker)
     if (worker->now_ns - worker->gauged_ns >= GAUGES_NS) {
         worker->gauged_ns = worker->now_ns;
         torc_worker_gauges(worker);
+        torc_worker_books(worker);
+        torc_worker_pack_look(worker);
         if (worker->index == 0) {
             atomic_store_explicit(&worker->sessions->hlc, worker->pool.hlc, memory_order_relaxed);
         }
@@ -489,6 +516,7 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
                  turn->more;
     checkpointing = worker_is_checkpointing(worker);
     turn->more = (checkpointing && torc_worker_checkpoint_step(worker)) || turn->more;
+    turn->more = torc_worker_pack_step(worker) || turn->more;
     turn_housekeep(worker);
     turn_quiesce(worker);
     turn_wake_others(worker);

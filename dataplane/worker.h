@@ -170,6 +170,21 @@ enum torc_err torc_must_use torc_worker_init(struct torc_worker **worker, void *
 
 void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn);
 
+// Parts of the worker's memory that have a row of their own in the account of memory.
+#define TORC_WORKER_RANGES 3u
+
+struct torc_worker_range {
+    const void *base;
+    uint64_t bytes;
+    uint32_t row; // enum torc_memory
+};
+
+// Its page of statistics.
+const struct torc_stats *torc_worker_stats(const struct torc_worker *worker);
+
+void torc_worker_ranges(const struct torc_worker *worker,
+                        struct torc_worker_range ranges[TORC_WORKER_RANGES]);
+
 // Looks at all rings once more, changing nothing: true when nothing waits. For use between the
 // store of `sleeping` and blocking.
 bool torc_worker_idle(struct torc_worker *worker);

@@ -131,6 +131,23 @@ struct torc_worker_shard {
 
 // -- The worker -----------------------------------------------------------------------------------
 
+// A sweep that packs large values.
+struct torc_worker_pack {
+    struct torc_tree_sweep sweep;
+    uint64_t sparse_bytes; // when it began
+    uint64_t rest_ns;      // none begins before
+    uint32_t shard;        // place
+    bool running;
+};
+
+// A sweep that looks how full leaves are.
+struct torc_worker_look {
+    struct torc_tree_sweep sweep;
+    uint64_t leaf_count;
+    uint64_t used_bytes;
+    uint32_t shard; // place
+};
+
 struct torc_worker {
     // Who we are.
     uint32_t index;
@@ -202,6 +219,9 @@ struct torc_worker {
     uint32_t *shard_order;  // places of shards by lo
     uint64_t *shard_starts; // their lo, in that order
     uint32_t checkpoint_at; // place of the shard whose checkpoint goes out next
+    struct torc_worker_range ranges[TORC_WORKER_RANGES];
+    struct torc_worker_pack pack;
+    struct torc_worker_look look;
     struct torc_log_writer log;
     // Requests.
     struct torc_packet burst[TORC_WORKER_BURST];
@@ -413,6 +433,15 @@ void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *pack
 void torc_worker_status(struct torc_worker *worker, struct torc_answer *answer,
                         const struct torc_request *request);
 void torc_worker_gauges(struct torc_worker *worker);
+
+// -- worker_pack.c --------------------------------------------------------------------------------
+
+// Begins a sweep if it would win enough; now and then.
+void torc_worker_pack_look(struct torc_worker *worker);
+// A few leaves of it; true: call again.
+bool torc_worker_pack_step(struct torc_worker *worker);
+// The page's rows of memory.
+void torc_worker_books(struct torc_worker *worker);
 
 // -- worker_order.c, worker_recover.c -------------------------------------------------------------
 

@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        1u
+#define TORC_CHAN_VERSION        2u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -288,6 +288,16 @@ enum torc_chan_worker_state {
     TORC_WORKER_QUIESCED,
 };
 
+// What the dataplane found itself to be made of. Written by its main thread now and then, between
+// two stores of an odd and an even `sequence` (a seqlock).
+struct torc_chan_memory {
+    _Atomic uint64_t sequence;    // 0: never written
+    _Atomic uint64_t measured_ns; // CLOCK_BOOTTIME
+    _Atomic uint64_t resident_bytes;
+    _Atomic uint64_t hugetlb_bytes;           // beside these
+    _Atomic uint64_t rows[TORC_MEMORY_COUNT]; // 0 where control knows
+};
+
 struct torc_chan {
     uint32_t magic;
     uint32_t version;
@@ -298,6 +308,7 @@ struct torc_chan {
     uint64_t worker_offset; // of worker 0's block
     uint64_t worker_bytes;  // from one worker's block to the next
     _Atomic uint64_t boot;  // 0 until configured; worker 0 stores it after its CONFIGURE
+    _Alignas(TORC_FALSE_SHARING_BYTES) struct torc_chan_memory memory;
     // Written by control.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t control_sleeping;
     _Atomic uint32_t control_attached;  // rises with each control

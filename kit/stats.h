@@ -42,6 +42,7 @@
     X(DOORBELLS, "torc_doorbells_total",                                                         \
       "times control, a worker or the session thread was woken")                                 \
     X(RX_COPIED, "torc_rx_copied_total", "packets that came in several buffers and were copied") \
+    X(PACKED_BYTES, "torc_packed_bytes_total", "bytes of large values moved to fuller slabs")    \
     X(RELAYED, "torc_relayed_packets_total", "packets sent by the core that owns the port's queue")
 
 // X(NAME, metric, help). Gauges go up and down.
@@ -60,6 +61,49 @@
     X(LOG_SEALED_SEQUENCE, "torc_log_sealed_block", "highest block sealed")                       \
     X(QUEUE_DELAY_US, "torc_queue_delay_microseconds", "age of the oldest request in this burst") \
     X(WRITES_STOPPED, "torc_writes_stopped", "1 while new writes are refused: log failed or full")
+
+// X(NAME, use, help): what a node's memory is used for. `use` is the row's name in `torc stats
+// memory` and the label of torc_memory_bytes; names stay. The first ones are told by the workers'
+// own books and add up to what their trees and heaps made resident; the others are measured, by
+// place or by mapping (kit/resident_os.h).
+#define TORC_MEMORY_TABLE(X)                                                                      \
+    X(LEAVES_USED, "leaves.used", "keys, versions and small values in leaves (from a sample)")    \
+    X(LEAVES_FREE, "leaves.free", "room within leaves")                                           \
+    X(INNERS, "inner-nodes", "nodes above leaves")                                                \
+    X(NODES_FREE, "nodes.free", "free nodes in shards' chunks")                                   \
+    X(CHUNK_HEADERS, "chunks.headers", "one node of each chunk")                                  \
+    X(CHUNKS_FREE, "chunks.free", "chunks that shards gave back")                                 \
+    X(LARGE_VALUES, "large.values", "values above 128 bytes, pending ones too")                   \
+    X(LARGE_UNDO, "large.undo", "those that were replaced, for reads of a past moment")           \
+    X(LARGE_ROUNDING, "large.rounding", "their size class beyond their size")                     \
+    X(LARGE_SLABS, "large.slabs", "free places and unused ends of their slabs")                   \
+    X(LARGE_FREE, "large.free", "units that no slab holds, for any size")                         \
+    X(LARGE_TABLE, "large.table", "16 bytes for each 4 KiB of it")                                \
+    X(HUGE_REST, "huge-pages", "unused rests of the last huge pages of chunks, heaps and tables") \
+    X(WRITES, "writes", "pending and waiting writes, answers kept for exactly-once")              \
+    X(UNDO, "undo", "the undo window's log and index")                                            \
+    X(FRAGMENTS, "fragments", "values being put together")                                        \
+    X(WORKERS, "workers", "workers' other tables, loops, maps, jobs")                             \
+    X(SESSIONS, "sessions", "the session table")                                                  \
+    X(HANDOVER, "handover", "rings between workers")                                              \
+    X(CHANNEL, "channel", "rings and pages shared with control: log, checkpoints, statistics")    \
+    X(DPDK, "dpdk", "EAL's memory: packet buffers, rings of ports")                               \
+    X(DATAPLANE_TEXT, "dataplane.text", "program and libraries, their share of pages of others")  \
+    X(DATAPLANE_STACKS, "dataplane.stacks", "of all threads")                                     \
+    X(DATAPLANE_HEAP, "dataplane.heap", "what libraries allocated, and other mappings")           \
+    X(CONTROL_TEXT, "control.text", "as dataplane.text")                                          \
+    X(CONTROL_STACKS, "control.stacks", "as dataplane.stacks")                                    \
+    X(CONTROL_HEAP, "control.heap", "tables of segments and checkpoints, buffers, libraries'")
+
+enum torc_memory {
+#define X(name, use, help) TORC_MEMORY_##name,
+    TORC_MEMORY_TABLE(X)
+#undef X
+    TORC_MEMORY_COUNT
+};
+
+// The first row that is measured.
+#define TORC_MEMORY_BOOKS TORC_MEMORY_HUGE_REST
 
 enum torc_counter {
 #define X(name, metric, help) TORC_COUNTER_##name,
@@ -86,6 +130,7 @@ struct torc_stats_times {
 struct torc_stats {
     _Atomic uint64_t counters[TORC_COUNTER_COUNT];
     _Atomic uint64_t gauges[TORC_GAUGE_COUNT];
+    _Atomic uint64_t memory[TORC_MEMORY_BOOKS];      // bytes, by enum torc_memory
     _Atomic uint64_t drops[TORC_STATS_DROPS_MAX];    // by enum torc_drop (wire/drop.h)
     _Atomic uint64_t ops[TORC_STATS_OPS_MAX];        // requests by opcode
     _Atomic uint64_t replies[TORC_STATS_STATUS_MAX]; // replies by status

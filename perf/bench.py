@@ -48,7 +48,7 @@ def build():
             folder = ROOT / "build-release"
         if not (folder / "build.ninja").exists():
             say(f"building {folder.name}/")
-            subprocess.run(["meson", "setup", folder, "--buildtype=release"], cwd=ROOT, check=True,
+            subprocess.run(["meson", "setup", folder, "--buildtype=release", "-Db_lto=true"], cwd=ROOT, check=True,
                            stdout=subprocess.DEVNULL)
         subprocess.run(["ninja", "-C", folder, *PROGRAMS], check=True, stdout=subprocess.DEVNULL)
         os.environ["TORC_BUILD"] = str(folder)

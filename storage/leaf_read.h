@@ -31,6 +31,7 @@ struct read_form {
     bool reverse; // from the last record to the first
     bool split;   // key and version lie too far apart for one word
     bool varied;
+    bool in_order; // record i lies in slot i
 };
 
 static inline __attribute__((always_inline)) struct read_form read_form_of(
@@ -78,8 +79,8 @@ static inline __attribute__((always_inline)) void read_run(const struct read_for
 
 #define READ_LANES 8u
 
-// Which lanes of [keys, versions] and of [places, lengths] make the pairs 2i and 2i + 1; with
-// `reverse` the last record comes first.
+// Which lanes of [keys, versions] and of [places, lengths] make the pairs 2i and 2i + 1; in reverse
+// the last record comes first.
 static inline __attribute__((always_inline)) __m512i read_lanes(uint32_t i, bool reverse)
 {
     long long a = reverse ? 7 - 2 * (long long)i : 2 * (long long)i;
@@ -88,14 +89,18 @@ static inline __attribute__((always_inline)) __m512i read_lanes(uint32_t i, bool
     return _mm512_setr_epi64(a, a + 8, a, a + 8, b, b + 8, b, b + 8);
 }
 
+// A word of each of eight records, at `offset`.
 static inline __attribute__((always_inline)) __m512i read_words(const struct read_form *form,
                                                                 const uint8_t *slots,
+                                                                const unsigned char *first,
                                                                 uint32_t offset)
 {
     uint64_t words[READ_LANES];
 
     for (uint32_t i = 0; i < READ_LANES; i++) {
-        words[i] = torc_leaf_load(form->records + (size_t)slots[i] * form->stride + offset);
+        words[i] = torc_leaf_load(form->in_order
+                                      ? first + (size_t)i * form->stride + offset
+                                      : form->records + (size_t)slots[i] * form->stride + offset);
     }
     return _mm512_setr_epi64((long long)words[0], (long long)words[1], (long long)words[2],
                              (long long)words[3], (long long)words[4], (long long)words[5],
@@ -126,14 +131,18 @@ static inline __attribute__((always_inline)) void read_eight(const struct read_f
                                                              struct torc_tree_pair *pairs)
 {
     const uint8_t *slots = torc_leaf_order(form->leaf) + index;
+    const unsigned char *first = form->records + (size_t)index * form->stride;
     const __m128i shift = _mm_cvtsi32_si128((int)(8 * form->low_bytes));
-    __m512i words = read_words(form, slots, 0);
-    __m512i tails =
-        form->split ? read_words(form, slots, form->low_bytes) : _mm512_srl_epi64(words, shift);
-    __m512i keys =
-        _mm512_sll_epi64(_mm512_cvtepu16_epi64(read_hints(form->leaf, slots)), shift);
-    __m512i places = _mm512_mul_epu32(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)slots)),
-                                      _mm512_set1_epi64(form->stride));
+    __m512i words = read_words(form, slots, first, 0);
+    __m512i tails = form->split ? read_words(form, slots, first, form->low_bytes)
+                                : _mm512_srl_epi64(words, shift);
+    __m128i hints = form->in_order ? _mm_loadu_si128((const void *)(form->leaf->hints + index))
+                                   : read_hints(form->leaf, slots);
+    __m512i keys = _mm512_sll_epi64(_mm512_cvtepu16_epi64(hints), shift);
+    __m512i numbers = form->in_order ? _mm512_add_epi64(_mm512_set1_epi64(index),
+                                                        _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7))
+                                     : _mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)slots));
+    __m512i places = _mm512_mul_epu32(numbers, _mm512_set1_epi64(form->stride));
     __m512i lengths = _mm512_set1_epi64(form->value_bytes);
 
     words = _mm512_and_si512(words, _mm512_set1_epi64((long long)form->low_mask));
@@ -182,6 +191,19 @@ static inline __attribute__((always_inline)) void read_all(struct read_form form
 
 #endif
 
+static inline __attribute__((always_inline)) void read_way(struct read_form form, uint32_t place,
+                                                           uint32_t count, bool reverse,
+                                                           struct torc_tree_pair *pairs)
+{
+    form.reverse = reverse;
+    if (form.leaf->in_order != 0) {
+        form.in_order = true;
+        read_all(form, place, count, pairs);
+    } else {
+        read_all(form, place, count, pairs);
+    }
+}
+
 // `count` records from the one that `place` others lie before, in the direction of a scan.
 static void hot_read(const struct torc_leaf *leaf, uint32_t place, uint32_t count, bool reverse,
                      struct torc_tree_pair *pairs)
@@ -189,20 +211,19 @@ static void hot_read(const struct torc_leaf *leaf, uint32_t place, uint32_t coun
     struct read_form form = read_form_of(leaf);
 
     torc_assert(place + count <= leaf->count);
-    form.reverse = reverse;
     if (leaf->form == TORC_LEAF_VARIED) {
+        form.reverse = reverse;
         form.split = true;
         form.varied = true;
         read_all(form, place, count, pairs);
     } else if (form.tail_at > sizeof(uint64_t)) {
+        form.reverse = reverse;
         form.split = true;
         read_all(form, place, count, pairs);
     } else if (reverse) {
-        form.reverse = true;
-        read_all(form, place, count, pairs);
+        read_way(form, place, count, true, pairs);
     } else {
-        form.reverse = false;
-        read_all(form, place, count, pairs);
+        read_way(form, place, count, false, pairs);
     }
 }
 

@@ -498,12 +498,16 @@ void torc_heap_free(struct torc_heap *heap, const void *value, uint32_t bytes)
 
 const void *torc_heap_move(struct torc_heap *heap, const void *value, uint32_t bytes)
 {
-    struct torc_heap_class *class = &heap->classes[class_of(bytes)];
+    struct torc_heap_class *class;
     uint32_t from;
     uint32_t to;
     void *block;
 
-    if (bytes > TORC_HEAP_CLASS_BYTES_MAX || class->slab_count < 2) {
+    if (bytes > TORC_HEAP_CLASS_BYTES_MAX) {
+        return NULL;
+    }
+    class = &heap->classes[class_of(bytes)];
+    if (class->slab_count < 2) {
         return NULL;
     }
     from = block_first(heap, value);

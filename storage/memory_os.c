@@ -5,26 +5,28 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_BYTES (UINT64_C(2) << 20)
+#define HUGE_BYTES  (UINT64_C(2) << 20)
+#define GUARD_BYTES UINT64_C(4096)
 
-// Unmaps what lies around [base, base + bytes) in a larger mapping.
+// Unmaps what lies around [base, base + bytes) in a larger mapping, but for a guard on each side.
 static void mapping_trim(unsigned char *all, uint64_t all_bytes, unsigned char *base,
                          uint64_t bytes)
 {
-    uint64_t before = (uint64_t)(base - all);
+    uint64_t before = (uint64_t)(base - all) - GUARD_BYTES;
+    uint64_t after = all_bytes - before - bytes - 2 * GUARD_BYTES;
 
     if (before > 0) {
         (void)munmap(all, before);
     }
-    if (all_bytes - before > bytes) {
-        (void)munmap(base + bytes, all_bytes - before - bytes);
+    if (after > 0) {
+        (void)munmap(base + bytes + GUARD_BYTES, after);
     }
 }
 
-// An aligned mapping: taken larger and trimmed. NULL with errno set.
+// An aligned mapping between guards: taken larger and trimmed. NULL with errno set.
 static void *mapping_take(uint64_t bytes, int flags)
 {
-    uint64_t all_bytes = bytes + HUGE_BYTES;
+    uint64_t all_bytes = bytes + HUGE_BYTES + 2 * GUARD_BYTES;
     unsigned char *all =
         mmap(NULL, all_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     unsigned char *base;
@@ -34,7 +36,8 @@ static void *mapping_take(uint64_t bytes, int flags)
     if (all == MAP_FAILED) {
         return NULL;
     }
-    base = all + (HUGE_BYTES - ((uintptr_t)all & (HUGE_BYTES - 1))) % HUGE_BYTES;
+    base = all + GUARD_BYTES;
+    base += (HUGE_BYTES - ((uintptr_t)base & (HUGE_BYTES - 1))) % HUGE_BYTES;
     mapped = mmap(base, bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0);
     if (mapped == MAP_FAILED) {
@@ -83,7 +86,12 @@ enum torc_err torc_mapping_open(struct torc_mapping *mapping, uint64_t bytes, st
 void torc_mapping_close(struct torc_mapping *mapping)
 {
     if (mapping->base != NULL) {
-        (void)munmap(mapping->base, mapping->bytes);
+        unsigned char *base = mapping->base;
+
+        // Apart, for the pages in the middle may be of another size.
+        (void)munmap(base, mapping->bytes);
+        (void)munmap(base - GUARD_BYTES, GUARD_BYTES);
+        (void)munmap(base + mapping->bytes, GUARD_BYTES);
     }
     *mapping = (struct torc_mapping){0};
 }

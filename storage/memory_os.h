@@ -2,6 +2,8 @@
 //
 // What    a mapping of huge pages for chunks, and one for a bounded heap of large values.
 // Owner   a mapping: the process. A heap: whoever opens it.
+// Guards  a page that may not be touched lies before and behind each mapping: the kernel then never
+//         joins it with a neighbour, so that what is resident of it can be told apart.
 // Memory  a mapping is hugetlb pages if enough are reserved, else it asks for transparent huge
 //         pages; pages are touched when first used.
 #ifndef TORC_STORAGE_MEMORY_OS_H

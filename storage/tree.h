@@ -238,9 +238,9 @@ bool torc_tree_sweep(struct torc_tree *tree, struct torc_tree_sweep *sweep, uint
                      uint64_t move_bytes_max);
 
 // Puts leaves that lie scattered back in order of their keys, so that a scan reads memory forward:
-// at most `leaf_count_max` leaves, each well below 1 us. For a core that has nothing else to do.
-// True while there is more; false when too little has changed since all were in order. Takes no
-// memory and breaks no promise; cursors go on, value pointers do not outlive it.
+// at most `leaf_count_max` leaves, about half a microsecond each. For a core that has nothing else
+// to do. True while there is more; false when too little has changed since all were in order. Takes
+// no memory and breaks no promise; cursors go on, value pointers do not outlive it.
 bool torc_tree_order(struct torc_tree *tree, uint32_t leaf_count_max);
 
 // -- Looking in ----------------------------------------------------------------------------------

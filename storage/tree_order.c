@@ -141,6 +141,20 @@ static uint32_t place_next(struct torc_tree *tree)
     return TORC_NODE_NONE;
 }
 
+// Copies a leaf, and puts its slots in order too: a scan then reads its records forward.
+static void leaf_move(struct torc_leaf *to, const struct torc_leaf *from)
+{
+    struct torc_tree_pair pairs[TORC_LEAF_COUNT_MAX];
+    struct torc_leaf_plan plan;
+
+    memcpy(to, from, TORC_NODE_BYTES);
+    if (from->in_order == 0) {
+        (void)torc_leaf_decode(from, pairs);
+        torc_leaf_plan(&plan, pairs, from->count);
+        torc_leaf_encode(to, &plan, pairs, from->count);
+    }
+}
+
 // The leaf at the end of `path` and the one in `place` change places.
 static void leaf_swap(struct torc_tree *tree, const struct torc_tree_path *path, uint32_t place)
 {
@@ -154,7 +168,7 @@ static void leaf_swap(struct torc_tree *tree, const struct torc_tree_path *path,
     torc_tree_path_find(tree, first.key, &other);
     torc_assert(other.nodes[0] == place);
     memcpy(copy.bytes, there, sizeof(copy.bytes));
-    memcpy(there, here, sizeof(copy.bytes));
+    leaf_move(there, here);
     memcpy(here, copy.bytes, sizeof(copy.bytes));
     torc_inner_child_set(torc_tree_inner(tree, path->nodes[1]), path->indices[1], place);
     torc_inner_child_set(torc_tree_inner(tree, other.nodes[1]), other.indices[1], path->nodes[0]);

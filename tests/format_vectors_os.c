@@ -1,5 +1,5 @@
 // Torc tests: prints the test vectors of docs/FORMATS.md, one `name hex` line each; with the
-// argument `settings` or `metrics`, that table of docs/OPERATIONS.md instead.
+// argument `settings`, `metrics` or `memory`, that table of docs/OPERATIONS.md instead.
 //
 // What    the files of a data directory with fixed contents, made by the encoders of control/ and
 //         storage/. tests/conformance/formats_test.py compares the lines with the document.
@@ -148,9 +148,10 @@ int main(int argc, char **argv)
     torc_assert(builder != NULL);
     torc_assert(text != NULL);
     if (argc > 1) {
-        uint64_t bytes = strcmp(argv[1], "settings") == 0
-                             ? torc_settings_markdown(text, TABLE_BYTES)
-                             : torc_metrics_markdown(text, TABLE_BYTES);
+        uint64_t bytes =
+            strcmp(argv[1], "settings") == 0 ? torc_settings_markdown(text, TABLE_BYTES)
+            : strcmp(argv[1], "memory") == 0 ? torc_metrics_memory_markdown(text, TABLE_BYTES)
+                                             : torc_metrics_markdown(text, TABLE_BYTES);
 
         torc_assert(bytes < TABLE_BYTES);
         (void)fputs(text, stdout);

@@ -18,7 +18,8 @@
 enum {
     ADMIN_ANSWER_MAX = 16 << 20,
     ADMIN_DEPTH_MAX = 8,
-    ADMIN_ROWS_MAX = 16, // of a table: status is one screen
+    ADMIN_ROWS_MAX = 16,   // of a table: status is one screen
+    ADMIN_WIDTH_ROWS = 64, // that make a column as wide as it is
     ADMIN_TEXT_BYTES = 2048
 };
 
@@ -177,7 +178,7 @@ static int admin_width(json_t *rows, const char *key)
     json_array_foreach(rows, index, row)
     {
         const json_t *value = json_object_get(row, key);
-        int columns = value != NULL && index < ADMIN_ROWS_MAX ? admin_text(value, text) : 0;
+        int columns = value != NULL && index < ADMIN_WIDTH_ROWS ? admin_text(value, text) : 0;
 
         widest = columns > widest ? columns : widest;
     }
@@ -203,13 +204,19 @@ static void admin_show_row(json_t *rows, const json_t *row, bool head)
             text[0] = '\0';
             columns = value != NULL ? admin_text(value, text) : 0;
         }
-        (void)printf("  %*s%s", width - columns, "", text);
+        if (json_is_string(json_object_get(first, key))) { // words begin where numbers end
+            (void)printf("  %s%*s", text, width - columns, "");
+        } else {
+            (void)printf("  %*s%s", width - columns, "", text);
+        }
     }
     (void)printf("\n");
 }
 
+// All rows of what is an account, a screen of others.
 static void admin_show_table(const char *name, json_t *rows)
 {
+    size_t shown = strcmp(name, "memory") == 0 ? SIZE_MAX : ADMIN_ROWS_MAX;
     char text[ADMIN_TEXT_BYTES];
     size_t index;
     json_t *row;
@@ -223,7 +230,7 @@ static void admin_show_table(const char *name, json_t *rows)
     }
     json_array_foreach(rows, index, row)
     {
-        if (index == ADMIN_ROWS_MAX) {
+        if (index == shown) {
             (void)printf("  … and %zu more: -o json shows all\n", json_array_size(rows) - index);
             break;
         }
@@ -330,10 +337,18 @@ enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
 {
     char data[512];
     json_t *answer = NULL;
+    const char *command = torc_verb_name(cli->args->verb);
     enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
 
+    if (err == TORC_ERR_OK && cli->args->word_count > 0) {
+        command = cli->args->words[0];
+        if (strcmp(command, "memory") != 0) {
+            err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc stats %.60s: memory, or nothing",
+                            command);
+        }
+    }
     if (err == TORC_ERR_OK) {
-        err = admin_ask(data, torc_verb_name(cli->args->verb), &answer, why);
+        err = admin_ask(data, command, &answer, why);
     }
     if (err != TORC_ERR_OK) {
         return err;

@@ -28,7 +28,7 @@ def main():
     program, root = sys.argv[1], pathlib.Path(sys.argv[2])
     page = root / "docs/OPERATIONS.md"
     tables = {name: subprocess.run([program, name], check=True, capture_output=True, text=True).stdout
-              for name in ("settings", "metrics")}
+              for name in ("settings", "metrics", "memory")}
     text, wrong = renewed(page.read_text(encoding="utf-8"), tables)
     if wrong and "--write" in sys.argv:
         page.write_text(text, encoding="utf-8")

@@ -140,11 +140,6 @@ static uint64_t below(struct world *world, uint64_t bound)
     return torc_rng_below(&world->rng, bound);
 }
 
-static unsigned char value_byte(uint64_t seed, uint32_t index)
-{
-    return (unsigned char)((seed * 77 + UINT64_C(13) * index) >> (index % 5));
-}
-
 // -- The life of a log --------------------------------------------------------------------------
 
 // A new segment behind the last one; `first_sequence`: of a cut. An old file may be taken for it,
@@ -308,9 +303,7 @@ static void send_write(struct world *world)
     if (!write.remove) {
         write.value_bytes = (uint32_t)below(world, below(world, 6) == 0 ? 30000 : 600);
     }
-    for (uint32_t i = 0; i < write.value_bytes; i++) {
-        value[i] = value_byte(write.seq, i);
-    }
+    torc_test_value(value, write.seq, write.value_bytes);
     verdict = torc_shard_write(&world->shard, &write, &record, &outcome);
     if (verdict == TORC_SHARD_APPEND) {
         log_append(world, &record);
@@ -451,15 +444,11 @@ static const struct record *record_last(const struct world *world, uint64_t key,
 static void check_value(struct world *world, const struct record *record,
                         const struct torc_tree_hit *hit)
 {
-    const unsigned char *bytes = hit->value;
-
     expect(world, hit->version == record->version, "version", hit->version, record->version);
     expect(world, hit->value_bytes == record->value_bytes, "value's length", hit->value_bytes,
            record->value_bytes);
-    for (uint32_t i = 0; i < hit->value_bytes && !world->broken; i++) {
-        expect(world, bytes[i] == value_byte(record->value_seed, i), "value's byte", record->key,
-               i);
-    }
+    expect(world, torc_test_value_is(hit->value, record->value_seed, hit->value_bytes), "value",
+           record->key, record->value_seed);
 }
 
 // The recovered shard is the state after record `lsn`, completions included.

@@ -131,13 +131,6 @@ static void world_free(struct world *world)
     (void)nftw(world->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS); // what is left is in /tmp
 }
 
-static void fill(unsigned char *value, uint32_t bytes, uint32_t seed)
-{
-    for (uint32_t i = 0; i < bytes; i++) {
-        value[i] = (unsigned char)(seed + i * 7 + (i >> 8));
-    }
-}
-
 // Torn, lost, or failing writes.
 static void fault(void *context, const struct torc_disk_op *op, struct torc_disk_verdict *verdict)
 {
@@ -282,7 +275,7 @@ static void append(struct world *world, uint32_t number, enum torc_log_kind kind
                               .value_bytes = entry.value_bytes,
                               .value_seed = (uint32_t)torc_rng_next(&world->rng),
                               .kind = kind};
-    fill(world->value, record->value_bytes, record->value_seed);
+    torc_test_value(world->value, record->value_seed, record->value_bytes);
     record->sequence = torc_log_writer_append(log, &entry, world->now_ns);
     if (kind != TORC_LOG_MOVED) { // which takes no LSN
         world->record_count++;
@@ -391,10 +384,7 @@ static void take_record(struct taker *taker, const struct torc_log_record *entry
     }
     CU_ASSERT_EQUAL_FATAL(entry->value_bytes, record->value_bytes);
     CU_ASSERT_EQUAL_FATAL((int)entry->kind, (int)record->kind);
-    fill(taker->world->value, record->value_bytes, record->value_seed);
-    if (record->value_bytes != 0) { // an empty value has no place
-        CU_ASSERT_FATAL(memcmp(taker->world->value, value, record->value_bytes) == 0);
-    }
+    CU_ASSERT_FATAL(torc_test_value_is(value, record->value_seed, record->value_bytes));
     taker->found[record - taker->world->records] = 1;
 }
 

@@ -787,6 +787,81 @@ static void a_key_of_another_core_is_answered_with_its_entry(void)
     close_rig();
 }
 
+// -- Memory --------------------------------------------------------------------------------------
+
+#define PACK_KEYS 2000u
+
+static void value_of(uint64_t key, unsigned char value[1000])
+{
+    for (uint32_t i = 0; i < 1000; i++) {
+        value[i] = (unsigned char)(key * 7 + i);
+    }
+}
+
+// Large values come and half of them goes, at random; the undo window forgets them meanwhile.
+static void sparse_values_fill(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    unsigned char value[1000];
+
+    for (uint64_t key = 0; key < PACK_KEYS; key++) {
+        struct torc_request request;
+
+        value_of(key, value);
+        request = torc_rig_put(rig, client, key, value, 700 + (uint32_t)(key % 4) * 100);
+        (void)expect(&request, TORC_ERR_OK);
+    }
+    for (uint64_t key = 0; key < PACK_KEYS; key++) {
+        struct torc_request request = torc_rig_delete(rig, client, key);
+
+        if (torc_rng_below(&rng, 2) == 0) {
+            (void)expect(&request, TORC_ERR_OK);
+        }
+    }
+}
+
+static uint32_t sparse_values_check(void)
+{
+    unsigned char value[1000];
+    uint32_t found = 0;
+
+    for (uint64_t key = 0; key < PACK_KEYS; key++) {
+        struct torc_request request = torc_rig_get(key);
+        struct torc_reply reply;
+
+        torc_rig_call(rig, client, &request, &reply);
+        value_of(key, value);
+        if (reply.status == TORC_ERR_OK) {
+            CU_ASSERT_EQUAL_FATAL(reply.body_bytes, 700 + key % 4 * 100);
+            CU_ASSERT_EQUAL(memcmp(reply.body, value, reply.body_bytes), 0);
+            found++;
+        }
+    }
+    return found;
+}
+
+static void sparse_values_are_packed_while_there_is_time(void)
+{
+    const struct torc_heap *heap;
+    const struct torc_stats *stats;
+    uint64_t user_bytes = 0;
+
+    open_plain();
+    heap = &rig->heaps[0];
+    stats = torc_rig_stats(rig, 0);
+    sparse_values_fill();
+    for (uint32_t i = 0; i < 1000; i++) {
+        torc_rig_step(rig, 100000000);
+    }
+    user_bytes = heap->user_bytes;
+    CU_ASSERT(torc_stats_get(&stats->counters[TORC_COUNTER_PACKED_BYTES]) > user_bytes / 10);
+    CU_ASSERT(heap->used_bytes < user_bytes * 5 / 4);
+    CU_ASSERT_PTR_NULL(torc_heap_check(heap));
+    CU_ASSERT_EQUAL(torc_stats_get(&stats->memory[TORC_MEMORY_LARGE_VALUES]), user_bytes);
+    CU_ASSERT_EQUAL(sparse_values_check(), heap->block_count);
+    close_rig();
+}
+
 // -- Paths ---------------------------------------------------------------------------------------
 
 static void clients_come_by_ipv6_and_by_jumbo_frames(void)
@@ -849,6 +924,8 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"a put is read back", a_put_is_read_back},
+        {"sparse values are packed while there is time",
+         sparse_values_are_packed_while_there_is_time},
         {"many operations of one packet are all answered",
          many_operations_of_one_packet_are_all_answered},
         {"a mixed packet with one reply is answered in one",
