@@ -4,6 +4,7 @@
 #include "client/engine_state.h"
 
 #define GET_BYTES         24u
+#define GET_AT_BYTES      32u
 #define WRITE_BYTES       48u
 #define CONDITION_BYTES   8u
 #define REFUSED_FIRST_NS  UINT64_C(1000000)    // 1 ms, doubling
@@ -19,7 +20,7 @@
 uint32_t torc_call_bytes(const struct torc_op *op)
 {
     switch ((enum torc_op_kind)op->kind) {
-    case TORC_OP_GET: return GET_BYTES;
+    case TORC_OP_GET: return op->ts != 0 ? GET_AT_BYTES : GET_BYTES;
     case TORC_OP_WRITE:
         return WRITE_BYTES + (op->condition == TORC_IF_VERSION ? CONDITION_BYTES : 0) +
                torc_op_padded(op->bytes);
@@ -108,7 +109,10 @@ uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *t
             return torc_pull_encode(engine, index, to);
         }
         request.opcode = TORC_OPCODE_GET;
-        request.flags = (op->flags & TORC_VERSION_ONLY) != 0 ? TORC_GET_VERSION_ONLY : 0;
+        request.flags =
+            (uint8_t)(((op->flags & TORC_VERSION_ONLY) != 0 ? TORC_GET_VERSION_ONLY : 0u) |
+                      (op->ts != 0 ? TORC_GET_AT : 0u));
+        request.ts = op->ts;
         request.epoch = op->epoch;
         break;
     case TORC_OP_WRITE:

@@ -374,11 +374,15 @@ static enum torc_err range_check(const struct torc_engine *engine,
                          range->hi, engine->keys);
     }
     if ((options->flags & ~(TORC_REVERSE | TORC_KEYS_ONLY | TORC_WITH_VERSIONS)) != 0 ||
-        options->consistency > TORC_STALE || options->reserved[0] != 0 ||
-        options->reserved[1] != 0) {
+        options->consistency > TORC_STALE || options->reserved[0] != 0) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "range options: flags 0x%x, consistency %u, and `reserved` must be zero",
                          options->flags, options->consistency);
+    }
+    if (options->timestamp != 0 && options->consistency != TORC_SNAPSHOT) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "range options: a timestamp (%" PRIu64 ") is for TORC_SNAPSHOT",
+                         options->timestamp);
     }
     return TORC_ERR_OK;
 }
@@ -414,6 +418,8 @@ static void page_fill_state(const struct torc_engine *engine, struct torc_page_s
                                      .wire_flags = range_wire_flags(range),
                                      .is_count = range->count_only,
                                      .snapshot = options->consistency == TORC_SNAPSHOT,
+                                     .ts = options->timestamp,
+                                     .ts_given = options->timestamp != 0,
                                      .reverse = (options->flags & TORC_REVERSE) != 0,
                                      .scans_max = range->count_only ? TORC_PAGE_SCANS_MAX : 1};
     if (options->limit != 0 && options->limit <= TORC_PAGE_ROWS_MAX) {

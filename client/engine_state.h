@@ -47,7 +47,7 @@ enum torc_op_kind {
     TORC_OP_WRITE, // put, delete
     TORC_OP_STATUS,
     TORC_OP_PAGE, // a range or count of the caller: waits for its scans
-    TORC_OP_SCAN, // one RANGE_READ for a page
+    TORC_OP_SCAN, // one RANGE_READ for a page, or one CLOCK for a snapshot's
     TORC_OP_MAP,
     TORC_OP_PROBE // PING of a packet size
 };
@@ -106,6 +106,7 @@ struct torc_op {
     uint32_t part;      // of a scan: its place in the page's; of a page's get: its row
     uint64_t user_data;
     uint64_t hi;
+    uint64_t ts;   // of a get: as of this moment; 0: now
     uint64_t wseq; // 0: none yet
     uint64_t stamp;
     uint64_t count;          // of a count
@@ -476,7 +477,14 @@ struct torc_page_state {
     uint32_t scans_max; // at once, for now
     bool reverse;
     bool is_count;
+    // One moment: `ts`, given by the caller, or taken from the first chunk where one shard has all,
+    // or else from the clocks of all shards, asked for before (`clocking`; the tiles are then what
+    // they cover). Until it is known it is 0. Chunks of other moments are dropped.
     bool snapshot;
+    bool clocking;
+    bool ts_given;
+    uint8_t restarts; // because the moment had left the undo window
+    uint64_t ts;
     bool fetching; // the rows stand; values by reference are being read
     uint8_t wire_flags;
     // The result.
@@ -501,6 +509,9 @@ void torc_scan_request(struct torc_engine *engine, uint32_t index, struct torc_r
 void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
 // Its time-out came after some chunks: the holes are another scan's. False: nothing had come.
 bool torc_scan_late(struct torc_engine *engine, uint32_t index);
+// The moment has left the undo window: from the beginning with another one, if it was not the
+// caller's. False: it was, or that was tried often enough.
+bool torc_page_restart(struct torc_engine *engine, uint32_t index);
 // A scan's place follows the map: it ends with its shard.
 void torc_scan_clip(struct torc_engine *engine, uint32_t index, uint64_t shard_hi);
 void torc_page_child_end(struct torc_engine *engine, uint32_t index, enum torc_err status);
@@ -508,6 +519,8 @@ void torc_page_child_end(struct torc_engine *engine, uint32_t index, enum torc_e
 void torc_page_finish(struct torc_engine *engine, uint32_t index);
 void torc_page_fetch(struct torc_engine *engine, uint32_t index);
 void torc_page_fetched(struct torc_engine *engine, uint32_t index, enum torc_err status);
+// Nothing of it has come yet.
+void torc_page_rewind(struct torc_engine *engine, struct torc_page_state *page);
 // Its scans and fetches are given up.
 void torc_page_abandon(struct torc_engine *engine, uint32_t index);
 void torc_page_fill(const struct torc_op *op, struct torc_completion *completion);

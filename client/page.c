@@ -8,13 +8,9 @@
 #define ROW_FETCH   UINT64_MAX       // `bytes` of a row whose value is still to come
 #define ROW_GONE    (UINT64_MAX - 1) // `bytes` of a row that was deleted meanwhile
 
-void torc_page_free_state(struct torc_engine *engine, struct torc_op *op)
+// Tiles, rows and fetched values go.
+static void page_empty(struct torc_engine *engine, struct torc_page_state *page)
 {
-    struct torc_page_state *page = op->page;
-
-    if (page == NULL) {
-        return;
-    }
     while (page->first != NULL) {
         struct torc_tile *tile = page->first;
 
@@ -26,8 +22,30 @@ void torc_page_free_state(struct torc_engine *engine, struct torc_op *op)
                        page->blocks[i]); // the list itself is its first: it goes last
     }
     torc_pool_give(&engine->pool, page->rows);
-    torc_pool_give(&engine->pool, page);
+}
+
+void torc_page_free_state(struct torc_engine *engine, struct torc_op *op)
+{
+    if (op->page == NULL) {
+        return;
+    }
+    page_empty(engine, op->page);
+    torc_pool_give(&engine->pool, op->page);
     op->page = NULL;
+}
+
+void torc_page_rewind(struct torc_engine *engine, struct torc_page_state *page)
+{
+    page_empty(engine, page);
+    page->first = page->last = page->front_tile = NULL;
+    page->rows = NULL;
+    page->blocks = NULL;
+    page->block_count = page->reference_count = 0;
+    page->rows_done = page->fetch_next = 0;
+    page->row_count = page->bytes = page->counted = 0;
+    page->fetching = false;
+    page->front = page->reverse ? page->hi : page->lo;
+    page->scans_max = page->is_count || page->clocking ? TORC_PAGE_SCANS_MAX : 1;
 }
 
 void torc_page_abandon(struct torc_engine *engine, uint32_t index)
@@ -115,13 +133,6 @@ static void page_rest(struct torc_page_state *page, const struct rows_fill *fill
 
 // ---- The end
 
-static bool page_is_one_moment(const struct torc_page_state *page)
-{
-    const struct torc_tile *tile = page->reverse ? page->last : page->first;
-
-    return page->front_tile == NULL || page->front_tile == tile;
-}
-
 void torc_page_finish(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
@@ -129,11 +140,7 @@ void torc_page_finish(struct torc_engine *engine, uint32_t index)
     struct rows_fill fill = {.page = page, .room = torc_min_u64(page->row_count, page->limit)};
 
     torc_page_abandon(engine, index);
-    if (page->snapshot && !page_is_one_moment(page)) {
-        torc_op_end(engine, index, TORC_ERR_UNSUPPORTED,
-                    "a snapshot of more than one chunk is not built yet: use `shard` consistency");
-        return;
-    }
+    op->version = page->snapshot ? page->ts : 0;
     if (page->is_count) {
         op->count = page->counted;
         torc_op_end(engine, index, TORC_ERR_OK, NULL);
@@ -167,6 +174,7 @@ static bool fetch_begin(struct torc_engine *engine, uint32_t page_index, uint64_
     op->key = engine->ops[page_index].page->rows[row].key;
     op->parent = page_index;
     op->part = (uint32_t)row;
+    op->ts = engine->ops[page_index].page->ts;
     op->deadline_ns = engine->ops[page_index].deadline_ns;
     torc_op_route(engine, index);
     return true;
@@ -259,6 +267,9 @@ void torc_page_fetched(struct torc_engine *engine, uint32_t index, enum torc_err
     memcpy(torc_op_text(engine, page_index), torc_op_text(engine, index), TORC_OP_TEXT_BYTES);
     page->fetch_count--;
     torc_op_free(engine, index);
+    if (status == TORC_ERR_SNAPSHOT_TOO_OLD && torc_page_restart(engine, page_index)) {
+        return;
+    }
     if (status != TORC_ERR_OK) {
         torc_op_end(engine, page_index, status, NULL);
         return;

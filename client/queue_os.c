@@ -670,14 +670,24 @@ enum torc_err torc_prep_range(struct torc_queue *queue, uint64_t lo, uint64_t hi
     return queue_prepare(queue, &(struct prep){.kind = PREP_RANGE, .range = &range});
 }
 
-enum torc_err torc_prep_count(struct torc_queue *queue, uint64_t lo, uint64_t hi,
-                              uint64_t timeout_us, uint64_t user_data)
+enum torc_err torc_prep_count_with(struct torc_queue *queue, uint64_t lo, uint64_t hi,
+                                   const struct torc_range_options *options, uint64_t user_data)
 {
     struct torc_engine_range range = {
         .lo = lo, .hi = hi, .user_data = user_data, .count_only = true};
 
-    range.options.timeout_us = timeout_us;
+    if (options != NULL) {
+        range.options = *options;
+    }
     return queue_prepare(queue, &(struct prep){.kind = PREP_RANGE, .range = &range});
+}
+
+enum torc_err torc_prep_count(struct torc_queue *queue, uint64_t lo, uint64_t hi,
+                              uint64_t timeout_us, uint64_t user_data)
+{
+    struct torc_range_options options = {.timeout_us = timeout_us};
+
+    return torc_prep_count_with(queue, lo, hi, &options, user_data);
 }
 
 enum torc_err torc_prep_status(struct torc_queue *queue, uint32_t node, uint64_t timeout_us,

@@ -13,6 +13,7 @@
 #define CREDIT_MAX     64u
 #define CHUNK_OVERHEAD (TORC_DATA_OVERHEAD + TORC_REPLY_HEAD_BYTES + TORC_ROWS_HEAD_BYTES)
 #define SCANS_FACTOR   4u
+#define RESTARTS_MAX   8u
 
 static uint64_t page_end(const struct torc_page_state *page)
 {
@@ -170,6 +171,9 @@ uint32_t torc_scan_credit(const struct torc_engine *engine, const struct torc_op
     uint64_t rows = page->limit - torc_min_u64(page->row_count, page->limit);
     uint64_t bytes = page->bytes_max - torc_min_u64(page->bytes, page->bytes_max);
 
+    if (page->clocking || (page->snapshot && page->ts == 0)) {
+        return 1; // what came after the first chunk would be of other moments
+    }
     if (page->is_count) {
         return COUNT_CREDIT;
     }
@@ -184,17 +188,21 @@ void torc_scan_request(struct torc_engine *engine, uint32_t index, struct torc_r
     struct torc_op *op = &engine->ops[index];
     const struct torc_page_state *page = engine->ops[op->parent].page;
 
-    request->opcode = TORC_OPCODE_RANGE_READ;
-    request->flags = page->wire_flags;
+    request->opcode = page->clocking ? TORC_OPCODE_CLOCK : TORC_OPCODE_RANGE_READ;
     request->lo = op->key;
     request->hi = op->hi;
+    op->chunks = op->chunks_all = 0;
+    op->credit = (uint16_t)torc_scan_credit(engine, op);
+    if (page->clocking) {
+        return;
+    }
+    request->flags = page->wire_flags;
+    request->ts = page->ts;
     request->limit = page->is_count || page->limit == UINT64_MAX
                          ? 0
                          : page->limit - torc_min_u64(page->row_count, page->limit - 1);
     request->epoch = op->epoch;
     request->max_age_ms = (uint32_t)torc_min_u64(page->max_age_ms, UINT32_MAX);
-    op->credit = (uint16_t)torc_scan_credit(engine, op);
-    op->chunks = op->chunks_all = 0;
 }
 
 // ---- Pumping
@@ -297,6 +305,11 @@ void torc_page_pump(struct torc_engine *engine, uint32_t index)
         return;
     }
     page_advance(page);
+    if (page->clocking && page_is_done(page)) { // all shards have told their clocks
+        page->ts = torc_max_u64(page->ts, engine->hlc);
+        page->clocking = false;
+        torc_page_rewind(engine, page);
+    }
     if (page_is_done(page)) {
         torc_page_finish(engine, index);
         return;
@@ -304,6 +317,15 @@ void torc_page_pump(struct torc_engine *engine, uint32_t index)
     if (!page_scan(engine, index)) {
         torc_op_hold(engine, index, TORC_HOLD_STARVED);
     }
+}
+
+// A snapshot of several shards has a moment that is not before any of their last writes.
+static bool page_wants_clock(const struct torc_engine *engine, const struct torc_page_state *page)
+{
+    const struct torc_map_entry *shard = torc_route_find(engine, page->lo);
+
+    return page->snapshot && page->ts == 0 && page->lo < page->hi &&
+           (shard == NULL || shard->hi < page->hi);
 }
 
 void torc_page_begin(struct torc_engine *engine, uint32_t index)
@@ -324,7 +346,24 @@ void torc_page_begin(struct torc_engine *engine, uint32_t index)
                     engine->keys);
         return;
     }
+    page->clocking = page_wants_clock(engine, page);
+    torc_page_rewind(engine, page);
     torc_page_pump(engine, index);
+}
+
+bool torc_page_restart(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_page_state *page = engine->ops[index].page;
+
+    if (!page->snapshot || page->ts_given || page->restarts >= RESTARTS_MAX) {
+        return false;
+    }
+    torc_page_abandon(engine, index);
+    page->restarts++;
+    page->ts = 0;
+    page->fetching = false;
+    torc_page_begin(engine, index);
+    return true;
 }
 
 // ---- Chunks
@@ -370,6 +409,41 @@ static void scan_progress(struct torc_engine *engine, struct torc_op *op,
     }
 }
 
+// A shard's clock: its cover is a tile without rows. What it does not cover is asked for again.
+static void clock_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint32_t page_index = op->parent;
+    struct torc_page_state *page = engine->ops[page_index].page;
+    bool any = false;
+
+    for (uint32_t at = 0; at + 2 * sizeof(struct torc_le64) <= reply->body_bytes;
+         at += 2 * sizeof(struct torc_le64)) {
+        struct torc_tile *tile = torc_pool_take(&engine->pool, sizeof(struct torc_tile));
+        struct torc_le64 pair[2];
+
+        if (tile == NULL) {
+            break;
+        }
+        memcpy(pair, reply->body + at, sizeof(pair));
+        *tile = (struct torc_tile){.lo = torc_max_u64(torc_get_le64(pair[0]), op->key),
+                                   .hi = torc_min_u64(torc_get_le64(pair[1]), op->hi)};
+        if (tile->lo >= tile->hi || !tile_place(page, tile)) {
+            torc_pool_give(&engine->pool, tile);
+            continue;
+        }
+        any = true;
+    }
+    if (!any) { // the shard is not there, or not ready
+        torc_call_refused(engine, index, 0, TORC_ERR_WRONG_SHARD, 0);
+        return;
+    }
+    page->ts = torc_max_u64(page->ts, reply->info);
+    torc_packet_answered(engine, op->packet);
+    scan_end(engine, index);
+    torc_page_pump(engine, page_index);
+}
+
 void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)
 {
     struct torc_op *op = &engine->ops[index];
@@ -382,13 +456,19 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
         torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
         return;
     }
-    if (reply->opcode != (TORC_OPCODE_RANGE_READ | TORC_REPLY_BIT)) {
+    if (page->clocking && reply->opcode == (TORC_OPCODE_CLOCK | TORC_REPLY_BIT)) {
+        clock_reply(engine, index, reply);
         return;
+    }
+    if (page->clocking || reply->opcode != (TORC_OPCODE_RANGE_READ | TORC_REPLY_BIT) ||
+        (page->snapshot && page->ts != 0 && reply->info != page->ts)) {
+        return; // to something asked before
     }
     tile = tile_take(engine, op, reply);
     if (tile == NULL) {
         return; // a hole, that will be scanned again
     }
+    page->ts = page->snapshot ? reply->info : 0;
     scan_progress(engine, op, tile, reply->body_bytes);
     is_last = (tile->rows.place.flags & TORC_ROWS_LAST) != 0;
     if (tile_place(page, tile)) {
@@ -447,5 +527,8 @@ void torc_page_child_end(struct torc_engine *engine, uint32_t index, enum torc_e
     }
     memcpy(torc_op_text(engine, page_index), torc_op_text(engine, index), TORC_OP_TEXT_BYTES);
     scan_end(engine, index);
+    if (status == TORC_ERR_SNAPSHOT_TOO_OLD && torc_page_restart(engine, page_index)) {
+        return;
+    }
     torc_op_end(engine, page_index, status, NULL);
 }

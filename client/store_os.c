@@ -253,6 +253,7 @@ enum torc_err torc_range(struct torc_store *store, uint64_t lo, uint64_t hi,
     page->truncated = (completion.flags & TORC_TRUNCATED) != 0;
     page->next_lo = completion.next_lo;
     page->next_hi = completion.next_hi;
+    page->timestamp = completion.version;
     return TORC_ERR_OK;
 }
 
@@ -270,6 +271,17 @@ enum torc_err torc_count(struct torc_store *store, uint64_t lo, uint64_t hi, uin
     struct torc_completion completion;
     enum torc_err err =
         store_finish(store, torc_prep_count(store->queue, lo, hi, 0, 0), &completion);
+
+    *count = err == TORC_ERR_OK ? completion.count : 0;
+    return err;
+}
+
+enum torc_err torc_count_with(struct torc_store *store, uint64_t lo, uint64_t hi,
+                              const struct torc_range_options *options, uint64_t *count)
+{
+    struct torc_completion completion;
+    enum torc_err err =
+        store_finish(store, torc_prep_count_with(store->queue, lo, hi, options, 0), &completion);
 
     *count = err == TORC_ERR_OK ? completion.count : 0;
     return err;

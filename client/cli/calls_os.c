@@ -332,14 +332,6 @@ static enum torc_err calls_show_page(struct torc_cli *cli, const struct torc_pag
     return TORC_ERR_OK;
 }
 
-// Whether the range goes on behind this page, and the page is all that is one moment.
-static bool calls_is_cut(const struct calls_bounds *bounds,
-                         const struct torc_range_options *options, const struct torc_page *page)
-{
-    return options->consistency == TORC_SNAPSHOT && page->more &&
-           (bounds->limit == 0 || page->count < bounds->limit);
-}
-
 // Page after page, so that a range larger than any memory goes through.
 static enum torc_err calls_pages(struct torc_cli *cli, const struct calls_bounds *bounds,
                                  struct torc_range_options *options, struct torc_progress *progress,
@@ -354,13 +346,10 @@ static enum torc_err calls_pages(struct torc_cli *cli, const struct calls_bounds
         err = torc_range(cli->store, page.next_lo, page.next_hi, options, &page);
         if (err != TORC_ERR_OK) {
             err = calls_fail(cli, err, why);
-        } else if (calls_is_cut(bounds, options, &page)) {
-            err = torc_fail(why, TORC_ERR_UNSUPPORTED,
-                            "a snapshot of more than one page is not built yet: use --limit or "
-                            "--consistency shard");
         } else {
             err = calls_show_page(cli, &page, why);
             shown += page.count;
+            options->timestamp = page.timestamp; // of a snapshot: all pages are of one moment
         }
         torc_page_free(&page);
         if (err == TORC_ERR_OK && bounds->limit != 0 && shown >= bounds->limit) {
@@ -396,10 +385,7 @@ enum torc_err torc_cli_range(struct torc_cli *cli, struct torc_fail *why)
 
     err = calls_range_options(cli->args, &options, why);
     if (err == TORC_ERR_OK && torc_args_given(cli->args, TORC_OPTION_COUNT)) {
-        return options.consistency == TORC_SHARD
-                   ? torc_cli_count(cli, why)
-                   : torc_fail(why, TORC_ERR_UNSUPPORTED,
-                               "a snapshot's --count is not built yet: use --consistency shard");
+        return torc_cli_count(cli, why);
     }
     if (err == TORC_ERR_OK) {
         err = calls_read_bounds(cli, &bounds, why);
@@ -440,18 +426,23 @@ enum torc_err torc_cli_export(struct torc_cli *cli, struct torc_fail *why)
 enum torc_err torc_cli_count(struct torc_cli *cli, struct torc_fail *why)
 {
     struct calls_bounds bounds = {0};
+    struct torc_range_options options;
     uint64_t count = 0;
     char line[64];
     int length;
     enum torc_err err = calls_read_bounds(cli, &bounds, why);
 
     if (err == TORC_ERR_OK) {
+        err = calls_range_options(cli->args, &options, why);
+    }
+    if (err == TORC_ERR_OK) {
         err = torc_cli_open(cli, why);
     }
     if (err != TORC_ERR_OK) {
         return err;
     }
-    err = torc_count(cli->store, bounds.lo, bounds.hi, &count);
+    options.flags = 0;
+    err = torc_count_with(cli->store, bounds.lo, bounds.hi, &options, &count);
     if (err != TORC_ERR_OK) {
         return calls_fail(cli, err, why);
     }

@@ -38,10 +38,11 @@
 //         is left travels with the request; a server drops what is late. A write whose outcome is
 //         not known at its deadline ends with IN_DOUBT: it may take effect up to a minute later.
 // Order   none between calls in flight. Wait for one to end before the next that must see it.
-// Ranges  give `shard` consistency: each part of a page is one moment of the shard it came from.
-//         The cut over several shards (`snapshot`) answers UNSUPPORTED until it is built. A page
-//         holds at most `limit` rows and `bytes` bytes, and says whether more may follow and from
-//         where: nothing is ever left out in silence.
+// Ranges  give `shard` consistency: each part of a page is one moment of the shard it came from;
+//         or `snapshot`: one moment of all shards, for as many pages as the server's undo window
+//         reaches back: a second or so, longer while it is read. A page holds at most `limit` rows
+//         and `bytes` bytes, and says whether more may follow and from where: nothing is ever left
+//         out in silence.
 // Threads a store or queue is used by one thread at a time; open one for each thread. The library
 //         keeps no thread of its own (the memif transport: DPDK's), no global state, and no signal
 //         handler. After fork() the child's calls answer CLOSED; the parent's go on.
@@ -147,8 +148,8 @@ struct torc_read_options {
 
 enum torc_consistency {
     TORC_SHARD = 0, // each part of the page is one moment of its shard
-    // The page is one moment of all shards. For now UNSUPPORTED over several shards, or where one
-    // shard sends more than one chunk; the next page is another moment.
+    // The page is one moment of all shards, and holds every write acknowledged before it began. Its
+    // timestamp gives more pages of that moment, or SNAPSHOT_TOO_OLD when it left the window.
     TORC_SNAPSHOT = 1,
     TORC_STALE = 2 // any replica, at most max_age_us old
 };
@@ -160,7 +161,8 @@ struct torc_range_options {
     uint64_t max_age_us;  // for TORC_STALE
     uint32_t flags;       // TORC_REVERSE | TORC_KEYS_ONLY | TORC_WITH_VERSIONS
     uint32_t consistency; // enum torc_consistency
-    uint64_t reserved[2];
+    uint64_t timestamp;   // for TORC_SNAPSHOT: that of the page before; 0 = of this call
+    uint64_t reserved[1];
 };
 #define TORC_REVERSE       1u // from the end: the largest keys first
 #define TORC_KEYS_ONLY     2u // no values
@@ -182,7 +184,8 @@ struct torc_page {
     uint64_t next_hi;
     bool more;
     bool truncated;
-    void *memory; // of rows and values: torc_page_free
+    uint64_t timestamp; // of a TORC_SNAPSHOT, for the options of the next page
+    void *memory;       // of rows and values: torc_page_free
 };
 
 struct torc_value {
@@ -244,6 +247,9 @@ void torc_page_free(struct torc_page *page);
 
 // How many keys [lo, hi) holds.
 enum torc_err torc_count(struct torc_store *store, uint64_t lo, uint64_t hi, uint64_t *count);
+// With a consistency; limit, bytes and flags are of no use here.
+enum torc_err torc_count_with(struct torc_store *store, uint64_t lo, uint64_t hi,
+                              const struct torc_range_options *options, uint64_t *count);
 
 // Many point operations at once; no order among them, each has its own status.
 enum torc_action {
@@ -308,7 +314,7 @@ struct torc_completion {
     uint64_t user_data;
     enum torc_err status;
     uint32_t flags;
-    uint64_t version; // of the record; a count's number of keys is in `count`
+    uint64_t version; // of the record; of a TORC_SNAPSHOT page or count its timestamp
     uint64_t count;   // rows of a range, keys of a count
     const void *data; // the value of a get; text of a status
     uint64_t bytes;
@@ -344,6 +350,8 @@ enum torc_err torc_prep_range(struct torc_queue *queue, uint64_t lo, uint64_t hi
                               const struct torc_range_options *options, uint64_t user_data);
 enum torc_err torc_prep_count(struct torc_queue *queue, uint64_t lo, uint64_t hi,
                               uint64_t timeout_us, uint64_t user_data);
+enum torc_err torc_prep_count_with(struct torc_queue *queue, uint64_t lo, uint64_t hi,
+                                   const struct torc_range_options *options, uint64_t user_data);
 // A node's own counters; node 0 = that of the first session.
 enum torc_err torc_prep_status(struct torc_queue *queue, uint32_t node, uint64_t timeout_us,
                                uint64_t user_data);

@@ -479,7 +479,13 @@ static void test_range_options(void)
     CU_ASSERT(done.rows[0].version != 0);
     CU_ASSERT(done.rows[1].version > done.rows[0].version);
     request.options = (struct torc_range_options){.consistency = TORC_SNAPSHOT};
-    CU_ASSERT_EQUAL(finish(torc_engine_range(engine, &request, NULL)), TORC_ERR_UNSUPPORTED);
+    CU_ASSERT_EQUAL(finish(torc_engine_range(engine, &request, NULL)), TORC_ERR_OK);
+    check_rows(0, 10, 100, 0);
+    CU_ASSERT(done.version != 0);
+    request.options.timestamp = 1; // 1970
+    CU_ASSERT_EQUAL(finish(torc_engine_range(engine, &request, NULL)), TORC_ERR_SNAPSHOT_TOO_OLD);
+    request.options.consistency = TORC_SHARD;
+    CU_ASSERT_EQUAL(torc_engine_range(engine, &request, NULL), TORC_ERR_INVALID_ARGUMENT);
     close_node();
 }
 

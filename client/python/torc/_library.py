@@ -30,7 +30,7 @@ class ReadOptions(Structure):
 class RangeOptions(Structure):
     _fields_ = [("timeout_us", c_uint64), ("limit", c_uint64), ("bytes", c_uint64),
                 ("max_age_us", c_uint64), ("flags", c_uint32), ("consistency", c_uint32),
-                ("reserved", c_uint64 * 2)]
+                ("timestamp", c_uint64), ("reserved", c_uint64 * 1)]
 
 
 class Row(Structure):
@@ -40,7 +40,7 @@ class Row(Structure):
 class Page(Structure):
     _fields_ = [("rows", POINTER(Row)), ("count", c_size_t), ("next_lo", c_uint64),
                 ("next_hi", c_uint64), ("more", c_bool), ("truncated", c_bool),
-                ("memory", c_void_p)]
+                ("timestamp", c_uint64), ("memory", c_void_p)]
 
 
 class Value(Structure):
@@ -85,7 +85,8 @@ FUNCTIONS = {
     "torc_value_free": (None, [POINTER(Value)]),
     "torc_range": (c_int, [c_void_p, c_uint64, c_uint64, POINTER(RangeOptions), POINTER(Page)]),
     "torc_page_free": (None, [POINTER(Page)]),
-    "torc_count": (c_int, [c_void_p, c_uint64, c_uint64, POINTER(c_uint64)]),
+    "torc_count_with": (c_int, [c_void_p, c_uint64, c_uint64, POINTER(RangeOptions),
+                                POINTER(c_uint64)]),
     "torc_multi": (c_int, [c_void_p, POINTER(Item), c_size_t, c_uint64]),
     "torc_items_free": (None, [POINTER(Item), c_size_t]),
     "torc_limits": (c_int, [c_void_p, POINTER(CLimits)]),

@@ -10,6 +10,7 @@ OK, NOT_FOUND, CONDITION_FAILED = 0, 1, 3
 ALWAYS, IF_ABSENT, IF_PRESENT, IF_VERSION = 0, 1, 2, 4
 VERSION_ONLY = 1
 REVERSE, KEYS_ONLY, WITH_VERSIONS = 1, 2, 4
+SNAPSHOT = 1
 GET, PUT, DELETE = 1, 2, 3
 KEY_MAX = 2**64 - 1
 
@@ -252,48 +253,58 @@ class Store:
     # ---- Ranges
 
     def range_query(self, start: int, end: int, *, limit: Optional[int] = None,
-                    reverse: bool = False,
+                    reverse: bool = False, snapshot: bool = False,
                     timeout: Optional[float] = None) -> List[Tuple[int, bytes]]:
         """All pairs with start <= key < end, sorted (reverse: descending), at most `limit`.
 
-        Everything is in memory at once: for more than that, use scan().
+        With `snapshot` they are all of one moment. Everything is in memory at once: for more than that, use scan().
         """
-        return list(self.scan(start, end, limit=limit, reverse=reverse, timeout=timeout))
+        return list(self.scan(start, end, limit=limit, reverse=reverse, snapshot=snapshot,
+                              timeout=timeout))
 
     def scan(self, start: int, end: int, *, limit: Optional[int] = None, reverse: bool = False,
+             snapshot: bool = False,
              timeout: Optional[float] = None) -> Iterator[Tuple[int, bytes]]:
-        """The same as an iterator, a page at a time. Each part of a page is one moment of its shard."""
-        for key, value, _ in self._rows(start, end, limit, REVERSE if reverse else 0, timeout):
+        """The same as an iterator, a page at a time. Each part of a page is one moment of its shard.
+
+        With `snapshot` all pages are one moment of all shards; SnapshotTooOld when it takes
+        longer than the server remembers.
+        """
+        for key, value, _ in self._rows(start, end, limit, REVERSE if reverse else 0, timeout,
+                                        snapshot):
             yield key, value
 
     def scan_with_versions(self, start: int, end: int, *, limit: Optional[int] = None,
-                           reverse: bool = False,
+                           reverse: bool = False, snapshot: bool = False,
                            timeout: Optional[float] = None) -> Iterator[Tuple[int, bytes, int]]:
         """Triples of key, value and version."""
-        return self._rows(start, end, limit, WITH_VERSIONS | (REVERSE if reverse else 0), timeout)
+        return self._rows(start, end, limit, WITH_VERSIONS | (REVERSE if reverse else 0), timeout,
+                          snapshot)
 
     def range_keys(self, start: int, end: int, *, limit: Optional[int] = None,
-                   reverse: bool = False, timeout: Optional[float] = None) -> Iterator[int]:
+                   reverse: bool = False, snapshot: bool = False,
+                   timeout: Optional[float] = None) -> Iterator[int]:
         """The keys alone."""
         flags = KEYS_ONLY | (REVERSE if reverse else 0)
-        for key, _, _ in self._rows(start, end, limit, flags, timeout):
+        for key, _, _ in self._rows(start, end, limit, flags, timeout, snapshot):
             yield key
 
     def _rows(self, start: int, end: int, limit: Optional[int], flags: int,
-              timeout: Optional[float]) -> Iterator[Tuple[int, bytes, int]]:
+              timeout: Optional[float], snapshot: bool) -> Iterator[Tuple[int, bytes, int]]:
         left = limit
         if limit is not None and limit < 0:
             raise _errors.make(0x10, f"limit {limit} must not be negative")
         page = Page(next_lo=_key(start, "start"), next_hi=_key(end, "end"), more=True)
         while page.more and left != 0:
-            rows = self._page(page, left or 0, flags, timeout)
+            rows = self._page(page, left or 0, flags, timeout, snapshot)
             yield from rows
             if left is not None:
                 left -= len(rows)
 
     def _page(self, page: Page, limit: int, flags: int,
-              timeout: Optional[float]) -> List[Tuple[int, bytes, int]]:
-        options = RangeOptions(timeout_us=_timeout_us(timeout), limit=limit, flags=flags)
+              timeout: Optional[float], snapshot: bool) -> List[Tuple[int, bytes, int]]:
+        options = RangeOptions(timeout_us=_timeout_us(timeout), limit=limit, flags=flags,
+                               consistency=SNAPSHOT if snapshot else 0, timestamp=page.timestamp)
         self._check(LIBRARY.torc_range(self._open(), page.next_lo, page.next_hi, byref(options),
                                        byref(page)))
         try:
@@ -302,11 +313,13 @@ class Store:
         finally:
             LIBRARY.torc_page_free(byref(page))
 
-    def count(self, start: int = 0, end: Optional[int] = None) -> int:
+    def count(self, start: int = 0, end: Optional[int] = None, *, snapshot: bool = False) -> int:
         """How many keys [start, end) holds; without arguments, how many there are."""
         got = ctypes.c_uint64()
-        self._check(LIBRARY.torc_count(self._open(), _key(start, "start"),
-                                       self.keys if end is None else _key(end, "end"), byref(got)))
+        options = RangeOptions(consistency=SNAPSHOT if snapshot else 0)
+        self._check(LIBRARY.torc_count_with(self._open(), _key(start, "start"),
+                                            self.keys if end is None else _key(end, "end"),
+                                            byref(options), byref(got)))
         return got.value
 
     # ---- Many at once
