@@ -310,6 +310,10 @@ void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
     leaf->stride = (uint8_t)(plan->low_bytes + plan->version_bytes +
                              (plan->form == TORC_LEAF_VARIED ? TORC_LEAF_CELL_BYTES : plan->form));
     leaf->records_at = (uint16_t)(TORC_LEAF_HEAD_BYTES + 3u * leaf->capacity);
+    if (leaf->form != TORC_LEAF_VARIED) {
+        torc_leaf_records_write(leaf, pairs, count);
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         order_of(leaf)[i] = (uint8_t)i;
         record_write(leaf, i, &pairs[i]);

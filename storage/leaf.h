@@ -196,6 +196,15 @@ static inline void torc_leaf_value_copy(unsigned char *to, const void *value, ui
     }
 }
 
+// Makes an empty leaf of the first records in rising order, as many as fit: how many. 0, and
+// nothing was done, when their values are not all inline and of one length.
+uint32_t torc_leaf_build(struct torc_leaf *leaf, const struct torc_tree_pair *pairs,
+                         uint32_t count);
+
+// The part of torc_leaf_encode that writes records whose values lie in the slots.
+void torc_leaf_records_write(struct torc_leaf *leaf, const struct torc_tree_pair *pairs,
+                             uint32_t count);
+
 // In place, in a few lines: false when the leaf must be written anew first. `pair` goes to `index`,
 // respectively replaces the record there (whose large block the caller has taken over).
 bool torc_leaf_insert(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);

@@ -99,13 +99,60 @@ static uint32_t leaf_start(struct torc_tree *tree, uint64_t last_key, uint32_t n
     node = torc_tree_node_take(tree, 0, near);
     leaf = torc_tree_leaf(tree, node);
     torc_leaf_format(leaf);
-    done = leaf_append(tree, leaf, pairs, count, &heap_full);
+    done = torc_leaf_build(leaf, pairs, count);
+    if (done > 0) {
+        tree->record_count += done;
+        tree->value_bytes += (uint64_t)done * pairs[0].value_bytes;
+    } else {
+        done = leaf_append(tree, leaf, pairs, count, &heap_full);
+        count_in(tree, leaf, pairs, done);
+    }
     if (done == 0) {
         torc_tree_node_give(tree, 0, node);
         return 0;
     }
-    count_in(tree, leaf, pairs, done);
     torc_tree_link(tree, 1, torc_tree_separator(last_key, pairs[0].key), node);
+    return done;
+}
+
+// Puts what fits into the rightmost leaf there is, *node; *last_key becomes its last key.
+static uint32_t leaf_go_on(struct torc_tree *tree, const struct torc_tree_pair *pairs,
+                           uint32_t count, uint32_t *node, uint64_t *last_key, bool *heap_full)
+{
+    struct torc_tree_path path;
+    struct torc_leaf *leaf;
+    struct torc_tree_pair last = {0};
+    uint32_t some;
+
+    torc_tree_path_find(tree, UINT64_MAX, &path);
+    leaf = torc_tree_leaf(tree, path.nodes[0]);
+    if (leaf->count > 0) {
+        torc_leaf_get(leaf, leaf->count - 1u, &last);
+        torc_assert(last.key < pairs[0].key);
+    }
+    *node = path.nodes[0];
+    *last_key = last.key;
+    some = leaf_append_in_place(leaf, pairs, count);
+    if (some == 0) {
+        some = leaf_append(tree, leaf, pairs, count, heap_full);
+    }
+    count_in(tree, leaf, pairs, some);
+    return some;
+}
+
+// New leaves, as long as they get full at once; how many records.
+static uint32_t leaves_start(struct torc_tree *tree, uint64_t last_key, uint32_t near,
+                             const struct torc_tree_pair *pairs, uint32_t count)
+{
+    uint32_t done = 0;
+    uint32_t some;
+
+    do {
+        torc_assert(done == 0 || pairs[done - 1].key < pairs[done].key);
+        some = leaf_start(tree, done > 0 ? pairs[done - 1].key : last_key, near, pairs + done,
+                          count - done);
+        done += some;
+    } while (some > 0 && done < count);
     return done;
 }
 
@@ -116,25 +163,13 @@ enum torc_err torc_tree_append(struct torc_tree *tree, const struct torc_tree_pa
 
     tree->change_stamp++;
     while (done < count) {
-        struct torc_tree_path path;
-        struct torc_leaf *leaf;
-        struct torc_tree_pair last = {0};
         bool heap_full = false;
-        uint32_t some;
+        uint64_t last_key;
+        uint32_t node;
+        uint32_t some = leaf_go_on(tree, pairs + done, count - done, &node, &last_key, &heap_full);
 
-        torc_tree_path_find(tree, UINT64_MAX, &path);
-        leaf = torc_tree_leaf(tree, path.nodes[0]);
-        if (leaf->count > 0) {
-            torc_leaf_get(leaf, leaf->count - 1u, &last);
-            torc_assert(last.key < pairs[done].key);
-        }
-        some = leaf_append_in_place(leaf, pairs + done, count - done);
-        if (some == 0) {
-            some = leaf_append(tree, leaf, pairs + done, count - done, &heap_full);
-        }
-        count_in(tree, leaf, pairs + done, some);
         if (some == 0 && !heap_full) {
-            some = leaf_start(tree, last.key, path.nodes[0], pairs + done, count - done);
+            some = leaves_start(tree, last_key, node, pairs + done, count - done);
         }
         done += some;
         if (some == 0) {
