@@ -23,6 +23,7 @@
 
 enum {
     SCAN_PAIRS = 100,
+    ORDER_LEAVES = 32,
     VALUE_BYTES_MAX = 1 << 20
 };
 
@@ -175,25 +176,30 @@ static void torc_delete(struct torc *torc, const uint64_t *keys, uint64_t count)
     }
 }
 
-// A tree in order: sorted keys, appended.
-static void torc_append(struct torc *torc, const uint64_t *sorted, uint64_t count)
+// A tree in order: sorted keys, appended. The seconds that it took, without making the records.
+static double torc_append(struct torc *torc, const uint64_t *sorted, uint64_t count)
 {
     struct torc_tree_pair pairs[1024];
     struct peer_value values[TORC_COUNT_OF(pairs)];
+    double seconds = 0;
 
     for (uint64_t at = 0; at < count; at += TORC_COUNT_OF(pairs)) {
         uint32_t some = (uint32_t)torc_min_u64(TORC_COUNT_OF(pairs), count - at);
         uint32_t appended = 0;
+        double start;
 
         for (uint32_t i = 0; i < some; i++) {
             values[i] = peer_value_of(sorted[at + i]);
             pairs[i] = (struct torc_tree_pair){sorted[at + i], version_next(torc), &values[i],
                                                sizeof(values[i])};
         }
+        start = limits_cpu_s();
         if (torc_tree_append(&torc->tree, pairs, some, &appended, NULL) != TORC_ERR_OK) {
             die("the tree is full");
         }
+        seconds += limits_cpu_s() - start;
     }
+    return seconds;
 }
 
 static uint64_t first_word(const void *value)
@@ -405,6 +411,32 @@ static void compare(const struct goals *goals, const struct rates *ours, const s
     row("full scan, pairs", name, ours->scan_all, peer.scan_all, goals->scan_all);
 }
 
+// A full scan in bytes of leaves that are in use, against reading memory forward.
+static void scan_row(const char *what, const struct torc *torc, double read_bytes_s)
+{
+    struct torc_tree_memory memory;
+    double start;
+
+    torc_tree_memory(&torc->tree, &memory);
+    start = limits_cpu_s();
+    zero += torc_scan(torc, &zero, 1, torc->tree.record_count) & zero;
+    row(what, "sequential read", (double)memory.leaf_used_bytes / (limits_cpu_s() - start) / 1e9,
+        read_bytes_s / 1e9, 0.5);
+}
+
+// What random inserts scattered, put back in order as an idle worker does.
+static void order_row(struct torc *torc)
+{
+    double read_bytes_s = limits_sequential_read(0.5);
+    double start = limits_cpu_s();
+
+    while (torc_tree_order(&torc->tree, ORDER_LEAVES)) {
+    }
+    (void)fprintf(stderr, "tree-bench: %s: %.2f us a leaf to put all in order\n", keys_word,
+                  (limits_cpu_s() - start) * 1e6 / torc->tree.leaf_count);
+    scan_row("full scan of random inserts put in order, GB/s of leaves", torc, read_bytes_s);
+}
+
 // Random keys: ours, then the peers that have a goal, or all of them.
 static struct rates random_rows(const struct keys *keys, bool all_peers)
 {
@@ -415,6 +447,7 @@ static struct rates random_rows(const struct keys *keys, bool all_peers)
     ours = torc_measure(&torc, keys);
     (void)fprintf(stderr, "tree-bench: %s: %.1f bytes a key\n", keys_word,
                   torc_bytes(&torc) / (double)keys->count);
+    order_row(&torc);
     torc_close(&torc);
     row("batched lookup (16)", "16 chains of lines", ours.lookup,
         limits_random_lines(16, 0.5) / 1e6, 0.3);
@@ -463,14 +496,11 @@ static void rising_rows(struct keys *keys)
     torc_close(&torc);
 
     torc_open(&torc, keys->count, sizeof(struct peer_value));
-    start = limits_cpu_s();
-    torc_append(&torc, keys->all, keys->count);
-    (void)fprintf(stderr, "tree-bench: bulk build %.1f M/s\n", rate(keys->count, start));
+    ours = torc_append(&torc, keys->all, keys->count);
     torc_tree_memory(&torc.tree, &memory);
-    start = limits_cpu_s();
-    zero += torc_scan(&torc, &zero, 1, keys->count) & zero;
-    row("full scan in order, GB/s of leaves", "sequential read",
-        (double)memory.leaf_used_bytes / (limits_cpu_s() - start) / 1e9, read_bytes_s / 1e9, 0.5);
+    row("bulk build, GB/s of leaves", "memcpy", (double)memory.leaf_bytes / ours / 1e9,
+        limits_memcpy(0.5) / 1e9, 0.5);
+    scan_row("full scan in order, GB/s of leaves", &torc, read_bytes_s);
     torc_close(&torc);
 }
 
