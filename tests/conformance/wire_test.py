@@ -200,6 +200,28 @@ def test_ranges(host):
             client.delete(key)
 
 
+def test_past(host):
+    """ranges and gets as of a timestamp: what was there then"""
+    with t.Client(host) as client:
+        core, _ = place(client, 5200)
+        client.put(5200, b"old")
+        client.put(5201, b"stays")
+        client.delete(5202)
+        reply = one(client, t.encode_op(t.CLOCK, client.new_op(), key8(5200) + key8(5210)), core)
+        checks.equal("CLOCK answers", (reply.status, reply.body[:16]), ("OK", key8(5200) + key8(5210)))
+        ts = reply.info
+        client.put(5200, b"new")
+        client.delete(5201)
+        client.put(5202, b"later")
+        chunk = one(client, t.encode_range(t.RANGE_READ, client.new_op(), 5200, 5210, ts=ts), core, reply_packets=2)
+        checks.equal("a range as of it, and says so", (chunk.status, chunk.info), ("OK", ts))
+        checks.equal("has what was there", [row[:2] for row in t.decode_chunk(chunk.body)["rows"]],
+                     [(5200, b"old"), (5201, b"stays")])
+        for key, status, value in ((5200, "OK", b"old"), (5201, "OK", b"stays"), (5202, "NOT_FOUND", b"")):
+            reply = one(client, t.encode_op(t.GET, client.new_op(), key8(key) + key8(ts), flags=4), core)
+            checks.equal(f"get {key} as of it", (reply.status, reply.body), (status, value))
+
+
 def test_cursor(host):
     """a cursor with credit"""
     with t.Client(host) as client:
@@ -831,7 +853,7 @@ def main():
     with Node("--keys", KEYS, workers=2) as node:
         setup = Setup(node)
         for host in (setup.host4, setup.host6):
-            for test in (test_point, test_conditions, test_ranges, test_cursor, test_large, test_fragments,
+            for test in (test_point, test_conditions, test_ranges, test_past, test_cursor, test_large, test_fragments,
                          test_fragment_pool, test_exactly_once, test_session_ops, test_lanes, test_handed_over,
                          test_refusals,
                          test_bad_ops):

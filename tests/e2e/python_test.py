@@ -97,6 +97,13 @@ def case_ranges(store):
     big = [(key, bytes([key % 256]) * 3000) for key in range(10, 910)]
     store.put_many(big)
     checks.equal("pages follow one another", store.range_query(10, 910), big)
+    checks.equal("and are of one moment", store.range_query(0, KEYS, snapshot=True), sorted(big + pairs))
+    checks.equal("counted as well", store.count(snapshot=True), len(big + pairs))
+    rest = store.scan(10, 910, snapshot=True)
+    first = next(rest)
+    store.delete(909)
+    checks.equal("whatever is deleted meanwhile", [first, *rest], big)
+    store.put(*big[-1])
     results = store.batch([torc.Delete(key) for key, _ in pairs + big])
     checks.that("batch deletes", all(result.ok for result in results))
     checks.equal("all is gone", store.count(), 0)
