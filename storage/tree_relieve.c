@@ -152,7 +152,8 @@ static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint3
         put_beside(leaf, other, separator, index, pair);
     }
     tree->shape_stamp++;
-    torc_tree_moved(tree, children[child], children[beside]);
+    // Not by `children`: the parent may have been written anew.
+    torc_tree_moved(tree, torc_tree_node_of(tree, leaf), torc_tree_node_of(tree, other));
     return true;
 }
 
