@@ -137,16 +137,17 @@ def node_counters(node):
 # -- index ---------------------------------------------------------------------------------------
 
 
-def table_index(settings):
+def in_process(settings, program, table):
+    """The table's rows of a program that measures by itself."""
     entries = {}
     for number in range(settings.runs):
-        say(f"run {number + 1} of {settings.runs}: perf/tree-bench")
+        say(f"run {number + 1} of {settings.runs}: perf/{program}")
         with bench.Others() as others:
-            done = subprocess.run(on_core(settings.client, [bench.ROOT / "perf" / "tree-bench",
+            done = subprocess.run(on_core(settings.client, [bench.ROOT / "perf" / program,
                                                             *(["--quick"] if settings.quick else [])]),
                                   check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for line in done.stdout.decode().splitlines():
-            if line.startswith("{") and json.loads(line).get("table") == "index":
+            if line.startswith("{") and json.loads(line).get("table") == table:
                 entry = {**json.loads(line), "others": round(others.share, 2)}
                 entries.setdefault(entry["name"], []).append(entry)
     for name, same in entries.items():
@@ -154,6 +155,11 @@ def table_index(settings):
             yield Row.of(same)
         else:
             say(f"{name}: {same[0]['ratio']}")
+
+
+def table_index(settings):
+    yield from in_process(settings, "tree-bench", "index")
+    yield from in_process(settings, "undo-bench", "index")
 
 
 # -- network -------------------------------------------------------------------------------------
@@ -348,6 +354,7 @@ def table_ranges(settings):
     yield m.row("ranges", "streamed over memif, 16 B values, against 30 M pairs/s a core", ("stream", "rows"), 30e6,
                 1, unit="pairs/s", note="clear mode: encryption comes with its issue")
     yield from stream_row(settings)
+    yield from in_process(settings, "undo-bench", "ranges")
 
 
 def stream_row(settings):
