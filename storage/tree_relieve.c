@@ -130,10 +130,8 @@ static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint3
                         uint32_t beside, uint32_t index, const struct torc_tree_pair *pair)
 {
     const uint32_t *children = torc_inner_children(parent);
-    uint32_t leaf_node = children[child]; // the parent may be written anew below
-    uint32_t other_node = children[beside];
-    struct torc_leaf *leaf = torc_tree_leaf(tree, leaf_node);
-    struct torc_leaf *other = torc_tree_leaf(tree, other_node);
+    struct torc_leaf *leaf = torc_tree_leaf(tree, children[child]);
+    struct torc_leaf *other = torc_tree_leaf(tree, children[beside]);
     bool to_left = beside < child;
     uint32_t some = ((uint32_t)leaf->count - other->count + 1) / 2;
     uint64_t separator;
@@ -154,7 +152,8 @@ static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint3
         put_beside(leaf, other, separator, index, pair);
     }
     tree->shape_stamp++;
-    torc_tree_moved(tree, leaf_node, other_node);
+    // Not by `children`: the parent may have been written anew.
+    torc_tree_moved(tree, torc_tree_node_of(tree, leaf), torc_tree_node_of(tree, other));
     return true;
 }
 
