@@ -9,7 +9,8 @@
 // would follow too soon.
 #define SHARE_NUM 3u
 #define SHARE_DEN 4u
-#define COUNT_MIN 4u // records, so that there is something to choose from
+#define SHARE_FEW 20u // of few records each is a large part of a leaf: any room is taken
+#define COUNT_MIN 4u  // records, so that there is something to choose from
 
 static uint32_t bytes_of(uint64_t number)
 {
@@ -163,7 +164,8 @@ static uint32_t neighbour_of(const struct torc_tree *tree, const struct torc_inn
 {
     const uint32_t *children = torc_inner_children(parent);
     const struct torc_leaf *leaf = torc_tree_leaf(tree, children[child]);
-    uint32_t least = leaf->capacity * SHARE_NUM / SHARE_DEN + 1;
+    uint32_t least =
+        leaf->capacity < SHARE_FEW ? leaf->capacity : leaf->capacity * SHARE_NUM / SHARE_DEN + 1u;
     uint32_t best = child;
 
     if (child > 0 && torc_tree_leaf(tree, children[child - 1])->count < least) {
@@ -197,9 +199,8 @@ bool torc_tree_leaf_relieve(struct torc_tree *tree, struct torc_leaf *leaf, uint
         torc_tree_path_find(tree, pair->key, &path);
         parent = torc_tree_inner(tree, path.nodes[1]);
         beside = neighbour_of(tree, parent, path.indices[1]);
-        if (beside != path.indices[1] &&
-            leaf_spread(tree, parent, path.indices[1], beside, index, pair)) {
-            return true;
+        if (beside != path.indices[1]) {
+            return leaf_spread(tree, parent, path.indices[1], beside, index, pair);
         }
     }
     return leaf_halve(tree, leaf, index, pair);

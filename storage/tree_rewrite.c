@@ -6,7 +6,7 @@
 // A leaf with less in it looks for a neighbour to join.
 #define SMALL_BYTES (TORC_LEAF_SPACE_BYTES / 4)
 // A leaf that is full spreads over a neighbour with no more than this in it.
-#define SHARE_BYTES_MAX (TORC_LEAF_SPACE_BYTES * 3 / 4)
+#define SHARE_BYTES_MAX (TORC_LEAF_SPACE_BYTES * 7 / 8)
 // All records of a leaf and one more; they point into the copy.
 struct rewrite {
     struct torc_tree_copy copy;
