@@ -230,6 +230,8 @@ def test_past(host):
             body = key8(key) + key8(ts)
             reply = own_reply(client, lambda op_id: t.encode_op(t.GET, op_id, body, flags=4), core)
             checks.equal(f"get {key} as of it", (reply.status, reply.body), (status, value))
+        for key in (5200, 5202):
+            client.delete(key)
 
 
 def test_cursor(host):
