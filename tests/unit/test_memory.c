@@ -36,7 +36,7 @@ static void test_the_limit_holds(void)
 {
     void *block;
 
-    heap.limit_bytes = 5 * TORC_HEAP_UNIT_BYTES;
+    heap.limit_bytes = UINT64_C(5) * TORC_HEAP_UNIT_BYTES;
     block = torc_heap_alloc(&heap, 3 * TORC_HEAP_UNIT_BYTES);
     CU_ASSERT_PTR_NOT_NULL_FATAL(block);
     CU_ASSERT_PTR_NULL(torc_heap_alloc(&heap, 3 * TORC_HEAP_UNIT_BYTES));
