@@ -54,8 +54,12 @@ static void account_part_add(struct account *account, const void *base, uint64_t
 static void account_books_add(struct account *account, const void *base, uint64_t bytes,
                               uint32_t ends)
 {
+    uint32_t place = account->part_count;
+
     account_part_add(account, base, bytes, ACCOUNT_BOOKS, TORC_MEMORY_LEAVES_USED);
-    account->parts[account->part_count - 1].ends = ends;
+    if (account->part_count > place) { // not one without bytes
+        account->parts[place].ends = ends;
+    }
 }
 
 static int account_list(const struct rte_memseg_list *list, void *context)

@@ -302,6 +302,16 @@ static void a_large_value_that_was_replaced_is_read_in_pieces(void)
 
 // -- Waiting and refusing -------------------------------------------------------------------------
 
+// A write that stays pending as long as the disk is stuck.
+static void put_that_the_disk_holds_back(void)
+{
+    struct torc_request put = torc_rig_put(rig, client, 2, "two", 3);
+
+    (void)torc_rig_add(client, &put);
+    (void)torc_rig_flush(rig, client, 0);
+    torc_rig_settle(rig, 20);
+}
+
 static void a_range_waits_for_a_write_below_its_timestamp(void)
 {
     struct torc_request request = {.opcode = TORC_OPCODE_RANGE_READ, .lo = 0, .hi = 100};
@@ -314,13 +324,7 @@ static void a_range_waits_for_a_write_below_its_timestamp(void)
     (void)torc_rig_put_text(rig, client, 1, "one");
     rig->controls[0].disk_stuck = true;
     request.ts = torc_hlc_from_us(rig->wall_us + 100000);
-    {
-        struct torc_request put = torc_rig_put(rig, client, 2, "two", 3);
-
-        (void)torc_rig_add(client, &put);
-        (void)torc_rig_flush(rig, client, 0);
-        torc_rig_settle(rig, 20);
-    }
+    put_that_the_disk_holds_back();
     client->reply_packets = 2;
     read_id = torc_rig_add(client, &request);
     (void)torc_rig_flush(rig, client, 0);
@@ -346,13 +350,7 @@ static void a_range_does_not_wait_for_ever(void)
     open_rig(0);
     rig->controls[0].disk_stuck = true;
     request.ts = torc_hlc_from_us(rig->wall_us + 100000);
-    {
-        struct torc_request put = torc_rig_put(rig, client, 2, "two", 3);
-
-        (void)torc_rig_add(client, &put);
-        (void)torc_rig_flush(rig, client, 0);
-        torc_rig_settle(rig, 20);
-    }
+    put_that_the_disk_holds_back();
     client->reply_packets = 1;
     read_id = torc_rig_add(client, &request);
     (void)torc_rig_flush(rig, client, 0);
