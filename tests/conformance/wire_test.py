@@ -427,14 +427,10 @@ def test_lanes(host):
     with t.Client(host, lanes=4) as client:
         lanes = client.accept["lanes"]
         checks.that("lanes were given", lanes in (1, 2, 4), lanes)
-        base, index = client.accept["session_index"], client.client_index
         for lane in range(lanes):
-            client.begin_session(client.accept)
-            client.client_index = index + lane
-            client.accept["session_index"] = base + lane
+            client.use_lane(lane)
             checks.equal(f"lane {lane} answers", client.ping(b"lane %d" % lane), b"lane %d" % lane)
-        client.accept["session_index"], client.client_index = base, index
-        client.begin_session(client.accept)
+        client.use_lane(0)
         client.seq = [100] * client.accept["cores"]
 
 
