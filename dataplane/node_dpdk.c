@@ -214,6 +214,14 @@ static enum torc_err node_open_chunks(struct torc_node *node, struct torc_fail *
     return torc_mapping_open(&node->chunks, bytes, why);
 }
 
+static enum torc_err node_random(void *bytes, uint32_t byte_count, struct torc_fail *why)
+{
+    if (getrandom(bytes, byte_count, 0) != (ssize_t)byte_count) {
+        return torc_fail(why, TORC_ERR_IO, "getrandom: %s", strerrordesc_np(errno));
+    }
+    return TORC_ERR_OK;
+}
+
 static enum torc_err node_fill_shared(struct torc_node *node, const struct node_layout *layout,
                                       struct torc_fail *why)
 {
@@ -222,9 +230,11 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
                                             .worker_count = node->worker_count,
                                             .chan = node->channel.memory,
                                             .chan_bytes = node->channel.memory_bytes};
-    enum torc_err err =
-        torc_sessions_init(&node->sessions, at, layout->sessions_bytes, &sessions, why);
+    enum torc_err err = node_random(sessions.dummy, sizeof(sessions.dummy), why);
 
+    if (err == TORC_ERR_OK) {
+        err = torc_sessions_init(&node->sessions, at, layout->sessions_bytes, &sessions, why);
+    }
     at += layout->sessions_bytes;
     if (err == TORC_ERR_OK) {
         err = torc_handover_init(&node->handover, at, layout->handover_bytes, node->worker_count,
@@ -245,9 +255,7 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
         at += layout->worker_bytes;
         worker->loop = (struct torc_loop *)(void *)at;
         at += layout->loop_bytes;
-        if (getrandom(&worker->config.seed, sizeof(worker->config.seed), 0) < 0) {
-            err = torc_fail(why, TORC_ERR_IO, "getrandom: %s", strerrordesc_np(errno));
-        }
+        err = node_random(&worker->config.seed, sizeof(worker->config.seed), why);
     }
     return err;
 }

@@ -78,16 +78,23 @@ static bool suite_is_clear(const struct torc_session_thread *thread, const struc
     return true;
 }
 
-// Slots for the lanes wanted, or for as many as there are; *lanes says how many. UINT32_MAX: none.
+// Slots for the lanes wanted, or for as many as there are and the principal may have; *lanes says
+// how many. UINT32_MAX: none.
 static uint32_t accept_slots(struct torc_session_thread *thread, const struct torc_init *init,
-                             uint32_t *lanes)
+                             const struct torc_principal_found *found, uint32_t *lanes)
 {
+    uint32_t room = found->place == TORC_PRINCIPAL_NOBODY
+                        ? UINT32_MAX
+                        : torc_principals_room(thread->principals, found->place);
     uint32_t slot_count = thread->table->slot_count;
     uint32_t for_nodes = slot_count / NODE_SHARE;
     bool node = init->principal >= TORC_PRINCIPAL_NODE;
     uint32_t slot;
 
     for (uint32_t wanted = init->lanes; wanted > 0; wanted /= 2) {
+        if (wanted > room) {
+            continue;
+        }
         slot = torc_session_slots_find(thread, 0, slot_count - for_nodes, wanted);
         if (slot == UINT32_MAX && node) {
             slot = torc_session_slots_find(thread, slot_count - for_nodes, slot_count, wanted);
@@ -100,8 +107,19 @@ static uint32_t accept_slots(struct torc_session_thread *thread, const struct to
     return UINT32_MAX;
 }
 
+static uint32_t accept_roles(const struct torc_init *init, const struct torc_principal_found *found)
+{
+    if (found->rights != NULL) {
+        return found->rights->roles;
+    }
+    return init->principal >= TORC_PRINCIPAL_NODE
+               ? TORC_ROLE_NODE
+               : TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN;
+}
+
 static void accept_publish(struct torc_session_thread *thread, const struct torc_init *init,
-                           const struct torc_session_note *note, const struct torc_half *half,
+                           const struct torc_session_note *note,
+                           const struct torc_principal_found *found, const struct torc_half *half,
                            const unsigned char *random)
 {
     for (uint32_t lane = 0; lane < half->lanes; lane++) {
@@ -112,6 +130,9 @@ static void accept_publish(struct torc_session_thread *thread, const struct torc
         own->generation = (uint16_t)(own->generation == 0xfffu ? 1 : own->generation + 1);
         own->state = TORC_SLOT_HALF;
         own->made_ns = thread->now_ns;
+        own->leave_ns = 0;
+        own->place = found->place;
+        own->key_serial = found->key_serial;
         atomic_store_explicit(&session->confirmed, 0, memory_order_relaxed);
         session->serial = ++thread->last_serial;
         session->client_id = init->client_id;
@@ -120,15 +141,18 @@ static void accept_publish(struct torc_session_thread *thread, const struct torc
         memcpy(session->ip, note->path.ip, sizeof(session->ip));
         session->client_index = init->client_index + lane;
         session->principal = init->principal;
-        session->roles = init->principal >= TORC_PRINCIPAL_NODE
-                             ? TORC_ROLE_NODE
-                             : TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN;
+        session->rights = found->rights;
+        session->roles = accept_roles(init, found);
         session->payload_max = init->payload_max;
         session->lane = (uint8_t)lane;
         // Pairs with the acquire in torc_session_find: who sees the index sees the record.
         atomic_store_explicit(&session->index,
                               (uint32_t)own->generation << TORC_SESSION_SLOT_BITS | slot,
                               memory_order_release);
+    }
+    if (found->place != TORC_PRINCIPAL_NOBODY) {
+        torc_principals_open(thread->principals, found->place, half->lanes);
+        thread->counts_changed = true;
     }
     thread->open_count += half->lanes;
     atomic_store_explicit(&thread->table->open_count, thread->open_count, memory_order_relaxed);
@@ -193,7 +217,8 @@ static void accept_encode(struct torc_session_thread *thread, const struct torc_
 }
 
 static void accept_new(struct torc_session_thread *thread, const struct torc_init *init,
-                       const struct torc_session_note *note, const unsigned char *random,
+                       const struct torc_session_note *note,
+                       const struct torc_principal_found *found, const unsigned char *random,
                        struct torc_session_note *answer)
 {
     uint32_t at = (thread->half_first + thread->half_count) % TORC_SESSION_HALF_MAX;
@@ -206,7 +231,7 @@ static void accept_new(struct torc_session_thread *thread, const struct torc_ini
         return;
     }
     if (thread->open_count < thread->table->identity.sessions_max) {
-        slot = accept_slots(thread, init, &lanes);
+        slot = accept_slots(thread, init, found, &lanes);
     }
     if (slot == UINT32_MAX) {
         // What ends now can be used when it has rested: the client asks again after REFUSE_MS.
@@ -217,9 +242,10 @@ static void accept_new(struct torc_session_thread *thread, const struct torc_ini
     half->made_ns = thread->now_ns;
     half->slot = slot;
     half->lanes = lanes;
+    half->serial = thread->last_serial + 1;
     memcpy(half->ip, note->path.ip, sizeof(half->ip));
     memcpy(half->init, note->bytes, TORC_INIT_BYTES);
-    accept_publish(thread, init, note, half, random);
+    accept_publish(thread, init, note, found, half, random);
     accept_encode(thread, init, note, half);
     thread->half_random[at] = accept_random(init->random);
     thread->half_count++;
@@ -269,6 +295,8 @@ void torc_session_accept(struct torc_session_thread *thread, const struct torc_s
         // Without keys there are no principals; the code is that of a wrong key.
         accept_refuse(thread, &init, answer, TORC_REFUSE_AUTH);
     } else {
-        accept_new(thread, &init, note, random, answer);
+        struct torc_principal_found nobody = {.place = TORC_PRINCIPAL_NOBODY};
+
+        accept_new(thread, &init, note, &nobody, random, answer);
     }
 }

@@ -6,6 +6,7 @@
 #ifndef TORC_DATAPLANE_SESSION_TABLE_H
 #define TORC_DATAPLANE_SESSION_TABLE_H
 
+#include "dataplane/principals.h"
 #include "dataplane/sessions.h"
 #include "kit/chan.h"
 
@@ -33,6 +34,7 @@ struct torc_session {
     uint64_t client_id;       // of lane 0
     uint64_t token_to_server; // CLEAR mode
     uint64_t token_to_client;
+    const struct torc_rights *rights; // key ranges of its principal; NULL: all keys
     uint8_t ip[16];
     uint32_t client_index; // what the client wants in its packets: initiator index + lane
     uint32_t principal;

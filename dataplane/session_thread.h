@@ -1,11 +1,12 @@
-// Torc dataplane: the session thread's own state. Between sessions.c (lives and ends of sessions)
-// and session_accept.c (how one begins); no other file looks in here.
+// Torc dataplane: the session thread's own state. Between sessions.c (lives and ends of sessions),
+// session_accept.c (how one begins) and session_keys.c (who may); no other file looks in here.
 //
 // Owner   the session thread.
 // Memory  inside torc_sessions_bytes(), at `thread_offset`; fixed for life.
 #ifndef TORC_DATAPLANE_SESSION_THREAD_H
 #define TORC_DATAPLANE_SESSION_THREAD_H
 
+#include "dataplane/principals.h"
 #include "dataplane/session_table.h"
 #include "kit/spsc.h"
 #include "wire/handshake.h"
@@ -16,6 +17,7 @@
 #define TORC_SESSION_IDLE_S   600u
 #define TORC_SESSION_EVICT_S  60u
 #define TORC_SESSION_AGE_S    3600u
+#define TORC_SESSION_LEAVE_NS UINT64_C(60000000000) // a session goes on without its key so long
 
 enum torc_slot_state {
     TORC_SLOT_FREE,
@@ -26,6 +28,9 @@ enum torc_slot_state {
 
 struct torc_slot {
     uint64_t made_ns;
+    uint64_t leave_ns;   // when it ends because its key was removed; 0: it stays
+    uint32_t place;      // of its principal; TORC_PRINCIPAL_NOBODY in CLEAR mode
+    uint32_t key_serial; // of the key that it was made with
     uint16_t generation; // of its last session, 0 before the first
     uint8_t state;       // enum torc_slot_state
     uint8_t zero[5];
@@ -34,6 +39,7 @@ struct torc_slot {
 // One ACCEPT that may have to be sent again.
 struct torc_half {
     uint64_t made_ns;
+    uint64_t serial; // of lane 0
     uint32_t slot;
     uint32_t lanes;
     uint8_t ip[16];
@@ -43,6 +49,12 @@ struct torc_half {
 
 struct torc_session_thread {
     struct torc_sessions *table;
+    struct torc_principals *principals;
+    struct torc_chan_principal *incoming; // a copy of control's table, wiped when it is taken
+    uint64_t keys_sequence;               // of the table looked at last
+    uint64_t keys_retry_ns;               // when a table is looked at again; 0: none waits
+    uint64_t leave_ns;                    // when sessions without a key end; 0: there are none
+    bool counts_changed;                  // control is to be told how many sessions are open
     uint64_t last_serial;
     uint64_t now_ns;
     uint64_t wall_us;
@@ -80,6 +92,17 @@ static inline uint32_t torc_session_now_s(const struct torc_session_thread *thre
 // UINT32_MAX.
 uint32_t torc_session_slots_find(struct torc_session_thread *thread, uint32_t first, uint32_t last,
                                  uint32_t lanes);
+
+// Takes control's table of keys when there is a new one, and ends the sessions that lost their
+// right (session_keys.c).
+void torc_session_keys_step(struct torc_session_thread *thread);
+
+// Tells control how many sessions each principal has open.
+void torc_session_keys_tell(struct torc_session_thread *thread);
+
+// Whether the first has something to do at now_ns, and when it next has.
+bool torc_session_keys_pending(const struct torc_session_thread *thread, uint64_t now_ns);
+uint64_t torc_session_keys_deadline_ns(const struct torc_session_thread *thread);
 
 // Ends the session in a slot: nobody finds it any more, and the slot rests.
 void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot);

@@ -29,6 +29,8 @@ struct sessions_layout {
     uint64_t thread;
     uint64_t rest;
     uint64_t own;
+    uint64_t principals;
+    uint64_t incoming;
     uint64_t bytes;
 };
 
@@ -42,7 +44,10 @@ static struct sessions_layout sessions_lay_out(uint32_t slot_count, uint32_t wor
     at.thread = at.slots + sessions_round((uint64_t)slot_count * sizeof(struct torc_session));
     at.rest = at.thread + sessions_round(sizeof(struct torc_session_thread));
     at.own = at.rest + sessions_round((uint64_t)slot_count * sizeof(uint32_t));
-    at.bytes = at.own + sessions_round((uint64_t)slot_count * sizeof(struct torc_slot));
+    at.principals = at.own + sessions_round((uint64_t)slot_count * sizeof(struct torc_slot));
+    at.incoming = at.principals + sessions_round(torc_principals_bytes());
+    at.bytes =
+        at.incoming + sessions_round(TORC_CHAN_PRINCIPALS_MAX * sizeof(struct torc_chan_principal));
     return at;
 }
 
@@ -119,6 +124,10 @@ enum torc_err torc_sessions_init(struct torc_sessions **sessions, void *memory,
     thread->table = made;
     thread->rest = (uint32_t *)(void *)(torc_sessions_base(made) + at.rest);
     thread->slots = (struct torc_slot *)(void *)(torc_sessions_base(made) + at.own);
+    thread->incoming =
+        (struct torc_chan_principal *)(void *)(torc_sessions_base(made) + at.incoming);
+    torc_principals_init(&thread->principals, torc_sessions_base(made) + at.principals,
+                         config->dummy);
     *sessions = made;
     return sessions_rings_init(made, why);
 }
@@ -175,6 +184,11 @@ void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot)
     // then.
     atomic_store_explicit(&torc_session_at(table, slot)->index, 0, memory_order_release);
     own->state = TORC_SLOT_RESTING;
+    own->leave_ns = 0;
+    if (own->place != TORC_PRINCIPAL_NOBODY) {
+        torc_principals_close(thread->principals, own->place);
+        thread->counts_changed = true;
+    }
     thread->rest[(thread->rest_first + thread->rest_count) & (table->slot_count - 1)] = slot;
     thread->rest_count++;
     thread->open_count--;
@@ -245,6 +259,17 @@ static bool rest_all_turned(const struct torc_session_thread *thread)
     return true;
 }
 
+static void slot_free(struct torc_session_thread *thread, uint32_t slot)
+{
+    struct torc_slot *own = &thread->slots[slot];
+
+    torc_assert(own->state == TORC_SLOT_RESTING);
+    own->state = TORC_SLOT_FREE;
+    if (own->place != TORC_PRINCIPAL_NOBODY) {
+        torc_principals_release(thread->principals, own->place);
+    }
+}
+
 // Frees slots in rounds: all that rest when a round begins are free when it ends.
 static void rest_step(struct torc_session_thread *thread)
 {
@@ -252,7 +277,7 @@ static void rest_step(struct torc_session_thread *thread)
 
     if (thread->rest_waiting > 0 && thread->now_ns >= thread->rest_ns && rest_all_turned(thread)) {
         for (uint32_t i = 0; i < thread->rest_waiting; i++) {
-            thread->slots[thread->rest[(thread->rest_first + i) & mask]].state = TORC_SLOT_FREE;
+            slot_free(thread, thread->rest[(thread->rest_first + i) & mask]);
         }
         thread->rest_first = (thread->rest_first + thread->rest_waiting) & mask;
         thread->rest_count -= thread->rest_waiting;
@@ -270,21 +295,33 @@ static void rest_step(struct torc_session_thread *thread)
 
 // -- Time ----------------------------------------------------------------------------------------
 
+// Whether this lane's session is still half-open. It may have ended early, and another one may have
+// its slot.
+static bool half_is_waiting(const struct torc_session_thread *thread, const struct torc_half *half,
+                            uint32_t lane)
+{
+    uint32_t slot = half->slot + lane;
+
+    return thread->slots[slot].state == TORC_SLOT_HALF &&
+           torc_session_at(thread->table, slot)->serial == half->serial + lane;
+}
+
 static void half_drop_first(struct torc_session_thread *thread)
 {
-    struct torc_half *half = &thread->halves[thread->half_first];
+    const struct torc_half *half = &thread->halves[thread->half_first];
     bool confirmed = false;
 
-    for (uint32_t slot = half->slot; slot < half->slot + half->lanes; slot++) {
-        confirmed = confirmed || thread->slots[slot].state != TORC_SLOT_HALF ||
-                    atomic_load_explicit(&torc_session_at(thread->table, slot)->confirmed,
-                                         memory_order_relaxed) != 0;
+    for (uint32_t lane = 0; lane < half->lanes; lane++) {
+        confirmed =
+            confirmed || !half_is_waiting(thread, half, lane) ||
+            atomic_load_explicit(&torc_session_at(thread->table, half->slot + lane)->confirmed,
+                                 memory_order_relaxed) != 0;
     }
-    for (uint32_t slot = half->slot; slot < half->slot + half->lanes; slot++) {
-        if (thread->slots[slot].state == TORC_SLOT_HALF && confirmed) {
-            thread->slots[slot].state = TORC_SLOT_OPEN;
-        } else if (thread->slots[slot].state == TORC_SLOT_HALF) {
-            torc_session_slot_end(thread, slot);
+    for (uint32_t lane = 0; lane < half->lanes; lane++) {
+        if (half_is_waiting(thread, half, lane) && confirmed) {
+            thread->slots[half->slot + lane].state = TORC_SLOT_OPEN;
+        } else if (half_is_waiting(thread, half, lane)) {
+            torc_session_slot_end(thread, half->slot + lane);
         }
     }
     thread->half_random[thread->half_first] = 0;
@@ -345,7 +382,7 @@ static uint64_t sessions_deadline_ns(const struct torc_session_thread *thread)
         deadline_ns = torc_min_u64(deadline_ns,
                                    torc_max_u64(thread->rest_ns, thread->now_ns + SWEEP_NS / 100));
     }
-    return deadline_ns;
+    return torc_min_u64(deadline_ns, torc_session_keys_deadline_ns(thread));
 }
 
 // -- Rings ---------------------------------------------------------------------------------------
@@ -418,7 +455,7 @@ bool torc_sessions_pending(struct torc_sessions *sessions, uint64_t now_ns)
             }
         }
     }
-    return sessions_deadline_ns(thread) <= now_ns;
+    return torc_session_keys_pending(thread, now_ns) || sessions_deadline_ns(thread) <= now_ns;
 }
 
 void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_step *step)
@@ -432,6 +469,7 @@ void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_ste
     step->more = false;
     memset(step->ring_workers, 0, sizeof(step->ring_workers));
     rest_step(thread);
+    torc_session_keys_step(thread);
     half_step(thread);
     sweep_step(thread);
     for (uint32_t i = 0; i < sessions->worker_count; i++) {
@@ -448,6 +486,7 @@ void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_ste
     }
     thread->worker_first = (thread->worker_first + 1) % sessions->worker_count;
     memset(step->random, 0, sizeof(step->random));
+    torc_session_keys_tell(thread);
     ring_sleepers(thread, step);
     step->deadline_ns = sessions_deadline_ns(thread);
 }

@@ -53,6 +53,7 @@ struct torc_sessions_config {
     uint32_t worker_count;
     void *chan; // the channel, for the workers' `sleeping`
     uint64_t chan_bytes;
+    uint8_t dummy[32]; // random: the key of nobody (dataplane/principals.h, P1)
 };
 
 // Makes an empty table in zeroed memory aligned to 4096.

@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        2u
+#define TORC_CHAN_VERSION        3u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -50,6 +50,9 @@
 #define TORC_CHAN_MEMBERS_MAX    7u
 #define TORC_CHAN_SHARDS_MAX     256u        // of one worker
 #define TORC_CHAN_LOG_FILLER     0x6c6c6966u // "fill"
+#define TORC_CHAN_PRINCIPALS_MAX 1024u
+#define TORC_CHAN_RANGES_MAX     64u // of one principal
+#define TORC_CHAN_PSK_BYTES      32u
 
 // What each side says when they meet. Sizes and order never change; `version` says what follows.
 struct torc_chan_hello {
@@ -77,7 +80,8 @@ enum torc_cmd_kind {
     TORC_CMD_CHECKPOINT,    // stream the shard's leaves out
     TORC_CMD_CHECKPOINT_END, // control has it durably (or gave up: flag); forget about it
     TORC_CMD_CONTROL_HELLO,  // a new control attached; answers CONTROL_SEEN
-    TORC_CMD_QUIESCE, // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
+    TORC_CMD_QUIESCE,      // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
+    TORC_CMD_KEYS_CHANGED, // worker 0: the session thread is to read the table of keys again
 };
 
 struct torc_cmd_configure {
@@ -271,6 +275,42 @@ struct torc_chan_map {
     struct torc_chan_map_entry entries[TORC_CHAN_MAP_ENTRIES];
 };
 
+// -- The table of keys ---------------------------------------------------------------------------
+// Who may have sessions; written by control like the map, the first time before the first
+// CONFIGURE, copied by the session thread. It holds secrets: both sides lock it and keep it out of
+// core dumps. What is removed is wiped by the next writing.
+
+struct torc_chan_range {
+    uint64_t lo;
+    uint64_t hi; // exclusive
+};
+
+struct torc_chan_principal {
+    uint32_t number;
+    uint32_t roles; // enum torc_role of wire/op.h
+    uint32_t sessions_max;
+    uint32_t range_count; // 0: all keys
+    uint8_t key_count;    // 1 or 2
+    uint8_t key_ids[2];
+    uint8_t zero[5];
+    uint8_t psks[2][TORC_CHAN_PSK_BYTES]; // bound to this node
+    struct torc_chan_range ranges[TORC_CHAN_RANGES_MAX];
+};
+
+struct torc_chan_keys {
+    _Atomic uint64_t sequence; // odd while control writes; 0: never written
+    uint32_t count;
+    uint32_t zero;
+    struct torc_chan_principal principals[TORC_CHAN_PRINCIPALS_MAX]; // by rising number
+};
+
+// What the session thread says about it.
+struct torc_chan_keys_state {
+    _Atomic uint64_t taken;   // `sequence` of the table that is in force
+    _Atomic uint64_t refused; // of one that made no sense; an alarm says why
+    _Atomic uint32_t sessions[TORC_CHAN_PRINCIPALS_MAX]; // open, by place in the table taken
+};
+
 // -- The whole -----------------------------------------------------------------------------------
 
 struct torc_chan_worker {
@@ -305,10 +345,13 @@ struct torc_chan {
     uint32_t worker_count;
     uint32_t zero;
     uint64_t map_offset;
+    uint64_t keys_offset;
     uint64_t worker_offset; // of worker 0's block
     uint64_t worker_bytes;  // from one worker's block to the next
     _Atomic uint64_t boot;  // 0 until configured; worker 0 stores it after its CONFIGURE
     _Alignas(TORC_FALSE_SHARING_BYTES) struct torc_chan_memory memory;
+    // Written by the session thread.
+    _Alignas(TORC_FALSE_SHARING_BYTES) struct torc_chan_keys_state keys;
     // Written by control.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t control_sleeping;
     _Atomic uint32_t control_attached;  // rises with each control
@@ -349,6 +392,8 @@ enum torc_err torc_must_use torc_chan_attach(struct torc_chan_ports *ports,
                                              struct torc_fail *why);
 
 struct torc_chan_map *torc_chan_map(void *memory);
+
+struct torc_chan_keys *torc_chan_keys(void *memory);
 
 // What worker `index` says of itself. The memory was formatted or checked.
 struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index);
