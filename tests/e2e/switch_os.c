@@ -20,6 +20,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,7 @@ struct lossy_switch {
 };
 
 static struct lossy_switch self;
-static volatile sig_atomic_t told_to_end;
+static _Atomic bool told_to_end; // by a signal
 
 _Noreturn void torc_assert_fail(const char *expression, const char *function, const char *file,
                                 int line)
@@ -99,7 +100,7 @@ _Noreturn void torc_assert_fail(const char *expression, const char *function, co
 static void on_signal(int number)
 {
     (void)number;
-    told_to_end = 1;
+    told_to_end = true;
 }
 
 // -- Links ----------------------------------------------------------------------------------------
@@ -387,7 +388,7 @@ static void run(void)
                             {.fd = self.links[1], .events = POLLIN},
                             {.fd = STDIN_FILENO, .events = POLLIN}};
 
-    while (told_to_end == 0) {
+    while (!told_to_end) {
         struct timespec wait = until_due(torc_clock_now_ns());
 
         (void)ppoll(fds, TORC_COUNT_OF(fds), &wait, NULL); // EINTR: looked at above
