@@ -8,8 +8,9 @@
 #include <string.h>
 
 // As many may rest as there can be: a table that has nothing in common with the one before it is
-// taken at once, and the one after that when sessions of the first have been let go.
+// taken at once, and the next such one when sessions of the first have been let go.
 #define ENTRIES (2 * TORC_CHAN_PRINCIPALS_MAX)
+#define NEW     UINT16_MAX // a place is to be found
 #define ROLES   (TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN)
 
 enum entry_state {
@@ -305,22 +306,59 @@ static uint32_t entry_make(struct torc_principals *principals,
     return place;
 }
 
+// Whether the new table does not go on with it, and no session of it is held.
+static bool entry_goes(const struct entry *entry)
+{
+    return !entry->listed && entry->held == 0;
+}
+
 // Those that the new table does not go on with.
 static void end_unlisted(struct torc_principals *principals)
 {
     for (uint32_t i = 0; i < principals->count; i++) {
         struct entry *entry = &principals->entries[principals->order[i]];
 
-        if (entry->listed) {
-            continue;
+        if (!entry->listed) {
+            sodium_memzero(entry->psks, sizeof(entry->psks));
+            entry->key_count = 0;
+            entry->state = ENTRY_ENDED;
         }
-        sodium_memzero(entry->psks, sizeof(entry->psks));
-        entry->key_count = 0;
-        entry->state = ENTRY_ENDED;
-        if (entry->held == 0) {
+        if (entry_goes(entry)) {
             entry_free(principals, principals->order[i]);
         }
     }
+}
+
+// Fills `order` with the places of those that stay, NEW for others. BUSY: no room for the others.
+static enum torc_err list_place(struct torc_principals *principals,
+                                const struct torc_chan_principal *list, uint32_t count,
+                                uint16_t *order, struct torc_fail *why)
+{
+    uint32_t wanted = 0;
+    uint32_t room = principals->free_count;
+
+    for (uint32_t i = 0; i < principals->count; i++) {
+        principals->entries[principals->order[i]].listed = false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t place = place_staying(principals, &list[i]);
+
+        order[i] = place == TORC_PRINCIPAL_NOBODY ? NEW : (uint16_t)place;
+        if (place == TORC_PRINCIPAL_NOBODY) {
+            wanted++;
+        } else {
+            principals->entries[place].listed = true;
+        }
+    }
+    for (uint32_t i = 0; i < principals->count; i++) {
+        room += entry_goes(&principals->entries[principals->order[i]]) ? 1 : 0;
+    }
+    if (wanted > room) {
+        return torc_fail(why, TORC_ERR_BUSY,
+                         "%" PRIu32 " new principals: sessions of earlier ones have yet to end",
+                         wanted);
+    }
+    return TORC_ERR_OK;
 }
 
 enum torc_err torc_principals_load(struct torc_principals *principals,
@@ -328,36 +366,19 @@ enum torc_err torc_principals_load(struct torc_principals *principals,
                                    struct torc_fail *why)
 {
     uint16_t order[TORC_CHAN_PRINCIPALS_MAX];
-    uint32_t staying = 0;
     enum torc_err err = list_check(list, count, why);
 
+    if (err == TORC_ERR_OK) {
+        err = list_place(principals, list, count, order, why);
+    }
     if (err != TORC_ERR_OK) {
         return err;
     }
-    for (uint32_t i = 0; i < principals->count; i++) {
-        principals->entries[principals->order[i]].listed = false;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t place = place_staying(principals, &list[i]);
-
-        if (place != TORC_PRINCIPAL_NOBODY) {
-            principals->entries[place].listed = true;
-            staying++;
-        }
-    }
-    if (count - staying > principals->free_count) {
-        return torc_fail(why, TORC_ERR_BUSY,
-                         "%" PRIu32 " new principals: sessions of earlier ones have yet to end",
-                         count - staying);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t place = place_staying(principals, &list[i]);
-
-        place = place != TORC_PRINCIPAL_NOBODY ? place : entry_make(principals, &list[i]);
-        entry_take_keys(principals, &principals->entries[place], &list[i]);
-        order[i] = (uint16_t)place;
-    }
     end_unlisted(principals);
+    for (uint32_t i = 0; i < count; i++) {
+        order[i] = order[i] == NEW ? (uint16_t)entry_make(principals, &list[i]) : order[i];
+        entry_take_keys(principals, &principals->entries[order[i]], &list[i]);
+    }
     memcpy(principals->order, order, count * sizeof(order[0]));
     principals->count = count;
     return TORC_ERR_OK;

@@ -83,7 +83,7 @@ void torc_principals_tell(const struct torc_principals *principals,
 
 // -- Rights --------------------------------------------------------------------------------------
 
-// Whether [lo, hi) lies inside one of its ranges.
+// Whether [lo, hi) lies inside one of its ranges; no range reaches past the last key, 2^64 - 2.
 static inline bool torc_rights_cover(const struct torc_rights *rights, uint64_t lo, uint64_t hi)
 {
     uint32_t low = 0;
@@ -102,13 +102,7 @@ static inline bool torc_rights_cover(const struct torc_rights *rights, uint64_t 
             high = middle;
         }
     }
-    return low > 0 && lo <= rights->ranges[low - 1].hi && hi <= rights->ranges[low - 1].hi;
-}
-
-static inline bool torc_rights_cover_key(const struct torc_rights *rights, uint64_t key)
-{
-    return rights->range_count == 0 ||
-           (key < UINT64_MAX && torc_rights_cover(rights, key, key + 1));
+    return low > 0 && lo < rights->ranges[low - 1].hi && hi <= rights->ranges[low - 1].hi;
 }
 
 #endif

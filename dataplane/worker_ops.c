@@ -23,6 +23,43 @@ static uint32_t op_role(uint8_t opcode)
     }
 }
 
+// Roles first, then key ranges; a text says what is missing. Counted.
+static bool op_may(struct torc_worker *worker, const struct torc_packet *packet,
+                   const struct torc_request *request, struct torc_fail *why)
+{
+    uint32_t role = op_role(request->opcode);
+    uint64_t lo = request->key;
+    uint64_t hi = request->key + 1;
+
+    switch (request->opcode) {
+    case TORC_OPCODE_CLOCK:
+    case TORC_OPCODE_RANGE_READ:
+    case TORC_OPCODE_RANGE_OPEN:
+        lo = request->lo;
+        hi = request->hi;
+        break;
+    case TORC_OPCODE_PUT:
+    case TORC_OPCODE_DELETE:
+    case TORC_OPCODE_FRAG:
+    case TORC_OPCODE_FRAG_QUERY:
+    case TORC_OPCODE_GET:
+    case TORC_OPCODE_PULL: break;
+    default: lo = hi = TORC_WORKER_NO_KEYS;
+    }
+    if (torc_worker_may(worker, packet, role, lo, hi)) {
+        return true;
+    }
+    if (role != 0 && (packet->session->roles & role) == 0) {
+        (void)torc_fail(why, TORC_ERR_FORBIDDEN, "principal %" PRIu32 " lacks the role %s",
+                        packet->session->principal, role == TORC_ROLE_READ ? "read" : "write");
+    } else {
+        (void)torc_fail(why, TORC_ERR_FORBIDDEN,
+                        "keys %" PRIu64 " to %" PRIu64 " are not principal %" PRIu32 "'s", lo, hi,
+                        packet->session->principal);
+    }
+    return false;
+}
+
 // Whether it touches records: then the node must be serving.
 static bool op_is_data(uint8_t opcode)
 {
@@ -211,16 +248,18 @@ static void op_answer(struct torc_worker *worker, struct torc_packet *packet,
                   torc_hlc_from_us(worker->wall_us));
         return;
     }
+    if (err == TORC_ERR_FORBIDDEN) {
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_FORBIDDEN_ROLE], 1);
+    }
+    if (err == TORC_ERR_OK && !op_may(worker, packet, &request, &why)) {
+        err = TORC_ERR_FORBIDDEN;
+    }
     if (err != TORC_ERR_OK && packet->tight) {
         op_refuse(worker, packet, answer, &request, err, 0);
         return;
     }
     if (err != TORC_ERR_OK) {
         torc_answer_text(worker, answer, &request, &why);
-        return;
-    }
-    if (role != 0 && (packet->session->roles & role) == 0) {
-        op_refuse(worker, packet, answer, &request, TORC_ERR_FORBIDDEN, 0);
         return;
     }
     if (op_is_data(request.opcode) && !torc_worker_serves(worker, &info)) {

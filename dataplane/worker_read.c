@@ -166,7 +166,7 @@ static bool read_check(struct torc_worker *worker, struct torc_packet *packet,
     uint64_t info = 0;
     struct torc_fail why;
 
-    if ((packet->session->roles & TORC_ROLE_READ) == 0) {
+    if (!torc_worker_may(worker, packet, TORC_ROLE_READ, request->key, request->key + 1)) {
         err = TORC_ERR_FORBIDDEN;
     } else if (!torc_worker_serves(worker, &info)) {
         err = TORC_ERR_UNAVAILABLE;

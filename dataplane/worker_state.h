@@ -41,8 +41,9 @@
 #define TORC_WORKER_TEXT_BYTES 16384u
 #define TORC_WORKER_IN_FLIGHT  256u // operations of one session on this core (ACCEPT: core_ops_max)
 #define TORC_WORKER_NONE       UINT32_MAX
-#define TORC_WORKER_GET_BYTES  24u    // of a GET without a timestamp
-#define TORC_WORKER_WAIT_US    10000u // of UNAVAILABLE: ask again when some recovery is done
+#define TORC_WORKER_NO_KEYS    UINT64_MAX // as the bounds of an operation on none
+#define TORC_WORKER_GET_BYTES  24u        // of a GET without a timestamp
+#define TORC_WORKER_WAIT_US    10000u     // of UNAVAILABLE: ask again when some recovery is done
 
 _Static_assert(TORC_WORKER_GETS == TORC_WORKER_BURST * TORC_PACKET_OPS_MAX, "a burst's gets fit");
 _Static_assert(TORC_WORKER_LATE >= TORC_TURN_RX_MAX + TORC_WORKER_HANDED_MAX, "as many as come");
@@ -334,6 +335,25 @@ static inline bool torc_worker_is_plain_get(const unsigned char *op, uint32_t le
 
 // Bytes that the shortest answer to an operation takes, padded.
 uint32_t torc_worker_op_owed(const unsigned char *op, uint32_t length);
+
+// Whether the packet's principal has this role (0: none is needed) and [lo, hi) is among its keys.
+// What it may not is counted. hi below lo is somebody else's to refuse.
+static inline bool torc_worker_may(struct torc_worker *worker, const struct torc_packet *packet,
+                                   uint32_t role, uint64_t lo, uint64_t hi)
+{
+    const struct torc_session *session = packet->session;
+
+    if (torc_unlikely(role != 0 && (session->roles & role) == 0)) {
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_FORBIDDEN_ROLE], 1);
+        return false;
+    }
+    if (torc_unlikely(session->rights != NULL) && lo != TORC_WORKER_NO_KEYS &&
+        !torc_rights_cover(session->rights, lo, hi)) {
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_FORBIDDEN_RANGE], 1);
+        return false;
+    }
+    return true;
+}
 
 // Too late before it began: its budget is below what it has waited already.
 static inline bool torc_worker_is_late(const struct torc_worker *worker, uint32_t budget_us)

@@ -39,6 +39,9 @@
     X(SESSIONS_OPENED, "torc_sessions_opened_total", "sessions accepted")                        \
     X(NOSESSIONS, "torc_nosession_sent_total", "answers to packets of unknown sessions")         \
     X(RETRIES_SENT, "torc_retry_sent_total", "cookies handed out before a session")              \
+    X(FORBIDDEN_ROLE, "torc_forbidden_role_total", "operations whose principal lacks the role")  \
+    X(FORBIDDEN_RANGE, "torc_forbidden_range_total",                                             \
+      "operations outside the key ranges of their principal")                                    \
     X(DOORBELLS, "torc_doorbells_total",                                                         \
       "times control, a worker or the session thread was woken")                                 \
     X(RX_COPIED, "torc_rx_copied_total", "packets that came in several buffers and were copied") \
