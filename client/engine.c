@@ -591,6 +591,7 @@ void torc_engine_close(struct torc_engine *engine)
 
         node->init_due = node->shaking = false;
         node->close_due = node->state == TORC_NODE_UP;
+        node->previous_close_due = node->close_due && node->has_previous;
     }
 }
 

@@ -5,7 +5,8 @@
 //           lists.c    operations: slots, lists, states, ends
 //           call.c     one operation: encode, answer, retry, deadline
 //           path.c     packets in flight, round-trip times, windows, the retry budget
-//           node.c     sessions: handshake, rollover, NOSESSION; packets to and from a node
+//           node.c     sessions: handshake, rollover, NOSESSION; packets from a node
+//           send.c     packets to a node
 //           route.c    shard map: lookup, updates, questions
 //           big.c      values over one packet: fragments out, pulls in
 //           range.c    ranges: scans of a page's holes, tiles; page.c makes rows of tiles
@@ -139,7 +140,8 @@ struct torc_packet {
     uint32_t piece;
     uint16_t node;
     uint8_t core;
-    uint8_t passed; // later packets that were answered
+    uint8_t passed;  // later packets that were answered
+    uint8_t session; // of its node that it went out in
     bool used;
     bool open; // counts in the window: neither answered nor lost
     bool is_write;
@@ -176,6 +178,8 @@ struct torc_client_node {
     bool shaking; // a handshake is in progress (also beside a live session)
     bool init_due;
     bool close_due;
+    bool previous_close_due;
+    uint8_t session;   // number of the live one: packets are told apart by it and their seq
     bool session_lost; // NOSESSION came, or a long silence: what flies will not be answered
     bool has_previous;
     bool has_ticket;
@@ -189,6 +193,7 @@ struct torc_client_node {
     uint64_t shake_at_ns;    // the next INIT
     uint64_t shake_again_ns; // earliest next handshake asked for by a NOSESSION or a silence
     uint64_t renew_ns;       // when the session is to be replaced; 0: no session
+    uint64_t previous_ns;    // when the one before is closed: nothing of it is awaited any more
     uint32_t shake_tries;
     uint32_t payload;    // bytes of our packets to it
     uint32_t probe_step; // which size is tried
@@ -229,6 +234,7 @@ struct torc_engine {
     uint64_t hlc; // highest seen, and when: an estimate of the present follows
     uint64_t hlc_at_ns;
     uint32_t reply_clock_us; // of the packet that is being read: our clock when its request left
+    uint8_t reply_session;   // and the session that it came in
     bool closing;
     bool feed_due; // something was freed that a starved operation may want
 
@@ -363,8 +369,14 @@ void torc_path_not_lost(struct torc_client_node *node);
 // Of a piece it is known that it was lost: perhaps the path became narrower.
 void torc_path_large_lost(struct torc_engine *engine, struct torc_client_node *node);
 void torc_packet_drop(struct torc_engine *engine, uint32_t index); // with its session: no judgement
+// The open one that went out in that session of the node with that number.
+struct torc_packet_name {
+    uint64_t seq;
+    uint8_t core;
+    uint8_t session;
+};
 uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
-                          uint8_t core, uint64_t seq);
+                          const struct torc_packet_name *name);
 // The operation leaves its packet, which is freed with its last one.
 void torc_packet_leave(struct torc_engine *engine, uint32_t op_index);
 void torc_packet_enter(struct torc_engine *engine, uint32_t index, uint32_t op_index);
@@ -385,8 +397,10 @@ void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *e
 void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
                      const uint8_t *cookie);
 void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node);
-bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,
-                        struct torc_datagram *datagram);
+// Where a packet for that core goes.
+void torc_node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to);
+// The session before the live one is over: its keys are forgotten.
+void torc_node_previous_end(struct torc_client_node *node);
 void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *from,
                        uint8_t *payload, uint32_t bytes);
 bool torc_node_has_work(const struct torc_client_node *node);
@@ -394,6 +408,10 @@ bool torc_node_has_work(const struct torc_client_node *node);
 void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes,
                       bool answered);
 uint64_t torc_engine_hlc(const struct torc_engine *engine); // the present, estimated
+
+// ---- send.c
+bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,
+                        struct torc_datagram *datagram);
 
 // ---- route.c
 const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, uint64_t key);

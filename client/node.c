@@ -78,7 +78,7 @@ void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *e
     }
 }
 
-static void node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to)
+void torc_node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to)
 {
     uint32_t at = node->address_by_core ? core : 0;
 
@@ -122,6 +122,9 @@ static void node_arm(struct torc_engine *engine, const struct torc_client_node *
     }
     if (node->reprobe_ns != 0) {
         at_ns = torc_min_u64(at_ns, node->reprobe_ns);
+    }
+    if (node->has_previous) {
+        at_ns = torc_min_u64(at_ns, node->previous_ns);
     }
     if (at_ns != UINT64_MAX) {
         torc_wheel_set(&engine->wheel, engine->op_count + node->index, at_ns);
@@ -212,9 +215,10 @@ static void shake_failed(struct torc_engine *engine, struct torc_client_node *no
     }
 }
 
-static void node_probe(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes)
+// A PING in a packet of that size.
+static void node_ping(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes)
 {
-    uint32_t index = bytes > TORC_PAYLOAD_MIN ? torc_op_take(engine, true) : TORC_OP_NONE;
+    uint32_t index = torc_op_take(engine, true);
     struct torc_op *op;
 
     if (index == TORC_OP_NONE) {
@@ -227,6 +231,13 @@ static void node_probe(struct torc_engine *engine, struct torc_client_node *node
     op->fixed_node = true;
     op->deadline_ns = engine->now_ns + PROBE_TIME_NS;
     torc_op_route(engine, index);
+}
+
+static void node_probe(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes)
+{
+    if (bytes > TORC_PAYLOAD_MIN) {
+        node_ping(engine, node, bytes);
+    }
 }
 
 static uint32_t probe_largest(const struct torc_engine *engine, const struct torc_client_node *node)
@@ -262,6 +273,10 @@ void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
     if (node->renew_ns != 0 && engine->now_ns >= node->renew_ns) {
         node->renew_ns = engine->now_ns + SHAKE_EVERY_NS;
         torc_node_shake(engine, node, NULL);
+    }
+    if (node->has_previous && engine->now_ns >= node->previous_ns) {
+        node->previous_close_due = true;
+        node->previous_ns = UINT64_MAX;
     }
     if (node->reprobe_ns != 0 && engine->now_ns >= node->reprobe_ns) {
         node->reprobe_ns = 0;
@@ -313,15 +328,32 @@ static void engine_limits_learn(struct torc_engine *engine, const struct torc_ac
     hlc_seen(engine, accept->hlc);
 }
 
+void torc_node_previous_end(struct torc_client_node *node)
+{
+    node->has_previous = false;
+    node->previous_close_due = false;
+    memset(&node->previous, 0, sizeof(node->previous));
+}
+
+// Operations in flight end in the session that they went out in: it goes on receiving until the
+// last of them has met its deadline.
+static void node_session_keep(struct torc_engine *engine, struct torc_client_node *node)
+{
+    node->previous = node->lane;
+    node->has_previous = true;
+    node->previous_close_due = false;
+    node->previous_ns = engine->now_ns + engine->deadline_ns_max;
+}
+
 static void node_session_set(struct torc_engine *engine, struct torc_client_node *node,
                              const struct torc_accept *accept)
 {
     uint64_t age_ns = (uint64_t)accept->age_s * SECOND_NS;
 
     if (node->state == TORC_NODE_UP) {
-        node->previous = node->lane;
-        node->has_previous = true;
+        node_session_keep(engine, node);
     }
+    node->session++;
     torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0);
     node->id = accept->node;
     node->boot = accept->boot;
@@ -387,12 +419,15 @@ static void node_accepted(struct torc_engine *engine, struct torc_client_node *n
         engine->first_node = node->index;
     }
     if (resend) {
-        node->has_previous = false;
+        torc_node_previous_end(node);
         node_resend(engine, node);
     }
     if (!had) {
         node->payload = TORC_PAYLOAD_MIN;
         node_probe(engine, node, probe_largest(engine, node));
+    } else {
+        node_ping(engine, node,
+                  TORC_PAYLOAD_MIN); // one that sends nothing for 5 s is dropped again
     }
     if (accept->map_version > engine->map.version || engine->map.count == 0) {
         torc_route_ask(engine);
@@ -440,8 +475,11 @@ static void nosession_receive(struct torc_engine *engine, const uint8_t *payload
         for (uint32_t i = 0; i < engine->node_count; i++) {
             struct torc_client_node *node = &engine->nodes[i];
 
+            struct torc_packet_name name = {
+                .seq = nosession.seq, .core = nosession.core, .session = node->session};
+
             if (node->state == TORC_NODE_UP && node->lane.session_index == nosession.index &&
-                torc_packet_find(engine, node, nosession.core, nosession.seq) != TORC_OP_NONE) {
+                torc_packet_find(engine, node, &name) != TORC_OP_NONE) {
                 node->session_lost = true;
                 torc_node_shake(engine, node, nosession.cookie);
                 return;
@@ -456,7 +494,9 @@ static void nosession_receive(struct torc_engine *engine, const uint8_t *payload
 static void shed_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                          const struct torc_reply *reply)
 {
-    uint32_t index = torc_packet_find(engine, node, core, reply->info);
+    struct torc_packet_name name = {
+        .seq = reply->info, .core = core, .session = engine->reply_session};
+    uint32_t index = torc_packet_find(engine, node, &name);
     struct torc_packet *packet;
     struct torc_shed shed;
 
@@ -563,10 +603,12 @@ static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t 
     struct torc_data data;
 
     if (node != NULL && node->state == TORC_NODE_UP) {
+        engine->reply_session = node->session;
         if (torc_lane_matches(&node->lane, payload, bytes)) {
             lane = &node->lane;
         } else if (node->has_previous && torc_lane_matches(&node->previous, payload, bytes)) {
             lane = &node->previous;
+            engine->reply_session--;
         }
     }
     if (lane == NULL || torc_lane_open(lane, payload, bytes, &data) != TORC_DROP_NONE) {
@@ -602,207 +644,4 @@ void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *f
         }
     }
     handshake_receive(engine, payload, bytes); // VERSION answers have version 0
-}
-
-// ---- Packets to a node
-
-static bool op_is_long(const struct torc_op *op)
-{
-    switch ((enum torc_op_kind)op->kind) {
-    case TORC_OP_GET: return op->big != NULL;
-    case TORC_OP_WRITE: return false;
-    case TORC_OP_STATUS:
-    case TORC_OP_PAGE:
-    case TORC_OP_SCAN:
-    case TORC_OP_MAP:
-    case TORC_OP_PROBE: return true;
-    }
-    torc_unreachable("a kind of the enum");
-}
-
-struct build {
-    struct torc_engine *engine;
-    struct torc_client_node *node;
-    uint8_t *payload;
-    uint32_t room;        // for operations
-    uint32_t at;          // of it used
-    uint32_t reply_bytes; // to allow
-    uint32_t ops;
-    uint32_t packet;
-    uint8_t core;
-    bool is_write;
-};
-
-// Header and trailer; the packet is in flight.
-static uint32_t build_seal(const struct build *build, uint32_t reply_payload)
-{
-    struct torc_engine *engine = build->engine;
-    struct torc_packet *packet = &engine->packets[build->packet];
-    uint32_t space = reply_payload - TORC_DATA_OVERHEAD;
-    uint64_t packets = torc_max_u64((build->reply_bytes + space - 1) / space, 1);
-    // Answers are never shorter than what was asked: the credit covers the request itself.
-    uint64_t own = (build->at + TORC_DATA_OVERHEAD + reply_payload - 1) / reply_payload;
-    struct torc_data data = {.core = build->core,
-                             .clock_us = (uint32_t)(engine->now_ns / 1000),
-                             .hlc = engine->hlc,
-                             .reply_bytes = (uint16_t)reply_payload,
-                             .reply_packets =
-                                 (uint16_t)torc_min_u64(torc_max_u64(packets, own), UINT16_MAX)};
-
-    packet->bytes = torc_lane_seal(&build->node->lane, build->payload, build->at, &data);
-    packet->seq = data.seq;
-    packet->inbound = reply_payload * data.reply_packets;
-    engine->inbound += packet->inbound;
-    if (torc_lane_is_worn(&build->node->lane, packet->bytes)) {
-        torc_node_shake(engine, build->node, NULL);
-    }
-    return packet->bytes;
-}
-
-// One operation into the packet; false when it does not fit any more.
-static bool build_add(struct build *build, uint32_t index)
-{
-    struct torc_engine *engine = build->engine;
-    struct torc_op *op = &engine->ops[index];
-    uint32_t bytes = torc_call_bytes(op);
-    uint32_t reply_bytes = torc_call_reply_bytes(engine, op);
-    bool is_long = op_is_long(op);
-
-    if (build->ops > 0 && (is_long || build->at + bytes > build->room ||
-                           build->reply_bytes + reply_bytes > TORC_INBOUND_BYTES / 4)) {
-        return false;
-    }
-    build->at += torc_call_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES + build->at);
-    torc_assert(build->at <= engine->config.payload_bytes - TORC_DATA_OVERHEAD);
-    build->reply_bytes += reply_bytes;
-    build->ops++;
-    torc_op_sent(engine, index, build->packet);
-    engine->packets[build->packet].is_long |= is_long;
-    return !is_long;
-}
-
-static uint32_t build_points(struct build *build, struct torc_list *queue)
-{
-    struct torc_engine *engine = build->engine;
-    struct torc_client_path *path = &build->node->paths[build->core];
-    uint32_t payload = build->node->payload;
-
-    if (engine->ops[queue->head].kind == TORC_OP_PROBE) {
-        payload = engine->ops[queue->head].bytes;
-    }
-    build->packet = torc_packet_open(engine, build->node, build->core, build->is_write);
-    while (queue->count > 0 && build->ops < build->node->limits.packet_ops_max &&
-           (build->ops == 0 || path->ops_in_flight < build->node->limits.core_ops_max)) {
-        if (build->is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {
-            break;
-        }
-        if (!build_add(build, queue->head)) {
-            break;
-        }
-    }
-    engine->counters.ops_sent += build->ops;
-    torc_budget_sent(engine, build->ops);
-    return build_seal(build, payload);
-}
-
-// A piece of a large value; 0: no memory to begin it with, it waits.
-static uint32_t build_piece(struct build *build, uint32_t index)
-{
-    struct torc_engine *engine = build->engine;
-    uint32_t piece = TORC_OP_NONE;
-    bool is_last;
-
-    if (engine->ops[index].big == NULL && !torc_big_begin(engine, index)) {
-        torc_op_hold(engine, index, TORC_HOLD_STARVED);
-        return 0;
-    }
-    build->packet = torc_packet_open(engine, build->node, build->core, true);
-    build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
-    is_last = ((build->node->in_flight + 1) << TORC_WINDOW_SHIFT) >= build->node->window ||
-              torc_big_turn_ends(&engine->ops[index], piece);
-    if (piece != TORC_OP_NONE && is_last) {
-        // The last one for now, or the one before, in case that one is lost: the answer is what
-        // opens the window again.
-        build->at += torc_big_ask(engine, index, build->payload + TORC_DATA_HEAD_BYTES + build->at);
-    }
-    engine->packets[build->packet].stream = index;
-    engine->packets[build->packet].piece = piece;
-    build->reply_bytes = 1;
-    torc_big_sent(engine, index);
-    engine->counters.ops_sent++;
-    torc_budget_sent(engine, 1);
-    return build_seal(build, build->node->payload);
-}
-
-static bool transmit_path(struct torc_engine *engine, struct torc_client_node *node, uint32_t slot,
-                          struct torc_datagram *datagram)
-{
-    struct build build = {.engine = engine,
-                          .node = node,
-                          .payload = datagram->payload,
-                          .room = node->payload - TORC_DATA_OVERHEAD,
-                          .core = (uint8_t)(slot / 2),
-                          .is_write = slot % 2 == 1};
-    struct torc_client_path *path = &node->paths[build.core];
-    struct torc_list *queue = &path->queues[slot % 2];
-
-    if (queue->count == 0 || path->ops_in_flight >= node->limits.core_ops_max) {
-        return false;
-    }
-    if (build.is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {
-        datagram->bytes = build_piece(&build, queue->head);
-    } else {
-        datagram->bytes = build_points(&build, queue);
-    }
-    node_where(node, build.core, &datagram->to);
-    return datagram->bytes > 0;
-}
-
-static bool transmit_close(struct torc_engine *engine, struct torc_client_node *node,
-                           struct torc_datagram *datagram)
-{
-    struct torc_request request = {.opcode = TORC_OPCODE_CLOSE};
-    struct torc_data data = {.clock_us = (uint32_t)(engine->now_ns / 1000),
-                             .hlc = engine->hlc,
-                             .reply_bytes = TORC_PAYLOAD_MIN,
-                             .reply_packets = 1};
-    uint32_t bytes = torc_request_encode(datagram->payload + TORC_DATA_HEAD_BYTES, &request);
-
-    node->close_due = false;
-    datagram->bytes = torc_lane_seal(&node->lane, datagram->payload, bytes, &data);
-    node_where(node, 0, &datagram->to);
-    return true;
-}
-
-bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,
-                        struct torc_datagram *datagram)
-{
-    uint32_t slots = 2u * node->cores;
-
-    if (node->init_due) {
-        node->init_due = false;
-        memcpy(datagram->payload, node->shake.packet, TORC_INIT_BYTES);
-        datagram->bytes = TORC_INIT_BYTES;
-        node_where(node, 0, &datagram->to);
-        return true;
-    }
-    if (node->state != TORC_NODE_UP) {
-        return false;
-    }
-    if (node->close_due) {
-        return transmit_close(engine, node, datagram);
-    }
-    for (uint32_t turn = 0; turn < slots && torc_node_has_work(node); turn++) {
-        uint32_t slot = (node->turn + turn) % slots;
-
-        if (!torc_node_may_send(engine, node)) {
-            return false;
-        }
-        if ((node->waiting[slot / 128] >> (slot / 2 % 64) & 1) == 1 &&
-            transmit_path(engine, node, slot, datagram)) {
-            node->turn = slot + 1;
-            return true;
-        }
-    }
-    return false;
 }

@@ -238,6 +238,7 @@ uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *n
                                    .stream = TORC_OP_NONE,
                                    .node = node->index,
                                    .core = core,
+                                   .session = node->session,
                                    .is_write = is_write,
                                    .used = true,
                                    .open = true};
@@ -424,12 +425,15 @@ void torc_packet_end(struct torc_engine *engine, uint32_t index)
 }
 
 uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_client_node *node,
-                          uint8_t core, uint64_t seq)
+                          const struct torc_packet_name *name)
 {
-    for (uint32_t list = 0; list < TORC_COUNT_OF(node->paths[core].packets); list++) {
-        uint32_t index = node->paths[core].packets[list].head;
+    const struct torc_client_path *path = &node->paths[name->core];
 
-        while (index != TORC_OP_NONE && engine->packets[index].seq != seq) {
+    for (uint32_t list = 0; list < TORC_COUNT_OF(path->packets); list++) {
+        uint32_t index = path->packets[list].head;
+
+        while (index != TORC_OP_NONE && (engine->packets[index].seq != name->seq ||
+                                         engine->packets[index].session != name->session)) {
             index = engine->packets[index].next;
         }
         if (index != TORC_OP_NONE) {
