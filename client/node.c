@@ -138,11 +138,12 @@ static uint64_t shake_pause_ns(struct torc_engine *engine, uint32_t tries)
     return pause_ns - pause_ns / 4 + torc_rng_below(&engine->rng, pause_ns / 2 + 1);
 }
 
-static void shake_random(struct torc_engine *engine, uint8_t random[TORC_RANDOM_BYTES])
+static void shake_entropy(struct torc_engine *engine, struct torc_handshake_entropy *entropy)
 {
     uint64_t words[2] = {torc_rng_next(&engine->rng), torc_rng_next(&engine->rng)};
 
-    memcpy(random, words, TORC_RANDOM_BYTES);
+    memset(entropy, 0, sizeof(*entropy));
+    memcpy(entropy->random, words, TORC_RANDOM_BYTES);
 }
 
 // Until there is more to say.
@@ -168,11 +169,11 @@ static void shake_begin(struct torc_engine *engine, struct torc_client_node *nod
         .lanes = 1,
         .agent = "libtorc",
         .cookie = node->id == TORC_NODE_UNKNOWN ? NULL : cookie};
-    uint8_t random[TORC_RANDOM_BYTES];
+    struct torc_handshake_entropy entropy;
 
-    shake_random(engine, random);
+    shake_entropy(engine, &entropy);
     shake_say(engine, node);
-    torc_handshake_init(&node->shake, &offer, random);
+    torc_handshake_init(&node->shake, &offer, &entropy);
     node->shaking = true;
     node->init_due = true;
     node->shake_tries = 0;
@@ -354,7 +355,7 @@ static void node_session_set(struct torc_engine *engine, struct torc_client_node
         node_session_keep(engine, node);
     }
     node->session++;
-    torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0);
+    torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0, NULL, NULL);
     node->id = accept->node;
     node->boot = accept->boot;
     node->limits = *accept;
@@ -442,9 +443,9 @@ static void node_accepted(struct torc_engine *engine, struct torc_client_node *n
 
 static void handshake_receive(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes)
 {
-    uint8_t random[TORC_RANDOM_BYTES];
+    struct torc_handshake_entropy entropy;
 
-    shake_random(engine, random);
+    shake_entropy(engine, &entropy);
     for (uint32_t i = 0; i < engine->node_count; i++) {
         struct torc_client_node *node = &engine->nodes[i];
         struct torc_accept accept;
@@ -452,7 +453,7 @@ static void handshake_receive(struct torc_engine *engine, const uint8_t *payload
         if (!node->shaking) {
             continue;
         }
-        switch (torc_handshake_receive(&node->shake, payload, bytes, random, &accept)) {
+        switch (torc_handshake_receive(&node->shake, payload, bytes, &entropy, &accept)) {
         case TORC_HANDSHAKE_IGNORED: break;
         case TORC_HANDSHAKE_RESEND:
             node->init_due = true;

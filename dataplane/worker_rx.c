@@ -318,6 +318,7 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     struct torc_session_line *line;
     enum torc_drop drop;
     uint32_t offset = 0;
+    uint64_t hlc;
 
     if (session == NULL) {
         torc_worker_nosession(worker, &candidate->frame, &candidate->path, candidate->data.seq);
@@ -352,8 +353,8 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
         rx_shed(worker, packet, TORC_ERR_BAD_PACKET, offset);
         return false;
     }
-    packet->clock_ahead = candidate->data.hlc != 0 &&
-                          torc_shard_hear(&worker->pool, candidate->data.hlc) != TORC_ERR_OK;
+    hlc = torc_data_hlc(candidate->payload);
+    packet->clock_ahead = hlc != 0 && torc_shard_hear(&worker->pool, hlc) != TORC_ERR_OK;
     return true;
 }
 

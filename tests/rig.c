@@ -465,7 +465,7 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
                            const uint8_t ip[16], uint16_t port)
 {
     struct torc_handshake handshake;
-    uint8_t random[TORC_RANDOM_BYTES];
+    struct torc_handshake_entropy entropy = {.secret = {1}};
     struct torc_handshake_offer offer = {
         .node = TORC_NODE_UNKNOWN, .payload_max = TORC_PAYLOAD_MAX, .lanes = 1, .agent = "rig"};
     enum torc_handshake_event event = TORC_HANDSHAKE_RESEND;
@@ -480,10 +480,10 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
     client->next_wseq = 1;
     offer.client_id = client->client_id;
     offer.client_index = 7000u + port;
-    for (uint32_t i = 0; i < sizeof(random); i++) {
-        random[i] = (uint8_t)torc_rng_next(&rig->rng);
+    for (uint32_t i = 0; i < TORC_RANDOM_BYTES; i++) {
+        entropy.random[i] = (uint8_t)torc_rng_next(&rig->rng);
     }
-    torc_handshake_init(&handshake, &offer, random);
+    torc_handshake_init(&handshake, &offer, &entropy);
     for (uint32_t step = 0; step < CLIENT_STEPS && event != TORC_HANDSHAKE_ACCEPTED; step++) {
         struct torc_rig_udp udp;
 
@@ -491,14 +491,14 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
             rig_client_send(rig, client, 0, handshake.packet, TORC_INIT_BYTES);
         }
         torc_rig_step(rig, STEP_NS);
-        random[0]++;
+        entropy.random[0]++;
         event = rig_client_receive(rig, client, &udp)
-                    ? torc_handshake_receive(&handshake, udp.payload, udp.payload_bytes, random,
+                    ? torc_handshake_receive(&handshake, udp.payload, udp.payload_bytes, &entropy,
                                              &client->accept)
                     : TORC_HANDSHAKE_IGNORED;
     }
     torc_assert(event == TORC_HANDSHAKE_ACCEPTED);
-    torc_lane_init(&client->lane, &client->accept, offer.client_index, 0);
+    torc_lane_init(&client->lane, &client->accept, offer.client_index, 0, NULL, NULL);
 }
 
 uint32_t torc_rig_add(struct torc_rig_client *client, const struct torc_request *request)

@@ -464,7 +464,7 @@ static void packet_vectors(void)
     unsigned char packet[256];
     uint32_t ops_bytes = torc_request_encode(packet + TORC_DATA_HEAD_BYTES, &get);
 
-    torc_lane_init(&lane, &accept, 0x01020304, 0);
+    torc_lane_init(&lane, &accept, 0x01020304, 0, NULL, NULL);
     print_vector("packet-get", packet, torc_lane_seal(&lane, packet, ops_bytes, &data));
     torc_data_encode(packet, &reply);
     ops_bytes = torc_reply_encode(packet + TORC_DATA_HEAD_BYTES, &answer);

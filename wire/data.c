@@ -50,8 +50,7 @@ enum torc_drop torc_data_decode(struct torc_data *data, const unsigned char *pac
                                .flags = wire.flags,
                                .index = torc_get_le32(wire.index),
                                .clock_us = torc_get_le32(wire.clock_us),
-                               .seq = torc_get_le64(wire.seq),
-                               .hlc = torc_get_le64(wire.hlc)};
+                               .seq = torc_get_le64(wire.seq)};
     if (wire.flags != 0) {
         data->hold_ns = credit_or_hold;
     } else {
@@ -82,25 +81,66 @@ void torc_data_encode(unsigned char *packet, const struct torc_data *data)
     memcpy(packet, &wire, sizeof(wire));
 }
 
-uint32_t torc_data_seal(const struct torc_seal *seal, unsigned char *packet, uint32_t byte_count)
+// -- Trailers ------------------------------------------------------------------------------------
+
+// core u8, direction u8, 0 u16, seq u64.
+static void data_nonce(uint8_t nonce[TORC_AEAD_NONCE_BYTES], const unsigned char *packet,
+                       uint8_t direction)
+{
+    nonce[0] = packet[offsetof(struct torc_data_wire, core)];
+    nonce[1] = direction;
+    nonce[2] = 0;
+    nonce[3] = 0;
+    memcpy(nonce + 4, packet + offsetof(struct torc_data_wire, seq), sizeof(struct torc_le64));
+}
+
+static void clear_seal(const struct torc_seal *seal, unsigned char *packet, uint32_t byte_count)
 {
     struct torc_clear_tag tag = {.crc32c = torc_le32(torc_crc32c(0, packet, byte_count)),
                                  .token = torc_le64(seal->token)};
 
-    torc_assert(seal->suite == TORC_SUITE_CLEAR);
-    torc_assert(byte_count >= TORC_DATA_BYTES_MIN - TORC_DATA_TAG_BYTES);
     memcpy(packet + byte_count, &tag, sizeof(tag));
+}
+
+static bool clear_open(const struct torc_seal *seal, const unsigned char *packet,
+                       uint32_t byte_count)
+{
+    struct torc_clear_tag tag;
+
+    memcpy(&tag, packet + byte_count, sizeof(tag));
+    return torc_get_le64(tag.token) == seal->token && torc_get_le32(tag.zero) == 0 &&
+           torc_get_le32(tag.crc32c) == torc_crc32c(0, packet, byte_count);
+}
+
+uint32_t torc_data_seal(const struct torc_seal *seal, unsigned char *packet, uint32_t byte_count)
+{
+    uint8_t nonce[TORC_AEAD_NONCE_BYTES];
+
+    torc_assert(byte_count >= TORC_DATA_BYTES_MIN - TORC_DATA_TAG_BYTES);
+    torc_assert(packet[1] == (TORC_WIRE_VERSION << 4 | torc_data_type(seal->suite)));
+    if (seal->suite == TORC_SUITE_CLEAR) {
+        clear_seal(seal, packet, byte_count);
+    } else {
+        data_nonce(nonce, packet, seal->direction);
+        torc_aead_cipher(seal->code, seal->suite)
+            ->seal(seal->code->manager, seal->key, nonce, packet, TORC_DATA_AAD_BYTES, byte_count);
+    }
     return byte_count + TORC_DATA_TAG_BYTES;
 }
 
 bool torc_data_open(const struct torc_seal *seal, unsigned char *packet, uint32_t byte_count)
 {
-    struct torc_clear_tag tag;
+    uint8_t nonce[TORC_AEAD_NONCE_BYTES];
 
-    torc_assert(seal->suite == TORC_SUITE_CLEAR);
     torc_assert(byte_count >= TORC_DATA_BYTES_MIN);
-    memcpy(&tag, packet + byte_count - sizeof(tag), sizeof(tag));
-    return packet[1] == torc_wire_type_byte(TORC_TYPE_CLEAR) &&
-           torc_get_le64(tag.token) == seal->token && torc_get_le32(tag.zero) == 0 &&
-           torc_get_le32(tag.crc32c) == torc_crc32c(0, packet, byte_count - sizeof(tag));
+    if (packet[1] != (TORC_WIRE_VERSION << 4 | torc_data_type(seal->suite))) {
+        return false;
+    }
+    byte_count -= TORC_DATA_TAG_BYTES;
+    if (seal->suite == TORC_SUITE_CLEAR) {
+        return clear_open(seal, packet, byte_count);
+    }
+    data_nonce(nonce, packet, seal->direction);
+    return torc_aead_cipher(seal->code, seal->suite)
+        ->open(seal->code->manager, seal->key, nonce, packet, TORC_DATA_AAD_BYTES, byte_count);
 }

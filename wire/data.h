@@ -6,9 +6,10 @@
 //             ┌──────────┬───────┬────────────────┬──────────┐
 //             │ header   │ HLC   │ operations, n  │ trailer  │   n >= 16, a multiple of 8
 //             └──────────┴───────┴────────────────┴──────────┘
-//         Version 1 in CLEAR mode (type 9): trailer = CRC32C of all before it, 0 u32, token u64.
-//         With AEAD (type 8, later) bytes 24.. are encrypted, bytes 0..24 are the associated data
-//         and the trailer is the tag: same places, so nothing above struct torc_seal will change.
+//         Sealed (type 8): bytes 0..24 are authenticated, bytes 24.. encrypted as well, the trailer
+//         is the tag; nonce = core, direction, 0 u16, seq u64, so each (lane, direction, core) has
+//         its own and none comes twice. CLEAR mode (type 9): trailer = CRC32C of all before it,
+//         0 u32, token u64. The places are the same: nothing above struct torc_seal differs.
 // Owner   none: pure functions over the caller's bytes.
 // Memory  none.
 // Order   of checks (WIRE.md, section 3): torc_payload_classify; torc_data_decode; then the caller:
@@ -19,6 +20,7 @@
 
 #include "kit/base.h"
 #include "kit/le.h"
+#include "wire/aead.h"
 #include "wire/drop.h"
 
 #define TORC_WIRE_MAGIC      0x54u
@@ -29,6 +31,7 @@
 #define TORC_PAYLOAD_MAX     8972u // jumbo: 9000 less IPv4 and UDP headers
 #define TORC_DATA_HEAD_BYTES 32u
 #define TORC_DATA_TAG_BYTES  16u
+#define TORC_DATA_AAD_BYTES  24u // the part of the header that is not encrypted
 #define TORC_DATA_OVERHEAD   (TORC_DATA_HEAD_BYTES + TORC_DATA_TAG_BYTES)
 #define TORC_DATA_BYTES_MIN  (TORC_DATA_OVERHEAD + 16u)
 #define TORC_DATA_SEQ_END    (UINT64_C(1) << 30) // numbers from here on are refused
@@ -40,14 +43,8 @@ enum torc_wire_type {
     TORC_TYPE_REFUSE = 3,
     TORC_TYPE_NOSESSION = 4,
     TORC_TYPE_VERSION = 5,
-    TORC_TYPE_DATA = 8, // AEAD: a later version of this code, the same version of the protocol
+    TORC_TYPE_DATA = 8,
     TORC_TYPE_CLEAR = 9
-};
-
-enum torc_suite { // bits, as offered in the handshake
-    TORC_SUITE_AES_256_GCM = 1,
-    TORC_SUITE_CHACHA20_POLY1305 = 2,
-    TORC_SUITE_CLEAR = 128
 };
 
 // What a payload's first two bytes say.
@@ -98,7 +95,7 @@ struct torc_data {
     uint32_t index;    // the receiver's: session index, or initiator index + lane
     uint32_t clock_us; // the client's clock; in a reply: that of the newest request answered
     uint64_t seq;
-    uint64_t hlc; // highest that the sender knows; 0: none
+    uint64_t hlc; // highest that the sender knows; 0: none. Received: torc_data_hlc, once opened
     // To the server (flags without TORC_DATA_FROM_RESPONDER):
     uint16_t reply_bytes;   // largest payload of a reply
     uint16_t reply_packets; // so many replies at most
@@ -147,18 +144,44 @@ struct torc_clear_tag {
 
 _Static_assert(sizeof(struct torc_clear_tag) == TORC_DATA_TAG_BYTES, "wire format");
 
-// What makes and checks trailers in one direction of a session.
-struct torc_seal {
-    uint64_t token; // CLEAR
-    uint8_t suite;  // enum torc_suite; only TORC_SUITE_CLEAR now
-    uint8_t zero[7];
+enum torc_direction {
+    TORC_TO_SERVER = 0,
+    TORC_TO_CLIENT = 1
 };
 
-// Writes the trailer behind `byte_count` bytes (header and operations). Returns the packet's bytes.
+// What seals and opens the packets of one direction of a session. Made where it is needed, for it
+// points to the session's key.
+struct torc_seal {
+    const struct torc_aead_code *code; // sealed sessions
+    const struct torc_aead_key *key;   // sealed sessions
+    uint64_t token;                    // CLEAR
+    uint8_t suite;                     // enum torc_suite
+    uint8_t direction;                 // enum torc_direction
+    uint8_t zero[6];
+};
+
+// The type of packets under a suite.
+static inline uint8_t torc_data_type(uint8_t suite)
+{
+    return suite == TORC_SUITE_CLEAR ? TORC_TYPE_CLEAR : TORC_TYPE_DATA;
+}
+
+// Writes the trailer behind `byte_count` bytes (a header of the suite's type, and operations), and
+// encrypts from TORC_DATA_AAD_BYTES on. Returns the packet's bytes.
 uint32_t torc_data_seal(const struct torc_seal *seal, unsigned char *packet, uint32_t byte_count);
 
-// Checks type and trailer of a whole packet of at least TORC_DATA_BYTES_MIN bytes, in place.
+// Checks type and trailer of a whole packet of at least TORC_DATA_BYTES_MIN bytes, and deciphers it
+// in place. False: nothing behind the first TORC_DATA_AAD_BYTES may be read.
 bool torc_must_use torc_data_open(const struct torc_seal *seal, unsigned char *packet,
                                   uint32_t byte_count);
+
+// The HLC of a packet that was opened: encrypted until then, so torc_data_decode did not see it.
+static inline uint64_t torc_data_hlc(const unsigned char *packet)
+{
+    struct torc_le64 hlc;
+
+    memcpy(&hlc, packet + offsetof(struct torc_data_wire, hlc), sizeof(hlc));
+    return torc_get_le64(hlc);
+}
 
 #endif

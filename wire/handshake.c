@@ -1,4 +1,4 @@
-// Torc wire: the handshake's packets and the client's side of it; see handshake.h.
+// Torc wire: the handshake's packets; see handshake.h. The client's side: handshake_client.c.
 #include "wire/handshake.h"
 
 #include "kit/crc32c.h"
@@ -6,6 +6,17 @@
 #define INIT_FLAG_COOKIE 1u
 #define INIT_CRC_BYTES   offsetof(struct torc_init_wire, crc32c)
 #define ACCEPT_CRC_BYTES offsetof(struct torc_accept_wire, crc32c)
+#define INIT_TEXT_AT     offsetof(struct torc_init_wire, payload)
+#define ACCEPT_PUBLIC_AT offsetof(struct torc_accept_wire, token_to_server)
+#define ACCEPT_TEXT_AT   offsetof(struct torc_accept_wire, payload)
+
+_Static_assert(INIT_TEXT_AT + sizeof(struct torc_init_payload_wire) + TORC_NOISE_TAG_BYTES ==
+                   TORC_INIT_BYTES,
+               "wire format");
+_Static_assert(ACCEPT_TEXT_AT + sizeof(struct torc_accept_payload_wire) + TORC_NOISE_TAG_BYTES ==
+                   TORC_ACCEPT_BYTES,
+               "wire format");
+_Static_assert(ACCEPT_PUBLIC_AT + TORC_NOISE_KEY_BYTES == ACCEPT_TEXT_AT, "wire format");
 
 static bool all_zero(const uint8_t *bytes, uint32_t byte_count)
 {
@@ -55,6 +66,7 @@ enum torc_drop torc_init_decode(struct torc_init *init, const unsigned char *pac
                                .lanes = wire.lanes};
     memcpy(init->random, wire.random, sizeof(init->random));
     memcpy(init->cookie, wire.cookie, sizeof(init->cookie));
+    memcpy(init->ephemeral, wire.ephemeral, sizeof(init->ephemeral));
     return TORC_DROP_NONE;
 }
 
@@ -68,6 +80,25 @@ static void init_agent(struct torc_init *init, const uint8_t agent[TORC_AGENT_BY
     init->agent[TORC_AGENT_BYTES] = '\0';
 }
 
+// Head and payload of an INIT that was found whole.
+static enum torc_drop init_open(struct torc_init *init,
+                                const struct torc_init_payload_wire *payload, uint8_t pattern)
+{
+    init->client_id = torc_get_le64(payload->client_id);
+    init->client_index = torc_get_le32(payload->client_index);
+    init->payload_max = torc_get_le16(payload->payload_max);
+    init->features = torc_get_le64(payload->features);
+    init->boot = torc_get_le64(payload->boot);
+    init_agent(init, payload->agent);
+    if ((init->versions & TORC_WIRE_VERSIONS) == 0 || init->node == TORC_NODE_UNKNOWN ||
+        pattern != TORC_PATTERN_NNPSK0 || !lanes_are_sane(init->lanes) ||
+        !payload_is_sane(init->payload_max) || (init->client_id & 0xff) != 0 ||
+        init->client_index > UINT32_MAX - init->lanes) {
+        return TORC_DROP_INIT_FIELD;
+    }
+    return TORC_DROP_NONE;
+}
+
 enum torc_drop torc_init_open_clear(struct torc_init *init, const unsigned char *packet)
 {
     struct torc_init_wire wire;
@@ -78,39 +109,50 @@ enum torc_drop torc_init_open_clear(struct torc_init *init, const unsigned char 
         !all_zero(wire.zero_244, sizeof(wire.zero_244))) {
         return TORC_DROP_INIT_CHECK;
     }
-    init->client_id = torc_get_le64(wire.payload.client_id);
-    init->client_index = torc_get_le32(wire.payload.client_index);
-    init->payload_max = torc_get_le16(wire.payload.payload_max);
-    init->features = torc_get_le64(wire.payload.features);
-    init->boot = torc_get_le64(wire.payload.boot);
-    init_agent(init, wire.payload.agent);
-    if ((init->versions & TORC_WIRE_VERSIONS) == 0 || init->node == TORC_NODE_UNKNOWN ||
-        wire.pattern != TORC_PATTERN_NNPSK0 || !lanes_are_sane(init->lanes) ||
-        !payload_is_sane(init->payload_max) || (init->client_id & 0xff) != 0 ||
-        init->client_index > UINT32_MAX - init->lanes) {
-        return TORC_DROP_INIT_FIELD;
-    }
-    return TORC_DROP_NONE;
+    return init_open(init, &wire.payload, wire.pattern);
 }
 
-static void init_payload_encode(struct torc_init_wire *wire, const struct torc_init *init)
+enum torc_drop torc_init_open(struct torc_init *init, const unsigned char *packet,
+                              const uint8_t psk[TORC_NOISE_KEY_BYTES], struct torc_noise *noise)
+{
+    struct torc_noise_start start = {.prologue = packet,
+                                     .prologue_bytes = TORC_PROLOGUE_BYTES,
+                                     .psk = psk,
+                                     .initiator_public = init->ephemeral};
+    struct torc_init_payload_wire payload;
+    enum torc_drop drop = TORC_DROP_INIT_CHECK;
+
+    torc_assert(init->has_cookie);
+    torc_noise_begin(noise, &start);
+    if (torc_noise_open(noise, (uint8_t *)&payload, packet + INIT_TEXT_AT, sizeof(payload))) {
+        drop = init_open(init, &payload, packet[offsetof(struct torc_init_wire, pattern)]);
+    }
+    if (drop != TORC_DROP_NONE) {
+        torc_noise_wipe(noise);
+    }
+    return drop;
+}
+
+static void init_payload_encode(struct torc_init_payload_wire *payload,
+                                const struct torc_init *init)
 {
     torc_assert(payload_is_sane(init->payload_max));
     torc_assert((init->client_id & 0xff) == 0);
-    wire->payload = (struct torc_init_payload_wire){
+    *payload = (struct torc_init_payload_wire){
         .client_id = torc_le64(init->client_id),
         .client_index = torc_le32(init->client_index),
         .payload_max = torc_le16(init->payload_max),
         .features = torc_le64(init->features),
         .boot = torc_le64(init->boot),
     };
-    memcpy(wire->payload.agent, init->agent, strnlen(init->agent, TORC_AGENT_BYTES));
-    wire->crc32c = torc_le32(torc_crc32c(0, wire, INIT_CRC_BYTES));
+    memcpy(payload->agent, init->agent, strnlen(init->agent, TORC_AGENT_BYTES));
 }
 
-void torc_init_encode(unsigned char packet[TORC_INIT_BYTES], const struct torc_init *init)
+static void init_head_encode(struct torc_init_wire *wire, const struct torc_init *init)
 {
-    struct torc_init_wire wire = {
+    torc_assert(lanes_are_sane(init->lanes));
+    torc_assert_implies(init->has_cookie, init->node != TORC_NODE_UNKNOWN);
+    *wire = (struct torc_init_wire){
         .magic = TORC_WIRE_MAGIC,
         .version_type = torc_wire_type_byte(TORC_TYPE_INIT),
         .core = init->core,
@@ -125,15 +167,42 @@ void torc_init_encode(unsigned char packet[TORC_INIT_BYTES], const struct torc_i
         .pattern = TORC_PATTERN_NNPSK0,
         .versions_seen = torc_le16(init->versions_seen),
     };
-
-    torc_assert(lanes_are_sane(init->lanes));
-    torc_assert_implies(init->has_cookie, init->node != TORC_NODE_UNKNOWN);
-    memcpy(wire.random, init->random, sizeof(wire.random));
+    memcpy(wire->random, init->random, sizeof(wire->random));
     if (init->has_cookie) {
-        memcpy(wire.cookie, init->cookie, sizeof(wire.cookie));
-        init_payload_encode(&wire, init);
+        memcpy(wire->cookie, init->cookie, sizeof(wire->cookie));
+    }
+}
+
+void torc_init_encode(unsigned char packet[TORC_INIT_BYTES], const struct torc_init *init)
+{
+    struct torc_init_wire wire;
+
+    init_head_encode(&wire, init);
+    if (init->has_cookie) {
+        init_payload_encode(&wire.payload, init);
+        wire.crc32c = torc_le32(torc_crc32c(0, &wire, INIT_CRC_BYTES));
     }
     memcpy(packet, &wire, sizeof(wire));
+}
+
+void torc_init_seal(unsigned char packet[TORC_INIT_BYTES], const struct torc_init *init,
+                    const uint8_t psk[TORC_NOISE_KEY_BYTES], struct torc_noise *noise)
+{
+    struct torc_init_wire wire;
+    struct torc_init_payload_wire payload;
+    struct torc_noise_start start = {.prologue = packet,
+                                     .prologue_bytes = TORC_PROLOGUE_BYTES,
+                                     .psk = psk,
+                                     .initiator_public = init->ephemeral};
+
+    torc_assert(init->has_cookie);
+    torc_assert((init->suites & ~(unsigned)TORC_SUITES_SEALED) == 0);
+    init_head_encode(&wire, init);
+    init_payload_encode(&payload, init);
+    memcpy(wire.ephemeral, init->ephemeral, sizeof(wire.ephemeral));
+    memcpy(packet, &wire, sizeof(wire));
+    torc_noise_begin(noise, &start);
+    torc_noise_seal(noise, packet + INIT_TEXT_AT, (const uint8_t *)&payload, sizeof(payload));
 }
 
 void torc_init_peek_random(const unsigned char *packet, uint8_t random[TORC_RANDOM_BYTES])
@@ -387,24 +456,44 @@ static void accept_payload_encode(struct torc_accept_payload_wire *wire,
     memcpy(wire->ticket, accept->ticket, sizeof(wire->ticket));
 }
 
-void torc_accept_encode(unsigned char packet[TORC_ACCEPT_BYTES], const struct torc_accept *accept)
+static void accept_head_encode(struct torc_accept_wire *wire, const struct torc_accept *accept)
 {
-    struct torc_accept_wire wire = {
+    torc_assert(accept_fault(accept) == NULL);
+    *wire = (struct torc_accept_wire){
         .magic = TORC_WIRE_MAGIC,
         .version_type = torc_wire_type_byte(TORC_TYPE_ACCEPT),
         .core = accept->core,
         .length = torc_le16(TORC_ACCEPT_BYTES),
         .node = torc_le32(accept->node),
-        .token_to_server = torc_le64(accept->token_to_server),
-        .token_to_client = torc_le64(accept->token_to_client),
     };
+    memcpy(wire->random, accept->random, sizeof(wire->random));
+}
 
-    torc_assert(accept_fault(accept) == NULL);
+void torc_accept_encode(unsigned char packet[TORC_ACCEPT_BYTES], const struct torc_accept *accept)
+{
+    struct torc_accept_wire wire;
+
     torc_assert(accept->suite == TORC_SUITE_CLEAR);
-    memcpy(wire.random, accept->random, sizeof(wire.random));
+    accept_head_encode(&wire, accept);
+    wire.token_to_server = torc_le64(accept->token_to_server);
+    wire.token_to_client = torc_le64(accept->token_to_client);
     accept_payload_encode(&wire.payload, accept);
     wire.crc32c = torc_le32(torc_crc32c(0, &wire, ACCEPT_CRC_BYTES));
     memcpy(packet, &wire, sizeof(wire));
+}
+
+void torc_accept_seal(unsigned char packet[TORC_ACCEPT_BYTES], const struct torc_accept *accept,
+                      const uint8_t ephemeral[TORC_NOISE_KEY_BYTES], struct torc_noise *noise)
+{
+    struct torc_accept_wire wire;
+    struct torc_accept_payload_wire payload;
+
+    torc_assert(accept->suite == torc_aead_best_suite(accept->suite) && accept->suite != 0);
+    accept_head_encode(&wire, accept);
+    accept_payload_encode(&payload, accept);
+    memcpy(packet, &wire, sizeof(wire));
+    memcpy(packet + ACCEPT_PUBLIC_AT, ephemeral, TORC_NOISE_KEY_BYTES);
+    torc_noise_seal(noise, packet + ACCEPT_TEXT_AT, (const uint8_t *)&payload, sizeof(payload));
 }
 
 static void accept_payload_decode(struct torc_accept *accept,
@@ -441,11 +530,11 @@ static void accept_payload_decode(struct torc_accept *accept,
     memcpy(accept->ticket, wire->ticket, sizeof(accept->ticket));
 }
 
-enum torc_err torc_accept_decode(struct torc_accept *accept, const unsigned char *packet,
-                                 uint32_t byte_count, struct torc_fail *why)
+// Of an ACCEPT in either mode: what is open in it.
+static enum torc_err accept_head_decode(struct torc_accept *accept, const unsigned char *packet,
+                                        uint32_t byte_count, struct torc_fail *why)
 {
     struct torc_accept_wire wire;
-    const char *fault;
     enum torc_err err = head_check(packet, byte_count, torc_wire_type_byte(TORC_TYPE_ACCEPT),
                                    sizeof(wire), "ACCEPT", why);
 
@@ -454,23 +543,23 @@ enum torc_err torc_accept_decode(struct torc_accept *accept, const unsigned char
     }
     memcpy(&wire, packet, sizeof(wire));
     err = length_check(wire.length, sizeof(wire), "ACCEPT", why);
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    if (torc_get_le32(wire.crc32c) != torc_crc32c(0, packet, ACCEPT_CRC_BYTES) ||
-        !all_zero(wire.zero_228, sizeof(wire.zero_228))) {
-        return torc_fail(why, TORC_ERR_BAD_PACKET, "ACCEPT fails its check");
-    }
-    *accept = (struct torc_accept){.core = wire.core,
-                                   .token_to_server = torc_get_le64(wire.token_to_server),
-                                   .token_to_client = torc_get_le64(wire.token_to_client)};
+    *accept = (struct torc_accept){.core = wire.core};
     memcpy(accept->random, wire.random, sizeof(accept->random));
-    accept_payload_decode(accept, &wire.payload);
-    fault = accept_fault(accept);
-    if (fault == NULL && accept->suite != TORC_SUITE_CLEAR) {
+    return err;
+}
+
+// Values in their ranges; `suites`: those of which the chosen one must be.
+static enum torc_err accept_check(const struct torc_accept *accept, const unsigned char *packet,
+                                  unsigned suites, struct torc_fail *why)
+{
+    const char *fault = accept_fault(accept);
+    struct torc_le32 node;
+
+    memcpy(&node, packet + offsetof(struct torc_accept_wire, node), sizeof(node));
+    if (fault == NULL && (!torc_is_power_of_two(accept->suite) || (accept->suite & suites) == 0)) {
         fault = "suite";
     }
-    if (fault == NULL && torc_get_le32(wire.node) != accept->node) {
+    if (fault == NULL && torc_get_le32(node) != accept->node) {
         fault = "node";
     }
     if (fault != NULL) {
@@ -479,146 +568,42 @@ enum torc_err torc_accept_decode(struct torc_accept *accept, const unsigned char
     return TORC_ERR_OK;
 }
 
-// -- The client's side ---------------------------------------------------------------------------
-
-void torc_handshake_init(struct torc_handshake *handshake, const struct torc_handshake_offer *offer,
-                         const uint8_t random[TORC_RANDOM_BYTES])
+enum torc_err torc_accept_decode(struct torc_accept *accept, const unsigned char *packet,
+                                 uint32_t byte_count, struct torc_fail *why)
 {
-    struct torc_init *init = &handshake->init;
+    struct torc_accept_wire wire;
+    enum torc_err err = accept_head_decode(accept, packet, byte_count, why);
 
-    memset(handshake, 0, sizeof(*handshake));
-    handshake->node_expected = offer->node;
-    *init =
-        (struct torc_init){.core = offer->core,
-                           .has_cookie = offer->cookie != NULL && offer->node != TORC_NODE_UNKNOWN,
-                           .versions = TORC_WIRE_VERSIONS,
-                           .node = offer->node,
-                           .suites = TORC_SUITE_CLEAR,
-                           .lanes = offer->lanes,
-                           .client_id = offer->client_id,
-                           .client_index = offer->client_index,
-                           .payload_max = offer->payload_max,
-                           .features = offer->features};
-    memcpy(init->random, random, sizeof(init->random));
-    if (init->has_cookie) {
-        memcpy(init->cookie, offer->cookie, sizeof(init->cookie));
+    if (err != TORC_ERR_OK) {
+        return err;
     }
-    if (offer->agent != NULL) {
-        memcpy(init->agent, offer->agent, strnlen(offer->agent, TORC_AGENT_BYTES));
+    memcpy(&wire, packet, sizeof(wire));
+    if (torc_get_le32(wire.crc32c) != torc_crc32c(0, packet, ACCEPT_CRC_BYTES) ||
+        !all_zero(wire.zero_228, sizeof(wire.zero_228))) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET, "ACCEPT fails its check");
     }
-    torc_init_encode(handshake->packet, init);
+    accept->token_to_server = torc_get_le64(wire.token_to_server);
+    accept->token_to_client = torc_get_le64(wire.token_to_client);
+    accept_payload_decode(accept, &wire.payload);
+    return accept_check(accept, packet, TORC_SUITE_CLEAR, why);
 }
 
-// Only what answers the INIT in flight counts.
-static bool handshake_is_ours(const struct torc_handshake *handshake,
-                              const uint8_t random[TORC_RANDOM_BYTES])
+enum torc_err torc_accept_open(struct torc_accept *accept,
+                               const unsigned char packet[TORC_ACCEPT_BYTES],
+                               const uint8_t secret[TORC_NOISE_KEY_BYTES], struct torc_noise *noise,
+                               struct torc_fail *why)
 {
-    return memcmp(handshake->init.random, random, TORC_RANDOM_BYTES) == 0;
-}
+    struct torc_accept_payload_wire payload;
+    const uint8_t *public = packet + ACCEPT_PUBLIC_AT;
+    enum torc_err err = accept_head_decode(accept, packet, TORC_ACCEPT_BYTES, why);
 
-static enum torc_handshake_event handshake_retry(struct torc_handshake *handshake,
-                                                 const struct torc_retry *retry,
-                                                 const uint8_t random[TORC_RANDOM_BYTES])
-{
-    struct torc_init *init = &handshake->init;
-
-    if (!handshake_is_ours(handshake, retry->random)) {
-        return TORC_HANDSHAKE_IGNORED;
+    if (err != TORC_ERR_OK) {
+        return err;
     }
-    if (handshake->node_expected != TORC_NODE_UNKNOWN && retry->node != handshake->node_expected) {
-        (void)torc_fail(&handshake->why, TORC_ERR_NOT_CONNECTED,
-                        "the address answers as node %" PRIu32 ", expected is node %" PRIu32,
-                        retry->node, handshake->node_expected);
-        return TORC_HANDSHAKE_HINT;
+    if (!torc_noise_reply(noise, secret, public, public) ||
+        !torc_noise_open(noise, (uint8_t *)&payload, packet + ACCEPT_TEXT_AT, sizeof(payload))) {
+        return torc_fail(why, TORC_ERR_BAD_PACKET, "ACCEPT was not sealed for this handshake");
     }
-    if ((retry->suites & TORC_SUITE_CLEAR) == 0) {
-        (void)torc_fail(&handshake->why, TORC_ERR_NOT_CONNECTED,
-                        "node %" PRIu32 " wants a key; this client has none", retry->node);
-        return TORC_HANDSHAKE_HINT;
-    }
-    if ((retry->versions & TORC_WIRE_VERSIONS) == 0) {
-        (void)torc_fail(&handshake->why, TORC_ERR_UNSUPPORTED_VERSION,
-                        "node %" PRIu32 " does not speak version %u", retry->node,
-                        TORC_WIRE_VERSION);
-        return TORC_HANDSHAKE_HINT;
-    }
-    init->has_cookie = true;
-    init->node = retry->node;
-    init->versions_seen = retry->versions;
-    memcpy(init->cookie, retry->cookie, sizeof(init->cookie));
-    memcpy(init->random, random, sizeof(init->random));
-    torc_init_encode(handshake->packet, init);
-    return TORC_HANDSHAKE_RESEND;
-}
-
-static const char *refuse_text(uint16_t code)
-{
-    switch (code) {
-    case TORC_REFUSE_AUTH: return "unknown principal or wrong key";
-    case TORC_REFUSE_SUITE: return "no common cipher suite";
-    case TORC_REFUSE_FULL: return "its session table is full";
-    case TORC_REFUSE_KEY_REQUIRED: return "it wants a key";
-    case TORC_REFUSE_CLEAR_OFF: return "it takes no sessions without encryption";
-    default: return "for a reason that this version does not know";
-    }
-}
-
-static enum torc_handshake_event handshake_refuse(struct torc_handshake *handshake,
-                                                  const struct torc_refuse *refuse)
-{
-    if (!handshake_is_ours(handshake, refuse->random)) {
-        return TORC_HANDSHAKE_IGNORED;
-    }
-    handshake->refuse_code = refuse->code;
-    handshake->refuse_retry_ms = refuse->retry_ms;
-    (void)torc_fail(&handshake->why, TORC_ERR_NOT_CONNECTED, "node %" PRIu32 " refuses: %s",
-                    refuse->node, refuse_text(refuse->code));
-    return TORC_HANDSHAKE_HINT;
-}
-
-static enum torc_handshake_event handshake_version(struct torc_handshake *handshake,
-                                                   const struct torc_version *version)
-{
-    if (!handshake_is_ours(handshake, version->random)) {
-        return TORC_HANDSHAKE_IGNORED;
-    }
-    handshake->versions_seen = version->versions;
-    (void)torc_fail(&handshake->why, TORC_ERR_UNSUPPORTED_VERSION,
-                    "node %" PRIu32 " speaks versions %04x, not version %u", version->node,
-                    version->versions, TORC_WIRE_VERSION);
-    return TORC_HANDSHAKE_HINT;
-}
-
-static enum torc_handshake_event handshake_accept(struct torc_handshake *handshake,
-                                                  const unsigned char *packet, uint32_t byte_count,
-                                                  struct torc_accept *accept)
-{
-    if (!handshake->init.has_cookie ||
-        torc_accept_decode(accept, packet, byte_count, NULL) != TORC_ERR_OK ||
-        !handshake_is_ours(handshake, accept->random) || accept->node != handshake->init.node ||
-        accept->lanes > handshake->init.lanes) {
-        return TORC_HANDSHAKE_IGNORED;
-    }
-    return TORC_HANDSHAKE_ACCEPTED;
-}
-
-enum torc_handshake_event torc_handshake_receive(struct torc_handshake *handshake,
-                                                 const unsigned char *packet, uint32_t byte_count,
-                                                 const uint8_t random[TORC_RANDOM_BYTES],
-                                                 struct torc_accept *accept)
-{
-    struct torc_retry retry;
-    struct torc_refuse refuse;
-    struct torc_version version;
-
-    if (torc_retry_decode(&retry, packet, byte_count, NULL) == TORC_ERR_OK) {
-        return handshake_retry(handshake, &retry, random);
-    }
-    if (torc_refuse_decode(&refuse, packet, byte_count, NULL) == TORC_ERR_OK) {
-        return handshake_refuse(handshake, &refuse);
-    }
-    if (torc_version_decode(&version, packet, byte_count, NULL) == TORC_ERR_OK) {
-        return handshake_version(handshake, &version);
-    }
-    return handshake_accept(handshake, packet, byte_count, accept);
+    accept_payload_decode(accept, &payload);
+    return accept_check(accept, packet, TORC_SUITES_SEALED, why);
 }

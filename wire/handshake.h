@@ -1,24 +1,30 @@
 // Torc wire: the handshake: INIT, RETRY, ACCEPT, REFUSE, VERSION, NOSESSION, and cookies.
 //
 // What    bytes of each packet, encoders and decoders, the cookie that proves an address, and the
-//         client's side as a small machine. Version 1, CLEAR mode; the fields of Noise are in place
-//         and zero.
+//         client's side as a small machine. Version 1, in two modes: with a key, the Noise protocol
+//         of wire/noise.h inside the same packets; CLEAR, the same fields open, with a CRC32C.
 //             client                                   server
 //             INIT, no cookie          ───────►
 //                                      ◄───────        RETRY with a cookie (64 bytes for 256)
 //             INIT, the cookie         ───────►
 //                                      ◄───────        ACCEPT (240 bytes) or REFUSE
 //             first data packet        ───────►        confirms the session
+// Server  checks the cookie first, then opens payload 1 under the principal's key (torc_init_open:
+//         no Diffie-Hellman before that proof), then torc_noise_reply, torc_accept_seal and
+//         torc_noise_split.
 // Owner   none: pure functions; struct torc_handshake belongs to its client's thread, struct
 //         torc_cookie_keys to its worker or session thread.
-// Memory  inside the structs.
+// Memory  inside the structs. struct torc_handshake holds secrets: torc_handshake_wipe.
 // Hints   RETRY, REFUSE, VERSION and NOSESSION are not authenticated: a client may change what it
 //         tries next and what its error says, never drop a live session or give up early because of
 //         them.
 // Invariants
 //   H1  no answer is longer than the INIT it answers; NOSESSION is shorter than the least data
 //       packet.
-//   H2  a retransmitted INIT is the same bytes; a changed INIT has a new random.
+//   H2  a retransmitted INIT is the same bytes; a changed INIT has a new random and a new ephemeral
+//       key (payload 1 is sealed with nonce 0 under a key made of PSK and ephemeral key alone).
+//   H3  a client with a key never offers CLEAR, and ends the attempt when the list sealed in ACCEPT
+//       has a better suite or version in common than the one chosen.
 // Sources WIRE.md, section 1; Aumasson, Bernstein, "SipHash", INDOCRYPT 2012; RFC 9000, section 8.
 #ifndef TORC_WIRE_HANDSHAKE_H
 #define TORC_WIRE_HANDSHAKE_H
@@ -26,6 +32,7 @@
 #include "kit/fail.h"
 #include "kit/le.h"
 #include "wire/data.h"
+#include "wire/noise.h"
 
 #define TORC_INIT_BYTES      256u
 #define TORC_RETRY_BYTES     64u
@@ -39,6 +46,7 @@
 #define TORC_LANES_MAX       128u
 #define TORC_NODE_UNKNOWN    UINT32_MAX
 #define TORC_PATTERN_NNPSK0  1u
+#define TORC_PROLOGUE_BYTES  64u // of INIT, under the PSK
 // A principal's number at or above this is node (number - 2^31).
 #define TORC_PRINCIPAL_NODE 0x80000000u
 
@@ -73,9 +81,9 @@ struct torc_init_wire {
     struct torc_le16 versions_seen;
     struct torc_le16 zero;
     uint8_t cookie[TORC_COOKIE_BYTES];
-    uint8_t ephemeral[32]; // CLEAR: zero
-    struct torc_init_payload_wire payload;
-    struct torc_le32 crc32c; // CLEAR: of all before it; Noise: the tag's first bytes
+    uint8_t ephemeral[TORC_NOISE_KEY_BYTES]; // CLEAR: zero
+    struct torc_init_payload_wire payload;   // Noise: sealed
+    struct torc_le32 crc32c;                 // CLEAR: of all before it; Noise: here begins the tag
     uint8_t zero_244[12];
 };
 
@@ -142,8 +150,8 @@ struct torc_accept_wire {
     struct torc_le64 token_to_server; // CLEAR; Noise: the server's public key, with the next two
     struct torc_le64 token_to_client;
     uint8_t zero_48[16];
-    struct torc_accept_payload_wire payload;
-    struct torc_le32 crc32c;
+    struct torc_accept_payload_wire payload; // Noise: sealed
+    struct torc_le32 crc32c;                 // as in INIT
     uint8_t zero_228[12];
 };
 
@@ -186,12 +194,14 @@ struct torc_nosession_wire {
 
 _Static_assert(sizeof(struct torc_init_wire) == TORC_INIT_BYTES, "wire format");
 _Static_assert(offsetof(struct torc_init_wire, cookie) == 40, "wire format");
+_Static_assert(offsetof(struct torc_init_wire, ephemeral) == TORC_PROLOGUE_BYTES, "wire format");
 _Static_assert(offsetof(struct torc_init_wire, payload) == 96, "wire format");
 _Static_assert(offsetof(struct torc_init_wire, crc32c) == 240, "wire format");
 _Static_assert(sizeof(struct torc_init_payload_wire) == 144, "wire format");
 _Static_assert(sizeof(struct torc_retry_wire) == TORC_RETRY_BYTES, "wire format");
 _Static_assert(offsetof(struct torc_retry_wire, cookie) == 40, "wire format");
 _Static_assert(sizeof(struct torc_accept_wire) == TORC_ACCEPT_BYTES, "wire format");
+_Static_assert(offsetof(struct torc_accept_wire, token_to_server) == 32, "wire format");
 _Static_assert(offsetof(struct torc_accept_wire, payload) == 64, "wire format");
 _Static_assert(sizeof(struct torc_accept_payload_wire) == 160, "wire format");
 _Static_assert(offsetof(struct torc_accept_payload_wire, node) == 56, "wire format");
@@ -266,6 +276,7 @@ struct torc_init {
     uint8_t suites; // offered
     uint8_t lanes;  // wanted: a power of two up to TORC_LANES_MAX
     uint8_t cookie[TORC_COOKIE_BYTES];
+    uint8_t ephemeral[TORC_NOISE_KEY_BYTES]; // public; zero in CLEAR mode and without a cookie
     // The payload: valid with a cookie only.
     uint64_t client_id;
     uint32_t client_index; // of lane 0
@@ -276,7 +287,7 @@ struct torc_init {
 };
 
 // The head, checked before the cookie: INIT_LENGTH, FLAGS (reserved), or NONE. Cheap; fills all up
-// to `cookie`.
+// to `ephemeral`.
 enum torc_drop torc_must_use torc_init_decode(struct torc_init *init, const unsigned char *packet,
                                               uint32_t byte_count);
 
@@ -286,7 +297,19 @@ enum torc_drop torc_must_use torc_init_decode(struct torc_init *init, const unsi
 enum torc_drop torc_must_use torc_init_open_clear(struct torc_init *init,
                                                   const unsigned char *packet);
 
+// The same under the node's `psk` (torc_noise_bind): INIT_CHECK says that the client lacks it.
+// After NONE `noise` is ready for torc_noise_reply, else it is wiped. 7 us, and as long when the
+// key is wrong.
+enum torc_drop torc_must_use torc_init_open(struct torc_init *init, const unsigned char *packet,
+                                            const uint8_t psk[TORC_NOISE_KEY_BYTES],
+                                            struct torc_noise *noise);
+
+// Without a cookie, or CLEAR mode.
 void torc_init_encode(unsigned char packet[TORC_INIT_BYTES], const struct torc_init *init);
+
+// With a cookie, sealed; `init->ephemeral` is the public key. `noise` goes on to torc_accept_open.
+void torc_init_seal(unsigned char packet[TORC_INIT_BYTES], const struct torc_init *init,
+                    const uint8_t psk[TORC_NOISE_KEY_BYTES], struct torc_noise *noise);
 
 // Bytes 8..24 of an INIT of any version, which is at least TORC_INIT_BYTES long: for VERSION.
 void torc_init_peek_random(const unsigned char *packet, uint8_t random[TORC_RANDOM_BYTES]);
@@ -374,6 +397,9 @@ struct torc_version {
 void torc_retry_encode(unsigned char packet[TORC_RETRY_BYTES], const struct torc_retry *retry);
 void torc_refuse_encode(unsigned char packet[TORC_REFUSE_BYTES], const struct torc_refuse *refuse);
 void torc_accept_encode(unsigned char packet[TORC_ACCEPT_BYTES], const struct torc_accept *accept);
+// Under the keys of torc_noise_reply; `ephemeral` is the server's public key. Tokens are not sent.
+void torc_accept_seal(unsigned char packet[TORC_ACCEPT_BYTES], const struct torc_accept *accept,
+                      const uint8_t ephemeral[TORC_NOISE_KEY_BYTES], struct torc_noise *noise);
 void torc_nosession_encode(unsigned char packet[TORC_NOSESSION_BYTES],
                            const struct torc_nosession *nosession);
 void torc_version_encode(unsigned char packet[TORC_VERSION_BYTES],
@@ -389,6 +415,12 @@ enum torc_err torc_must_use torc_refuse_decode(struct torc_refuse *refuse,
 enum torc_err torc_must_use torc_accept_decode(struct torc_accept *accept,
                                                const unsigned char *packet, uint32_t byte_count,
                                                struct torc_fail *why);
+// The same for a sealed one: *noise as torc_init_seal left it, `secret` the client's ephemeral one.
+// Not OK: `noise` is worth nothing.
+enum torc_err torc_must_use torc_accept_open(struct torc_accept *accept,
+                                             const unsigned char packet[TORC_ACCEPT_BYTES],
+                                             const uint8_t secret[TORC_NOISE_KEY_BYTES],
+                                             struct torc_noise *noise, struct torc_fail *why);
 enum torc_err torc_must_use torc_nosession_decode(struct torc_nosession *nosession,
                                                   const unsigned char *packet, uint32_t byte_count,
                                                   struct torc_fail *why);
@@ -398,7 +430,13 @@ enum torc_err torc_must_use torc_version_decode(struct torc_version *version,
 
 // -- The client's side ---------------------------------------------------------------------------
 
-// What a client asks for.
+// Fresh random bytes for one new INIT.
+struct torc_handshake_entropy {
+    uint8_t random[TORC_RANDOM_BYTES];
+    uint8_t secret[TORC_NOISE_KEY_BYTES]; // of the ephemeral key
+};
+
+// What a client asks for, and with which key.
 struct torc_handshake_offer {
     uint64_t client_id; // of lane 0: random, low byte 0
     uint64_t features;
@@ -406,37 +444,63 @@ struct torc_handshake_offer {
     uint32_t node;         // expected; TORC_NODE_UNKNOWN: whoever answers
     uint16_t payload_max;  // that we can receive
     uint8_t lanes;
-    uint8_t core;          // of the port tried
-    const char *agent;     // cut at 32 bytes
-    const uint8_t *cookie; // a ticket or a NOSESSION's cookie (24 bytes), or NULL; needs `node`
+    uint8_t core;      // of the port tried
+    const char *agent; // cut at 32 bytes
+    const uint8_t
+        *cookie; // a ticket or a NOSESSION's cookie (24 bytes), or NULL; needs `node`, and
+                 // with a `psk` that is not bound also `cluster`
+    // The key. Without: CLEAR mode.
+    const uint8_t *psk; // TORC_NOISE_KEY_BYTES, or NULL
+    uint64_t cluster;   // expected; 0: whichever answers
+    uint32_t principal;
+    uint8_t key_id;
+    uint8_t suites; // that we can: some of TORC_SUITES_SEALED
+    bool psk_bound; // the PSK is the node's already (torc_noise_bind), not the principal's
 };
 
-// A handshake in progress. `init` is what to send, again and again, until an event says otherwise.
+// The secrets of a session, one a direction; each lane's keys are made of them (wire/session.h).
+struct torc_session_keys {
+    uint8_t to_server[TORC_NOISE_KEY_BYTES];
+    uint8_t to_client[TORC_NOISE_KEY_BYTES];
+};
+
+// A handshake in progress. `packet` is what to send, again and again, until an event says
+// otherwise.
 struct torc_handshake {
     unsigned char packet[TORC_INIT_BYTES];
     struct torc_init init;
+    uint64_t cluster_expected;
     uint32_t node_expected;
     uint16_t refuse_code; // of the last REFUSE, 0 none: for the error's text
     uint16_t versions_seen;
     uint32_t refuse_retry_ms;
-    struct torc_fail why; // the last hint in words; err OK: none
+    bool has_psk;
+    bool psk_bound;
+    uint8_t psk[TORC_NOISE_KEY_BYTES];
+    uint8_t secret[TORC_NOISE_KEY_BYTES]; // ephemeral
+    struct torc_noise noise;              // after the INIT in flight, if it has a cookie
+    struct torc_session_keys keys;        // after ACCEPTED with a key
+    struct torc_fail why;                 // the last hint in words; err OK: none
 };
 
 enum torc_handshake_event {
     TORC_HANDSHAKE_IGNORED,  // not for this handshake, or of no use
     TORC_HANDSHAKE_RESEND,   // a new INIT lies in `packet`: send it at once
-    TORC_HANDSHAKE_ACCEPTED, // *accept is filled; the handshake is over
+    TORC_HANDSHAKE_ACCEPTED, // *accept is filled, and `keys`; the handshake is over
     TORC_HANDSHAKE_HINT      // `why` says what the other side said; go on until the time-out
 };
 
 void torc_handshake_init(struct torc_handshake *handshake, const struct torc_handshake_offer *offer,
-                         const uint8_t random[TORC_RANDOM_BYTES]);
+                         const struct torc_handshake_entropy *entropy);
 
-// A packet that may be an answer. `random`: fresh; used when a new INIT is made. INITs are sent
+// A packet that may be an answer. `entropy`: fresh; used when a new INIT is made. INITs are sent
 // again by the caller: after 20 ms, doubling to 1 s, +-25 %, for 5 s.
 enum torc_handshake_event torc_handshake_receive(struct torc_handshake *handshake,
                                                  const unsigned char *packet, uint32_t byte_count,
-                                                 const uint8_t random[TORC_RANDOM_BYTES],
+                                                 const struct torc_handshake_entropy *entropy,
                                                  struct torc_accept *accept);
+
+// Forgets its secrets: when it is given up, or when its keys were taken over.
+void torc_handshake_wipe(struct torc_handshake *handshake);
 
 #endif

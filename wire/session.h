@@ -4,7 +4,7 @@
 //         line; client: one for each core of the node), and struct torc_lane, all that a client
 //         needs to seal requests and open replies.
 // Owner   whoever holds the struct: a worker its lines, a client's thread its lanes.
-// Memory  inside the structs.
+// Memory  inside the structs, which may be copied; a lane holds keys: torc_lane_wipe.
 // Invariants
 //   S1  a sequence number is accepted at most once.
 //   S2  a window moves only after the packet was opened: a forged packet changes nothing.
@@ -41,17 +41,32 @@ struct torc_lane {
     uint32_t session_index; // in packets to the node
     uint32_t client_index;  // in packets to us
     uint32_t cores;         // of the node: 1 .. 255
-    uint32_t zero;
-    struct torc_seal to_server;
-    struct torc_seal to_client;
+    uint8_t suite;          // enum torc_suite
+    uint8_t zero[3];
+    const struct torc_aead_code *code; // NULL in CLEAR mode
+    struct torc_aead_key keys[2];      // by enum torc_direction
+    uint64_t tokens[2];                // CLEAR mode
     uint64_t sent;                     // packets, over all cores
+    uint64_t received;
     uint64_t seq[TORC_LANE_CORES_MAX]; // the last one sent, by core
     struct torc_window windows[TORC_LANE_CORES_MAX];
 };
 
-// Lane `lane` (0 .. accept->lanes - 1) of an accepted handshake; client_index is that of lane 0.
+// The key of one lane and direction, from the handshake's of that direction. 0.3 us.
+void torc_lane_key(struct torc_aead_key *key, const struct torc_aead_code *code, uint8_t suite,
+                   const uint8_t session_key[TORC_NOISE_KEY_BYTES], uint32_t lane_number);
+
+// Lane `lane_number` (0 .. accept->lanes - 1) of an accepted handshake; client_index is that of
+// lane 0. With a key: torc_handshake's `keys`, and the code; both NULL in CLEAR mode.
 void torc_lane_init(struct torc_lane *lane, const struct torc_accept *accept, uint32_t client_index,
-                    uint32_t lane_number);
+                    uint32_t lane_number, const struct torc_session_keys *keys,
+                    const struct torc_aead_code *code);
+
+// What seals and opens one direction of it; valid while the lane stays where it is.
+struct torc_seal torc_lane_direction(const struct torc_lane *lane, enum torc_direction direction);
+
+// Forgets its keys.
+void torc_lane_wipe(struct torc_lane *lane);
 
 // Finishes a request for data->core: header, next seq, trailer. `packet` holds `ops_bytes` (16 or
 // more, a multiple of 8) of operations at TORC_DATA_HEAD_BYTES and has room for the trailer. Of
@@ -60,7 +75,7 @@ void torc_lane_init(struct torc_lane *lane, const struct torc_accept *accept, ui
 uint32_t torc_lane_seal(struct torc_lane *lane, unsigned char *packet, uint32_t ops_bytes,
                         struct torc_data *data);
 
-// True when a packet can belong to this lane: long enough, CLEAR or DATA, our index. Checks no
+// True when a packet can belong to this lane: long enough, its suite's type, our index. Checks no
 // trailer.
 bool torc_lane_matches(const struct torc_lane *lane, const unsigned char *packet,
                        uint32_t byte_count);

@@ -103,13 +103,13 @@ static void receive_sealed(const uint8_t *data, uint32_t bytes)
                              .clock_us = (uint32_t)(engine->now_ns / 1000),
                              .seq = ++seq};
     uint32_t padded = (uint32_t)torc_max_u64(torc_op_padded(bytes), 16);
+    struct torc_seal seal = torc_lane_direction(&node->lane, TORC_TO_CLIENT);
 
     torc_data_encode(packet, &head);
     memcpy(packet + TORC_DATA_HEAD_BYTES, data, bytes);
     ids_set(packet + TORC_DATA_HEAD_BYTES, padded);
-    torc_engine_receive(
-        engine, &place, packet,
-        torc_data_seal(&node->lane.to_client, packet, TORC_DATA_HEAD_BYTES + padded));
+    torc_engine_receive(engine, &place, packet,
+                        torc_data_seal(&seal, packet, TORC_DATA_HEAD_BYTES + padded));
 }
 
 // Two shards, one on each core.

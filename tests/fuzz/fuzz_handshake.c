@@ -9,8 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define WALL_S UINT64_C(1790000000)
 
-static const uint8_t random_first[TORC_RANDOM_BYTES] = {1, 2, 3};
-static const uint8_t random_next[TORC_RANDOM_BYTES] = {4, 5, 6};
+static const struct torc_handshake_entropy first = {.random = {1, 2, 3}, .secret = {7}};
+static const struct torc_handshake_entropy next = {.random = {4, 5, 6}, .secret = {8}};
 
 static void make_cookie(uint8_t cookie[TORC_COOKIE_BYTES], struct torc_cookie_keys *keys)
 {
@@ -61,10 +61,10 @@ static uint32_t make_answer(struct torc_rng *rng, uint8_t *packet)
                                  .fragments_max = 16,
                                  .write_window = 4096};
 
-    memcpy(retry.random, random_first, TORC_RANDOM_BYTES);
-    memcpy(refuse.random, random_first, TORC_RANDOM_BYTES);
-    memcpy(version.random, random_first, TORC_RANDOM_BYTES);
-    memcpy(accept.random, random_first, TORC_RANDOM_BYTES);
+    memcpy(retry.random, first.random, TORC_RANDOM_BYTES);
+    memcpy(refuse.random, first.random, TORC_RANDOM_BYTES);
+    memcpy(version.random, first.random, TORC_RANDOM_BYTES);
+    memcpy(accept.random, first.random, TORC_RANDOM_BYTES);
     switch (torc_rng_below(rng, 5)) {
     case 0: torc_retry_encode(packet, &retry); return TORC_RETRY_BYTES;
     case 1: torc_refuse_encode(packet, &refuse); return TORC_REFUSE_BYTES;
@@ -81,10 +81,10 @@ static void client_takes(const struct torc_handshake_offer *offer, const uint8_t
     struct torc_nosession nosession;
     struct torc_accept accept;
 
-    torc_handshake_init(&handshake, offer, random_first);
-    switch (torc_handshake_receive(&handshake, packet, byte_count, random_next, &accept)) {
+    torc_handshake_init(&handshake, offer, &first);
+    switch (torc_handshake_receive(&handshake, packet, byte_count, &next, &accept)) {
     case TORC_HANDSHAKE_RESEND:
-        torc_assert(memcmp(handshake.init.random, random_next, TORC_RANDOM_BYTES) == 0);
+        torc_assert(memcmp(handshake.init.random, next.random, TORC_RANDOM_BYTES) == 0);
         break;
     case TORC_HANDSHAKE_ACCEPTED:
         torc_assert(accept.cores >= 1 && accept.cores <= 255);
@@ -114,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t bytes;
 
     make_cookie(cookie, &keys);
-    torc_handshake_init(&handshake, &offer, random_first);
+    torc_handshake_init(&handshake, &offer, &first);
     if (size <= TORC_INIT_BYTES) {
         server_takes(data, (uint32_t)size, &keys, handshake.packet);
         client_takes(&offer, data, (uint32_t)size);

@@ -65,16 +65,16 @@ static void offer(struct torc_handshake *handshake, uint8_t seed, uint8_t lanes)
                                          .payload_max = 1452,
                                          .lanes = lanes,
                                          .agent = "test"};
-    uint8_t random[TORC_RANDOM_BYTES] = {seed};
+    struct torc_handshake_entropy entropy = {.random = {seed}};
 
-    torc_handshake_init(handshake, &offer, random);
+    torc_handshake_init(handshake, &offer, &entropy);
 }
 
 // Up to the INIT that carries a cookie.
 static void get_cookie(struct torc_handshake *handshake, uint16_t port, uint8_t seed, uint8_t lanes)
 {
     unsigned char bytes[2048];
-    uint8_t random[TORC_RANDOM_BYTES] = {seed, 1};
+    struct torc_handshake_entropy entropy = {.random = {seed, 1}};
     struct torc_accept accept;
     uint32_t byte_count;
 
@@ -82,7 +82,7 @@ static void get_cookie(struct torc_handshake *handshake, uint16_t port, uint8_t 
     send_bytes(port, handshake->packet, TORC_INIT_BYTES);
     byte_count = answer(bytes, sizeof(bytes));
     CU_ASSERT_EQUAL_FATAL(byte_count, TORC_RETRY_BYTES);
-    CU_ASSERT_EQUAL_FATAL(torc_handshake_receive(handshake, bytes, byte_count, random, &accept),
+    CU_ASSERT_EQUAL_FATAL(torc_handshake_receive(handshake, bytes, byte_count, &entropy, &accept),
                           TORC_HANDSHAKE_RESEND);
 }
 
@@ -90,13 +90,13 @@ static void accept_one(uint16_t port, uint8_t seed, uint8_t lanes, struct torc_a
 {
     struct torc_handshake handshake;
     unsigned char bytes[2048];
-    uint8_t random[TORC_RANDOM_BYTES] = {0};
+    struct torc_handshake_entropy entropy = {.random = {0}};
     uint32_t byte_count;
 
     get_cookie(&handshake, port, seed, lanes);
     send_bytes(port, handshake.packet, TORC_INIT_BYTES);
     byte_count = answer(bytes, sizeof(bytes));
-    CU_ASSERT_EQUAL_FATAL(torc_handshake_receive(&handshake, bytes, byte_count, random, accept),
+    CU_ASSERT_EQUAL_FATAL(torc_handshake_receive(&handshake, bytes, byte_count, &entropy, accept),
                           TORC_HANDSHAKE_ACCEPTED);
 }
 

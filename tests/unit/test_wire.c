@@ -68,21 +68,21 @@ static void test_init(void)
     struct torc_handshake_offer offer = good_offer();
     struct torc_handshake handshake;
     struct torc_init init;
-    uint8_t random[TORC_RANDOM_BYTES];
+    struct torc_handshake_entropy random = {.secret = {1}};
     uint8_t cookie[TORC_COOKIE_BYTES];
 
-    torc_test_fill(random, sizeof(random), 9);
+    torc_test_fill(random.random, sizeof(random.random), 9);
     torc_test_fill(cookie, sizeof(cookie), 50);
-    torc_handshake_init(&handshake, &offer, random);
+    torc_handshake_init(&handshake, &offer, &random);
     CU_ASSERT_EQUAL(torc_init_decode(&init, handshake.packet, TORC_INIT_BYTES), TORC_DROP_NONE);
     CU_ASSERT_FALSE(init.has_cookie);
     CU_ASSERT_EQUAL(init.node, TORC_NODE_UNKNOWN);
-    CU_ASSERT_EQUAL(memcmp(init.random, random, sizeof(random)), 0);
+    CU_ASSERT_EQUAL(memcmp(init.random, random.random, sizeof(init.random)), 0);
     CU_ASSERT_EQUAL(torc_init_decode(&init, handshake.packet, 255), TORC_DROP_INIT_LENGTH);
 
     offer.cookie = cookie;
     offer.node = 10;
-    torc_handshake_init(&handshake, &offer, random);
+    torc_handshake_init(&handshake, &offer, &random);
     CU_ASSERT_EQUAL(torc_init_decode(&init, handshake.packet, TORC_INIT_BYTES), TORC_DROP_NONE);
     CU_ASSERT_EQUAL(torc_init_open_clear(&init, handshake.packet), TORC_DROP_NONE);
     CU_ASSERT_TRUE(init.has_cookie);
@@ -99,13 +99,13 @@ static void test_init_flips(void)
 {
     struct torc_handshake_offer offer = good_offer();
     struct torc_handshake handshake;
-    uint8_t random[TORC_RANDOM_BYTES] = {1};
+    struct torc_handshake_entropy random = {.random = {1}};
     uint8_t cookie[TORC_COOKIE_BYTES] = {2};
     uint32_t accepted = 0;
 
     offer.cookie = cookie;
     offer.node = 10;
-    torc_handshake_init(&handshake, &offer, random);
+    torc_handshake_init(&handshake, &offer, &random);
     for (uint32_t bit = 0; bit < TORC_INIT_BYTES * 8; bit++) {
         unsigned char packet[TORC_INIT_BYTES];
         struct torc_init init;
@@ -129,33 +129,33 @@ static void test_handshake(void)
     struct torc_retry retry = {
         .suites = TORC_SUITE_CLEAR, .versions = TORC_WIRE_VERSIONS, .node = 10};
     struct torc_init init;
-    uint8_t first[TORC_RANDOM_BYTES] = {1};
-    uint8_t second[TORC_RANDOM_BYTES] = {2};
+    struct torc_handshake_entropy first = {.random = {1}};
+    struct torc_handshake_entropy second = {.random = {2}};
     unsigned char packet[TORC_ACCEPT_BYTES];
 
-    torc_handshake_init(&handshake, &offer, first);
+    torc_handshake_init(&handshake, &offer, &first);
     torc_retry_encode(packet, &retry); // of another random
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, second, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, &second, &got),
                     TORC_HANDSHAKE_IGNORED);
-    memcpy(retry.random, first, sizeof(first));
+    memcpy(retry.random, first.random, sizeof(retry.random));
     torc_retry_encode(packet, &retry);
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, second, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, &second, &got),
                     TORC_HANDSHAKE_RESEND);
     CU_ASSERT_EQUAL(torc_init_decode(&init, handshake.packet, TORC_INIT_BYTES), TORC_DROP_NONE);
     CU_ASSERT_TRUE(init.has_cookie);
     CU_ASSERT_EQUAL(init.node, 10);
     CU_ASSERT_EQUAL(init.versions_seen, TORC_WIRE_VERSIONS);
-    CU_ASSERT_EQUAL(memcmp(init.random, second, sizeof(second)), 0);
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, second, &got),
+    CU_ASSERT_EQUAL(memcmp(init.random, second.random, sizeof(init.random)), 0);
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, &second, &got),
                     TORC_HANDSHAKE_IGNORED); // late
 
-    memcpy(accept.random, second, sizeof(second));
+    memcpy(accept.random, second.random, sizeof(accept.random));
     torc_accept_encode(packet, &accept);
     packet[100] ^= 1;
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_ACCEPT_BYTES, second, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_ACCEPT_BYTES, &second, &got),
                     TORC_HANDSHAKE_IGNORED);
     packet[100] ^= 1;
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_ACCEPT_BYTES, second, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_ACCEPT_BYTES, &second, &got),
                     TORC_HANDSHAKE_ACCEPTED);
     CU_ASSERT_EQUAL(got.session_index, accept.session_index);
     CU_ASSERT_EQUAL(got.token_to_client, accept.token_to_client);
@@ -170,30 +170,30 @@ static void test_handshake_hints(void)
         .suites = TORC_SUITE_CLEAR, .versions = TORC_WIRE_VERSIONS, .node = 11};
     struct torc_refuse refuse = {.code = TORC_REFUSE_FULL, .node = 10, .retry_ms = 7};
     struct torc_version version = {.versions = 4, .node = 10};
-    uint8_t random[TORC_RANDOM_BYTES] = {1};
+    struct torc_handshake_entropy random = {.random = {1}};
     unsigned char packet[TORC_RETRY_BYTES];
 
     offer.node = 10;
-    torc_handshake_init(&handshake, &offer, random);
-    memcpy(retry.random, random, sizeof(random));
+    torc_handshake_init(&handshake, &offer, &random);
+    memcpy(retry.random, random.random, sizeof(retry.random));
     torc_retry_encode(packet, &retry); // of another node than expected
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, random, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, &random, &got),
                     TORC_HANDSHAKE_HINT);
     retry.node = 10;
     retry.suites = TORC_SUITE_AES_256_GCM;
     torc_retry_encode(packet, &retry); // encryption wanted
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, random, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_RETRY_BYTES, &random, &got),
                     TORC_HANDSHAKE_HINT);
-    memcpy(refuse.random, random, sizeof(random));
+    memcpy(refuse.random, random.random, sizeof(refuse.random));
     torc_refuse_encode(packet, &refuse);
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_REFUSE_BYTES, random, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_REFUSE_BYTES, &random, &got),
                     TORC_HANDSHAKE_HINT);
     CU_ASSERT_EQUAL(handshake.refuse_code, TORC_REFUSE_FULL);
     CU_ASSERT_EQUAL(handshake.refuse_retry_ms, 7);
     CU_ASSERT_PTR_NOT_NULL(strstr(handshake.why.text, "full"));
-    memcpy(version.random, random, sizeof(random));
+    memcpy(version.random, random.random, sizeof(version.random));
     torc_version_encode(packet, &version);
-    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_VERSION_BYTES, random, &got),
+    CU_ASSERT_EQUAL(torc_handshake_receive(&handshake, packet, TORC_VERSION_BYTES, &random, &got),
                     TORC_HANDSHAKE_HINT);
     CU_ASSERT_EQUAL(handshake.why.err, TORC_ERR_UNSUPPORTED_VERSION);
 }
@@ -340,11 +340,11 @@ static void server_reply(const struct torc_lane *lane, unsigned char *packet, ui
                              .seq = seq,
                              .hlc = 6,
                              .hold_ns = 7};
+    struct torc_seal seal = torc_lane_direction(lane, TORC_TO_CLIENT);
 
     torc_data_encode(packet, &data);
     memset(packet + TORC_DATA_HEAD_BYTES, 0, OPS_BYTES);
-    CU_ASSERT_EQUAL(torc_data_seal(&lane->to_client, packet, TORC_DATA_HEAD_BYTES + OPS_BYTES),
-                    PACKET_BYTES);
+    CU_ASSERT_EQUAL(torc_data_seal(&seal, packet, TORC_DATA_HEAD_BYTES + OPS_BYTES), PACKET_BYTES);
 }
 
 static struct torc_lane *new_lane(void)
@@ -353,7 +353,7 @@ static struct torc_lane *new_lane(void)
     struct torc_lane *lane = malloc(sizeof(*lane));
 
     torc_assert(lane != NULL);
-    torc_lane_init(lane, &accept, 500, 1);
+    torc_lane_init(lane, &accept, 500, 1, NULL, NULL);
     return lane;
 }
 
@@ -363,6 +363,7 @@ static void test_lane_request(void)
     struct torc_data data = {
         .core = 2, .clock_us = 9, .hlc = 8, .reply_bytes = 1472, .reply_packets = 2};
     struct torc_data got;
+    struct torc_seal seal = torc_lane_direction(lane, TORC_TO_SERVER);
     unsigned char packet[PACKET_BYTES] = {0};
 
     CU_ASSERT_EQUAL(torc_lane_seal(lane, packet, OPS_BYTES, &data), PACKET_BYTES);
@@ -372,11 +373,11 @@ static void test_lane_request(void)
     CU_ASSERT_EQUAL(got.core, 2);
     CU_ASSERT_EQUAL(got.reply_bytes, 1472);
     CU_ASSERT_EQUAL(got.reply_packets, 2);
-    CU_ASSERT_EQUAL(got.hlc, 8);
+    CU_ASSERT_EQUAL(torc_data_hlc(packet), 8);
     CU_ASSERT_TRUE(torc_data_credit_ok(&got, PACKET_BYTES));
-    CU_ASSERT_TRUE(torc_data_open(&lane->to_server, packet, PACKET_BYTES));
+    CU_ASSERT_TRUE(torc_data_open(&seal, packet, PACKET_BYTES));
     packet[24] ^= 1;
-    CU_ASSERT_FALSE(torc_data_open(&lane->to_server, packet, PACKET_BYTES));
+    CU_ASSERT_FALSE(torc_data_open(&seal, packet, PACKET_BYTES));
     packet[3] = 4; // a reply's flag in a request
     CU_ASSERT_EQUAL(torc_data_decode(&got, packet, PACKET_BYTES), TORC_DROP_FLAGS);
     packet[3] = 8;
