@@ -5,12 +5,15 @@
 //         wire/. tests/conformance/vectors_test.py compares the lines with the document, and
 //         decodes the document's with a client that was written from it.
 #include "kit/crc32c.h"
+#include "wire/aead_os.h"
 #include "wire/frame.h"
 #include "wire/handshake.h"
 #include "wire/map.h"
 #include "wire/op.h"
 #include "wire/rows.h"
 #include "wire/session.h"
+
+#include <sodium.h>
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -153,6 +156,86 @@ static void handshake_vectors(void)
     memcpy(nosession.cookie, retry.cookie, sizeof(nosession.cookie));
     torc_nosession_encode(packet, &nosession);
     print_vector("nosession", packet, TORC_NOSESSION_BYTES);
+}
+
+// -- Sealed handshake ----------------------------------------------------------------------------
+
+// What the vectors of sealed packets are made with.
+struct sealed {
+    uint8_t psk[TORC_NOISE_KEY_BYTES]; // of the node
+    struct torc_init init;
+    struct torc_noise noise; // of the client, then of the server
+    struct torc_session_keys keys;
+};
+
+static void sealed_init(struct sealed *sealed, unsigned char packet[TORC_INIT_BYTES])
+{
+    struct torc_noise_ephemeral client;
+    struct torc_cookie_bearer bearer = vector_bearer();
+    struct torc_cookie_keys keys;
+    uint8_t secret[32];
+    uint8_t psk[TORC_NOISE_KEY_BYTES];
+
+    fill(secret, sizeof(secret), 0);
+    torc_cookie_keys_init(&keys, secret, WALL_S);
+    fill(psk, sizeof(psk), 0x40);
+    torc_noise_bind(sealed->psk, psk, vector_accept().cluster, 1);
+    fill(client.secret, sizeof(client.secret), 0x60);
+    torc_noise_ephemeral_make(&client);
+    sealed->init = vector_init();
+    sealed->init.has_cookie = true;
+    sealed->init.node = 1;
+    sealed->init.principal = 7;
+    sealed->init.key = 1;
+    sealed->init.suites = TORC_SUITES_SEALED;
+    sealed->init.versions_seen = TORC_WIRE_VERSIONS;
+    fill(sealed->init.random, sizeof(sealed->init.random), 0xb0);
+    memcpy(sealed->init.ephemeral, client.public, sizeof(client.public));
+    torc_cookie_make(&keys, TORC_COOKIE_ADDRESS, &bearer, WALL_S, sealed->init.cookie);
+    torc_init_seal(packet, &sealed->init, sealed->psk, &sealed->noise);
+}
+
+// The server's part.
+static void sealed_accept(struct sealed *sealed, const unsigned char init[TORC_INIT_BYTES],
+                          unsigned char packet[TORC_ACCEPT_BYTES])
+{
+    struct torc_accept accept = vector_accept();
+    struct torc_cookie_bearer bearer = vector_bearer();
+    struct torc_cookie_keys keys;
+    struct torc_noise_ephemeral server;
+    struct torc_init opened;
+    uint8_t secret[32];
+    bool good;
+
+    fill(server.secret, sizeof(server.secret), 0x80);
+    torc_noise_ephemeral_make(&server);
+    accept.suite = TORC_SUITE_AES_256_GCM;
+    accept.suites = TORC_SUITES_SEALED;
+    fill(secret, sizeof(secret), 0);
+    torc_cookie_keys_init(&keys, secret, WALL_S);
+    torc_cookie_make(&keys, TORC_COOKIE_TICKET, &bearer, WALL_S, accept.ticket);
+    good = torc_init_decode(&opened, init, TORC_INIT_BYTES) == TORC_DROP_NONE &&
+           torc_init_open(&opened, init, sealed->psk, &sealed->noise) == TORC_DROP_NONE &&
+           torc_noise_reply(&sealed->noise, server.secret, sealed->init.ephemeral, server.public);
+    torc_assert(good);
+    torc_accept_seal(packet, &accept, server.public, &sealed->noise);
+    torc_noise_split(&sealed->noise, sealed->keys.to_server, sealed->keys.to_client);
+}
+
+static void sealed_vectors(struct sealed *sealed)
+{
+    unsigned char init[TORC_INIT_BYTES];
+    unsigned char packet[TORC_ACCEPT_BYTES];
+    uint8_t lane_keys[2][32];
+
+    sealed_init(sealed, init);
+    print_vector("psk-node", sealed->psk, sizeof(sealed->psk));
+    print_vector("init-sealed", init, sizeof(init));
+    sealed_accept(sealed, init, packet);
+    print_vector("accept-sealed", packet, sizeof(packet));
+    (void)crypto_kdf_derive_from_key(lane_keys[0], 32, 1, "torc-dat", sealed->keys.to_server);
+    (void)crypto_kdf_derive_from_key(lane_keys[1], 32, 1, "torc-dat", sealed->keys.to_client);
+    print_vector("lane-keys", lane_keys[0], sizeof(lane_keys));
 }
 
 // -- Operations ----------------------------------------------------------------------------------
@@ -437,16 +520,15 @@ static void range_reply_vectors(void)
 
 // -- Data packets --------------------------------------------------------------------------------
 
-static void packet_vectors(void)
+// A get and its answer.
+static void packet_vectors(struct torc_lane *lane, const char *get_name, const char *reply_name)
 {
-    static struct torc_lane lane;
-    struct torc_accept accept = vector_accept();
     struct torc_data data = {.core = 1,
                              .clock_us = 123456,
                              .hlc = UINT64_C(0x65c0a9f3d0000001),
                              .reply_bytes = 1472,
                              .reply_packets = 1};
-    struct torc_data reply = {.type = TORC_TYPE_CLEAR,
+    struct torc_data reply = {.type = torc_data_type(lane->suite),
                               .core = 1,
                               .flags = TORC_DATA_FROM_RESPONDER,
                               .index = 0x01020304,
@@ -454,7 +536,7 @@ static void packet_vectors(void)
                               .seq = 1,
                               .hlc = UINT64_C(0x65c0a9f3d0000002),
                               .hold_ns = 4321};
-    struct torc_seal seal = {.token = accept.token_to_client, .suite = TORC_SUITE_CLEAR};
+    struct torc_seal seal = torc_lane_direction(lane, TORC_TO_CLIENT);
     struct torc_request get = {.opcode = TORC_OPCODE_GET, .op_id = 16, .key = 42, .epoch = 2};
     struct torc_reply answer = {.opcode = 0x90,
                                 .op_id = 16,
@@ -464,12 +546,27 @@ static void packet_vectors(void)
     unsigned char packet[256];
     uint32_t ops_bytes = torc_request_encode(packet + TORC_DATA_HEAD_BYTES, &get);
 
-    torc_lane_init(&lane, &accept, 0x01020304, 0, NULL, NULL);
-    print_vector("packet-get", packet, torc_lane_seal(&lane, packet, ops_bytes, &data));
+    print_vector(get_name, packet, torc_lane_seal(lane, packet, ops_bytes, &data));
     torc_data_encode(packet, &reply);
     ops_bytes = torc_reply_encode(packet + TORC_DATA_HEAD_BYTES, &answer);
-    print_vector("packet-get-reply", packet,
+    print_vector(reply_name, packet,
                  torc_data_seal(&seal, packet, TORC_DATA_HEAD_BYTES + ops_bytes));
+}
+
+static void all_packet_vectors(const struct sealed *sealed)
+{
+    static struct torc_lane lane;
+    const struct torc_aead_code *code = torc_aead_code_best();
+    struct torc_accept accept = vector_accept();
+
+    torc_lane_init(&lane, &accept, 0x01020304, 0, NULL, NULL);
+    packet_vectors(&lane, "packet-get", "packet-get-reply");
+    accept.suite = TORC_SUITE_AES_256_GCM;
+    torc_lane_init(&lane, &accept, 0x01020304, 0, &sealed->keys, code);
+    packet_vectors(&lane, "packet-get-aes", "packet-get-reply-aes");
+    accept.suite = TORC_SUITE_CHACHA20_POLY1305;
+    torc_lane_init(&lane, &accept, 0x01020304, 0, &sealed->keys, code);
+    packet_vectors(&lane, "packet-get-chacha", "packet-get-reply-chacha");
 }
 
 // -- Tables --------------------------------------------------------------------------------------
@@ -511,6 +608,7 @@ static void print_tables(void)
 int main(int argc, char **argv)
 {
     const uint32_t crc = torc_crc32c(0, "123456789", 9);
+    static struct sealed sealed;
 
     if (argc > 1 && strcmp(argv[1], "tables") == 0) {
         print_tables();
@@ -518,6 +616,7 @@ int main(int argc, char **argv)
     }
     (void)printf("crc32c %08" PRIx32 "\n", crc);
     handshake_vectors();
+    sealed_vectors(&sealed);
     session_request_vectors();
     value_request_vectors();
     range_request_vectors();
@@ -525,6 +624,6 @@ int main(int argc, char **argv)
     special_reply_vectors();
     map_reply_vectors();
     range_reply_vectors();
-    packet_vectors();
+    all_packet_vectors(&sealed);
     return 0;
 }

@@ -17,7 +17,7 @@ import time
 import typing
 
 from torc_bytes import *  # noqa: F401,F403 pylint: disable=wildcard-import,unused-wildcard-import
-from torc_noise import Initiator, Key, Sealer  # noqa: F401
+from torc_noise import Damaged, Initiator, Key, Responder, Sealer, lane_key  # noqa: F401
 
 
 # ---- The client

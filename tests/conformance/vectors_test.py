@@ -80,20 +80,73 @@ def check_accept(data):
            t.decode_accept(data))
 
 
-def check_packet_get(data):
-    expect(data, t.encode_packet(t.encode_op(t.GET, 16, (42).to_bytes(8, "little"), aux=2), 0x5555555566666666,
-                                 core=1, index=0x00100007, seq=1, clock=123456, reply_bytes=1472, reply_packets=1,
-                                 hlc=STAMP))
+# ---- Sealed handshake: all is made anew from the secrets
+
+KEY = t.Key(7, 1, bytes(range(0x40, 0x60)))
+CLIENT_SECRET, SERVER_SECRET = bytes(range(0x60, 0x80)), bytes(range(0x80, 0xa0))
 
 
-def check_packet_reply(data):
-    opened = t.decode_packet(data, 0x7777777788888888)
+def seal_init(cookie):
+    return t.seal_init(RANDOM_B, KEY.of_node(CLUSTER, 1), CLIENT_SECRET, node=1, seen=2, cookie=cookie, principal=7,
+                       key=1, client_id=0x1122334455667700, client_index=0x01020304, payload_max=1472,
+                       agent=b"vectors/1")
+
+
+def sealed_session():
+    """What the document's INIT and ACCEPT give."""
+    document = {name: bytes.fromhex(text) for name, text in document_vectors().items()}
+    _, shake = seal_init(t.decode_init(document["init-cookie"])["cookie"])
+    return t.decode_accept(document["accept-sealed"], shake)
+
+
+def check_init_sealed(data):
+    packet, _ = seal_init(t.decode_init(data)["cookie"])
+    expect(data, packet)
+    payload = t.decode_init_payload(t.Responder(KEY.of_node(CLUSTER, 1), data[:64]).open_init(data[64:96], data[96:]))
+    expect({"client_id": 0x1122334455667700, "client_index": 0x01020304, "payload_max": 1472, "agent": b"vectors/1"},
+           payload)
+
+
+def check_accept_sealed(data):
+    accept = sealed_session()
+    same = t.decode_accept(bytes.fromhex(document_vectors()["accept"]))
+    for name in ("suite", "suites", "to_server", "to_client"):
+        same.pop(name)
+    subset({**same, "suite": 1, "suites": 3}, accept)
+    document = {name: bytes.fromhex(text) for name, text in document_vectors().items()}
+    init = document["init-sealed"]
+    responder = t.Responder(KEY.of_node(CLUSTER, 1), init[:64])
+    responder.open_init(init[64:96], init[96:])
+    public, sealed, pair = responder.accept(
+        t.ACCEPT_PAYLOAD.pack(*(accept[name] for name in t.ACCEPT_FIELDS)), SERVER_SECRET)
+    expect(data, data[:32] + public + sealed)
+    expect(pair, accept["pair"])
+
+
+def check_lane_keys(data):
+    pair = sealed_session()["pair"]
+    expect(data, t.lane_key(pair.to_server, 1) + t.lane_key(pair.to_client, 1))
+
+
+def sealed(check, suite):
+    return lambda data: check(data, *sealed_session()["pair"].lane(0, suite))
+
+
+# ---- Data packets
+
+def check_packet_get(data, to_server=0x5555555566666666, _=None):
+    expect(data, t.encode_packet(t.encode_op(t.GET, 16, (42).to_bytes(8, "little"), aux=2), to_server, core=1,
+                                 index=0x00100007, seq=1, clock=123456, reply_bytes=1472, reply_packets=1, hlc=STAMP))
+
+
+def check_packet_reply(data, _=None, to_client=0x7777777788888888):
+    opened = t.decode_packet(data, to_client)
     subset({"core": 1, "flags": 1, "index": 0x01020304, "seq": 1, "clock": 123456, "hold": 4321, "hlc": VERSION},
            opened)
     expect(TEXT, reply_of(opened["ops"], 0x90, 16, info=VERSION))
     damaged = bytearray(data)
     damaged[40] ^= 1
-    expect(None, t.decode_packet(bytes(damaged), 0x7777777788888888))
+    expect(None, t.decode_packet(bytes(damaged), to_client))
 
 
 # ---- Map
@@ -176,6 +229,14 @@ CHECKS = {
     "reply-count": lambda d: expect(12345, chunk_of(d)["count"]),
     "packet-get": check_packet_get,
     "packet-get-reply": check_packet_reply,
+    "psk-node": lambda d: expect(d, KEY.of_node(CLUSTER, 1)),
+    "init-sealed": check_init_sealed,
+    "accept-sealed": check_accept_sealed,
+    "lane-keys": check_lane_keys,
+    "packet-get-aes": sealed(check_packet_get, t.AES_256_GCM),
+    "packet-get-reply-aes": sealed(check_packet_reply, t.AES_256_GCM),
+    "packet-get-chacha": sealed(check_packet_get, t.CHACHA20_POLY1305),
+    "packet-get-reply-chacha": sealed(check_packet_reply, t.CHACHA20_POLY1305),
 }
 
 
@@ -188,7 +249,7 @@ def judge(name, document, program):
         return f"the C encoders say {program.get(name)}"
     try:
         CHECKS[name](bytes.fromhex(document[name]))
-    except (AssertionError, ValueError, t.struct.error) as why:
+    except (AssertionError, ValueError, t.struct.error, t.Damaged) as why:
         return f"{type(why).__name__}: {why}"
     return None
 
