@@ -121,6 +121,7 @@ struct torc_engine *torc_engine_init(void *memory, const struct torc_engine_conf
     torc_assert(config->payload_bytes >= TORC_PAYLOAD_MIN);
     torc_assert(config->payload_bytes <= TORC_ENGINE_PAYLOAD_MAX);
     torc_assert((config->client_id & 0xff) == 0);
+    torc_assert_implies(config->key.principal != 0, config->aead != NULL);
     engine->config = *config;
     if (engine->config.timeout_us == 0) {
         engine->config.timeout_us = TIMEOUT_DEFAULT_US;
@@ -586,10 +587,10 @@ bool torc_engine_map_fresh(const struct torc_engine *engine)
 void torc_engine_close(struct torc_engine *engine)
 {
     engine->closing = true;
+    torc_shakes_forget(engine);
     for (uint32_t i = 0; i < engine->node_count; i++) {
         struct torc_client_node *node = &engine->nodes[i];
 
-        node->init_due = node->shaking = false;
         node->close_due = node->state == TORC_NODE_UP;
         node->previous_close_due = node->close_due && node->has_previous;
     }

@@ -35,12 +35,15 @@
 
 #include "kit/fail.h"
 #include "torc/torc.h"
+#include "wire/aead.h"
+#include "wire/keyfile.h"
 
 #define TORC_ENGINE_OPERATIONS_MAX 65536u
 #define TORC_ENGINE_NODES_MAX      64u
 #define TORC_ENGINE_SHARDS_MAX     4096u
 #define TORC_ENGINE_SEEDS_MAX      16u
 #define TORC_ENGINE_PAYLOAD_MAX    8972u
+#define TORC_ENGINE_KEY_TEXT_BYTES 96u
 
 struct torc_engine;
 
@@ -54,7 +57,11 @@ struct torc_engine_config {
         payload_bytes; // largest UDP payload that the path carries, 1200 .. TORC_ENGINE_PAYLOAD_MAX
     uint32_t read_rto_us; // least time-out of a read: 1000, or 200 when the edge polls
     bool may_nap;         // whoever polls sleeps in between: answers may lie there for a while
-    uint32_t agent;       // not used on the wire's meaning; 0
+    // Sealed sessions; without a key they are CLEAR. The engine keeps a copy: wipe yours.
+    struct torc_client_key key;                // principal 0: none
+    char key_text[TORC_ENGINE_KEY_TEXT_BYTES]; // for people: where the key is from; may be empty
+    const struct torc_aead_code *aead;         // of this machine (wire/aead_os.h); with a key
+    uint8_t secret[32]; // random, of nothing else: ephemeral keys follow from it
 };
 
 // Where a packet goes to or came from. IPv4 is mapped (::ffff:a.b.c.d).

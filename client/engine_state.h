@@ -5,7 +5,8 @@
 //           lists.c    operations: slots, lists, states, ends
 //           call.c     one operation: encode, answer, retry, deadline
 //           path.c     packets in flight, round-trip times, windows, the retry budget
-//           node.c     sessions: handshake, rollover, NOSESSION; packets from a node
+//           node.c     nodes and their sessions: beginning, rollover, NOSESSION; what comes in
+//           shake.c    handshakes
 //           send.c     packets to a node
 //           route.c    shard map: lookup, updates, questions
 //           big.c      values over one packet: fragments out, pulls in
@@ -167,7 +168,9 @@ enum torc_client_node_state {
     TORC_NODE_GONE // an alias of another entry
 };
 
-#define TORC_NODE_ADDRESSES 4u
+#define TORC_NODE_ADDRESSES  4u
+#define TORC_NODE_NAME_BYTES 64u
+#define TORC_SHAKE_EVERY_NS  UINT64_C(1000000000) // handshakes with a node that hints may cause
 
 struct torc_client_node {
     uint32_t id; // TORC_NODE_UNKNOWN: a seed
@@ -236,6 +239,8 @@ struct torc_engine {
     uint32_t reply_clock_us; // of the packet that is being read: our clock when its request left
     uint8_t reply_session;   // and the session that it came in
     bool closing;
+    bool entropy_ready; // for the next INIT
+    struct torc_handshake_entropy entropy;
     bool feed_due; // something was freed that a starved operation may want
 
     // operations
@@ -394,8 +399,11 @@ struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id
 // NULL when the table is full.
 struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id);
 void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *entry);
-void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
-                     const uint8_t *cookie);
+void torc_node_arm(struct torc_engine *engine, const struct torc_client_node *node);
+// For people.
+void torc_node_name(const struct torc_client_node *node, char text[TORC_NODE_NAME_BYTES]);
+void torc_node_accepted(struct torc_engine *engine, struct torc_client_node *node,
+                        const struct torc_accept *accept);
 void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node);
 // Where a packet for that core goes.
 void torc_node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to);
@@ -408,6 +416,17 @@ bool torc_node_has_work(const struct torc_client_node *node);
 void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes,
                       bool answered);
 uint64_t torc_engine_hlc(const struct torc_engine *engine); // the present, estimated
+
+// ---- shake.c
+// A handshake with the node, unless one is on its way or was begun within TORC_SHAKE_EVERY_NS.
+// `cookie`: that of a NOSESSION, or NULL: the ticket, if there is one.
+void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
+                     const uint8_t *cookie);
+void torc_node_shake_timer(struct torc_engine *engine, struct torc_client_node *node);
+// A packet that may belong to a handshake.
+void torc_handshake_packet(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes);
+// No handshake will follow: its secrets and the key are wiped.
+void torc_shakes_forget(struct torc_engine *engine);
 
 // ---- send.c
 bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,

@@ -1,19 +1,14 @@
-// Torc client: sessions with nodes: handshakes, rollover, what NOSESSION means; see engine_state.h.
+// Torc client: nodes and the sessions with them: their beginning, rollover, what NOSESSION means,
+// packets that come; see engine_state.h.
 //
 // Sources WIRE.md, sections 1 to 4. Hints (RETRY, REFUSE, NOSESSION) change what is tried next,
-//         never a
-// live session.
+//         never a live session.
 #include "client/engine_state.h"
 #include "wire/frame.h"
 
-#define SHAKE_FIRST_NS UINT64_C(20000000)
-#define SHAKE_LAST_NS  UINT64_C(1000000000)
-#define SHAKE_GIVE_UP  UINT64_C(5000000000)
-#define SHAKE_EVERY_NS UINT64_C(1000000000) // that a hint may cause
-#define WINDOW_FIRST   16u
-#define PROBE_TIME_NS  UINT64_C(2000000000)
-#define SECOND_NS      UINT64_C(1000000000)
-#define ADDRESS_BYTES  64u
+#define WINDOW_FIRST  16u
+#define PROBE_TIME_NS UINT64_C(2000000000)
+#define SECOND_NS     UINT64_C(1000000000)
 
 // Payloads worth trying, from the largest: Ethernet and jumbo frames under IPv4, IPv6 and a tunnel.
 static const uint32_t probe_sizes[] = {8968, 8952, 8928, 4048, 1472, 1448};
@@ -86,21 +81,21 @@ void torc_node_where(const struct torc_client_node *node, uint8_t core, struct t
     to->port = (uint16_t)(node->base_port + core);
 }
 
-static void node_name(const struct torc_client_node *node, char text[ADDRESS_BYTES])
+void torc_node_name(const struct torc_client_node *node, char text[TORC_NODE_NAME_BYTES])
 {
     const uint8_t *ip = node->addresses[0].address;
     int at = 0;
 
     if (torc_ip_is_mapped(ip)) {
-        (void)snprintf(text, ADDRESS_BYTES, "%u.%u.%u.%u:%u", ip[12], ip[13], ip[14], ip[15],
+        (void)snprintf(text, TORC_NODE_NAME_BYTES, "%u.%u.%u.%u:%u", ip[12], ip[13], ip[14], ip[15],
                        node->base_port);
         return;
     }
     for (uint32_t i = 0; i < 16; i += 2) {
-        at += snprintf(text + at, ADDRESS_BYTES - (uint32_t)at, "%s%x", i == 0 ? "[" : ":",
+        at += snprintf(text + at, TORC_NODE_NAME_BYTES - (uint32_t)at, "%s%x", i == 0 ? "[" : ":",
                        ip[i] << 8 | ip[i + 1]);
     }
-    (void)snprintf(text + at, ADDRESS_BYTES - (uint32_t)at, "]:%u", node->base_port);
+    (void)snprintf(text + at, TORC_NODE_NAME_BYTES - (uint32_t)at, "]:%u", node->base_port);
 }
 
 bool torc_node_has_work(const struct torc_client_node *node)
@@ -110,7 +105,7 @@ bool torc_node_has_work(const struct torc_client_node *node)
 
 // ---- Time
 
-static void node_arm(struct torc_engine *engine, const struct torc_client_node *node)
+void torc_node_arm(struct torc_engine *engine, const struct torc_client_node *node)
 {
     uint64_t at_ns = UINT64_MAX;
 
@@ -128,91 +123,6 @@ static void node_arm(struct torc_engine *engine, const struct torc_client_node *
     }
     if (at_ns != UINT64_MAX) {
         torc_wheel_set(&engine->wheel, engine->op_count + node->index, at_ns);
-    }
-}
-
-static uint64_t shake_pause_ns(struct torc_engine *engine, uint32_t tries)
-{
-    uint64_t pause_ns = torc_min_u64(SHAKE_FIRST_NS << torc_min_u64(tries, 8), SHAKE_LAST_NS);
-
-    return pause_ns - pause_ns / 4 + torc_rng_below(&engine->rng, pause_ns / 2 + 1);
-}
-
-static void shake_entropy(struct torc_engine *engine, struct torc_handshake_entropy *entropy)
-{
-    uint64_t words[2] = {torc_rng_next(&engine->rng), torc_rng_next(&engine->rng)};
-
-    memset(entropy, 0, sizeof(*entropy));
-    memcpy(entropy->random, words, TORC_RANDOM_BYTES);
-}
-
-// Until there is more to say.
-static void shake_say(struct torc_engine *engine, const struct torc_client_node *node)
-{
-    char name[ADDRESS_BYTES];
-
-    if (engine->trouble.text[0] == '\0') {
-        node_name(node, name);
-        (void)torc_fail(&engine->trouble, TORC_ERR_NOT_CONNECTED, "%s: no answer yet", name);
-    }
-}
-
-static void shake_begin(struct torc_engine *engine, struct torc_client_node *node,
-                        const uint8_t *cookie)
-{
-    struct torc_handshake_offer offer = {
-        .client_id = engine->config.client_id,
-        // Names the node in what comes back; the rest keeps old sessions' packets out.
-        .client_index = (uint32_t)torc_rng_next(&engine->rng) << 8 | node->index,
-        .node = node->id,
-        .payload_max = (uint16_t)engine->config.payload_bytes,
-        .lanes = 1,
-        .agent = "libtorc",
-        .cookie = node->id == TORC_NODE_UNKNOWN ? NULL : cookie};
-    struct torc_handshake_entropy entropy;
-
-    shake_entropy(engine, &entropy);
-    shake_say(engine, node);
-    torc_handshake_init(&node->shake, &offer, &entropy);
-    node->shaking = true;
-    node->init_due = true;
-    node->shake_tries = 0;
-    node->shake_since_ns = engine->now_ns;
-    node->shake_again_ns = engine->now_ns + SHAKE_EVERY_NS;
-    node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, 0);
-    if (node->state == TORC_NODE_IDLE) {
-        node->state = TORC_NODE_SHAKING;
-    }
-    node_arm(engine, node);
-}
-
-void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
-                     const uint8_t *cookie)
-{
-    if (node->shaking || node->state == TORC_NODE_GONE || node->address_count == 0 ||
-        engine->closing || engine->now_ns < node->shake_again_ns) {
-        return;
-    }
-    shake_begin(engine, node, cookie != NULL ? cookie : node->has_ticket ? node->ticket : NULL);
-}
-
-static void shake_failed(struct torc_engine *engine, struct torc_client_node *node)
-{
-    char name[ADDRESS_BYTES];
-
-    node_name(node, name);
-    (void)torc_fail(&engine->trouble, TORC_ERR_NOT_CONNECTED, "%s: %.90s", name,
-                    node->shake.why.err != TORC_ERR_OK ? node->shake.why.text
-                                                       : "no answer for 5 s; is a node there?");
-    node->shaking = false;
-    node->has_ticket = false; // perhaps that was what nobody liked
-    if (node->state == TORC_NODE_SHAKING) {
-        node->state = TORC_NODE_IDLE;
-    }
-    // Again at once while somebody waits: a node may take long to start.
-    if (engine->first_node == UINT32_MAX || engine->parked.count > 0 ||
-        (node->session_lost && engine->pending > 0)) {
-        shake_begin(engine, node, NULL);
     }
 }
 
@@ -264,15 +174,10 @@ void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node,
 void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
 {
     if (node->shaking && engine->now_ns >= node->shake_at_ns) {
-        if (engine->now_ns - node->shake_since_ns >= SHAKE_GIVE_UP) {
-            shake_failed(engine, node);
-        } else {
-            node->init_due = true;
-            node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, ++node->shake_tries);
-        }
+        torc_node_shake_timer(engine, node);
     }
     if (node->renew_ns != 0 && engine->now_ns >= node->renew_ns) {
-        node->renew_ns = engine->now_ns + SHAKE_EVERY_NS;
+        node->renew_ns = engine->now_ns + TORC_SHAKE_EVERY_NS;
         torc_node_shake(engine, node, NULL);
     }
     if (node->has_previous && engine->now_ns >= node->previous_ns) {
@@ -283,7 +188,7 @@ void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
         node->reprobe_ns = 0;
         node_probe(engine, node, probe_largest(engine, node));
     }
-    node_arm(engine, node);
+    torc_node_arm(engine, node);
 }
 
 // ---- A session begins
@@ -333,7 +238,7 @@ void torc_node_previous_end(struct torc_client_node *node)
 {
     node->has_previous = false;
     node->previous_close_due = false;
-    memset(&node->previous, 0, sizeof(node->previous));
+    torc_lane_wipe(&node->previous);
 }
 
 // Operations in flight end in the session that they went out in: it goes on receiving until the
@@ -355,7 +260,9 @@ static void node_session_set(struct torc_engine *engine, struct torc_client_node
         node_session_keep(engine, node);
     }
     node->session++;
-    torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0, NULL, NULL);
+    torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0,
+                   accept->suite == TORC_SUITE_CLEAR ? NULL : &node->shake.keys,
+                   engine->config.aead);
     node->id = accept->node;
     node->boot = accept->boot;
     node->limits = *accept;
@@ -402,18 +309,20 @@ static bool node_is_wanted(struct torc_engine *engine, struct torc_client_node *
     return true;
 }
 
-static void node_accepted(struct torc_engine *engine, struct torc_client_node *node,
-                          const struct torc_accept *accept)
+void torc_node_accepted(struct torc_engine *engine, struct torc_client_node *node,
+                        const struct torc_accept *accept)
 {
     bool had = node->state == TORC_NODE_UP;
     bool resend = had && (node->session_lost || node->boot != accept->boot);
 
     if (!node_is_wanted(engine, node, accept)) {
         node->shaking = false;
+        torc_handshake_wipe(&node->shake);
         return;
     }
     engine_limits_learn(engine, accept);
     node_session_set(engine, node, accept);
+    torc_handshake_wipe(&node->shake);
     node->session_lost = false;
     engine->trouble.text[0] = '\0';
     if (engine->first_node == UINT32_MAX) {
@@ -433,38 +342,12 @@ static void node_accepted(struct torc_engine *engine, struct torc_client_node *n
     if (accept->map_version > engine->map.version || engine->map.count == 0) {
         torc_route_ask(engine);
     }
-    node_arm(engine, node);
+    torc_node_arm(engine, node);
     while (engine->unnumbered.count > 0 &&
            engine->wseq_next - engine->wseq_low < engine->write_window) {
         torc_op_route(engine, engine->unnumbered.head);
     }
     torc_engine_unpark(engine);
-}
-
-static void handshake_receive(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes)
-{
-    struct torc_handshake_entropy entropy;
-
-    shake_entropy(engine, &entropy);
-    for (uint32_t i = 0; i < engine->node_count; i++) {
-        struct torc_client_node *node = &engine->nodes[i];
-        struct torc_accept accept;
-
-        if (!node->shaking) {
-            continue;
-        }
-        switch (torc_handshake_receive(&node->shake, payload, bytes, &entropy, &accept)) {
-        case TORC_HANDSHAKE_IGNORED: break;
-        case TORC_HANDSHAKE_RESEND:
-            node->init_due = true;
-            node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, node->shake_tries);
-            node_arm(engine, node);
-            return;
-        case TORC_HANDSHAKE_ACCEPTED: node_accepted(engine, node, &accept); return;
-        case TORC_HANDSHAKE_HINT: engine->trouble = node->shake.why; return;
-        }
-    }
-    engine->counters.packets_ignored++;
 }
 
 // A hint: believed when it echoes a packet that flies, and then only as a reason for a handshake.
@@ -644,5 +527,5 @@ void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *f
             return;
         }
     }
-    handshake_receive(engine, payload, bytes); // VERSION answers have version 0
+    torc_handshake_packet(engine, payload, bytes); // VERSION answers have version 0
 }

@@ -7,6 +7,9 @@
 #include "client/guard_os.h"
 #include "client/transport.h"
 #include "kit/clock_os.h"
+#include "wire/aead_os.h"
+
+#include <sodium.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -300,8 +303,10 @@ static enum torc_err config_make(struct torc_engine_config *config,
                                  const struct torc_transport_facts *facts, struct torc_fail *why)
 {
     uint64_t random[2];
+    uint8_t secret[sizeof(config->secret)];
 
-    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random) ||
+        getrandom(secret, sizeof(secret), 0) != (ssize_t)sizeof(secret)) {
         return torc_fail(why, TORC_ERR_IO, "getrandom: %s", strerrordesc_np(errno));
     }
     // The client id never follows from the seed: two runs under one would share their exactly-once
@@ -314,7 +319,10 @@ static enum torc_err config_make(struct torc_engine_config *config,
         .operations = options->operations != 0 ? options->operations : OPERATIONS_DEFAULT,
         .payload_bytes = facts->payload_bytes,
         .read_rto_us = facts->read_rto_us,
-        .may_nap = options->transport_spin == 0};
+        .may_nap = options->transport_spin == 0,
+        .aead = torc_aead_code_best()};
+    memcpy(config->secret, secret, sizeof(secret));
+    sodium_memzero(secret, sizeof(secret));
     return TORC_ERR_OK;
 }
 
@@ -406,6 +414,7 @@ static enum torc_err queue_start(struct torc_queue *queue, const char *address,
     queue->payload_bytes = config.payload_bytes;
     err = queue_do(queue, start_work, &start);
     err = err == TORC_ERR_OK ? start.err : err;
+    sodium_memzero(&config, sizeof(config));
     if (err != TORC_ERR_OK) {
         *why = queue->fail;
     }

@@ -472,6 +472,8 @@ struct torc_handshake {
     uint64_t cluster_expected;
     uint32_t node_expected;
     uint16_t refuse_code; // of the last REFUSE, 0 none: for the error's text
+    uint8_t suites_seen;  // of the last RETRY, 0 none: for the error's text
+    uint32_t node_seen;   // who sent the last RETRY or REFUSE
     uint16_t versions_seen;
     uint32_t refuse_retry_ms;
     bool has_psk;

@@ -125,6 +125,8 @@ static enum torc_handshake_event handshake_retry(struct torc_handshake *handshak
     if (!handshake_is_ours(handshake, retry->random)) {
         return TORC_HANDSHAKE_IGNORED;
     }
+    handshake->suites_seen = retry->suites;
+    handshake->node_seen = retry->node;
     if (!retry_is_ours(handshake, retry)) {
         return TORC_HANDSHAKE_HINT;
     }
@@ -155,6 +157,7 @@ static enum torc_handshake_event handshake_refuse(struct torc_handshake *handsha
         return TORC_HANDSHAKE_IGNORED;
     }
     handshake->refuse_code = refuse->code;
+    handshake->node_seen = refuse->node;
     handshake->refuse_retry_ms = refuse->retry_ms;
     (void)torc_fail(&handshake->why, TORC_ERR_NOT_CONNECTED, "node %" PRIu32 " refuses: %s",
                     refuse->node, refuse_text(refuse->code));

@@ -2,9 +2,10 @@
 //
 // What    an engine with a session and operations of each kind in flight; an input is either a
 //         whole payload, or the operations of a well-sealed reply, whose ids 0 to 7 mean those in
-//         flight.
+//         flight. One life of the engine has a key, the next has none.
 #include "client/engine_state.h"
 #include "tests/torc_test.h"
+#include "wire/aead_os.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,12 +28,14 @@ static uint64_t seq;
 static uint32_t ids[IDS];
 static const uint8_t big_value[20000];
 
-static const struct torc_engine_config config = {.client_id = 0x1234567800,
-                                                 .seed = 7,
-                                                 .pool_bytes = 4 << 20,
-                                                 .operations = 16,
-                                                 .payload_bytes = PAYLOAD_MAX,
-                                                 .read_rto_us = 1000};
+static struct torc_engine_config config = {.client_id = 0x1234567800,
+                                           .seed = 7,
+                                           .pool_bytes = 4 << 20,
+                                           .operations = 16,
+                                           .payload_bytes = PAYLOAD_MAX,
+                                           .read_rto_us = 1000};
+static const struct torc_client_key key = {
+    .cluster = 5, .principal = 2, .name = "fuzz", .psk = {.id = 1, .bytes = {1, 2, 3}}};
 
 // What goes out is thrown away; the ids of what is in flight are noted.
 static void drain(void)
@@ -96,7 +99,7 @@ static void receive_sealed(const uint8_t *data, uint32_t bytes)
     struct torc_client_node *node = &engine->nodes[0];
     struct torc_endpoint place = {.port = 28700};
     uint8_t core = (uint8_t)(seq % 2);
-    struct torc_data head = {.type = TORC_TYPE_CLEAR,
+    struct torc_data head = {.type = torc_data_type(node->lane.suite),
                              .core = core,
                              .flags = TORC_DATA_FROM_RESPONDER,
                              .index = node->lane.client_index,
@@ -134,15 +137,38 @@ static void map_set(void)
     }
 }
 
+// The node's part of the handshake.
+static void accept_make(unsigned char packet[TORC_ACCEPT_BYTES], struct torc_accept *accept)
+{
+    const unsigned char *sent = engine->nodes[0].shake.packet;
+    struct torc_noise_ephemeral ephemeral = {.secret = {7}};
+    struct torc_noise noise;
+    struct torc_init init;
+    uint8_t psk[TORC_PSK_BYTES];
+    bool good;
+
+    memcpy(accept->random, engine->nodes[0].shake.init.random, TORC_RANDOM_BYTES);
+    if (config.key.principal == 0) {
+        torc_accept_encode(packet, accept);
+        return;
+    }
+    accept->suite = torc_aead_best_suite(config.aead->suites);
+    accept->suites = config.aead->suites;
+    torc_noise_ephemeral_make(&ephemeral);
+    good = torc_psk_bind(psk, &key.psk, accept->cluster, accept->node) &&
+           torc_init_decode(&init, sent, TORC_INIT_BYTES) == TORC_DROP_NONE &&
+           torc_init_open(&init, sent, psk, &noise) == TORC_DROP_NONE &&
+           torc_noise_reply(&noise, ephemeral.secret, init.ephemeral, ephemeral.public);
+    torc_assert(good);
+    torc_accept_seal(packet, accept, ephemeral.public, &noise);
+}
+
 static void session_begin(void)
 {
     struct torc_endpoint place = {.port = 28700};
     uint8_t packet[TORC_ACCEPT_BYTES];
-    struct torc_retry retry = {.suites = TORC_SUITE_CLEAR,
-                               .versions = TORC_WIRE_VERSIONS,
-                               .node = 1,
-                               .cluster = 5,
-                               .cookie = {1}};
+    struct torc_retry retry = {
+        .versions = TORC_WIRE_VERSIONS, .node = 1, .cluster = 5, .cookie = {1}};
     struct torc_accept accept = {.lanes = 1,
                                  .suite = TORC_SUITE_CLEAR,
                                  .token_to_server = 1,
@@ -170,6 +196,9 @@ static void session_begin(void)
                                  .message_bytes_max = 4 << 20,
                                  .write_window = 4096};
 
+    config.aead = torc_aead_code_best();
+    config.key = inputs / LIFE_INPUTS % 2 == 0 ? key : (struct torc_client_key){.principal = 0};
+    retry.suites = config.key.principal == 0 ? TORC_SUITE_CLEAR : TORC_SUITES_SEALED;
     memset(engine, 0, engine_bytes);
     (void)torc_engine_init(engine, &config, 1000000000, 1700000000000000);
     torc_assert(torc_engine_seed(engine, &place, NULL) == TORC_ERR_OK);
@@ -178,8 +207,7 @@ static void session_begin(void)
     torc_retry_encode(packet, &retry);
     torc_engine_receive(engine, &place, packet, TORC_RETRY_BYTES);
     drain();
-    memcpy(accept.random, engine->nodes[0].shake.init.random, TORC_RANDOM_BYTES);
-    torc_accept_encode(packet, &accept);
+    accept_make(packet, &accept);
     torc_engine_receive(engine, &place, packet, sizeof(packet));
     torc_assert(engine->nodes[0].state == TORC_NODE_UP);
     seq = 0;

@@ -132,7 +132,8 @@ static bool keys_are_forgotten(const struct torc_lane *lane)
 {
     static const struct torc_lane nothing;
 
-    return memcmp(lane, &nothing, sizeof(nothing)) == 0;
+    return memcmp(lane->keys, nothing.keys, sizeof(nothing.keys)) == 0 &&
+           memcmp(lane->tokens, nothing.tokens, sizeof(nothing.tokens)) == 0;
 }
 
 // ---- Sessions follow each other
