@@ -42,6 +42,8 @@ void torc_node_count(struct torc_node *node)
     node->numbers[TORC_CONTROL_DATAPLANE_UP] =
         node->attached && node->state != TORC_NODE_DRAINING ? 1 : 0;
     node->numbers[TORC_CONTROL_SERVING] = node->state == TORC_NODE_SERVING ? 1 : 0;
+    node->numbers[TORC_CONTROL_CLEAR] = node->registry.meta.security == TORC_SECURITY_CLEAR ? 1 : 0;
+    node->numbers[TORC_CONTROL_PRINCIPALS] = node->keys.count;
 }
 
 // Numbers of JSON end at 2^63 in many readers: what may be larger is text.
@@ -200,6 +202,10 @@ static json_t *answer_status(struct torc_node *node)
                answer_u64((node->now_ns - node->started_ns) / TORC_NS_PER_S));
     answer_set(status, "durability",
                json_string(durabilities[torc_min_u64(registry->meta.durability, 2)]));
+    answer_set(status, "security",
+               json_string(registry->meta.security == TORC_SECURITY_KEYS
+                               ? "keys"
+                               : "clear: whoever reaches the network may read and write"));
     answer_set(status, "keys", answer_u64(registry->cluster.keys));
     answer_set(status, "value_max", answer_u64(registry->meta.value_max));
     answer_set(status, "workers", answer_u64(node->attached ? node->attach.hello.worker_count : 0));
@@ -487,12 +493,19 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
     if (strcmp(command, "checkpoint") == 0) {
         return answer_checkpoint(node, asked);
     }
+    if (strcmp(command, "keys") == 0) {
+        return torc_node_answer_keys(node);
+    }
+    if (strcmp(command, "keys-reload") == 0) {
+        return torc_node_answer_reload(node, asked);
+    }
     if (strcmp(command, "stop") == 0) {
         node->stops++;
         return json_pack("{s:b, s:s}", "ok", 1, "text", "stopping");
     }
     return torc_admin_error(TORC_ERR_UNSUPPORTED,
-                            "commands are status, stats, memory, checkpoint and stop");
+                            "commands are status, stats, memory, keys, keys-reload, checkpoint and "
+                            "stop");
 }
 
 // -- Pages ---------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 // Torc control: the data directory of one node. See control/data_dir_os.h.
 #include "control/data_dir_os.h"
 
-#include "kit/crc32c.h"
-#include "kit/le.h"
+#include "kit/node_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,23 +15,21 @@ enum {
     DIR_LOCK_PAUSE_NS = 5000000
 };
 
-struct dir_node_file {
-    uint8_t magic[8]; // "torcnode"
-    struct torc_le32 format;
-    struct torc_le32 node;
-    struct torc_le64 cluster;
-    struct torc_le64 start_count;
-    uint8_t zero[28];
-    struct torc_le32 crc; // CRC32C of all before it
-};
-
-_Static_assert(sizeof(struct dir_node_file) == 64, "on disk");
-
-static const uint8_t dir_magic[8] = {'t', 'o', 'r', 'c', 'n', 'o', 'd', 'e'};
-
-// What may lie in a directory before a node is made in it: others make these on their way.
-static const char *const dir_harmless[] = {
-    ".", "..", "run", "meta", "LOCK", "lost+found", "secret", "secret.new", "torc.node.new"};
+// What may lie in a directory before a node is made in it: others make these on their way, and a
+// cluster's keys may be laid there for a node to come.
+static const char *const dir_harmless[] = {".",
+                                           "..",
+                                           "run",
+                                           "meta",
+                                           "LOCK",
+                                           "lost+found",
+                                           "secret",
+                                           "secret.new",
+                                           "torc.keys",
+                                           "torc.keys.new",
+                                           "local.key",
+                                           "local.key.new",
+                                           "torc.node.new"};
 
 // Folders that an init which was cut short has made, empty; with anything in them they are data.
 static const char *const dir_folders[] = {"log", "checkpoint", "run"};
@@ -177,16 +174,11 @@ enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *sta
     return TORC_ERR_OK;
 }
 
-static enum torc_err dir_write_node(int fd, uint64_t cluster, uint32_t node, uint64_t start_count,
-                                    struct torc_fail *why)
+static enum torc_err dir_write_node(int fd, const struct torc_node_id *id, struct torc_fail *why)
 {
-    struct dir_node_file file = {.format = torc_le32(TORC_DATA_DIR_FORMAT),
-                                 .node = torc_le32(node),
-                                 .cluster = torc_le64(cluster),
-                                 .start_count = torc_le64(start_count)};
+    struct torc_node_file file;
 
-    memcpy(file.magic, dir_magic, sizeof(dir_magic));
-    file.crc = torc_le32(torc_crc32c(0, &file, offsetof(struct dir_node_file, crc)));
+    torc_node_file_make(&file, id);
     return torc_file_replace(fd, "torc.node", &file, sizeof(file), 0640, why);
 }
 
@@ -229,7 +221,9 @@ enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t no
     }
     explicit_bzero(secret, sizeof(secret));
     if (err == TORC_ERR_OK) { // last: it makes the directory a node's
-        err = dir_write_node(fd, cluster, node, 0, why);
+        const struct torc_node_id id = {.cluster = cluster, .node = node};
+
+        err = dir_write_node(fd, &id, why);
     }
     (void)close(fd);
     return err;
@@ -302,29 +296,20 @@ static enum torc_err dir_read_file(int folder_fd, const char *name, void *bytes,
 
 static enum torc_err dir_read_node(struct torc_data_dir *dir, struct torc_fail *why)
 {
-    struct dir_node_file file;
+    struct torc_node_file file;
+    struct torc_node_id id = {0};
     enum torc_err err = dir_read_file(dir->fd, "torc.node", &file, sizeof(file), why);
 
     if (err != TORC_ERR_OK) {
         return err;
     }
-    if (memcmp(file.magic, dir_magic, sizeof(dir_magic)) != 0) {
-        return torc_fail(why, TORC_ERR_CORRUPT, "%.80s/torc.node: its mark is missing", dir->path);
+    err = torc_node_file_check(&file, dir->path, &id, why);
+    if (err == TORC_ERR_OK) {
+        dir->node = id.node;
+        dir->cluster = id.cluster;
+        dir->start_count = id.start_count;
     }
-    if (torc_get_le32(file.format) > TORC_DATA_DIR_FORMAT || torc_get_le32(file.format) == 0) {
-        return torc_fail(why, TORC_ERR_UNSUPPORTED_VERSION,
-                         "%.60s is of format %" PRIu32 ", this version reads up to %u: install the "
-                         "newer version",
-                         dir->path, torc_get_le32(file.format), TORC_DATA_DIR_FORMAT);
-    }
-    if (torc_get_le32(file.crc) != torc_crc32c(0, &file, offsetof(struct dir_node_file, crc))) {
-        return torc_fail(why, TORC_ERR_CORRUPT,
-                         "%.60s/torc.node fails its check: restore it from a backup", dir->path);
-    }
-    dir->node = torc_get_le32(file.node);
-    dir->cluster = torc_get_le64(file.cluster);
-    dir->start_count = torc_get_le64(file.start_count);
-    return TORC_ERR_OK;
+    return err;
 }
 
 static enum torc_err dir_open_folders(struct torc_data_dir *dir, struct torc_fail *why)
@@ -400,7 +385,9 @@ enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, ui
 enum torc_err torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_count,
                                     struct torc_fail *why)
 {
-    enum torc_err err = dir_write_node(dir->fd, dir->cluster, dir->node, start_count, why);
+    const struct torc_node_id id = {
+        .cluster = dir->cluster, .start_count = start_count, .node = dir->node};
+    enum torc_err err = dir_write_node(dir->fd, &id, why);
 
     if (err == TORC_ERR_OK) {
         dir->start_count = start_count;

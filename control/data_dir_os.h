@@ -5,6 +5,7 @@
 //           LOCK          flocked for as long as anything of ours may write here
 //           log/ checkpoint/ run/   their files belong to log_uring, checkpoint_uring, admin
 //           secret        32 random bytes, for cookies and tickets
+//           torc.keys local.key   who may talk to it: control/keys_os.h
 // Owner   control's one thread; one control at a time.
 // Memory  descriptors, until torc_data_dir_close. `lock_fd` is registered in the I/O ring before
 //         the first write, so that the lock lives as long as the last request (FIELDNOTES.md,
@@ -21,7 +22,6 @@
 
 #define TORC_DATA_DIR_PATH_BYTES   256
 #define TORC_DATA_DIR_SECRET_BYTES 32
-#define TORC_DATA_DIR_FORMAT       1u
 
 enum torc_data_dir_state {
     TORC_DATA_DIR_MISSING, // or empty: a node can be made here

@@ -31,6 +31,9 @@
     X(RECOVERY_MS, "torc_control_recovery_milliseconds", "gauge", "how long the last one took")    \
     X(DATAPLANE_UP, "torc_control_dataplane_up", "gauge", "1 while a dataplane is attached")       \
     X(SERVING, "torc_control_serving", "gauge", "1 while the node answers clients")                \
+    X(CLEAR, "torc_control_clear", "gauge",                                                        \
+      "1 while sessions are neither authenticated nor encrypted (security = clear)")               \
+    X(PRINCIPALS, "torc_control_principals", "gauge", "who may have sessions (security = keys)")   \
     X(SLEEPS, "torc_control_sleeps_total", "counter", "times control blocked with nothing to do")  \
     X(ALARMS, "torc_control_alarms_total", "counter", "alarms the workers raised")                 \
     X(START_TIME_S, "torc_control_start_time_seconds", "gauge", "when it started, Unix time")

@@ -403,6 +403,7 @@ void torc_node_look(struct torc_node *node)
     torc_node_watch(node, node->attach.socket);
     torc_node_watch(node, node->attach.pidfd);
     torc_disk_bell(node->disk, node->attach.doorbell);
+    torc_node_hand_keys(node);
     if (node->attach.hello.boot == 0) {
         node_start_life(node);
         return;

@@ -106,6 +106,17 @@ static enum torc_err node_open_admin(struct torc_node *node, struct torc_fail *w
     return err;
 }
 
+static enum torc_err node_open_keys(struct torc_node *node, struct torc_fail *why)
+{
+    if (node->registry.meta.security != TORC_SECURITY_KEYS) {
+        torc_log(TORC_LOG_WARN, "node", "clear",
+                 "note=\"security = clear: sessions are neither authenticated nor encrypted; "
+                 "whoever reaches this network may read and write everything\"");
+        return TORC_ERR_OK;
+    }
+    return torc_keys_load(&node->keys, node->dir.path, node->dir.cluster, node->dir.node, why);
+}
+
 enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings *settings,
                              struct torc_fail *why)
 {
@@ -140,6 +151,9 @@ enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings 
         err = torc_registry_open(&node->registry, settings, &node->dir, why);
     }
     if (err == TORC_ERR_OK) {
+        err = node_open_keys(node, why);
+    }
+    if (err == TORC_ERR_OK) {
         err = node_open_log(node, why);
     }
     if (err == TORC_ERR_OK) {
@@ -169,6 +183,7 @@ void torc_node_end_life(struct torc_node *node)
         torc_checkpoints_close(node->checkpoints);
         node->checkpoints = NULL;
     }
+    node->keys_sequence = 0;
     if (node->attached) {
         torc_log_store_detach(node->store);
         torc_disk_bell(node->disk, -1);
@@ -211,6 +226,7 @@ void torc_node_close(struct torc_node *node)
     if (node->disk != NULL) {
         torc_disk_close(node->disk);
     }
+    torc_keys_close(&node->keys);
     torc_registry_close(&node->registry);
     torc_data_dir_close(&node->dir);
     if (node->signal_fd >= 0) {

@@ -320,6 +320,7 @@ static void node_slow(struct torc_node *node)
     if (node->http != NULL) {
         torc_http_step(node->http);
     }
+    torc_node_keys_step(node);
     if (node->attached && node->state != TORC_NODE_DRAINING && node->state != TORC_NODE_ENDED &&
         torc_attach_is_lost(&node->attach)) {
         torc_node_lost(node);

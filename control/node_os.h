@@ -19,6 +19,7 @@
 #include "control/admin_http.h"
 #include "control/admin_os.h"
 #include "control/checkpoint_uring.h"
+#include "control/keys_os.h"
 #include "control/metrics.h"
 #include "control/recover_uring.h"
 #include "control/registry_os.h"
@@ -93,9 +94,15 @@ struct torc_node {
     bool in_round;
     uint32_t asked[TORC_ADMIN_CLIENTS_MAX]; // `checkpoint` requests that wait for the round
     uint32_t asked_count;
-    uint64_t asked_kept; // checkpoints kept when the first of them came
-    uint32_t stops;      // how often a stop was asked for
-    bool leave;          // go without stopping the dataplane
+    uint64_t asked_kept;                      // checkpoints kept when the first of them came
+    struct torc_keys keys;                    // security = keys
+    uint64_t keys_sequence;                   // of the table as last written; 0: none in this life
+    uint64_t keys_ns;                         // when that was
+    bool keys_told;                           // the session thread is rung, or does not sleep
+    uint32_t reloads[TORC_ADMIN_CLIENTS_MAX]; // `keys-reload` requests that wait for it
+    uint32_t reload_count;
+    uint32_t stops; // how often a stop was asked for
+    bool leave;     // go without stopping the dataplane
     char last_status[96];
     struct torc_fail failure; // why it ended, when it did not end well
 };
@@ -123,6 +130,18 @@ void torc_node_page(void *context, const char *path, struct torc_http_page *page
 
 // Checkpoints of all shards, from now on.
 void torc_node_begin_round(struct torc_node *node);
+
+// -- Keys (control/node_keys_os.c) ---------------------------------------------------------------
+
+// Writes the table into the channel of a dataplane just found.
+void torc_node_hand_keys(struct torc_node *node);
+
+// Rings until the dataplane has taken it; ends the requests that wait for that.
+void torc_node_keys_step(struct torc_node *node);
+
+// Answers `keys` and `keys-reload`.
+json_t *torc_node_answer_keys(const struct torc_node *node);
+json_t *torc_node_answer_reload(struct torc_node *node, uint32_t asked);
 
 // Ends the `checkpoint` requests that wait.
 void torc_node_answer_checkpoints(struct torc_node *node);

@@ -1,6 +1,7 @@
 // Torc control: the cluster as the metastore has it. See control/registry_os.h.
 #include "control/registry_os.h"
 
+#include "control/keys_os.h"
 #include "kit/log_os.h"
 
 #include <arpa/inet.h>
@@ -229,6 +230,9 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
     }
     if (err == TORC_ERR_OK) {
         err = registry_put_shards(store, meta, settings->node, batch, why);
+    }
+    if (err == TORC_ERR_OK && meta->security == TORC_SECURITY_KEYS) {
+        err = torc_keys_make(settings->data, meta->cluster, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_data_dir_make(settings->data, meta->cluster, (uint32_t)settings->node, why);

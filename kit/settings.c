@@ -376,10 +376,6 @@ enum torc_err torc_settings_check(const struct torc_settings *settings, struct t
                          "or none",
                          settings->replicas > 1 ? "replicas" : "durability = replicated");
     }
-    if (settings->security != 0) {
-        return torc_fail(why, TORC_ERR_UNSUPPORTED,
-                         "security = keys: this version speaks clear only, for isolated networks");
-    }
     return TORC_ERR_OK;
 }
 

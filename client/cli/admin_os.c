@@ -2,10 +2,9 @@
 // checkpoint; and stop, which ends `torc serve`.
 //
 // What    one JSON object a line each way, as control/admin_os.h says.
-#include "client/cli/cli_os.h"
-#include "client/cli/pidfile_os.h"
+#include "client/cli/admin_os.h"
 
-#include <jansson.h>
+#include "client/cli/pidfile_os.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -86,8 +85,8 @@ static enum torc_err admin_read_line(int fd, char **line, struct torc_fail *why)
     return torc_fail(why, TORC_ERR_CLOSED, "torc-control ended the connection without an answer");
 }
 
-static enum torc_err admin_ask(const char *data, const char *command, json_t **answer,
-                               struct torc_fail *why)
+enum torc_err torc_admin_ask(const char *data, const char *command, json_t **answer,
+                             struct torc_fail *why)
 {
     char request[128];
     char *line = NULL;
@@ -216,7 +215,8 @@ static void admin_show_row(json_t *rows, const json_t *row, bool head)
 // All rows of what is an account, a screen of others.
 static void admin_show_table(const char *name, json_t *rows)
 {
-    size_t shown = strcmp(name, "memory") == 0 ? SIZE_MAX : ADMIN_ROWS_MAX;
+    bool all = strcmp(name, "memory") == 0 || strcmp(name, "principals") == 0;
+    size_t shown = all ? SIZE_MAX : ADMIN_ROWS_MAX;
     char text[ADMIN_TEXT_BYTES];
     size_t index;
     json_t *row;
@@ -333,6 +333,30 @@ static void admin_show(json_t *answer, enum torc_show_format format)
     }
 }
 
+enum torc_err torc_admin_verdict(const json_t *answer, struct torc_fail *why)
+{
+    const char *name = json_string_value(json_object_get(answer, "error"));
+    const char *text = json_string_value(json_object_get(answer, "text"));
+
+    if (json_is_true(json_object_get(answer, "ok"))) {
+        return TORC_ERR_OK;
+    }
+    return torc_fail(why, admin_error_of(name != NULL ? name : ""), "%.150s",
+                     text != NULL ? text : "torc-control gave no reason");
+}
+
+void torc_admin_show(const struct torc_cli *cli, json_t *answer)
+{
+    if (cli->show.format == TORC_SHOW_JSON) {
+        char *text = json_dumps(answer, JSON_COMPACT);
+
+        (void)printf("%s\n", text != NULL ? text : "{}");
+        free(text);
+    } else {
+        admin_show(answer, cli->show.format);
+    }
+}
+
 enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
 {
     char data[512];
@@ -348,24 +372,14 @@ enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
         }
     }
     if (err == TORC_ERR_OK) {
-        err = admin_ask(data, command, &answer, why);
+        err = torc_admin_ask(data, command, &answer, why);
     }
     if (err != TORC_ERR_OK) {
         return err;
     }
-    if (!json_is_true(json_object_get(answer, "ok"))) {
-        const char *name = json_string_value(json_object_get(answer, "error"));
-        const char *text = json_string_value(json_object_get(answer, "text"));
-
-        err = torc_fail(why, admin_error_of(name != NULL ? name : ""), "%.150s",
-                        text != NULL ? text : "torc-control gave no reason");
-    } else if (cli->show.format == TORC_SHOW_JSON) {
-        char *text = json_dumps(answer, JSON_COMPACT);
-
-        (void)printf("%s\n", text != NULL ? text : "{}");
-        free(text);
-    } else {
-        admin_show(answer, cli->show.format);
+    err = torc_admin_verdict(answer, why);
+    if (err == TORC_ERR_OK) {
+        torc_admin_show(cli, answer);
     }
     json_decref(answer);
     return err;
@@ -391,7 +405,7 @@ enum torc_err torc_cli_stop(struct torc_cli *cli, struct torc_fail *why)
         return err;
     }
     // No `torc serve`: systemd's units, or nothing.
-    err = admin_ask(data, "stop", &answer, why);
+    err = torc_admin_ask(data, "stop", &answer, why);
     if (err == TORC_ERR_NOT_CONNECTED) {
         (void)fprintf(stderr, "torc: no node runs on %s\n", data);
         return TORC_ERR_OK;

@@ -44,6 +44,11 @@
     X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                         \
     X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                          \
     X(READS, "reads", 0, "PERCENT", "gets among the operations (default 95)")                      \
+    X(ROLES, "roles", 0, "ROLE,…", "what a principal may do: read, write, admin")                  \
+    X(RANGES, "ranges", 0, "LO-HI,…|all", "keys that a principal may use, LO <= key < HI")         \
+    X(MAX_SESSIONS, "max-sessions", 0, "N", "sessions of a principal at once (default 4096)")      \
+    X(NODE, "node", 0, "N", "bind exported keys to node N")                                        \
+    X(OUT, "out", 0, "FILE", "where an exported file goes, mode 0600 (default standard output)")   \
     X(HELP, "help", 'h', "", "this text")                                                          \
     X(VERSION, "version", 0, "", "the program's version")
 
@@ -67,61 +72,69 @@ enum torc_option {
      TORC_OPTION_BIT(KEY) | TORC_OPTION_BIT(VALUES) | TORC_OPTION_BIT(WINDOW))
 #define TORC_OPTIONS_IF_VALUE (TORC_OPTION_BIT(IF_PRESENT) | TORC_OPTION_BIT(IF_VERSION))
 #define TORC_OPTIONS_ADMIN    (TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(OUTPUT))
+#define TORC_OPTIONS_KEYS                                                               \
+    (TORC_OPTION_BIT(ROLES) | TORC_OPTION_BIT(RANGES) | TORC_OPTION_BIT(MAX_SESSIONS) | \
+     TORC_OPTION_BIT(NODE) | TORC_OPTION_BIT(OUT))
 #define TORC_OPTIONS_BENCH                                                           \
     (TORC_OPTION_BIT(WINDOW) | TORC_OPTION_BIT(SECONDS) | TORC_OPTION_BIT(RECORDS) | \
      TORC_OPTION_BIT(VALUE_BYTES) | TORC_OPTION_BIT(READS) | TORC_OPTION_BIT(OUTPUT))
 
 // X(NAME, text, operands, least, most, options, help, example)
-#define TORC_VERB_TABLE(X)                                                                    \
-    X(PUT, "put", "KEY VALUE|@FILE|-", 2, 2,                                                  \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE |                       \
-          TORC_OPTION_BIT(IF_ABSENT),                                                         \
-      "store a value: the word itself, a file's bytes (@FILE) or standard input (-); "        \
-      "a value that begins with @ or - comes by -",                                           \
-      "torc put 42 'forty-two'")                                                              \
-    X(GET, "get", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                             \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(VERSIONS),                    \
-      "show values; exit code 1 when a key has none", "torc get 42 -o raw > value.bin")       \
-    X(DELETE, "delete", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                       \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE,                        \
-      "delete keys; exit code 1 when one had no value", "torc delete 42")                     \
-    X(RANGE, "range", "START END", 2, 2,                                                      \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_RANGE,                           \
-      "show all pairs with START <= key < END, in the keys' order",                           \
-      "torc range 0 1000 --reverse --limit 1")                                                \
-    X(COUNT, "count", "START END", 2, 2, TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW,             \
-      "how many keys in [START, END) have a value", "torc count 0 1000000")                   \
-    X(LOAD, "load", "FILE|-", 1, 1,                                                           \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_CSV | TORC_OPTION_BIT(KEY_FORMAT),                   \
-      "store the lines of a CSV file; several value columns are joined by the separator",     \
-      "torc load ranges.csv --key 1 --key-format ip --values 2,3")                            \
-    X(EXPORT, "export", "START END", 2, 2,                                                    \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(SEPARATOR) |                  \
-          TORC_OPTION_BIT(CONSISTENCY),                                                       \
-      "write all pairs in [START, END) as CSV that `torc load` reads back",                   \
-      "torc export 0 4294967296 > all.csv")                                                   \
-    X(STATUS, "status", "", 0, 0, TORC_OPTIONS_ADMIN,                                         \
-      "how the node of this machine is, and what to do if it is not well", "torc status")     \
-    X(STATS, "stats", "[memory]", 0, 1, TORC_OPTIONS_ADMIN,                                   \
-      "what the node of this machine has counted; or what its memory is used for",            \
-      "torc stats memory")                                                                    \
-    X(CHECKPOINT, "checkpoint", "", 0, 0, TORC_OPTIONS_ADMIN,                                 \
-      "write checkpoints of all shards now", "torc checkpoint")                               \
-    X(BENCH, "bench", "", 0, 0, TORC_OPTIONS_CLIENT | TORC_OPTIONS_BENCH,                     \
-      "a short measurement with one client; overwrites keys 0 … records; see also torc-perf", \
-      "torc bench --seconds 3 --window 64")                                                   \
-    X(STOP, "stop", "", 0, 0, TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT),               \
-      "stop the node that `torc serve` runs on this machine", "torc stop")                    \
-    X(SERVE, "serve", "[--detach] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,             \
-      "run a node here, or in the background with --detach; makes what is missing",           \
-      "torc serve --data /var/lib/torc --keys 4294967296")                                    \
-    X(INIT, "init", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                          \
-      "make a data directory and its cluster, without starting it",                           \
-      "torc init --data /var/lib/torc --keys 4294967296 --shards 8")                          \
-    X(VERIFY, "verify", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                      \
-      "read all files of a stopped node and check them", "torc verify --data /var/lib/torc")  \
-    X(COMPLETION, "completion", "[bash]", 0, 1, 0, "the completion script of a shell",        \
-      "torc completion bash > /etc/bash_completion.d/torc")                                   \
+#define TORC_VERB_TABLE(X)                                                                        \
+    X(PUT, "put", "KEY VALUE|@FILE|-", 2, 2,                                                      \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE |                           \
+          TORC_OPTION_BIT(IF_ABSENT),                                                             \
+      "store a value: the word itself, a file's bytes (@FILE) or standard input (-); "            \
+      "a value that begins with @ or - comes by -",                                               \
+      "torc put 42 'forty-two'")                                                                  \
+    X(GET, "get", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                                 \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(VERSIONS),                        \
+      "show values; exit code 1 when a key has none", "torc get 42 -o raw > value.bin")           \
+    X(DELETE, "delete", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                           \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE,                            \
+      "delete keys; exit code 1 when one had no value", "torc delete 42")                         \
+    X(RANGE, "range", "START END", 2, 2,                                                          \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_RANGE,                               \
+      "show all pairs with START <= key < END, in the keys' order",                               \
+      "torc range 0 1000 --reverse --limit 1")                                                    \
+    X(COUNT, "count", "START END", 2, 2, TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW,                 \
+      "how many keys in [START, END) have a value", "torc count 0 1000000")                       \
+    X(LOAD, "load", "FILE|-", 1, 1,                                                               \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_CSV | TORC_OPTION_BIT(KEY_FORMAT),                       \
+      "store the lines of a CSV file; several value columns are joined by the separator",         \
+      "torc load ranges.csv --key 1 --key-format ip --values 2,3")                                \
+    X(EXPORT, "export", "START END", 2, 2,                                                        \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(SEPARATOR) |                      \
+          TORC_OPTION_BIT(CONSISTENCY),                                                           \
+      "write all pairs in [START, END) as CSV that `torc load` reads back",                       \
+      "torc export 0 4294967296 > all.csv")                                                       \
+    X(STATUS, "status", "", 0, 0, TORC_OPTIONS_ADMIN,                                             \
+      "how the node of this machine is, and what to do if it is not well", "torc status")         \
+    X(STATS, "stats", "[memory]", 0, 1, TORC_OPTIONS_ADMIN,                                       \
+      "what the node of this machine has counted; or what its memory is used for",                \
+      "torc stats memory")                                                                        \
+    X(CHECKPOINT, "checkpoint", "", 0, 0, TORC_OPTIONS_ADMIN,                                     \
+      "write checkpoints of all shards now", "torc checkpoint")                                   \
+    X(KEYS, "keys", "[list|add|change|rotate|remove-key|revoke|export|reload] [NAME] [ID]", 0, 3, \
+      TORC_OPTIONS_ADMIN | TORC_OPTIONS_KEYS,                                                     \
+      "who may talk to the cluster of this machine's node: show, add, change, rotate its key, "   \
+      "remove its old key, revoke, export what it shows or (--node) what a node has",             \
+      "torc keys add web --roles read,write --ranges 0-1000")                                     \
+    X(BENCH, "bench", "", 0, 0, TORC_OPTIONS_CLIENT | TORC_OPTIONS_BENCH,                         \
+      "a short measurement with one client; overwrites keys 0 … records; see also torc-perf",     \
+      "torc bench --seconds 3 --window 64")                                                       \
+    X(STOP, "stop", "", 0, 0, TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT),                   \
+      "stop the node that `torc serve` runs on this machine", "torc stop")                        \
+    X(SERVE, "serve", "[--detach] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                 \
+      "run a node here, or in the background with --detach; makes what is missing",               \
+      "torc serve --data /var/lib/torc --keys 4294967296")                                        \
+    X(INIT, "init", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                              \
+      "make a data directory and its cluster, without starting it",                               \
+      "torc init --data /var/lib/torc --keys 4294967296 --shards 8")                              \
+    X(VERIFY, "verify", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                          \
+      "read all files of a stopped node and check them", "torc verify --data /var/lib/torc")      \
+    X(COMPLETION, "completion", "[bash]", 0, 1, 0, "the completion script of a shell",            \
+      "torc completion bash > /etc/bash_completion.d/torc")                                       \
     X(HELP, "help", "[VERB]", 0, 1, 0, "this list, or how a verb is used", "torc help range")
 
 enum torc_verb {

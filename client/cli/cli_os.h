@@ -67,6 +67,7 @@ enum torc_err torc_must_use torc_cli_export(struct torc_cli *cli, struct torc_fa
 enum torc_err torc_must_use torc_cli_load(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_bench(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_admin(struct torc_cli *cli, struct torc_fail *why);
+enum torc_err torc_must_use torc_cli_keys(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_stop(struct torc_cli *cli, struct torc_fail *why);
 
 // Reads lines from the terminal until its end; each is a command line. Returns the exit status.

@@ -198,7 +198,6 @@ static void a_bad_client_key_is_refused(void)
     }
 }
 
-// The vector of docs/FORMATS.md.
 static void a_key_is_bound_to_its_node(void)
 {
     struct torc_psk psk = {.id = 1};

@@ -144,9 +144,11 @@ static void test_unknown_keys_get_the_nearest_name(void)
 
 static void test_combinations_are_checked(void)
 {
-    static const char *const bad[][2] = {{"replicas", "3"},      {"durability", "replicated"},
-                                         {"security", "keys"},   {"segment-bytes", "5242881"},
-                                         {"deadline-max", "1h"}, {"checkpoint-bytes", "16M"}};
+    static const char *const bad[][2] = {{"replicas", "3"},
+                                         {"durability", "replicated"},
+                                         {"segment-bytes", "5242881"},
+                                         {"deadline-max", "1h"},
+                                         {"checkpoint-bytes", "16M"}};
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(bad); i++) {
         struct torc_settings settings;

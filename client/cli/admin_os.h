@@ -1,0 +1,22 @@
+// Torc cli: asking the node of this machine over run/admin.sock, and showing what it says.
+//
+// Owner   the program's one thread.
+// Memory  answers are jansson's: json_decref.
+#ifndef TORC_CLIENT_CLI_ADMIN_OS_H
+#define TORC_CLIENT_CLI_ADMIN_OS_H
+
+#include "client/cli/cli_os.h"
+
+#include <jansson.h>
+
+// One request to the node of a data directory. NOT_CONNECTED: none runs there.
+enum torc_err torc_must_use torc_admin_ask(const char *data, const char *command, json_t **answer,
+                                           struct torc_fail *why);
+
+// OK, or the error that the answer is.
+enum torc_err torc_must_use torc_admin_verdict(const json_t *answer, struct torc_fail *why);
+
+// As `-o` says.
+void torc_admin_show(const struct torc_cli *cli, json_t *answer);
+
+#endif

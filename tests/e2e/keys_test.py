@@ -1,0 +1,240 @@
+#!/usr/bin/python3
+"""Torc tests: who may talk to a node: torc.keys as an operator meets it, `torc keys`, and what sessions
+lose when their principal or key goes.
+
+    tests/e2e/keys_test.py [WORD…]   all cases, or those whose name holds a word
+Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed. Needs root (node.py).
+"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from node import PROGRAMS, Checks, Node
+
+NOT_FOUND, USAGE = 1, 2  # exit statuses, client/cli/args.h
+HEX = re.compile(rb"[0-9a-f]{64}")
+checks = Checks()
+
+
+def program(name, *words, **options):
+    return subprocess.run([str(PROGRAMS[name]), *map(str, words)], stdin=subprocess.DEVNULL,
+                          capture_output=True, check=False, timeout=60, **options)
+
+
+def expect(sentence, done, status, *texts):
+    said = (done.stderr + done.stdout).decode(errors="replace")
+    checks.that(sentence, done.returncode == status,
+                f"status {done.returncode} instead of {status}: {said.strip()[-300:]}")
+    for text in texts:
+        checks.that(f"{sentence}: says {text!r}", text in said, said.strip()[-300:])
+
+
+class Folder:
+    """A data directory of a cluster with keys, not served."""
+
+    def __enter__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="torc-test-"))
+        self.data = self.path / "data"
+        self.file = self.data / "torc.keys"
+        expect("init", program("torc-control", "init", "--data", self.data, "--security", "keys"), 0)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def keys(self, *words):
+        return program("torc", "keys", *words, "--data", self.data)
+
+    def serve(self):
+        """torc-control without a dataplane: how a bad file ends it."""
+        return program("torc-control", "--data", self.data)
+
+
+# -- The file
+
+def case_made_at_birth():
+    """init makes torc.keys with a principal for this machine, and what that shows"""
+    with Folder() as folder:
+        for name in ("torc.keys", "local.key"):
+            checks.equal(f"{name} is private", (folder.data / name).stat().st_mode & 0o7777, 0o600)
+        made = folder.file.read_bytes()
+        checks.that("one principal, local", re.search(rb"^local 1 read,write,admin 1:[0-9a-f]{64}$", made, re.M))
+        shown = (folder.data / "local.key").read_bytes()
+        checks.equal("both have the same key", HEX.findall(made), HEX.findall(shown))
+        cluster = (folder.data / "torc.node").read_bytes()[16:24][::-1].hex().encode()
+        checks.that("the client's file names the cluster", b"cluster " + cluster in shown, shown[:60])
+        (folder.data / "torc.node").unlink()
+        program("torc-control", "init", "--data", folder.data, "--security", "keys")
+        checks.equal("an init that goes on leaves keys alone", folder.file.read_bytes(), made)
+
+
+def case_laid_before_birth():
+    """keys that lie there before the node is made are its keys"""
+    with Folder() as folder:
+        made = folder.file.read_bytes()
+        other = folder.path / "other"
+        other.mkdir()
+        shutil.copy(folder.file, other / "torc.keys")
+        expect("init beside keys", program("torc-control", "init", "--data", other, "--security", "keys"), 0)
+        checks.equal("they stay", (other / "torc.keys").read_bytes(), made)
+        checks.equal("and local.key follows", HEX.findall((other / "local.key").read_bytes()), HEX.findall(made))
+
+
+def case_clear_has_none():
+    """a cluster in the clear has no keys, and says so"""
+    with Folder() as folder:
+        clear = folder.path / "clear"
+        program("torc-control", "init", "--data", clear, "--security", "clear")
+        checks.equal("no file", [name for name in os.listdir(clear) if "key" in name], [])
+
+
+def case_bad_files():
+    """a file that others could read, or with a fault, stops the start and is named"""
+    with Folder() as folder:
+        good = folder.file.read_bytes()
+        folder.file.chmod(0o644)
+        expect("mode 0644", folder.serve(), USAGE, "torc.keys", "mode 0644", "chmod 600")
+        expect("mode 0644, torc keys", folder.keys("rotate", "local"), USAGE, "mode 0644")
+        folder.file.chmod(0o600)
+        os.chown(folder.file, 65534, 65534)
+        expect("another owner", folder.serve(), USAGE, "belongs to uid 65534", "chown")
+        os.chown(folder.file, 0, 0)
+        secret = HEX.search(good)[0]
+        folder.file.write_bytes(good + b"\nweb 2 read 1:" + secret + b"0\n")
+        line = good.count(b"\n") + 2
+        done = folder.serve()
+        expect("a key too long", done, USAGE, f"line {line}: key 1: 64 hexadecimal digits")
+        checks.that("no secret is shown", secret not in done.stderr + done.stdout)
+        expect("a key too long, torc keys", folder.keys("add", "x", "--roles", "read"), USAGE, f"line {line}")
+        folder.file.write_bytes(good.replace(b"read,write", b"reed,write"))
+        expect("a role that is none", folder.serve(), USAGE, "roles are read, write and admin")
+        folder.file.write_bytes(good + b"web 2 read 1:" + secret + b":node=7\n")
+        expect("a key of another node", folder.serve(), USAGE, "web: key 1 is bound to node 7")
+        folder.file.unlink()
+        expect("no file", folder.serve(), USAGE, "torc.keys", "No such file")
+        folder.file.symlink_to("/dev/null")
+        expect("no file but a device", folder.serve(), USAGE, "torc.keys")
+
+
+# -- torc keys, on a node that does not run
+
+def case_changes():
+    """add, change, rotate, remove-key, revoke; what is refused changes nothing"""
+    with Folder() as folder:
+        expect("add", folder.keys("add", "web", "--roles", "read,write", "--ranges", "500-600,0-100",
+                                  "--max-sessions", 7), 0, "web is principal 2", "next start")
+        checks.that("the line", re.search(rb"^web 2 read,write 0-100,500-600 max_sessions=7 1:[0-9a-f]{64}$",
+                                          folder.file.read_bytes(), re.M), folder.file.read_bytes()[-200:])
+        checks.equal("still private", folder.file.stat().st_mode & 0o7777, 0o600)
+        before = folder.file.read_bytes()
+        for sentence, words, text in (
+                ("the name is taken", ("add", "web", "--roles", "read"), "web is there already"),
+                ("no roles", ("add", "x"), "what may it do"),
+                ("no such role", ("add", "x", "--roles", "reader"), "--roles reader: roles are"),
+                ("a bad range", ("add", "x", "--roles", "read", "--ranges", "9-1"), "--ranges 9-1"),
+                ("a bad name", ("add", "x y", "--roles", "read"), "letters, digits"),
+                ("bad sessions", ("add", "x", "--roles", "read", "--max-sessions", "0"), "--max-sessions 0"),
+                ("the only key", ("remove-key", "web", 1), "the only one"),
+                ("no such key", ("remove-key", "web", 9), "no key 9"),
+                ("no id", ("remove-key", "web"), "usage: torc keys remove-key NAME ID"),
+                ("no such action", ("sing",), "list, add, change")):
+            expect(sentence, folder.keys(*words), USAGE, text)
+        expect("nobody of that name", folder.keys("revoke", "nobody"), NOT_FOUND, "no such principal")
+        checks.equal("nothing was changed", folder.file.read_bytes(), before)
+        expect("rotate", folder.keys("rotate", "web"), 0, "keys 1 and 2", "remove-key web 1")
+        expect("a third key", folder.keys("rotate", "web"), USAGE, "has two keys, 1 and 2")
+        expect("remove-key", folder.keys("remove-key", "web", 1), 0, "key 2 alone")
+        expect("change", folder.keys("change", "web", "--roles", "read", "--ranges", "all"), 0)
+        checks.that("changed", re.search(rb"^web 2 read max_sessions=7 2:[0-9a-f]{64}$",
+                                         folder.file.read_bytes(), re.M), folder.file.read_bytes()[-200:])
+        expect("revoke", folder.keys("revoke", "web"), 0)
+        checks.that("gone", b"web" not in folder.file.read_bytes())
+        checks.that("comments are left", b"# Who may talk" in folder.file.read_bytes())
+        expect("rotate local", folder.keys("rotate", "local"), 0)
+        checks.equal("local.key has the newest", HEX.findall((folder.data / "local.key").read_bytes()),
+                     HEX.findall(folder.file.read_bytes())[-1:])
+
+
+def case_list_and_export():
+    """list shows no secret; export makes what a client or a node has"""
+    with Folder() as folder:
+        folder.keys("add", "web", "--roles", "read", "--ranges", "0-100")
+        done = folder.keys("list", "-o", "json")
+        expect("list", done, 0)
+        checks.that("no secret", not HEX.search(done.stdout))
+        lines = json.loads(done.stdout)["principals"]
+        checks.equal("web's line", lines[1], {"name": "web", "number": 2, "roles": "read", "ranges": "0-100",
+                                              "keys": "1", "max_sessions": 4096, "sessions": 0})
+        expect("list for people", folder.keys(), 0, "name", "web", "0-100", "all")
+        out = folder.path / "web.key"
+        expect("export", folder.keys("export", "web", "--out", out), 0)
+        checks.equal("private", out.stat().st_mode & 0o7777, 0o600)
+        checks.equal("the same on standard output", folder.keys("export", "web").stdout, out.read_bytes())
+        secrets = HEX.findall(folder.file.read_bytes())
+        checks.that("web's key", secrets[1] in out.read_bytes())
+        bound = folder.keys("export", "web", "--node", 3).stdout
+        checks.that("bound to a node", b":node=3" in bound and secrets[1] not in bound, bound)
+        node = folder.keys("export", "--node", 3).stdout
+        checks.that("a node's file", node.startswith(b"torc-keys 1\n") and node.count(b":node=3") == 2 and
+                    HEX.search(bound)[0] in node and not any(one in node for one in secrets), node[:200])
+
+
+# -- A node that runs
+
+def case_reload():
+    """a node that runs reads its file on command, whole or not at all"""
+    with Node("--security", "keys") as node:
+        path = pathlib.Path(node.data) / "torc.keys"
+        checks.equal("status says keys", node.admin("status")["security"], "keys")
+        expect("add", node.torc("keys", "add", "web", "--roles", "read", "--data", node.data), 0, "in force")
+        listed = node.admin("keys")
+        checks.that("in force", listed["in_force"], listed)
+        checks.equal("both are there", [one["name"] for one in listed["principals"]], ["local", "web"])
+        good = path.read_bytes()
+        path.write_bytes(good + b"broken\n")
+        answer = node.admin("keys-reload")
+        checks.that("a bad file is refused by its line", not answer["ok"] and
+                    f"line {good.count(bytes([10])) + 1}: broken" in answer["text"], answer)
+        checks.equal("and nothing has changed", node.admin("keys"), listed)
+        path.write_bytes(good)
+        path.chmod(0o640)
+        answer = node.admin("keys-reload")
+        checks.that("nor by others' eyes", not answer["ok"] and "mode 0640" in answer["text"], answer)
+        path.chmod(0o600)
+        expect("reload", node.torc("keys", "reload", "--data", node.data), 0, "2 principals, in force")
+        expect("revoke", node.torc("keys", "revoke", "web", "--data", node.data), 0, "in force")
+        checks.equal("one is left", [one["name"] for one in node.admin("keys")["principals"]], ["local"])
+        node.kill("control")
+        node.wait_ready()
+        end = time.monotonic() + 10
+        while not node.admin("keys")["in_force"] and time.monotonic() < end:
+            time.sleep(0.01)
+        checks.that("a new control hands them over again", node.admin("keys")["in_force"])
+        log = node.log()
+        checks.that("no secret in the log", not any(one.decode() in log for one in HEX.findall(path.read_bytes())))
+
+
+def case_clear_says_so():
+    """a node in the clear says so in its log, its status and its metrics"""
+    with Node("--security", "clear") as node:
+        checks.that("log", "neither authenticated nor encrypted" in node.log(), node.log()[-500:])
+        checks.that("status", node.admin("status")["security"].startswith("clear: whoever"))
+        checks.equal("metric", node.admin("stats")["control"]["torc_control_clear"], 1)
+        expect("no keys to list", node.torc("keys", "--data", node.data, check=False), USAGE, "security = clear")
+
+
+def main():
+    words = sys.argv[1:]
+    for name, case in list(globals().items()):
+        if name.startswith("case_") and (not words or any(word in name for word in words)):
+            checks.case(case)
+    checks.end()
+
+
+main()
