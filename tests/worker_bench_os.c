@@ -1,0 +1,335 @@
+// Torc tests: what a packet costs the worker that gets it, by kind, without a network.
+//
+// What    a whole node in one process (tests/rig.h) gets bursts of 32 frames; the time of each
+//         torc_worker_turn is taken, and its median is divided by the packets: of good requests, in
+//         CLEAR mode and by cipher, and of each family of packets that are refused.
+//           torc-worker-bench [--json]
+//         A line a row: what it is, nanoseconds a packet, nanoseconds an operation.
+// Owner   one thread.
+// Limits  the frames lie in the cache when their turn comes, as a receive queue's do where the
+//         device writes into it; what drivers and kernels take is not in it. The store holds
+//         RECORDS keys, so lookups miss the cache.
+#include "kit/clock_os.h"
+#include "tests/rig.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BURST = 32,
+    ROUNDS = 1500,
+    RECORDS = 1 << 21,
+    VALUE_BYTES = 32,
+    OPS_MANY = 16,
+    WAIT_NS = 1000000, // between bursts: answers to strangers have a budget by time
+    JUMBO_PAYLOAD = 1400,
+};
+
+struct bench {
+    struct torc_rig rig;
+    struct torc_rig_client client;
+    struct torc_rng rng;
+    bool json;
+    const char *mode;
+};
+
+struct bench_row {
+    const char *name;
+    uint32_t ops; // in a packet
+    void (*send)(struct bench *bench);
+};
+
+static struct bench bench;
+
+// -- One burst ------------------------------------------------------------------------------------
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t left;
+    uint64_t right;
+
+    memcpy(&left, a, sizeof(left));
+    memcpy(&right, b, sizeof(right));
+    return left < right ? -1 : left > right;
+}
+
+static void drain(struct torc_rig *rig)
+{
+    while (torc_rig_receive(rig, rig->tx_memory, TORC_RIG_FRAME_BYTES) > 0) {
+    }
+}
+
+// Takes the frames out of the pipe, as the rig's own turn does, with a watch in the hand.
+static uint64_t timed_turn(struct torc_rig *rig)
+{
+    struct torc_turn turn = {.now_ns = rig->now_ns,
+                             .wall_us = rig->wall_us,
+                             .rx = rig->rx,
+                             .tx = rig->tx,
+                             .tx_room = TORC_TURN_TX_MAX};
+    uint64_t begun_ns;
+
+    for (uint32_t i = 0; i < TORC_TURN_TX_MAX; i++) {
+        rig->tx[i] =
+            (struct torc_frame_tx){.bytes = rig->tx_memory + (uint64_t)i * TORC_RIG_FRAME_BYTES,
+                                   .room = rig->config.mtu + 18u};
+    }
+    torc_assert(rig->in_count == BURST);
+    for (uint32_t i = 0; i < BURST; i++) {
+        struct torc_rig_frame *frame = &rig->in[(rig->in_first + i) % TORC_RIG_FRAMES];
+
+        rig->rx[i] = (struct torc_frame_rx){.bytes = frame->bytes, .byte_count = frame->byte_count};
+    }
+    rig->in_first = (rig->in_first + BURST) % TORC_RIG_FRAMES;
+    rig->in_count = 0;
+    turn.rx_count = BURST;
+    begun_ns = torc_clock_now_ns();
+    torc_worker_turn(rig->workers[0], &turn);
+    return torc_clock_now_ns() - begun_ns;
+}
+
+static void measure(const struct bench_row *row)
+{
+    static uint64_t times[ROUNDS];
+    double ns;
+
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < BURST; i++) {
+            row->send(&bench);
+        }
+        times[round] = timed_turn(&bench.rig);
+        torc_rig_step(&bench.rig, WAIT_NS);
+        drain(&bench.rig);
+    }
+    qsort(times, ROUNDS, sizeof(times[0]), compare);
+    ns = (double)times[ROUNDS / 2] / BURST;
+    if (bench.json) {
+        (void)printf("{\"mode\":\"%s\",\"packet\":\"%s\",\"ns\":%.1f,\"ops\":%u}\n", bench.mode,
+                     row->name, ns, row->ops);
+    } else {
+        (void)printf("%-10s %-28s %8.0f ns", bench.mode, row->name, ns);
+        (void)(row->ops > 1 ? printf(" %8.1f ns an operation\n", ns / row->ops) : printf("\n"));
+    }
+    (void)fflush(stdout);
+}
+
+// -- Good requests --------------------------------------------------------------------------------
+
+static uint64_t random_key(void)
+{
+    return torc_rng_below(&bench.rng, RECORDS) * 2;
+}
+
+static void add_gets(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_request get = torc_rig_get(random_key());
+
+        (void)torc_rig_add(&bench.client, &get);
+    }
+    (void)torc_rig_flush(&bench.rig, &bench.client, 0);
+}
+
+static void add_puts(uint32_t count)
+{
+    unsigned char value[VALUE_BYTES] = {0};
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_request put =
+            torc_rig_put(&bench.rig, &bench.client, random_key(), value, VALUE_BYTES);
+
+        (void)torc_rig_add(&bench.client, &put);
+    }
+    (void)torc_rig_flush(&bench.rig, &bench.client, 0);
+}
+
+static void send_get(struct bench *self)
+{
+    (void)self;
+    add_gets(1);
+}
+
+static void send_gets(struct bench *self)
+{
+    (void)self;
+    add_gets(OPS_MANY);
+}
+
+static void send_put(struct bench *self)
+{
+    (void)self;
+    add_puts(1);
+}
+
+static void send_puts(struct bench *self)
+{
+    (void)self;
+    add_puts(OPS_MANY);
+}
+
+// -- Bad packets ----------------------------------------------------------------------------------
+
+static void send_payload(const unsigned char *payload, uint32_t byte_count, uint8_t last_of_ip)
+{
+    struct torc_rig_udp udp = {.client_port = bench.client.port,
+                               .node_port = TORC_RIG_BASE_PORT,
+                               .payload = payload,
+                               .payload_bytes = byte_count};
+
+    memcpy(udp.client_ip, bench.client.ip, sizeof(udp.client_ip));
+    udp.client_ip[15] = last_of_ip == 0 ? udp.client_ip[15] : last_of_ip;
+    torc_assert(torc_rig_send_udp(&bench.rig, &udp));
+}
+
+// A packet of the client's session with its own number, whose tag is wrong.
+static void send_forged_of(uint32_t byte_count, uint8_t last_of_ip, uint32_t session)
+{
+    unsigned char packet[TORC_PAYLOAD_MAX] = {0};
+    struct torc_data data = {.type = bench.client.lane.suite == TORC_SUITE_CLEAR ? TORC_TYPE_CLEAR
+                                                                                 : TORC_TYPE_DATA,
+                             .index = session,
+                             .seq = (UINT64_C(1) << 29) + torc_rng_below(&bench.rng, 1u << 20),
+                             .reply_bytes = TORC_PAYLOAD_MIN,
+                             .reply_packets = 1};
+
+    torc_data_encode(packet, &data);
+    for (uint32_t at = TORC_DATA_HEAD_BYTES; at < byte_count; at += sizeof(uint64_t)) {
+        uint64_t word = torc_rng_next(&bench.rng);
+
+        memcpy(packet + at, &word, sizeof(word));
+    }
+    send_payload(packet, byte_count, last_of_ip);
+}
+
+static void send_forged(struct bench *self)
+{
+    send_forged_of(TORC_DATA_BYTES_MIN, 0, self->client.lane.session_index);
+}
+
+static void send_forged_long(struct bench *self)
+{
+    send_forged_of(JUMBO_PAYLOAD, 0, self->client.lane.session_index);
+}
+
+static void send_foreign(struct bench *self)
+{
+    send_forged_of(TORC_DATA_BYTES_MIN, 99, self->client.lane.session_index);
+}
+
+static void send_unknown(struct bench *self)
+{
+    send_forged_of(TORC_DATA_BYTES_MIN, 0, self->client.lane.session_index ^ 0x7ff00000u);
+}
+
+static void send_magic(struct bench *self)
+{
+    unsigned char packet[TORC_DATA_BYTES_MIN] = {0x55};
+
+    (void)self;
+    send_payload(packet, sizeof(packet), 0);
+}
+
+static void hello_of(bool has_cookie)
+{
+    struct torc_init init = {.versions = TORC_WIRE_VERSIONS,
+                             .has_cookie = has_cookie,
+                             .node = has_cookie ? 1 : TORC_NODE_UNKNOWN,
+                             .suites = TORC_SUITE_CLEAR,
+                             .lanes = 1,
+                             .payload_max = TORC_PAYLOAD_MIN};
+    unsigned char packet[TORC_INIT_BYTES];
+    uint64_t word = torc_rng_next(&bench.rng);
+
+    memcpy(init.random, &word, sizeof(word));
+    memcpy(init.cookie, &word, has_cookie ? sizeof(word) : 0);
+    torc_init_encode(packet, &init);
+    send_payload(packet, sizeof(packet), 0);
+}
+
+static void send_hello(struct bench *self)
+{
+    (void)self;
+    hello_of(false);
+}
+
+static void send_false_cookie(struct bench *self)
+{
+    (void)self;
+    hello_of(true);
+}
+
+// -- All of it ------------------------------------------------------------------------------------
+
+static const struct bench_row good_rows[] = {
+    {"get", 1, send_get},
+    {"16 gets", OPS_MANY, send_gets},
+    {"put", 1, send_put},
+    {"16 puts", OPS_MANY, send_puts},
+};
+
+static const struct bench_row bad_rows[] = {
+    {"not Torc's", 1, send_magic},
+    {"no session: NOSESSION", 1, send_unknown},
+    {"another's session", 1, send_foreign},
+    {"forged, 64 B", 1, send_forged},
+    {"forged, 1400 B", 1, send_forged_long},
+    {"hello: RETRY", 1, send_hello},
+    {"hello, false cookie: RETRY", 1, send_false_cookie},
+};
+
+static void fill(void)
+{
+    unsigned char value[VALUE_BYTES] = {1};
+
+    for (uint32_t record = 0; record < RECORDS;) {
+        for (uint32_t i = 0; i < OPS_MANY; i++, record++) {
+            struct torc_request put =
+                torc_rig_put(&bench.rig, &bench.client, (uint64_t)record * 2, value, VALUE_BYTES);
+
+            (void)torc_rig_add(&bench.client, &put);
+        }
+        (void)torc_rig_flush(&bench.rig, &bench.client, 0);
+        if (bench.rig.in_count == BURST) {
+            torc_rig_step(&bench.rig, 10000);
+            drain(&bench.rig);
+        }
+    }
+    torc_rig_settle(&bench.rig, 1000);
+    drain(&bench.rig);
+}
+
+static void bench_mode(const char *mode, const struct torc_rig_config *config)
+{
+    bench.mode = mode;
+    torc_rig_open(&bench.rig, config);
+    torc_rig_connect(&bench.rig, &bench.client, 40000);
+    fill();
+    for (uint32_t i = 0; i < TORC_COUNT_OF(good_rows); i++) {
+        measure(&good_rows[i]);
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(bad_rows); i++) {
+        measure(&bad_rows[i]);
+    }
+    torc_rig_close(&bench.rig);
+}
+
+int main(int argc, char **argv)
+{
+    struct torc_rig_config config = {.workers = 1,
+                                     .shards = 4,
+                                     .key_count = UINT64_C(1) << 32,
+                                     .seed = 1,
+                                     .durability = TORC_DURABILITY_NONE,
+                                     .chunks = 2048};
+
+    bench.json = argc == 2 && strcmp(argv[1], "--json") == 0;
+    if (argc > 2 || (argc == 2 && !bench.json)) {
+        (void)fprintf(stderr, "usage: torc-worker-bench [--json]\n");
+        return 2;
+    }
+    bench.rng.state = 1;
+    bench_mode("clear", &config);
+    return 0;
+}
