@@ -127,7 +127,7 @@ void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
                                 to->index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
     torc_assert(line->serial == to->serial);
     data = (struct torc_data){
-        .type = TORC_TYPE_CLEAR,
+        .type = torc_data_type(answer->session->suite),
         .core = (uint8_t)worker->index,
         .flags = (uint8_t)(TORC_DATA_FROM_RESPONDER | to->flags),
         .index = answer->session->client_index,
@@ -137,7 +137,7 @@ void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
         .hold_ns = (uint32_t)torc_min_u64(hold_ns, UINT32_MAX),
     };
     torc_data_encode(answer->payload, &data);
-    seal = (struct torc_seal){.token = answer->session->token_to_client, .suite = TORC_SUITE_CLEAR};
+    seal = torc_session_seal(worker->sessions, answer->session, TORC_TO_CLIENT);
     answer_send(worker, answer->tx, &to->path,
                 torc_data_seal(&seal, answer->payload, answer->used_bytes));
     answer->payload = NULL;

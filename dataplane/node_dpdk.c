@@ -10,6 +10,7 @@
 #include "kit/log_os.h"
 #include "storage/chunk.h"
 #include "storage/cpu_os.h"
+#include "wire/aead_os.h"
 
 #include <rte_launch.h>
 #include <rte_lcore.h>
@@ -229,7 +230,8 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
     struct torc_sessions_config sessions = {.slot_count = layout->session_slots,
                                             .worker_count = node->worker_count,
                                             .chan = node->channel.memory,
-                                            .chan_bytes = node->channel.memory_bytes};
+                                            .chan_bytes = node->channel.memory_bytes,
+                                            .aead = torc_aead_code_best()};
     enum torc_err err = node_random(sessions.dummy, sizeof(sessions.dummy), why);
 
     if (err == TORC_ERR_OK) {

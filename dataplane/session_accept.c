@@ -1,7 +1,14 @@
 // Torc dataplane: how a session begins: an INIT whose cookie a worker found good, and its answer.
-// See sessions.h; CLEAR mode of WIRE.md, section 1.
+// See sessions.h; WIRE.md, section 1.
+//
+// The order is what protects it: an INIT that was answered before gets the same bytes again; then
+// the suite; then payload 1 under the principal's key (7 us; a dummy's for a principal that is not
+// there, so that it takes as long); then a slot; only then Diffie-Hellman (85 us).
 #include "dataplane/session_thread.h"
 #include "wire/op.h"
+#include "wire/session.h"
+
+#include <sodium.h>
 
 #include <string.h>
 
@@ -16,24 +23,38 @@
 
 _Static_assert(sizeof(((struct torc_session_note *)0)->bytes) >= TORC_INIT_BYTES, "an INIT fits");
 
+// An INIT being answered.
+struct accept_try {
+    const struct torc_session_note *note;
+    const unsigned char *random; // TORC_SESSIONS_RANDOM_EACH, fresh
+    struct torc_session_note *answer;
+    struct torc_init init;
+    struct torc_principal_found found; // rights NULL in CLEAR mode
+    uint8_t suite;                     // that both ends have
+    // Sealed sessions.
+    struct torc_noise noise;
+    struct torc_noise_ephemeral ephemeral;
+    struct torc_session_keys keys;
+};
+
 static void accept_drop(struct torc_session_note *answer, enum torc_drop reason)
 {
     answer->byte_count = 0;
     answer->drop = (uint32_t)reason;
 }
 
-static void accept_refuse(const struct torc_session_thread *thread, const struct torc_init *init,
-                          struct torc_session_note *answer, enum torc_refuse_code code)
+static void accept_refuse(const struct torc_session_thread *thread, struct accept_try *try,
+                          enum torc_refuse_code code)
 {
-    struct torc_refuse refuse = {.core = (uint8_t)answer->index,
+    struct torc_refuse refuse = {.core = (uint8_t)try->answer->index,
                                  .versions = TORC_WIRE_VERSIONS,
                                  .code = (uint16_t)code,
                                  .node = thread->table->identity.node,
                                  .retry_ms = code == TORC_REFUSE_FULL ? REFUSE_MS : 0};
 
-    memcpy(refuse.random, init->random, sizeof(refuse.random));
-    torc_refuse_encode(answer->bytes, &refuse);
-    answer->byte_count = TORC_REFUSE_BYTES;
+    memcpy(refuse.random, try->init.random, sizeof(refuse.random));
+    torc_refuse_encode(try->answer->bytes, &refuse);
+    try->answer->byte_count = TORC_REFUSE_BYTES;
 }
 
 static uint64_t accept_random(const unsigned char *random)
@@ -62,36 +83,79 @@ static uint32_t half_find(const struct torc_session_thread *thread,
     return TORC_SESSION_HALF_MAX;
 }
 
-static bool suite_is_clear(const struct torc_session_thread *thread, const struct torc_init *init,
-                           struct torc_session_note *answer)
+// Which suite it will be. False: refused.
+static bool accept_suite(const struct torc_session_thread *thread, struct accept_try *try)
 {
     bool clear = thread->table->identity.security == TORC_SECURITY_CLEAR;
+    uint8_t offered = try->init.suites;
+    enum torc_refuse_code code;
 
-    if (!clear && (init->suites & TORC_SUITE_CLEAR) != 0) {
-        accept_refuse(thread, init, answer, TORC_REFUSE_CLEAR_OFF);
+    try->suite =
+        clear ? TORC_SUITE_CLEAR : torc_aead_best_suite(offered & thread->table->aead->suites);
+    if (offered == TORC_SUITE_CLEAR && !clear) {
+        code = TORC_REFUSE_CLEAR_OFF;
+    } else if (clear ? offered != TORC_SUITE_CLEAR
+                     : try->suite == 0 || (offered & TORC_SUITE_CLEAR) != 0) {
+        code = TORC_REFUSE_SUITE;
+    } else if (!clear && try->init.principal == 0) {
+        code = TORC_REFUSE_KEY_REQUIRED;
+    } else {
+        return true;
+    }
+    accept_refuse(thread, try, code);
+    return false;
+}
+
+// Opens payload 1, in CLEAR mode or under the principal's key. False: answered or dropped.
+static bool accept_open(const struct torc_session_thread *thread, struct accept_try *try)
+{
+    struct torc_init *init = &try->init;
+    bool clear = try->suite == TORC_SUITE_CLEAR;
+    enum torc_drop drop;
+
+    try->found = (struct torc_principal_found){.place = TORC_PRINCIPAL_NOBODY};
+    if (clear) {
+        drop = torc_init_open_clear(init, try->note->bytes);
+    } else {
+        torc_principals_find(thread->principals, init->principal, init->key, &try->found);
+        drop = torc_init_open(init, try->note->bytes, try->found.psk, &try->noise);
+    }
+    if (clear ? drop == TORC_DROP_NONE && init->principal != 0 &&
+                    init->principal < TORC_PRINCIPAL_NODE
+              : drop == TORC_DROP_INIT_CHECK || try->found.rights == NULL) {
+        // An unknown principal and a wrong key are one answer; in CLEAR mode there are none.
+        accept_refuse(thread, try, TORC_REFUSE_AUTH);
         return false;
     }
-    if (init->suites != TORC_SUITE_CLEAR) {
-        accept_refuse(thread, init, answer, TORC_REFUSE_SUITE);
+    if (drop == TORC_DROP_NONE && init->node != thread->table->identity.node) {
+        drop = TORC_DROP_INIT_FIELD;
+    }
+    if (drop != TORC_DROP_NONE) {
+        accept_drop(try->answer, drop);
         return false;
     }
     return true;
 }
 
+static uint32_t accept_room(const struct torc_session_thread *thread, const struct accept_try *try)
+{
+    return try->found.place == TORC_PRINCIPAL_NOBODY
+               ? UINT32_MAX
+               : torc_principals_room(thread->principals, try->found.place);
+}
+
 // Slots for the lanes wanted, or for as many as there are and the principal may have; *lanes says
 // how many. UINT32_MAX: none.
-static uint32_t accept_slots(struct torc_session_thread *thread, const struct torc_init *init,
-                             const struct torc_principal_found *found, uint32_t *lanes)
+static uint32_t accept_slots(struct torc_session_thread *thread, const struct accept_try *try,
+                             uint32_t *lanes)
 {
-    uint32_t room = found->place == TORC_PRINCIPAL_NOBODY
-                        ? UINT32_MAX
-                        : torc_principals_room(thread->principals, found->place);
+    uint32_t room = accept_room(thread, try);
     uint32_t slot_count = thread->table->slot_count;
     uint32_t for_nodes = slot_count / NODE_SHARE;
-    bool node = init->principal >= TORC_PRINCIPAL_NODE;
+    bool node = try->init.principal >= TORC_PRINCIPAL_NODE;
     uint32_t slot;
 
-    for (uint32_t wanted = init->lanes; wanted > 0; wanted /= 2) {
+    for (uint32_t wanted = try->init.lanes; wanted > 0; wanted /= 2) {
         if (wanted > room) {
             continue;
         }
@@ -107,51 +171,70 @@ static uint32_t accept_slots(struct torc_session_thread *thread, const struct to
     return UINT32_MAX;
 }
 
-static uint32_t accept_roles(const struct torc_init *init, const struct torc_principal_found *found)
+static uint32_t accept_roles(const struct accept_try *try)
 {
-    if (found->rights != NULL) {
-        return found->rights->roles;
+    if (try->found.rights != NULL) {
+        return try->found.rights->roles;
     }
-    return init->principal >= TORC_PRINCIPAL_NODE
+    return try->init.principal >= TORC_PRINCIPAL_NODE
                ? TORC_ROLE_NODE
                : TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN;
 }
 
-static void accept_publish(struct torc_session_thread *thread, const struct torc_init *init,
-                           const struct torc_session_note *note,
-                           const struct torc_principal_found *found, const struct torc_half *half,
-                           const unsigned char *random)
+// The index that the slot's next session has.
+static uint32_t accept_index(const struct torc_session_thread *thread, uint32_t slot)
+{
+    uint32_t generation = thread->slots[slot].generation;
+
+    return (generation == 0xfffu ? 1 : generation + 1) << TORC_SESSION_SLOT_BITS | slot;
+}
+
+static void accept_secrets(const struct torc_session_thread *thread, const struct accept_try *try,
+                           struct torc_session *session, uint32_t lane)
+{
+    const struct torc_aead_code *code = thread->table->aead;
+
+    if (try->suite == TORC_SUITE_CLEAR) {
+        session->tokens[TORC_TO_SERVER] = accept_random(try->random);
+        session->tokens[TORC_TO_CLIENT] = accept_random(try->random + 8);
+        return;
+    }
+    torc_lane_key(&session->keys[TORC_TO_SERVER], code, try->suite, try->keys.to_server, lane);
+    torc_lane_key(&session->keys[TORC_TO_CLIENT], code, try->suite, try->keys.to_client, lane);
+}
+
+static void accept_publish(struct torc_session_thread *thread, const struct accept_try *try,
+                           const struct torc_half *half)
 {
     for (uint32_t lane = 0; lane < half->lanes; lane++) {
         uint32_t slot = half->slot + lane;
+        uint32_t index = accept_index(thread, slot);
         struct torc_slot *own = &thread->slots[slot];
         struct torc_session *session = torc_session_at(thread->table, slot);
 
-        own->generation = (uint16_t)(own->generation == 0xfffu ? 1 : own->generation + 1);
+        own->generation = (uint16_t)(index >> TORC_SESSION_SLOT_BITS);
         own->state = TORC_SLOT_HALF;
         own->made_ns = thread->now_ns;
         own->leave_ns = 0;
-        own->place = found->place;
-        own->key_serial = found->key_serial;
+        own->place = try->found.place;
+        own->key_serial = try->found.key_serial;
         atomic_store_explicit(&session->confirmed, 0, memory_order_relaxed);
         session->serial = ++thread->last_serial;
-        session->client_id = init->client_id;
-        session->token_to_server = accept_random(random);
-        session->token_to_client = accept_random(random + 8);
-        memcpy(session->ip, note->path.ip, sizeof(session->ip));
-        session->client_index = init->client_index + lane;
-        session->principal = init->principal;
-        session->rights = found->rights;
-        session->roles = accept_roles(init, found);
-        session->payload_max = init->payload_max;
+        session->client_id = try->init.client_id;
+        memcpy(session->ip, try->note->path.ip, sizeof(session->ip));
+        session->client_index = try->init.client_index + lane;
+        session->principal = try->init.principal;
+        session->rights = try->found.rights;
+        session->roles = accept_roles(try);
+        session->payload_max = try->init.payload_max;
         session->lane = (uint8_t)lane;
+        session->suite = try->suite;
+        accept_secrets(thread, try, session, lane);
         // Pairs with the acquire in torc_session_find: who sees the index sees the record.
-        atomic_store_explicit(&session->index,
-                              (uint32_t)own->generation << TORC_SESSION_SLOT_BITS | slot,
-                              memory_order_release);
+        atomic_store_explicit(&session->index, index, memory_order_release);
     }
-    if (found->place != TORC_PRINCIPAL_NOBODY) {
-        torc_principals_open(thread->principals, found->place, half->lanes);
+    if (try->found.place != TORC_PRINCIPAL_NOBODY) {
+        torc_principals_open(thread->principals, try->found.place, half->lanes);
         thread->counts_changed = true;
     }
     thread->open_count += half->lanes;
@@ -173,25 +256,26 @@ static void accept_ticket(struct torc_session_thread *thread, const struct torc_
                      ticket);
 }
 
-static void accept_encode(struct torc_session_thread *thread, const struct torc_init *init,
-                          const struct torc_session_note *note, struct torc_half *half)
+// Writes ACCEPT; after it a sealed session has its keys.
+static void accept_encode(struct torc_session_thread *thread, struct accept_try *try,
+                          struct torc_half *half)
 {
     const struct torc_sessions_identity *identity = &thread->table->identity;
-    const struct torc_session *session = torc_session_at(thread->table, half->slot);
+    bool clear = try->suite == TORC_SUITE_CLEAR;
     struct torc_accept accept = {
-        .core = (uint8_t)note->index,
+        .core = (uint8_t)try->note->index,
         .lanes = (uint8_t)half->lanes,
-        .suite = TORC_SUITE_CLEAR,
+        .suite = try->suite,
         .durability = identity->durability,
-        .token_to_server = session->token_to_server,
-        .token_to_client = session->token_to_client,
-        .session_index = atomic_load_explicit(&session->index, memory_order_relaxed),
-        .roles = session->roles,
+        .token_to_server = accept_random(try->random),
+        .token_to_client = accept_random(try->random + 8),
+        .session_index = accept_index(thread, half->slot),
+        .roles = accept_roles(try),
         .cores = (uint16_t)thread->table->worker_count,
         .base_port = identity->base_port,
         .payload_max = identity->payload_max,
         .versions = TORC_WIRE_VERSIONS,
-        .suites = TORC_SUITE_CLEAR,
+        .suites = clear ? TORC_SUITE_CLEAR : thread->table->aead->suites,
         .cluster = identity->cluster,
         .key_count = identity->key_count,
         .boot = identity->boot,
@@ -211,15 +295,29 @@ static void accept_encode(struct torc_session_thread *thread, const struct torc_
         .write_window = WRITE_WINDOW,
     };
 
-    memcpy(accept.random, init->random, sizeof(accept.random));
-    accept_ticket(thread, init, note, accept.ticket);
-    torc_accept_encode(half->accept, &accept);
+    memcpy(accept.random, try->init.random, sizeof(accept.random));
+    accept_ticket(thread, &try->init, try->note, accept.ticket);
+    if (clear) {
+        torc_accept_encode(half->accept, &accept);
+        return;
+    }
+    torc_accept_seal(half->accept, &accept, try->ephemeral.public, &try->noise);
+    torc_noise_split(&try->noise, try->keys.to_server, try->keys.to_client);
 }
 
-static void accept_new(struct torc_session_thread *thread, const struct torc_init *init,
-                       const struct torc_session_note *note,
-                       const struct torc_principal_found *found, const unsigned char *random,
-                       struct torc_session_note *answer)
+// Diffie-Hellman, for sealed sessions. False: the client's public key is not one.
+static bool accept_agree(struct accept_try *try)
+{
+    if (try->suite == TORC_SUITE_CLEAR) {
+        return true;
+    }
+    memcpy(try->ephemeral.secret, try->random, sizeof(try->ephemeral.secret));
+    torc_noise_ephemeral_make(&try->ephemeral);
+    return torc_noise_reply(&try->noise, try->ephemeral.secret, try->init.ephemeral,
+                            try->ephemeral.public);
+}
+
+static void accept_new(struct torc_session_thread *thread, struct accept_try *try)
 {
     uint32_t at = (thread->half_first + thread->half_count) % TORC_SESSION_HALF_MAX;
     struct torc_half *half = &thread->halves[at];
@@ -227,37 +325,45 @@ static void accept_new(struct torc_session_thread *thread, const struct torc_ini
     uint32_t slot = UINT32_MAX;
 
     if (thread->half_count == TORC_SESSION_HALF_MAX) {
-        accept_drop(answer, TORC_DROP_HALF_OPEN_FULL);
+        accept_drop(try->answer, TORC_DROP_HALF_OPEN_FULL);
         return;
     }
     if (thread->open_count < thread->table->identity.sessions_max) {
-        slot = accept_slots(thread, init, found, &lanes);
+        slot = accept_slots(thread, try, &lanes);
     }
     if (slot == UINT32_MAX) {
-        // What ends now can be used when it has rested: the client asks again after REFUSE_MS.
-        (void)torc_session_evict(thread);
-        accept_refuse(thread, init, answer, TORC_REFUSE_FULL);
+        // What ends now can be used when it has rested: the client asks again after REFUSE_MS. One
+        // that is at its own limit takes nobody else's.
+        if (accept_room(thread, try) > 0) {
+            (void)torc_session_evict(thread);
+        }
+        accept_refuse(thread, try, TORC_REFUSE_FULL);
+        return;
+    }
+    if (!accept_agree(try)) {
+        accept_drop(try->answer, TORC_DROP_DH);
         return;
     }
     half->made_ns = thread->now_ns;
     half->slot = slot;
     half->lanes = lanes;
     half->serial = thread->last_serial + 1;
-    memcpy(half->ip, note->path.ip, sizeof(half->ip));
-    memcpy(half->init, note->bytes, TORC_INIT_BYTES);
-    accept_publish(thread, init, note, found, half, random);
-    accept_encode(thread, init, note, half);
-    thread->half_random[at] = accept_random(init->random);
+    memcpy(half->ip, try->note->path.ip, sizeof(half->ip));
+    memcpy(half->init, try->note->bytes, TORC_INIT_BYTES);
+    accept_encode(thread, try, half);
+    accept_publish(thread, try, half);
+    thread->half_random[at] = accept_random(try->init.random);
     thread->half_count++;
-    memcpy(answer->bytes, half->accept, TORC_ACCEPT_BYTES);
-    answer->byte_count = TORC_ACCEPT_BYTES;
-    answer->serial = thread->last_serial;
+    memcpy(try->answer->bytes, half->accept, TORC_ACCEPT_BYTES);
+    try->answer->byte_count = TORC_ACCEPT_BYTES;
+    try->answer->serial = thread->last_serial;
 }
 
 void torc_session_accept(struct torc_session_thread *thread, const struct torc_session_note *note,
-                         const unsigned char random[64], struct torc_session_note *answer)
+                         const unsigned char random[TORC_SESSIONS_RANDOM_EACH],
+                         struct torc_session_note *answer)
 {
-    struct torc_init init;
+    struct accept_try try = {.note = note, .random = random, .answer = answer};
     enum torc_drop drop;
     uint32_t half;
 
@@ -271,32 +377,21 @@ void torc_session_accept(struct torc_session_thread *thread, const struct torc_s
         accept_drop(answer, TORC_DROP_NOT_READY);
         return;
     }
-    drop = torc_init_decode(&init, note->bytes, TORC_INIT_BYTES);
+    drop = torc_init_decode(&try.init, note->bytes, TORC_INIT_BYTES);
     if (drop != TORC_DROP_NONE) {
         accept_drop(answer, drop);
         return;
     }
-    half = half_find(thread, note, &init);
+    half = half_find(thread, note, &try.init);
     if (half < TORC_SESSION_HALF_MAX) {
         memcpy(answer->bytes, thread->halves[half].accept, TORC_ACCEPT_BYTES);
         answer->byte_count = TORC_ACCEPT_BYTES;
         return;
     }
-    if (!suite_is_clear(thread, &init, answer)) {
-        return;
+    if (thread->table->identity.security != TORC_SECURITY_CLEAR && thread->keys_sequence == 0) {
+        accept_drop(answer, TORC_DROP_NOT_READY); // no table of keys came yet
+    } else if (accept_suite(thread, &try) && accept_open(thread, &try)) {
+        accept_new(thread, &try);
     }
-    drop = torc_init_open_clear(&init, note->bytes);
-    if (drop == TORC_DROP_NONE && init.node != thread->table->identity.node) {
-        drop = TORC_DROP_INIT_FIELD;
-    }
-    if (drop != TORC_DROP_NONE) {
-        accept_drop(answer, drop);
-    } else if (init.principal != 0 && init.principal < TORC_PRINCIPAL_NODE) {
-        // Without keys there are no principals; the code is that of a wrong key.
-        accept_refuse(thread, &init, answer, TORC_REFUSE_AUTH);
-    } else {
-        struct torc_principal_found nobody = {.place = TORC_PRINCIPAL_NOBODY};
-
-        accept_new(thread, &init, note, &nobody, random, answer);
-    }
+    sodium_memzero(&try, sizeof(try));
 }

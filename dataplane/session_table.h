@@ -9,6 +9,7 @@
 #include "dataplane/principals.h"
 #include "dataplane/sessions.h"
 #include "kit/chan.h"
+#include "wire/data.h"
 
 #define TORC_SESSION_SLOT_BITS   20u
 #define TORC_SESSION_RING_SLOTS  256u
@@ -26,23 +27,27 @@ struct torc_path {
 };
 
 // One session. Written by the session thread before `index` is published, then never but `index`;
-// `confirmed` is stored by workers, relaxed.
+// `confirmed` is stored by workers, relaxed. What a sealed packet needs beside the keys is the
+// first line. Keys are wiped before the slot is used anew.
 struct torc_session {
     _Atomic uint32_t index; // generation << 20 | slot; 0: none
     _Atomic uint32_t confirmed;
     uint64_t serial;
-    uint64_t client_id;       // of lane 0
-    uint64_t token_to_server; // CLEAR mode
-    uint64_t token_to_client;
-    const struct torc_rights *rights; // key ranges of its principal; NULL: all keys
     uint8_t ip[16];
     uint32_t client_index; // what the client wants in its packets: initiator index + lane
     uint32_t principal;
     uint32_t roles;
     uint16_t payload_max; // largest UDP payload that the client takes
     uint8_t lane;
-    uint8_t zero;
+    uint8_t suite;                    // enum torc_suite
+    const struct torc_rights *rights; // key ranges of its principal; NULL: all keys
+    uint64_t client_id;               // of lane 0
+    uint64_t tokens[2];               // CLEAR mode, by enum torc_direction
+    struct torc_aead_key keys[2];     // sealed, by enum torc_direction
 };
+
+_Static_assert(offsetof(struct torc_session, tokens) == 64, "the first line");
+_Static_assert(sizeof(struct torc_session) == 2176, "published as the memory of a session");
 
 // A worker's private view of one slot. Written by that worker.
 struct torc_session_line {
@@ -103,6 +108,7 @@ struct torc_sessions {
     uint64_t thread_offset; // the session thread's own state
     void *chan;
     uint64_t chan_bytes;
+    const struct torc_aead_code *aead;
     // Stored by worker 0 with release after `identity` was filled.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t configured;
     _Atomic uint64_t hlc;         // highest of worker 0: for ACCEPT
@@ -151,6 +157,33 @@ static inline void *torc_session_ring_at(struct torc_sessions *sessions, uint32_
 
     torc_assert(worker < sessions->worker_count);
     return torc_sessions_base(sessions) + sessions->rings_offset + at * sessions->ring_bytes;
+}
+
+// What seals and opens packets of one direction of a session.
+static inline struct torc_seal torc_session_seal(const struct torc_sessions *sessions,
+                                                 const struct torc_session *session,
+                                                 enum torc_direction direction)
+{
+    return (struct torc_seal){.code = sessions->aead,
+                              .key = &session->keys[direction],
+                              .token = session->tokens[direction],
+                              .suite = session->suite,
+                              .direction = (uint8_t)direction};
+}
+
+// Starts loading what a packet of this type (its first pass does not know the session yet) needs of
+// a session's record.
+static inline void torc_session_prefetch(const struct torc_sessions *sessions,
+                                         const struct torc_session *session, uint8_t type)
+{
+    __builtin_prefetch(session);
+    if (type == TORC_TYPE_CLEAR) {
+        __builtin_prefetch(session->tokens);
+        return;
+    }
+    torc_aead_prefetch(
+        torc_aead_cipher(sessions->aead, torc_aead_best_suite(sessions->aead->suites)),
+        &session->keys[TORC_TO_SERVER]);
 }
 
 // The record of an index as a packet names it, or NULL. Acquire: pairs with the release in

@@ -112,6 +112,7 @@ bool torc_session_evict(struct torc_session_thread *thread);
 
 // Answers one INIT: fills `answer` with what to send, or with the reason for its drop.
 void torc_session_accept(struct torc_session_thread *thread, const struct torc_session_note *note,
-                         const unsigned char random[64], struct torc_session_note *answer);
+                         const unsigned char random[TORC_SESSIONS_RANDOM_EACH],
+                         struct torc_session_note *answer);
 
 #endif

@@ -1,13 +1,14 @@
 // Torc dataplane: lives and ends of sessions; see sessions.h. How one begins: session_accept.c.
 #include "dataplane/session_thread.h"
 
+#include <sodium.h>
+
 #include <string.h>
 
 #define TABLE_ALIGN  4096u
 #define SWEEP_NS     UINT64_C(1000000000)
 #define SWEEP_PARTS  8u // of the table, a sweep each: 8 s from one look at a slot to the next
 #define END_STEP_MAX 256u
-#define RANDOM_EACH  (TORC_SESSIONS_RANDOM_BYTES / TORC_SESSIONS_STEP_MAX)
 // A client starts a new session at 80 % of the age; the table gives it room to finish.
 #define AGE_END_S (TORC_SESSION_AGE_S + TORC_SESSION_AGE_S / 4)
 
@@ -120,6 +121,7 @@ enum torc_err torc_sessions_init(struct torc_sessions **sessions, void *memory,
     made->thread_offset = at.thread;
     made->chan = config->chan;
     made->chan_bytes = config->chan_bytes;
+    made->aead = config->aead;
     thread = sessions_thread(made);
     thread->table = made;
     thread->rest = (uint32_t *)(void *)(torc_sessions_base(made) + at.rest);
@@ -265,6 +267,10 @@ static void slot_free(struct torc_session_thread *thread, uint32_t slot)
 
     torc_assert(own->state == TORC_SLOT_RESTING);
     own->state = TORC_SLOT_FREE;
+    if (torc_session_at(thread->table, slot)->suite != TORC_SUITE_CLEAR) {
+        sodium_memzero(torc_session_at(thread->table, slot)->keys,
+                       sizeof(torc_session_at(thread->table, slot)->keys));
+    }
     if (own->place != TORC_PRINCIPAL_NOBODY) {
         torc_principals_release(thread->principals, own->place);
     }
@@ -414,7 +420,7 @@ static bool serve_inits(struct torc_session_thread *thread, uint32_t worker,
     while (torc_spsc_readable(port, 1) > 0) {
         struct torc_session_note *answer;
 
-        if (thread->random_used + RANDOM_EACH > TORC_SESSIONS_RANDOM_BYTES ||
+        if (thread->random_used + TORC_SESSIONS_RANDOM_EACH > TORC_SESSIONS_RANDOM_BYTES ||
             torc_spsc_writable(out, 1) == 0) {
             return true;
         }
@@ -422,7 +428,7 @@ static bool serve_inits(struct torc_session_thread *thread, uint32_t worker,
         half_step(thread);
         torc_session_accept(thread, torc_spsc_read_at(port, 0), step->random + thread->random_used,
                             answer);
-        thread->random_used += RANDOM_EACH;
+        thread->random_used += TORC_SESSIONS_RANDOM_EACH;
         torc_spsc_release(port, 1);
         torc_spsc_publish(out, 1);
         step->ring_workers[worker / 64] |= UINT64_C(1) << (worker % 64);
@@ -485,7 +491,7 @@ void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_ste
         step->more = serve_inits(thread, worker, ring, step) || step->more;
     }
     thread->worker_first = (thread->worker_first + 1) % sessions->worker_count;
-    memset(step->random, 0, sizeof(step->random));
+    sodium_memzero(step->random, sizeof(step->random));
     torc_session_keys_tell(thread);
     ring_sleepers(thread, step);
     step->deadline_ns = sessions_deadline_ns(thread);

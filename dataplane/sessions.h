@@ -25,6 +25,7 @@
 #define TORC_DATAPLANE_SESSIONS_H
 
 #include "kit/fail.h"
+#include "wire/aead.h"
 
 #include <stdatomic.h>
 
@@ -32,7 +33,8 @@ struct torc_sessions;
 
 #define TORC_SESSIONS_DEFAULT      16384u
 #define TORC_SESSIONS_STEP_MAX     32u // INITs a step
-#define TORC_SESSIONS_RANDOM_BYTES (TORC_SESSIONS_STEP_MAX * 64u)
+#define TORC_SESSIONS_RANDOM_EACH  64u // bytes an INIT
+#define TORC_SESSIONS_RANDOM_BYTES (TORC_SESSIONS_STEP_MAX * TORC_SESSIONS_RANDOM_EACH)
 
 struct torc_sessions_step {
     // In.
@@ -53,7 +55,8 @@ struct torc_sessions_config {
     uint32_t worker_count;
     void *chan; // the channel, for the workers' `sleeping`
     uint64_t chan_bytes;
-    uint8_t dummy[32]; // random: the key of nobody (dataplane/principals.h, P1)
+    const struct torc_aead_code *aead; // of this machine (wire/aead_os.h); outlives the table
+    uint8_t dummy[32];                 // random: the key of nobody (dataplane/principals.h, P1)
 };
 
 // Makes an empty table in zeroed memory aligned to 4096.

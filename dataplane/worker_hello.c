@@ -40,7 +40,9 @@ static void hello_retry(struct torc_worker *worker, const struct torc_init *init
                         const struct torc_path *path)
 {
     struct torc_retry retry = {.core = (uint8_t)worker->index,
-                               .suites = TORC_SUITE_CLEAR,
+                               .suites = worker->cluster.security == TORC_SECURITY_CLEAR
+                                             ? TORC_SUITE_CLEAR
+                                             : worker->sessions->aead->suites,
                                .versions = TORC_WIRE_VERSIONS,
                                .node = worker->cluster.node,
                                .cluster = worker->cluster.cluster};
@@ -175,6 +177,8 @@ void torc_worker_send_notes(struct torc_worker *worker)
             (void)torc_answer_bare(worker, &note->path, note->bytes, note->byte_count);
             torc_stats_add(&worker->stats->counters[TORC_COUNTER_SESSIONS_OPENED],
                            note->serial != 0 ? 1 : 0);
+            torc_stats_add(&worker->stats->counters[TORC_COUNTER_HANDSHAKES_REFUSED],
+                           note->byte_count == TORC_REFUSE_BYTES ? 1 : 0);
         } else {
             return;
         }

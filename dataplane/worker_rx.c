@@ -153,7 +153,8 @@ static bool rx_data(struct torc_worker *worker, const struct rx_item *item,
     candidate->handed = item->handed;
     candidate->congested = frame->congestion == 3;
     slot = candidate->data.index & (worker->sessions->slot_count - 1);
-    __builtin_prefetch(torc_session_at(worker->sessions, slot));
+    torc_session_prefetch(worker->sessions, torc_session_at(worker->sessions, slot),
+                          candidate->data.type);
     __builtin_prefetch(torc_session_line_at(worker->sessions, worker->index, slot), 1);
     return true;
 }
@@ -254,10 +255,11 @@ static bool rx_is_over_share(struct torc_worker *worker, const struct torc_sessi
     return worker->shed_counts[slot] > share;
 }
 
-static enum torc_drop rx_session(const struct rx_candidate *candidate,
+static enum torc_drop rx_session(const struct torc_sessions *sessions,
+                                 const struct rx_candidate *candidate,
                                  const struct torc_session *session, struct torc_session_line *line)
 {
-    struct torc_seal seal = {.token = session->token_to_server, .suite = TORC_SUITE_CLEAR};
+    struct torc_seal seal = torc_session_seal(sessions, session, TORC_TO_SERVER);
     enum torc_drop drop;
 
     if (memcmp(session->ip, candidate->path.ip, sizeof(session->ip)) != 0) {
@@ -276,6 +278,15 @@ static enum torc_drop rx_session(const struct rx_candidate *candidate,
     }
     torc_window_set(&line->rx_high, line->window, candidate->data.seq);
     return TORC_DROP_NONE;
+}
+
+// The answer is sealed when the burst's keys have been looked up.
+static void rx_prefetch_answer(const struct torc_worker *worker, const struct torc_session *session)
+{
+    if (session->suite != TORC_SUITE_CLEAR) {
+        torc_aead_prefetch(torc_aead_cipher(worker->sessions->aead, session->suite),
+                           &session->keys[TORC_TO_CLIENT]);
+    }
 }
 
 static void rx_packet_init(struct torc_packet *packet, const struct rx_candidate *candidate,
@@ -326,8 +337,9 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     }
     line = torc_session_line_at(worker->sessions, worker->index,
                                 candidate->data.index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
-    drop = worker->turn->tx_count < worker->turn->tx_room ? rx_session(candidate, session, line)
-                                                          : TORC_DROP_REPLY_LOST;
+    drop = worker->turn->tx_count < worker->turn->tx_room
+               ? rx_session(worker->sessions, candidate, session, line)
+               : TORC_DROP_REPLY_LOST;
     if (drop != TORC_DROP_NONE) {
         torc_worker_drop(worker, drop);
         return false;
@@ -337,6 +349,7 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     }
     atomic_store_explicit(&line->last_seen_s, (uint32_t)(worker->now_ns / 1000000000u),
                           memory_order_relaxed);
+    rx_prefetch_answer(worker, session);
     rx_packet_init(packet, candidate, session, line);
     if (rx_is_over_share(worker, session)) {
         torc_stats_add(&worker->stats->counters[TORC_COUNTER_SHED], 1);

@@ -46,7 +46,10 @@
       "times control, a worker or the session thread was woken")                                 \
     X(RX_COPIED, "torc_rx_copied_total", "packets that came in several buffers and were copied") \
     X(PACKED_BYTES, "torc_packed_bytes_total", "bytes of large values moved to fuller slabs")    \
-    X(RELAYED, "torc_relayed_packets_total", "packets sent by the core that owns the port's queue")
+    X(RELAYED, "torc_relayed_packets_total",                                                     \
+      "packets sent by the core that owns the port's queue")                                     \
+    X(HANDSHAKES_REFUSED, "torc_handshakes_refused_total",                                       \
+      "handshakes refused by name: key, suite, or a full table")
 
 // X(NAME, metric, help). Gauges go up and down.
 #define TORC_GAUGE_TABLE(X)                                                                       \

@@ -81,6 +81,29 @@ static void fake_map_write(struct torc_fake_control *control)
     atomic_fetch_add_explicit(&map->sequence, 1, memory_order_acq_rel);
 }
 
+static void fake_keys_write(struct torc_fake_control *control)
+{
+    struct torc_chan_keys *keys = torc_chan_keys(control->chan);
+
+    atomic_fetch_add_explicit(&keys->sequence, 1, memory_order_acq_rel);
+    keys->count = control->principal_count;
+    memcpy(keys->principals, control->principals,
+           control->principal_count * sizeof(control->principals[0]));
+    atomic_fetch_add_explicit(&keys->sequence, 1, memory_order_acq_rel);
+}
+
+void torc_fake_control_keys(struct torc_fake_control *control,
+                            const struct torc_chan_principal *list, uint32_t count)
+{
+    torc_assert(count <= TORC_FAKE_PRINCIPALS_MAX);
+    memcpy(control->principals, list, count * sizeof(list[0]));
+    control->principal_count = count;
+    if (control->chan != NULL) {
+        fake_keys_write(control);
+        torc_fake_control_order(control, TORC_CMD_KEYS_CHANGED);
+    }
+}
+
 static void fake_configure(struct torc_fake_control *control)
 {
     struct torc_cmd order = {.kind = TORC_CMD_CONFIGURE};
@@ -94,7 +117,7 @@ static void fake_configure(struct torc_fake_control *control)
         .next_sequence =
             control->block_count == 0 ? 1 : control->blocks[control->block_count - 1].sequence + 1,
         .durability = control->durability,
-        .security = TORC_SECURITY_CLEAR,
+        .security = control->security,
         .base_port = 28700,
         .value_bytes_max = control->value_bytes_max,
         .segment_bytes = control->segment_bytes,
@@ -122,6 +145,9 @@ static void fake_open(struct torc_fake_control *control)
         control->shards[i].ready = false;
     }
     fake_map_write(control);
+    if (control->index == 0) {
+        fake_keys_write(control);
+    }
     fake_configure(control);
     torc_fake_control_order(control, TORC_CMD_MAP_CHANGED);
     for (uint32_t i = 0; i < control->shard_count; i++) {

@@ -14,8 +14,9 @@
 
 #include "kit/chan.h"
 
-#define TORC_FAKE_SHARDS_MAX 16u
-#define TORC_FAKE_EVENTS_MAX 64u
+#define TORC_FAKE_SHARDS_MAX     16u
+#define TORC_FAKE_EVENTS_MAX     64u
+#define TORC_FAKE_PRINCIPALS_MAX 4u
 
 // What is on the "disk": one sealed block.
 struct torc_fake_block {
@@ -58,8 +59,12 @@ struct torc_fake_control {
     uint32_t segment_bytes;
     uint32_t value_bytes_max;
     uint8_t durability;
+    uint8_t security; // enum torc_security
     uint32_t shard_count;
     struct torc_fake_shard shards[TORC_FAKE_SHARDS_MAX];
+    // The table of keys, for each life anew.
+    struct torc_chan_principal principals[TORC_FAKE_PRINCIPALS_MAX];
+    uint32_t principal_count;
     // The disk.
     struct torc_fake_block *blocks;
     uint64_t block_count;
@@ -100,6 +105,10 @@ enum torc_err torc_must_use torc_fake_control_attach(struct torc_fake_control *c
 // CONFIGURE, the map, SHARD_OPEN and all that was kept for each shard; RECOVERED. Returns what
 // could not be put into rings yet: call again, with turns of the worker between, until it is true.
 bool torc_fake_control_start(struct torc_fake_control *control);
+
+// The table of keys (worker 0's control): now if there is a dataplane, and when each life begins.
+void torc_fake_control_keys(struct torc_fake_control *control,
+                            const struct torc_chan_principal *list, uint32_t count);
 
 // SERVE, once every shard is ready (looked at by the caller).
 void torc_fake_control_serve(struct torc_fake_control *control);

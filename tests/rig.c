@@ -2,6 +2,7 @@
 #include "tests/rig.h"
 
 #include "storage/cpu_os.h"
+#include "wire/aead_os.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 
 static const uint8_t rig_node_mac[6] = {0x02, 0, 0, 0, 0, 0x01};
 static const uint8_t rig_client_mac[6] = {0x02, 0, 0, 0, 0, 0x02};
+
+const uint8_t torc_rig_psk[TORC_NOISE_KEY_BYTES] = {0x70, 0x73, 0x6b};
 
 // Ends the program: the rig is used by fuzz targets too, which have no test to end.
 static void rig_ok(enum torc_err err, const struct torc_fail *why)
@@ -100,7 +103,10 @@ static void rig_start(struct torc_rig *rig)
     uint32_t workers = rig->config.workers;
     uint64_t sessions_bytes = torc_sessions_bytes(SESSION_SLOTS, workers);
     uint64_t handover_bytes = torc_handover_bytes(workers, TORC_RIG_FRAME_BYTES);
-    struct torc_sessions_config sessions = {.slot_count = SESSION_SLOTS, .worker_count = workers};
+    struct torc_sessions_config sessions = {.slot_count = SESSION_SLOTS,
+                                            .worker_count = workers,
+                                            .aead = rig->config.aead,
+                                            .dummy = {9}};
     struct torc_fail why;
 
     rig->chan_bytes = torc_chan_bytes(workers);
@@ -176,6 +182,26 @@ static void rig_defaults(struct torc_rig_config *config)
     config->chunks = config->chunks == 0 ? CHUNKS_DEFAULT : config->chunks;
     config->heap_bytes = config->heap_bytes == 0 ? 64u << 20 : config->heap_bytes;
     config->value_bytes_max = config->value_bytes_max == 0 ? 1u << 20 : config->value_bytes_max;
+    config->aead = config->aead == NULL ? torc_aead_code_best() : config->aead;
+}
+
+struct torc_chan_principal torc_rig_principal(const struct torc_rig *rig)
+{
+    struct torc_chan_principal principal = {.number = TORC_RIG_PRINCIPAL,
+                                            .roles =
+                                                TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN,
+                                            .sessions_max = 4096,
+                                            .key_count = 1,
+                                            .key_ids = {TORC_RIG_KEY_ID}};
+
+    torc_noise_bind(principal.psks[0], torc_rig_psk, rig->controls[0].cluster,
+                    rig->controls[0].node);
+    return principal;
+}
+
+void torc_rig_keys(struct torc_rig *rig, const struct torc_chan_principal *list, uint32_t count)
+{
+    torc_fake_control_keys(&rig->controls[0], list, count);
 }
 
 void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
@@ -212,9 +238,15 @@ void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
         torc_fake_control_init(control, config->key_count, config->shards);
         control->durability = config->durability;
         control->value_bytes_max = rig->config.value_bytes_max;
+        control->security = config->sealed ? TORC_SECURITY_KEYS : TORC_SECURITY_CLEAR;
         for (uint32_t s = 0; s < config->shards; s++) {
             control->shards[s].core = (uint8_t)(s % config->workers);
         }
+    }
+    if (config->sealed) {
+        struct torc_chan_principal principal = torc_rig_principal(rig);
+
+        torc_rig_keys(rig, &principal, 1);
     }
     torc_rig_recover(rig);
 }
@@ -480,8 +512,15 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
     client->next_wseq = 1;
     offer.client_id = client->client_id;
     offer.client_index = 7000u + port;
+    if (rig->config.sealed) {
+        offer.psk = torc_rig_psk;
+        offer.principal = TORC_RIG_PRINCIPAL;
+        offer.key_id = TORC_RIG_KEY_ID;
+        offer.suites = rig->config.aead->suites;
+    }
     for (uint32_t i = 0; i < TORC_RANDOM_BYTES; i++) {
         entropy.random[i] = (uint8_t)torc_rng_next(&rig->rng);
+        entropy.secret[i] = (uint8_t)torc_rng_next(&rig->rng);
     }
     torc_handshake_init(&handshake, &offer, &entropy);
     for (uint32_t step = 0; step < CLIENT_STEPS && event != TORC_HANDSHAKE_ACCEPTED; step++) {
@@ -492,13 +531,15 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
         }
         torc_rig_step(rig, STEP_NS);
         entropy.random[0]++;
+        entropy.secret[0]++;
         event = rig_client_receive(rig, client, &udp)
                     ? torc_handshake_receive(&handshake, udp.payload, udp.payload_bytes, &entropy,
                                              &client->accept)
                     : TORC_HANDSHAKE_IGNORED;
     }
     torc_assert(event == TORC_HANDSHAKE_ACCEPTED);
-    torc_lane_init(&client->lane, &client->accept, offer.client_index, 0, NULL, NULL);
+    torc_lane_init(&client->lane, &client->accept, offer.client_index, 0,
+                   rig->config.sealed ? &handshake.keys : NULL, rig->config.aead);
 }
 
 uint32_t torc_rig_add(struct torc_rig_client *client, const struct torc_request *request)

@@ -43,7 +43,14 @@ struct torc_rig_config {
     uint64_t undo_bytes;      // each worker; 0: 4 MiB
     uint64_t heap_bytes;      // for large values, each worker; 0: 64 MiB
     uint32_t value_bytes_max; // 0: 1 MiB
+    bool sealed;              // security = keys, and clients of torc_rig_connect have one
+    const struct torc_aead_code *aead; // NULL: the best of this machine
 };
+
+// The principal that a sealed rig knows, who may do all that clients may.
+#define TORC_RIG_PRINCIPAL 7u
+#define TORC_RIG_KEY_ID    1u
+extern const uint8_t torc_rig_psk[TORC_NOISE_KEY_BYTES];
 
 struct torc_rig_frame {
     uint32_t byte_count;
@@ -91,6 +98,13 @@ void torc_rig_close(struct torc_rig *rig);
 // The dataplane dies; what control has stays. Then a new one, up to serving.
 void torc_rig_crash(struct torc_rig *rig);
 void torc_rig_recover(struct torc_rig *rig);
+
+// Control's table of keys from now on (bound PSKs, by rising number); a sealed rig takes it up in
+// its next steps.
+void torc_rig_keys(struct torc_rig *rig, const struct torc_chan_principal *list, uint32_t count);
+
+// The default's entry of that table: TORC_RIG_PRINCIPAL.
+struct torc_chan_principal torc_rig_principal(const struct torc_rig *rig);
 
 // A new dataplane on what control has; false when it does not come to serve (see the controls'
 // events).

@@ -1,14 +1,14 @@
 // Torc wire: key files, read and written; see keyfile.h.
 #include "wire/keyfile.h"
 
-#include "kit/le.h"
+#include "wire/noise.h"
 #include "wire/op.h"
 
 #include <sodium.h>
 
 #include <string.h>
 
-_Static_assert(TORC_PSK_BYTES == crypto_generichash_blake2b_BYTES, "PSKn is a BLAKE2b-256");
+_Static_assert(TORC_PSK_BYTES == TORC_NOISE_KEY_BYTES, "a PSK is a key of the handshake");
 
 // -- Words of a line -----------------------------------------------------------------------------
 
@@ -310,23 +310,11 @@ static void psk_write(struct torc_text *text, const struct torc_psk *psk)
 bool torc_psk_bind(uint8_t bound[TORC_PSK_BYTES], const struct torc_psk *psk, uint64_t cluster,
                    uint32_t node)
 {
-    static const char label[] = "torc/1 node"; // with its zero byte
-    struct torc_le64 cluster_wire = torc_le64(cluster);
-    struct torc_le32 node_wire = torc_le32(node);
-    crypto_generichash_blake2b_state state;
-
     if (psk->bound) {
         memcpy(bound, psk->bytes, TORC_PSK_BYTES);
         return psk->node == node;
     }
-    (void)crypto_generichash_blake2b_init(&state, psk->bytes, TORC_PSK_BYTES, TORC_PSK_BYTES);
-    (void)crypto_generichash_blake2b_update(&state, (const unsigned char *)label, sizeof(label));
-    (void)crypto_generichash_blake2b_update(&state, (const unsigned char *)&cluster_wire,
-                                            sizeof(cluster_wire));
-    (void)crypto_generichash_blake2b_update(&state, (const unsigned char *)&node_wire,
-                                            sizeof(node_wire));
-    (void)crypto_generichash_blake2b_final(&state, bound, TORC_PSK_BYTES);
-    sodium_memzero(&state, sizeof(state));
+    torc_noise_bind(bound, psk->bytes, cluster, node);
     return true;
 }
 

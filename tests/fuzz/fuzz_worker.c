@@ -52,7 +52,7 @@ static void fuzz_connect(void)
 static void fuzz_open(void)
 {
     struct torc_rig_config config = {
-        .workers = 2, .shards = 4, .key_count = KEYS, .seed = 1, .chunks = 32};
+        .workers = 2, .shards = 4, .key_count = KEYS, .seed = 1, .chunks = 32, .sealed = true};
 
     node = calloc(1, sizeof(*node));
     torc_assert(node != NULL);
@@ -63,6 +63,12 @@ static void fuzz_open(void)
 static void fuzz_restart(void)
 {
     torc_rig_crash(&node->rig);
+    // Each life in the other mode.
+    node->rig.config.sealed = !node->rig.config.sealed;
+    for (uint32_t i = 0; i < 2; i++) {
+        node->rig.controls[i].security =
+            node->rig.config.sealed ? TORC_SECURITY_KEYS : TORC_SECURITY_CLEAR;
+    }
     for (uint32_t i = 0; i < 2 && node->inputs % ((uint64_t)LIVES * LIFE_INPUTS) == 0; i++) {
         torc_fake_control_cut(&node->rig.controls[i], 0);
     }
@@ -240,7 +246,7 @@ static void fuzz_hello(struct torc_rng *rng)
     payload[6] = 2; // version 1
     payload[8] = (uint8_t)torc_rng_next(rng);
     memset(payload + 24, 0xff, 4);
-    payload[33] = TORC_SUITE_CLEAR;
+    payload[33] = torc_rng_chance(rng, 500000) ? TORC_SUITE_CLEAR : TORC_SUITES_SEALED;
     payload[34] = 1;
     payload[35] = TORC_PATTERN_NNPSK0;
     torc_fuzz_edit(rng, payload, bytes);

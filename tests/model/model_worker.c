@@ -315,8 +315,12 @@ static void model_round(struct model *model, bool forget)
 
 static struct model *model_open(uint64_t seed)
 {
-    struct torc_rig_config config = {
-        .workers = 2, .shards = 2, .key_count = KEYS, .seed = seed, .chunks = 16};
+    struct torc_rig_config config = {.workers = 2,
+                                     .shards = 2,
+                                     .key_count = KEYS,
+                                     .seed = seed,
+                                     .chunks = 16,
+                                     .sealed = seed % 2 != 0};
     struct model *model = calloc(1, sizeof(*model));
 
     torc_assert(model != NULL);

@@ -12,11 +12,12 @@
 
 static struct torc_rig *rig;
 static uint8_t client_ip[16];
+static bool sealed; // of the runs' two modes
 
 static void open_rig(void)
 {
     struct torc_rig_config config = {
-        .workers = 2, .shards = 2, .key_count = KEYS, .seed = torc_test_seed()};
+        .workers = 2, .shards = 2, .key_count = KEYS, .seed = torc_test_seed(), .sealed = sealed};
     uint8_t address[4] = {10, 79, 0, 1};
 
     rig = calloc(1, sizeof(*rig));
@@ -65,8 +66,14 @@ static void offer(struct torc_handshake *handshake, uint8_t seed, uint8_t lanes)
                                          .payload_max = 1452,
                                          .lanes = lanes,
                                          .agent = "test"};
-    struct torc_handshake_entropy entropy = {.random = {seed}};
+    struct torc_handshake_entropy entropy = {.random = {seed}, .secret = {seed}};
 
+    if (sealed) {
+        offer.psk = torc_rig_psk;
+        offer.principal = TORC_RIG_PRINCIPAL;
+        offer.key_id = TORC_RIG_KEY_ID;
+        offer.suites = TORC_SUITES_SEALED;
+    }
     torc_handshake_init(handshake, &offer, &entropy);
 }
 
@@ -74,7 +81,7 @@ static void offer(struct torc_handshake *handshake, uint8_t seed, uint8_t lanes)
 static void get_cookie(struct torc_handshake *handshake, uint16_t port, uint8_t seed, uint8_t lanes)
 {
     unsigned char bytes[2048];
-    struct torc_handshake_entropy entropy = {.random = {seed, 1}};
+    struct torc_handshake_entropy entropy = {.random = {seed, 1}, .secret = {seed, 1}};
     struct torc_accept accept;
     uint32_t byte_count;
 
@@ -153,26 +160,45 @@ static void a_cookie_is_good_for_its_address_and_half_a_minute(void)
     close_rig();
 }
 
+// What an INIT with these suites and this principal is refused with; 0: it is not.
+static uint16_t refusal(struct torc_handshake *handshake, uint8_t suites, uint32_t principal)
+{
+    unsigned char packet[TORC_INIT_BYTES];
+    unsigned char bytes[2048];
+    struct torc_refuse refuse;
+    uint32_t byte_count;
+
+    memcpy(packet, handshake->packet, sizeof(packet));
+    packet[33] = suites;
+    memcpy(packet + 28, &principal, sizeof(principal));
+    send_bytes(5000, packet, TORC_INIT_BYTES);
+    byte_count = answer(bytes, sizeof(bytes));
+    return torc_refuse_decode(&refuse, bytes, byte_count, NULL) == TORC_ERR_OK ? refuse.code : 0;
+}
+
 static void other_suites_are_refused_by_name(void)
 {
     struct torc_handshake handshake;
-    struct torc_refuse refuse;
-    struct torc_fail why;
     unsigned char bytes[2048];
-    uint32_t byte_count;
 
     open_rig();
     get_cookie(&handshake, 5000, 1, 1);
-    handshake.packet[33] = TORC_SUITE_CLEAR | TORC_SUITE_AES_256_GCM;
-    send_bytes(5000, handshake.packet, TORC_INIT_BYTES);
-    byte_count = answer(bytes, sizeof(bytes));
-    TORC_TEST_OK(torc_refuse_decode(&refuse, bytes, byte_count, &why), &why);
-    CU_ASSERT_EQUAL(refuse.code, TORC_REFUSE_SUITE);
-    handshake.packet[33] = TORC_SUITE_CLEAR;
-    handshake.packet[100] ^= 1; // in the payload
-    send_bytes(5000, handshake.packet, TORC_INIT_BYTES);
-    CU_ASSERT_EQUAL(answer(bytes, sizeof(bytes)), 0);
-    CU_ASSERT_EQUAL(torc_rig_drops(rig, TORC_DROP_INIT_CHECK), 1);
+    CU_ASSERT_EQUAL(refusal(&handshake, TORC_SUITE_CLEAR | TORC_SUITE_AES_256_GCM, 0),
+                    TORC_REFUSE_SUITE);
+    CU_ASSERT_EQUAL(refusal(&handshake, 0, TORC_RIG_PRINCIPAL), TORC_REFUSE_SUITE);
+    if (sealed) {
+        CU_ASSERT_EQUAL(refusal(&handshake, TORC_SUITE_CLEAR, 0), TORC_REFUSE_CLEAR_OFF);
+        CU_ASSERT_EQUAL(refusal(&handshake, 4, TORC_RIG_PRINCIPAL), TORC_REFUSE_SUITE);
+        CU_ASSERT_EQUAL(refusal(&handshake, TORC_SUITES_SEALED, 0), TORC_REFUSE_KEY_REQUIRED);
+        CU_ASSERT_EQUAL(refusal(&handshake, TORC_SUITES_SEALED, 8), TORC_REFUSE_AUTH);
+    } else {
+        CU_ASSERT_EQUAL(refusal(&handshake, TORC_SUITE_AES_256_GCM, TORC_RIG_PRINCIPAL),
+                        TORC_REFUSE_SUITE);
+        handshake.packet[100] ^= 1; // in the payload
+        send_bytes(5000, handshake.packet, TORC_INIT_BYTES);
+        CU_ASSERT_EQUAL(answer(bytes, sizeof(bytes)), 0);
+        CU_ASSERT_EQUAL(torc_rig_drops(rig, TORC_DROP_INIT_CHECK), 1);
+    }
     CU_ASSERT_EQUAL(sessions_open(), 0);
     close_rig();
 }
@@ -497,6 +523,9 @@ int main(void)
          addresses_are_announced_when_serving_begins},
         CU_TEST_INFO_NULL,
     };
+    int failed;
 
-    return torc_test_run("sessions", tests);
+    failed = torc_test_run("sessions, clear", tests);
+    sealed = true;
+    return torc_test_run("sessions, sealed", tests) | failed;
 }
