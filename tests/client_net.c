@@ -9,6 +9,7 @@
 #define PAYLOAD_BYTES 1472u
 #define POOL_BYTES    (UINT64_C(16) << 20)
 #define FIRST_PORT    5000u
+#define OPERATIONS    64u
 #define DRAIN_STEP_NS UINT64_C(50000)
 #define LARGE_BYTES   1000u
 
@@ -19,35 +20,76 @@ static uint64_t node_wall_us(const struct torc_net *net)
     return net->rig->wall_us;
 }
 
-void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
-                   uint32_t operations)
+struct torc_client_key torc_net_key(const struct torc_rig *rig)
 {
-    struct torc_endpoint place = {.port = TORC_RIG_BASE_PORT};
+    struct torc_client_key key = {.cluster = rig->controls[0].cluster,
+                                  .principal = TORC_RIG_PRINCIPAL,
+                                  .name = "rig",
+                                  .psk = {.id = TORC_RIG_KEY_ID}};
 
-    torc_assert(client_count <= TORC_NET_CLIENTS_MAX);
+    memcpy(key.psk.bytes, torc_rig_psk, sizeof(key.psk.bytes));
+    return key;
+}
+
+static struct torc_engine *net_engine(struct torc_net *net, uint32_t operations,
+                                      const struct torc_client_key *key)
+{
+    struct torc_engine_config config = {.client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
+                                        .seed = torc_rng_next(&net->rng),
+                                        .pool_bytes = POOL_BYTES,
+                                        .operations = operations,
+                                        .payload_bytes = PAYLOAD_BYTES,
+                                        .read_rto_us = 1000,
+                                        .key = *key,
+                                        .aead = net->rig->config.aead};
+    struct torc_endpoint place = {.port = TORC_RIG_BASE_PORT};
+    uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
+    void *memory = aligned_alloc(4096, bytes);
+    struct torc_engine *engine;
+    struct torc_fail why;
+
+    torc_assert(memory != NULL);
+    memset(memory, 0, bytes);
+    for (uint32_t i = 0; i < sizeof(config.secret); i++) {
+        config.secret[i] = (uint8_t)torc_rng_next(&net->rng);
+    }
+    engine = torc_engine_init(memory, &config, net->rig->now_ns, node_wall_us(net));
+    torc_ip_map(place.address, net->rig->ipv4);
+    TORC_TEST_OK(torc_engine_seed(engine, &place, &why), &why);
+    return engine;
+}
+
+static void net_open(struct torc_net *net, struct torc_rig *rig, uint64_t seed)
+{
     memset(net, 0, sizeof(*net));
     net->rig = rig;
     net->rng.state = seed;
-    net->client_count = client_count;
     net->flight = calloc(TORC_NET_FLIGHT_MAX, sizeof(*net->flight));
     torc_assert(net->flight != NULL);
-    torc_ip_map(place.address, rig->ipv4);
-    for (uint32_t i = 0; i < client_count; i++) {
-        struct torc_engine_config config = {.client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
-                                            .seed = torc_rng_next(&net->rng),
-                                            .pool_bytes = POOL_BYTES,
-                                            .operations = operations,
-                                            .payload_bytes = PAYLOAD_BYTES,
-                                            .read_rto_us = 1000};
-        struct torc_fail why;
-        uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
-        void *memory = aligned_alloc(4096, bytes);
+}
 
-        torc_assert(memory != NULL);
-        memset(memory, 0, bytes);
-        net->clients[i] = torc_engine_init(memory, &config, rig->now_ns, node_wall_us(net));
-        TORC_TEST_OK(torc_engine_seed(net->clients[i], &place, &why), &why);
+void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
+                   uint32_t operations)
+{
+    struct torc_client_key key = {.principal = 0};
+
+    torc_assert(client_count <= TORC_NET_CLIENTS_MAX);
+    net_open(net, rig, seed);
+    if (rig->config.sealed) {
+        key = torc_net_key(rig);
     }
+    net->client_count = client_count;
+    for (uint32_t i = 0; i < client_count; i++) {
+        net->clients[i] = net_engine(net, operations, &key);
+    }
+}
+
+void torc_net_open_with(struct torc_net *net, struct torc_rig *rig, uint64_t seed,
+                        const struct torc_client_key *key)
+{
+    net_open(net, rig, seed);
+    net->client_count = 1;
+    net->clients[0] = net_engine(net, OPERATIONS, key);
 }
 
 // ---- On the wire
@@ -77,12 +119,21 @@ static uint64_t wire_delay(struct torc_net *net)
     return delay_ns + (torc_rng_chance(&net->rng, net->faults.late_ppm) ? net->faults.late_ns : 0);
 }
 
-static void wire_send(struct torc_net *net, const struct torc_net_packet *packet, uint8_t *bytes)
+void torc_net_inject(struct torc_net *net, const struct torc_net_packet *packet,
+                     const uint8_t *bytes)
+{
+    wire_put(net, packet, bytes, 0);
+}
+
+static void wire_send(struct torc_net *net, struct torc_net_packet *packet, uint8_t *bytes)
 {
     uint32_t copies = torc_rng_chance(&net->rng, net->faults.double_ppm) ? 2 : 1;
 
     net->sent++;
     net->sent_large += packet->to_node && packet->byte_count > LARGE_BYTES ? 1 : 0;
+    if (net->tamper != NULL && !net->tamper(net, packet, bytes)) {
+        return;
+    }
     if (net->cut || torc_rng_chance(&net->rng, net->faults.loss_ppm)) {
         net->lost++;
         return;

@@ -1,7 +1,8 @@
 // Torc tests: client engines joined to a node (tests/rig.h) by a network that misbehaves as told.
 //
 // What    each datagram may be lost, doubled, damaged in one bit, and is delivered after a random
-//         delay, so that later ones overtake it. One clock for all: the rig's.
+//         delay, so that later ones overtake it. Somebody in the middle may read and change each
+//         (`tamper`), and put in others. One clock for all: the rig's.
 // Owner   the test's thread.
 // Memory  malloc, freed by torc_net_close.
 // Life    torc_net_open · torc_net_step as often as wanted · torc_net_close.
@@ -37,6 +38,8 @@ struct torc_net_packet {
 
 struct torc_net {
     struct torc_rig *rig;
+    // Sees each packet, before faults do; false: it is taken away. `bytes` may be changed.
+    bool (*tamper)(struct torc_net *net, struct torc_net_packet *packet, uint8_t *bytes);
     struct torc_rng rng;
     struct torc_net_faults faults;
     uint32_t client_count;
@@ -51,9 +54,20 @@ struct torc_net {
     bool cut; // nothing arrives anywhere
 };
 
-// `memory_bytes`, `operations`: of each engine; client i is 10.79.0.1:(5000 + i).
+// `operations`: of each engine; client i is 10.79.0.1:(5000 + i). They have the key that a sealed rig
+// takes (torc_net_key), and none for another.
 void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
                    uint32_t operations);
+
+// The same with one client, that has this key (principal 0: none) whatever the rig is.
+void torc_net_open_with(struct torc_net *net, struct torc_rig *rig, uint64_t seed,
+                        const struct torc_client_key *key);
+
+struct torc_client_key torc_net_key(const struct torc_rig *rig);
+
+// Puts a packet of the somebody's own on the wire.
+void torc_net_inject(struct torc_net *net, const struct torc_net_packet *packet,
+                     const uint8_t *bytes);
 
 // What has arrived is delivered, everybody has a turn, then time passes.
 void torc_net_step(struct torc_net *net, uint64_t advance_ns);

@@ -6,6 +6,7 @@
 //         several clients: counters raised by compare-and-set: an increment that took effect twice,
 //         or not at all, shows in the sum; reads never go back (versions).
 //         the node dies and comes back meanwhile.
+//         every other world is sealed.
 // Planted a client that gives a write a new identity when it sends it again: must be found.
 #include "client/engine_state.h"
 #include "tests/client_net.h"
@@ -37,7 +38,8 @@ static void world_open(uint32_t workers, uint32_t clients)
                                      .shards = workers * 2,
                                      .key_count = KEYS,
                                      .seed = torc_rng_next(&rng),
-                                     .steered = true};
+                                     .steered = true,
+                                     .sealed = torc_rng_chance(&rng, 500000)};
 
     rig = calloc(1, sizeof(*rig));
     net = calloc(1, sizeof(*net));

@@ -22,7 +22,8 @@ static void open_node(uint64_t keys, uint32_t workers, uint32_t shards)
                                      .shards = shards,
                                      .key_count = keys,
                                      .seed = torc_test_seed(),
-                                     .steered = true};
+                                     .steered = true,
+                                     .sealed = true};
 
     rig = calloc(1, sizeof(*rig));
     net = calloc(1, sizeof(*net));
