@@ -5,6 +5,7 @@
 #include "client/queue_os.h"
 
 #include "client/guard_os.h"
+#include "client/key_os.h"
 #include "client/transport.h"
 #include "kit/clock_os.h"
 #include "wire/aead_os.h"
@@ -26,7 +27,6 @@
 #define MEMORY_LEAST       (UINT64_C(4) << 20)
 #define OPERATIONS_DEFAULT 1024u
 #define RECEIVE_ROUNDS     16u // bursts a turn: a flood must not keep a caller from its completions
-#define PATH_BYTES         4096
 #define ADDRESS_BYTES      4096
 // A reading of the clock is good for so many ticks of the processor's counter, 20 to 70 us: for
 // deadlines and time-outs that is now, and a reading an operation would cost a third of it.
@@ -218,32 +218,11 @@ static void submit_work(struct torc_queue *queue, void *argument)
 
 // ---- Opening
 
-static enum torc_err default_path(char *path, struct torc_fail *why)
-{
-    const char *home = getenv("HOME");          // NOLINT(concurrency-mt-unsafe)
-    const char *data = getenv("XDG_DATA_HOME"); // NOLINT(concurrency-mt-unsafe)
-    int length;
-
-    if (geteuid() == 0) {
-        length = snprintf(path, PATH_BYTES, "/var/lib/torc/run/cluster");
-    } else if (data != NULL && data[0] == '/') {
-        length = snprintf(path, PATH_BYTES, "%s/torc/run/cluster", data);
-    } else {
-        length = snprintf(path, PATH_BYTES, "%s/.local/share/torc/run/cluster",
-                          home == NULL ? "" : home);
-    }
-    if (length < 0 || length >= PATH_BYTES) {
-        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "the path of the data directory is too long");
-    }
-    return TORC_ERR_OK;
-}
-
 // The address of the node of this machine, as `torc serve` wrote it down.
 static enum torc_err default_address(char *address, struct torc_fail *why)
 {
     const char *named = getenv("TORC_CLUSTER"); // NOLINT(concurrency-mt-unsafe)
-    char path[PATH_BYTES];
+    char path[TORC_CLIENT_PATH_BYTES];
     enum torc_err err;
     ssize_t bytes;
     int file;
@@ -255,7 +234,7 @@ static enum torc_err default_address(char *address, struct torc_fail *why)
         memcpy(address, named, strlen(named) + 1);
         return TORC_ERR_OK;
     }
-    err = default_path(path, why);
+    err = torc_client_path("run/cluster", path, why);
     if (err != TORC_ERR_OK) {
         return err;
     }
@@ -323,7 +302,8 @@ static enum torc_err config_make(struct torc_engine_config *config,
         .aead = torc_aead_code_best()};
     memcpy(config->secret, secret, sizeof(secret));
     sodium_memzero(secret, sizeof(secret));
-    return TORC_ERR_OK;
+    return torc_client_key_find(options->key_file, &config->key, config->key_text,
+                                sizeof(config->key_text), why);
 }
 
 static enum torc_err queue_map_memory(struct torc_queue *queue,

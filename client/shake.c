@@ -78,7 +78,7 @@ static void shake_words(const struct torc_engine *engine, const struct torc_hand
 
     if (!has_key(engine) && wants_key) {
         (void)torc_fail(text, TORC_ERR_NOT_CONNECTED,
-                        "node %" PRIu32 " wants a key: name its file (--key, TORC_KEY_FILE)",
+                        "node %" PRIu32 " wants a key: name its file (--key-file, TORC_KEY_FILE)",
                         shake->node_seen);
     } else if (has_key(engine) && shake->refuse_code == TORC_REFUSE_AUTH) {
         (void)torc_fail(text, TORC_ERR_NOT_CONNECTED,
@@ -90,7 +90,7 @@ static void shake_words(const struct torc_engine *engine, const struct torc_hand
         (void)torc_fail(text, TORC_ERR_NOT_CONNECTED,
                         "node %" PRIu32
                         " has security = clear; a client with a key does not talk to "
-                        "it: --key none",
+                        "it: --key-file none",
                         shake->node_seen);
     } else if (shake->why.err != TORC_ERR_OK) {
         *text = shake->why;

@@ -15,6 +15,7 @@
 // when not given; FLAG: bool.
 #define TORC_PERF_OPTIONS_TABLE(X)                                                                \
     X(TEXT, cluster, "cluster", 0, 0, 0, "address; else TORC_CLUSTER, else the local node's")     \
+    X(TEXT, key_file, "key-file", 0, 0, 0, "key to show, or none; else TORC_KEY_FILE, local.key") \
     X(TEXT, workload, "workload", 0, 0, 0, "a b c d e f (YCSB), get, put, range, check [c]")      \
     X(NUMBER, records, "records", 100000, 1, TORC_KEYS_RECORDS_MAX, "records to begin with")      \
     X(NUMBER, seconds, "seconds", 10, 1, 86400, "of measurement")                                 \

@@ -120,7 +120,8 @@ static enum torc_err client_open(struct torc_perf_run *run, struct torc_perf_cli
                                 .memory_bytes = options->memory_mb << 20,
                                 // Completions handed out count until the next poll.
                                 .operations = window + 2 * COMPLETIONS_MAX,
-                                .transport_spin = options->block ? 0 : 1000};
+                                .transport_spin = options->block ? 0 : 1000,
+                                .key_file = options->key_file};
     struct torc_message message = {0};
     enum torc_err err = torc_queue_open(client_address(run, room), &want, &client->queue, &message);
 

@@ -44,6 +44,8 @@
     X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                         \
     X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                          \
     X(READS, "reads", 0, "PERCENT", "gets among the operations (default 95)")                      \
+    X(KEY_FILE, "key-file", 'K', "FILE|none",                                                      \
+      "the key to show; else TORC_KEY_FILE, else that of the node of this machine")                \
     X(ROLES, "roles", 0, "ROLE,…", "what a principal may do: read, write, admin")                  \
     X(RANGES, "ranges", 0, "LO-HI,…|all", "keys that a principal may use, LO <= key < HI")         \
     X(MAX_SESSIONS, "max-sessions", 0, "N", "sessions of a principal at once (default 4096)")      \
@@ -61,8 +63,9 @@ enum torc_option {
 
 #define TORC_OPTION_BIT(name) (UINT64_C(1) << TORC_OPTION_##name)
 
-#define TORC_OPTIONS_CLIENT \
-    (TORC_OPTION_BIT(CLUSTER) | TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT))
+#define TORC_OPTIONS_CLIENT                                                        \
+    (TORC_OPTION_BIT(CLUSTER) | TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT) | \
+     TORC_OPTION_BIT(KEY_FILE))
 #define TORC_OPTIONS_SHOW (TORC_OPTION_BIT(OUTPUT) | TORC_OPTION_BIT(KEY_FORMAT))
 #define TORC_OPTIONS_RANGE                                                              \
     (TORC_OPTION_BIT(CONSISTENCY) | TORC_OPTION_BIT(REVERSE) | TORC_OPTION_BIT(LIMIT) | \

@@ -64,20 +64,21 @@ static enum torc_err bench_connect(struct bench *bench, struct torc_fail *why)
     struct torc_options options = {.operations = BENCH_WINDOW_MAX};
     struct torc_limits limits = {0};
     struct torc_message message = {0};
-    char *address = NULL;
+    struct torc_cli_where where = {0};
     enum torc_err err = torc_cli_timeout(bench->cli->args, &options.timeout_us, why);
 
     if (err == TORC_ERR_OK) {
-        err = torc_cli_address(bench->cli->args, &address, why);
+        err = torc_cli_where(bench->cli->args, &where, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_queue_open(address, &options, &bench->queue, &message);
+        options.key_file = where.key_file;
+        err = torc_queue_open(where.address, &options, &bench->queue, &message);
         if (err != TORC_ERR_OK) {
             bench->queue = NULL;
             err = torc_fail(why, err, "%.150s", message.text);
         }
     }
-    free(address);
+    torc_cli_where_free(&where);
     if (err == TORC_ERR_OK) {
         err = torc_queue_ready(bench->queue, 0);
         if (err != TORC_ERR_OK) {

@@ -99,11 +99,11 @@ static enum torc_err cli_read_address(const struct torc_args *args, char **addre
     return TORC_ERR_OK;
 }
 
-enum torc_err torc_cli_address(const struct torc_args *args, char **address, struct torc_fail *why)
+static enum torc_err cli_address(const struct torc_args *args, char **address,
+                                 struct torc_fail *why)
 {
     const char *given = args->values[TORC_OPTION_CLUSTER];
 
-    *address = NULL;
     if (given == NULL && torc_args_given(args, TORC_OPTION_DATA)) {
         return cli_read_address(args, address, why);
     }
@@ -111,6 +111,49 @@ enum torc_err torc_cli_address(const struct torc_args *args, char **address, str
         *address = strdup(given);
     }
     return TORC_ERR_OK;
+}
+
+// --key-file, or local.key of --data.
+static enum torc_err cli_key_file(const struct torc_args *args, char **path, struct torc_fail *why)
+{
+    const char *given = args->values[TORC_OPTION_KEY_FILE];
+    const char *named = getenv("TORC_KEY_FILE"); // NOLINT(concurrency-mt-unsafe)
+    char data[512];
+    char local[600];
+    enum torc_err err = TORC_ERR_OK;
+
+    if (given != NULL) {
+        *path = strdup(given);
+    } else if (torc_args_given(args, TORC_OPTION_DATA) && (named == NULL || named[0] == '\0')) {
+        err = torc_cli_data(args, data, sizeof(data), why);
+        (void)snprintf(local, sizeof(local), "%s/local.key", err == TORC_ERR_OK ? data : "");
+        // A cluster in the clear has none.
+        *path = strdup(access(local, F_OK) == 0 ? local : "none");
+    }
+    return err;
+}
+
+enum torc_err torc_cli_where(const struct torc_args *args, struct torc_cli_where *where,
+                             struct torc_fail *why)
+{
+    enum torc_err err;
+
+    *where = (struct torc_cli_where){0};
+    err = cli_address(args, &where->address, why);
+    if (err == TORC_ERR_OK) {
+        err = cli_key_file(args, &where->key_file, why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_cli_where_free(where);
+    }
+    return err;
+}
+
+void torc_cli_where_free(struct torc_cli_where *where)
+{
+    free(where->address);
+    free(where->key_file);
+    *where = (struct torc_cli_where){0};
 }
 
 enum torc_err torc_cli_timeout(const struct torc_args *args, uint64_t *us, struct torc_fail *why)
@@ -139,26 +182,28 @@ enum torc_err torc_cli_open(struct torc_cli *cli, struct torc_fail *why)
 {
     struct torc_options options = {0};
     struct torc_message message = {0};
-    char *address = NULL;
+    struct torc_cli_where where = {0};
     enum torc_err err = torc_cli_timeout(cli->args, &options.timeout_us, why);
 
     if (err == TORC_ERR_OK) {
-        err = torc_cli_address(cli->args, &address, why);
+        err = torc_cli_where(cli->args, &where, why);
     }
     if (err != TORC_ERR_OK) {
         return err;
     }
-    if (cli->store != NULL && cli_same_text(address, cli->address) &&
+    if (cli->store != NULL && cli_same_text(where.address, cli->where.address) &&
+        cli_same_text(where.key_file, cli->where.key_file) &&
         options.timeout_us == cli->timeout_us) {
-        free(address);
+        torc_cli_where_free(&where);
         return TORC_ERR_OK;
     }
     torc_close(cli->store);
     cli->store = NULL;
-    free(cli->address);
-    cli->address = address;
+    torc_cli_where_free(&cli->where);
+    cli->where = where;
     cli->timeout_us = options.timeout_us;
-    err = torc_open(address, &options, &cli->store, &message);
+    options.key_file = where.key_file;
+    err = torc_open(where.address, &options, &cli->store, &message);
     if (err != TORC_ERR_OK) {
         cli->store = NULL;
         return torc_fail(why, err, "%.150s", message.text);
@@ -193,10 +238,9 @@ enum torc_err torc_cli_write(const void *bytes, uint64_t count, struct torc_fail
 void torc_cli_end(struct torc_cli *cli)
 {
     torc_close(cli->store);
-    free(cli->address);
+    torc_cli_where_free(&cli->where);
     free(cli->buffer);
     cli->store = NULL;
-    cli->address = NULL;
     cli->buffer = NULL;
     cli->buffer_bytes = 0;
 }

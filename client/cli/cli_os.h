@@ -13,12 +13,18 @@
 #include "client/cli/show.h"
 #include "torc/torc.h"
 
+// NULL leaves it to the library.
+struct torc_cli_where {
+    char *address;
+    char *key_file;
+};
+
 struct torc_cli {
     const struct torc_args *args;
     const struct torc_args *shell_args; // what an interactive shell was started with
     struct torc_store *store;           // NULL: not open yet
     uint64_t timeout_us;                // of `store`; 0: the library's own
-    char *address; // of `store`, in a shell: a verb with another --cluster opens anew
+    struct torc_cli_where where; // of `store`, in a shell: a verb with another one opens anew
     struct torc_show show;
     uint8_t *buffer; // for shown text and for values read
     uint64_t buffer_bytes;
@@ -31,10 +37,11 @@ enum torc_err torc_must_use torc_cli_begin(struct torc_cli *cli, const struct to
 // Opens the store on first use.
 enum torc_err torc_must_use torc_cli_open(struct torc_cli *cli, struct torc_fail *why);
 
-// Where to connect: --cluster, or the file run/cluster of --data; NULL leaves it to the library.
-// The text is the caller's to free.
-enum torc_err torc_must_use torc_cli_address(const struct torc_args *args, char **address,
-                                             struct torc_fail *why);
+// Where to connect and what to show there, from --cluster, --key-file, or the data directory of
+// --data. INVALID_ARGUMENT, NOT_CONNECTED: then it is empty.
+enum torc_err torc_must_use torc_cli_where(const struct torc_args *args,
+                                           struct torc_cli_where *where, struct torc_fail *why);
+void torc_cli_where_free(struct torc_cli_where *where);
 
 // The deadline of each operation in microseconds; 0: the library's own.
 enum torc_err torc_must_use torc_cli_timeout(const struct torc_args *args, uint64_t *us,

@@ -193,20 +193,21 @@ static enum torc_err load_connect(struct load *load, struct torc_fail *why)
 {
     struct torc_options options = {.operations = TORC_FLIGHT_MAX};
     struct torc_message message = {0};
-    char *address = NULL;
+    struct torc_cli_where where = {0};
     enum torc_err err = torc_cli_timeout(load->cli->args, &options.timeout_us, why);
 
     if (err == TORC_ERR_OK) {
-        err = torc_cli_address(load->cli->args, &address, why);
+        err = torc_cli_where(load->cli->args, &where, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_queue_open(address, &options, &load->queue, &message);
+        options.key_file = where.key_file;
+        err = torc_queue_open(where.address, &options, &load->queue, &message);
         if (err != TORC_ERR_OK) {
             load->queue = NULL;
             err = torc_fail(why, err, "%.150s", message.text);
         }
     }
-    free(address);
+    torc_cli_where_free(&where);
     if (err == TORC_ERR_OK) {
         err = torc_queue_ready(load->queue, 0);
         if (err != TORC_ERR_OK) {

@@ -82,7 +82,10 @@ struct torc_options {
     uint32_t operations; // at most so many operations in flight in a queue; 0 = 1024, at most 65536
     uint32_t transport_spin; // non-zero: torc_wait spins for so many microseconds before it sleeps
     uint64_t seed;           // non-zero: random numbers follow from it (tests); 0 = from the system
-    uint64_t reserved[4];
+    const char *key_file;    // what proves who we are (`torc keys export`), or "none"; NULL: the
+                             // environment's TORC_KEY_FILE, else local.key of the default data
+                             // directory if we may read it; read when the queue is opened
+    uint64_t reserved[3];
 };
 
 // What the cluster published in the handshake, and how this queue stands.

@@ -190,11 +190,14 @@ class Network:
 class Node:
     """`torc serve` in a network of its own, with a data directory of its own unless one is given."""
 
-    def __init__(self, *settings, network=None, data=None, number=1, workers=1, wait=True, mtu=1500):
+    def __init__(self, *settings, network=None, data=None, number=1, workers=1, wait=True, mtu=1500,
+                 security=None):
         for program in PROGRAMS.values():
             if not program.exists():
                 sys.exit(f"{program} is missing: build it, or say TORC_BUILD=DIRECTORY")
         self.settings = [str(word) for word in settings]
+        if security is not None:  # "keys" or "clear"; else as torc serve has it
+            self.settings += ["--security", security]
         self.number = number
         self.workers = workers
         self._owns_network = network is None
@@ -224,9 +227,16 @@ class Node:
         return f"[{self.network.host6(10 + self.number)}]:28700"
 
     @property
+    def key_file(self):
+        """The key of its principal `local`; "none" of a node in the clear."""
+        path = os.path.join(self.data, "local.key")
+        return path if os.path.exists(path) else "none"
+
+    @property
     def environment(self):
-        """For clients: the node's address, and where libtorc and the Python module are."""
-        return dict(os.environ, TORC_CLUSTER=self.address, LD_LIBRARY_PATH=str(BUILD / "client"),
+        """For clients: the node's address, its key, and where libtorc and the Python module are."""
+        return dict(os.environ, TORC_CLUSTER=self.address, TORC_KEY_FILE=self.key_file,
+                    LD_LIBRARY_PATH=str(BUILD / "client"),
                     TORC_LIBRARY=str(BUILD / "client" / "libtorc.so"),
                     PYTHONPATH=str(ROOT / "client" / "python"))
 

@@ -14,7 +14,8 @@ class Message(Structure):
 
 class Options(Structure):
     _fields_ = [("timeout_us", c_uint64), ("memory_bytes", c_uint64), ("operations", c_uint32),
-                ("transport_spin", c_uint32), ("seed", c_uint64), ("reserved", c_uint64 * 4)]
+                ("transport_spin", c_uint32), ("seed", c_uint64), ("key_file", c_char_p),
+                ("reserved", c_uint64 * 3)]
 
 
 class WriteOptions(Structure):

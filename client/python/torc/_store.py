@@ -1,5 +1,6 @@
 """The store: one connection to a Torc cluster, one call at a time."""
 import ctypes
+import os
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from torc import _errors
@@ -108,14 +109,18 @@ class Store:
 
     `address`: `host[:port],...`, `[v6]:port`, or `torc+memif:NAME`; None: $TORC_CLUSTER, else the node
     of this machine. `timeout`: seconds until a call gives up, unless it says otherwise itself.
+    `key_file`: what proves who we are, made by `torc keys export`, or "none"; None: $TORC_KEY_FILE, else
+    the key of the node of this machine.
     Raises NotConnected when no node answered in that time.
     """
 
-    def __init__(self, address: Optional[str] = None, *, timeout: Optional[float] = None) -> None:
+    def __init__(self, address: Optional[str] = None, *, timeout: Optional[float] = None,
+                 key_file: Union[str, "os.PathLike[str]", None] = None) -> None:
         self._store: Optional[ctypes.c_void_p] = None
         store = ctypes.c_void_p()
         message = Message()
-        options = Options(timeout_us=_timeout_us(timeout))
+        options = Options(timeout_us=_timeout_us(timeout),
+                          key_file=None if key_file is None else os.fsencode(key_file))
         status = LIBRARY.torc_open(None if address is None else address.encode(), byref(options),
                                    byref(store), byref(message))
         if status != OK:
