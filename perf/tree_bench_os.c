@@ -9,6 +9,7 @@
 // set.
 #include "kit/hlc.h"
 #include "kit/rng.h"
+#include "perf/keys.h"
 #include "perf/limits_os.h"
 #include "perf/peers.h"
 #include "storage/cpu_os.h"
@@ -22,6 +23,8 @@
 #include <string.h>
 
 enum {
+    BATCH = 16, // the keys of a packet
+    BURST = 64, // of a worker's turn under load: several packets
     SCAN_PAIRS = 100,
     ORDER_LEAVES = 32,
     VALUE_BYTES_MAX = 1 << 20
@@ -146,11 +149,11 @@ static void torc_close(struct torc *torc)
 static void torc_insert(struct torc *torc, const uint64_t *keys, uint64_t count,
                         const unsigned char *value, uint32_t value_bytes)
 {
-    struct torc_tree_write writes[TORC_TREE_BATCH];
-    struct peer_value values[TORC_TREE_BATCH];
+    struct torc_tree_write writes[BATCH];
+    struct peer_value values[BATCH];
 
-    for (uint64_t at = 0; at < count; at += TORC_TREE_BATCH) {
-        uint32_t some = (uint32_t)torc_min_u64(TORC_TREE_BATCH, count - at);
+    for (uint64_t at = 0; at < count; at += BATCH) {
+        uint32_t some = (uint32_t)torc_min_u64(BATCH, count - at);
 
         for (uint32_t i = 0; i < some; i++) {
             values[i] = peer_value_of(keys[at + i]);
@@ -210,13 +213,15 @@ static uint64_t first_word(const void *value)
     return word;
 }
 
-static uint64_t torc_lookup(const struct torc *torc, const uint64_t *keys, uint64_t count)
+// `batch` keys a call.
+static uint64_t torc_lookup(const struct torc *torc, const uint64_t *keys, uint64_t count,
+                            uint32_t batch)
 {
-    struct torc_tree_hit hits[TORC_TREE_BATCH];
+    struct torc_tree_hit hits[BURST];
     uint64_t sum = 0;
 
-    for (uint64_t at = 0; at < count; at += TORC_TREE_BATCH) {
-        uint32_t some = (uint32_t)torc_min_u64(TORC_TREE_BATCH, count - at);
+    for (uint64_t at = 0; at < count; at += batch) {
+        uint32_t some = (uint32_t)torc_min_u64(batch, count - at);
 
         torc_tree_lookup_batch(&torc->tree, keys + at, some, hits);
         for (uint32_t i = 0; i < some; i++) {
@@ -336,7 +341,7 @@ static struct rates torc_measure(struct torc *torc, const struct keys *keys)
     torc_insert(torc, keys->all, keys->count, NULL, 0);
     rates.insert = rate(keys->count, start);
     start = limits_cpu_s();
-    rates.sum = torc_lookup(torc, keys->probes, keys->probe_count);
+    rates.sum = torc_lookup(torc, keys->probes, keys->probe_count, BATCH);
     rates.lookup = rate(keys->probe_count, start);
     start = limits_cpu_s();
     rates.sum += torc_chase(torc, keys->probes, keys->probe_count / 4, zero);
@@ -424,6 +429,38 @@ static void scan_row(const char *what, const struct torc *torc, double read_byte
         read_bytes_s / 1e9, 0.5);
 }
 
+// Keys that are asked for again and again: Zipf 0.99 over all, popular ones anywhere. There is no
+// cache of hot keys before the tree (docs/decisions/0014-hot-keys.md); those of the CPU do it.
+static void skew_rows(const struct torc *torc, const struct keys *keys)
+{
+    static struct torc_keys zipf;
+    struct torc_rng rng = {43};
+    uint64_t *probes = malloc(keys->probe_count * sizeof(probes[0]));
+    double rates[2][2]; // of one packet's keys and of a burst's; uniform and Zipf
+
+    if (probes == NULL) {
+        die("out of memory");
+    }
+    torc_keys_init(&zipf, TORC_KEYS_ZIPF, keys->count, 0, keys->count, 0.99);
+    for (uint64_t i = 0; i < keys->probe_count; i++) {
+        probes[i] = keys->all[torc_keys_pick(&zipf, &rng)];
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        double start = limits_cpu_s();
+
+        zero += torc_lookup(torc, i % 2 == 0 ? keys->probes : probes, keys->probe_count,
+                            i < 2 ? BATCH : BURST) &
+                zero;
+        rates[i / 2][i % 2] = rate(keys->probe_count, start);
+    }
+    free(probes);
+    row("lookup of a burst (64)", "16 chains of lines", rates[1][0],
+        limits_random_lines(16, 0.5) / 1e6, 0);
+    row("lookup of a burst (64)", "batches of 16", rates[1][0], rates[0][0], 0);
+    row("batched lookup (16), Zipf 0.99", "uniform", rates[0][1], rates[0][0], 0);
+    row("lookup of a burst (64), Zipf 0.99", "uniform", rates[1][1], rates[1][0], 0);
+}
+
 // What random inserts scattered, put back in order as an idle worker does.
 static void order_row(struct torc *torc)
 {
@@ -447,6 +484,7 @@ static struct rates random_rows(const struct keys *keys, bool all_peers)
     ours = torc_measure(&torc, keys);
     (void)fprintf(stderr, "tree-bench: %s: %.1f bytes a key\n", keys_word,
                   torc_bytes(&torc) / (double)keys->count);
+    skew_rows(&torc, keys);
     order_row(&torc);
     torc_close(&torc);
     row("batched lookup (16)", "16 chains of lines", ours.lookup,

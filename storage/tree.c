@@ -265,9 +265,10 @@ bool torc_tree_lookup(const struct torc_tree *tree, uint64_t key, struct torc_tr
 void torc_tree_lookup_batch(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                             struct torc_tree_hit *hits)
 {
-    for (uint32_t at = 0; at < count; at += TORC_TREE_BATCH) {
-        uint32_t some = count - at < TORC_TREE_BATCH ? count - at : TORC_TREE_BATCH;
+    uint32_t some;
 
+    for (uint32_t at = 0; at < count; at += some) {
+        some = torc_tree_batch_next(count - at);
         tree->code->lookup(tree, keys + at, some, hits + at);
     }
 }

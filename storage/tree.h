@@ -47,7 +47,7 @@
 #define TORC_TREE_VALUE_BYTES_MAX  (16u << 20) // the format's ceiling; settings allow less
 #define TORC_TREE_INLINE_BYTES_MAX 128u        // larger values come from the heap
 #define TORC_TREE_LEVELS_MAX       24u
-#define TORC_TREE_BATCH            16u // descended together; beyond it line-fill buffers are full
+#define TORC_TREE_BATCH            64u // descended together: docs/decisions/0014-hot-keys.md
 
 struct torc_tree_code; // the hot parts for this CPU: storage/tree_code.h
 struct torc_undo;      // what writes replaced: storage/undo.h

@@ -30,6 +30,15 @@ static inline struct torc_inner *torc_tree_inner(const struct torc_tree *tree, u
     return torc_node_at(tree->chunks.base, node);
 }
 
+// How many of `left` keys to take next: as few batches as it takes, of about the same size, for a
+// small rest would wait for memory as long as a full one.
+static inline uint32_t torc_tree_batch_next(uint32_t left)
+{
+    uint32_t batches = (left + TORC_TREE_BATCH - 1) / TORC_TREE_BATCH;
+
+    return (left + batches - 1) / batches;
+}
+
 // Asks for all of a node. Always inlined: gcc 12 takes a function that only prefetches for one
 // without effect, and drops the call.
 static inline __attribute__((always_inline)) void torc_tree_node_prefetch(

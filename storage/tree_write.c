@@ -264,7 +264,7 @@ static uint32_t batch_apply(struct torc_tree *tree, struct torc_tree_write *writ
         uint64_t shape_stamp = tree->shape_stamp;
 
         if (leaves[i] == TORC_NODE_NONE) {
-            batch_locate(tree, &keys[i], 1, &leaves[i]);
+            batch_locate(tree, &keys[i], count - i, &leaves[i]); // neighbours lost theirs as well
         }
         write_apply(tree, torc_tree_leaf(tree, leaves[i]), &writes[i]);
         refused += writes[i].err != TORC_ERR_OK;
@@ -279,10 +279,10 @@ uint32_t torc_tree_write_batch(struct torc_tree *tree, struct torc_tree_write *w
                                uint32_t count)
 {
     uint32_t refused = 0;
+    uint32_t some;
 
-    for (uint32_t at = 0; at < count; at += TORC_TREE_BATCH) {
-        uint32_t some = count - at < TORC_TREE_BATCH ? count - at : TORC_TREE_BATCH;
-
+    for (uint32_t at = 0; at < count; at += some) {
+        some = torc_tree_batch_next(count - at);
         refused += batch_apply(tree, writes + at, some);
     }
     return refused;

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum {
     CHUNKS = 6, // small, so that memory ends now and then
     TICKETS = 8,
-    RUN_MAX = 64,
+    RUN_MAX = 150,
     OP_BYTES = 4,
     SCAN_PAIRS = 50
 };

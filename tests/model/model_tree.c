@@ -26,7 +26,7 @@ enum {
     RECORDS_MAX = 6000,
     TICKETS_MAX = 24,
     CURSORS_MAX = 4,
-    BATCH_MAX = 40,
+    BATCH_MAX = 150, // more than two batches of the tree
     WORLD_OPS = 60000,
     VALUE_BYTES_MAX = 1 << 20
 };
