@@ -455,7 +455,7 @@ static void turn_deadline(struct torc_worker *worker, bool checkpointing)
     if (checkpointing) {
         deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + CHECKPOINT_LOOK_NS);
     }
-    if (worker->serving && worker->order_settled < worker->shard_count) {
+    if (worker->serving && (worker->compact.more || worker->order_settled < worker->shard_count)) {
         deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + ORDER_NS);
     }
     if (worker->ring_owed) {
@@ -496,6 +496,7 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     struct torc_stats *stats = worker->stats;
     uint64_t sealed = worker->log.next_sequence;
     bool checkpointing;
+    bool compacting;
 
     turn_begin(worker, turn);
     turn_control(worker);
@@ -524,7 +525,10 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
                  torc_log_writer_soon(&worker->log, worker->now_ns);
     turn->busy = turn->busy || turn->tx_count > 0 || turn->more || worker->last_frames > 0 ||
                  worker->published;
-    turn_order(worker);
+    compacting = torc_worker_compact_step(worker, turn->busy);
+    if (!compacting) {
+        turn_order(worker);
+    }
     turn_deadline(worker, checkpointing);
     torc_stats_add(&stats->counters[TORC_COUNTER_TURNS], 1);
     torc_stats_add(&stats->counters[TORC_COUNTER_TURNS_BUSY], turn->busy ? 1 : 0);

@@ -141,6 +141,13 @@ struct torc_worker_pack {
     bool running;
 };
 
+// Where compaction of the trees stands.
+struct torc_worker_compact {
+    uint64_t last_ns;
+    uint32_t shard; // place of the next, modulo their number
+    bool more;
+};
+
 // A sweep that looks how full leaves are.
 struct torc_worker_look {
     struct torc_tree_sweep sweep;
@@ -222,6 +229,7 @@ struct torc_worker {
     uint32_t checkpoint_at; // place of the shard whose checkpoint goes out next
     struct torc_worker_range ranges[TORC_WORKER_RANGES];
     struct torc_worker_pack pack;
+    struct torc_worker_compact compact;
     struct torc_worker_look look;
     struct torc_log_writer log;
     // Requests.
@@ -460,6 +468,9 @@ void torc_worker_gauges(struct torc_worker *worker);
 void torc_worker_pack_look(struct torc_worker *worker);
 // A few leaves of it; true: call again.
 bool torc_worker_pack_step(struct torc_worker *worker);
+// Gives sparse chunks of trees back, some microseconds' worth, if it is time. True while there is
+// more.
+bool torc_worker_compact_step(struct torc_worker *worker, bool busy);
 // The page's rows of memory.
 void torc_worker_books(struct torc_worker *worker);
 

@@ -49,7 +49,8 @@
     X(RELAYED, "torc_relayed_packets_total",                                                     \
       "packets sent by the core that owns the port's queue")                                     \
     X(HANDSHAKES_REFUSED, "torc_handshakes_refused_total",                                       \
-      "handshakes refused by name: key, suite, or a full table")
+      "handshakes refused by name: key, suite, or a full table")                                 \
+    X(COMPACTED_NODES, "torc_compacted_nodes_total", "nodes of trees moved to fuller chunks")
 
 // X(NAME, metric, help). Gauges go up and down.
 #define TORC_GAUGE_TABLE(X)                                                                       \

@@ -279,12 +279,14 @@ static double torc_bytes(const struct torc *torc)
            (double)large.table_bytes;
 }
 
-// What a worker does while there is time (dataplane/worker_pack.c).
+// What a worker does while there is time (dataplane/worker_pack.c, worker.c).
 static void torc_pack(struct torc *torc)
 {
     struct torc_tree_sweep sweep = {0};
 
     while (torc_tree_sweep(&torc->tree, &sweep, 64, 1 << 20)) {
+    }
+    while (torc_tree_compact(&torc->tree, ORDER_LEAVES)) {
     }
 }
 
@@ -558,6 +560,28 @@ static void memory_row(const char *what, const struct torc *torc, uint32_t value
     (void)fflush(stdout);
 }
 
+// Nine of ten deleted, in no order: what is left must lie as close as fresh records, nearly.
+static void deleted_row(struct torc *torc, const struct keys *keys, uint32_t value_bytes,
+                        double goal)
+{
+    uint32_t chunk_count;
+    uint32_t leaf_count;
+    double start;
+
+    torc_delete(torc, keys->all, keys->count / 10 * 9);
+    chunk_count = torc->tree.chunks.chunk_count;
+    leaf_count = torc->tree.leaf_count;
+    start = limits_cpu_s();
+    torc_pack(torc);
+    (void)fprintf(stderr,
+                  "tree-bench: %s: %" PRIu32 " leaves in %" PRIu32
+                  " chunks, compacted in %.3f s to %" PRIu32 " in %" PRIu32 " (%" PRIu64
+                  " nodes moved)\n",
+                  keys_word, leaf_count, chunk_count, limits_cpu_s() - start, torc->tree.leaf_count,
+                  torc->tree.chunks.chunk_count, torc->tree.compact.moved_nodes);
+    memory_row("bytes a key after nine of ten were deleted", torc, value_bytes, goal);
+}
+
 static void memory_rows(const struct keys *keys, uint32_t value_bytes)
 {
     unsigned char *value = calloc(2, value_bytes + 1);
@@ -576,6 +600,7 @@ static void memory_rows(const struct keys *keys, uint32_t value_bytes)
         torc_pack(&torc);
         memory_row("bytes a key after overwriting with other sizes", &torc, value_bytes, 1.25);
     }
+    deleted_row(&torc, keys, value_bytes, goal * 1.25);
     torc_close(&torc);
     free(value);
 }

@@ -10,7 +10,9 @@
 //         node is its header. Chunks never used are never touched, so they cost no memory.
 // Invariants
 //   K1  A chunk is in the pool, or belongs to exactly one set.
-//   K2  A set lists exactly its chunks with a free node; `used + free == 255` in each.
+//   K2  A set lists exactly its chunks with a free node, by how full they are.
+// Why     Nodes are taken from the fullest chunks, so that sparse ones may drain. What random
+//         deletes leave there the tree moves out of the sparsest (storage/tree_compact.c).
 #ifndef TORC_STORAGE_CHUNK_H
 #define TORC_STORAGE_CHUNK_H
 
@@ -20,6 +22,7 @@
 #define TORC_CHUNK_BYTES  262144u
 #define TORC_CHUNK_NODES  (TORC_CHUNK_BYTES / TORC_NODE_BYTES) // the header's included
 #define TORC_CHUNK_USABLE (TORC_CHUNK_NODES - 1u)
+#define TORC_CHUNK_LISTS  8u // of open chunks: of one all have the same eighth in use
 #define TORC_CHUNK_NONE   UINT32_MAX
 #define TORC_NODE_NONE    UINT32_MAX
 #define TORC_CHUNKS_MAX   (UINT32_MAX / TORC_CHUNK_NODES)
@@ -39,12 +42,13 @@ struct torc_chunk_pool {
 // The chunks of one tree.
 struct torc_chunk_set {
     struct torc_chunk_pool *pool;
-    unsigned char *base; // the pool's
-    uint32_t open_head;  // chunks with a free node
-    uint32_t chunk_head; // all chunks
+    unsigned char *base;                   // the pool's
+    uint32_t open_heads[TORC_CHUNK_LISTS]; // chunks with a free node
+    uint32_t chunk_head;                   // all chunks
     uint32_t chunk_count;
     uint64_t free_nodes; // in all chunks together
     uint32_t looked;     // the next one that torc_chunk_look gives
+    uint32_t leaving;    // from which nodes are taken last; TORC_CHUNK_NONE: no such
 };
 
 // The mapping starts at `base`, aligned to TORC_CHUNK_BYTES; this pool gets the chunks
@@ -59,13 +63,24 @@ void torc_chunk_set_init(struct torc_chunk_set *set, struct torc_chunk_pool *poo
 // Takes one more chunk from the pool; false when the pool is empty.
 bool torc_must_use torc_chunk_set_grow(struct torc_chunk_set *set);
 
-// A free node, in the chunk of node `near` if it has one (TORC_NODE_NONE: anywhere). The set must
-// have a free node: the caller reserved it.
+// A free node, in the chunk of node `near` if it has one, else (or TORC_NODE_NONE) in one of the
+// fullest. The set must have a free node: the caller reserved it.
 uint32_t torc_chunk_node_take(struct torc_chunk_set *set, uint32_t near);
 
 // Gives a node back. An empty chunk goes back to the pool when the set keeps `keep_nodes` free
 // nodes without it.
 void torc_chunk_node_give(struct torc_chunk_set *set, uint32_t node, uint64_t keep_nodes);
+
+// Gives a chunk back that is empty and not needed for `keep_nodes`; false when it is not so.
+bool torc_chunk_give(struct torc_chunk_set *set, uint32_t chunk, uint64_t keep_nodes);
+
+// One of the sparsest chunks is to be left, until it is empty or stays: TORC_CHUNK_NONE when all
+// are full.
+uint32_t torc_chunk_leave(struct torc_chunk_set *set);
+void torc_chunk_stay(struct torc_chunk_set *set);
+
+// Nodes in use.
+uint32_t torc_chunk_used(const struct torc_chunk_set *set, uint32_t chunk);
 
 // Gives back every chunk of the set, whatever is in it.
 void torc_chunk_set_drop(struct torc_chunk_set *set);
@@ -81,8 +96,8 @@ uint32_t torc_chunk_mark_new(struct torc_chunk_pool *pool);
 void torc_chunk_mark(const struct torc_chunk_set *set, uint32_t chunk, uint32_t mark);
 uint32_t torc_chunk_marked(const struct torc_chunk_set *set, uint32_t chunk);
 
-// Nodes [1, it) of the chunk were taken once, and are taken or free now.
-uint32_t torc_chunk_fresh(const struct torc_chunk_set *set, uint32_t chunk);
+// The next node in use from `slot` on, within the chunk; TORC_CHUNK_NODES: no more.
+uint32_t torc_chunk_taken_next(const struct torc_chunk_set *set, uint32_t chunk, uint32_t slot);
 
 // Walks K1 and K2; false and one of them is broken.
 bool torc_must_use torc_chunk_set_check(const struct torc_chunk_set *set);

@@ -24,6 +24,11 @@ uint64_t torc_tree_slack(const struct torc_tree *tree)
     return 3u * (uint64_t)tree->upper_count + UINT64_C(2) * tree->levels + 4u;
 }
 
+uint64_t torc_tree_keep(const struct torc_tree *tree)
+{
+    return tree->promised_nodes + torc_tree_slack(tree) + TORC_TREE_NODES_PER_WRITE;
+}
+
 bool torc_tree_ensure(struct torc_tree *tree, uint32_t nodes)
 {
     uint64_t wanted = tree->promised_nodes + torc_tree_slack(tree) + nodes;
@@ -39,8 +44,7 @@ bool torc_tree_ensure(struct torc_tree *tree, uint32_t nodes)
 enum torc_err torc_tree_full(const struct torc_tree *tree, uint32_t value_bytes,
                              struct torc_fail *why)
 {
-    bool nodes_left = tree->chunks.free_nodes >=
-                      tree->promised_nodes + torc_tree_slack(tree) + TORC_TREE_NODES_PER_WRITE;
+    bool nodes_left = tree->chunks.free_nodes >= torc_tree_keep(tree);
 
     if (value_bytes > TORC_TREE_INLINE_BYTES_MAX && nodes_left) {
         return torc_fail(why, TORC_ERR_NO_SPACE,
@@ -67,9 +71,7 @@ void torc_tree_node_give(struct torc_tree *tree, uint32_t level, uint32_t node)
     tree->leaf_count -= level == 0;
     tree->inner_count -= level > 0;
     tree->upper_count -= level > 1;
-    torc_tree_leaf(tree, node)->level = TORC_TREE_LEVEL_FREE;
-    torc_chunk_node_give(&tree->chunks, node,
-                         tree->promised_nodes + torc_tree_slack(tree) + TORC_TREE_NODES_PER_WRITE);
+    torc_chunk_node_give(&tree->chunks, node, torc_tree_keep(tree));
 }
 
 // -- Upper levels --------------------------------------------------------------------------------

@@ -71,6 +71,17 @@ struct torc_tree_order {
     bool moving;
 };
 
+// Where torc_tree_compact stands.
+struct torc_tree_compact {
+    uint64_t next;        // the key that packing goes on at
+    uint64_t until;       // leaves up to this key are being packed, if `packing`
+    uint64_t removed;     // tree->removed_count when the last pass began
+    uint64_t moved_nodes; // in all
+    uint32_t slot;        // in the chunk that is being left
+    bool passing;         // through the leaves
+    bool packing;
+};
+
 struct torc_tree {
     const struct torc_tree_code *code;
     struct torc_chunk_set chunks;
@@ -83,6 +94,7 @@ struct torc_tree {
     uint64_t promised_nodes; // to tickets
     uint64_t change_stamp;   // rises with every change: value pointers of an older one are stale
     uint64_t shape_stamp;    // rises when records move between nodes
+    uint64_t removed_count;  // records, in all
     // Where rising keys go: the last leaf, which holds all keys from tail_first on. As of the shape
     // tail_stamp.
     uint64_t tail_first;
@@ -95,6 +107,7 @@ struct torc_tree {
     uint32_t inner_count;
     uint32_t upper_count; // of them, at level 2 and above
     struct torc_tree_order order;
+    struct torc_tree_compact compact;
 };
 
 // What a lookup found.
@@ -242,6 +255,19 @@ bool torc_tree_sweep(struct torc_tree *tree, struct torc_tree_sweep *sweep, uint
 // to do. True while there is more; false when too little has changed since all were in order. Takes
 // no memory and breaks no promise; cursors go on, value pointers do not outlive it.
 bool torc_tree_order(struct torc_tree *tree, uint32_t leaf_count_max);
+
+// Gives memory back that deletes left scattered: packs leaves of which many are far from full, and
+// moves nodes out of the sparsest chunks, which go back to the pool. At most `step_max` steps, each
+// about a microsecond (some more where it looks at an inner node's leaves). True while there is
+// more; false when no more than torc_tree_spare_max nodes are free beyond promises, and fewer than
+// one in 8 records was deleted since its last pass. Takes no memory and breaks no promise; cursors
+// go on, value pointers do not outlive it.
+bool torc_tree_compact(struct torc_tree *tree, uint32_t step_max);
+
+// How many nodes may stay free, beyond what promises and one write need, when nothing is left to
+// compact: two chunks and a sixteenth of all.
+uint64_t torc_tree_spare_max(const struct torc_tree *tree);
+uint64_t torc_tree_spare(const struct torc_tree *tree);
 
 // -- Looking in ----------------------------------------------------------------------------------
 

@@ -53,6 +53,10 @@ static inline __attribute__((always_inline)) void torc_tree_node_prefetch(
 
 void torc_tree_path_find(const struct torc_tree *tree, uint64_t key, struct torc_tree_path *path);
 
+// The last key that child path->nodes[level] may hold.
+uint64_t torc_tree_path_last(const struct torc_tree *tree, const struct torc_tree_path *path,
+                             uint32_t level);
+
 // To the next leaf in the given direction; false, and the path unchanged, at the end.
 bool torc_must_use torc_tree_path_step(const struct torc_tree *tree, struct torc_tree_path *path,
                                        bool forward);
@@ -66,6 +70,9 @@ bool torc_must_use torc_tree_path_step(const struct torc_tree *tree, struct torc
 // part owes 1/2 less than before. Either way what was owed and the half that was paid suffice for
 // the node that is made. Joining gives a node back and owes 1.
 uint64_t torc_tree_slack(const struct torc_tree *tree);
+
+// Free nodes that must stay: for promises, and for one write that has none. T5.
+uint64_t torc_tree_keep(const struct torc_tree *tree);
 
 // True when `nodes` more than all promises can be had; takes chunks for them.
 bool torc_must_use torc_tree_ensure(struct torc_tree *tree, uint32_t nodes);
@@ -105,6 +112,12 @@ static inline uint32_t torc_tree_node_of(const struct torc_tree *tree, const voi
 // After `key` was deleted: an empty leaf goes, a small one is joined with a neighbour.
 void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf, uint64_t key);
 
+// Fills the leaf at the path's end up to TORC_TREE_PACK_BYTES from the one behind it, if that is
+// under the same parent. True when that one is gone now, so that there may be room for another.
+// Takes no memory.
+#define TORC_TREE_PACK_BYTES (TORC_LEAF_SPACE_BYTES * 7 / 8)
+bool torc_must_use torc_tree_leaf_pack(struct torc_tree *tree, const struct torc_tree_path *path);
+
 // Links `child` into an inner node of `level`, behind the one that holds keys below `separator`.
 // Splits as far up as needed; the nodes were ensured.
 void torc_tree_link(struct torc_tree *tree, uint32_t level, uint64_t separator, uint32_t child);
@@ -134,8 +147,5 @@ static inline const struct torc_leaf *torc_tree_copy_leaf(struct torc_tree_copy 
     memcpy(copy->bytes, leaf, sizeof(copy->bytes));
     return (const void *)copy->bytes;
 }
-
-// The level of a node that is free; only the checker reads it.
-#define TORC_TREE_LEVEL_FREE 255u
 
 #endif

@@ -20,9 +20,8 @@
 // Chunks and parents looked at a call; a parent's list is about as much work as moving a leaf.
 #define CHUNKS_SEEN_MAX 64u
 
-// The last key that child path->nodes[level] may hold.
-static uint64_t path_last(const struct torc_tree *tree, const struct torc_tree_path *path,
-                          uint32_t level)
+uint64_t torc_tree_path_last(const struct torc_tree *tree, const struct torc_tree_path *path,
+                             uint32_t level)
 {
     for (level++; level < tree->levels; level++) {
         const struct torc_inner *inner = torc_tree_inner(tree, path->nodes[level]);
@@ -97,7 +96,7 @@ static void survey_step(struct torc_tree *tree)
     if (parent->count >= KEEP_MIN && parent_in_order(parent)) {
         parent_keep(tree, parent);
     }
-    order->surveying = pass_on(order, path_last(tree, &path, 1));
+    order->surveying = pass_on(order, torc_tree_path_last(tree, &path, 1));
 }
 
 // A chunk to be filled. False when there is none: the pass is over.
@@ -131,14 +130,18 @@ static uint32_t place_next(struct torc_tree *tree)
         torc_chunk_marked(&tree->chunks, order->chunk) != order->mark) { // it was given back
         return TORC_NODE_NONE;
     }
-    while (order->slot < torc_chunk_fresh(&tree->chunks, order->chunk)) {
-        uint32_t node = order->chunk * TORC_CHUNK_NODES + order->slot++;
+    for (;;) {
+        uint32_t slot = torc_chunk_taken_next(&tree->chunks, order->chunk, order->slot);
+        uint32_t node = order->chunk * TORC_CHUNK_NODES + slot;
 
+        order->slot = slot + 1;
+        if (slot == TORC_CHUNK_NODES) {
+            return TORC_NODE_NONE;
+        }
         if (torc_tree_leaf(tree, node)->level == 0) {
             return node;
         }
     }
-    return TORC_NODE_NONE;
 }
 
 // Copies a leaf, and puts its slots in order too: a scan then reads its records forward.
@@ -199,7 +202,7 @@ static bool move_step(struct torc_tree *tree)
 
     torc_tree_path_find(tree, order->next, &path);
     if (!order->moving) {
-        uint64_t last = path_last(tree, &path, 1);
+        uint64_t last = torc_tree_path_last(tree, &path, 1);
 
         if (parent_in_order(torc_tree_inner(tree, path.nodes[1]))) {
             return pass_on(order, last);
@@ -215,8 +218,8 @@ static bool move_step(struct torc_tree *tree)
     if (place != path.nodes[0]) {
         leaf_swap(tree, &path, place);
     }
-    order->moving = path_last(tree, &path, 0) < order->until;
-    return pass_on(order, path_last(tree, &path, 0));
+    order->moving = torc_tree_path_last(tree, &path, 0) < order->until;
+    return pass_on(order, torc_tree_path_last(tree, &path, 0));
 }
 
 bool torc_tree_order(struct torc_tree *tree, uint32_t leaf_count_max)

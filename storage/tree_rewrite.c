@@ -246,9 +246,10 @@ void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint
     }
 }
 
-// Joins two neighbours, children index and index + 1 of path->nodes[1], when there is room to
-// spare.
-static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path, uint32_t index)
+// Joins two neighbours, children index and index + 1 of path->nodes[1], when they need no more than
+// `bytes_max` of one.
+static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path, uint32_t index,
+                      uint32_t bytes_max)
 {
     const uint32_t *children = torc_inner_children(torc_tree_inner(tree, path->nodes[1]));
     uint32_t right_node = children[index + 1];
@@ -260,13 +261,13 @@ static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path,
     uint32_t count = (uint32_t)left->count + right->count;
 
     if (count > TORC_LEAF_COUNT_MAX ||
-        torc_leaf_used_bytes(left) + torc_leaf_used_bytes(right) > JOIN_BYTES_MAX) {
+        torc_leaf_used_bytes(left) + torc_leaf_used_bytes(right) > bytes_max) {
         return false;
     }
     count = torc_leaf_decode(torc_tree_copy_leaf(&copy, left), pairs);
     count += torc_leaf_decode(right, pairs + count);
     torc_leaf_plan(&plan, pairs, count);
-    if (plan.bytes > JOIN_BYTES_MAX) {
+    if (plan.bytes > bytes_max) {
         return false;
     }
     torc_leaf_encode(left, &plan, pairs, count);
@@ -278,6 +279,69 @@ static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path,
     return true;
 }
 
+// Two neighbours' records; those of the left one point into a copy, of the right one into another.
+struct packing {
+    struct torc_tree_copy left;
+    struct torc_tree_copy right;
+    uint32_t count;
+    struct torc_tree_pair pairs[2 * TORC_LEAF_COUNT_MAX];
+};
+
+// How many of the records go to the left leaf; no more than it has: none move.
+static uint32_t pack_cut(const struct packing *packing, uint32_t left_count)
+{
+    uint32_t count = packing->count;
+    uint32_t fill = torc_leaf_fill(packing->pairs, count);
+    uint32_t cut = fill * TORC_TREE_PACK_BYTES / TORC_LEAF_SPACE_BYTES;
+    struct torc_leaf_plan plan;
+
+    if (cut > left_count) {
+        cut =
+            cut_short(packing->pairs, count, cut, left_count + 1, fill < count ? fill : count - 1);
+        torc_leaf_plan(&plan, packing->pairs + cut, count - cut);
+        cut = torc_leaf_fits(&plan, count - cut) ? cut : left_count;
+    }
+    return cut;
+}
+
+bool torc_tree_leaf_pack(struct torc_tree *tree, const struct torc_tree_path *path)
+{
+    struct torc_inner *parent = torc_tree_inner(tree, path->nodes[1]);
+    struct torc_leaf *left = torc_tree_leaf(tree, path->nodes[0]);
+    uint32_t index = path->indices[1];
+    struct packing packing;
+    struct torc_leaf *right;
+    uint32_t cut;
+
+    if (index + 1u >= parent->count || torc_leaf_used_bytes(left) >= TORC_TREE_PACK_BYTES) {
+        return false;
+    }
+    if (leaf_join(tree, path, index, TORC_TREE_PACK_BYTES)) {
+        tree->change_stamp++;
+        return true;
+    }
+    right = torc_tree_leaf(tree, torc_inner_children(parent)[index + 1]);
+    packing.count = torc_leaf_decode(torc_tree_copy_leaf(&packing.left, left), packing.pairs);
+    packing.count +=
+        torc_leaf_decode(torc_tree_copy_leaf(&packing.right, right), packing.pairs + packing.count);
+    cut = pack_cut(&packing, left->count);
+    if (cut <= left->count ||
+        !torc_inner_move(parent, index,
+                         torc_tree_separator(packing.pairs[cut - 1].key, packing.pairs[cut].key))) {
+        return false;
+    }
+    leaf_encode(left, packing.pairs, cut);
+    leaf_encode(right, packing.pairs + cut, packing.count - cut);
+    left->stamp = torc_max_u64(left->stamp, right->stamp);
+    right->stamp = left->stamp;
+    left->run = 0;
+    right->run = 0;
+    tree->change_stamp++;
+    tree->shape_stamp++;
+    torc_tree_moved(tree, torc_tree_node_of(tree, left), torc_tree_node_of(tree, right));
+    return false;
+}
+
 // After a delete: an empty leaf goes, a small one is joined with a neighbour.
 void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf, uint64_t key)
 {
@@ -285,6 +349,7 @@ void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf,
     struct torc_tree_path path;
     uint32_t index;
 
+    tree->removed_count++;
     if (tree->levels == 1 || (leaf->count > 0 && torc_leaf_used_bytes(leaf) >= SMALL_BYTES)) {
         return;
     }
@@ -296,7 +361,8 @@ void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf,
         torc_tree_node_give(tree, 0, path.nodes[0]);
         torc_tree_unlink(tree, &path, 1, index);
         torc_tree_moved(tree, path.nodes[0], path.nodes[0]);
-    } else if (index + 1 >= parent->count || !leaf_join(tree, &path, index)) {
-        (void)(index > 0 && leaf_join(tree, &path, index - 1)); // else it stays small
+    } else if (index + 1 >= parent->count || !leaf_join(tree, &path, index, JOIN_BYTES_MAX)) {
+        (void)(index > 0 &&
+               leaf_join(tree, &path, index - 1, JOIN_BYTES_MAX)); // else it stays small
     }
 }

@@ -595,6 +595,33 @@ static void op_check(struct world *world, const struct stage *stage)
     }
 }
 
+// Gives memory back, at times all that may be: nothing that a caller sees may change, and then no
+// more is free than may be. Now and then a pass through the leaves begins for few deletes, and the
+// root's chunk is left for no reason, so that inner nodes move too.
+static void op_compact(struct world *world, const struct stage *stage)
+{
+    uint64_t calls =
+        torc_rng_below(&world->rng, 5) == 0 ? UINT32_MAX : torc_rng_below(&world->rng, 4);
+    bool more = true;
+
+    if (torc_rng_below(&world->rng, 4) == 0) {
+        world->tree.removed_count += world->tree.record_count;
+    }
+    if (torc_rng_below(&world->rng, 4) == 0 && torc_chunk_set_grow(&world->tree.chunks)) {
+        world->tree.chunks.leaving = world->tree.root / TORC_CHUNK_NODES;
+        world->tree.compact.slot = 1;
+    }
+    for (; more && calls > 0; calls--) {
+        more = torc_tree_compact(&world->tree, 1 + (uint32_t)torc_rng_below(&world->rng, 60));
+    }
+    if (!more && torc_tree_spare(&world->tree) > torc_tree_spare_max(&world->tree)) {
+        broken(world, "more nodes are free than may be", 0);
+    }
+    if (torc_rng_below(&world->rng, 8) == 0) {
+        op_check(world, stage);
+    }
+}
+
 // A few steps of a sweep that never ends, or a whole one, which must see all leaves.
 static void op_sweep(struct world *world)
 {
@@ -653,6 +680,8 @@ static void world_step(struct world *world, struct stage *stage)
         op_order(world);
     } else if (kind < 980) {
         op_sweep(world);
+    } else if (kind < 985 && !world->faulty) {
+        op_compact(world, stage);
     }
     world->ops++;
 }

@@ -920,6 +920,41 @@ static void an_idle_worker_puts_leaves_in_order(void)
     close_rig();
 }
 
+static void chunks_that_deletes_left_sparse_go_back(void)
+{
+    struct torc_rig_config config = {.workers = 1, .shards = 2, .steered = true};
+    struct torc_worker *worker;
+    uint32_t free_chunks;
+
+    open_rig(&config);
+    for (uint64_t i = 0; i < 16000; i++) {
+        (void)put_text(i * (KEYS / 16000),
+                       "a value of one hundred and twenty bytes, so that not too many "
+                       "of them are needed to fill some chunks of 256 KiB each ......");
+    }
+    for (uint64_t i = 0; i < 16000; i++) {
+        if (i % 16 != 0) {
+            struct torc_request request = torc_rig_delete(rig, client, i * (KEYS / 16000));
+
+            (void)expect(&request, TORC_ERR_OK);
+        }
+    }
+    worker = rig->workers[0];
+    free_chunks = torc_chunk_pool_free(&worker->chunks);
+    for (uint32_t i = 0; i < 300; i++) {
+        torc_rig_step(rig, 10000000);
+    }
+    CU_ASSERT(torc_chunk_pool_free(&worker->chunks) > free_chunks);
+    CU_ASSERT_FALSE(worker->compact.more);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct torc_tree *tree = &worker->shards[i].engine.tree;
+
+        CU_ASSERT(torc_tree_spare(tree) <= torc_tree_spare_max(tree));
+    }
+    CU_ASSERT(torc_stats_get(&worker->stats->counters[TORC_COUNTER_COMPACTED_NODES]) > 0);
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -957,6 +992,7 @@ int main(void)
         {"a key of another core is answered with its entry",
          a_key_of_another_core_is_answered_with_its_entry},
         {"an idle worker puts leaves in order", an_idle_worker_puts_leaves_in_order},
+        {"chunks that deletes left sparse go back", chunks_that_deletes_left_sparse_go_back},
         CU_TEST_INFO_NULL,
     };
 
