@@ -11,6 +11,7 @@
 //         RECORDS keys, so lookups miss the cache.
 #include "kit/clock_os.h"
 #include "tests/rig.h"
+#include "wire/aead_os.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -109,7 +110,7 @@ static void measure(const struct bench_row *row)
         (void)printf("{\"mode\":\"%s\",\"packet\":\"%s\",\"ns\":%.1f,\"ops\":%u}\n", bench.mode,
                      row->name, ns, row->ops);
     } else {
-        (void)printf("%-10s %-28s %8.0f ns", bench.mode, row->name, ns);
+        (void)printf("%-11s %-28s %8.0f ns", bench.mode, row->name, ns);
         (void)(row->ops > 1 ? printf(" %8.1f ns an operation\n", ns / row->ops) : printf("\n"));
     }
     (void)fflush(stdout);
@@ -279,6 +280,8 @@ static const struct bench_row bad_rows[] = {
     {"hello, false cookie: RETRY", 1, send_false_cookie},
 };
 
+static const char *const ciphers[] = {"libipsec-mb", "libsodium", "chacha"};
+
 static void fill(void)
 {
     unsigned char value[VALUE_BYTES] = {1};
@@ -331,5 +334,12 @@ int main(int argc, char **argv)
     }
     bench.rng.state = 1;
     bench_mode("clear", &config);
+    config.sealed = true;
+    for (uint32_t i = 0; i < TORC_COUNT_OF(ciphers); i++) {
+        config.aead = torc_aead_code_named(ciphers[i]);
+        if (config.aead != NULL) {
+            bench_mode(ciphers[i], &config);
+        }
+    }
     return 0;
 }
