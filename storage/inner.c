@@ -110,6 +110,17 @@ static void samples_write(struct torc_inner *inner)
     }
 }
 
+// The same after a separator was put behind all others, where ones were.
+static void sample_write_last(struct torc_inner *inner, uint32_t index)
+{
+    uint32_t at = index * inner->width;
+
+    if (inner->width < 8 && at > 0 && at % TORC_INNER_LINE_BYTES == 0) {
+        memcpy(inner->samples + (size_t)(at / TORC_INNER_LINE_BYTES - 1) * inner->width,
+               inner->bytes + at, inner->width);
+    }
+}
+
 void torc_inner_encode(struct torc_inner *inner, uint8_t level, const struct torc_inner_list *list,
                        uint32_t first, uint32_t count)
 {
@@ -158,7 +169,11 @@ bool torc_inner_insert(struct torc_inner *inner, uint32_t index, uint64_t separa
     delta_write(inner, index, separator);
     children[index + 1] = child;
     inner->count++;
-    samples_write(inner);
+    if (after > 0) {
+        samples_write(inner);
+    } else {
+        sample_write_last(inner, index);
+    }
     return true;
 }
 

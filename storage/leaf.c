@@ -291,8 +291,7 @@ static uint32_t capacity_of(const struct torc_leaf_plan *plan, uint32_t count)
     return count + more < TORC_LEAF_COUNT_MAX ? count + more : TORC_LEAF_COUNT_MAX;
 }
 
-void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
-                      const struct torc_tree_pair *pairs, uint32_t count)
+void torc_leaf_shape(struct torc_leaf *leaf, const struct torc_leaf_plan *plan, uint32_t count)
 {
     torc_assert(count > 0);
     torc_assert(torc_leaf_fits(plan, count));
@@ -310,6 +309,12 @@ void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
     leaf->stride = (uint8_t)(plan->low_bytes + plan->version_bytes +
                              (plan->form == TORC_LEAF_VARIED ? TORC_LEAF_CELL_BYTES : plan->form));
     leaf->records_at = (uint16_t)(TORC_LEAF_HEAD_BYTES + 3u * leaf->capacity);
+}
+
+void torc_leaf_encode(struct torc_leaf *leaf, const struct torc_leaf_plan *plan,
+                      const struct torc_tree_pair *pairs, uint32_t count)
+{
+    torc_leaf_shape(leaf, plan, count);
     if (leaf->form != TORC_LEAF_VARIED) {
         torc_leaf_records_write(leaf, pairs, count);
         return;

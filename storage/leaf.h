@@ -196,10 +196,14 @@ static inline void torc_leaf_value_copy(unsigned char *to, const void *value, ui
     }
 }
 
-// Makes an empty leaf of the first records in rising order, as many as fit: how many. 0, and
-// nothing was done, when their values are not all inline and of one length.
-uint32_t torc_leaf_build(struct torc_leaf *leaf, const struct torc_tree_pair *pairs,
-                         uint32_t count);
+// Makes an empty leaf of the first records in rising order, as many as fit: how many. 0, and the
+// leaf is to be formatted again, when their values are not all inline and of one length. `like`:
+// how many went into the leaf before, which is tried first; or 0.
+uint32_t torc_leaf_build(struct torc_leaf *leaf, const struct torc_tree_pair *pairs, uint32_t count,
+                         uint32_t like);
+
+// The head of a leaf that is written anew, for torc_leaf_encode.
+void torc_leaf_shape(struct torc_leaf *leaf, const struct torc_leaf_plan *plan, uint32_t count);
 
 // The part of torc_leaf_encode that writes records whose values lie in the slots.
 void torc_leaf_records_write(struct torc_leaf *leaf, const struct torc_tree_pair *pairs,

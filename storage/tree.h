@@ -100,6 +100,8 @@ struct torc_tree {
     uint64_t tail_first;
     uint64_t tail_stamp;
     uint32_t tail;
+    uint32_t edge; // the last inner node of level 1, as of the shape edge_stamp
+    uint64_t edge_stamp;
     uint32_t moved[2]; // leaves whose records the last change of shape moved
     uint32_t root;
     uint32_t levels; // 1: the root is a leaf

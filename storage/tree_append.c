@@ -1,6 +1,24 @@
 // Torc storage: building the tree from records in order. See storage/tree.h.
 #include "storage/tree_impl.h"
 
+void torc_tree_link_last(struct torc_tree *tree, uint64_t separator, uint32_t leaf)
+{
+    struct torc_tree_path path;
+
+    if (tree->edge_stamp == tree->shape_stamp) {
+        struct torc_inner *inner = torc_tree_inner(tree, tree->edge);
+
+        if (torc_inner_insert(inner, inner->count - 1u, separator, leaf)) {
+            tree->edge_stamp = ++tree->shape_stamp;
+            return;
+        }
+    }
+    torc_tree_link(tree, 1, separator, leaf);
+    torc_tree_path_find(tree, UINT64_MAX, &path);
+    tree->edge = path.nodes[1];
+    tree->edge_stamp = tree->shape_stamp;
+}
+
 // A leaf written anew: its records, then as many of the caller's as fit.
 struct tail {
     struct torc_tree_copy copy;
@@ -84,8 +102,15 @@ static void count_in(struct torc_tree *tree, struct torc_leaf *leaf,
     }
 }
 
+// Where the tree ends.
+struct end {
+    uint64_t last_key;
+    uint32_t node; // the last leaf
+    uint32_t like; // how many records went into it at once
+};
+
 // A new rightmost leaf with at least one record; how many, 0 when there is no memory.
-static uint32_t leaf_start(struct torc_tree *tree, uint64_t last_key, uint32_t near,
+static uint32_t leaf_start(struct torc_tree *tree, struct end *end,
                            const struct torc_tree_pair *pairs, uint32_t count)
 {
     struct torc_leaf *leaf;
@@ -96,14 +121,17 @@ static uint32_t leaf_start(struct torc_tree *tree, uint64_t last_key, uint32_t n
     if (!torc_tree_ensure(tree, TORC_TREE_NODES_PER_WRITE)) {
         return 0;
     }
-    node = torc_tree_node_take(tree, 0, near);
+    node = torc_tree_node_take(tree, 0, end->node);
     leaf = torc_tree_leaf(tree, node);
+    torc_tree_ahead_prefetch(leaf);
     torc_leaf_format(leaf);
-    done = torc_leaf_build(leaf, pairs, count);
+    done = torc_leaf_build(leaf, pairs, count, end->like);
     if (done > 0) {
         tree->record_count += done;
         tree->value_bytes += (uint64_t)done * pairs[0].value_bytes;
+        end->like = done;
     } else {
+        torc_leaf_format(leaf);
         done = leaf_append(tree, leaf, pairs, count, &heap_full);
         count_in(tree, leaf, pairs, done);
     }
@@ -111,13 +139,15 @@ static uint32_t leaf_start(struct torc_tree *tree, uint64_t last_key, uint32_t n
         torc_tree_node_give(tree, 0, node);
         return 0;
     }
-    torc_tree_link(tree, 1, torc_tree_separator(last_key, pairs[0].key), node);
+    torc_tree_link_last(tree, torc_tree_separator(end->last_key, pairs[0].key), node);
+    end->last_key = pairs[done - 1].key;
+    end->node = node;
     return done;
 }
 
-// Puts what fits into the rightmost leaf there is, *node; *last_key becomes its last key.
-static uint32_t leaf_go_on(struct torc_tree *tree, const struct torc_tree_pair *pairs,
-                           uint32_t count, uint32_t *node, uint64_t *last_key, bool *heap_full)
+// Puts what fits into the rightmost leaf there is.
+static uint32_t leaf_go_on(struct torc_tree *tree, struct end *end,
+                           const struct torc_tree_pair *pairs, uint32_t count, bool *heap_full)
 {
     struct torc_tree_path path;
     struct torc_leaf *leaf;
@@ -130,8 +160,7 @@ static uint32_t leaf_go_on(struct torc_tree *tree, const struct torc_tree_pair *
         torc_leaf_get(leaf, leaf->count - 1u, &last);
         torc_assert(last.key < pairs[0].key);
     }
-    *node = path.nodes[0];
-    *last_key = last.key;
+    *end = (struct end){.last_key = last.key, .node = path.nodes[0]};
     some = leaf_append_in_place(leaf, pairs, count);
     if (some == 0) {
         some = leaf_append(tree, leaf, pairs, count, heap_full);
@@ -141,16 +170,15 @@ static uint32_t leaf_go_on(struct torc_tree *tree, const struct torc_tree_pair *
 }
 
 // New leaves, as long as they get full at once; how many records.
-static uint32_t leaves_start(struct torc_tree *tree, uint64_t last_key, uint32_t near,
+static uint32_t leaves_start(struct torc_tree *tree, struct end *end,
                              const struct torc_tree_pair *pairs, uint32_t count)
 {
     uint32_t done = 0;
     uint32_t some;
 
     do {
-        torc_assert(done == 0 || pairs[done - 1].key < pairs[done].key);
-        some = leaf_start(tree, done > 0 ? pairs[done - 1].key : last_key, near, pairs + done,
-                          count - done);
+        torc_assert(done == 0 || end->last_key < pairs[done].key);
+        some = leaf_start(tree, end, pairs + done, count - done);
         done += some;
     } while (some > 0 && done < count);
     return done;
@@ -164,12 +192,11 @@ enum torc_err torc_tree_append(struct torc_tree *tree, const struct torc_tree_pa
     tree->change_stamp++;
     while (done < count) {
         bool heap_full = false;
-        uint64_t last_key;
-        uint32_t node;
-        uint32_t some = leaf_go_on(tree, pairs + done, count - done, &node, &last_key, &heap_full);
+        struct end end;
+        uint32_t some = leaf_go_on(tree, &end, pairs + done, count - done, &heap_full);
 
         if (some == 0 && !heap_full) {
-            some = leaves_start(tree, last_key, node, pairs + done, count - done);
+            some = leaves_start(tree, &end, pairs + done, count - done);
         }
         done += some;
         if (some == 0) {

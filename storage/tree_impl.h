@@ -51,6 +51,20 @@ static inline __attribute__((always_inline)) void torc_tree_node_prefetch(
     }
 }
 
+// How far ahead of a leaf that keys in order fill memory is asked for. Measured with 2: a record of
+// 16 B took 2.9 instead of 3.9 ns, for a store that has to wait for its line is what costs most.
+#define TORC_TREE_AHEAD_NODES 2u
+
+static inline __attribute__((always_inline)) void torc_tree_ahead_prefetch(
+    const struct torc_leaf *leaf)
+{
+    const char *bytes = (const char *)leaf + (size_t)TORC_TREE_AHEAD_NODES * TORC_NODE_BYTES;
+
+    for (uint32_t at = 0; at < TORC_NODE_BYTES; at += 64) {
+        __builtin_prefetch(bytes + at, 1);
+    }
+}
+
 void torc_tree_path_find(const struct torc_tree *tree, uint64_t key, struct torc_tree_path *path);
 
 // The last key that child path->nodes[level] may hold.
@@ -82,6 +96,11 @@ enum torc_err torc_tree_full(const struct torc_tree *tree, uint32_t value_bytes,
 
 uint32_t torc_tree_node_take(struct torc_tree *tree, uint32_t level, uint32_t near);
 void torc_tree_node_give(struct torc_tree *tree, uint32_t level, uint32_t node);
+
+// Applies the first of the writes as long as they are new keys that rise at the tree's end, and
+// nothing about them is out of the usual; how many.
+uint32_t torc_tree_write_rising(struct torc_tree *tree, struct torc_tree_write *writes,
+                                uint32_t count);
 
 // Adds a record that went into a leaf to the tree's accounts.
 void torc_tree_count_in(struct torc_tree *tree, const struct torc_tree_pair *pair);
@@ -121,6 +140,9 @@ bool torc_must_use torc_tree_leaf_pack(struct torc_tree *tree, const struct torc
 // Links `child` into an inner node of `level`, behind the one that holds keys below `separator`.
 // Splits as far up as needed; the nodes were ensured.
 void torc_tree_link(struct torc_tree *tree, uint32_t level, uint64_t separator, uint32_t child);
+
+// The same for a leaf behind all others, mostly without a descent.
+void torc_tree_link_last(struct torc_tree *tree, uint64_t separator, uint32_t leaf);
 
 // Takes child `index` (which the caller gives back) out of path->nodes[level], and joins inner
 // nodes that became small.
