@@ -282,8 +282,11 @@ uint32_t torc_tree_write_batch(struct torc_tree *tree, struct torc_tree_write *w
     uint32_t some;
 
     for (uint32_t at = 0; at < count; at += some) {
-        some = torc_tree_batch_next(count - at);
-        refused += batch_apply(tree, writes + at, some);
+        some = torc_tree_write_rising(tree, writes + at, count - at);
+        if (some == 0) {
+            some = torc_tree_batch_next(count - at);
+            refused += batch_apply(tree, writes + at, some);
+        }
     }
     return refused;
 }
