@@ -54,8 +54,8 @@ struct torc_net {
     bool cut; // nothing arrives anywhere
 };
 
-// `operations`: of each engine; client i is 10.79.0.1:(5000 + i). They have the key that a sealed rig
-// takes (torc_net_key), and none for another.
+// `operations`: of each engine; client i is 10.79.0.1:(5000 + i). They have the key that a sealed
+// rig takes (torc_net_key), and none for another.
 void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
                    uint32_t operations);
 

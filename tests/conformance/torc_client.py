@@ -20,6 +20,17 @@ from torc_bytes import *  # noqa: F401,F403 pylint: disable=wildcard-import,unus
 from torc_noise import Damaged, Initiator, Key, Responder, Sealer, lane_key  # noqa: F401
 
 
+def read_key(text):
+    """The key of a client's key file: its text."""
+    lines = [line.split("#")[0].split() for line in text.splitlines()]
+    lines = [words for words in lines if words]
+    assert lines[0] == ["torc-key", "1"], lines[0]
+    words = {line[0]: line[1:] for line in lines[1:]}
+    number, secret, *bound = words["key"][0].split(":")
+    assert not bound, "bound to a node"
+    return Key(int(words["principal"][0]), int(number), bytes.fromhex(secret))
+
+
 # ---- The client
 
 class Init(typing.NamedTuple):

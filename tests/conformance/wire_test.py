@@ -4,7 +4,8 @@
 Puts, gets, deletes, ranges, large values and exactly-once over IPv4 and IPv6; then packets that are bad in every
 way that PROTOCOL.md names, by their numbers in the suite of bad packets: each must have the reaction and the
 counter that is written there, no answer to an unproved address may be longer than the question, and a good client
-must still work after it. Ends with `N passed, N failed`.
+must still work after it. All of it under keys, then in CLEAR mode; what needs keys of several principals is in
+sealed_test.py. Ends with `N passed, N failed`.
 """
 import os
 import pathlib
@@ -18,112 +19,20 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 import torc_client as t  # noqa: E402
-from node import Checks, Node  # noqa: E402
-
-KEYS = 1 << 32
-FAR_AHEAD = (time.time_ns() // 1000 + 3600 * 1000000) << 12
-checks = Checks()
+from node import Node  # noqa: E402
+from wire_rig import (FAR_AHEAD, KEYS, Setup, Stranger, checks, connect, mode, one, place, put_op,  # noqa: E402
+                      statuses)
 
 
 def key8(key):
     return struct.pack("<Q", key)
 
 
-class Setup:
-    """The node, and a good client whose session each test may use."""
-
-    def __init__(self, node):
-        self.node = node
-        self.host4, self.host6 = node.network.host(11), node.network.host6(11)
-        self.good = t.Client(self.host4)
-
-    def sync(self):
-        """All cores have seen what was sent before."""
-        for core in range(self.good.accept["cores"]):
-            self.good.ping(b"still there?", core)
-
-    def drops(self, prefix):
-        stats = self.node.admin("stats")
-        return sum(row["packets"] for row in stats["drops"] if row["reason"].startswith(prefix))
-
-    def expect_drops(self, sentence, prefix, send, count=1, exact=True):
-        before = self.drops(prefix)
-        send()
-        self.sync()
-        seen, end = self.drops(prefix) - before, time.monotonic() + 2
-        while seen < count and time.monotonic() < end:  # another flow's ping may overtake between two processors
-            time.sleep(0.01)
-            seen = self.drops(prefix) - before
-        checks.that(f"{sentence}: drop {prefix}", seen == count if exact else seen >= count,
-                    f"{seen} of {count}")
-
-
-class Stranger:
-    """A socket without a session."""
-
-    def __init__(self, host, port=28700):
-        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.to = (host, port)
-        self.bytes_out = self.bytes_in = 0
-
-    def send(self, packet):
-        self.bytes_out += len(packet)
-        self.socket.sendto(packet, self.to)
-
-    def answers(self, wait=0.15, count=1 << 30):
-        found, end = [], time.monotonic() + wait
-        while len(found) < count and (left := end - time.monotonic()) > 0:
-            self.socket.settimeout(left)
-            try:
-                found.append(self.socket.recv(65535))
-            except socket.timeout:
-                break
-        self.bytes_in += sum(map(len, found))
-        return found
-
-    def ask(self, packet, wait=1.0):
-        """The one answer, or None."""
-        self.send(packet)
-        found = self.answers(wait, 1)
-        return found[0] if found else None
-
-    def cookie(self):
-        return t.decode_retry(self.ask(t.encode_init(os.urandom(16))))
-
-    def init(self, retry, **changes):
-        fields = {"node": retry["node"], "cookie": retry["cookie"], "seen": retry["versions"],
-                  "client_id": int.from_bytes(os.urandom(7), "little") << 8, "client_index": 77, "agent": b"stranger"}
-        fields.update(changes)
-        return t.encode_init(os.urandom(16), **fields)
-
-
-def statuses(replies):
-    return [(reply.opcode, reply.status) for reply in replies]
-
-
-def one(client, op, core=0, **options):
-    replies = client.exchange(op, core, **options)
-    return replies[0] if replies else t.Reply(0, 0xff, 0, 0, b"")
-
-
-def place(client, key):
-    """The core and the epoch of a key."""
-    entry = client.entry_of(key)
-    return client.core_of(entry), client.epoch(entry)
-
-
-def put_op(client, key, value, wseq, **options):
-    fields = {"lowest": wseq, "stamp": client.stamp(), "epoch": place(client, key)[1], "attempt": 1}
-    fields.update(options)
-    return t.encode_write(t.PUT, client.new_op(), key, wseq, fields.pop("lowest"), fields.pop("stamp"),
-                          fields.pop("epoch"), fields.pop("attempt"), value, **fields)
-
-
 # ---- What a good client may expect
 
 def test_point(host):
     """put, get and delete"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         key = 1000 + (":" in host)
         checks.equal("a missing key has no value", client.get(key), None)
         version = client.put(key, b"forty-two")
@@ -151,7 +60,7 @@ def refusal(function, *arguments, **options):
 
 def test_conditions(host):
     """conditional writes"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         key = 2000
         client.delete(key)
         checks.equal("if present: absent", refusal(client.put, key, b"x", if_present=True), ("CONDITION_FAILED", 0))
@@ -175,7 +84,7 @@ def test_conditions(host):
 def test_ranges(host):
     """ranges and counts over all shards"""
     step = KEYS // 256
-    with t.Client(host) as client:
+    with connect(host) as client:
         rows = [(key, b"value of %d" % key) for key in range(5, KEYS, step)]
         for key, value in rows:
             client.put(key, value)
@@ -210,7 +119,7 @@ def own_reply(client, make, core, **options):
 
 def test_past(host):
     """ranges and gets as of a timestamp: what was there then"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         core, _ = place(client, 5200)
         client.put(5200, b"old")
         client.put(5201, b"stays")
@@ -236,7 +145,7 @@ def test_past(host):
 
 def test_cursor(host):
     """a cursor with credit"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         rows = [(key, os.urandom(700)) for key in range(10000, 10040)]
         for key, value in rows:
             client.put(key, value)
@@ -252,7 +161,7 @@ def test_cursor(host):
 
 def test_large(host):
     """values over one packet"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         limit = client.accept["value_max"]
         for size in (1300, 1400, 1500, 9001, 100000, limit):
             value = os.urandom(size)
@@ -273,7 +182,7 @@ def test_large(host):
 
 def test_fragments(host):
     """fragments lost, repeated, reordered (55, 56, 57)"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         size, value = 1024, os.urandom(10240)
         pieces = [value[at:at + size] for at in range(0, len(value), size)]
         core, _ = place(client, 7)
@@ -318,7 +227,7 @@ def test_fragments(host):
 
 def test_fragment_pool(host):
     """57: first fragments that are never finished"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         core, _ = place(client, 7)
         seen = []
         for _ in range(20):
@@ -327,7 +236,7 @@ def test_fragment_pool(host):
             seen.append(reply.status)
         checks.that("57: some are taken", seen[0] == "OK", seen)
         checks.that("57: then BUSY", "BUSY" in seen, seen)
-        with t.Client(host) as other:
+        with connect(host) as other:
             value = os.urandom(100000)
             version = other.put(7, value)
             checks.that("57: another session still puts large values", other.get(7) == (version, value))
@@ -336,7 +245,7 @@ def test_fragment_pool(host):
 
 def test_exactly_once(host):
     """48 to 51: duplicates, in one session and over sessions"""
-    client = t.Client(host)
+    client = connect(host)
     core, epoch = place(client, 3000)
     client.wseq = 10
     first = put_op(client, 3000, b"first", 10, lowest=5)
@@ -348,11 +257,11 @@ def test_exactly_once(host):
     other = one(client, put_op(client, 3000, b"other", 10, lowest=5), core)
     checks.equal("49: another body, the first answer", (other.status, other.info), ("OK", a.info))
     checks.equal("48: it ran once", client.get(3000), (middle.info, b"second"))
-    second = t.Client(host, client_id=client.client_id)
+    second = connect(host, client_id=client.client_id)
     moved = one(second, put_op(second, 3000, b"first", 10, lowest=5, attempt=9), core)
     checks.equal("another session of the same client: the same answer",
                  (moved.status, moved.info, moved.body[:1]), ("OK", a.info, b"\x09"))
-    stranger = t.Client(host)
+    stranger = connect(host)
     own = one(stranger, put_op(stranger, 3000, b"own", 10, lowest=5), core)
     checks.that("another client's wseq 10 is its own", own.status == "OK" and own.info > middle.info, vars(own))
     failed = one(client, put_op(client, 3000, b"x", 12, lowest=5, flags=1), core)
@@ -381,7 +290,7 @@ def test_exactly_once(host):
 
 def test_session_ops(host):
     """PING, COOKIE, STATUS, MAP, CLOCK, CANCEL, TRACE, CLOSE"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         for size in (0, 1, 100, 1300):
             body = os.urandom(size)
             checks.equal(f"a ping of {size} bytes", client.ping(body, 1), body)
@@ -409,11 +318,11 @@ def test_session_ops(host):
         packet = b"".join(t.encode_op(t.GET, 900 + i, key8(4001), aux=epoch) for i in range(50))
         replies = client.exchange(packet, core, count=50, reply_packets=4)
         checks.equal("50 gets in a packet", sorted(reply.op_id for reply in replies), list(range(900, 950)))
-        ticket = client.ticket()
+        ticket, cluster = client.ticket(), client.accept["cluster"]
     stranger = Stranger(host)
-    answer = stranger.ask(stranger.init({"node": 1, "cookie": ticket, "versions": 2}))
+    answer = stranger.ask(stranger.init({"node": 1, "cookie": ticket, "versions": 2, "cluster": cluster}))
     checks.that("a ticket gives a session in one round trip", answer is not None and answer[1] == 0x12)
-    closing = t.Client(host)
+    closing = connect(host)
     checks.equal("close is answered", statuses(closing.exchange(t.encode_op(t.CLOSE, 5))), [(0x83, "OK")])
     time.sleep(0.05)
     closing.send_raw(closing.seal(t.encode_op(t.PING, 6), 0))
@@ -424,7 +333,7 @@ def test_session_ops(host):
 
 def test_lanes(host):
     """several lanes in one handshake"""
-    with t.Client(host, lanes=4) as client:
+    with connect(host, lanes=4) as client:
         lanes = client.accept["lanes"]
         checks.that("lanes were given", lanes in (1, 2, 4), lanes)
         for lane in range(lanes):
@@ -436,7 +345,7 @@ def test_lanes(host):
 
 def test_handed_over(host):
     """a packet at another core's port"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         for core in range(client.accept["cores"]):
             op_id = client.new_op()
             client.send_raw(client.seal(t.encode_op(t.PING, op_id, b"over"), core), (core + 1) % client.accept["cores"])
@@ -448,7 +357,7 @@ def test_handed_over(host):
 
 def test_restart(setup):
     """the dataplane dies: sessions are gone, answers are kept"""
-    client = t.Client(setup.host4, timeout=20)
+    client = connect(setup.host4, timeout=20)
     written = {key: client.put(key, b"before %d" % key) for key in range(6000, 6020)}
     client.wseq += 1
     wseq, stamp = client.wseq, client.stamp()
@@ -468,7 +377,7 @@ def test_restart(setup):
     for key in range(6000, 6021):
         client.delete(key)
     client.close()
-    setup.good = t.Client(setup.host4)
+    setup.good = connect(setup.host4)
 
 
 # ---- Bad packets: what never gets a session
@@ -507,7 +416,7 @@ def test_cookies(setup, host):
     stranger, other = Stranger(host), Stranger(host)
     retry = stranger.cookie()
     checks.equal("15: an INIT without cookie gets RETRY", (retry["node"], retry["suites"], retry["versions"]),
-                 (1, 0x80, 2))
+                 (1, t.SUITES if mode.key else t.SUITE_CLEAR, 2))
     answer = other.ask(other.init(retry))
     checks.that("16: another port's cookie gets RETRY", answer is not None and answer[1] == 0x11)
     other_family = Stranger(setup.host6 if host == setup.host4 else setup.host4)
@@ -527,9 +436,9 @@ def test_refusals(host):
     """19, 24: whole INITs that are not wanted"""
     stranger = Stranger(host)
     retry = stranger.cookie()
-    answer = stranger.ask(stranger.init(retry, principal=5))
+    answer = stranger.ask(stranger.init(retry, principal=999))
     checks.that("19: an unknown principal", answer is not None and t.decode_refuse(answer)["code"] == 1)
-    for suites in (0x81, 0x01):
+    for suites in (0x81, 0x83) if mode.key else (0x81, 0x01):
         answer = stranger.ask(stranger.init(retry, suites=suites))
         checks.that(f"24: suites {suites:02x}", answer is not None and t.decode_refuse(answer)["code"] == 2,
                     answer and answer.hex())
@@ -586,7 +495,7 @@ def test_init_flips(host):
 
 def test_bad_headers(setup, host):
     """26 to 30, 32: data packets with bad headers"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         ping = t.encode_op(t.PING, 1)
 
         def drop(sentence, reason, make, count=1):
@@ -608,7 +517,7 @@ def test_bad_headers(setup, host):
         drop("30: a core that is not there", "core", lambda: client.seal(ping, 0, header_core=200))
         for flag in (1, 2, 4, 8, 0x80):
             drop(f"30: flag {flag:02x}", "flags", lambda flag=flag: client.seal(ping, 0, flags=flag))
-        drop("a wrong token", "auth_fail", lambda: client.seal(ping, 0, token=1))
+        drop("a wrong token", "auth_fail", lambda: client.seal(ping, 0, token=client.accept["to_client"]))
         room = client.accept["payload_max"] + 8 - 48 - 16
         long = client.seal(t.encode_op(t.PING, 1, bytes(room)), 0)
         if host == setup.host4:
@@ -621,7 +530,7 @@ def test_bad_headers(setup, host):
 
 def test_flips(setup, host):
     """28: each bit of a data packet flipped"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         client.ping()
         op_id = client.new_op()
         packet = client.seal(t.encode_op(t.PING, op_id, b"unharmed"), 0)
@@ -641,7 +550,7 @@ def test_flips(setup, host):
 
 def test_bad_framing(setup, host):
     """3, 33 to 37, 53: packets refused whole"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         core, epoch = place(client, 5000)
         get = t.encode_op(t.GET, 50, key8(5000), aux=epoch)
 
@@ -675,7 +584,7 @@ def test_bad_framing(setup, host):
 
 def test_bad_ops(host):
     """38 to 47, 54, 58 to 60: operations that are refused alone"""
-    with t.Client(host) as client:
+    with connect(host) as client:
         core, epoch = place(client, 5000)
 
         def refused(sentence, op, status, where=core):
@@ -839,11 +748,13 @@ def test_echo(setup):
             checks.equal(f"the echo of {host}", found and (found[4:8], found[8:]), (message[4:8], body))
 
 
-def test_jumbo():
+def test_jumbo(sealed):
     """packets of 9000 bytes"""
-    with Node("--keys", KEYS, "--mtu", "9000", "--dpdk-memory", "512M", workers=2, mtu=9000) as node:
+    with Node("--keys", KEYS, "--mtu", "9000", "--dpdk-memory", "512M", *mode.settings(sealed), workers=2,
+              mtu=9000) as node:
+        mode.begin(node, sealed)
         for host in (node.network.host(11), node.network.host6(11)):
-            with t.Client(host, payload=8900) as client:
+            with connect(host, payload=8900) as client:
                 checks.that("the node publishes jumbo packets", client.accept["payload_max"] >= 8900)
                 value = os.urandom(8000)
                 version = client.put(5, value)
@@ -857,8 +768,10 @@ def test_jumbo():
                 client.delete(5)
 
 
-def main():
-    with Node("--keys", KEYS, workers=2) as node:
+def test_node(sealed):
+    """all of it, in one mode"""
+    with Node("--keys", KEYS, *mode.settings(sealed), workers=2) as node:
+        mode.begin(node, sealed)
         setup = Setup(node)
         for host in (setup.host4, setup.host6):
             for test in (test_point, test_conditions, test_ranges, test_past, test_cursor, test_large, test_fragments,
@@ -876,10 +789,16 @@ def main():
         for test in (test_init_flood, test_frames, test_echo, test_restart):
             checks.case(test, setup)
             checks.case(setup.sync)
-        with t.Client(setup.host4) as client:
+        with connect(setup.host4) as client:
             client.put(1, b"the end")
             checks.equal("a new client still works at the end", client.get(1)[1], b"the end")
-    checks.case(test_jumbo)
+
+
+def main():
+    for sealed in (True, False):
+        print("under keys" if sealed else "in CLEAR mode", flush=True)
+        checks.case(test_node, sealed)
+        checks.case(test_jumbo, sealed)
     checks.end()
 
 

@@ -410,8 +410,8 @@ static bool edit_packet(struct torc_net *at, struct torc_net_packet *packet, uin
     return true;
 }
 
-// A handshake beside the session, with the edit: whatever comes of it, the client then has a session
-// under which both sides understand each other.
+// A handshake beside the session, with the edit: whatever comes of it, the client then has a
+// session under which both sides understand each other.
 static void edited(uint8_t type, uint32_t bit)
 {
     uint64_t before = handshakes();
