@@ -559,7 +559,7 @@ static void test_no_session(void)
     open_rig();
     key = torc_net_key(rig);
     open_client(&key);
-    expect_trouble("--key none");
+    expect_trouble("--key-file none");
     CU_ASSERT_EQUAL(sessions_live(), 0);
     close_node();
 }
