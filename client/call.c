@@ -422,9 +422,12 @@ static void deadline_connected(struct torc_engine *engine, uint32_t index)
     const struct torc_op *op = &engine->ops[index];
     enum torc_err refusal = (enum torc_err)op->last_refusal;
     const char *reason = torc_reason_text(refusal, op->last_info);
+    // Why there is no new session in place of one that is gone.
+    bool lost = engine->nodes[op->node].session_lost && engine->trouble.text[0] != '\0';
 
     if (op->last_refusal == 0) {
-        torc_op_end(engine, index, TORC_ERR_DEADLINE, "no answer in time");
+        torc_op_end(engine, index, TORC_ERR_DEADLINE, "no answer in time%s%s", lost ? "; " : "",
+                    lost ? engine->trouble.text : "");
         return;
     }
     torc_op_end(engine, index, torc_err_retryable(refusal) ? refusal : TORC_ERR_DEADLINE,

@@ -8,6 +8,7 @@
 #include "kit/clock_os.h"
 #include "kit/crc32c.h"
 #include "kit/log_os.h"
+#include "kit/secret_os.h"
 #include "storage/chunk.h"
 #include "storage/cpu_os.h"
 #include "wire/aead_os.h"
@@ -262,6 +263,18 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
     return err;
 }
 
+// Keys of sessions and of principals: nothing of them in core dumps or swap space.
+static void node_hide_secrets(const struct torc_node *node)
+{
+    struct torc_chan_keys *table = torc_chan_keys(node->channel.memory);
+    bool sessions = torc_secret_hide(node->shared.base, node->sessions_bytes);
+
+    if (!torc_secret_hide(table, sizeof(*table)) || !sessions) {
+        torc_log(TORC_LOG_WARN, "node", "secrets-unlocked",
+                 "note=\"keys may reach swap space; raise LimitMEMLOCK\"");
+    }
+}
+
 static enum torc_err node_open_memory(struct torc_node *node, struct torc_fail *why)
 {
     struct torc_worker_config config;
@@ -287,9 +300,13 @@ static enum torc_err node_open_memory(struct torc_node *node, struct torc_fail *
                             layout.sessions_bytes + layout.handover_bytes +
                                 node->worker_count * (layout.worker_bytes + layout.loop_bytes),
                             why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
     node->sessions_bytes = layout.sessions_bytes;
     node->handover_bytes = layout.handover_bytes;
-    return err != TORC_ERR_OK ? err : node_fill_shared(node, &layout, why);
+    node_hide_secrets(node);
+    return node_fill_shared(node, &layout, why);
 }
 
 // -- Workers -------------------------------------------------------------------------------------

@@ -13,9 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
-from node import PROGRAMS, Checks, Node
+from node import BUILD, PROGRAMS, ROOT, Checks, Node
+
+os.environ.setdefault("TORC_BUILD", str(BUILD))
+sys.path.insert(0, str(ROOT / "client" / "python"))
+import torc  # noqa: E402  after the path
 
 NOT_FOUND, USAGE = 1, 2  # exit statuses, client/cli/args.h
 HEX = re.compile(rb"[0-9a-f]{64}")
@@ -227,6 +232,188 @@ def case_clear_says_so():
         checks.that("status", node.admin("status")["security"].startswith("clear: whoever"))
         checks.equal("metric", node.admin("stats")["control"]["torc_control_clear"], 1)
         expect("no keys to list", node.torc("keys", "--data", node.data, check=False), USAGE, "security = clear")
+
+
+# -- Clients
+
+def keys(node, *words):
+    """`torc keys` on a node, which must succeed."""
+    return node.torc("keys", *words, "--data", node.data)
+
+
+def export(node, name):
+    path = os.path.join(node.folder, f"{name}.key")
+    keys(node, "export", name, "--out", path)
+    return path
+
+
+def raises(sentence, kind, call, *texts):
+    try:
+        call()
+    except kind as error:
+        for text in texts:
+            checks.that(f"{sentence}: says {text!r}", text in str(error), str(error))
+        checks.that(sentence, True)
+    except Exception as error:  # pylint: disable=broad-except
+        checks.that(sentence, False, f"{type(error).__name__}: {error}")
+    else:
+        checks.that(sentence, False, "nothing was raised")
+
+
+def sessions(node, name):
+    return next(one["sessions"] for one in node.admin("keys")["principals"] if one["name"] == name)
+
+
+def case_which_key():
+    """a client shows the key it is told to; without a good one it says which file and what to do"""
+    with Node(security="keys") as node:
+        expect("the node's own key", node.torc("put", 1, "one"), 0)
+        expect("--data finds it", program("torc", "get", 1, "--data", node.data), 0, "one")
+        none = node.torc("get", 1, "--key-file", "none", "--timeout", "1s", check=False)
+        expect("no key", none, 3, "wants a key", "TORC_KEY_FILE")
+        missing = node.torc("get", 1, "--key-file", "/nowhere/x.key", check=False)
+        expect("a file that is not there", missing, NOT_FOUND, "/nowhere/x.key: No such file")
+        keys(node, "add", "web", "--roles", "read")
+        path = export(node, "web")
+        expect("an exported one", node.torc("get", 1, "--key-file", path), 0, "one")
+        os.chmod(path, 0o644)
+        expect("others could read it", node.torc("get", 1, "--key-file", path, check=False), USAGE, "mode 0644",
+               path)
+        os.chmod(path, 0o600)
+        with open(path, "r+", encoding="ascii") as file:
+            text = file.read()
+            file.seek(0)
+            file.write(text.replace("key 1:", "key 2:"))
+        wrong = node.torc("get", 1, "--key-file", path, "--timeout", "1s", check=False)
+        expect("a key the node does not have", wrong, 3, "refuses principal 2, key 2", path)
+        for name, options in (("environment", {}), ("argument", {"key_file": node.key_file})):
+            os.environ["TORC_KEY_FILE"] = node.key_file if not options else "none"
+            with torc.Store(node.address, **options) as store:
+                checks.equal(f"Python by {name}", store.get(1), b"one")
+        del os.environ["TORC_KEY_FILE"]
+
+
+def case_two_principals():
+    """two principals with disjoint ranges, one of them read-only"""
+    with Node("--keys", "10000", security="keys", workers=2) as node:
+        keys(node, "add", "web", "--roles", "read,write", "--ranges", "0-1000,4000-6000")
+        keys(node, "add", "audit", "--roles", "read", "--ranges", "1000-4000")
+        with torc.Store(node.address, key_file=node.key_file) as all_of_it, \
+                torc.Store(node.address, key_file=export(node, "web")) as web, \
+                torc.Store(node.address, key_file=export(node, "audit")) as audit:
+            for key in (0, 999, 1000, 3999, 4000, 5999, 6000):
+                all_of_it.put(key, str(key))
+            for key in (0, 999, 4000, 5999):
+                web.put(key, "web's")
+                checks.equal(f"web reads {key}", web.get(key), b"web's")
+                raises(f"audit does not read {key}", torc.Forbidden, lambda key=key: audit.get(key))
+            for key in (1000, 3999):
+                checks.equal(f"audit reads {key}", audit.get(key), str(key).encode())
+                raises(f"audit does not write {key}", torc.Forbidden, lambda key=key: audit.put(key, "x"))
+                raises(f"audit does not delete {key}", torc.Forbidden, lambda key=key: audit.delete(key))
+                raises(f"web does not read {key}", torc.Forbidden, lambda key=key: web.get(key))
+                raises(f"web does not write {key}", torc.Forbidden, lambda key=key: web.put(key, "x"))
+            checks.equal("web's range over two shards", len(web.range_query(4000, 6000)), 2)
+            checks.equal("a snapshot of it", len(list(web.scan(4000, 6000, snapshot=True))), 2)
+            checks.equal("audit's range", len(audit.range_query(1000, 4000)), 2)
+            raises("a range that sticks out", torc.Forbidden, lambda: web.range_query(4000, 6001))
+            raises("a range over a gap", torc.Forbidden, lambda: web.range_query(0, 6000))
+            raises("a count of others' keys", torc.Forbidden, lambda: audit.count(0, 10000))
+            large = os.urandom(200_000)
+            web.put(5, large)
+            checks.equal("a large value in pieces", web.get(5), large)
+            raises("not on others' keys", torc.Forbidden, lambda: web.put(2000, large))
+            checks.equal("nothing was written there", all_of_it.get(2000), None)
+        counted = node.admin("stats")["dataplane"] if "dataplane" in node.admin("stats") else node.admin("stats")
+        numbers = json.dumps(counted)
+        checks.that("counted by role", re.search(r'"torc_forbidden_role_total": [1-9]', numbers), numbers[:300])
+        checks.that("counted by range", re.search(r'"torc_forbidden_range_total": [1-9]', numbers), numbers[:300])
+
+
+def case_rotation_without_a_failed_request():
+    """old and new keys work side by side; nobody's request fails"""
+    with Node(security="keys") as node:
+        keys(node, "add", "web", "--roles", "read,write")
+        stop = threading.Event()
+        failed, done = [], []
+
+        def work(path):
+            try:
+                with torc.Store(node.address, key_file=path, timeout=5) as store:
+                    while not stop.is_set():
+                        store.put(7, "seven")
+                        if store.get(7) != b"seven":
+                            failed.append("another value")
+                        done.append(path)
+            except Exception as error:  # pylint: disable=broad-except
+                failed.append(f"{type(error).__name__}: {error}")
+
+        old = export(node, "web")
+        threads = [threading.Thread(target=work, args=(old,)) for _ in range(2)]
+        threads[0].start()
+        keys(node, "rotate", "web")
+        threads[1].start()  # the old key still opens sessions
+        new = os.path.join(node.folder, "web-2.key")
+        keys(node, "export", "web", "--out", new)
+        checks.that("another key", open(old, "rb").read() != open(new, "rb").read())
+        threads.append(threading.Thread(target=work, args=(new,)))
+        threads[2].start()
+        wait_for(lambda: {old, new} <= set(done) and len(done) > 50)
+        keys(node, "remove-key", "web", 1)
+        before = len(done)
+        wait_for(lambda: len(done) > before + 50)  # sessions of key 1 have a minute
+        stop.set()
+        for thread in threads:
+            thread.join()
+        checks.equal("no request failed", failed, [])
+        checks.that("all three worked", done.count(new) > 0 and done.count(old) > 0)
+        raises("the old key opens no session any more", torc.NotConnected,
+               lambda: torc.Store(node.address, key_file=old, timeout=1), "refuses principal 2, key 1")
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    checks.that(f"in time: line {sys._getframe(1).f_lineno}", condition())  # pylint: disable=protected-access
+
+
+def case_revoke_ends_live_sessions():
+    """a revoked principal's sessions end at once, others go on; other rights hold at once too"""
+    with Node(security="keys") as node:
+        keys(node, "add", "web", "--roles", "read,write")
+        keys(node, "add", "audit", "--roles", "read,write")
+        with torc.Store(node.address, key_file=export(node, "web"), timeout=2) as web, \
+                torc.Store(node.address, key_file=export(node, "audit"), timeout=5) as audit:
+            web.put(1, "one")
+            audit.put(2, "two")
+            checks.equal("one session each", (sessions(node, "web"), sessions(node, "audit")), (1, 1))
+            keys(node, "revoke", "web")
+            raises("web's next request", torc.Error, lambda: web.get(1), "refuses principal 2, key 1")
+            checks.equal("audit's", audit.get(2), b"two")
+            keys(node, "change", "audit", "--roles", "read")
+            checks.equal("read", audit.get(2), b"two")
+            raises("no role to write any more", torc.Forbidden, lambda: audit.put(2, "x"))
+            keys(node, "change", "audit", "--ranges", "0-2")
+            raises("nor that key", torc.Forbidden, lambda: audit.get(2))
+            checks.equal("but another", audit.get(1), b"one")
+            keys(node, "add", "web", "--roles", "read")
+            raises("a new principal of that name is another one", torc.Error, lambda: web.get(1))
+
+
+def case_bounded_sessions():
+    """a principal has no more sessions than it may"""
+    with Node(security="keys") as node:
+        keys(node, "add", "web", "--roles", "read", "--max-sessions", 2)
+        path = export(node, "web")
+        first = torc.Store(node.address, key_file=path)
+        second = torc.Store(node.address, key_file=path)
+        checks.equal("two", sessions(node, "web"), 2)
+        raises("a third", torc.NotConnected, lambda: torc.Store(node.address, key_file=path, timeout=1))
+        first.close()
+        torc.Store(node.address, key_file=path, timeout=10).close()  # its place is free again
+        second.close()
+        checks.that("others have theirs", torc.Store(node.address, key_file=node.key_file).get(1) is None)
 
 
 def main():
