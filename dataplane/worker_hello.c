@@ -70,7 +70,9 @@ static struct torc_bucket *hello_bucket(struct torc_worker *worker, const struct
         mixed = (mixed ^ word) * 0x9e3779b97f4a7c15u;
         mixed ^= mixed >> 32;
     }
-    return &worker->addresses[mixed % TORC_WORKER_ADDRESSES];
+    // Of a product only the high bits depend on all of an address.
+    mixed *= 0xbf58476d1ce4e5b9u;
+    return &worker->addresses[(mixed >> 32) % TORC_WORKER_ADDRESSES];
 }
 
 // On to the session thread, which is not a worker's to wait for.

@@ -101,12 +101,11 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
 static void rig_start(struct torc_rig *rig)
 {
     uint32_t workers = rig->config.workers;
-    uint64_t sessions_bytes = torc_sessions_bytes(SESSION_SLOTS, workers);
+    uint32_t slots = rig->config.session_slots == 0 ? SESSION_SLOTS : rig->config.session_slots;
+    uint64_t sessions_bytes = torc_sessions_bytes(slots, workers);
     uint64_t handover_bytes = torc_handover_bytes(workers, TORC_RIG_FRAME_BYTES);
-    struct torc_sessions_config sessions = {.slot_count = SESSION_SLOTS,
-                                            .worker_count = workers,
-                                            .aead = rig->config.aead,
-                                            .dummy = {9}};
+    struct torc_sessions_config sessions = {
+        .slot_count = slots, .worker_count = workers, .aead = rig->config.aead, .dummy = {9}};
     struct torc_fail why;
 
     rig->chan_bytes = torc_chan_bytes(workers);

@@ -22,6 +22,7 @@ enum {
     BURST = 32,
     ROUNDS = 1500,
     RECORDS = 1 << 21,
+    SESSIONS = 10000,
     VALUE_BYTES = 32,
     OPS_MANY = 16,
     WAIT_NS = 1000000, // between bursts: answers to strangers have a budget by time
@@ -30,7 +31,8 @@ enum {
 
 struct bench {
     struct torc_rig rig;
-    struct torc_rig_client client;
+    struct torc_rig_client *clients; // SESSIONS
+    uint32_t crowd;                  // so many of them take turns
     struct torc_rng rng;
     bool json;
     const char *mode;
@@ -91,7 +93,7 @@ static uint64_t timed_turn(struct torc_rig *rig)
     return torc_clock_now_ns() - begun_ns;
 }
 
-static void measure(const struct bench_row *row)
+static void measure_row(const struct bench_row *row)
 {
     static uint64_t times[ROUNDS];
     double ns;
@@ -116,6 +118,13 @@ static void measure(const struct bench_row *row)
     (void)fflush(stdout);
 }
 
+static void measure(const struct bench_row *rows, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        measure_row(&rows[i]);
+    }
+}
+
 // -- Good requests --------------------------------------------------------------------------------
 
 static uint64_t random_key(void)
@@ -123,14 +132,21 @@ static uint64_t random_key(void)
     return torc_rng_below(&bench.rng, RECORDS) * 2;
 }
 
+static struct torc_rig_client *some_client(void)
+{
+    return &bench.clients[bench.crowd == 1 ? 0 : torc_rng_below(&bench.rng, bench.crowd)];
+}
+
 static void add_gets(uint32_t count)
 {
+    struct torc_rig_client *client = some_client();
+
     for (uint32_t i = 0; i < count; i++) {
         struct torc_request get = torc_rig_get(random_key());
 
-        (void)torc_rig_add(&bench.client, &get);
+        (void)torc_rig_add(client, &get);
     }
-    (void)torc_rig_flush(&bench.rig, &bench.client, 0);
+    (void)torc_rig_flush(&bench.rig, client, 0);
 }
 
 static void add_puts(uint32_t count)
@@ -139,11 +155,11 @@ static void add_puts(uint32_t count)
 
     for (uint32_t i = 0; i < count; i++) {
         struct torc_request put =
-            torc_rig_put(&bench.rig, &bench.client, random_key(), value, VALUE_BYTES);
+            torc_rig_put(&bench.rig, &bench.clients[0], random_key(), value, VALUE_BYTES);
 
-        (void)torc_rig_add(&bench.client, &put);
+        (void)torc_rig_add(&bench.clients[0], &put);
     }
-    (void)torc_rig_flush(&bench.rig, &bench.client, 0);
+    (void)torc_rig_flush(&bench.rig, &bench.clients[0], 0);
 }
 
 static void send_get(struct bench *self)
@@ -174,12 +190,12 @@ static void send_puts(struct bench *self)
 
 static void send_payload(const unsigned char *payload, uint32_t byte_count, uint8_t last_of_ip)
 {
-    struct torc_rig_udp udp = {.client_port = bench.client.port,
+    struct torc_rig_udp udp = {.client_port = bench.clients[0].port,
                                .node_port = TORC_RIG_BASE_PORT,
                                .payload = payload,
                                .payload_bytes = byte_count};
 
-    memcpy(udp.client_ip, bench.client.ip, sizeof(udp.client_ip));
+    memcpy(udp.client_ip, bench.clients[0].ip, sizeof(udp.client_ip));
     udp.client_ip[15] = last_of_ip == 0 ? udp.client_ip[15] : last_of_ip;
     torc_assert(torc_rig_send_udp(&bench.rig, &udp));
 }
@@ -188,12 +204,12 @@ static void send_payload(const unsigned char *payload, uint32_t byte_count, uint
 static void send_forged_of(uint32_t byte_count, uint8_t last_of_ip, uint32_t session)
 {
     unsigned char packet[TORC_PAYLOAD_MAX] = {0};
-    struct torc_data data = {.type = bench.client.lane.suite == TORC_SUITE_CLEAR ? TORC_TYPE_CLEAR
-                                                                                 : TORC_TYPE_DATA,
-                             .index = session,
-                             .seq = (UINT64_C(1) << 29) + torc_rng_below(&bench.rng, 1u << 20),
-                             .reply_bytes = TORC_PAYLOAD_MIN,
-                             .reply_packets = 1};
+    struct torc_data data = {
+        .type = bench.clients[0].lane.suite == TORC_SUITE_CLEAR ? TORC_TYPE_CLEAR : TORC_TYPE_DATA,
+        .index = session,
+        .seq = (UINT64_C(1) << 29) + torc_rng_below(&bench.rng, 1u << 20),
+        .reply_bytes = TORC_PAYLOAD_MIN,
+        .reply_packets = 1};
 
     torc_data_encode(packet, &data);
     for (uint32_t at = TORC_DATA_HEAD_BYTES; at < byte_count; at += sizeof(uint64_t)) {
@@ -206,22 +222,22 @@ static void send_forged_of(uint32_t byte_count, uint8_t last_of_ip, uint32_t ses
 
 static void send_forged(struct bench *self)
 {
-    send_forged_of(TORC_DATA_BYTES_MIN, 0, self->client.lane.session_index);
+    send_forged_of(TORC_DATA_BYTES_MIN, 0, self->clients[0].lane.session_index);
 }
 
 static void send_forged_long(struct bench *self)
 {
-    send_forged_of(JUMBO_PAYLOAD, 0, self->client.lane.session_index);
+    send_forged_of(JUMBO_PAYLOAD, 0, self->clients[0].lane.session_index);
 }
 
 static void send_foreign(struct bench *self)
 {
-    send_forged_of(TORC_DATA_BYTES_MIN, 99, self->client.lane.session_index);
+    send_forged_of(TORC_DATA_BYTES_MIN, 99, self->clients[0].lane.session_index);
 }
 
 static void send_unknown(struct bench *self)
 {
-    send_forged_of(TORC_DATA_BYTES_MIN, 0, self->client.lane.session_index ^ 0x7ff00000u);
+    send_forged_of(TORC_DATA_BYTES_MIN, 0, self->clients[0].lane.session_index ^ 0x7ff00000u);
 }
 
 static void send_magic(struct bench *self)
@@ -270,6 +286,11 @@ static const struct bench_row good_rows[] = {
     {"16 puts", OPS_MANY, send_puts},
 };
 
+static const struct bench_row crowd_rows[] = {
+    {"get, of 10 000 sessions", 1, send_get},
+    {"16 gets, of 10 000 sessions", OPS_MANY, send_gets},
+};
+
 static const struct bench_row bad_rows[] = {
     {"not Torc's", 1, send_magic},
     {"no session: NOSESSION", 1, send_unknown},
@@ -288,12 +309,12 @@ static void fill(void)
 
     for (uint32_t record = 0; record < RECORDS;) {
         for (uint32_t i = 0; i < OPS_MANY; i++, record++) {
-            struct torc_request put =
-                torc_rig_put(&bench.rig, &bench.client, (uint64_t)record * 2, value, VALUE_BYTES);
+            struct torc_request put = torc_rig_put(&bench.rig, &bench.clients[0],
+                                                   (uint64_t)record * 2, value, VALUE_BYTES);
 
-            (void)torc_rig_add(&bench.client, &put);
+            (void)torc_rig_add(&bench.clients[0], &put);
         }
-        (void)torc_rig_flush(&bench.rig, &bench.client, 0);
+        (void)torc_rig_flush(&bench.rig, &bench.clients[0], 0);
         if (bench.rig.in_count == BURST) {
             torc_rig_step(&bench.rig, 10000);
             drain(&bench.rig);
@@ -303,29 +324,52 @@ static void fill(void)
     drain(&bench.rig);
 }
 
+// Each from an address of its own; its first request opens the session for good.
+static void connect_one(uint32_t index)
+{
+    uint8_t address[4] = {10, 79, (uint8_t)(1 + index / 250), (uint8_t)(1 + index % 250)};
+    struct torc_request get = torc_rig_get(0);
+    struct torc_reply reply;
+    uint8_t ip[16];
+
+    torc_ip_map(ip, address);
+    torc_rig_connect_from(&bench.rig, &bench.clients[index], ip, 40000);
+    torc_rig_call(&bench.rig, &bench.clients[index], &get, &reply);
+    drain(&bench.rig);
+}
+
 static void bench_mode(const char *mode, const struct torc_rig_config *config)
 {
     bench.mode = mode;
     torc_rig_open(&bench.rig, config);
-    torc_rig_connect(&bench.rig, &bench.client, 40000);
+    if (config->sealed) {
+        struct torc_chan_principal principal = torc_rig_principal(&bench.rig);
+
+        principal.sessions_max = 2 * SESSIONS;
+        torc_rig_keys(&bench.rig, &principal, 1);
+    }
+    connect_one(0);
     fill();
-    for (uint32_t i = 0; i < TORC_COUNT_OF(good_rows); i++) {
-        measure(&good_rows[i]);
+    bench.crowd = 1;
+    measure(good_rows, TORC_COUNT_OF(good_rows));
+    measure(bad_rows, TORC_COUNT_OF(bad_rows));
+    for (uint32_t i = 1; i < SESSIONS; i++) {
+        connect_one(i);
     }
-    for (uint32_t i = 0; i < TORC_COUNT_OF(bad_rows); i++) {
-        measure(&bad_rows[i]);
-    }
+    bench.crowd = SESSIONS;
+    measure(crowd_rows, TORC_COUNT_OF(crowd_rows));
     torc_rig_close(&bench.rig);
 }
 
 int main(int argc, char **argv)
 {
     struct torc_rig_config config = {.workers = 1,
-                                     .shards = 4,
+                                     .shards = 16,
                                      .key_count = UINT64_C(1) << 32,
                                      .seed = 1,
                                      .durability = TORC_DURABILITY_NONE,
-                                     .chunks = 2048};
+                                     .chunks = 2048,
+                                     .session_slots = 16384};
 
     bench.json = argc == 2 && strcmp(argv[1], "--json") == 0;
     if (argc > 2 || (argc == 2 && !bench.json)) {
@@ -333,6 +377,11 @@ int main(int argc, char **argv)
         return 2;
     }
     bench.rng.state = 1;
+    bench.clients = calloc(SESSIONS, sizeof(*bench.clients));
+    if (bench.clients == NULL) {
+        (void)fprintf(stderr, "torc-worker-bench: no memory for %u clients\n", SESSIONS);
+        return 1;
+    }
     bench_mode("clear", &config);
     config.sealed = true;
     for (uint32_t i = 0; i < TORC_COUNT_OF(ciphers); i++) {
@@ -341,5 +390,6 @@ int main(int argc, char **argv)
             bench_mode(ciphers[i], &config);
         }
     }
+    free(bench.clients);
     return 0;
 }

@@ -218,6 +218,25 @@ static void handshakes_of_one_address_have_a_budget(void)
     close_rig();
 }
 
+// Once, all of a network of 65 536 addresses shared one.
+static void neighbours_have_budgets_of_their_own(void)
+{
+    struct torc_rig_client client;
+    uint8_t address[4] = {10, 79, 0, 0};
+    uint8_t ip[16];
+
+    open_rig();
+    for (uint32_t i = 0; i < 400; i++) {
+        address[2] = (uint8_t)(1 + i / 200);
+        address[3] = (uint8_t)(1 + i % 200);
+        torc_ip_map(ip, address);
+        torc_rig_connect_from(rig, &client, ip, 5000); // ends the test when it gets no session
+    }
+    CU_ASSERT_EQUAL(torc_rig_drops(rig, TORC_DROP_INIT_BUDGET), 0);
+    CU_ASSERT_EQUAL(sessions_open(), 400);
+    close_rig();
+}
+
 static void lanes_are_slots_in_a_row(void)
 {
     struct torc_accept one;
@@ -505,6 +524,7 @@ int main(void)
          a_cookie_is_good_for_its_address_and_half_a_minute},
         {"other suites are refused by name", other_suites_are_refused_by_name},
         {"handshakes of one address have a budget", handshakes_of_one_address_have_a_budget},
+        {"neighbours have budgets of their own", neighbours_have_budgets_of_their_own},
         {"lanes are slots in a row", lanes_are_slots_in_a_row},
         {"a table that is full refuses and evicts who is idle",
          a_table_that_is_full_refuses_and_evicts_who_is_idle},
