@@ -28,6 +28,9 @@
 #define TORC_SETTINGS_TEXT_BYTES 256
 #define TORC_SETTINGS_INI_BYTES  (32u << 10) // room for torc_settings_ini, shown by a test
 
+// A thread of DPDK's (RTE_MAX_LCORE, 128 as Debian builds it) is the dataplane's main thread.
+#define TORC_SETTINGS_WORKERS_MAX 127
+
 // X(KIND, field, key, section, default, least, greatest, words, help)
 #define TORC_SETTINGS_TABLE(X)                                                                     \
     /* -- the node */                                                                              \
@@ -59,7 +62,7 @@
     X(TEXT, memif_socket, "memif-socket", "network", "auto", 0, 0, "",                             \
       "name of their sockets, before -<slot>; auto: run/memif in the data directory")              \
     /* -- processors and memory */                                                                 \
-    X(NUMBER, workers, "workers", "machine", "auto", 0, 255, "",                                   \
+    X(NUMBER, workers, "workers", "machine", "auto", 0, TORC_SETTINGS_WORKERS_MAX, "",             \
       "worker cores; auto: all cores but one, at least 1")                                         \
     X(TEXT, cores, "cores", "machine", "auto", 0, 0, "",                                           \
       "processors of the workers, one each, as in 1-3,5; auto: they float over all")               \

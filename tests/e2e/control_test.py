@@ -207,6 +207,9 @@ def case_config():
         ini.write_bytes(printed.stdout)
         expect("what is printed can be read", control("--check-config", "--config", ini), 0, "good")
         checks.that("and holds what differs", b"\nsegment-bytes = 8M" in printed.stdout)
+        ini.write_text("[machine]\nworkers = 128\n")
+        expect("more workers than DPDK has threads for", control("--check-config", "--config", ini), USAGE, "workers",
+               "0 to 127 allowed")
         expect("an unknown verb", control("destroy"), USAGE, "serve, init or check")
 
 

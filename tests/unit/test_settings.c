@@ -103,6 +103,8 @@ static void test_values(void)
         {"durability", "non", 0, false},
         {"durability", "none ", 0, false},
         {"poll", "busy", 1, true},
+        {"workers", "127", 127, true},
+        {"workers", "128", 0, false}, // more than DPDK has threads for
     };
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(cases); i++) {
