@@ -363,8 +363,20 @@ static void a_range_does_not_wait_for_ever(void)
     close_rig();
 }
 
+// Answers of that status, as /metrics tells them.
+static uint64_t too_old_count(void)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < rig->config.workers; i++) {
+        count += torc_stats_get(&torc_rig_stats(rig, i)->replies[TORC_ERR_SNAPSHOT_TOO_OLD]);
+    }
+    return count;
+}
+
 static void the_window_ends_with_its_age_unless_it_is_read(void)
 {
+    struct torc_request range = {.opcode = TORC_OPCODE_RANGE_READ, .lo = 0, .hi = 100};
     uint64_t ts;
 
     open_rig(0);
@@ -380,6 +392,10 @@ static void the_window_ends_with_its_age_unless_it_is_read(void)
         torc_rig_step(rig, 100000000);
     }
     CU_ASSERT(get_at(1, ts, TORC_ERR_SNAPSHOT_TOO_OLD).info > ts);
+    CU_ASSERT_EQUAL(too_old_count(), 1);
+    range.ts = ts;
+    (void)expect(&range, TORC_ERR_SNAPSHOT_TOO_OLD);
+    CU_ASSERT_EQUAL(too_old_count(), 2);
     torc_rig_check_text(rig, client, 1, "two");
     close_rig();
 }
