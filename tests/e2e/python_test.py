@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 
+from middle import Middle
 from node import BUILD, ROOT, Checks, Node
 
 os.environ.setdefault("TORC_BUILD", str(BUILD))
@@ -189,12 +190,31 @@ def case_ipv6(node):
         checks.equal("what was put is got", store.get(6), b"six")
 
 
+def case_shed(node):
+    """packets that a worker under load refuses"""
+    with Middle(node) as middle, torc.Store(middle.address) as store, torc.Store(node.address) as other:
+        store.put(70, "seventy")
+        middle.left = 3
+        checks.equal("a get that was shed three times is answered", store.get(70), b"seventy")
+        checks.equal("and was shed so often", (middle.shed, middle.left), (3, 0))
+        middle.left = 2
+        version = store.put(71, "once")
+        checks.equal("so is a put", (middle.shed, middle.left), (5, 0))
+        checks.equal("which was done once", other.get_with_version(71), (b"once", version))
+        middle.left = 1_000_000
+        raises("a get that is shed until its time is up", torc.Busy, lambda: store.get(70, timeout=0.3))
+        checks.that("was tried again and again", middle.shed > 7)
+        middle.left = 0
+        checks.equal("after that all is well", store.get(70), b"seventy")
+        checks.that("batches go through", all(result.ok for result in store.batch([torc.Delete(70), torc.Delete(71)])))
+
+
 def main():
     with Node("--keys", KEYS) as node:
         with torc.Store(node.address) as store:
             for case in (case_points, case_conditions, case_ranges, case_batch, case_arguments):
                 checks.case(case, store)
-        for case in (case_life, case_threads, case_fork, case_ipv6):
+        for case in (case_life, case_threads, case_fork, case_ipv6, case_shed):
             checks.case(case, node)
     checks.end()
 
