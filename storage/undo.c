@@ -406,6 +406,7 @@ bool torc_undo_keep(struct torc_undo *undo, uint64_t key, uint64_t version,
     if (segment->used + bytes > SEGMENT_BYTES ||
         segment->large_bytes > undo->limit_bytes / LARGE_SHARE) {
         segment_open(undo);
+        window_fit(undo); // beside large values there may be no room for one more
         segment = segment_at(undo, undo->last);
     }
     entry_set(entry_at(undo, undo->last * SEGMENT_BYTES + segment->used), key, version, old);

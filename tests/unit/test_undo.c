@@ -238,6 +238,24 @@ static void test_the_window_gives_way_to_a_write(void)
     close_shard();
 }
 
+// A log's segment more is as much as a value more: older ones go for it.
+static void test_small_entries_push_large_values_out(void)
+{
+    struct torc_fail why;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    for (uint32_t i = 0; i < 8; i++) {
+        (void)put(1, LARGE);
+    }
+    CU_ASSERT(rig.pool.undo.large_bytes > 3 * LARGE);
+    for (uint32_t i = 0; i < 3000; i++) {
+        (void)put(2, 128);
+        TORC_TEST_OK(torc_undo_check(&rig.pool.undo, &why), &why);
+    }
+    CU_ASSERT(rig.pool.undo.large_bytes < 3 * LARGE);
+    close_shard();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -251,6 +269,7 @@ int main(void)
         {"large values are counted and end it too", test_large_values_are_counted_and_end_it_too},
         {"a value worth more than the window is not kept",
          test_a_value_worth_more_than_the_window_is_not_kept},
+        {"small entries push large values out", test_small_entries_push_large_values_out},
         {"the window gives way to a write", test_the_window_gives_way_to_a_write},
         CU_TEST_INFO_NULL};
     int status;
