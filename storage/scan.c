@@ -4,19 +4,22 @@
 #include <string.h>
 
 #define COUNT_PAIRS 256u // of the past, counted as they are read
-#define LOOK_FIRST  8u   // changes looked at before it is known that there are more
+#define KEYS_FIRST  8u   // read from the index before it is known that a scan needs more
+#define KEYS_LEFT   16u  // more are read when no more are left
+#define GALLOP      8u   // pairs compared one by one before larger steps
 
 void torc_scan_open(struct torc_scan *scan, const struct torc_shard *shard, uint64_t lo,
                     uint64_t hi, uint64_t limit, bool reverse)
 {
     torc_assert(lo <= hi);
     torc_assert(lo == hi || (lo >= shard->lo && hi <= shard->hi));
-    *scan = (struct torc_scan){.lo = lo,
-                               .hi = hi,
-                               .at = reverse ? hi : lo,
-                               .left = limit,
-                               .reverse = reverse,
-                               .done = lo == hi || limit == 0};
+    scan->lo = lo; // not `ahead`, which is large, and of the past alone
+    scan->hi = hi;
+    scan->at = reverse ? hi : lo;
+    scan->left = limit;
+    scan->ts = 0;
+    scan->reverse = reverse;
+    scan->done = lo == hi || limit == 0;
     if (!scan->done) {
         torc_tree_cursor_open(&scan->cursor, lo, hi - 1, reverse);
     }
@@ -52,6 +55,7 @@ struct past {
     const struct torc_undo *undo;
     struct torc_tree_pair *pairs;
     uint64_t ts;
+    uint64_t ask_to; // entries of keys up to it are asked for
     uint32_t look_max;
     uint32_t looked; // keys that were written since
     uint32_t max;
@@ -68,15 +72,39 @@ static bool past_is_before(const struct past *past, uint64_t a, uint64_t b)
     return past->reverse ? a > b : a < b;
 }
 
-// The pairs read that lie before `key` are as they were.
+// How many of the pairs read lie before `key`: one by one where changes are dense, else by halves.
+static uint32_t past_count_before(const struct past *past, uint64_t key)
+{
+    const struct torc_tree_pair *pairs = &past->pairs[past->from];
+    uint32_t high = past->to - past->from;
+    uint32_t low = 0;
+
+    while (low < high && low < GALLOP && past_is_before(past, pairs[low].key, key)) {
+        low++;
+    }
+    if (low < GALLOP) {
+        return low;
+    }
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+
+        if (past_is_before(past, pairs[middle].key, key)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+// The pairs read that lie before `key` are as they were; NULL: all of them.
 static void past_accept(struct past *past, const uint64_t *key)
 {
-    uint32_t count = 0;
+    uint32_t count = key == NULL ? past->to - past->from : past_count_before(past, *key);
 
-    while (past->from + count < past->to &&
-           (key == NULL || past_is_before(past, past->pairs[past->from + count].key, *key))) {
-        torc_assert(past->pairs[past->from + count].version <= past->ts); // else there is a change
-        count++;
+    if (count > 0) { // else there would be a change; of all of them it would cost a page's half
+        torc_assert(past->pairs[past->from].version <= past->ts);
+        torc_assert(past->pairs[past->from + count - 1].version <= past->ts);
     }
     if (past->out != past->from) {
         memmove(&past->pairs[past->out], &past->pairs[past->from], count * sizeof(past->pairs[0]));
@@ -124,22 +152,62 @@ static bool past_change(struct past *past, const struct torc_undo_change *change
     return true;
 }
 
-// From `from` to `next` nothing was written since: for the slices behind this one.
-static void scan_quiet(struct torc_scan *scan, const struct past *past, uint64_t from,
-                       const struct torc_undo_change *next)
+// Asks for the entries of the keys up to past->ask_to.
+static void ahead_ask(struct torc_scan_ahead *ahead, const struct past *past)
 {
-    scan->quiet_stamp = past->undo->kept_count;
-    scan->quiet_from = from;
-    scan->quiet_all = next == NULL;
-    scan->quiet_to = next == NULL ? 0 : next->pair.key;
+    uint32_t to = ahead->asked;
+
+    while (to < ahead->count && !past_is_before(past, past->ask_to, ahead->keys[to].key)) {
+        to++;
+    }
+    torc_undo_ask(past->undo, ahead->keys, &ahead->asked, to);
 }
 
-static bool scan_is_quiet(const struct torc_scan *scan, const struct past *past, uint64_t first,
-                          uint64_t last)
+// Reads more keys, behind those that are left.
+static void ahead_fill(struct torc_scan_ahead *ahead, const struct past *past, uint32_t some)
 {
-    return scan->quiet_stamp == past->undo->kept_count &&
-           !past_is_before(past, first, scan->quiet_from) &&
-           (scan->quiet_all || past_is_before(past, last, scan->quiet_to));
+    uint32_t left = ahead->count - ahead->at;
+
+    if (ahead->cursor.done) {
+        return;
+    }
+    if (ahead->at > 0) {
+        ahead->from = ahead->keys[ahead->at - 1].key + (past->reverse ? UINT64_MAX : 1);
+        memmove(ahead->keys, ahead->keys + ahead->at, left * sizeof(ahead->keys[0]));
+        ahead->asked -= ahead->at;
+        ahead->at = 0;
+    }
+    ahead->count =
+        left + torc_undo_keys(past->undo, &ahead->cursor, ahead->keys + left, some - left);
+}
+
+// Before a slice that begins at `first`: what is known of the keys ahead still holds, or is read.
+static void ahead_look(struct torc_scan *scan, const struct past *past, uint64_t first)
+{
+    struct torc_scan_ahead *ahead = &scan->ahead;
+    uint64_t end = scan->cursor.end;
+
+    if (ahead->kept_count != past->undo->kept_count ||
+        ahead->index_number != past->undo->index_number ||
+        past_is_before(past, first, ahead->from)) {
+        ahead->kept_count = past->undo->kept_count;
+        ahead->index_number = past->undo->index_number;
+        ahead->from = first;
+        ahead->at = 0;
+        ahead->count = 0;
+        ahead->asked = 0;
+        torc_tree_cursor_open(&ahead->cursor, past->reverse ? end : first,
+                              past->reverse ? first : end, past->reverse);
+        ahead_fill(ahead, past, KEYS_FIRST);
+        return;
+    }
+    // Back to an earlier place: some come again.
+    while (ahead->at > 0 && !past_is_before(past, ahead->keys[ahead->at - 1].key, first)) {
+        ahead->at--;
+    }
+    if (ahead->count - ahead->at <= KEYS_LEFT) {
+        ahead_fill(ahead, past, TORC_UNDO_KEYS_MAX);
+    }
 }
 
 // One change after the pairs read up to `last`. False: the page ends before it, and goes on at *at.
@@ -164,46 +232,45 @@ static bool past_rest(struct past *past, uint64_t *at)
     return !past->refill;
 }
 
-// Lays the changes from `first` to `last` over the pairs read. False when it did not come to
-// `last`: the page is full, has looked at enough keys, or lost pairs for room; then it goes on at
-// *at.
-static bool past_overlay(struct torc_scan *scan, struct past *past, uint64_t first, uint64_t last,
+// Lays the changes up to `last` over the pairs read. False when it did not come to `last`: the page
+// is full, has looked at enough keys, or lost pairs for room; then it goes on at *at.
+static bool past_overlay(struct torc_scan_ahead *ahead, struct past *past, uint64_t last,
                          uint64_t *at)
 {
-    struct torc_undo_change changes[TORC_UNDO_LOOK_MAX];
-    uint64_t end = scan->cursor.end;
-    struct torc_tree_cursor cursor;
-    uint32_t some = LOOK_FIRST;
+    struct torc_undo_change change;
 
-    torc_tree_cursor_open(&cursor, past->reverse ? end : first, past->reverse ? first : end,
-                          past->reverse);
-    for (; !cursor.done && past->looked < past->look_max; some = TORC_UNDO_LOOK_MAX) {
-        uint32_t count = torc_undo_changes(past->undo, &cursor, past->ts, changes, some);
+    for (;; ahead->at++) {
+        const struct torc_undo_key *key;
 
-        past->looked += some;
-        for (uint32_t i = 0; i < count; i++) {
-            if (past_is_before(past, last, changes[i].pair.key)) {
-                scan_quiet(scan, past, first, &changes[i]);
-                return past_rest(past, at);
-            }
-            if (!past_step(past, &changes[i], at)) {
-                return false;
-            }
-            if (changes[i].pair.key == scan->cursor.end) { // it was the last one
-                return past_rest(past, at);
-            }
-            first = changes[i].pair.key + (past->reverse ? UINT64_MAX : 1);
+        if (ahead->at == ahead->count) {
+            ahead_fill(ahead, past, TORC_UNDO_KEYS_MAX);
+            ahead_ask(ahead, past);
+        }
+        key = &ahead->keys[ahead->at];
+        if (ahead->at == ahead->count || past_is_before(past, last, key->key)) {
+            return past_rest(past, at);
+        }
+        if (past->looked == past->look_max) {
+            *at = past->refill && past_is_before(past, past->refill_key, key->key)
+                      ? past->refill_key
+                      : key->key;
+            past_accept(past, at);
+            return false;
+        }
+        past->looked++;
+        if (torc_undo_change(past->undo, key, past->ts, &change) && !past_step(past, &change, at)) {
+            return false; // the key comes again
         }
     }
-    if (cursor.done) {
-        scan_quiet(scan, past, first, NULL);
-    } else if (past_is_before(past, cursor.next, last) || cursor.next == last) {
-        *at = past->refill && past_is_before(past, past->refill_key, cursor.next) ? past->refill_key
-                                                                                  : cursor.next;
-        past_accept(past, at);
-        return false;
+}
+
+// The key that lies as far behind `last` as that behind `first`, or the last there is.
+static uint64_t past_further(const struct past *past, uint64_t first, uint64_t last)
+{
+    if (past->reverse) {
+        return last - torc_min_u64(first - last, last);
     }
-    return past_rest(past, at);
+    return last + torc_min_u64(last - first, UINT64_MAX - last);
 }
 
 static uint32_t scan_past_next(struct torc_scan *scan, const struct torc_shard *shard,
@@ -213,8 +280,9 @@ static uint32_t scan_past_next(struct torc_scan *scan, const struct torc_shard *
                         .pairs = pairs,
                         .ts = scan->ts,
                         .max = pair_max,
-                        .look_max = 4 * pair_max + 2 * TORC_UNDO_LOOK_MAX,
+                        .look_max = 4 * pair_max + 2 * TORC_UNDO_KEYS_MAX,
                         .reverse = scan->reverse};
+    bool going_on = scan->at != (scan->reverse ? scan->hi : scan->lo);
 
     torc_assert(torc_undo_is_ready(past.undo, past.ts));
     while (past.out < pair_max && !scan->cursor.done && past.looked < past.look_max) {
@@ -230,9 +298,10 @@ static uint32_t scan_past_next(struct torc_scan *scan, const struct torc_shard *
         last = scan->cursor.done ? scan->cursor.end
                : scan->reverse   ? scan->cursor.next + 1
                                  : scan->cursor.next - 1;
-        if (scan_is_quiet(scan, &past, first, last)) {
-            past_accept(&past, NULL);
-        } else if (!past_overlay(scan, &past, first, last, &at)) {
+        past.ask_to = going_on ? past_further(&past, first, last) : last;
+        ahead_look(scan, &past, first);
+        ahead_ask(&scan->ahead, &past);
+        if (!past_overlay(&scan->ahead, &past, last, &at)) {
             torc_tree_cursor_seek(&scan->cursor, at);
         }
     }
@@ -242,7 +311,7 @@ static uint32_t scan_past_next(struct torc_scan *scan, const struct torc_shard *
 void torc_scan_past(struct torc_scan *scan, uint64_t ts)
 {
     scan->ts = ts;
-    scan->quiet_stamp = UINT64_MAX;
+    scan->ahead.kept_count = UINT64_MAX;
 }
 
 static uint32_t scan_pairs(struct torc_scan *scan, const struct torc_shard *shard,

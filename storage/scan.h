@@ -8,14 +8,28 @@
 // Consistency  `shard`: each page is one moment of the shard; the tree may change between pages. A
 //         scan as of a timestamp (torc_scan_past) is one moment altogether: before each page or
 //         count torc_shard_past must have said READY for that timestamp, with no write since.
-// Past    a page reads the leaves and lays over them what the undo window says. Where nothing was
-//         written since, it is the tree's own slice; what the next key is that was written is
-//         looked up once until there are more. A page goes through at most about 4 times pair_max +
+// Past    a page reads the leaves and lays over them what the undo window says. The next keys that
+//         were written are read from its index ahead of the pages, in order, and kept until more is
+//         written; what they held is asked for a slice ahead. Where nothing was written since, a
+//         page is the tree's own slice. A page goes through at most about 4 times pair_max +
 //         64 keys that were written since: it may come out short, even empty, without being done.
 #ifndef TORC_STORAGE_SCAN_H
 #define TORC_STORAGE_SCAN_H
 
 #include "storage/shard.h"
+
+// The next keys that may have been written above a scan's timestamp, in its direction: all of the
+// index from `from` to where the cursor stands.
+struct torc_scan_ahead {
+    struct torc_tree_cursor cursor; // through the index
+    uint64_t kept_count;            // the undo window's, as of
+    uint64_t index_number;
+    uint64_t from;
+    uint32_t at; // keys[at] comes next
+    uint32_t count;
+    uint32_t asked; // as far as entries were asked for
+    struct torc_undo_key keys[TORC_UNDO_KEYS_MAX];
+};
 
 struct torc_scan {
     struct torc_tree_cursor cursor;
@@ -24,14 +38,9 @@ struct torc_scan {
     uint64_t at;   // forward: all of [lo, at) was covered; reverse: all of [at, hi)
     uint64_t left; // of the limit
     uint64_t ts;   // as of; 0: now
-    // No key from quiet_from to before quiet_to (or to the end) was written above ts, while
-    // undo->kept_count is this:
-    uint64_t quiet_stamp;
-    uint64_t quiet_from;
-    uint64_t quiet_to;
-    bool quiet_all;
     bool reverse;
     bool done;
+    struct torc_scan_ahead ahead; // of the past
 };
 
 struct torc_scan_page {

@@ -2,6 +2,7 @@
 #include "storage/undo.h"
 
 #include "kit/hlc.h"
+#include "storage/leaf.h"
 
 #include <string.h>
 
@@ -385,7 +386,7 @@ static void entry_set(struct undo_entry *entry, uint64_t key, uint64_t version,
     if (old->value_bytes > TORC_TREE_INLINE_BYTES_MAX) {
         memcpy(entry + 1, &old->value, sizeof(old->value));
     } else {
-        memcpy(entry + 1, old->value, old->value_bytes);
+        torc_leaf_value_copy((unsigned char *)(entry + 1), old->value, old->value_bytes);
     }
 }
 
@@ -431,6 +432,7 @@ static void index_begin(struct torc_undo *undo, uint64_t ts)
     enum torc_err err;
 
     index_drop(undo);
+    undo->index_number++;
     undo->index_floor = undo->floor;
     while (number < undo->last && segment_at(undo, number)->version_max <= ts) {
         undo->index_floor = torc_max_u64(undo->index_floor, segment_at(undo, number)->version_max);
@@ -603,7 +605,6 @@ static bool change_at(const struct torc_undo *undo, uint64_t key, uint64_t place
 {
     const struct undo_entry *entry = entry_at(undo, place);
 
-    torc_assert(place >= undo->first * SEGMENT_BYTES); // U4
     torc_assert(entry->key == key);
     if (entry->version <= ts) {
         return false;
@@ -650,23 +651,43 @@ bool torc_undo_find(const struct torc_undo *undo, uint64_t key, uint64_t version
     return true;
 }
 
-uint32_t torc_undo_changes(const struct torc_undo *undo, struct torc_tree_cursor *cursor,
-                           uint64_t ts, struct torc_undo_change *changes, uint32_t look_max)
+uint32_t torc_undo_keys(const struct torc_undo *undo, struct torc_tree_cursor *cursor,
+                        struct torc_undo_key *keys, uint32_t key_max)
 {
-    struct torc_tree_pair pairs[TORC_UNDO_LOOK_MAX];
-    uint32_t found;
-    uint32_t count = 0;
+    struct torc_tree_pair pairs[TORC_UNDO_KEYS_MAX];
+    uint32_t count;
 
-    torc_assert(look_max <= TORC_UNDO_LOOK_MAX);
-    torc_assert(torc_undo_is_ready(undo, ts));
-    found = torc_tree_scan(&undo->index, cursor, pairs, look_max);
-    for (uint32_t i = 0; i < found; i++) {
-        __builtin_prefetch(entry_at(undo, pairs[i].version));
-    }
-    for (uint32_t i = 0; i < found; i++) {
-        count += change_at(undo, pairs[i].key, pairs[i].version, ts, &changes[count]) ? 1 : 0;
+    torc_assert(key_max <= TORC_UNDO_KEYS_MAX);
+    torc_assert(undo->indexed);
+    count = torc_tree_scan(&undo->index, cursor, pairs, key_max);
+    for (uint32_t i = 0; i < count; i++) {
+        keys[i] = (struct torc_undo_key){.key = pairs[i].key, .place = pairs[i].version};
     }
     return count;
+}
+
+void torc_undo_ask(const struct torc_undo *undo, const struct torc_undo_key *keys, uint32_t *asked,
+                   uint32_t to)
+{
+    for (; *asked < to; ++*asked) {
+        uint64_t place = keys[*asked].place;
+
+        if (place >= undo->first * SEGMENT_BYTES) {
+            const char *entry = (const char *)entry_at(undo, place);
+
+            __builtin_prefetch(entry);
+            __builtin_prefetch(entry + sizeof(struct undo_entry) + UNIT_BYTES); // a short value's
+        }
+    }
+}
+
+bool torc_undo_change(const struct torc_undo *undo, const struct torc_undo_key *key, uint64_t ts,
+                      struct torc_undo_change *change)
+{
+    torc_assert(ts >= undo->floor);
+    // What has left the window since was written at or below its floor (U2).
+    return key->place >= undo->first * SEGMENT_BYTES &&
+           change_at(undo, key->key, key->place, ts, change);
 }
 
 // -- Looking in -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 //         raises `floor`: a read below that is refused (SNAPSHOT_TOO_OLD), never wrong.
 //             torc_undo_keep      the tree's writes, of all shards of the core
 //             torc_undo_prepare   a reader: from here on the changes above `ts` can be asked for
-//             torc_undo_get, torc_undo_changes   by key; in order of keys, either way
+//             torc_undo_get; torc_undo_keys, torc_undo_change   by key; in order, either way
 // Cost    a write appends some 40 bytes and the value to a log and is done. The index by key is
 //         made by readers, a slice at a time, and only over what was written above the timestamp of
 //         the oldest of them; when nobody has read a past moment for a while it goes. So a core
@@ -88,6 +88,7 @@ struct torc_undo {
     uint64_t index_next;
     uint64_t index_floor;   // all entries before index_first are at or below it
     uint64_t index_used_us; // by somebody who needed it
+    uint64_t index_number;  // rises with each that is begun
     bool indexed;
     struct torc_undo_pin pins[TORC_UNDO_PINS]; // one for each 64th of pin_us, by their timestamps
 };
@@ -102,6 +103,13 @@ enum torc_undo_state {
 struct torc_undo_change {
     bool present;
     struct torc_tree_pair pair; // key; and if present the rest, good until the next write
+};
+
+// A key of the index.
+#define TORC_UNDO_KEYS_MAX 32u
+struct torc_undo_key {
+    uint64_t key;
+    uint64_t place; // of its newest entry
 };
 
 uint64_t torc_undo_bytes(const struct torc_undo_config *config);
@@ -150,11 +158,19 @@ bool torc_must_use torc_undo_is_ready(const struct torc_undo *undo, uint64_t ts)
 bool torc_must_use torc_undo_get(const struct torc_undo *undo, uint64_t key, uint64_t ts,
                                  struct torc_undo_change *change);
 
-// The next keys written above `ts` in the cursor's range: looks at no more than `look_max` keys (at
-// most TORC_UNDO_LOOK_MAX) and says how many of them were. The cursor tells how far it came.
-#define TORC_UNDO_LOOK_MAX 32u
-uint32_t torc_undo_changes(const struct torc_undo *undo, struct torc_tree_cursor *cursor,
-                           uint64_t ts, struct torc_undo_change *changes, uint32_t look_max);
+// The next keys of the index in the cursor's range, `key_max` at most: all that were written above
+// any timestamp that is READY, and some that were not. Good while kept_count and index_number stay.
+uint32_t torc_undo_keys(const struct torc_undo *undo, struct torc_tree_cursor *cursor,
+                        struct torc_undo_key *keys, uint32_t key_max);
+
+// Asks for what torc_undo_change will read of keys[*asked .. to), which lies anywhere in the log;
+// then *asked is `to`.
+void torc_undo_ask(const struct torc_undo *undo, const struct torc_undo_key *keys, uint32_t *asked,
+                   uint32_t to);
+
+// False: the key was not written above `ts`.
+bool torc_must_use torc_undo_change(const struct torc_undo *undo, const struct torc_undo_key *key,
+                                    uint64_t ts, struct torc_undo_change *change);
 
 // The value that the key had as `version`, if a write in the index replaced it: for a large value
 // that is read in pieces.
