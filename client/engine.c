@@ -66,6 +66,11 @@ uint64_t torc_engine_bytes(const struct torc_engine_config *config)
     return layout_of(config).end;
 }
 
+uint64_t torc_engine_secret_bytes(const struct torc_engine_config *config)
+{
+    return layout_of(config).ops;
+}
+
 static void engine_lists(struct torc_engine *engine)
 {
     torc_list_init(&engine->free_own);

@@ -98,6 +98,9 @@ struct torc_engine_range {
 
 uint64_t torc_engine_bytes(const struct torc_engine_config *config);
 
+// So many of them, from the first on and whole pages, are all that holds keys.
+uint64_t torc_engine_secret_bytes(const struct torc_engine_config *config);
+
 // `memory`: torc_engine_bytes(), zero-filled, aligned to 4096.
 struct torc_engine *torc_engine_init(void *memory, const struct torc_engine_config *config,
                                      uint64_t now_ns, uint64_t wall_us);

@@ -1,7 +1,8 @@
 // Torc client: the queue of torc.h: the engine, a transport, clocks, randomness and the fork check.
 //
 // Owner   the caller's thread; a queue has none of its own.
-// Memory  two mappings made at open: the engine's, and a page that a fork wipes.
+// Memory  two mappings made at open: the engine's, and a page that a fork wipes, as it does with
+//         the part of the engine's where keys lie, which core dumps leave out as well.
 #include "client/queue_os.h"
 
 #include "client/guard_os.h"
@@ -321,7 +322,9 @@ static enum torc_err queue_map_memory(struct torc_queue *queue,
         queue->alive = page;
     }
     if (queue->mapping == MAP_FAILED || page == MAP_FAILED ||
-        madvise(page, 4096, MADV_WIPEONFORK) != 0) {
+        madvise(page, 4096, MADV_WIPEONFORK) != 0 ||
+        madvise(queue->mapping, torc_engine_secret_bytes(config), MADV_WIPEONFORK) != 0 ||
+        madvise(queue->mapping, torc_engine_secret_bytes(config), MADV_DONTDUMP) != 0) {
         return torc_fail(why, TORC_ERR_NO_SPACE, "a queue of %" PRIu64 " bytes: %s",
                          queue->mapping_bytes, strerrordesc_np(errno));
     }
