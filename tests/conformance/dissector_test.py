@@ -172,13 +172,20 @@ def live(folder, node, link):
     path = folder / "live.pcap"
     write_pcap(path, capture.frames)
     rows = [row.split("\t") for row in tshark(path, "-Y", "torc", "-T", "fields", "-e", "torc.type", "-e",
-                                              "torc.op.code", "-e", "torc.op.time").splitlines()]
+                                              "torc.op.code", "-e", "torc.op.time", "-e", "torc.op.id").splitlines()]
     checks.equal("every packet is Torc's", len(rows), len(capture.frames))
     checks.equal("none is damaged", tshark(path, "-Y", "torc.framing || torc.short"), "")
     replies = [row for row in rows if row[1] and int(row[1].split(",")[0], 16) >= 0x80]
     checks.that("there are answers", len(replies) > 25, len(replies))
-    checks.equal("answers without a request", [row for row in replies if not row[2]], [])
-    times = [float(number) for row in replies for number in row[2].split(",")]
+    # A request that was sent again may be answered again: its id has had its answer then.
+    answered, strays = set(), []
+    for row in replies:
+        ids = set(row[3].split(","))
+        if not row[2] and not ids <= answered:
+            strays.append(row)
+        answered |= ids
+    checks.equal("answers without a request", strays, [])
+    times = [float(number) for row in replies if row[2] for number in row[2].split(",")]
     checks.that("an answer comes after its request", times and min(times) >= 0, times[:5])
 
 
@@ -187,7 +194,7 @@ def main():
         folder = pathlib.Path(name)
         checks.case(vectors, folder)
         checks.case(damaged, folder)
-        with Node("--keys", 1 << 32, workers=1) as node:
+        with Node("--keys", 1 << 32, "--security", "clear", workers=1) as node:
             links = json.loads(subprocess.run(["ip", "-j", "-4", "route", "get", node.network.host(11)],
                                               capture_output=True, text=True, check=True).stdout)
             checks.case(live, folder, node, links[0]["dev"])

@@ -3,8 +3,8 @@
 
 A relay between the client (torc_client.py) and a real node loses, repeats, delays, reorders and damages packets in
 both directions. Random writes, reads and ranges must then give what a dictionary says; a chain of conditional writes
-shows that each took effect exactly once. The seed is printed; TORC_SEED=n replays the choices (not the scheduling).
-Ends with `N passed, N failed`.
+shows that each took effect exactly once. Under keys, then in CLEAR mode. The seed is printed; TORC_SEED=n replays the
+choices (not the scheduling). Ends with `N passed, N failed`.
 """
 import heapq
 import os
@@ -20,11 +20,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 import torc_client as t  # noqa: E402
-from node import Checks, Node  # noqa: E402
+from node import Node  # noqa: E402
+from wire_rig import checks, connect, mode  # noqa: E402
 
 KEYS = 1 << 16
 OPERATIONS = 200
-checks = Checks()
 
 
 class Relay(threading.Thread):
@@ -153,14 +153,14 @@ def chain(client):
     checks.equal("the chain's end", client.get(77), (version, b"50"))
 
 
-def main():
-    seed = int(os.environ.get("TORC_SEED", int.from_bytes(os.urandom(4), "little")))
-    print(f"TORC_SEED={seed}")
+def one_mode(sealed, seed):
+    """over the relay"""
     random.seed(seed)
-    with Node("--keys", KEYS, workers=2) as node:
+    with Node("--keys", KEYS, *mode.settings(sealed), workers=2) as node:
+        mode.begin(node, sealed)
         relay = Relay(node.network.host(11), 2, seed)
         relay.start()
-        with t.Client("127.0.0.1", relay.base_port, timeout=30) as client:
+        with connect("127.0.0.1", base_port=relay.base_port, timeout=30) as client:
             checks.case(random_operations, client)
             checks.case(chain, client)
         relay.close()
@@ -168,6 +168,14 @@ def main():
         checks.that("packets were lost, repeated, delayed and damaged", min(relay.counts.values()) > 10, relay.counts)
         checks.that("the node saw damaged ones", drops.get("auth_fail", 0) > 0, drops)
         checks.that("the node saw repeated ones", drops.get("replay_dup", 0) > 0, drops)
+
+
+def main():
+    seed = int(os.environ.get("TORC_SEED", int.from_bytes(os.urandom(4), "little")))
+    print(f"TORC_SEED={seed}")
+    for sealed in (True, False):
+        print("under keys" if sealed else "in CLEAR mode", flush=True)
+        checks.case(one_mode, sealed, seed)
     checks.end()
 
 

@@ -230,7 +230,8 @@ def test_roles(host):
             checks.equal(f"40: opcode {code:02x}", one(client, t.encode_op(code, client.new_op(), bytes(8))).status,
                          "FORBIDDEN")
         get = t.encode_op(t.GET, 60, key8(1500), aux=epoch)
-        replies = client.exchange(get + put_op(client, 1500, b"never", 4) + get.replace(b"\x3c", b"\x3e"), core, count=3)
+        packet = get + put_op(client, 1500, b"never", 4) + get.replace(b"\x3c", b"\x3e")
+        replies = client.exchange(packet, core, count=3)
         checks.equal("41: a get before and behind it is answered",
                      sorted((reply.opcode, reply.status) for reply in replies),
                      [(0x90, "OK"), (0x90, "OK"), (0x91, "FORBIDDEN")])
@@ -252,7 +253,8 @@ def test_ranges(host):
                             (5000, "OK"), (5999, "OK"), (6000, "FORBIDDEN"), (KEYS - 1, "FORBIDDEN")):
             client.wseq += 1
             where, of = place(client, key)
-            checks.equal(f"42: a put of {key}", one(client, put_op(client, key, b"x", client.wseq), where).status, status)
+            put = put_op(client, key, b"x", client.wseq)
+            checks.equal(f"42: a put of {key}", one(client, put, where).status, status)
             get = t.encode_op(t.GET, client.new_op(), key8(key), aux=of)
             checks.equal(f"42: a get of {key}", one(client, get, where).status, status)
         for lo, hi, status in ((1000, 2000, "OK"), (1100, 1200, "OK"), (999, 2000, "FORBIDDEN"),
