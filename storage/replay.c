@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define BATCH        32u
+#define BATCH        64u
 #define BLOCK_BYTES  UINT64_C(262144) // TORC_LOG_BLOCK_BYTES_MAX
 #define TABLE_PLACES 1024u
 #define SHARDS_MAX   (TABLE_PLACES / 2u)
