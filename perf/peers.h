@@ -33,8 +33,9 @@ struct peer {
     // of the one before is: `zero` is 0, which the compiler does not know.
     uint64_t (*lookup)(void *self, const uint64_t *keys, uint64_t count);
     uint64_t (*chase)(void *self, const uint64_t *keys, uint64_t count, uint64_t zero);
-    // `length` pairs from each key on: the sum of keys and first words.
+    // `length` pairs from each key on, upwards and downwards: the sum of keys and first words.
     uint64_t (*scan)(void *self, const uint64_t *keys, uint64_t count, uint64_t length);
+    uint64_t (*scan_back)(void *self, const uint64_t *keys, uint64_t count, uint64_t length);
     void (*close)(void *self);
 };
 

@@ -64,6 +64,23 @@ uint64_t map_scan(void *self, const uint64_t *keys, uint64_t count, uint64_t len
     return sum;
 }
 
+template <typename Map>
+uint64_t map_scan_back(void *self, const uint64_t *keys, uint64_t count, uint64_t length)
+{
+    const Map &map = *static_cast<Map *>(self);
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t left = length;
+
+        for (auto at = map.upper_bound(keys[i]); left > 0 && at != map.begin(); left--) {
+            --at;
+            sum += at->first + at->second.words[0];
+        }
+    }
+    return sum;
+}
+
 template <typename Map> void map_close(void *self)
 {
     delete static_cast<Map *>(self);
@@ -71,8 +88,8 @@ template <typename Map> void map_close(void *self)
 
 template <typename Map> constexpr peer map_peer(const char *name)
 {
-    return {name,           map_open<Map>, map_insert<Map>, map_lookup<Map>,
-            map_chase<Map>, map_scan<Map>, map_close<Map>};
+    return {name,           map_open<Map>, map_insert<Map>,    map_lookup<Map>,
+            map_chase<Map>, map_scan<Map>, map_scan_back<Map>, map_close<Map>};
 }
 
 } // namespace

@@ -145,6 +145,43 @@ static uint64_t lmdb_scan(void *lmdb, const uint64_t *keys, uint64_t count, uint
     return sum;
 }
 
+// The last key that is not above `key`.
+static int lmdb_seek_back(MDB_cursor *cursor, uint64_t key, MDB_val *name, MDB_val *bytes)
+{
+    uint64_t found;
+    int err;
+
+    *name = (MDB_val){sizeof(key), &key};
+    err = mdb_cursor_get(cursor, name, bytes, MDB_SET_RANGE);
+    if (err != 0) {
+        return mdb_cursor_get(cursor, name, bytes, MDB_LAST);
+    }
+    memcpy(&found, name->mv_data, sizeof(found));
+    return found == key ? 0 : mdb_cursor_get(cursor, name, bytes, MDB_PREV);
+}
+
+static uint64_t lmdb_scan_back(void *lmdb, const uint64_t *keys, uint64_t count, uint64_t length)
+{
+    MDB_cursor *cursor = lmdb_cursor(lmdb);
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        MDB_val name;
+        MDB_val bytes;
+        int err = lmdb_seek_back(cursor, keys[i], &name, &bytes);
+
+        for (uint64_t left = length; err == 0 && left > 0; left--) {
+            uint64_t key;
+
+            memcpy(&key, name.mv_data, sizeof(key));
+            sum += key + lmdb_first_word(&bytes);
+            err = left > 1 ? mdb_cursor_get(cursor, &name, &bytes, MDB_PREV) : 0;
+        }
+    }
+    mdb_cursor_close(cursor);
+    return sum;
+}
+
 static void lmdb_close(void *lmdb)
 {
     struct lmdb *self = lmdb;
@@ -157,8 +194,8 @@ static void lmdb_close(void *lmdb)
     free(self);
 }
 
-const struct peer peer_lmdb = {"LMDB",     lmdb_open, lmdb_insert, lmdb_lookup,
-                               lmdb_chase, lmdb_scan, lmdb_close};
+const struct peer peer_lmdb = {"LMDB",     lmdb_open, lmdb_insert,    lmdb_lookup,
+                               lmdb_chase, lmdb_scan, lmdb_scan_back, lmdb_close};
 
 // -- JudyL ---------------------------------------------------------------------------------------
 
@@ -232,6 +269,23 @@ static uint64_t judy_scan(void *judy, const uint64_t *keys, uint64_t count, uint
     return sum;
 }
 
+static uint64_t judy_scan_back(void *judy, const uint64_t *keys, uint64_t count, uint64_t length)
+{
+    const struct judy *self = judy;
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        Word_t key = keys[i];
+        const Word_t *place = (const Word_t *)JudyLLast(self->array, &key, PJE0);
+
+        for (uint64_t left = length; place != NULL && left > 0; left--) {
+            sum += key + self->values[*place - 1].words[0];
+            place = left > 1 ? (const Word_t *)JudyLPrev(self->array, &key, PJE0) : place;
+        }
+    }
+    return sum;
+}
+
 static void judy_close(void *judy)
 {
     struct judy *self = judy;
@@ -241,5 +295,5 @@ static void judy_close(void *judy)
     free(self);
 }
 
-const struct peer peer_judy = {"JudyL",    judy_open, judy_insert, judy_lookup,
-                               judy_chase, judy_scan, judy_close};
+const struct peer peer_judy = {"JudyL",    judy_open, judy_insert,    judy_lookup,
+                               judy_chase, judy_scan, judy_scan_back, judy_close};

@@ -18,6 +18,8 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,10 @@ enum {
     BURST = 64, // of a worker's turn under load: several packets
     SCAN_PAIRS = 100,
     ORDER_LEAVES = 32,
+    PAGE_BYTES = 4096,
+    TRIM_BYTES = 128 * 1024, // malloc's own
+    SORTED_KEYS = 4096,
+    APPEND_PAIRS = 8192, // so many that reading the clock does not count
     VALUE_BYTES_MAX = 1 << 20
 };
 
@@ -49,6 +55,8 @@ struct keys {
     uint64_t probe_count;
     uint64_t *all;    // as they are inserted
     uint64_t *probes; // some of them, at random
+    uint64_t sorted_count;
+    uint64_t *sorted; // the first of these, each SORTED_KEYS in order: what a backup applies
 };
 
 struct settings {
@@ -77,6 +85,16 @@ static uint64_t key_narrow(uint64_t i)
     return mixed ^ (mixed >> 16);
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+    uint64_t x;
+    uint64_t y;
+
+    memcpy(&x, a, sizeof(x));
+    memcpy(&y, b, sizeof(y));
+    return (x > y) - (x < y);
+}
+
 static void keys_make(struct keys *keys, uint64_t count, uint64_t probe_count, bool wide)
 {
     struct torc_rng rng = {42};
@@ -85,7 +103,8 @@ static void keys_make(struct keys *keys, uint64_t count, uint64_t probe_count, b
     keys->probe_count = probe_count;
     keys->all = malloc(count * sizeof(keys->all[0]));
     keys->probes = malloc(probe_count * sizeof(keys->probes[0]));
-    if (keys->all == NULL || keys->probes == NULL) {
+    keys->sorted = malloc(probe_count / 4 * sizeof(keys->sorted[0]));
+    if (keys->all == NULL || keys->probes == NULL || keys->sorted == NULL) {
         die("out of memory");
     }
     for (uint64_t i = 0; i < count; i++) {
@@ -94,10 +113,16 @@ static void keys_make(struct keys *keys, uint64_t count, uint64_t probe_count, b
     for (uint64_t i = 0; i < probe_count; i++) {
         keys->probes[i] = keys->all[torc_rng_below(&rng, count)];
     }
+    keys->sorted_count = probe_count / 4 / SORTED_KEYS * SORTED_KEYS;
+    memcpy(keys->sorted, keys->probes, keys->sorted_count * sizeof(keys->sorted[0]));
+    for (uint64_t i = 0; i < keys->sorted_count; i += SORTED_KEYS) {
+        qsort(keys->sorted + i, SORTED_KEYS, sizeof(keys->sorted[0]), compare_keys);
+    }
 }
 
 static void keys_free(struct keys *keys)
 {
+    free(keys->sorted);
     free(keys->all);
     free(keys->probes);
 }
@@ -119,7 +144,8 @@ static uint64_t version_next(struct torc *torc)
     return torc->version += UINT64_C(1) << (TORC_HLC_COUNTER_BITS - 1);
 }
 
-static void torc_open(struct torc *torc, uint64_t count, uint32_t value_bytes)
+// `touched`: all of its memory is made resident before anything is timed.
+static void torc_open(struct torc *torc, uint64_t count, uint32_t value_bytes, bool touched)
 {
     uint32_t inline_bytes = value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : value_bytes;
     uint64_t bytes = (count + 100000) * 2 * (inline_bytes + UINT64_C(24)) + (UINT64_C(64) << 20);
@@ -130,6 +156,9 @@ static void torc_open(struct torc *torc, uint64_t count, uint32_t value_bytes)
     if (torc_mapping_open(&torc->mapping, bytes, &why) != TORC_ERR_OK ||
         (the_heap.limit_bytes == 0 && torc_heap_open(&the_heap, heap_bytes, &why) != TORC_ERR_OK)) {
         die(why.text);
+    }
+    for (uint64_t at = 0; touched && at < torc->mapping.bytes; at += PAGE_BYTES) {
+        ((unsigned char *)torc->mapping.base)[at] = 0;
     }
     torc_chunk_pool_init(&torc->pool, torc->mapping.base, 0,
                          (uint32_t)(torc->mapping.bytes / TORC_CHUNK_BYTES));
@@ -182,8 +211,8 @@ static void torc_delete(struct torc *torc, const uint64_t *keys, uint64_t count)
 // A tree in order: sorted keys, appended. The seconds that it took, without making the records.
 static double torc_append(struct torc *torc, const uint64_t *sorted, uint64_t count)
 {
-    struct torc_tree_pair pairs[1024];
-    struct peer_value values[TORC_COUNT_OF(pairs)];
+    static struct torc_tree_pair pairs[APPEND_PAIRS];
+    static struct peer_value values[APPEND_PAIRS];
     double seconds = 0;
 
     for (uint64_t at = 0; at < count; at += TORC_COUNT_OF(pairs)) {
@@ -245,7 +274,7 @@ static uint64_t torc_chase(const struct torc *torc, const uint64_t *keys, uint64
 }
 
 static uint64_t torc_scan(const struct torc *torc, const uint64_t *keys, uint64_t count,
-                          uint64_t length)
+                          uint64_t length, bool back)
 {
     struct torc_tree_pair pairs[SCAN_PAIRS];
     uint64_t sum = 0;
@@ -254,7 +283,7 @@ static uint64_t torc_scan(const struct torc *torc, const uint64_t *keys, uint64_
         struct torc_tree_cursor cursor;
         uint64_t left = length;
 
-        torc_tree_cursor_open(&cursor, keys[i], UINT64_MAX, false);
+        torc_tree_cursor_open(&cursor, back ? 0 : keys[i], back ? keys[i] : UINT64_MAX, back);
         while (left > 0 && !cursor.done) {
             uint32_t some = torc_tree_scan(&torc->tree, &cursor, pairs,
                                            (uint32_t)torc_min_u64(left, SCAN_PAIRS));
@@ -306,6 +335,7 @@ static void torc_resize(struct torc *torc, const uint64_t *keys, uint64_t count,
 // -- Rows ----------------------------------------------------------------------------------------
 
 static uint64_t zero; // not a constant, so that the compiler does not know it
+static uint64_t last_key = UINT64_MAX;
 
 struct rates {
     double insert;
@@ -313,6 +343,9 @@ struct rates {
     double chase;
     double scan;
     double scan_all;
+    double scan_back;
+    double scan_back_all;
+    double sorted;
     uint64_t sum; // of all that was read
 };
 
@@ -349,11 +382,20 @@ static struct rates torc_measure(struct torc *torc, const struct keys *keys)
     rates.sum += torc_chase(torc, keys->probes, keys->probe_count / 4, zero);
     rates.chase = rate(keys->probe_count / 4, start);
     start = limits_cpu_s();
-    rates.sum += torc_scan(torc, keys->probes, scans, SCAN_PAIRS);
+    rates.sum += torc_scan(torc, keys->probes, scans, SCAN_PAIRS, false);
     rates.scan = rate(scans * SCAN_PAIRS, start);
     start = limits_cpu_s();
-    rates.sum += torc_scan(torc, &zero, 1, keys->count);
+    rates.sum += torc_scan(torc, &zero, 1, keys->count, false);
     rates.scan_all = rate(keys->count, start);
+    start = limits_cpu_s();
+    rates.sum += torc_scan(torc, keys->probes, scans, SCAN_PAIRS, true);
+    rates.scan_back = rate(scans * SCAN_PAIRS, start);
+    start = limits_cpu_s();
+    rates.sum += torc_scan(torc, &last_key, 1, keys->count, true);
+    rates.scan_back_all = rate(keys->count, start);
+    start = limits_cpu_s();
+    torc_insert(torc, keys->sorted, keys->sorted_count, NULL, 0);
+    rates.sorted = rate(keys->sorted_count, start);
     return rates;
 }
 
@@ -377,6 +419,15 @@ static struct rates peer_measure(const struct peer *peer, void *self, const stru
     start = limits_cpu_s();
     rates.sum += peer->scan(self, &zero, 1, keys->count);
     rates.scan_all = rate(keys->count, start);
+    start = limits_cpu_s();
+    rates.sum += peer->scan_back(self, keys->probes, scans, SCAN_PAIRS);
+    rates.scan_back = rate(scans * SCAN_PAIRS, start);
+    start = limits_cpu_s();
+    rates.sum += peer->scan_back(self, &last_key, 1, keys->count);
+    rates.scan_back_all = rate(keys->count, start);
+    start = limits_cpu_s();
+    peer->insert(self, keys->sorted, keys->sorted_count);
+    rates.sorted = rate(keys->sorted_count, start);
     return rates;
 }
 
@@ -416,6 +467,9 @@ static void compare(const struct goals *goals, const struct rates *ours, const s
     row("random upsert (16)", name, ours->insert, peer.insert, goals->insert);
     row("scan of 100, pairs", name, ours->scan, peer.scan, goals->scan);
     row("full scan, pairs", name, ours->scan_all, peer.scan_all, goals->scan_all);
+    row("reverse scan of 100, pairs", name, ours->scan_back, peer.scan_back, goals->scan);
+    row("reverse full scan, pairs", name, ours->scan_back_all, peer.scan_back_all, goals->scan_all);
+    row("overwrites, 4096 sorted at a time", name, ours->sorted, peer.sorted, 0);
 }
 
 // A full scan in bytes of leaves that are in use, against reading memory forward.
@@ -426,7 +480,7 @@ static void scan_row(const char *what, const struct torc *torc, double read_byte
 
     torc_tree_memory(&torc->tree, &memory);
     start = limits_cpu_s();
-    zero += torc_scan(torc, &zero, 1, torc->tree.record_count) & zero;
+    zero += torc_scan(torc, &zero, 1, torc->tree.record_count, false) & zero;
     row(what, "sequential read", (double)memory.leaf_used_bytes / (limits_cpu_s() - start) / 1e9,
         read_bytes_s / 1e9, 0.5);
 }
@@ -482,7 +536,7 @@ static struct rates random_rows(const struct keys *keys, bool all_peers)
     struct rates ours;
     struct torc torc;
 
-    torc_open(&torc, keys->count, sizeof(struct peer_value));
+    torc_open(&torc, keys->count, sizeof(struct peer_value), false);
     ours = torc_measure(&torc, keys);
     (void)fprintf(stderr, "tree-bench: %s: %.1f bytes a key\n", keys_word,
                   torc_bytes(&torc) / (double)keys->count);
@@ -499,49 +553,71 @@ static struct rates random_rows(const struct keys *keys, bool all_peers)
     return ours;
 }
 
-static int compare_keys(const void *a, const void *b)
+// Rising keys into memory as the system gives it, and into memory that was in use before: then no
+// page is made, and no host looks for one, in what is timed.
+static double torc_rising(const struct keys *keys, bool touched, double *full)
 {
-    uint64_t x;
-    uint64_t y;
-
-    memcpy(&x, a, sizeof(x));
-    memcpy(&y, b, sizeof(y));
-    return (x > y) - (x < y);
-}
-
-// Rising inserts against absl, and a tree whose leaves lie in order.
-static void rising_rows(struct keys *keys)
-{
-    void *absl = peer_absl.open(keys->count);
-    double read_bytes_s = limits_sequential_read(0.5);
     struct torc_tree_memory memory;
     struct torc torc;
-    double ours;
-    double peer;
     double start;
+    double ours;
 
-    qsort(keys->all, keys->count, sizeof(keys->all[0]), compare_keys);
-    start = limits_cpu_s();
-    peer_absl.insert(absl, keys->all, keys->count);
-    peer = rate(keys->count, start);
-    peer_absl.close(absl);
-    torc_open(&torc, keys->count, sizeof(struct peer_value));
+    torc_open(&torc, keys->count, sizeof(struct peer_value), touched);
     start = limits_cpu_s();
     torc_insert(&torc, keys->all, keys->count, NULL, 0);
     ours = rate(keys->count, start);
-    row("rising keys", peer_absl.name, ours, peer, 10);
     torc_tree_memory(&torc.tree, &memory);
-    row("rising keys: leaves full", "bytes of leaves", (double)memory.leaf_used_bytes,
-        (double)memory.leaf_bytes, 0.95);
+    *full = (double)memory.leaf_used_bytes / (double)memory.leaf_bytes;
     torc_close(&torc);
+    return ours;
+}
 
-    torc_open(&torc, keys->count, sizeof(struct peer_value));
-    ours = torc_append(&torc, keys->all, keys->count);
+static double absl_rising(const struct keys *keys)
+{
+    void *absl = peer_absl.open(keys->count);
+    double start = limits_cpu_s();
+    double peer;
+
+    peer_absl.insert(absl, keys->all, keys->count);
+    peer = rate(keys->count, start);
+    peer_absl.close(absl);
+    return peer;
+}
+
+static void bulk_row(const char *what, const struct keys *keys, bool touched, double read_bytes_s)
+{
+    struct torc_tree_memory memory;
+    struct torc torc;
+    double seconds;
+
+    torc_open(&torc, keys->count, sizeof(struct peer_value), touched);
+    seconds = torc_append(&torc, keys->all, keys->count);
     torc_tree_memory(&torc.tree, &memory);
-    row("bulk build, GB/s of leaves", "memcpy", (double)memory.leaf_bytes / ours / 1e9,
-        limits_memcpy(0.5) / 1e9, 0.5);
-    scan_row("full scan in order, GB/s of leaves", &torc, read_bytes_s);
+    row(what, "memcpy", (double)memory.leaf_bytes / seconds / 1e9, limits_memcpy(0.5) / 1e9, 0.5);
+    if (touched) {
+        scan_row("full scan in order, GB/s of leaves", &torc, read_bytes_s);
+    }
     torc_close(&torc);
+}
+
+// Keys in order: rising inserts against absl, and bulk build. absl's second filling takes what its
+// first one gave back to malloc, which is told to keep it.
+static void rising_rows(struct keys *keys)
+{
+    double read_bytes_s = limits_sequential_read(0.5);
+    double full;
+
+    qsort(keys->all, keys->count, sizeof(keys->all[0]), compare_keys);
+    row("rising keys", peer_absl.name, torc_rising(keys, false, &full), absl_rising(keys), 10);
+    row("rising keys: leaves full", "bytes of leaves", full, 1, 0.95);
+    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    (void)absl_rising(keys);
+    row("rising keys, touched memory", peer_absl.name, torc_rising(keys, true, &full),
+        absl_rising(keys), 10);
+    (void)mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
+    (void)malloc_trim(0);
+    bulk_row("bulk build, GB/s of leaves", keys, false, read_bytes_s);
+    bulk_row("bulk build, GB/s of leaves, touched memory", keys, true, read_bytes_s);
 }
 
 static void memory_row(const char *what, const struct torc *torc, uint32_t value_bytes, double goal)
@@ -588,7 +664,7 @@ static void memory_rows(const struct keys *keys, uint32_t value_bytes)
     double goal = value_bytes <= 16 ? 1.10 : 1.15;
     struct torc torc;
 
-    torc_open(&torc, keys->count, value_bytes);
+    torc_open(&torc, keys->count, value_bytes, false);
     torc_insert(&torc, keys->all, keys->count, value, value_bytes);
     memory_row("bytes a key", &torc, value_bytes, goal);
     torc_delete(&torc, keys->all, keys->count / 2);
@@ -650,7 +726,7 @@ static void run_keys(const struct settings *settings, bool wide)
         struct torc torc;
 
         keys_make(&keys, 6 * settings->key_count, probe_count, wide);
-        torc_open(&torc, keys.count, sizeof(struct peer_value));
+        torc_open(&torc, keys.count, sizeof(struct peer_value), false);
         large = torc_measure(&torc, &keys);
         torc_close(&torc);
         keys_free(&keys);
