@@ -1,6 +1,7 @@
 // Torc dataplane: the account of memory. See dataplane/account_dpdk.h.
 #include "dataplane/account_dpdk.h"
 
+#include "dataplane/touch_dpdk.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
 #include "kit/resident_os.h"
@@ -175,6 +176,8 @@ static void account_books(struct account *account)
             told_bytes += bytes;
         }
     }
+    account->rows[TORC_MEMORY_CHUNKS_AHEAD] = torc_touch_bytes(node);
+    told_bytes += account->rows[TORC_MEMORY_CHUNKS_AHEAD];
     // No more than huge pages explain: books that are wrong are to show.
     account->rows[TORC_MEMORY_HUGE_REST] = torc_min_u64(
         account->books_bytes - torc_min_u64(told_bytes, account->books_bytes), account->rest_bytes);

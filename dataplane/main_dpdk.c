@@ -10,6 +10,7 @@
 //         last line on standard error says why.
 #include "dataplane/account_dpdk.h"
 #include "dataplane/node_dpdk.h"
+#include "dataplane/touch_dpdk.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
 #include "kit/settings_os.h"
@@ -130,6 +131,7 @@ static uint32_t main_serve(struct torc_node *node, int signals)
             torc_channel_poll_fds(&node->channel, torc_clock_now_ns(), fds + 1, &timeout_ms);
 
         torc_account_step(node, torc_clock_now_ns(), &timeout_ms);
+        torc_touch_step(node, torc_clock_now_ns(), &timeout_ms);
         (void)poll(fds, 1 + count, timeout_ms);
         if (read(signals, &got, sizeof(got)) == (ssize_t)sizeof(got)) {
             return got.ssi_signo;

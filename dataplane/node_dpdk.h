@@ -40,6 +40,7 @@ struct torc_node_worker {
     void *memory; // of the worker
     uint64_t memory_bytes;
     struct torc_loop *loop;
+    uint32_t touched_end; // chunks below it are resident or used
 };
 
 // Parts are open in this order and closed in the other.
@@ -68,6 +69,8 @@ struct torc_node {
     uint64_t sessions_bytes; // at its start
     uint64_t handover_bytes; // behind them
     uint64_t account_ns;     // when the next account of memory is made
+    uint64_t touch_ns;       // when memory was last touched ahead
+    bool touch_off;          // the system cannot
     struct torc_sessions *sessions;
     struct torc_handover *handover;
     struct torc_session_thread session_thread;

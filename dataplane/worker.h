@@ -182,6 +182,9 @@ struct torc_worker_range {
 // Its page of statistics.
 const struct torc_stats *torc_worker_stats(const struct torc_worker *worker);
 
+// The chunks from this one on were never used, up to its last. Any thread.
+uint32_t torc_worker_fresh(const struct torc_worker *worker);
+
 void torc_worker_ranges(const struct torc_worker *worker,
                         struct torc_worker_range ranges[TORC_WORKER_RANGES]);
 

@@ -119,6 +119,11 @@ static uint64_t leaves_used(struct torc_worker *worker, uint64_t leaf_bytes)
                : leaf_bytes / TORC_NODE_BYTES * (look->used_bytes / look->leaf_count);
 }
 
+uint32_t torc_worker_fresh(const struct torc_worker *worker)
+{
+    return torc_chunk_pool_fresh(&worker->chunks);
+}
+
 void torc_worker_books(struct torc_worker *worker)
 {
     _Atomic uint64_t *books = worker->stats->memory;

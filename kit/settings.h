@@ -74,6 +74,8 @@
       "bound of the packet buffers' heap; auto: what workers and mtu ask for, 128M at least")      \
     X(BYTES, memory, "memory", "machine", "auto", 0, UINT64_C(1) << 46, "",                        \
       "pool of trees and small values of the whole node, touched as it fills; auto: half the RAM") \
+    X(BYTES, touch_ahead, "touch-ahead", "machine", "32M", 0, UINT64_C(1) << 46, "",               \
+      "of the pool, each worker: made resident before it is used; 0: when it is used")             \
     X(BYTES, large_memory, "large-memory", "machine", "auto", 0, UINT64_C(1) << 46, "",            \
       "memory of values too large for the pool's leaves; auto: an eighth of the RAM")              \
     /* -- the cluster: fixed when it is made, by init or by the first start */                     \

@@ -87,6 +87,7 @@
     X(LARGE_FREE, "large.free", "units that no slab holds, for any size")                         \
     X(LARGE_TABLE, "large.table", "16 bytes for each 4 KiB of it")                                \
     X(HUGE_REST, "huge-pages", "unused rests of the last huge pages of chunks, heaps and tables") \
+    X(CHUNKS_AHEAD, "chunks.ahead", "made resident before shards need it: touch-ahead")           \
     X(WRITES, "writes", "pending and waiting writes, answers kept for exactly-once")              \
     X(UNDO, "undo", "the undo window's log and index")                                            \
     X(FRAGMENTS, "fragments", "values being put together")                                        \

@@ -36,6 +36,7 @@ void torc_chunk_pool_init(struct torc_chunk_pool *pool, void *base, uint32_t fir
     torc_assert(first <= TORC_CHUNKS_MAX - count);
     *pool = (struct torc_chunk_pool){.base = base,
                                      .fresh_first = first,
+                                     .fresh_said = first,
                                      .fresh_end = first + count,
                                      .free_head = TORC_CHUNK_NONE,
                                      .chunk_count = count};
@@ -127,6 +128,7 @@ bool torc_chunk_set_grow(struct torc_chunk_set *set)
         pool->free_count--;
     } else if (pool->fresh_first < pool->fresh_end) {
         index = pool->fresh_first++;
+        atomic_store_explicit(&pool->fresh_said, pool->fresh_first, memory_order_relaxed);
     } else {
         return false;
     }

@@ -18,6 +18,8 @@
 
 #include "kit/base.h"
 
+#include <stdatomic.h>
+
 #define TORC_NODE_BYTES   1024u
 #define TORC_CHUNK_BYTES  262144u
 #define TORC_CHUNK_NODES  (TORC_CHUNK_BYTES / TORC_NODE_BYTES) // the header's included
@@ -37,6 +39,7 @@ struct torc_chunk_pool {
     uint32_t free_count;
     uint32_t chunk_count; // all that this pool answers for: free ones and those with its trees
     uint32_t marks;       // handed out
+    _Atomic uint32_t fresh_said; // fresh_first, for the thread that touches memory ahead
 };
 
 // The chunks of one tree.
@@ -54,6 +57,12 @@ struct torc_chunk_set {
 // The mapping starts at `base`, aligned to TORC_CHUNK_BYTES; this pool gets the chunks
 // [first, first + count) of it.
 void torc_chunk_pool_init(struct torc_chunk_pool *pool, void *base, uint32_t first, uint32_t count);
+
+// fresh_first, asked by another thread: of a moment ago.
+static inline uint32_t torc_chunk_pool_fresh(const struct torc_chunk_pool *pool)
+{
+    return atomic_load_explicit(&pool->fresh_said, memory_order_relaxed);
+}
 
 // Chunks that can still be taken.
 uint32_t torc_chunk_pool_free(const struct torc_chunk_pool *pool);

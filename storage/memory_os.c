@@ -96,6 +96,13 @@ void torc_mapping_close(struct torc_mapping *mapping)
     *mapping = (struct torc_mapping){0};
 }
 
+bool torc_mapping_touch(const struct torc_mapping *mapping, uint64_t from, uint64_t bytes)
+{
+    torc_assert(from <= mapping->bytes);
+    torc_assert(bytes <= mapping->bytes - from);
+    return madvise((unsigned char *)mapping->base + from, bytes, MADV_POPULATE_WRITE) == 0;
+}
+
 enum torc_err torc_heap_open(struct torc_heap *heap, uint64_t bytes, struct torc_fail *why)
 {
     struct torc_mapping mapping;

@@ -23,6 +23,10 @@ enum torc_err torc_must_use torc_mapping_open(struct torc_mapping *mapping, uint
                                               struct torc_fail *why);
 void torc_mapping_close(struct torc_mapping *mapping);
 
+// Makes [from, from + bytes) of it resident, whatever is there stays. Any thread, while others use
+// it. False: the system cannot (before Linux 5.14), or has no memory.
+bool torc_mapping_touch(const struct torc_mapping *mapping, uint64_t from, uint64_t bytes);
+
 // A heap of `bytes` in a mapping of its own. Reserved huge pages are left to the chunks.
 enum torc_err torc_must_use torc_heap_open(struct torc_heap *heap, uint64_t bytes,
                                            struct torc_fail *why);
