@@ -256,6 +256,8 @@ static uint32_t batch_apply(struct torc_tree *tree, struct torc_tree_write *writ
     uint32_t leaves[TORC_TREE_BATCH];
     uint32_t refused = 0;
 
+    torc_assert(count > 0);
+    torc_assert(count <= TORC_TREE_BATCH);
     for (uint32_t i = 0; i < count; i++) {
         keys[i] = writes[i].key;
     }
