@@ -181,15 +181,21 @@ static void ahead_fill(struct torc_scan_ahead *ahead, const struct past *past, u
         left + torc_undo_keys(past->undo, &ahead->cursor, ahead->keys + left, some - left);
 }
 
+// Is what was read of the index as it is?
+static bool ahead_holds(const struct torc_scan_ahead *ahead, const struct past *past)
+{
+    return ahead->kept_count == past->undo->kept_count &&
+           ahead->index_number == past->undo->index_number;
+}
+
 // Before a slice that begins at `first`: what is known of the keys ahead still holds, or is read.
 static void ahead_look(struct torc_scan *scan, const struct past *past, uint64_t first)
 {
     struct torc_scan_ahead *ahead = &scan->ahead;
     uint64_t end = scan->cursor.end;
 
-    if (ahead->kept_count != past->undo->kept_count ||
-        ahead->index_number != past->undo->index_number ||
-        past_is_before(past, first, ahead->from)) {
+    if (!ahead_holds(ahead, past) || past_is_before(past, first, ahead->from) ||
+        (!ahead->cursor.done && past_is_before(past, ahead->cursor.next, first))) {
         ahead->kept_count = past->undo->kept_count;
         ahead->index_number = past->undo->index_number;
         ahead->from = first;
@@ -205,6 +211,11 @@ static void ahead_look(struct torc_scan *scan, const struct past *past, uint64_t
     while (ahead->at > 0 && !past_is_before(past, ahead->keys[ahead->at - 1].key, first)) {
         ahead->at--;
     }
+    // Past leaves that were not looked at, for nothing in them is above the timestamp.
+    while (ahead->at < ahead->count && past_is_before(past, ahead->keys[ahead->at].key, first)) {
+        ahead->at++;
+    }
+    ahead->asked = ahead->asked > ahead->at ? ahead->asked : ahead->at;
     if (ahead->count - ahead->at <= KEYS_LEFT) {
         ahead_fill(ahead, past, TORC_UNDO_KEYS_MAX);
     }
@@ -299,6 +310,13 @@ static uint32_t scan_past_next(struct torc_scan *scan, const struct torc_shard *
                : scan->reverse   ? scan->cursor.next + 1
                                  : scan->cursor.next - 1;
         past.ask_to = going_on ? past_further(&past, first, last) : last;
+        if (scan->cursor.stamp <= past.ts) { // nothing in these leaves was written since
+            if (going_on && ahead_holds(&scan->ahead, &past)) {
+                ahead_ask(&scan->ahead, &past);
+            }
+            past_accept(&past, NULL);
+            continue;
+        }
         ahead_look(scan, &past, first);
         ahead_ask(&scan->ahead, &past);
         if (!past_overlay(&scan->ahead, &past, last, &at)) {

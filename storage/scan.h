@@ -10,9 +10,10 @@
 //         count torc_shard_past must have said READY for that timestamp, with no write since.
 // Past    a page reads the leaves and lays over them what the undo window says. The next keys that
 //         were written are read from its index ahead of the pages, in order, and kept until more is
-//         written; what they held is asked for a slice ahead. Where nothing was written since, a
-//         page is the tree's own slice. A page goes through at most about 4 times pair_max +
-//         64 keys that were written since: it may come out short, even empty, without being done.
+//         written; what they held is asked for a slice ahead. Leaves that
+//         nothing was written to since, by their stamps, are taken as they are. A page goes through
+//         at most about 4 times pair_max + 64 keys that were written since: it may come out short,
+//         even empty, without being done.
 #ifndef TORC_STORAGE_SCAN_H
 #define TORC_STORAGE_SCAN_H
 

@@ -33,7 +33,8 @@
 //   T3  record_count, value_bytes and large_bytes are what the leaves hold.
 //   T4  Every node of the shard's chunks is free or reachable, once.
 //   T5  Free nodes never fall below what tickets were promised.
-//   T6  A leaf's stamp is not below any version in it.
+//   T6  A leaf's stamp is not below any version in it, nor below that of a delete of any key that
+//       would lie in it.
 // Sources Bayer, Unterauer, "Prefix B-Trees" (TODS 1977); Rao, Ross, "Making B+-Trees Cache
 //         Conscious in Main Memory" (SIGMOD 2000); Chen, Gibbons, Mowry, "Improving Index
 //         Performance through Prefetching" (SIGMOD 2001); DESIGN.md section 4.
@@ -153,11 +154,14 @@ struct torc_tree_cursor {
     uint64_t end;  // the last one
     bool reverse;
     bool done; // nothing is left
+    // Of torc_tree_scan's last slice: no key in it was written or deleted above this.
+    uint64_t stamp;
     // Where it stands, good while change_stamp is the tree's:
     uint64_t change_stamp;
-    uint32_t place;  // how many of the leaf's records lie behind it
-    uint32_t ahead;  // how many leaves before it were asked for
-    uint32_t wanted; // and how many should be
+    uint64_t leaf_stamp; // of the leaf read last
+    uint32_t place;      // how many of the leaf's records lie behind it
+    uint32_t ahead;      // how many leaves before it were asked for
+    uint32_t wanted;     // and how many should be
     struct torc_tree_path path;
 };
 

@@ -342,6 +342,18 @@ bool torc_tree_leaf_pack(struct torc_tree *tree, const struct torc_tree_path *pa
     return false;
 }
 
+// A leaf that is about to go leaves its keys to one of its neighbours: T6.
+static void leaf_bequeath(struct torc_tree *tree, const struct torc_tree_path *path, bool forward)
+{
+    struct torc_tree_path beside = *path;
+
+    if (torc_tree_path_step(tree, &beside, forward)) {
+        struct torc_leaf *heir = torc_tree_leaf(tree, beside.nodes[0]);
+
+        heir->stamp = torc_max_u64(heir->stamp, torc_tree_leaf(tree, path->nodes[0])->stamp);
+    }
+}
+
 // After a delete: an empty leaf goes, a small one is joined with a neighbour.
 void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf, uint64_t key)
 {
@@ -358,6 +370,8 @@ void torc_tree_leaf_shrunk(struct torc_tree *tree, const struct torc_leaf *leaf,
     parent = torc_tree_inner(tree, path.nodes[1]);
     index = path.indices[1];
     if (leaf->count == 0) {
+        leaf_bequeath(tree, &path, false);
+        leaf_bequeath(tree, &path, true);
         torc_tree_node_give(tree, 0, path.nodes[0]);
         torc_tree_unlink(tree, &path, 1, index);
         torc_tree_moved(tree, path.nodes[0], path.nodes[0]);

@@ -168,6 +168,7 @@ static void cursor_place(const struct torc_tree *tree, struct torc_tree_cursor *
         return;
     }
     cursor_descend(tree, cursor);
+    cursor->leaf_stamp = 0;
     cursor->wanted = leaves_wanted(tree, records);
     cursor->ahead = 0;
     for (uint32_t i = 1; i < FIRST_ASKS; i++) { // the descent asked once
@@ -229,10 +230,13 @@ uint32_t torc_tree_scan(const struct torc_tree *tree, struct torc_tree_cursor *c
         return 0;
     }
     cursor_place(tree, cursor, pair_count_max);
+    cursor->stamp = cursor->leaf_stamp; // keys behind its last record belong to this slice
     while (count < pair_count_max) {
         const struct torc_leaf *leaf = torc_tree_leaf(tree, cursor->path.nodes[0]);
         uint32_t some = leaf->count - cursor->place;
 
+        cursor->leaf_stamp = leaf->stamp;
+        cursor->stamp = torc_max_u64(cursor->stamp, leaf->stamp);
         some = some < pair_count_max - count ? some : pair_count_max - count;
         if (some > 0) {
             tree->code->read(leaf, cursor->place, some, cursor->reverse, pairs + count);
@@ -259,6 +263,7 @@ uint64_t torc_tree_scan_count(const struct torc_tree *tree, struct torc_tree_cur
         return 0;
     }
     cursor_place(tree, cursor, record_count_max);
+    cursor->leaf_stamp = UINT64_MAX; // not kept here
     while (count < record_count_max) {
         const struct torc_leaf *leaf = torc_tree_leaf(tree, cursor->path.nodes[0]);
         uint32_t some = leaf->count - cursor->place;

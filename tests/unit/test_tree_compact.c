@@ -226,6 +226,68 @@ static void test_cursors_survive(void)
     fixture_close(&fixture);
 }
 
+static uint64_t versions[KEYS / 4]; // of the last write or delete of key i * i
+
+// No key of a slice was written or deleted above the slice's stamp.
+static void check_slices(struct fixture *fixture, bool reverse)
+{
+    struct torc_tree_pair pairs[90];
+    struct torc_tree_cursor cursor;
+    uint64_t seen = 0;
+
+    torc_tree_cursor_open(&cursor, 0, UINT64_MAX, reverse);
+    while (!cursor.done) {
+        (void)torc_tree_scan(&fixture->tree, &cursor, pairs,
+                             1 + (uint32_t)torc_rng_below(&fixture->rng, TORC_COUNT_OF(pairs)));
+        for (; seen < TORC_COUNT_OF(versions); seen++) {
+            uint64_t i = reverse ? TORC_COUNT_OF(versions) - 1 - seen : seen;
+
+            if (!cursor.done && (reverse ? i * i <= cursor.next : i * i >= cursor.next)) {
+                break;
+            }
+            CU_ASSERT_FATAL(versions[i] <= cursor.stamp);
+        }
+    }
+}
+
+// T6, where nothing is left of a key: scans of the past pass over leaves by their stamps.
+static void test_deletes_leave_their_stamp(void)
+{
+    struct fixture fixture;
+    uint64_t version = 0;
+
+    fixture_open(&fixture);
+    memset(versions, 0, sizeof(versions));
+    for (uint32_t round = 0; round < 3000; round++) {
+        uint64_t first = torc_rng_below(&fixture.rng, TORC_COUNT_OF(versions));
+        uint64_t count = torc_rng_below(&fixture.rng, round % 10 == 0 ? 3000 : 100);
+        bool remove = torc_rng_below(&fixture.rng, 5) < 2;
+
+        for (uint64_t i = first; i < first + count && i < TORC_COUNT_OF(versions); i++) {
+            struct torc_tree_write write = {.key = i * i,
+                                            .version = ++version,
+                                            .value = "sixteen bytes so",
+                                            .value_bytes = (uint32_t)(round % 3 * 8),
+                                            .remove = remove};
+
+            TORC_TEST_OK(torc_tree_write(&fixture.tree, &write, &fixture.why), &fixture.why);
+            versions[i] = remove && !write.existed ? versions[i] : version;
+        }
+        (void)torc_tree_compact(&fixture.tree, (uint32_t)torc_rng_below(&fixture.rng, 20));
+        (void)torc_tree_order(&fixture.tree, (uint32_t)torc_rng_below(&fixture.rng, 20));
+        for (uint64_t i = round % 50; i < TORC_COUNT_OF(versions); i += 50) {
+            struct torc_tree_path path;
+
+            torc_tree_path_find(&fixture.tree, i * i, &path);
+            CU_ASSERT_FATAL(torc_tree_leaf(&fixture.tree, path.nodes[0])->stamp >= versions[i]);
+        }
+        if (round % 50 < 2) {
+            check_slices(&fixture, round % 50 == 0);
+        }
+    }
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -234,6 +296,7 @@ int main(void)
         {"promises are kept", test_promises_are_kept},
         {"no memory is taken", test_no_memory_is_taken},
         {"cursors survive", test_cursors_survive},
+        {"deletes leave their stamp", test_deletes_leave_their_stamp},
         CU_TEST_INFO_NULL,
     };
     struct torc_fail why;
