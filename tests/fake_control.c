@@ -18,6 +18,7 @@ void torc_fake_control_init(struct torc_fake_control *control, uint64_t key_coun
     control->node = 1;
     control->segment_bytes = 4u << 20;
     control->value_bytes_max = 1u << 20;
+    control->sessions_max = 1024;
     control->segments_ahead = SEGMENTS_AHEAD;
     control->next_checkpoint = 1;
     control->shard_count = shard_count;
@@ -122,7 +123,7 @@ static void fake_configure(struct torc_fake_control *control)
         .value_bytes_max = control->value_bytes_max,
         .segment_bytes = control->segment_bytes,
         .dedup_ttl_s = 120,
-        .sessions_max = 1024,
+        .sessions_max = control->sessions_max,
         .map_version = (uint32_t)control->boot,
     };
     memset(order.configure.secret, 0x5a, sizeof(order.configure.secret));

@@ -60,6 +60,7 @@ struct torc_fake_control {
     uint32_t value_bytes_max;
     uint8_t durability;
     uint8_t security; // enum torc_security
+    uint32_t sessions_max;
     uint32_t shard_count;
     struct torc_fake_shard shards[TORC_FAKE_SHARDS_MAX];
     // The table of keys, for each life anew.

@@ -6,11 +6,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define STEP_NS        10000u
 #define RECOVER_STEPS  20000u
 #define SESSION_SLOTS  1024u
 #define PAGE_BYTES     4096u
+#define HUGE_BYTES     (2u << 20)
 #define CLIENT_STEPS   200u
 #define CHUNKS_DEFAULT 64u
 
@@ -33,9 +35,14 @@ static void rig_ok(enum torc_err err, const struct torc_fail *why)
 static void *rig_memory(uint64_t bytes)
 {
     uint64_t rounded = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-    void *memory = aligned_alloc(PAGE_BYTES, rounded);
+    bool large = rounded >= HUGE_BYTES;
+    void *memory = aligned_alloc(large ? HUGE_BYTES : PAGE_BYTES, rounded);
 
     torc_assert(memory != NULL);
+    if (large) {
+        (void)madvise(memory, rounded,
+                      MADV_HUGEPAGE); // as the program's memory; without it, slower
+    }
     memset(memory, 0, rounded);
     return memory;
 }
@@ -101,7 +108,7 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
 static void rig_start(struct torc_rig *rig)
 {
     uint32_t workers = rig->config.workers;
-    uint32_t slots = rig->config.session_slots == 0 ? SESSION_SLOTS : rig->config.session_slots;
+    uint32_t slots = rig->config.session_slots;
     uint64_t sessions_bytes = torc_sessions_bytes(slots, workers);
     uint64_t handover_bytes = torc_handover_bytes(workers, TORC_RIG_FRAME_BYTES);
     struct torc_sessions_config sessions = {
@@ -181,6 +188,7 @@ static void rig_defaults(struct torc_rig_config *config)
     config->chunks = config->chunks == 0 ? CHUNKS_DEFAULT : config->chunks;
     config->heap_bytes = config->heap_bytes == 0 ? 64u << 20 : config->heap_bytes;
     config->value_bytes_max = config->value_bytes_max == 0 ? 1u << 20 : config->value_bytes_max;
+    config->session_slots = config->session_slots == 0 ? SESSION_SLOTS : config->session_slots;
     config->aead = config->aead == NULL ? torc_aead_code_best() : config->aead;
 }
 
@@ -189,7 +197,7 @@ struct torc_chan_principal torc_rig_principal(const struct torc_rig *rig)
     struct torc_chan_principal principal = {.number = TORC_RIG_PRINCIPAL,
                                             .roles =
                                                 TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN,
-                                            .sessions_max = 4096,
+                                            .sessions_max = rig->config.session_slots,
                                             .key_count = 1,
                                             .key_ids = {TORC_RIG_KEY_ID}};
 
@@ -237,6 +245,7 @@ void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
         torc_fake_control_init(control, config->key_count, config->shards);
         control->durability = config->durability;
         control->value_bytes_max = rig->config.value_bytes_max;
+        control->sessions_max = rig->config.session_slots;
         control->security = config->sealed ? TORC_SECURITY_KEYS : TORC_SECURITY_CLEAR;
         for (uint32_t s = 0; s < config->shards; s++) {
             control->shards[s].core = (uint8_t)(s % config->workers);

@@ -342,12 +342,6 @@ static void bench_mode(const char *mode, const struct torc_rig_config *config)
 {
     bench.mode = mode;
     torc_rig_open(&bench.rig, config);
-    if (config->sealed) {
-        struct torc_chan_principal principal = torc_rig_principal(&bench.rig);
-
-        principal.sessions_max = 2 * SESSIONS;
-        torc_rig_keys(&bench.rig, &principal, 1);
-    }
     connect_one(0);
     fill();
     bench.crowd = 1;
