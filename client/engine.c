@@ -623,6 +623,7 @@ void torc_engine_limits(const struct torc_engine *engine, struct torc_limits *li
     limits->node = node->id;
     limits->cores = node->cores;
     limits->durability = node->limits.durability;
+    limits->encryption = node->lane.suite & TORC_SUITES_SEALED;
 }
 
 void torc_engine_counters(const struct torc_engine *engine, struct torc_counters *counters)

@@ -104,7 +104,10 @@ struct torc_limits {
     uint32_t cores;           // its worker cores
     uint32_t durability;      // 0 durable, 1 replicated, 2 none
     uint32_t shards;          // known here
-    uint64_t reserved[4];
+    uint32_t encryption;      // of the session with `node`: 1 AES-256-GCM, 2 ChaCha20-Poly1305, 0
+                              // none (a cluster with security = clear)
+    uint32_t reserved32;
+    uint64_t reserved[3];
 };
 
 // How this queue's network stands; all counts since it was opened.

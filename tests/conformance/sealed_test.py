@@ -134,6 +134,19 @@ def test_init_bits(setup):
     checks.equal("21: none gives a session", (taken, sessions(setup)), ([], before))
 
 
+def test_bound(setup, host):
+    """a key that was exported for one node"""
+    words = ("keys", "export", "other", "--data", setup.node.data, "--node")
+    mine = t.read_key(setup.node.torc(*words, 1).stdout.decode())
+    theirs = t.read_key(setup.node.torc(*words, 2).stdout.decode())
+    checks.equal("says which node", (mine.bound, theirs.bound), (1, 2))
+    with connect(host, key=mine) as client:
+        checks.equal("is good at it", client.ping(b"here"), b"here")
+    stranger = Stranger(host)
+    retry = stranger.cookie()
+    checks.equal("another node's is not: REFUSE AUTH", code_of(stranger.ask(stranger.init(retry, theirs))), 1)
+
+
 def test_sessions_of_one(setup, host):
     """a principal has as many sessions as it may"""
     stranger = Stranger(host)
@@ -295,7 +308,7 @@ def main():
         make_principals(node)
         setup = Setup(node)
         for host in (setup.host4, setup.host6):
-            for test in (test_strangers, test_low_order, test_sessions_of_one, test_packets):
+            for test in (test_strangers, test_low_order, test_bound, test_sessions_of_one, test_packets):
                 checks.case(test, setup, host)
                 checks.case(setup.sync)
             for test in (test_secrecy, test_roles, test_ranges, test_same_client):

@@ -27,8 +27,8 @@ def read_key(text):
     assert lines[0] == ["torc-key", "1"], lines[0]
     words = {line[0]: line[1:] for line in lines[1:]}
     number, secret, *bound = words["key"][0].split(":")
-    assert not bound, "bound to a node"
-    return Key(int(words["principal"][0]), int(number), bytes.fromhex(secret))
+    bound = int(bound[0].removeprefix("node=")) if bound else None
+    return Key(int(words["principal"][0]), int(number), bytes.fromhex(secret), bound)
 
 
 # ---- The client

@@ -50,13 +50,16 @@ def exchange(secret, public):
 
 
 class Key(typing.NamedTuple):
-    """What a client has: who it is, which of that principal's keys, and the key."""
+    """What a client has: who it is, which of that principal's keys, and the key: perhaps that of one node alone."""
     principal: int
     number: int
     psk: bytes
+    bound: int | None = None
 
     def of_node(self, cluster, node):
         """The key for one node: what that node holds of it cannot be used at another."""
+        if self.bound is not None:
+            return self.psk
         text = b"torc/1 node\0" + struct.pack("<QI", cluster, node)
         return hashlib.blake2b(text, key=self.psk, digest_size=KEY_BYTES).digest()
 

@@ -142,6 +142,9 @@ def case_life(node):
     """opening and closing"""
     store = torc.Store(node.address)
     checks.equal("limits are known", (store.keys, store.limits.durability), (KEYS, "durable"))
+    sealed = node.admin("status")["security"] == "keys"
+    checks.that("and how packets are sealed", store.limits.encryption in (
+        ("aes-256-gcm", "chacha20-poly1305") if sealed else ("none",)), store.limits.encryption)
     shards = store.shards()
     checks.that("shards cover all keys", shards[0].lo == 0 and shards[-1].hi == KEYS)
     checks.that("status is text", store.node_status().startswith("node 1"))

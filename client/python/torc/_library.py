@@ -60,7 +60,7 @@ class CLimits(Structure):
                 ("page_rows_max", c_uint32), ("page_bytes_max", c_uint32), ("batch_max", c_uint32),
                 ("packet_ops_max", c_uint32), ("packet_bytes", c_uint32), ("node", c_uint32),
                 ("cores", c_uint32), ("durability", c_uint32), ("shards", c_uint32),
-                ("reserved", c_uint64 * 4)]
+                ("encryption", c_uint32), ("reserved32", c_uint32), ("reserved", c_uint64 * 3)]
 
 
 class CShard(Structure):

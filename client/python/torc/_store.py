@@ -29,6 +29,7 @@ class Limits(NamedTuple):
     shards: int
     packet_bytes: int
     durability: str       # "durable", "replicated" or "none"
+    encryption: str       # "aes-256-gcm" or "chacha20-poly1305"; "none" with security = clear
 
 
 class Shard(NamedTuple):
@@ -366,7 +367,8 @@ class Store:
         self._check(LIBRARY.torc_limits(self._open(), byref(limits)))
         return Limits(limits.keys, limits.value_bytes_max, limits.page_rows_max,
                       limits.page_bytes_max, limits.node, limits.cores, limits.shards,
-                      limits.packet_bytes, ("durable", "replicated", "none")[limits.durability])
+                      limits.packet_bytes, ("durable", "replicated", "none")[limits.durability],
+                      ("none", "aes-256-gcm", "chacha20-poly1305")[limits.encryption])
 
     @property
     def keys(self) -> int:
