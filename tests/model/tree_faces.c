@@ -215,7 +215,7 @@ static uint32_t bytes_switching(struct world *world)
 
 static uint32_t bytes_sudden(struct world *world)
 {
-    return world->phase == 1 ? (uint32_t)below(world, 30) : 2;
+    return world->phase == 1 ? (uint32_t)below(world, 30) : 3;
 }
 
 static uint32_t bytes_longest(struct world *world)
@@ -271,12 +271,12 @@ const struct face faces[] = {
      .key = key_span,
      .version = version_clock,
      .bytes = bytes_fixed,
-     .records_max = 400,
+     .records_max = 300,
      .records_min = 4,
      .known_percent = 20,
-     .check_every = 40,
+     .check_every = 15,
      .weights = writing,
-     .world_ops = 800,
+     .world_ops = 600,
      .reaches = REACHES(
          REACH_SPAN_16_LAST, REACH_SPAN_16_NEXT, REACH_SPAN_24_LAST, REACH_SPAN_24_NEXT,
          REACH_SPAN_32_LAST, REACH_SPAN_32_NEXT, REACH_SPAN_40_LAST, REACH_SPAN_40_NEXT,
@@ -319,6 +319,7 @@ const struct face faces[] = {
      .check_every = 300,
      .weights = writing,
      .world_ops = 12000,
+     .batch_part = 100,
      .reaches = REACHES(REACH_LEAF_CUT_3, REACH_TO_CELLS)},
     {.name = "large",
      .key = key_mixed,
@@ -526,6 +527,7 @@ void face_begin(struct world *world)
         world->clusters[i] = torc_rng_next(&world->rng) >> 1; // none ends beyond 2^64
     }
     world->fixed_bytes = lengths[below(world, TORC_COUNT_OF(lengths))];
-    world->batch_part = parts[below(world, TORC_COUNT_OF(parts))];
+    world->batch_part =
+        face->batch_part > 0 ? face->batch_part : parts[below(world, TORC_COUNT_OF(parts))];
     draw_functions(world);
 }

@@ -172,6 +172,7 @@ struct face {
     uint32_t chunks_max;    // 0: so many that nothing may be refused
     uint32_t check_every;   // operations from one check to the next
     uint32_t world_ops;     // of one world; 0: worlds draw theirs
+    uint32_t batch_part;    // as a world's; 0: worlds draw theirs
     bool filled;            // has records_max records from its beginning
     const uint16_t *weights;
     const uint8_t *reaches; // enum reach, ended by REACH_KINDS: what it is there for
