@@ -312,17 +312,24 @@ static bool half_is_waiting(const struct torc_session_thread *thread, const stru
            torc_session_at(thread->table, slot)->serial == half->serial + lane;
 }
 
+// Its client has sent in one of its lanes, or it ended.
+static bool half_is_settled(const struct torc_session_thread *thread, const struct torc_half *half)
+{
+    for (uint32_t lane = 0; lane < half->lanes; lane++) {
+        if (!half_is_waiting(thread, half, lane) ||
+            atomic_load_explicit(&torc_session_at(thread->table, half->slot + lane)->confirmed,
+                                 memory_order_relaxed) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void half_drop_first(struct torc_session_thread *thread)
 {
     const struct torc_half *half = &thread->halves[thread->half_first];
-    bool confirmed = false;
+    bool confirmed = half_is_settled(thread, half);
 
-    for (uint32_t lane = 0; lane < half->lanes; lane++) {
-        confirmed =
-            confirmed || !half_is_waiting(thread, half, lane) ||
-            atomic_load_explicit(&torc_session_at(thread->table, half->slot + lane)->confirmed,
-                                 memory_order_relaxed) != 0;
-    }
     for (uint32_t lane = 0; lane < half->lanes; lane++) {
         if (half_is_waiting(thread, half, lane) && confirmed) {
             thread->slots[half->slot + lane].state = TORC_SLOT_OPEN;
@@ -335,13 +342,41 @@ static void half_drop_first(struct torc_session_thread *thread)
     thread->half_count--;
 }
 
+// Full: whoever has sent needs no second copy of its ACCEPT, so only those that have not keep their
+// place. A crowd that comes back at once is let in as fast as it answers.
+static void half_press(struct torc_session_thread *thread)
+{
+    uint32_t count = thread->half_count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t from = thread->half_first;
+        uint32_t to = (from + thread->half_count) % TORC_SESSION_HALF_MAX;
+        struct torc_half kept = thread->halves[from];
+        uint64_t random = thread->half_random[from];
+
+        if (half_is_settled(thread, &kept)) {
+            half_drop_first(thread);
+            continue;
+        }
+        // To the end of the queue, and so round to where it was among the others.
+        thread->half_random[from] = 0;
+        thread->half_first = (from + 1) % TORC_SESSION_HALF_MAX;
+        thread->halves[to] = kept;
+        thread->half_random[to] = random;
+    }
+}
+
 static void half_step(struct torc_session_thread *thread)
 {
     while (thread->half_count > 0 &&
            thread->now_ns - thread->halves[thread->half_first].made_ns >= TORC_SESSION_HALF_NS) {
         half_drop_first(thread);
     }
-    // Full: those that have waited a second go before their time.
+    if (thread->half_count == TORC_SESSION_HALF_MAX && thread->now_ns >= thread->half_press_ns) {
+        half_press(thread);
+        thread->half_press_ns = thread->now_ns + TORC_SESSION_LOOK_NS;
+    }
+    // Still full: those that have waited a second go before their time.
     if (thread->half_count == TORC_SESSION_HALF_MAX &&
         thread->now_ns - thread->halves[thread->half_first].made_ns >= TORC_SESSION_PRESS_NS) {
         half_drop_first(thread);

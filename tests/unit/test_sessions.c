@@ -14,16 +14,25 @@ static struct torc_rig *rig;
 static uint8_t client_ip[16];
 static bool sealed; // of the runs' two modes
 
-static void open_rig(void)
+static void open_rig_of(uint32_t session_slots)
 {
-    struct torc_rig_config config = {
-        .workers = 2, .shards = 2, .key_count = KEYS, .seed = torc_test_seed(), .sealed = sealed};
+    struct torc_rig_config config = {.workers = 2,
+                                     .shards = 2,
+                                     .key_count = KEYS,
+                                     .seed = torc_test_seed(),
+                                     .session_slots = session_slots,
+                                     .sealed = sealed};
     uint8_t address[4] = {10, 79, 0, 1};
 
     rig = calloc(1, sizeof(*rig));
     torc_assert(rig != NULL);
     torc_rig_open(rig, &config);
     torc_ip_map(client_ip, address);
+}
+
+static void open_rig(void)
+{
+    open_rig_of(0);
 }
 
 static void close_rig(void)
@@ -234,6 +243,31 @@ static void neighbours_have_budgets_of_their_own(void)
     }
     CU_ASSERT_EQUAL(torc_rig_drops(rig, TORC_DROP_INIT_BUDGET), 0);
     CU_ASSERT_EQUAL(sessions_open(), 400);
+    close_rig();
+}
+
+// More than there may be half-open, within a second.
+static void a_crowd_that_answers_is_let_in(void)
+{
+    struct torc_rig_client client;
+    struct torc_request get = torc_rig_get(1);
+    struct torc_reply reply;
+    uint8_t address[4] = {10, 79, 0, 0};
+    uint8_t ip[16];
+    uint64_t begun_ns;
+
+    open_rig_of(8192);
+    begun_ns = rig->now_ns;
+    for (uint32_t i = 0; i < 2500; i++) {
+        address[2] = (uint8_t)(1 + i / 200);
+        address[3] = (uint8_t)(1 + i % 200);
+        torc_ip_map(ip, address);
+        torc_rig_connect_from(rig, &client, ip, 5000);
+        torc_rig_call(rig, &client, &get, &reply);
+    }
+    CU_ASSERT(rig->now_ns - begun_ns < UINT64_C(1000000000));
+    CU_ASSERT_EQUAL(torc_rig_drops(rig, TORC_DROP_HALF_OPEN_FULL), 0);
+    CU_ASSERT_EQUAL(sessions_open(), 2500);
     close_rig();
 }
 
@@ -524,6 +558,7 @@ int main(void)
          a_cookie_is_good_for_its_address_and_half_a_minute},
         {"other suites are refused by name", other_suites_are_refused_by_name},
         {"handshakes of one address have a budget", handshakes_of_one_address_have_a_budget},
+        {"a crowd that answers is let in", a_crowd_that_answers_is_let_in},
         {"neighbours have budgets of their own", neighbours_have_budgets_of_their_own},
         {"lanes are slots in a row", lanes_are_slots_in_a_row},
         {"a table that is full refuses and evicts who is idle",
