@@ -97,7 +97,9 @@ void torc_fake_control_keys(struct torc_fake_control *control,
                             const struct torc_chan_principal *list, uint32_t count)
 {
     torc_assert(count <= TORC_FAKE_PRINCIPALS_MAX);
-    memcpy(control->principals, list, count * sizeof(list[0]));
+    for (uint32_t i = 0; i < count; i++) {
+        control->principals[i] = list[i];
+    }
     control->principal_count = count;
     if (control->chan != NULL) {
         fake_keys_write(control);

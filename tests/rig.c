@@ -34,9 +34,10 @@ static void rig_ok(enum torc_err err, const struct torc_fail *why)
 
 static void *rig_memory(uint64_t bytes)
 {
-    uint64_t rounded = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-    bool large = rounded >= HUGE_BYTES;
-    void *memory = aligned_alloc(large ? HUGE_BYTES : PAGE_BYTES, rounded);
+    bool large = bytes >= HUGE_BYTES;
+    uint64_t unit = large ? HUGE_BYTES : PAGE_BYTES;
+    uint64_t rounded = (bytes + unit - 1) / unit * unit;
+    void *memory = aligned_alloc(unit, rounded);
 
     torc_assert(memory != NULL);
     if (large) {
