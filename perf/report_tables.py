@@ -193,13 +193,13 @@ def network_measure(settings, node, redis):
 
 def table_network(settings):
     ping = settings.limit(PING)
-    with Redis(settings.server) as redis, settings.node("--durability", "none") as node:
+    with Redis(settings.server) as redis, settings.node("--durability", "none", "--security", "keys") as node:
         say(f"filling Redis with {RECORDS} records")
         redis.fill(RECORDS, 32)
         settings.load(node, RECORDS, 32)
         m = network_measure(settings, node, redis)
     row = functools.partial(m.row, "network")
-    clear = {"unit": "op/s", "note": "clear mode: encryption comes with its issue"}
+    sealed = {"unit": "op/s", "note": "authenticated and encrypted, as all rows of this table"}
     yield row("GET, 64 in flight, memif, beside Redis GET -P 64", ("get 64", "ops"), ("redis get64", "ops"), 3,
               unit="op/s")
     yield row("PUT in memory, 64 in flight, memif, beside Redis SET -P 64", ("put 64", "ops"),
@@ -218,12 +218,41 @@ def table_network(settings):
     yield row("GET, window 1, kernel port, p50 beside Redis GET -P 1", ("get 1 kernel", "p50"),
               ("redis get1", "p50"), 1, better="less", unit="us")
     yield row("GET, 16 to a packet, memif, beside Redis GET -P 64 of 50 connections", ("get packed", "ops"),
-              ("redis get64x50", "ops"), 10, **clear)
+              ("redis get64x50", "ops"), 10, **sealed)
     yield row("PUT in memory, 16 to a packet, memif, beside Redis SET -P 64 of 50 connections",
-              ("put packed", "ops"), ("redis set64x50", "ops"), 6, **clear)
+              ("put packed", "ops"), ("redis set64x50", "ops"), 6, **sealed)
     if min(m("get alone", "packets")) >= 0.9:  # else it is not what its name says
         yield row("GET, one to a packet, 64 in flight, memif, beside Redis GET -P 1 of 50 connections",
-                  ("get alone", "ops"), ("redis get1x50", "ops"), 25, **clear)
+                  ("get alone", "ops"), ("redis get1x50", "ops"), 25, **sealed)
+    yield from packet_rows(settings)
+
+
+# What it costs a worker to refuse a packet: the goal is 300 ns, for up to 1500 B.
+REFUSED = ("not Torc's", "no session: NOSESSION", "another's session", "forged, 64 B", "forged, 1400 B",
+           "hello: RETRY", "hello, false cookie: RETRY")
+
+
+def packet_rows(settings):
+    """The worker alone, without ports and kernels: what encryption, many sessions and bad packets cost."""
+    runs = {}
+    for number in range(settings.runs):
+        say(f"run {number + 1} of {settings.runs}: torc-worker-bench")
+        done = subprocess.run(on_core(settings.client, [settings.folder / "tests/torc-worker-bench", "--json",
+                                                    "--best"]),
+                              check=True, stdout=subprocess.PIPE)
+        for line in done.stdout.decode().splitlines():
+            entry = json.loads(line)
+            runs.setdefault((entry["mode"], entry["packet"]), []).append(entry["ns"])
+    mode = next(mode for mode, _ in runs if mode != "clear")  # the best cipher comes first
+    for name in ("get", "16 gets", "put", "16 puts"):
+        yield Row("network", f"the worker's time for a packet: {name}, {mode}, beside CLEAR", runs[(mode, name)],
+                  runs[("clear", name)], 0, better="less", unit="ns")
+    for name in ("get", "16 gets"):
+        yield Row("network", f"the worker's time for a packet: {name}, {mode}, of 10 000 sessions beside one",
+                  runs[(mode, f"{name}, of 10 000 sessions")], runs[(mode, name)], 1 / 1.1, better="less", unit="ns")
+    for name in REFUSED:
+        yield Row("network", f"the worker's time to refuse a packet: {name}, against 300 ns", runs[(mode, name)], 300.0,
+                  1, better="less", unit="ns")
 
 
 # -- durability ----------------------------------------------------------------------------------
@@ -335,7 +364,7 @@ def crash_row(settings):
 
 
 def table_ranges(settings):
-    with Redis(settings.server) as redis, settings.node("--durability", "none") as node:
+    with Redis(settings.server) as redis, settings.node("--durability", "none", "--security", "keys") as node:
         say(f"filling Redis with {RECORDS} members of a sorted set")
         redis.fill_sorted(RECORDS, 16)
         settings.load(node, RECORDS, 16)
@@ -352,14 +381,14 @@ def table_ranges(settings):
         yield m.row("ranges", f"ranges of {rows} pairs, 16 in flight, memif, beside Redis ZRANGEBYSCORE -P 16",
                     (f"ranges {rows}", "rows"), redis_pairs, goal, unit="pairs/s")
     yield m.row("ranges", "streamed over memif, 16 B values, against 30 M pairs/s a core", ("stream", "rows"), 30e6,
-                1, unit="pairs/s", note="clear mode: encryption comes with its issue")
+                1, unit="pairs/s", note="authenticated and encrypted")
     yield from stream_row(settings)
     yield from in_process(settings, "undo-bench", "ranges")
 
 
 def stream_row(settings):
     records = 300_000
-    with settings.node("--durability", "none") as node:
+    with settings.node("--durability", "none", "--security", "keys") as node:
         settings.load(node, records, 1000)
         m = Measurements(settings)
         m.torc("stream", node, memif(node), "--records", records, "--value-bytes", 1000, "--workload", "range",
