@@ -132,6 +132,7 @@ void torc_worker_books(struct torc_worker *worker)
     uint64_t inners = 0;
     uint64_t free_nodes = 0;
     uint64_t chunks = 0;
+    uint64_t guides = 0;
     uint64_t used_bytes;
 
     for (uint32_t i = 0; i < worker->shard_count; i++) {
@@ -141,12 +142,14 @@ void torc_worker_books(struct torc_worker *worker)
         inners += tree->inner_count;
         free_nodes += tree->chunks.free_nodes;
         chunks += tree->chunks.chunk_count;
+        guides += tree->guide.chunk_count;
     }
     used_bytes = leaves_used(worker, leaves * TORC_NODE_BYTES);
     torc_heap_memory(worker->config.heap, &large);
     torc_stats_set(&books[TORC_MEMORY_LEAVES_USED], used_bytes);
     torc_stats_set(&books[TORC_MEMORY_LEAVES_FREE], leaves * TORC_NODE_BYTES - used_bytes);
-    torc_stats_set(&books[TORC_MEMORY_INNERS], inners * TORC_NODE_BYTES);
+    torc_stats_set(&books[TORC_MEMORY_INNERS],
+                   inners * TORC_NODE_BYTES + guides * TORC_CHUNK_BYTES);
     torc_stats_set(&books[TORC_MEMORY_NODES_FREE], free_nodes * TORC_NODE_BYTES);
     torc_stats_set(&books[TORC_MEMORY_CHUNK_HEADERS], chunks * TORC_NODE_BYTES);
     torc_stats_set(&books[TORC_MEMORY_CHUNKS_FREE],

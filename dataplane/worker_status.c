@@ -93,7 +93,8 @@ void torc_worker_gauges(struct torc_worker *worker)
 
         records += shard->tree.record_count;
         completions += shard->completions.result_count;
-        tree_bytes += (uint64_t)shard->tree.chunks.chunk_count * TORC_CHUNK_BYTES;
+        tree_bytes += (uint64_t)(shard->tree.chunks.chunk_count + shard->tree.guide.chunk_count) *
+                      TORC_CHUNK_BYTES;
         used_bytes +=
             (uint64_t)(shard->tree.leaf_count + shard->tree.inner_count) * TORC_NODE_BYTES;
     }

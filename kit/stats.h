@@ -76,7 +76,7 @@
 #define TORC_MEMORY_TABLE(X)                                                                      \
     X(LEAVES_USED, "leaves.used", "keys, versions and small values in leaves (from a sample)")    \
     X(LEAVES_FREE, "leaves.free", "room within leaves")                                           \
-    X(INNERS, "inner-nodes", "nodes above leaves")                                                \
+    X(INNERS, "inner-nodes", "nodes above leaves, and the guides that lead past them")            \
     X(NODES_FREE, "nodes.free", "free nodes in shards' chunks")                                   \
     X(CHUNK_HEADERS, "chunks.headers", "one node of each chunk")                                  \
     X(CHUNKS_FREE, "chunks.free", "chunks that shards gave back")                                 \

@@ -297,15 +297,16 @@ static uint64_t torc_scan(const struct torc *torc, const uint64_t *keys, uint64_
     return sum;
 }
 
-// Resident bytes of the tree, as `torc stats memory` counts them: its chunks, and what large values
-// take in the heap and its table.
+// Resident bytes of the tree, as `torc stats memory` counts them: its chunks, its guide's, and what
+// large values take in the heap and its table.
 static double torc_bytes(const struct torc *torc)
 {
     struct torc_heap_memory large;
 
     torc_heap_memory(&the_heap, &large);
-    return (double)torc->tree.chunks.chunk_count * TORC_CHUNK_BYTES + (double)the_heap.used_bytes +
-           (double)large.table_bytes;
+    return (double)(torc->tree.chunks.chunk_count + torc->tree.guide.chunk_count) *
+               TORC_CHUNK_BYTES +
+           (double)the_heap.used_bytes + (double)large.table_bytes;
 }
 
 // What a worker does while there is time (dataplane/worker_pack.c, worker.c).

@@ -47,6 +47,29 @@ uint32_t torc_chunk_pool_free(const struct torc_chunk_pool *pool)
     return pool->free_count + (pool->fresh_end - pool->fresh_first);
 }
 
+uint32_t torc_chunk_pool_take(struct torc_chunk_pool *pool)
+{
+    uint32_t index = pool->free_head;
+
+    if (index != TORC_CHUNK_NONE) {
+        pool->free_head = chunk_at(pool->base, index)->next;
+        pool->free_count--;
+        return index;
+    }
+    if (pool->fresh_first < pool->fresh_end) {
+        index = pool->fresh_first++;
+        atomic_store_explicit(&pool->fresh_said, pool->fresh_first, memory_order_relaxed);
+    }
+    return index;
+}
+
+void torc_chunk_pool_give(struct torc_chunk_pool *pool, uint32_t chunk)
+{
+    chunk_at(pool->base, chunk)->next = pool->free_head;
+    pool->free_head = chunk;
+    pool->free_count++;
+}
+
 void torc_chunk_set_init(struct torc_chunk_set *set, struct torc_chunk_pool *pool)
 {
     *set = (struct torc_chunk_set){.pool = pool,
@@ -118,18 +141,10 @@ static void used_set(struct torc_chunk_set *set, uint32_t index, uint32_t used)
 
 bool torc_chunk_set_grow(struct torc_chunk_set *set)
 {
-    struct torc_chunk_pool *pool = set->pool;
+    uint32_t index = torc_chunk_pool_take(set->pool);
     struct chunk *chunk;
-    uint32_t index;
 
-    if (pool->free_head != TORC_CHUNK_NONE) {
-        index = pool->free_head;
-        pool->free_head = chunk_at(pool->base, index)->next;
-        pool->free_count--;
-    } else if (pool->fresh_first < pool->fresh_end) {
-        index = pool->fresh_first++;
-        atomic_store_explicit(&pool->fresh_said, pool->fresh_first, memory_order_relaxed);
-    } else {
+    if (index == TORC_CHUNK_NONE) {
         return false;
     }
     chunk = chunk_at(set->base, index);
@@ -212,11 +227,10 @@ static void chunk_give(struct torc_chunk_set *set, uint32_t index)
         set->leaving = TORC_CHUNK_NONE;
     }
     chunk->mark = 0;
+    set->given++;
     set->chunk_count--;
     set->free_nodes -= TORC_CHUNK_USABLE;
-    chunk->next = set->pool->free_head;
-    set->pool->free_head = index;
-    set->pool->free_count++;
+    torc_chunk_pool_give(set->pool, index);
 }
 
 void torc_chunk_node_give(struct torc_chunk_set *set, uint32_t node, uint64_t keep_nodes)

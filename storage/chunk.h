@@ -9,7 +9,7 @@
 // Memory  the caller's mapping, aligned to a chunk; the pool only hands it out. A chunk's first
 //         node is its header. Chunks never used are never touched, so they cost no memory.
 // Invariants
-//   K1  A chunk is in the pool, or belongs to exactly one set.
+//   K1  A chunk is in the pool, or belongs to exactly one set or guide (storage/tree_guide.h).
 //   K2  A set lists exactly its chunks with a free node, by how full they are.
 // Why     Nodes are taken from the fullest chunks, so that sparse ones may drain. What random
 //         deletes leave there the tree moves out of the sparsest (storage/tree_compact.c).
@@ -50,6 +50,7 @@ struct torc_chunk_set {
     uint32_t chunk_head;                   // all chunks
     uint32_t chunk_count;
     uint64_t free_nodes; // in all chunks together
+    uint64_t given;      // chunks given back, ever: nodes of an older count may be another set's
     uint32_t looked;     // the next one that torc_chunk_look gives
     uint32_t leaving;    // from which nodes are taken last; TORC_CHUNK_NONE: no such
 };
@@ -66,6 +67,10 @@ static inline uint32_t torc_chunk_pool_fresh(const struct torc_chunk_pool *pool)
 
 // Chunks that can still be taken.
 uint32_t torc_chunk_pool_free(const struct torc_chunk_pool *pool);
+
+// A whole chunk, for something else than nodes; TORC_CHUNK_NONE when the pool is empty.
+uint32_t torc_chunk_pool_take(struct torc_chunk_pool *pool);
+void torc_chunk_pool_give(struct torc_chunk_pool *pool, uint32_t chunk);
 
 void torc_chunk_set_init(struct torc_chunk_set *set, struct torc_chunk_pool *pool);
 

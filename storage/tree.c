@@ -1,4 +1,5 @@
 // Torc storage: the tree's life, its reads and its upper levels. See storage/tree.h.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 
 void torc_tree_path_find(const struct torc_tree *tree, uint64_t key, struct torc_tree_path *path)
@@ -34,7 +35,7 @@ bool torc_tree_ensure(struct torc_tree *tree, uint32_t nodes)
     uint64_t wanted = tree->promised_nodes + torc_tree_slack(tree) + nodes;
 
     while (torc_unlikely(tree->chunks.free_nodes < wanted)) {
-        if (!torc_chunk_set_grow(&tree->chunks)) {
+        if (!torc_chunk_set_grow(&tree->chunks) && !torc_tree_guide_drop(tree)) {
             return false;
         }
     }
@@ -71,6 +72,10 @@ void torc_tree_node_give(struct torc_tree *tree, uint32_t level, uint32_t node)
     tree->leaf_count -= level == 0;
     tree->inner_count -= level > 0;
     tree->upper_count -= level > 1;
+    if (level == 0) { // it is nobody's leaf, should the guide still say so
+        torc_tree_leaf(tree, node)->level = TORC_TREE_LEVEL_FREE;
+        torc_tree_guide_lost(tree);
+    }
     torc_chunk_node_give(&tree->chunks, node, torc_tree_keep(tree));
 }
 
@@ -116,15 +121,23 @@ void torc_tree_link(struct torc_tree *tree, uint32_t level, uint64_t separator, 
 {
     struct torc_inner_list list;
     struct torc_tree_path path;
+    bool leaf = level == 1;
 
     tree->shape_stamp++;
+    if (leaf) {
+        torc_tree_path_find(tree, separator, &path);
+        torc_tree_guide_split(tree, path.nodes[0], child, separator);
+    }
     for (; level < tree->levels; level++) {
         struct torc_inner *inner;
         uint32_t index;
         uint32_t right;
         uint32_t cut;
 
-        torc_tree_path_find(tree, separator, &path);
+        if (!leaf) {
+            torc_tree_path_find(tree, separator, &path);
+        }
+        leaf = false;
         inner = torc_tree_inner(tree, path.nodes[level]);
         index = path.indices[level];
         if (torc_inner_insert(inner, index, separator, child)) {
@@ -215,8 +228,12 @@ enum torc_err torc_tree_init(struct torc_tree *tree, const struct torc_tree_code
 {
     torc_assert(code != NULL);
     torc_assert(heap != NULL);
-    *tree = (struct torc_tree){
-        .code = code, .heap = heap, .levels = 1, .change_stamp = 1, .shape_stamp = 1};
+    *tree = (struct torc_tree){.code = code,
+                               .heap = heap,
+                               .levels = 1,
+                               .change_stamp = 1,
+                               .shape_stamp = 1,
+                               .guide = {.due = TORC_GUIDE_LEAVES_MIN}};
     torc_chunk_set_init(&tree->chunks, pool);
     if (!torc_chunk_set_grow(&tree->chunks)) {
         return torc_tree_full(tree, 0, why);
@@ -252,6 +269,7 @@ void torc_tree_drop(struct torc_tree *tree)
         }
     }
     torc_assert(tree->large_count == 0);
+    (void)torc_tree_guide_drop(tree);
     torc_chunk_set_drop(&tree->chunks);
     *tree = (struct torc_tree){0};
 }

@@ -35,6 +35,7 @@
 //   T5  Free nodes never fall below what tickets were promised.
 //   T6  A leaf's stamp is not below any version in it, nor below that of a delete of any key that
 //       would lie in it.
+//   T7  The guide's entries are right, as long as it says that they are.
 // Sources Bayer, Unterauer, "Prefix B-Trees" (TODS 1977); Rao, Ross, "Making B+-Trees Cache
 //         Conscious in Main Memory" (SIGMOD 2000); Chen, Gibbons, Mowry, "Improving Index
 //         Performance through Prefetching" (SIGMOD 2001); DESIGN.md section 4.
@@ -83,6 +84,26 @@ struct torc_tree_compact {
     bool packing;
 };
 
+// The guide: storage/tree_guide.h.
+#define TORC_GUIDE_CHUNKS_MAX 128u  // 4 M entries
+#define TORC_GUIDE_LEAVES_MIN 4096u // below, inner nodes lie in the nearest caches
+
+struct torc_tree_guide {
+    uint64_t first; // the first key of entry 0
+    uint64_t entry_count;
+    uint64_t usable; // entries [0, usable) are filled in
+    uint64_t due;    // leaves from which on there is something to do
+    uint64_t given;  // the chunks' when it was begun
+    uint32_t shift;  // an entry is of 2^shift keys
+    uint32_t fine;   // and tells where in it another leaf begins to 2^fine of them
+    uint32_t hidden; // leaves that no entry names
+    uint32_t wrong;  // writes that were led astray
+    uint32_t pause;
+    bool exact; // no entry is old
+    uint32_t chunk_count;
+    uint32_t chunks[TORC_GUIDE_CHUNKS_MAX];
+};
+
 struct torc_tree {
     const struct torc_tree_code *code;
     struct torc_chunk_set chunks;
@@ -111,6 +132,7 @@ struct torc_tree {
     uint32_t upper_count; // of them, at level 2 and above
     struct torc_tree_order order;
     struct torc_tree_compact compact;
+    struct torc_tree_guide guide;
 };
 
 // What a lookup found.
@@ -174,6 +196,7 @@ struct torc_tree_memory {
     uint64_t free_bytes;      // nodes free in the tree's chunks, promised ones included
     uint64_t header_bytes;    // chunk headers
     uint64_t promised_bytes;  // of free_bytes, promised to tickets
+    uint64_t guide_bytes;     // chunks of the guide, which are not among chunk_bytes
     uint64_t large_bytes;     // values in the heap, as users count
     uint64_t large_count;
 };
@@ -280,7 +303,7 @@ uint64_t torc_tree_spare(const struct torc_tree *tree);
 // Walks all leaves; for admin pages and tests, not for the request path.
 void torc_tree_memory(const struct torc_tree *tree, struct torc_tree_memory *memory);
 
-// Verifies T1..T6. CORRUPT, and the text says what and where.
+// Verifies T1..T7. CORRUPT, and the text says what and where.
 enum torc_err torc_must_use torc_tree_check(const struct torc_tree *tree, struct torc_fail *why);
 
 #endif

@@ -1,4 +1,5 @@
 // Torc storage: building the tree from records in order. See storage/tree.h.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 
 void torc_tree_link_last(struct torc_tree *tree, uint64_t separator, uint32_t leaf)
@@ -7,8 +8,10 @@ void torc_tree_link_last(struct torc_tree *tree, uint64_t separator, uint32_t le
 
     if (tree->edge_stamp == tree->shape_stamp) {
         struct torc_inner *inner = torc_tree_inner(tree, tree->edge);
+        uint32_t last = torc_inner_children(inner)[inner->count - 1];
 
         if (torc_inner_insert(inner, inner->count - 1u, separator, leaf)) {
+            torc_tree_guide_split(tree, last, leaf, separator);
             tree->edge_stamp = ++tree->shape_stamp;
             return;
         }

@@ -1,4 +1,5 @@
 // Torc storage: looking into the tree: its memory, and whether it is whole. See storage/tree.h.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 
 void torc_tree_memory(const struct torc_tree *tree, struct torc_tree_memory *memory)
@@ -11,6 +12,7 @@ void torc_tree_memory(const struct torc_tree *tree, struct torc_tree_memory *mem
         .inner_bytes = (uint64_t)tree->inner_count * TORC_NODE_BYTES,
         .free_bytes = tree->chunks.free_nodes * TORC_NODE_BYTES,
         .header_bytes = (uint64_t)tree->chunks.chunk_count * TORC_NODE_BYTES,
+        .guide_bytes = (uint64_t)tree->guide.chunk_count * TORC_CHUNK_BYTES,
         .promised_bytes = tree->promised_nodes * TORC_NODE_BYTES,
         .large_bytes = tree->large_bytes,
         .large_count = tree->large_count};
@@ -146,7 +148,7 @@ static enum torc_err walk_all(struct walk *walk, struct torc_fail *why)
     }
 }
 
-// T3, T4, T5: what was counted on the way against what was seen.
+// T3, T4, T5, T7: what was counted on the way against what was seen.
 static const char *check_counts(const struct walk *walk)
 {
     const struct torc_tree *tree = walk->tree;
@@ -170,6 +172,9 @@ static const char *check_counts(const struct walk *walk)
     }
     if (tree->chunks.free_nodes < tree->promised_nodes) {
         return "fewer free nodes than were promised";
+    }
+    if (torc_guide_leads(tree) && tree->guide.exact && torc_tree_guide_wrong(tree) > 0) {
+        return "the guide leads astray";
     }
     return NULL;
 }

@@ -28,7 +28,8 @@ struct torc_tree_code {
     uint32_t (*upto32)(const uint32_t *numbers, uint32_t count, uint32_t x);
     uint32_t (*upto64)(const uint64_t *numbers, uint32_t count, uint64_t x);
     // The leaves of up to TORC_TREE_BATCH keys, each leaf's first lines on their way to the cache.
-    void (*locate)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+    // True: the guide led, and may have led astray. See storage/tree_guide.h.
+    bool (*locate)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                    uint32_t *leaves);
     void (*lookup)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                    struct torc_tree_hit *hits);

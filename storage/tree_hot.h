@@ -12,6 +12,7 @@
 #include "storage/inner.h"
 #include "storage/leaf.h"
 #include "storage/leaf_read.h"
+#include "storage/tree_guide.h"
 #include "storage/tree_simd.h"
 
 #define LINE_BYTES 64u
@@ -26,6 +27,11 @@
 // So few keys leave line-fill buffers free: all of a node is asked for at once.
 #define FEW       2u
 #define ALL_LINES (TORC_NODE_BYTES / LINE_BYTES)
+
+// One key goes by the guide from so many levels on. With fewer the inner nodes are nearer than the
+// guide: measured, dependent lookups by the guide 2.3 instead of 2.5 M/s with 4 levels, 2.0 instead
+// of 1.6 with 5.
+#define LEVELS_MANY 5u
 
 // Always inlined: gcc 12 takes a function that only prefetches for one without effect, and drops
 // it.
@@ -100,8 +106,8 @@ static inline void hot_last_level(unsigned char *base, const uint64_t *keys, uin
     }
 }
 
-static inline void hot_descend(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
-                               uint32_t *leaves)
+static inline void hot_walk(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                            uint32_t *leaves)
 {
     unsigned char *base = tree->chunks.base;
     uint32_t last = count <= FEW ? 0 : 1; // the level that is gone down a line at a time
@@ -124,6 +130,70 @@ static inline void hot_descend(const struct torc_tree *tree, const uint64_t *key
     }
 }
 
+// Some of a batch's keys go down from the root. Never inlined: seldom, and not to burden the rest.
+static __attribute__((noinline)) void hot_walk_some(const struct torc_tree *tree,
+                                                    const uint64_t *keys, const uint8_t *some,
+                                                    uint32_t count, uint32_t *leaves)
+{
+    uint64_t wanted[TORC_TREE_BATCH] = {0};
+    uint32_t found[TORC_TREE_BATCH];
+
+    for (uint32_t i = 0; i < count; i++) {
+        wanted[i] = keys[some[i]];
+    }
+    hot_walk(tree, wanted, count, found);
+    for (uint32_t i = 0; i < count; i++) {
+        leaves[some[i]] = found[i];
+    }
+}
+
+// The guide's leaves for those keys it has some for; the others go down from the root.
+static inline void hot_follow(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                              uint32_t *leaves)
+{
+    const struct torc_guide_entry *entries[TORC_TREE_BATCH];
+    uint8_t rest[TORC_TREE_BATCH];
+    uint32_t rest_count = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t index = torc_guide_index(tree, keys[i]);
+
+        entries[i] = NULL;
+        if (index < tree->guide.usable - 1) { // its next one is filled in too
+            entries[i] = torc_guide_at(tree, index);
+            __builtin_prefetch(entries[i]);
+            __builtin_prefetch(entries[i] + 1);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (entries[i] == NULL || entries[i]->next_at == TORC_GUIDE_MANY) {
+            rest[rest_count++] = (uint8_t)i;
+            continue;
+        }
+        leaves[i] = entries[i]->leaf;
+        if (torc_guide_part(tree, keys[i]) >= entries[i]->next_at) {
+            leaves[i] = torc_guide_at(tree, torc_guide_index(tree, keys[i]) + 1)->leaf;
+        }
+        hot_prefetch(torc_node_at(tree->chunks.base, leaves[i]),
+                     count <= FEW ? ALL_LINES : LEAF_LINES);
+    }
+    if (rest_count > 0) {
+        hot_walk_some(tree, keys, rest, rest_count, leaves);
+    }
+}
+
+// True: the guide led, and may have led astray.
+static inline bool hot_descend(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                               uint32_t *leaves)
+{
+    if (!torc_guide_leads(tree) || (count <= FEW && tree->levels < LEVELS_MANY)) {
+        hot_walk(tree, keys, count, leaves);
+        return false;
+    }
+    hot_follow(tree, keys, count, leaves);
+    return !tree->guide.exact;
+}
+
 // -- Leaves --------------------------------------------------------------------------------------
 
 // The record of the first slot whose hint is the key's; NULL: there is none. *more: another slot
@@ -136,7 +206,7 @@ static inline const unsigned char *hot_record(const struct torc_leaf *leaf, uint
     uint32_t slot;
 
     *more = false;
-    if (hint > UINT16_MAX) {
+    if (hint > UINT16_MAX || leaf->level != 0) { // the guide's leaf may be one no more
         return NULL;
     }
     hot_equal16(leaf->hints, leaf->count, (uint16_t)hint, equal);
@@ -150,6 +220,16 @@ static inline const unsigned char *hot_record(const struct torc_leaf *leaf, uint
     return torc_leaf_record(leaf, slot);
 }
 
+// Do keys of the leaf lie on both sides of this one? Then it is the leaf for it, whoever said so.
+static inline bool hot_inside(const struct torc_leaf *leaf, uint64_t key)
+{
+    uint64_t hint = (key - leaf->key_base) >> (8 * leaf->low_bytes);
+
+    return leaf->level == 0 && hint < UINT16_MAX &&
+           hot_below16(leaf->hints, leaf->count, (uint16_t)hint) > 0 &&
+           hot_below16(leaf->hints, leaf->count, (uint16_t)(hint + 1)) < leaf->count;
+}
+
 static inline __attribute__((always_inline)) void hot_record_prefetch(const struct torc_leaf *leaf,
                                                                       const unsigned char *record)
 {
@@ -159,10 +239,11 @@ static inline __attribute__((always_inline)) void hot_record_prefetch(const stru
 
 // For writes: also asks for the order, and for the record that will be replaced, or else the free
 // slot behind the last.
-static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+static bool hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                        uint32_t *leaves)
 {
-    hot_descend(tree, keys, count, leaves);
+    bool guided = hot_descend(tree, keys, count, leaves);
+
     for (uint32_t i = 0; i < count; i++) {
         const struct torc_leaf *leaf = torc_node_at(tree->chunks.base, leaves[i]);
         bool more;
@@ -171,6 +252,7 @@ static void hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint3
         __builtin_prefetch(torc_leaf_order(leaf), 1);
         hot_record_prefetch(leaf, record == NULL ? torc_leaf_record(leaf, leaf->count) : record);
     }
+    return guided;
 }
 
 extern const struct torc_tree_code HOT_TABLE;
@@ -201,14 +283,30 @@ static __attribute__((noinline)) void hot_among_equal(const struct torc_leaf *le
     }
 }
 
+// Where the guide led to no record: its leaf may have been the wrong one.
+static __attribute__((noinline)) void hot_again(const struct torc_tree *tree, const uint64_t *keys,
+                                                const uint8_t *some, uint32_t count,
+                                                struct torc_tree_hit *hits)
+{
+    uint32_t leaves[TORC_TREE_BATCH];
+
+    hot_walk_some(tree, keys, some, count, leaves);
+    for (uint32_t i = 0; i < count; i++) {
+        hot_among_equal(torc_node_at(tree->chunks.base, leaves[some[i]]), keys[some[i]],
+                        &hits[some[i]]);
+    }
+}
+
 static void hot_lookup(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                        struct torc_tree_hit *hits)
 {
     uint32_t leaves[TORC_TREE_BATCH];
     const unsigned char *records[TORC_TREE_BATCH];
     bool more[TORC_TREE_BATCH];
+    uint8_t again[TORC_TREE_BATCH];
+    uint32_t again_count = 0;
+    bool guided = hot_descend(tree, keys, count, leaves);
 
-    hot_descend(tree, keys, count, leaves);
     for (uint32_t i = 0; i < count; i++) {
         const struct torc_leaf *leaf = torc_node_at(tree->chunks.base, leaves[i]);
 
@@ -223,11 +321,18 @@ static void hot_lookup(const struct torc_tree *tree, const uint64_t *keys, uint3
         if (records[i] != NULL && hot_bytes(torc_leaf_load(records[i]) ^ (keys[i] - leaf->key_base),
                                             leaf->low_bytes) == 0) {
             hot_hit(leaf, records[i], &hits[i]);
-        } else if (more[i]) {
-            hot_among_equal(leaf, keys[i], &hits[i]);
-        } else {
-            hits[i] = (struct torc_tree_hit){0};
+            continue;
         }
+        hits[i] = (struct torc_tree_hit){0};
+        if (more[i]) {
+            hot_among_equal(leaf, keys[i], &hits[i]);
+        }
+        if (guided && !hits[i].found && !hot_inside(leaf, keys[i])) {
+            again[again_count++] = (uint8_t)i;
+        }
+    }
+    if (again_count > 0) {
+        hot_again(tree, keys, again, again_count, hits);
     }
 }
 

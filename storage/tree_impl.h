@@ -170,4 +170,7 @@ static inline const struct torc_leaf *torc_tree_copy_leaf(struct torc_tree_copy 
     return (const void *)copy->bytes;
 }
 
+// The level of a node that was a leaf and is free.
+#define TORC_TREE_LEVEL_FREE 255u
+
 #endif

@@ -4,6 +4,7 @@
 // the other, their chunks are marked and stay as they are. Then the leaves of all others change
 // places with what lies in unmarked chunks, which so fill from their beginning with leaves in order
 // of keys. Changing places takes no memory: no node is taken or given.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 
 // A leaf lies in order when it is at most so many nodes behind the one before it: between them lie
@@ -164,9 +165,11 @@ static void leaf_swap(struct torc_tree *tree, const struct torc_tree_path *path,
     struct torc_leaf *here = torc_tree_leaf(tree, path->nodes[0]);
     struct torc_leaf *there = torc_tree_leaf(tree, place);
     struct torc_tree_pair first;
+    struct torc_tree_pair mine;
     struct torc_tree_path other;
     struct torc_tree_copy copy;
 
+    torc_leaf_get(here, 0, &mine);
     torc_leaf_get(there, 0, &first);
     torc_tree_path_find(tree, first.key, &other);
     torc_assert(other.nodes[0] == place);
@@ -175,6 +178,9 @@ static void leaf_swap(struct torc_tree *tree, const struct torc_tree_path *path,
     memcpy(here, copy.bytes, sizeof(copy.bytes));
     torc_inner_child_set(torc_tree_inner(tree, path->nodes[1]), path->indices[1], place);
     torc_inner_child_set(torc_tree_inner(tree, other.nodes[1]), other.indices[1], path->nodes[0]);
+    torc_tree_guide_renamed(tree, mine.key, path->nodes[0], TORC_NODE_NONE); // may be neighbours
+    torc_tree_guide_renamed(tree, first.key, place, path->nodes[0]);
+    torc_tree_guide_renamed(tree, mine.key, TORC_NODE_NONE, place);
     tree->change_stamp++;
     tree->shape_stamp++;
 }
@@ -226,8 +232,9 @@ bool torc_tree_order(struct torc_tree *tree, uint32_t leaf_count_max)
 {
     struct torc_tree_order *order = &tree->order;
 
+    torc_tree_guide_go_on(tree, leaf_count_max);
     if (order->mark == 0 && !pass_begin(tree)) {
-        return false;
+        return tree->guide.due == 0;
     }
     for (uint32_t i = 0; i < leaf_count_max; i++) {
         if (tree->levels == 1) {

@@ -3,6 +3,7 @@
 // Random inserts fill leaves to the brim, so this is the usual way of a split: records move as they
 // are, some bytes each. What it does not take (values of several lengths, widths that would change,
 // keys that fall) torc_tree_leaf_rewrite does.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 
 // A leaf spreads over a neighbour that is no fuller than this, of its capacity: below, a split
@@ -135,6 +136,7 @@ static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint3
     struct torc_leaf *other = torc_tree_leaf(tree, children[beside]);
     bool to_left = beside < child;
     uint32_t some = ((uint32_t)leaf->count - other->count + 1) / 2;
+    uint64_t old = torc_inner_separator(parent, to_left ? beside : child);
     uint64_t separator;
     uint32_t cut = cut_near(leaf, to_left ? some : leaf->count - some, &separator);
     uint32_t first = to_left ? 0 : cut;
@@ -147,6 +149,8 @@ static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint3
         return false;
     }
     torc_leaf_move(leaf, other, first, count);
+    torc_tree_guide_moved(tree, torc_tree_node_of(tree, to_left ? other : leaf),
+                          torc_tree_node_of(tree, to_left ? leaf : other), old, separator);
     if (to_left) {
         put_beside(other, leaf, separator, index + other->count - count, pair);
     } else {

@@ -1,4 +1,5 @@
 // Torc storage: leaves written anew: split, spread over a neighbour, joined. See storage/tree.h.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 
 // Leaves are joined when they would be no fuller than this: room for what comes next.
@@ -166,7 +167,9 @@ static bool leaf_share_with(struct torc_tree *tree, struct torc_inner *parent, u
     struct torc_leaf *right = torc_tree_leaf(tree, torc_inner_children(parent)[left_index + 1]);
     const struct torc_leaf *neighbour = with_left ? left : right;
     struct sharing sharing;
+    uint64_t old = torc_inner_separator(parent, left_index);
     uint32_t at = with_left ? 0 : rewrite->count;
+    uint64_t separator;
     uint32_t cut;
 
     torc_tree_node_prefetch(tree, torc_inner_children(parent)[left_index + (with_left ? 0 : 1)]);
@@ -176,9 +179,11 @@ static bool leaf_share_with(struct torc_tree *tree, struct torc_inner *parent, u
            rewrite->count * sizeof(rewrite->pairs[0]));
     sharing.count += rewrite->count;
     cut = cut_in_two(sharing.pairs, sharing.count);
-    if (cut == 0 ||
-        !torc_inner_move(parent, left_index,
-                         torc_tree_separator(sharing.pairs[cut - 1].key, sharing.pairs[cut].key))) {
+    if (cut == 0) {
+        return false;
+    }
+    separator = torc_tree_separator(sharing.pairs[cut - 1].key, sharing.pairs[cut].key);
+    if (!torc_inner_move(parent, left_index, separator)) {
         return false;
     }
     leaf_encode(left, sharing.pairs, cut);
@@ -187,6 +192,8 @@ static bool leaf_share_with(struct torc_tree *tree, struct torc_inner *parent, u
     right->stamp = left->stamp;
     tree->shape_stamp++;
     torc_tree_moved(tree, torc_tree_node_of(tree, left), torc_tree_node_of(tree, right));
+    torc_tree_guide_moved(tree, torc_tree_node_of(tree, left), torc_tree_node_of(tree, right), old,
+                          separator);
     return true;
 }
 
@@ -270,6 +277,8 @@ static bool leaf_join(struct torc_tree *tree, const struct torc_tree_path *path,
     if (plan.bytes > bytes_max) {
         return false;
     }
+    torc_tree_guide_renamed(tree, pairs[left->count].key, right_node,
+                            torc_tree_node_of(tree, left));
     torc_leaf_encode(left, &plan, pairs, count);
     left->stamp = torc_max_u64(left->stamp, right->stamp);
     left->run = 0;
@@ -311,6 +320,8 @@ bool torc_tree_leaf_pack(struct torc_tree *tree, const struct torc_tree_path *pa
     uint32_t index = path->indices[1];
     struct packing packing;
     struct torc_leaf *right;
+    uint64_t separator;
+    uint64_t old;
     uint32_t cut;
 
     if (index + 1u >= parent->count || torc_leaf_used_bytes(left) >= TORC_TREE_PACK_BYTES) {
@@ -325,9 +336,12 @@ bool torc_tree_leaf_pack(struct torc_tree *tree, const struct torc_tree_path *pa
     packing.count +=
         torc_leaf_decode(torc_tree_copy_leaf(&packing.right, right), packing.pairs + packing.count);
     cut = pack_cut(&packing, left->count);
-    if (cut <= left->count ||
-        !torc_inner_move(parent, index,
-                         torc_tree_separator(packing.pairs[cut - 1].key, packing.pairs[cut].key))) {
+    if (cut <= left->count) {
+        return false;
+    }
+    old = torc_inner_separator(parent, index);
+    separator = torc_tree_separator(packing.pairs[cut - 1].key, packing.pairs[cut].key);
+    if (!torc_inner_move(parent, index, separator)) {
         return false;
     }
     leaf_encode(left, packing.pairs, cut);
@@ -339,6 +353,8 @@ bool torc_tree_leaf_pack(struct torc_tree *tree, const struct torc_tree_path *pa
     tree->change_stamp++;
     tree->shape_stamp++;
     torc_tree_moved(tree, torc_tree_node_of(tree, left), torc_tree_node_of(tree, right));
+    torc_tree_guide_moved(tree, torc_tree_node_of(tree, left), torc_tree_node_of(tree, right), old,
+                          separator);
     return false;
 }
 

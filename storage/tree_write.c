@@ -1,4 +1,5 @@
 // Torc storage: writes to the tree. See storage/tree.h.
+#include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
 #include "storage/undo.h"
 
@@ -120,16 +121,46 @@ static uint64_t key_last(const struct torc_leaf *leaf)
     return pair.key;
 }
 
-static void leaf_put(struct torc_tree *tree, struct torc_leaf *leaf, struct torc_tree_write *write,
+// A leaf, and whether it is the key's for sure: the guide may have led astray.
+struct place {
+    struct torc_leaf *leaf;
+    bool guided;
+};
+
+// The key's index in its leaf, and the leaf for sure.
+static uint32_t place_find(struct torc_tree *tree, struct place *place, uint64_t key, bool *found)
+{
+    struct torc_leaf *leaf = place->leaf;
+    struct torc_tree_path path;
+    uint32_t index = 0;
+
+    *found = false;
+    if (!place->guided || leaf->level == 0) {
+        index = leaf->count;
+        if (leaf->run <= 0 || key <= key_last(leaf)) { // else keys rise
+            index = torc_leaf_find(leaf, tree->code, key, found);
+        }
+    }
+    if (!place->guided || *found || (leaf->level == 0 && index > 0 && index < leaf->count)) {
+        return index;
+    }
+    torc_tree_path_find(tree, key, &path);
+    place->leaf = torc_tree_leaf(tree, path.nodes[0]);
+    if (place->leaf != leaf) {
+        index = torc_leaf_find(place->leaf, tree->code, key, found);
+        torc_tree_guide_astray(tree);
+    }
+    return index;
+}
+
+static void leaf_put(struct torc_tree *tree, struct place *place, struct torc_tree_write *write,
                      const struct torc_tree_pair *pair)
 {
     struct torc_tree_pair old;
-    bool found = false;
-    uint32_t index = leaf->count;
+    bool found;
+    uint32_t index = place_find(tree, place, pair->key, &found);
+    struct torc_leaf *leaf = place->leaf;
 
-    if (leaf->run <= 0 || pair->key <= key_last(leaf)) { // else keys rise
-        index = torc_leaf_find(leaf, tree->code, pair->key, &found);
-    }
     leaf->stamp = torc_max_u64(leaf->stamp, pair->version);
     write->existed = found;
     if (found) {
@@ -154,12 +185,12 @@ static void leaf_put(struct torc_tree *tree, struct torc_leaf *leaf, struct torc
     torc_tree_count_in(tree, pair);
 }
 
-static void leaf_remove(struct torc_tree *tree, struct torc_leaf *leaf,
-                        struct torc_tree_write *write)
+static void leaf_remove(struct torc_tree *tree, struct place *place, struct torc_tree_write *write)
 {
     struct torc_tree_pair old;
     bool found;
-    uint32_t index = torc_leaf_find(leaf, tree->code, write->key, &found);
+    uint32_t index = place_find(tree, place, write->key, &found);
+    struct torc_leaf *leaf = place->leaf;
 
     write->existed = found;
     if (!found) {
@@ -174,8 +205,7 @@ static void leaf_remove(struct torc_tree *tree, struct torc_leaf *leaf,
     torc_tree_leaf_shrunk(tree, leaf, write->key);
 }
 
-static void write_apply(struct torc_tree *tree, struct torc_leaf *leaf,
-                        struct torc_tree_write *write)
+static void write_apply(struct torc_tree *tree, struct place *place, struct torc_tree_write *write)
 {
     struct torc_tree_pair pair;
 
@@ -185,9 +215,9 @@ static void write_apply(struct torc_tree *tree, struct torc_leaf *leaf,
     tree->change_stamp++;
     if (write->remove) {
         torc_tree_cancel(tree, &write->ticket);
-        leaf_remove(tree, leaf, write);
+        leaf_remove(tree, place, write);
     } else if (ticket_use(tree, write, &pair)) {
-        leaf_put(tree, leaf, write, &pair);
+        leaf_put(tree, place, write, &pair);
     } else {
         write->err = TORC_ERR_NO_SPACE;
     }
@@ -218,8 +248,8 @@ static bool in_tail(const struct torc_tree *tree, uint64_t key)
     return tree->tail_stamp == tree->shape_stamp && key >= tree->tail_first;
 }
 
-// The leaves of all keys; keys that rise at the tree's end need no descent.
-static void batch_locate(struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+// The leaves of all keys; keys that rise at the tree's end need no descent. True: by the guide.
+static bool batch_locate(struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                          uint32_t *leaves)
 {
     uint64_t least = UINT64_MAX;
@@ -231,12 +261,12 @@ static void batch_locate(struct torc_tree *tree, const uint64_t *keys, uint32_t 
         tail_find(tree); // it was there, and may still be
     }
     if (!in_tail(tree, least)) {
-        tree->code->locate(tree, keys, count, leaves);
-        return;
+        return tree->code->locate(tree, keys, count, leaves);
     }
     for (uint32_t i = 0; i < count; i++) {
         leaves[i] = tree->tail;
     }
+    return false;
 }
 
 // After the shape changed: leaves whose records went elsewhere are looked for again, in time.
@@ -255,20 +285,24 @@ static uint32_t batch_apply(struct torc_tree *tree, struct torc_tree_write *writ
     uint64_t keys[TORC_TREE_BATCH];
     uint32_t leaves[TORC_TREE_BATCH];
     uint32_t refused = 0;
+    struct place place;
+    bool guided;
 
     torc_assert(count > 0);
     torc_assert(count <= TORC_TREE_BATCH);
+    torc_tree_guide_go_on(tree, TORC_GUIDE_STEP_LEAVES);
     for (uint32_t i = 0; i < count; i++) {
         keys[i] = writes[i].key;
     }
-    batch_locate(tree, keys, count, leaves);
+    guided = batch_locate(tree, keys, count, leaves);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t shape_stamp = tree->shape_stamp;
 
         if (leaves[i] == TORC_NODE_NONE) {
-            batch_locate(tree, &keys[i], count - i, &leaves[i]); // neighbours lost theirs as well
+            guided = batch_locate(tree, &keys[i], count - i, &leaves[i]); // others lost theirs too
         }
-        write_apply(tree, torc_tree_leaf(tree, leaves[i]), &writes[i]);
+        place = (struct place){torc_tree_leaf(tree, leaves[i]), guided};
+        write_apply(tree, &place, &writes[i]);
         refused += writes[i].err != TORC_ERR_OK;
         if (tree->shape_stamp != shape_stamp) {
             batch_forget(tree, leaves + i + 1, count - i - 1);

@@ -134,13 +134,14 @@ static void lookup_losing(const struct torc_tree *tree, const uint64_t *keys, ui
 }
 
 // Above the middle of a batch, the leaf of the key before.
-static void locate_aside(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+static bool locate_aside(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                          uint32_t *leaves)
 {
-    torc_tree_code_plain.locate(tree, keys, count, leaves);
+    (void)torc_tree_code_plain.locate(tree, keys, count, leaves);
     if (count > 14 && keys[14] % 64 == 1) {
         leaves[14] = leaves[13];
     }
+    return false;
 }
 
 // Runs worlds with a broken table until one is found broken; false when none is.

@@ -617,6 +617,7 @@ static void world_step(struct world *world)
 void world_init(struct world *world, struct stage *stage, const struct face *face, uint64_t seed)
 {
     uint32_t chunks = CHUNKS;
+    uint64_t guide_leaves;
     uint64_t heap_bytes = UINT64_C(256) << 20;
 
     memset(world, 0, offsetof(struct world, entries));
@@ -631,6 +632,7 @@ void world_init(struct world *world, struct stage *stage, const struct face *fac
         chunks = 1 + (uint32_t)below(world, face->chunks_max);
         heap_bytes = below(world, 1 << 20);
     }
+    guide_leaves = below(world, 2) == 0 ? 2 : TORC_GUIDE_LEAVES_MIN;
     for (uint32_t i = 0; i < stage->side_count; i++) {
         struct side *side = &stage->sides[i];
 
@@ -641,6 +643,7 @@ void world_init(struct world *world, struct stage *stage, const struct face *fac
             TORC_ERR_OK) {
             broken(world, "a pool with a free chunk made no tree", 0);
         }
+        side->tree.guide.due = guide_leaves; // small trees have a guide too, or none has
     }
 }
 
