@@ -103,8 +103,10 @@ static void tickets_take(struct pair_of_trees *both, struct torc_tree_write *wri
 {
     for (uint32_t i = 0; i < count; i++) {
         if ((which >> (i % 64) & 1) != 0 && !writes[i].remove) {
-            (void)torc_tree_reserve(&both->trees[side], writes[i].value_bytes, &writes[i].ticket,
-                                    NULL); // refused: written without
+            enum torc_err err = torc_tree_reserve(&both->trees[side], writes[i].value_bytes,
+                                                  &writes[i].ticket, NULL);
+
+            (void)err; // refused: written without
         }
     }
 }
