@@ -13,7 +13,7 @@
 
 #define TORC_SESSION_HALF_NS  UINT64_C(5000000000) // an ACCEPT waits that long for a first packet
 #define TORC_SESSION_PRESS_NS UINT64_C(1000000000) // or that long when many wait
-#define TORC_SESSION_LOOK_NS  UINT64_C(10000000) // between two looks through a full queue
+#define TORC_SESSION_LOOK_NS  UINT64_C(10000000)   // between two looks through a full queue
 #define TORC_SESSION_REST_NS  UINT64_C(1000000000)
 #define TORC_SESSION_IDLE_S   600u
 #define TORC_SESSION_EVICT_S  60u
@@ -70,7 +70,7 @@ struct torc_session_thread {
     // Half-open: a queue, oldest first.
     uint32_t half_first;
     uint32_t half_count;
-    uint64_t half_press_ns; // not to be looked through for settled ones before
+    uint64_t half_press_ns;                      // not to be looked through for settled ones before
     uint64_t half_random[TORC_SESSION_HALF_MAX]; // the first 8 bytes of each one's client random
     struct torc_half halves[TORC_SESSION_HALF_MAX];
     // Resting slots: a queue; those before rest_end wait for the workers' turns of rest_turns.
