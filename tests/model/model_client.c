@@ -6,7 +6,7 @@
 //         several clients: counters raised by compare-and-set: an increment that took effect twice,
 //         or not at all, shows in the sum; reads never go back (versions).
 //         the node dies and comes back meanwhile.
-//         every other world is sealed.
+//         every other world is sealed; sessions are renewed at any time.
 // Planted a client that gives a write a new identity when it sends it again: must be found.
 #include "client/engine_state.h"
 #include "tests/client_net.h"
@@ -20,7 +20,8 @@ enum {
     FLIGHT = 32,
     STEP_NS = 20000,
     VALUE_MAX = 6000,
-    POLL_MAX = 16
+    POLL_MAX = 16,
+    RENEWALS_PPM = 2000 // of steps
 };
 
 static struct torc_rig *rig;
@@ -83,8 +84,22 @@ static void world_plant(struct torc_engine *engine)
     }
 }
 
+// A session follows the one before, whatever flies in it.
+static void world_renew(struct torc_engine *engine)
+{
+    struct torc_client_node *node = &engine->nodes[0];
+
+    if (node->state == TORC_NODE_UP && !node->shaking) {
+        node->shake_again_ns = 0;
+        torc_node_shake(engine, node, NULL);
+    }
+}
+
 static void world_step(void)
 {
+    if (torc_rng_chance(&rng, RENEWALS_PPM)) {
+        world_renew(net->clients[torc_rng_below(&rng, net->client_count)]);
+    }
     if (planted) {
         // Between the timers and the sending.
         for (uint32_t i = 0; i < net->client_count; i++) {

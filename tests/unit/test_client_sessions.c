@@ -196,6 +196,33 @@ static void test_renewal(void)
     close_node();
 }
 
+// Pieces of a value that went out in two sessions: begun again, or put together, but whole.
+static void test_renewal_large(void)
+{
+    static uint8_t large[300000];
+    struct torc_engine_write write = {.key = 8, .data = large, .bytes = sizeof(large)};
+
+    open_node();
+    await_ready();
+    for (uint32_t i = 0; i < sizeof(large); i++) {
+        large[i] = (uint8_t)(i * 7 + (i >> 9));
+    }
+    CU_ASSERT_EQUAL_FATAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    steps(3);
+    renew_now();
+    CU_ASSERT_EQUAL(finish(), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(handshakes(), 2);
+    sleep_ns(2 * S_NS);
+    CU_ASSERT_EQUAL_FATAL(torc_engine_get(engine, 8, NULL, 0, NULL), TORC_ERR_OK);
+    steps(3);
+    renew_now();
+    CU_ASSERT_EQUAL(finish(), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(handshakes(), 3);
+    CU_ASSERT_EQUAL_FATAL(done.bytes, sizeof(large));
+    CU_ASSERT_EQUAL(memcmp(done.data, large, sizeof(large)), 0);
+    close_node();
+}
+
 static void test_age(void)
 {
     uint64_t age_ns;
@@ -592,6 +619,7 @@ static void both(void (*test)(void))
         both(test);               \
     }
 BOTH(test_renewal)
+BOTH(test_renewal_large)
 BOTH(test_age)
 BOTH(test_worn)
 BOTH(test_close)
@@ -603,6 +631,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"a session follows beside the one before, which ends what it began", both_test_renewal},
+        {"also in the middle of a large value", both_test_renewal_large},
         {"at 80 % of its age", both_test_age},
         {"after 2^28 packets", both_test_worn},
         {"and all of them are closed at the end", both_test_close},
