@@ -36,17 +36,18 @@ uint32_t torc_call_bytes(const struct torc_op *op)
 uint32_t torc_call_reply_bytes(const struct torc_engine *engine, const struct torc_op *op)
 {
     uint32_t payload = engine->nodes[op->node].payload;
+    uint32_t trace = op->traced ? torc_op_padded(TORC_REPLY_HEAD_BYTES + TORC_TRACE_BYTES) : 0;
 
     switch ((enum torc_op_kind)op->kind) {
     case TORC_OP_GET:
         if (op->big != NULL) {
             return torc_pull_pieces(engine, op) * payload;
         }
-        return TORC_REPLY_HEAD_BYTES +
+        return trace + TORC_REPLY_HEAD_BYTES +
                ((op->flags & TORC_VERSION_ONLY) != 0
                     ? 0
                     : torc_op_padded(engine->value_mean + engine->value_mean / 4 + 8));
-    case TORC_OP_WRITE: return TORC_WRITE_REPLY_BYTES;
+    case TORC_OP_WRITE: return trace + TORC_WRITE_REPLY_BYTES;
     case TORC_OP_SCAN: return torc_scan_credit(engine, op) * payload;
     case TORC_OP_MAP: return MAP_REPLY_PACKETS * payload;
     case TORC_OP_STATUS:
@@ -137,6 +138,10 @@ uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *t
         memset(to + TORC_REQUEST_HEAD_BYTES, 0, request.data_bytes);
         break;
     case TORC_OP_PAGE: torc_unreachable("a page sends its scans");
+    }
+    if (op->traced) {
+        request.flags |= TORC_FLAG_TRACE;
+        op->sends++;
     }
     return torc_request_encode(to, &request);
 }

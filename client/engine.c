@@ -137,6 +137,7 @@ struct torc_engine *torc_engine_init(void *memory, const struct torc_engine_conf
     engine->write_window = WRITE_WINDOW_FIRST;
     engine->deadline_ns_max = DEADLINE_FIRST_NS;
     engine->first_node = UINT32_MAX;
+    engine->marked = TORC_OP_NONE;
     engine->map_op = TORC_OP_NONE;
     engine->now_ns = now_ns;
     engine->wall_us = wall_us;
@@ -280,7 +281,7 @@ enum torc_err torc_engine_get(struct torc_engine *engine, uint64_t key,
 
     options = options == NULL ? &defaults : options;
     if (err == TORC_ERR_OK &&
-        ((options->flags & ~TORC_VERSION_ONLY) != 0 || options->reserved32 != 0 ||
+        ((options->flags & ~(TORC_VERSION_ONLY | TORC_TRACED)) != 0 || options->reserved32 != 0 ||
          options->reserved[0] != 0 || options->reserved[1] != 0)) {
         err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                         "read options: flags 0x%x, and `reserved` must be zero", options->flags);
@@ -297,6 +298,9 @@ enum torc_err torc_engine_get(struct torc_engine *engine, uint64_t key,
     op->flags = (uint8_t)options->flags;
     op->user_data = user_data;
     op->deadline_ns = deadline_of(engine, options->timeout_us);
+    if ((options->flags & TORC_TRACED) != 0) {
+        torc_trace_begin(engine, index);
+    }
     torc_op_route(engine, index);
     return TORC_ERR_OK;
 }
@@ -357,6 +361,9 @@ enum torc_err torc_engine_write(struct torc_engine *engine, const struct torc_en
     op->asked_version = write->condition == TORC_IF_VERSION ? write->version : 0;
     op->user_data = write->user_data;
     op->deadline_ns = deadline_of(engine, write->timeout_us);
+    if (write->traced) {
+        torc_trace_begin(engine, index);
+    }
     torc_op_route(engine, index);
     return TORC_ERR_OK;
 }

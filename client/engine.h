@@ -86,6 +86,7 @@ struct torc_engine_write {
     uint64_t user_data;
     uint32_t condition; // enum torc_condition
     bool is_delete;
+    bool traced;
 };
 
 struct torc_engine_range {
@@ -165,6 +166,9 @@ bool torc_engine_map_fresh(const struct torc_engine *engine);
 
 // Ends all sessions: the next transmits are CLOSE packets. No operation may follow.
 void torc_engine_close(struct torc_engine *engine);
+
+// Of the traced operation that ended last; false before the first.
+bool torc_engine_trace(const struct torc_engine *engine, struct torc_trace *trace);
 
 void torc_engine_limits(const struct torc_engine *engine, struct torc_limits *limits);
 void torc_engine_counters(const struct torc_engine *engine, struct torc_counters *counters);

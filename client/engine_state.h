@@ -4,6 +4,7 @@
 //           engine.c   life, clock, transmit and receive, completions
 //           lists.c    operations: slots, lists, states, ends
 //           call.c     one operation: encode, answer, retry, deadline
+//           trace.c    where the time of a traced operation went
 //           path.c     packets in flight, round-trip times, windows, the retry budget
 //           node.c     nodes and their sessions: beginning, rollover, NOSESSION; what comes in
 //           shake.c    handshakes
@@ -103,6 +104,7 @@ struct torc_op {
     bool owns_block;
     bool fixed_node;    // `node` and `core` are not the map's business
     bool to_first_node; // once there is one
+    bool traced;        // of the caller: its time is told apart
     uint16_t backoff;   // time-outs in a row
     uint32_t parent;    // of a scan or a page's get: the page; TORC_OP_NONE: the caller's own
     uint32_t part;      // of a scan: its place in the page's; of a page's get: its row
@@ -123,6 +125,8 @@ struct torc_op {
     uint16_t chunks;      // of a scan: came since it was sent
     uint16_t chunks_all;  // of a scan: how many there are, once the last one came
     uint32_t total;       // of a status: bytes of the whole text
+    uint64_t begun_ns;    // of a traced one
+    uint32_t sends;       // of a traced one
     uint64_t refused[4];  // attempts that were definitely refused, by number
     struct torc_big *big; // pieces out or in, in a pool block
     struct torc_page_state *page;
@@ -238,6 +242,10 @@ struct torc_engine {
     uint64_t hlc_at_ns;
     uint32_t reply_clock_us; // of the packet that is being read: our clock when its request left
     uint8_t reply_session;   // and the session that it came in
+    uint32_t marked;         // the operation whose answer that is, with a TRACE; TORC_OP_NONE
+    struct torc_trace_marks marks;
+    bool has_trace;
+    struct torc_trace trace; // of the traced operation that ended last
     bool closing;
     bool entropy_ready; // for the next INIT
     struct torc_handshake_entropy entropy;
@@ -349,6 +357,15 @@ bool torc_call_number(struct torc_engine *engine, struct torc_op *op);
 // Its wseq is finished: `lowest outstanding` may pass it.
 void torc_call_outcome_known(struct torc_engine *engine, struct torc_op *op);
 void torc_call_timer(struct torc_engine *engine, uint32_t index);
+// ---- trace.c
+// A traced operation begins, here and now.
+void torc_trace_begin(struct torc_engine *engine, uint32_t index);
+// The answer to an operation is about to be taken, and what follows it in its packet at `rest`:
+// whether its TRACE is there.
+void torc_trace_mark(struct torc_engine *engine, uint32_t op_id, const uint8_t *rest,
+                     uint32_t rest_bytes);
+// The operation has ended.
+void torc_trace_end(struct torc_engine *engine, uint32_t index);
 void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
                        enum torc_err status, uint64_t info);
 // How long it waits before it is tried again after that refusal; takes from the retry budget.

@@ -356,6 +356,9 @@ void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err statu
         va_end(arguments);
     }
     op->status = (uint8_t)status;
+    if (op->traced) {
+        torc_trace_end(engine, index);
+    }
     if (op->kind == TORC_OP_MAP) {
         engine->map_op = TORC_OP_NONE;
     }

@@ -475,8 +475,10 @@ static void replies_receive(struct torc_engine *engine, struct torc_client_node 
     engine->reply_clock_us = data->clock_us;
     offset = 0;
     while (torc_reply_next(ops, bytes, &offset, &reply)) {
+        torc_trace_mark(engine, reply.op_id, ops + offset, bytes - offset);
         reply_receive(engine, node, data->core, &reply);
     }
+    engine->marked = TORC_OP_NONE;
 }
 
 static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t bytes)

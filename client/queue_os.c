@@ -508,6 +508,13 @@ void torc_queue_counters(const struct torc_queue *queue, struct torc_counters *c
     }
 }
 
+enum torc_err torc_queue_last_trace(const struct torc_queue *queue, struct torc_trace *trace)
+{
+    *trace = (struct torc_trace){0};
+    return *queue->alive == ALIVE && torc_engine_trace(queue->engine, trace) ? TORC_ERR_OK
+                                                                             : TORC_ERR_NOT_FOUND;
+}
+
 uint32_t torc_queue_shards(const struct torc_queue *queue, struct torc_shard *shards, uint32_t max)
 {
     return *queue->alive == ALIVE ? torc_engine_shards(queue->engine, shards, max) : 0;
@@ -567,8 +574,10 @@ struct prep {
 static void prep_work(struct torc_queue *queue, void *argument)
 {
     struct prep *prep = argument;
+    bool traced = (prep->read != NULL && (prep->read->flags & TORC_TRACED) != 0) ||
+                  (prep->write != NULL && prep->write->traced);
 
-    if (queue_is_stale(queue)) {
+    if (traced || queue_is_stale(queue)) {
         queue_time(queue);
     }
     switch (prep->kind) {
@@ -617,10 +626,13 @@ static enum torc_err write_options(struct torc_queue *queue, struct torc_engine_
     if (options == NULL) {
         return TORC_ERR_OK;
     }
-    if (options->reserved32 != 0 || options->reserved[0] != 0 || options->reserved[1] != 0) {
+    if ((options->flags & ~TORC_TRACED) != 0 || options->reserved[0] != 0 ||
+        options->reserved[1] != 0) {
         return torc_fail(&queue->fail, TORC_ERR_INVALID_ARGUMENT,
-                         "write options: `reserved` must be zero; start from {0}");
+                         "write options: flags 0x%x, and `reserved` must be zero; start from {0}",
+                         options->flags);
     }
+    write->traced = (options->flags & TORC_TRACED) != 0;
     write->condition = options->condition;
     write->version = options->version;
     write->timeout_us = options->timeout_us;

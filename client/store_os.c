@@ -393,6 +393,11 @@ enum torc_err torc_limits(struct torc_store *store, struct torc_limits *limits)
     return err == TORC_ERR_OK ? err : store_fail(store, err, torc_queue_message(store->queue));
 }
 
+enum torc_err torc_last_trace(const struct torc_store *store, struct torc_trace *trace)
+{
+    return torc_queue_last_trace(store->queue, trace);
+}
+
 void torc_counters(const struct torc_store *store, struct torc_counters *counters)
 {
     torc_queue_counters(store->queue, counters);

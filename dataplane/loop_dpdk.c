@@ -64,6 +64,14 @@ static uint64_t loop_clock_since_ns(struct torc_loop_clock *clock)
     return cycles * clock->ns_per_cycle >> 32;
 }
 
+uint64_t torc_loop_clock_ns(void *loop_clock)
+{
+    struct torc_loop_clock *clock = loop_clock;
+    uint64_t since_ns = loop_clock_since_ns(clock); // may read the clocks anew
+
+    return clock->now_ns + since_ns;
+}
+
 // -- Opening -------------------------------------------------------------------------------------
 
 static enum torc_err loop_open_queues(struct torc_loop *loop, struct torc_fail *why)

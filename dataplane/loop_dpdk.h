@@ -91,6 +91,9 @@ enum torc_err torc_must_use torc_loop_open(struct torc_loop *loop,
 // Turns until *want.stop.
 void torc_loop_run(struct torc_loop *loop, struct torc_worker *worker);
 
+// CLOCK_BOOTTIME by a loop's clock, on its thread: the worker's trace_clock.
+uint64_t torc_loop_clock_ns(void *loop_clock);
+
 void torc_loop_close(struct torc_loop *loop);
 
 #endif

@@ -339,8 +339,12 @@ static void node_worker_run(struct torc_node_worker *self)
                                   .sessions_doorbell = node->session_thread.doorbell,
                                   .busy = node->settings->poll == TORC_POLL_BUSY,
                                   .stop = &node->stop};
-    enum torc_err err = torc_worker_init(&self->worker, self->memory, self->memory_bytes,
-                                         &self->config, &self->why);
+    enum torc_err err;
+
+    self->config.trace_clock = torc_loop_clock_ns;
+    self->config.trace_context = &self->loop->clock;
+    err = torc_worker_init(&self->worker, self->memory, self->memory_bytes, &self->config,
+                           &self->why);
 
     if (err == TORC_ERR_OK) {
         err = torc_loop_open(self->loop, &want, &self->why);

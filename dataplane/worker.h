@@ -134,6 +134,13 @@ struct torc_worker_config {
     uint32_t queue_target_us;       // queue delay above which client packets are shed [100]
     struct torc_undo_config undo;   // window for reads of the past; bytes 0: none
     uint64_t seed;                  // for hash tables; from the system's random source
+    // What traced operations (and nothing else) read the time by while a turn runs: a worker's time
+    // stands still within a turn, and their microseconds go by in it. The one clock that a worker
+    // may call, because a turn cannot be cut into calls where a traced operation happens to be;
+    // nothing is decided by it, so that a run without it (NULL: tests, the simulator) is the same.
+    // CLOCK_BOOTTIME, as now_ns.
+    uint64_t (*trace_clock)(void *context);
+    void *trace_context;
 };
 
 // -- Turn -----------------------------------------------------------------------------------------

@@ -211,26 +211,47 @@ static void op_refuse(struct torc_worker *worker, struct torc_packet *packet,
     }
 }
 
-static void op_trace(struct torc_worker *worker, struct torc_answer *answer,
-                     const struct torc_request *request)
+// Since `from`, at least `least`: a clock's corrections are not to be seen.
+static uint32_t trace_mark(uint64_t at_ns, uint64_t from_ns, uint32_t least)
 {
-    uint64_t since_ns = torc_min_u64(worker->now_ns - answer->to->arrived_ns, UINT32_MAX);
-    struct torc_trace trace = {.dequeued_ns = (uint32_t)since_ns,
-                               .tree_ns = (uint32_t)since_ns,
-                               .sent_ns = (uint32_t)since_ns};
-    struct torc_reply reply = {
-        .opcode = TORC_OPCODE_TRACE, .op_id = request->op_id, .body_bytes = TORC_TRACE_BYTES};
+    uint64_t since_ns = at_ns > from_ns ? at_ns - from_ns : 0;
+
+    return (uint32_t)torc_min_u64(torc_max_u64(since_ns, least), UINT32_MAX);
+}
+
+void torc_worker_trace(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                       const struct torc_trace_times *times)
+{
+    uint64_t from_ns = answer->to->arrived_ns;
+    struct torc_trace_marks marks;
     unsigned char body[TORC_TRACE_BYTES];
-    uint32_t bytes = TORC_REPLY_HEAD_BYTES + TORC_TRACE_BYTES;
+    struct torc_reply reply = {
+        .opcode = TORC_OPCODE_TRACE, .op_id = op_id, .body = body, .body_bytes = TORC_TRACE_BYTES};
+    uint32_t bytes = torc_op_padded(TORC_REPLY_HEAD_BYTES + TORC_TRACE_BYTES);
 
     // Optional: never at the cost of an answer that is owed.
     if (answer->payload == NULL ||
-        answer->used_bytes + answer->owed_bytes + torc_op_padded(bytes) > answer->limit_bytes) {
+        answer->used_bytes + answer->owed_bytes + bytes > answer->limit_bytes) {
         return;
     }
-    torc_trace_body(body, &trace);
-    reply.body = body;
+    marks.dequeued_ns = trace_mark(times->dequeued_ns, from_ns, 0);
+    marks.tree_ns = trace_mark(times->tree_ns, from_ns, marks.dequeued_ns);
+    marks.logged_ns = trace_mark(times->logged_ns, from_ns, marks.tree_ns);
+    marks.durable_ns = trace_mark(times->durable_ns, from_ns, marks.logged_ns);
+    marks.sent_ns = trace_mark(torc_worker_trace_ns(worker), from_ns, marks.durable_ns);
+    torc_trace_body(body, &marks);
     torc_answer_put(worker, answer, &reply);
+}
+
+// Of an operation that was answered at once.
+static void op_trace(struct torc_worker *worker, struct torc_answer *answer,
+                     const struct torc_request *request)
+{
+    uint64_t tree_ns = worker->looked_up_ns > worker->taken_ns ? worker->looked_up_ns
+                                                               : torc_worker_trace_ns(worker);
+
+    torc_worker_trace(worker, answer, request->op_id,
+                      &(struct torc_trace_times){worker->taken_ns, tree_ns, tree_ns, tree_ns});
 }
 
 static void op_answer(struct torc_worker *worker, struct torc_packet *packet,
@@ -240,9 +261,13 @@ static void op_answer(struct torc_worker *worker, struct torc_packet *packet,
     struct torc_fail why;
     enum torc_err err = torc_request_decode(&request, op, length, &why);
     uint32_t role = op_role(request.opcode);
+    bool traced = (request.flags & TORC_FLAG_TRACE) != 0;
     uint64_t info = 0;
 
     torc_stats_add(&worker->stats->ops[request.opcode], 1);
+    if (torc_unlikely(traced)) {
+        worker->taken_ns = torc_worker_trace_ns(worker);
+    }
     if (packet->clock_ahead && request.opcode != TORC_OPCODE_NOP) {
         op_refuse(worker, packet, answer, &request, TORC_ERR_CLOCK_AHEAD,
                   torc_hlc_from_us(worker->wall_us));
@@ -271,7 +296,7 @@ static void op_answer(struct torc_worker *worker, struct torc_packet *packet,
         return;
     }
     op_run(worker, packet, answer, &request);
-    if ((request.flags & TORC_FLAG_TRACE) != 0 && role != TORC_ROLE_WRITE) {
+    if (torc_unlikely(traced) && role != TORC_ROLE_WRITE) {
         op_trace(worker, answer, &request);
     }
 }

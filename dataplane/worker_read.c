@@ -274,6 +274,9 @@ void torc_worker_get(struct torc_worker *worker, struct torc_packet *packet,
         get_past(worker, packet, answer, request, &worker->shards[place].engine);
     } else {
         (void)torc_tree_lookup(&worker->shards[place].engine.tree, request->key, &hit);
+        if ((request->flags & TORC_FLAG_TRACE) != 0) {
+            worker->looked_up_ns = torc_worker_trace_ns(worker);
+        }
         read_answer(worker, packet, answer, request, &hit);
     }
 }

@@ -102,13 +102,21 @@ struct torc_owed {
     uint8_t zero[6];
 };
 
+// What a TRACE reply will say.
+struct torc_trace_times {
+    uint64_t dequeued_ns;
+    uint64_t tree_ns;
+    uint64_t logged_ns;
+    uint64_t durable_ns;
+};
+
 // The writes of one request packet.
 struct torc_gather {
     struct torc_answer_to to;
-    uint64_t logged_ns;  // for TRACE
-    uint64_t durable_ns; // when the last one ended
-    uint32_t generation; // of this use; in the tags
-    uint32_t next;       // free list, or queue of those with answers to send
+    struct torc_trace_times trace; // of its write `traced`
+    uint32_t traced;               // the first that asked for it; TORC_WORKER_NONE
+    uint32_t generation;           // of this use; in the tags
+    uint32_t next;                 // free list, or queue of those with answers to send
     uint32_t owed_count;
     uint32_t pending_count;
     uint32_t done_count; // answered and not sent
@@ -198,7 +206,9 @@ struct torc_worker {
     uint32_t last_frames;    // that it took
     uint32_t sharers;        // sessions in the last burst under load, roughly
     uint32_t sharers_now;
-    uint32_t reads_now; // gets answered in this turn, until the next begins
+    uint32_t reads_now;    // gets answered in this turn, until the next begins
+    uint64_t taken_ns;     // when the traced operation that is at work was taken
+    uint64_t looked_up_ns; // and when the tree had been asked for it; before taken_ns: it was not
     uint64_t housekept_ns;
     uint64_t gauged_ns;
     uint64_t ordered_ns;    // when leaves were last put in order
@@ -262,6 +272,16 @@ struct torc_worker {
     char *text;                   // TORC_WORKER_TEXT_BYTES, for STATUS
 };
 
+// Now, for a traced operation.
+static inline uint64_t torc_worker_trace_ns(const struct torc_worker *worker)
+{
+    uint64_t ns = worker->config.trace_clock == NULL
+                      ? worker->now_ns
+                      : worker->config.trace_clock(worker->config.trace_context);
+
+    return torc_max_u64(ns, worker->now_ns);
+}
+
 static inline void torc_worker_drop(struct torc_worker *worker, enum torc_drop reason)
 {
     torc_stats_add(&worker->stats->drops[reason], 1);
@@ -316,6 +336,11 @@ void torc_worker_send_notes(struct torc_worker *worker);
 
 // Answers a packet's operations; those that must wait for the end of the turn only when `late`.
 void torc_worker_answer_packet(struct torc_worker *worker, struct torc_packet *packet);
+
+// The TRACE reply of an operation whose answer has just been written, if there is room beside what
+// is owed to others.
+void torc_worker_trace(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                       const struct torc_trace_times *times);
 
 // -- worker_read.c --------------------------------------------------------------------------------
 

@@ -54,8 +54,7 @@ static struct torc_gather *gather_of(struct torc_worker *worker, struct torc_pac
     worker->gather_free = gather->next;
     worker->gathers_used++;
     gather->to = packet->to;
-    gather->logged_ns = worker->now_ns;
-    gather->durable_ns = worker->now_ns;
+    gather->traced = TORC_WORKER_NONE;
     gather->generation++;
     gather->generation += gather->generation == 0 ? 1 : 0; // a tag is never 0
     gather->owed_count = 0;
@@ -104,6 +103,13 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
 
     torc_assert(gather != NULL);
     torc_assert(gather->owed_count < TORC_PACKET_OPS_MAX);
+    if (torc_unlikely((request->flags & TORC_FLAG_TRACE) != 0) &&
+        gather->traced == TORC_WORKER_NONE) {
+        uint64_t now_ns = torc_worker_trace_ns(worker);
+
+        gather->traced = gather->owed_count;
+        gather->trace = (struct torc_trace_times){worker->taken_ns, now_ns, now_ns, now_ns};
+    }
     if (request->budget_us != 0 && request->budget_us < budget_us) {
         budget_us = request->budget_us;
     }
@@ -120,6 +126,16 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
     return owed;
 }
 
+// A write's record is in the log's open block.
+static void owed_logged(struct torc_worker *worker, struct torc_gather *gather,
+                        const struct torc_owed *owed)
+{
+    if (torc_unlikely(gather->traced != TORC_WORKER_NONE) &&
+        owed == &gather->owed[gather->traced]) {
+        gather->trace.logged_ns = torc_worker_trace_ns(worker);
+    }
+}
+
 // A pending write has its answer.
 static void owed_end(struct torc_worker *worker, struct torc_gather *gather, struct torc_owed *owed,
                      enum torc_err err, uint64_t info)
@@ -133,7 +149,13 @@ static void owed_end(struct torc_worker *worker, struct torc_gather *gather, str
     owed->info = info;
     gather->pending_count--;
     gather->done_count++;
-    gather->durable_ns = worker->now_ns;
+    if (torc_unlikely(gather->traced != TORC_WORKER_NONE) &&
+        owed == &gather->owed[gather->traced]) {
+        gather->trace.durable_ns = torc_worker_trace_ns(worker);
+        // Never logged: it was waiting to be.
+        gather->trace.logged_ns =
+            owed->waiting != 0 ? gather->trace.durable_ns : gather->trace.logged_ns;
+    }
     if (line->serial == gather->to.serial) {
         line->in_flight--;
     }
@@ -214,29 +236,6 @@ void torc_worker_writes_end(struct torc_worker *worker, struct torc_packet *pack
 
 // -- Answers --------------------------------------------------------------------------------------
 
-static void write_trace(struct torc_worker *worker, const struct torc_gather *gather,
-                        struct torc_answer *answer, const struct torc_owed *owed)
-{
-    uint64_t arrived_ns = gather->to.arrived_ns;
-    struct torc_trace trace = {
-        .dequeued_ns = (uint32_t)torc_min_u64(gather->logged_ns - arrived_ns, UINT32_MAX),
-        .tree_ns = (uint32_t)torc_min_u64(gather->logged_ns - arrived_ns, UINT32_MAX),
-        .logged_ns = (uint32_t)torc_min_u64(gather->logged_ns - arrived_ns, UINT32_MAX),
-        .durable_ns = (uint32_t)torc_min_u64(gather->durable_ns - arrived_ns, UINT32_MAX),
-        .sent_ns = (uint32_t)torc_min_u64(worker->now_ns - arrived_ns, UINT32_MAX)};
-    unsigned char body[TORC_TRACE_BYTES];
-    struct torc_reply reply = {.opcode = TORC_OPCODE_TRACE,
-                               .op_id = owed->op_id,
-                               .body = body,
-                               .body_bytes = TORC_TRACE_BYTES};
-    uint32_t bytes = torc_op_padded(TORC_REPLY_HEAD_BYTES + TORC_TRACE_BYTES);
-
-    if (answer->used_bytes + answer->owed_bytes + bytes <= answer->limit_bytes) {
-        torc_trace_body(body, &trace);
-        torc_answer_put(worker, answer, &reply);
-    }
-}
-
 // Writes one answer; `value` (or NULL) is the present record, added if there is room.
 static void write_put_answer(struct torc_worker *worker, struct torc_answer *answer,
                              const struct torc_owed *owed, const struct torc_tree_hit *value)
@@ -281,6 +280,12 @@ void torc_worker_write_answer(struct torc_worker *worker, struct torc_packet *pa
 
     if (!packet->tight) {
         write_put_answer(worker, answer, &now, outcome->has_value ? &value : NULL);
+        if ((request->flags & TORC_FLAG_TRACE) != 0) {
+            uint64_t now_ns = torc_worker_trace_ns(worker);
+
+            torc_worker_trace(worker, answer, request->op_id,
+                              &(struct torc_trace_times){worker->taken_ns, now_ns, now_ns, now_ns});
+        }
         if (outcome->err == TORC_ERR_WRONG_SHARD) {
             torc_worker_map_attach(worker, packet, answer, request->op_id, request->key);
         }
@@ -335,8 +340,8 @@ static void gather_put(struct torc_worker *worker, struct torc_gather *gather,
             answer->owed_bytes -= TORC_WRITE_REPLY_BYTES;
             write_put_answer(worker, answer, owed, owed_current(worker, owed, &hit) ? &hit : NULL);
             owed->state = TORC_OWED_SENT;
-            if ((owed->flags & TORC_FLAG_TRACE) != 0 && answer->payload != NULL) {
-                write_trace(worker, gather, answer, owed);
+            if (i == gather->traced) {
+                torc_worker_trace(worker, answer, owed->op_id, &gather->trace);
             }
         }
     }
@@ -516,6 +521,7 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     packet->line->in_flight++;
     if (verdict == TORC_SHARD_APPEND) {
         torc_worker_append(worker, &worker->shards[place].engine, &record);
+        owed_logged(worker, gather, owed);
     }
     return TORC_ERR_PENDING;
 }
@@ -558,6 +564,7 @@ static bool commit_woken(struct torc_worker *worker)
             owed_end(worker, gather, owed, outcome.err, outcome.info);
         } else if (owed != NULL) {
             owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;
+            owed_logged(worker, gather, owed);
         }
     }
     return any;

@@ -94,6 +94,8 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
                  .age_us = 1000000,
                  .pin_us = 60000000},
         .seed = torc_rng_next(&rig->rng),
+        .trace_clock = rig->config.trace_clock,
+        .trace_context = rig,
     };
     uint64_t bytes;
     struct torc_fail why;

@@ -45,7 +45,8 @@ struct torc_rig_config {
     uint32_t value_bytes_max; // 0: 1 MiB
     uint32_t session_slots;   // a power of two; 0: 1024
     bool sealed;              // security = keys, and clients of torc_rig_connect have one
-    const struct torc_aead_code *aead; // NULL: the best of this machine
+    const struct torc_aead_code *aead;  // NULL: the best of this machine
+    uint64_t (*trace_clock)(void *rig); // of the workers; NULL: none
 };
 
 // The principal that a sealed rig knows, who may do all that clients may.

@@ -415,7 +415,7 @@ static void special_reply_vectors(void)
     unsigned char body[64];
     struct torc_frag_state state = {.first_missing = 3, .send_limit = 19, .bitmap = {0x06}};
     struct torc_shed shed = {.retry_us = 250, .delay_us = 130};
-    struct torc_trace trace = {100, 2000, 3000, 90000, 95000};
+    struct torc_trace_marks trace = {100, 2000, 3000, 90000, 95000};
 
     torc_frag_state_body(body, &state);
     reply_vector("reply-frag-state", (struct torc_reply){.opcode = 0x8a,

@@ -759,7 +759,7 @@ bool torc_shed_decode(const struct torc_reply *reply, struct torc_shed *shed)
     return true;
 }
 
-void torc_trace_body(unsigned char body[TORC_TRACE_BYTES], const struct torc_trace *trace)
+void torc_trace_body(unsigned char body[TORC_TRACE_BYTES], const struct torc_trace_marks *trace)
 {
     const struct torc_le32 wire[] = {torc_le32(trace->dequeued_ns), torc_le32(trace->tree_ns),
                                      torc_le32(trace->logged_ns), torc_le32(trace->durable_ns),
@@ -769,15 +769,15 @@ void torc_trace_body(unsigned char body[TORC_TRACE_BYTES], const struct torc_tra
     memcpy(body, wire, sizeof(wire));
 }
 
-bool torc_trace_decode(const struct torc_reply *reply, struct torc_trace *trace)
+bool torc_trace_decode(const struct torc_reply *reply, struct torc_trace_marks *trace)
 {
     if (reply->body_bytes < TORC_TRACE_BYTES) {
         return false;
     }
-    *trace = (struct torc_trace){.dequeued_ns = get_u32(reply->body),
-                                 .tree_ns = get_u32(reply->body + 4),
-                                 .logged_ns = get_u32(reply->body + 8),
-                                 .durable_ns = get_u32(reply->body + 12),
-                                 .sent_ns = get_u32(reply->body + 16)};
+    *trace = (struct torc_trace_marks){.dequeued_ns = get_u32(reply->body),
+                                       .tree_ns = get_u32(reply->body + 4),
+                                       .logged_ns = get_u32(reply->body + 8),
+                                       .durable_ns = get_u32(reply->body + 12),
+                                       .sent_ns = get_u32(reply->body + 16)};
     return true;
 }

@@ -271,10 +271,11 @@ struct torc_shed {
 void torc_shed_body(unsigned char body[TORC_SHED_BYTES], const struct torc_shed *shed);
 bool torc_must_use torc_shed_decode(const struct torc_reply *reply, struct torc_shed *shed);
 
-// TRACE: ns since the packet's arrival.
+// TRACE: ns since the packet's arrival, none below the one before it: a step that an operation does
+// not take has no length.
 #define TORC_TRACE_BYTES 20u
 
-struct torc_trace {
+struct torc_trace_marks {
     uint32_t dequeued_ns;
     uint32_t tree_ns;
     uint32_t logged_ns;
@@ -282,7 +283,8 @@ struct torc_trace {
     uint32_t sent_ns;
 };
 
-void torc_trace_body(unsigned char body[TORC_TRACE_BYTES], const struct torc_trace *trace);
-bool torc_must_use torc_trace_decode(const struct torc_reply *reply, struct torc_trace *trace);
+void torc_trace_body(unsigned char body[TORC_TRACE_BYTES], const struct torc_trace_marks *trace);
+bool torc_must_use torc_trace_decode(const struct torc_reply *reply,
+                                     struct torc_trace_marks *trace);
 
 #endif

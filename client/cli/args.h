@@ -27,7 +27,7 @@
     X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")      \
     X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)")  \
     X(REVERSE, "reverse", 'r', "", "from the highest key down")                                    \
-    X(LIMIT, "limit", 'n', "N", "at most N pairs")                                                 \
+    X(LIMIT, "limit", 'n', "N", "at most N pairs; trace: so many gets")                            \
     X(KEYS_ONLY, "keys-only", 'k', "", "keys without their values")                                \
     X(COUNT, "count", 0, "", "only how many there are")                                            \
     X(VERSIONS, "versions", 'v', "", "show each pair's version too")                               \
@@ -111,6 +111,11 @@ enum torc_option {
           TORC_OPTION_BIT(CONSISTENCY),                                                           \
       "write all pairs in [START, END) as CSV that `torc load` reads back",                       \
       "torc export 0 4294967296 > all.csv")                                                       \
+    X(TRACE, "trace", "get KEY|put KEY VALUE|delete KEY", 2, 3,                                   \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(LIMIT),                           \
+      "do one request and show where its microseconds went; a get is repeated with --limit, "     \
+      "and medians are shown",                                                                    \
+      "torc trace get 42 --limit 100")                                                            \
     X(STATUS, "status", "", 0, 0, TORC_OPTIONS_ADMIN,                                             \
       "how the node of this machine is, and what to do if it is not well", "torc status")         \
     X(STATS, "stats", "[memory]", 0, 1, TORC_OPTIONS_ADMIN,                                       \

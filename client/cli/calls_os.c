@@ -8,17 +8,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// The library's answer as ours, with its line of text.
-static enum torc_err calls_fail(const struct torc_cli *cli, enum torc_err err,
-                                struct torc_fail *why)
+enum torc_err torc_cli_fail(const struct torc_cli *cli, enum torc_err err, struct torc_fail *why)
 {
     const char *text = torc_message(cli->store);
 
     return torc_fail(why, err, "%.150s", text[0] != '\0' ? text : torc_err_sentence(err));
 }
 
-static enum torc_err calls_key(const struct torc_cli *cli, uint32_t word, const char *what,
-                               uint64_t *key, struct torc_fail *why)
+enum torc_err torc_cli_key(const struct torc_cli *cli, uint32_t word, const char *what,
+                           uint64_t *key, struct torc_fail *why)
 {
     const char *text = cli->args->words[word];
 
@@ -53,8 +51,8 @@ static enum torc_err calls_read_all(struct torc_cli *cli, int fd, const char *na
     return torc_fail(why, TORC_ERR_TOO_LARGE, "%.100s: over 16 MiB, larger than any value", name);
 }
 
-static enum torc_err calls_value(struct torc_cli *cli, const char *word, const void **data,
-                                 uint64_t *bytes, struct torc_fail *why)
+enum torc_err torc_cli_value(struct torc_cli *cli, const char *word, const void **data,
+                             uint64_t *bytes, struct torc_fail *why)
 {
     enum torc_err err;
     int fd = STDIN_FILENO;
@@ -144,13 +142,13 @@ enum torc_err torc_cli_put(struct torc_cli *cli, struct torc_fail *why)
     uint64_t bytes = 0;
     uint64_t key = 0;
     uint64_t version = 0;
-    enum torc_err err = calls_key(cli, 0, "KEY", &key, why);
+    enum torc_err err = torc_cli_key(cli, 0, "KEY", &key, why);
 
     if (err == TORC_ERR_OK) {
         err = calls_condition(cli->args, &options, why);
     }
     if (err == TORC_ERR_OK) {
-        err = calls_value(cli, cli->args->words[1], &data, &bytes, why);
+        err = torc_cli_value(cli, cli->args->words[1], &data, &bytes, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_cli_open(cli, why);
@@ -163,7 +161,7 @@ enum torc_err torc_cli_put(struct torc_cli *cli, struct torc_fail *why)
         return calls_condition_failed(cli, key, version, why);
     }
     return err == TORC_ERR_OK ? calls_show_write(cli, key, version, why)
-                              : calls_fail(cli, err, why);
+                              : torc_cli_fail(cli, err, why);
 }
 
 // -- get and delete
@@ -185,7 +183,8 @@ static enum torc_err calls_get_one(struct torc_cli *cli, uint64_t key, bool alon
     uint64_t shown;
 
     if (err != TORC_ERR_OK) {
-        return err == TORC_ERR_NOT_FOUND ? calls_missing(cli, key, why) : calls_fail(cli, err, why);
+        return err == TORC_ERR_NOT_FOUND ? calls_missing(cli, key, why)
+                                         : torc_cli_fail(cli, err, why);
     }
     pair.value = value.data;
     pair.value_bytes = torc_narrow_u32(value.bytes);
@@ -214,7 +213,7 @@ static enum torc_err calls_delete_one(struct torc_cli *cli, uint64_t key,
         return calls_condition_failed(cli, key, version, why);
     }
     return err == TORC_ERR_OK ? calls_show_write(cli, key, version, why)
-                              : calls_fail(cli, err, why);
+                              : torc_cli_fail(cli, err, why);
 }
 
 // All keys of the command line; goes on after one that has no value, and says so at the end.
@@ -225,14 +224,14 @@ static enum torc_err calls_each_key(struct torc_cli *cli, const struct torc_writ
     uint64_t key = 0;
 
     for (uint32_t i = 0; i < cli->args->word_count; i++) {
-        enum torc_err err = calls_key(cli, i, "KEY", &key, why);
+        enum torc_err err = torc_cli_key(cli, i, "KEY", &key, why);
 
         if (err != TORC_ERR_OK) {
             return err;
         }
     }
     for (uint32_t i = 0; i < cli->args->word_count; i++) {
-        enum torc_err err = calls_key(cli, i, "KEY", &key, why);
+        enum torc_err err = torc_cli_key(cli, i, "KEY", &key, why);
 
         if (err == TORC_ERR_OK) {
             err = torc_cli_open(cli, why);
@@ -275,10 +274,10 @@ struct calls_bounds {
 static enum torc_err calls_read_bounds(const struct torc_cli *cli, struct calls_bounds *bounds,
                                        struct torc_fail *why)
 {
-    enum torc_err err = calls_key(cli, 0, "START", &bounds->lo, why);
+    enum torc_err err = torc_cli_key(cli, 0, "START", &bounds->lo, why);
 
     if (err == TORC_ERR_OK) {
-        err = calls_key(cli, 1, "END", &bounds->hi, why);
+        err = torc_cli_key(cli, 1, "END", &bounds->hi, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_args_number(cli->args, TORC_OPTION_LIMIT,
@@ -345,7 +344,7 @@ static enum torc_err calls_pages(struct torc_cli *cli, const struct calls_bounds
         options->limit = bounds->limit == 0 ? 0 : bounds->limit - shown;
         err = torc_range(cli->store, page.next_lo, page.next_hi, options, &page);
         if (err != TORC_ERR_OK) {
-            err = calls_fail(cli, err, why);
+            err = torc_cli_fail(cli, err, why);
         } else {
             err = calls_show_page(cli, &page, why);
             shown += page.count;
@@ -444,7 +443,7 @@ enum torc_err torc_cli_count(struct torc_cli *cli, struct torc_fail *why)
     options.flags = 0;
     err = torc_count_with(cli->store, bounds.lo, bounds.hi, &options, &count);
     if (err != TORC_ERR_OK) {
-        return calls_fail(cli, err, why);
+        return torc_cli_fail(cli, err, why);
     }
     length = snprintf(
         line, sizeof(line),

@@ -255,6 +255,7 @@ enum torc_err torc_cli_run(struct torc_cli *cli, struct torc_fail *why)
     case TORC_VERB_COUNT: return torc_cli_count(cli, why);
     case TORC_VERB_LOAD: return torc_cli_load(cli, why);
     case TORC_VERB_EXPORT: return torc_cli_export(cli, why);
+    case TORC_VERB_TRACE: return torc_cli_trace(cli, why);
     case TORC_VERB_BENCH: return torc_cli_bench(cli, why);
     case TORC_VERB_STATUS:
     case TORC_VERB_STATS:

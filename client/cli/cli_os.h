@@ -61,6 +61,18 @@ enum torc_err torc_must_use torc_cli_write(const void *bytes, uint64_t count,
 
 void torc_cli_end(struct torc_cli *cli);
 
+// The library's answer as ours, with its line of text.
+enum torc_err torc_cli_fail(const struct torc_cli *cli, enum torc_err err, struct torc_fail *why);
+
+// The key that an operand names; errors call it `what`.
+enum torc_err torc_must_use torc_cli_key(const struct torc_cli *cli, uint32_t word,
+                                         const char *what, uint64_t *key, struct torc_fail *why);
+
+// The value that a word stands for: itself, a file's bytes (@FILE) or standard input (-).
+enum torc_err torc_must_use torc_cli_value(struct torc_cli *cli, const char *word,
+                                           const void **data, uint64_t *bytes,
+                                           struct torc_fail *why);
+
 // One verb, on an open or unopened session.
 enum torc_err torc_must_use torc_cli_run(struct torc_cli *cli, struct torc_fail *why);
 
@@ -71,6 +83,7 @@ enum torc_err torc_must_use torc_cli_delete(struct torc_cli *cli, struct torc_fa
 enum torc_err torc_must_use torc_cli_range(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_count(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_export(struct torc_cli *cli, struct torc_fail *why);
+enum torc_err torc_must_use torc_cli_trace(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_load(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_bench(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_admin(struct torc_cli *cli, struct torc_fail *why);

@@ -140,17 +140,43 @@ struct torc_write_options {
     uint64_t timeout_us; // 0 = the store's
     uint64_t version;    // for TORC_IF_VERSION
     uint32_t condition;  // enum torc_condition; a delete takes TORC_IF_ABSENT not
-    uint32_t reserved32;
+    uint32_t flags;      // TORC_TRACED
     uint64_t reserved[2];
 };
 
 struct torc_read_options {
     uint64_t timeout_us; // 0 = the store's
-    uint32_t flags;      // TORC_VERSION_ONLY
+    uint32_t flags;      // TORC_VERSION_ONLY | TORC_TRACED
     uint32_t reserved32;
     uint64_t reserved[2];
 };
 #define TORC_VERSION_ONLY 1u // the answer has no value, only its version
+#define TORC_TRACED       2u // of reads and writes: the server says where the time went
+
+// Where the time of one operation went (TORC_TRACED): `total_ns` is from its call to the arrival of
+// its answer here, the others are its parts and add up to it. `known` says which parts there are:
+// the server leaves its part out when its answer has no room for it, and values over one packet
+// have a total only. A part that is not known is 0.
+struct torc_trace {
+    uint64_t user_data; // of the operation
+    uint64_t total_ns;
+    uint64_t wire_ns;  // network there and back, kernels and library at both ends, waits to resend
+    uint64_t queue_ns; // in the node: handed over from another core, behind what came with it
+    uint64_t tree_ns;  // looked up; of a write: the condition, and whether it came before
+    uint64_t log_ns;   // until its record was in the log's open block; behind writes of its key
+    uint64_t sync_ns;  // until that block was on disk
+    uint64_t reply_ns; // until the answer was written
+    uint32_t known;    // TORC_TRACE_… of what is known
+    uint32_t sends;    // how often it was sent; the server's part is of the one that was answered
+    uint64_t reserved[4];
+};
+#define TORC_TRACE_TOTAL 1u
+#define TORC_TRACE_WIRE  2u
+#define TORC_TRACE_QUEUE 4u
+#define TORC_TRACE_TREE  8u
+#define TORC_TRACE_LOG   16u // of writes
+#define TORC_TRACE_SYNC  32u // of writes
+#define TORC_TRACE_REPLY 64u
 
 enum torc_consistency {
     TORC_SHARD = 0, // each part of the page is one moment of its shard
@@ -280,6 +306,9 @@ enum torc_err torc_multi(struct torc_store *store, struct torc_item *items, size
                          uint64_t timeout_us);
 void torc_items_free(struct torc_item *items, size_t count);
 
+// Of the last traced operation that ended; NOT_FOUND (and `trace` is zero) before the first.
+enum torc_err torc_last_trace(const struct torc_store *store, struct torc_trace *trace);
+
 enum torc_err torc_limits(struct torc_store *store, struct torc_limits *limits);
 void torc_counters(const struct torc_store *store, struct torc_counters *counters);
 
@@ -382,6 +411,10 @@ unsigned torc_queue_pending(const struct torc_queue *queue);
 // Call torc_poll after it did, and after the last torc_prep_*. -1 with the memif transport: poll
 // it instead.
 int torc_queue_fd(const struct torc_queue *queue);
+
+// Of the traced operation that ended last: `user_data` says which. Those of many in flight need a
+// torc_poll of one completion at a time, and may still be overtaken.
+enum torc_err torc_queue_last_trace(const struct torc_queue *queue, struct torc_trace *trace);
 
 enum torc_err torc_queue_limits(struct torc_queue *queue, struct torc_limits *limits);
 void torc_queue_counters(const struct torc_queue *queue, struct torc_counters *counters);

@@ -79,6 +79,28 @@ static void test_conditions(struct torc_store *store)
     is(torc_delete_if(store, 50, &options, NULL), TORC_ERR_OK, "delete if version");
 }
 
+static void test_trace(struct torc_store *store)
+{
+    struct torc_write_options write = {.flags = TORC_TRACED};
+    struct torc_read_options read = {.flags = TORC_TRACED | TORC_VERSION_ONLY};
+    struct torc_trace trace;
+    struct torc_value value;
+
+    is(torc_last_trace(store, &trace), TORC_ERR_NOT_FOUND, "no trace before the first");
+    is(torc_put_if(store, 60, "a", 1, &write, NULL), TORC_ERR_OK, "a traced put");
+    is(torc_last_trace(store, &trace), TORC_ERR_OK, "has its trace");
+    that((trace.known & TORC_TRACE_SYNC) != 0 && trace.sync_ns > 0, "with the disk's part");
+    that(trace.total_ns == trace.wire_ns + trace.queue_ns + trace.tree_ns + trace.log_ns +
+                               trace.sync_ns + trace.reply_ns,
+         "whose parts make the total");
+    is(torc_get_with(store, 60, &read, &value), TORC_ERR_OK, "a traced get");
+    torc_value_free(&value);
+    is(torc_last_trace(store, &trace), TORC_ERR_OK, "has its trace too");
+    that((trace.known & TORC_TRACE_SYNC) == 0 && trace.total_ns > 0, "without a disk");
+    write.flags = 1;
+    is(torc_put_if(store, 60, "a", 1, &write, NULL), TORC_ERR_INVALID_ARGUMENT, "another flag");
+}
+
 static void test_errors(struct torc_store *store)
 {
     struct torc_page page;
@@ -318,6 +340,7 @@ int main(int argc, char **argv)
     }
     test_points(store);
     test_conditions(store);
+    test_trace(store);
     test_errors(store);
     test_ranges(store);
     test_queue();

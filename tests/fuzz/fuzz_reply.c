@@ -44,7 +44,7 @@ static void take_reply(const struct torc_reply *reply)
     struct torc_node_entry node_entry;
     struct torc_frag_state state;
     struct torc_shed shed;
-    struct torc_trace trace;
+    struct torc_trace_marks trace;
     const unsigned char *bytes;
     uint32_t number;
     uint32_t byte_count = 0;

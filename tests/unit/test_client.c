@@ -503,7 +503,7 @@ static void check_refused(enum torc_err err, enum torc_err wanted, const struct 
 static void test_arguments(void)
 {
     struct torc_fail why = {.err = TORC_ERR_OK};
-    struct torc_read_options read = {.flags = 2};
+    struct torc_read_options read = {.flags = 4};
     struct torc_engine_range request = {.lo = 10, .hi = 5};
     struct torc_engine_write write = {.key = 5, .is_delete = true, .condition = TORC_IF_ABSENT};
 
@@ -511,7 +511,7 @@ static void test_arguments(void)
     check_refused(torc_engine_get(engine, 1000, NULL, 0, &why), TORC_ERR_INVALID_ARGUMENT, &why,
                   "1000");
     check_refused(torc_engine_get(engine, 1, &read, 0, &why), TORC_ERR_INVALID_ARGUMENT, &why,
-                  "0x2");
+                  "0x4");
     check_refused(torc_engine_range(engine, &request, &why), TORC_ERR_INVALID_ARGUMENT, &why,
                   "[10, 5)");
     request = (struct torc_engine_range){.lo = 10, .hi = 1001};

@@ -204,8 +204,8 @@ static void test_reply_bodies(void)
     struct torc_reply reply = {.opcode = 0x8a, .body = body, .body_bytes = 40};
     struct torc_frag_state state = {.first_missing = 3, .send_limit = 19, .bitmap = {2}};
     struct torc_shed shed = {10, 20};
-    struct torc_trace trace = {1, 2, 3, 4, 5};
-    struct torc_trace trace_got;
+    struct torc_trace_marks trace = {1, 2, 3, 4, 5};
+    struct torc_trace_marks trace_got;
     const unsigned char *bytes;
     uint32_t number;
     uint32_t byte_count;

@@ -21,7 +21,7 @@ A Store is used by one thread at a time; open one for each thread. A child of fo
 """
 from torc._errors import *  # noqa: F401,F403  the exceptions, made from torc/err.h's table
 from torc._errors import Error
-from torc._store import Delete, Get, Limits, Put, Result, Shard, Store
+from torc._store import Delete, Get, Limits, Put, Result, Shard, Store, Trace
 
 __version__ = "0.1.0"
-__all__ = ["Delete", "Error", "Get", "Limits", "Put", "Result", "Shard", "Store"]
+__all__ = ["Delete", "Error", "Get", "Limits", "Put", "Result", "Shard", "Store", "Trace"]

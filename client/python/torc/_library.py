@@ -20,7 +20,7 @@ class Options(Structure):
 
 class WriteOptions(Structure):
     _fields_ = [("timeout_us", c_uint64), ("version", c_uint64), ("condition", c_uint32),
-                ("reserved32", c_uint32), ("reserved", c_uint64 * 2)]
+                ("flags", c_uint32), ("reserved", c_uint64 * 2)]
 
 
 class ReadOptions(Structure):
@@ -69,6 +69,13 @@ class CShard(Structure):
                 ("reserved32", c_uint32)]
 
 
+class CTrace(Structure):
+    _fields_ = [("user_data", c_uint64), ("total_ns", c_uint64), ("wire_ns", c_uint64),
+                ("queue_ns", c_uint64), ("tree_ns", c_uint64), ("log_ns", c_uint64),
+                ("sync_ns", c_uint64), ("reply_ns", c_uint64), ("known", c_uint32),
+                ("sends", c_uint32), ("reserved", c_uint64 * 4)]
+
+
 # name: (what it returns, its arguments); as in torc/torc.h
 FUNCTIONS = {
     "torc_version": (c_char_p, []),
@@ -90,6 +97,7 @@ FUNCTIONS = {
                                 POINTER(c_uint64)]),
     "torc_multi": (c_int, [c_void_p, POINTER(Item), c_size_t, c_uint64]),
     "torc_items_free": (None, [POINTER(Item), c_size_t]),
+    "torc_last_trace": (c_int, [c_void_p, POINTER(CTrace)]),
     "torc_limits": (c_int, [c_void_p, POINTER(CLimits)]),
     "torc_node_status": (c_int, [c_void_p, c_uint32, POINTER(Value)]),
     "torc_shards": (c_int, [c_void_p, POINTER(CShard), POINTER(c_size_t)]),
@@ -139,5 +147,5 @@ def load():
 
 LIBRARY = load()
 
-__all__ = ["CLimits", "CShard", "Item", "LIBRARY", "Message", "Options", "Page", "RangeOptions",
+__all__ = ["CLimits", "CShard", "CTrace", "Item", "LIBRARY", "Message", "Options", "Page", "RangeOptions",
            "ReadOptions", "Row", "Value", "WriteOptions", "byref"]

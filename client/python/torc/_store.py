@@ -4,12 +4,12 @@ import os
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from torc import _errors
-from torc._library import (LIBRARY, CLimits, CShard, Item, Message, Options, Page, RangeOptions,
+from torc._library import (LIBRARY, CLimits, CShard, CTrace, Item, Message, Options, Page, RangeOptions,
                            ReadOptions, Value, WriteOptions, byref)
 
 OK, NOT_FOUND, CONDITION_FAILED = 0, 1, 3
 ALWAYS, IF_ABSENT, IF_PRESENT, IF_VERSION = 0, 1, 2, 4
-VERSION_ONLY = 1
+VERSION_ONLY, TRACED = 1, 2
 REVERSE, KEYS_ONLY, WITH_VERSIONS = 1, 2, 4
 SNAPSHOT = 1
 GET, PUT, DELETE = 1, 2, 3
@@ -41,6 +41,22 @@ class Shard(NamedTuple):
     primary: Optional[int]  # node
     core: Optional[int]
     replicas: int
+
+
+class Trace(NamedTuple):
+    """Where the nanoseconds of one traced call went; the parts add up to the total.
+
+    None: not known. The server leaves its part out when its answer has no room for it, and for
+    values over one packet; log and sync are of writes.
+    """
+    total: int            # from the call to its answer
+    wire: Optional[int]   # network there and back, kernels and library at both ends
+    queue: Optional[int]  # in the node: from another core's queue, behind what came with it
+    tree: Optional[int]   # looked up
+    log: Optional[int]    # until the record was in the log's open block
+    sync: Optional[int]   # until that block was on disk
+    reply: Optional[int]  # until the answer was written
+    sends: int            # how often it was sent
 
 
 class Get(NamedTuple):
@@ -157,9 +173,10 @@ class Store:
 
     # ---- One key
 
-    def put(self, key: int, value: Bytes, *, timeout: Optional[float] = None) -> int:
+    def put(self, key: int, value: Bytes, *, timeout: Optional[float] = None,
+            trace: bool = False) -> int:
         """Stores the value, whatever was there; returns its version."""
-        return self._write(key, _bytes(value), ALWAYS, 0, timeout)
+        return self._write(key, _bytes(value), ALWAYS, 0, timeout, trace)
 
     def put_if(self, key: int, value: Bytes, *, if_version: Optional[int] = None,
                if_absent: bool = False, if_present: bool = False,
@@ -182,8 +199,9 @@ class Store:
             return False
 
     def _write(self, key: int, value: bytes, condition: int, version: int,
-               timeout: Optional[float]) -> int:
-        options = WriteOptions(timeout_us=_timeout_us(timeout), version=version, condition=condition)
+               timeout: Optional[float], trace: bool = False) -> int:
+        options = WriteOptions(timeout_us=_timeout_us(timeout), version=version, condition=condition,
+                               flags=TRACED if trace else 0)
         got = ctypes.c_uint64()
         status = LIBRARY.torc_put_if(self._open(), _key(key), value, len(value), byref(options),
                                      byref(got))
@@ -198,9 +216,10 @@ class Store:
             raise error
         self._check(status)
 
-    def get(self, key: int, *, timeout: Optional[float] = None) -> Optional[bytes]:
-        """The value, or None when there is no such key."""
-        found = self.get_with_version(key, timeout=timeout)
+    def get(self, key: int, *, timeout: Optional[float] = None,
+            trace: bool = False) -> Optional[bytes]:
+        """The value, or None when there is no such key. With `trace`, last_trace says where the time went."""
+        found = self._read(key, TRACED if trace else 0, timeout)
         return None if found is None else found[0]
 
     def get_with_version(self, key: int, *,
@@ -227,18 +246,29 @@ class Store:
             LIBRARY.torc_value_free(byref(value))
 
     def delete(self, key: int, *, if_version: Optional[int] = None,
-               timeout: Optional[float] = None) -> bool:
+               timeout: Optional[float] = None, trace: bool = False) -> bool:
         """Removes a key; False when there was none. With `if_version`: only that version."""
         condition, version = _condition(if_version, False, False)
         if condition == IF_ABSENT:
             raise _errors.make(0x10, "delete: if_version must be above 0")
-        options = WriteOptions(timeout_us=_timeout_us(timeout), version=version, condition=condition)
+        options = WriteOptions(timeout_us=_timeout_us(timeout), version=version, condition=condition,
+                               flags=TRACED if trace else 0)
         got = ctypes.c_uint64()
         status = LIBRARY.torc_delete_if(self._open(), _key(key), byref(options), byref(got))
         if status == NOT_FOUND:
             return False
         self._check_condition(status, got.value)
         return True
+
+    @property
+    def last_trace(self) -> Optional[Trace]:
+        """Where the time of the last call with `trace=True` went; None before the first."""
+        got = CTrace()
+        if LIBRARY.torc_last_trace(self._open(), byref(got)) != OK:
+            return None
+        parts = ("wire", "queue", "tree", "log", "sync", "reply")
+        return Trace(got.total_ns, *(getattr(got, f"{part}_ns") if got.known >> (bit + 1) & 1 else None
+                                     for bit, part in enumerate(parts)), got.sends)
 
     def __getitem__(self, key: int) -> bytes:
         value = self.get(key)
