@@ -198,7 +198,7 @@ struct torc_client_node {
     uint64_t heard_ns;
     uint64_t shake_since_ns;
     uint64_t shake_at_ns;    // the next INIT
-    uint64_t shake_again_ns; // earliest next handshake asked for by a NOSESSION or a silence
+    uint64_t shake_again_ns; // earliest next one beside a session
     uint64_t renew_ns;       // when the session is to be replaced; 0: no session
     uint64_t previous_ns;    // when the one before is closed: nothing of it is awaited any more
     uint32_t shake_tries;
@@ -435,7 +435,8 @@ void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node,
 uint64_t torc_engine_hlc(const struct torc_engine *engine); // the present, estimated
 
 // ---- shake.c
-// A handshake with the node, unless one is on its way or was begun within TORC_SHAKE_EVERY_NS.
+// A handshake with the node, unless one is on its way, or one beside a session was begun within
+// TORC_SHAKE_EVERY_NS.
 // `cookie`: that of a NOSESSION, or NULL: the ticket, if there is one.
 void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
                      const uint8_t *cookie);

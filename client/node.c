@@ -350,6 +350,19 @@ void torc_node_accepted(struct torc_engine *engine, struct torc_client_node *nod
     torc_engine_unpark(engine);
 }
 
+// The node has no such session, it seems. Too soon after another such hint: looked into later.
+static void node_lost(struct torc_engine *engine, struct torc_client_node *node,
+                      const uint8_t *cookie)
+{
+    node->session_lost = true;
+    if (!node->shaking && engine->now_ns < node->shake_again_ns) {
+        node->renew_ns = torc_min_u64(node->renew_ns, node->shake_again_ns);
+        torc_node_arm(engine, node);
+        return;
+    }
+    torc_node_shake(engine, node, cookie);
+}
+
 // A hint: believed when it echoes a packet that flies, and then only as a reason for a handshake.
 static void nosession_receive(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes)
 {
@@ -364,8 +377,7 @@ static void nosession_receive(struct torc_engine *engine, const uint8_t *payload
 
             if (node->state == TORC_NODE_UP && node->lane.session_index == nosession.index &&
                 torc_packet_find(engine, node, &name) != TORC_OP_NONE) {
-                node->session_lost = true;
-                torc_node_shake(engine, node, nosession.cookie);
+                node_lost(engine, node, nosession.cookie);
                 return;
             }
         }

@@ -156,7 +156,9 @@ static void shake_begin(struct torc_engine *engine, struct torc_client_node *nod
     node->init_due = true;
     node->shake_tries = 0;
     node->shake_since_ns = engine->now_ns;
-    node->shake_again_ns = engine->now_ns + TORC_SHAKE_EVERY_NS;
+    if (node->state == TORC_NODE_UP) { // the first handshake was caused by no hint
+        node->shake_again_ns = engine->now_ns + TORC_SHAKE_EVERY_NS;
+    }
     node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, 0);
     if (node->state == TORC_NODE_IDLE) {
         node->state = TORC_NODE_SHAKING;

@@ -351,6 +351,27 @@ static void test_restart(void)
     close_node();
 }
 
+// Also of a session that has just begun; and of a second restart after a second at most, for hints
+// may cause one handshake in that time.
+static void test_restart_early(void)
+{
+    uint64_t began_ns;
+
+    open_node();
+    while (!torc_engine_ready(engine)) {
+        steps(1);
+    }
+    for (uint32_t restart = 0; restart < 3; restart++) {
+        torc_rig_crash(rig);
+        torc_rig_recover(rig);
+        began_ns = rig->now_ns;
+        CU_ASSERT_EQUAL(put(5), TORC_ERR_OK);
+        CU_ASSERT(rig->now_ns - began_ns < (restart == 0 ? S_NS / 1000 : S_NS + S_NS / 100));
+        CU_ASSERT_EQUAL(handshakes(), restart + 2);
+    }
+    close_node();
+}
+
 // ---- Somebody on the path, or off it
 
 // As if from the node.
@@ -626,6 +647,7 @@ BOTH(test_worn)
 BOTH(test_close)
 BOTH(test_ticket)
 BOTH(test_restart)
+BOTH(test_restart_early)
 BOTH(test_hints)
 
 int main(void)
@@ -638,6 +660,7 @@ int main(void)
         {"and all of them are closed at the end", both_test_close},
         {"a ticket makes it one round trip", both_test_ticket},
         {"a restart is noticed by the first packet after it", both_test_restart},
+        {"also soon after another one", both_test_restart_early},
         {"what nobody signed ends no session", both_test_hints},
         {"no edited handshake gives a session that is not whole", test_edited},
         {"a client with a key never offers CLEAR, and takes the best suite", test_downgrade},
