@@ -454,9 +454,9 @@ enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings 
     }
     torc_log(TORC_LOG_INFO, "dataplane", "started",
              "node=%" PRIu64 " workers=%" PRIu32 " address=%s tree_memory_mib=%" PRIu64
-             " hugetlb=%s",
+             " hugetlb=%s aead=\"%s\"",
              settings->node, node->worker_count, node->network.cluster, node->chunks.bytes >> 20,
-             node->chunks.hugetlb ? "yes" : "no");
+             node->chunks.hugetlb ? "yes" : "no", torc_aead_code_best()->name);
     return TORC_ERR_OK;
 }
 
