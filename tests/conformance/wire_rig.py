@@ -108,7 +108,11 @@ class Stranger:
         return found[0] if found else None
 
     def cookie(self):
-        return t.decode_retry(self.ask(t.encode_init(os.urandom(16))))
+        for _ in range(5):  # the machine may be busy with something else
+            answer = self.ask(t.encode_init(os.urandom(16)))
+            if answer is not None:
+                return t.decode_retry(answer)
+        raise t.NoAnswer("no RETRY")
 
     def init(self, retry, key=None, **changes):
         """An INIT with the cookie, of the mode or of this key; psk: another one than the key's for the node."""
