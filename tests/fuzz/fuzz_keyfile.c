@@ -36,12 +36,12 @@ static void check_same(const struct torc_principal *a, const struct torc_princip
 static void check_edit(const char *text, uint64_t bytes, const struct torc_principal *principals,
                        uint32_t count)
 {
-    struct torc_principal *back = calloc(TORC_KEYS_PRINCIPALS_MAX, sizeof(*back));
+    static struct torc_principal back[TORC_KEYS_PRINCIPALS_MAX]; // large: mapped once
     uint64_t room = 2 * bytes + 65536;
     struct torc_text out = {.bytes = malloc(room + 1), .room = room};
     uint32_t found = 0;
 
-    torc_assert(back != NULL && out.bytes != NULL);
+    torc_assert(out.bytes != NULL);
     torc_keyfile_edit(&out, text, bytes, principals[0].name, &principals[0]);
     torc_assert(out.used <= room);
     torc_assert(torc_keyfile_parse(out.bytes, out.used, back, &found, NULL) == TORC_ERR_OK);
@@ -54,19 +54,16 @@ static void check_edit(const char *text, uint64_t bytes, const struct torc_princ
     torc_assert(torc_keyfile_parse(out.bytes, out.used, back, &found, NULL) == TORC_ERR_OK);
     torc_assert(found == count - 1);
     free(out.bytes);
-    free(back);
 }
 
 static void try_node_file(const char *text, uint64_t bytes)
 {
-    struct torc_principal *principals = calloc(TORC_KEYS_PRINCIPALS_MAX, sizeof(*principals));
+    static struct torc_principal principals[TORC_KEYS_PRINCIPALS_MAX];
     struct torc_fail why = {0};
     uint32_t count = 0;
 
-    torc_assert(principals != NULL);
     if (torc_keyfile_parse(text, bytes, principals, &count, &why) != TORC_ERR_OK) {
         torc_assert(strncmp(why.text, "line ", 5) == 0);
-        free(principals);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -75,7 +72,6 @@ static void try_node_file(const char *text, uint64_t bytes)
     if (count > 0) {
         check_edit(text, bytes, principals, count);
     }
-    free(principals);
 }
 
 static void try_client_file(const char *text, uint64_t bytes)

@@ -83,10 +83,10 @@ static uint32_t ask(const void *bytes, unsigned char *reply, uint32_t room)
 
 static struct torc_handshake_entropy entropy(void)
 {
-    static uint8_t next;
-    struct torc_handshake_entropy fresh = {.random = {++next, 9}, .secret = {next, 8}};
+    static uint8_t last;
 
-    return fresh;
+    last++;
+    return (struct torc_handshake_entropy){.random = {last, 9}, .secret = {last, 8}};
 }
 
 // The index of a new session; 0: it was refused.
