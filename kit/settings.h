@@ -86,8 +86,8 @@
     X(NUMBER, replicas, "replicas", "cluster", "1", 1, 7, "", "copies of each shard")              \
     X(CHOICE, durability, "durability", "cluster", "durable", 0, 2, "durable replicated none",     \
       "when a write is acknowledged: on disk, in memory of all replicas, or in memory here")       \
-    X(CHOICE, security, "security", "cluster", "clear", 0, 1, "clear keys",                        \
-      "clear: checksums only, for isolated networks; keys: authenticated and encrypted")           \
+    X(CHOICE, security, "security", "cluster", "keys", 0, 1, "clear keys",                         \
+      "keys: clients show one, sessions are encrypted; clear: checksums only, isolated networks")  \
     X(BYTES, value_max, "value-max", "cluster", "1M", 0, 1u << 20, "", "largest value")            \
     X(S, dedup_ttl_s, "dedup-ttl", "cluster", "120s", 10, 86400, "",                               \
       "how long the answer to a write is kept for its repetitions")                                \

@@ -18,8 +18,8 @@ Made by `perf/report`; run it again for figures of your machine. Each figure is 
 and most beside it) next to a peer, or a limit of the machine, measured in the same run: ratios count, absolute
 numbers move by half from hour to hour on shared machines. `ratio` is how many times better than the peer; a goal is
 met when the ratio reaches it. A row is marked *crowded* when strangers took more than a tenth of a core during one
-of its runs, with the largest share. Server and client have a core each; Torc runs in clear mode (WIRE's encryption
-comes with its issue), which the rows where it counts say.
+of its runs, with the largest share. Server and client have a core each; Torc's sessions are
+encrypted but where a row says clear; Redis's are not.
 
 Torc over memif has no kernel on its way: that is its design, and its advantage over a peer that uses sockets; the
 rows named *kernel port* go through the kernel's UDP on the client's side (af_xdp on the node's), as the peer's do

@@ -117,14 +117,13 @@ static enum torc_err cli_address(const struct torc_args *args, char **address,
 static enum torc_err cli_key_file(const struct torc_args *args, char **path, struct torc_fail *why)
 {
     const char *given = args->values[TORC_OPTION_KEY_FILE];
-    const char *named = getenv("TORC_KEY_FILE"); // NOLINT(concurrency-mt-unsafe)
     char data[512];
     char local[600];
     enum torc_err err = TORC_ERR_OK;
 
     if (given != NULL) {
         *path = strdup(given);
-    } else if (torc_args_given(args, TORC_OPTION_DATA) && (named == NULL || named[0] == '\0')) {
+    } else if (torc_args_given(args, TORC_OPTION_DATA)) {
         err = torc_cli_data(args, data, sizeof(data), why);
         (void)snprintf(local, sizeof(local), "%s/local.key", err == TORC_ERR_OK ? data : "");
         // A cluster in the clear has none.

@@ -222,6 +222,7 @@ static void serve_say_ready(const struct serve *serve)
     char address[256];
     char where[TORC_SETTINGS_TEXT_BYTES + 16] = "";
     char metrics[TORC_SETTINGS_TEXT_BYTES + 32] = "";
+    char key[TORC_SETTINGS_TEXT_BYTES + 32];
     const char *torc = serve->called;
 
     if (strcmp(serve->settings.admin_http, "auto") == 0) {
@@ -232,6 +233,10 @@ static void serve_say_ready(const struct serve *serve)
                        serve->settings.admin_http);
     }
     serve_read_address(serve, address, sizeof(address));
+    (void)snprintf(key, sizeof(key), " --key-file %s/local.key", serve->settings.data);
+    if (access(key + strlen(" --key-file "), F_OK) != 0) {
+        key[0] = '\0'; // a cluster in the clear
+    }
     if (serve->settings.source[TORC_SETTING_data] != TORC_SETTING_FROM_DEFAULT) {
         (void)snprintf(where, sizeof(where), " --data %s", serve->settings.data);
     }
@@ -240,11 +245,11 @@ static void serve_say_ready(const struct serve *serve)
                  "        %s get 42%s\n"
                  "        %s status%s\n"
                  "%s"
-                 "  from elsewhere on this machine: %s --cluster %s get 42\n"
+                 "  from elsewhere on this machine: %s --cluster %s%s get 42\n"
                  "  stop  %s stop%s%s\n",
                  serve->settings.node, address, serve->links.address6[0] != '\0' ? " and " : "",
                  serve->links.address6, serve->settings.data, torc, where, torc, where, torc, where,
-                 metrics, torc, address, torc, where,
+                 metrics, torc, address, key, torc, where,
                  serve->detach.on ? "" : "   (or Ctrl-C here)");
     (void)fflush(stdout);
 }

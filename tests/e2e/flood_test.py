@@ -174,7 +174,7 @@ def family(flooded, name, counter, frame, varied):
 
 
 def main():
-    with Node("--keys", 1 << 32, "--durability", "none", workers=1) as node:
+    with Node("--keys", 1 << 32, "--durability", "none", workers=1, security="clear") as node:
         flooded = Flooded(node)
         flooded.good()
         families = flooded.families()

@@ -9,6 +9,8 @@
         node.restart()                                  # a clean stop and a new start, same data
     node.address   "10.79.3.11:28700"    node.address6  "[fd79:0:0:3::b]:28700"
     node.data, node.log(), node.pid("control"), node.admin("status")
+    Node(security="clear")                              # else as torc serve has it: with keys
+    node.key_file                                       # of its principal `local`; it is in $TORC_KEY_FILE
 
 The network is that of DESIGN.md, section 12: a bridge `torcbr` in the namespace with 10.79.k.1 and
 fd79:0:0:k::1, one veth pair into the caller's namespace, whose end `torct<k>` has .2 and ::2, with the
@@ -270,6 +272,7 @@ class Node:
     def start(self, *more, timeout=30):
         self.spawn(*more)
         self.wait_ready(timeout)
+        os.environ["TORC_KEY_FILE"] = self.key_file  # for clients in this process
 
     def wait_ready(self, timeout=30):
         """Until the node says (again) that it is ready; an error with its log when it ends instead."""
@@ -370,6 +373,8 @@ class Node:
             self._kill_all()
             self.process = None
         finally:
+            if os.environ.get("TORC_KEY_FILE", "").startswith(self.data + "/"):
+                del os.environ["TORC_KEY_FILE"]
             self._notify.close()
             if self._owns_network:
                 self.network.close()
