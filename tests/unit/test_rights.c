@@ -16,7 +16,7 @@ static struct torc_session *session_of_client(void)
 {
     struct torc_session *session = torc_session_find(rig->sessions, client->accept.session_index);
 
-    CU_ASSERT_FATAL(session != NULL);
+    torc_assert(session != NULL);
     return session;
 }
 
