@@ -178,6 +178,10 @@ void torc_leaf_format_like(struct torc_leaf *leaf, const struct torc_leaf *like,
 // Can the leaf's widths express this key and this version?
 bool torc_leaf_holds(const struct torc_leaf *leaf, uint64_t key, uint64_t version);
 
+// Moves the base of keys so that all in [least, most], among which the leaf's own are, can be
+// expressed. False, and nothing has changed, when they lie too far apart.
+bool torc_leaf_reach(struct torc_leaf *leaf, uint64_t least, uint64_t most);
+
 // Moves the first records of `from` to the end of `to`, or the last ones ([first, first + count),
 // first > 0) to its front; only where torc_leaf_movable says that `to` takes them as it is.
 bool torc_leaf_movable(const struct torc_leaf *from, const struct torc_leaf *to, uint32_t first,

@@ -34,6 +34,36 @@ bool torc_leaf_holds(const struct torc_leaf *leaf, uint64_t key, uint64_t versio
            version - leaf->version_base <= torc_leaf_mask(leaf->version_bytes);
 }
 
+bool torc_leaf_reach(struct torc_leaf *leaf, uint64_t least, uint64_t most)
+{
+    uint64_t room = torc_leaf_mask(leaf->low_bytes + 2u);
+    uint32_t shift = 8u * leaf->low_bytes;
+    uint64_t base = leaf->key_base;
+    uint64_t wanted;
+
+    torc_assert(least <= most);
+    if (least >= base && most - base <= room) {
+        return true;
+    }
+    if (most - least > room) {
+        return false;
+    }
+    wanted = least - torc_min_u64(least, (room - (most - least)) / 2);
+    if (wanted < base) { // by whole hints, so that what a slot has of the key stays
+        base -= (base - wanted) >> shift << shift;
+    } else {
+        base += (wanted - base) >> shift << shift;
+    }
+    if (least < base || most - base > room) {
+        return false;
+    }
+    for (uint32_t slot = 0; slot < leaf->count; slot++) {
+        leaf->hints[slot] = (uint16_t)(leaf->hints[slot] + ((leaf->key_base - base) >> shift));
+    }
+    leaf->key_base = base;
+    return true;
+}
+
 bool torc_leaf_movable(const struct torc_leaf *from, const struct torc_leaf *to, uint32_t first,
                        uint32_t count)
 {

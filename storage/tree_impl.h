@@ -112,7 +112,7 @@ void torc_tree_leaf_rewrite(struct torc_tree *tree, struct torc_leaf *leaf, uint
 
 // The fast way of an insert into a leaf that is full, but takes the record otherwise: makes room by
 // moving some of its records to a neighbour or a new leaf, as they are, and inserts it. False, and
-// nothing has changed, when the leaf must be written anew.
+// no record has moved, when the leaf must be written anew.
 bool torc_must_use torc_tree_leaf_relieve(struct torc_tree *tree, struct torc_leaf *leaf,
                                           uint32_t index, const struct torc_tree_pair *pair);
 

@@ -127,6 +127,23 @@ static bool leaf_halve(struct torc_tree *tree, struct torc_leaf *leaf, uint32_t 
     return true;
 }
 
+// Can the neighbour take records [first, first + count) of the leaf, and the new one if it comes
+// to it?
+static bool spread_takes(const struct torc_leaf *leaf, struct torc_leaf *other, uint32_t first,
+                         uint32_t count, const struct torc_tree_pair *pair, bool too)
+{
+    uint64_t least = torc_min_u64(key_at(leaf, first), key_at(other, 0));
+    uint64_t most = torc_max_u64(key_at(leaf, first + count - 1), key_at(other, other->count - 1u));
+
+    if (too) {
+        least = torc_min_u64(least, pair->key);
+        most = torc_max_u64(most, pair->key);
+    }
+    return other->count + count < other->capacity && torc_leaf_reach(other, least, most) &&
+           (!too || torc_leaf_holds(other, pair->key, pair->version)) &&
+           torc_leaf_movable(leaf, other, first, count);
+}
+
 // Moves records to the neighbour on the left or the right, child `beside` of `parent`.
 static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint32_t child,
                         uint32_t beside, uint32_t index, const struct torc_tree_pair *pair)
@@ -142,9 +159,7 @@ static bool leaf_spread(struct torc_tree *tree, struct torc_inner *parent, uint3
     uint32_t first = to_left ? 0 : cut;
     uint32_t count = to_left ? cut : leaf->count - cut;
 
-    if (other->count + count >= other->capacity ||
-        !torc_leaf_holds(other, pair->key, pair->version) ||
-        !torc_leaf_movable(leaf, other, first, count) ||
+    if (!spread_takes(leaf, other, first, count, pair, to_left == (pair->key < separator)) ||
         !torc_inner_move(parent, to_left ? beside : child, separator)) {
         return false;
     }

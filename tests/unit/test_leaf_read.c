@@ -141,9 +141,73 @@ static void test_a_wrong_pair_is_found(void)
     CU_ASSERT(wrong > 0);
 }
 
+// The leaf's keys lie higher by some bits.
+static void leaf_raise(struct fixture *fixture)
+{
+    struct torc_leaf *leaf = fixture->leaf;
+    uint64_t room = torc_leaf_mask(leaf->low_bytes + 2u);
+    uint64_t by = random_bits(&fixture->rng, (uint32_t)torc_rng_below(&fixture->rng, 64));
+
+    leaf->key_base +=
+        torc_min_u64(by, UINT64_MAX - room - torc_min_u64(leaf->key_base, UINT64_MAX - room));
+}
+
+// Keys further out than the leaf's.
+static bool reach_differs(struct fixture *fixture, uint32_t *reached)
+{
+    uint64_t bits = torc_min_u64(65, 18 + 8u * fixture->leaf->low_bytes);
+    struct torc_leaf *leaf = fixture->leaf;
+    uint64_t unit = torc_leaf_mask(leaf->low_bytes) + 1;
+    uint64_t room = torc_leaf_mask(leaf->low_bytes + 2u);
+    struct torc_tree_pair before[TORC_LEAF_COUNT_MAX];
+    struct torc_tree_pair after[TORC_LEAF_COUNT_MAX];
+    uint32_t count = torc_leaf_decode(leaf, before);
+    uint64_t below = random_bits(&fixture->rng, (uint32_t)torc_rng_below(&fixture->rng, bits));
+    uint64_t above = random_bits(&fixture->rng, (uint32_t)torc_rng_below(&fixture->rng, bits));
+    uint64_t least = before[0].key - torc_min_u64(below, before[0].key);
+    uint64_t most = before[count - 1].key + torc_min_u64(above, UINT64_MAX - before[count - 1].key);
+    uint64_t base = leaf->key_base;
+    bool done = torc_leaf_reach(leaf, least, most);
+    uint32_t wrong = 0;
+
+    *reached += done && leaf->key_base != base;
+    leaf->stamp = UINT64_MAX; // torc_leaf_check wants it above all versions
+    if (!done) {              // a base is moved by whole hints: two hints of room are enough
+        wrong += leaf->key_base != base;
+        wrong += least >= unit && most - least <= room && room - (most - least) >= 2 * unit;
+    } else {
+        wrong += least < leaf->key_base || most - leaf->key_base > room;
+    }
+    torc_leaf_decode(leaf, after);
+    for (uint32_t i = 0; i < count; i++) {
+        wrong += !pair_is(&after[i], &before[i]);
+    }
+    return wrong > 0 || torc_leaf_check(leaf) != NULL;
+}
+
+static void test_a_leaf_reaches_further_and_keeps_its_records(void)
+{
+    struct fixture fixture;
+    uint32_t reached = 0;
+    uint32_t wrong = 0;
+
+    fixture_open(&fixture);
+    for (uint32_t i = 0; i < LEAVES; i++) {
+        leaf_make(&fixture);
+        leaf_raise(&fixture);
+        for (uint32_t j = 0; j < READS; j++) {
+            wrong += reach_differs(&fixture, &reached);
+        }
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT(reached > LEAVES / 10);
+}
+
 int main(void)
 {
-    CU_TestInfo tests[] = {{"every variant reads alike", test_every_variant_reads_alike},
+    CU_TestInfo tests[] = {{"a leaf reaches further and keeps its records",
+                            test_a_leaf_reaches_further_and_keeps_its_records},
+                           {"every variant reads alike", test_every_variant_reads_alike},
                            {"a wrong pair is found", test_a_wrong_pair_is_found},
                            CU_TEST_INFO_NULL};
 
