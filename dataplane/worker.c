@@ -14,10 +14,9 @@
 #define CHECKPOINT_LOOK_NS UINT64_C(1000000)
 // What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 17 us in 10 ms,
 // so that it stays idle and a packet hardly ever waits for it. 10 M records take 100 s.
-#define ORDER_NS      UINT64_C(10000000)
-#define ORDER_LEAVES  32u
-#define SLOT_SHARE    4u    // write slots a gather
-#define FRAME_COST_NS 1000u // a first guess
+#define ORDER_NS     UINT64_C(10000000)
+#define ORDER_LEAVES 32u
+#define SLOT_SHARE   4u // write slots a gather
 
 // -- Memory ---------------------------------------------------------------------------------------
 
@@ -73,7 +72,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     uint32_t shards = config->shards_max;
 
     worker->addresses = carve(memory, TORC_WORKER_ADDRESSES * sizeof(struct torc_bucket));
-    worker->shed_counts = carve(memory, 256);
+    worker->admit = carve(memory, sizeof(*worker->admit));
     worker->shards = carve(memory, shards * sizeof(struct torc_worker_shard));
     worker->shard_order = carve(memory, shards * sizeof(uint32_t));
     worker->shard_starts = carve(memory, shards * sizeof(uint64_t));
@@ -275,7 +274,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
     made->chan = config->chan;
     made->sessions = config->sessions;
     made->shards_max = made->config.shards_max;
-    made->frame_cost_ns = FRAME_COST_NS;
+    torc_admit_init(made->admit, (uint64_t)made->config.queue_target_us * 1000);
     worker_ports(made);
     err = worker_attach(made, why);
     if (err != TORC_ERR_OK) {

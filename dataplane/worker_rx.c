@@ -10,11 +10,7 @@
 
 #define ECHO_RATE  1000u
 #define ECHO_BURST 100u
-// The queue stands when its work was above the target all that time: CoDel's interval (RFC 8289).
-#define STANDING_NS UINT64_C(100000000)
-#define COST_RISE   16u // a frame's cost rises by a sixteenth a turn at most, and falls at once
-#define SHED_SLOTS  256u
-#define SHED_BYTES  (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
+#define SHED_BYTES (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
 
 // A data packet between the first pass and the second.
 struct rx_candidate {
@@ -235,24 +231,30 @@ static void rx_shed(struct torc_worker *worker, struct torc_packet *packet, enum
     }
 }
 
-// Fair shares under load: each session may have so many packets of a burst.
-static bool rx_is_over_share(struct torc_worker *worker, const struct torc_session *session)
+// Under load: whether the packet is one too many. Asked before it is opened, so that what may be
+// refused at all can be dropped for nothing when even refusals take too long.
+static bool rx_is_shed(struct torc_worker *worker, const struct torc_session *session)
 {
-    uint32_t slot = atomic_load_explicit(&session->index, memory_order_relaxed) % SHED_SLOTS;
-    uint64_t target_ns = (uint64_t)worker->config.queue_target_us * 1000;
-    uint64_t share = target_ns / torc_max_u64(worker->frame_cost_ns, 100);
+    return worker->admit->shedding && session->principal < TORC_PRINCIPAL_NODE &&
+           !torc_admit_may(worker->admit,
+                           atomic_load_explicit(&session->index, memory_order_relaxed));
+}
 
-    if (worker->overloaded_ns == 0 || worker->now_ns - worker->overloaded_ns < STANDING_NS ||
-        session->principal >= TORC_PRINCIPAL_NODE) {
+// The packet is its session's: it goes on the account. False: it was refused.
+static bool rx_admit(struct torc_worker *worker, struct torc_packet *packet, bool shed)
+{
+    const struct torc_session *session = packet->session;
+
+    if (shed) {
+        torc_admit_refuse(worker->admit);
+        torc_stats_add(&worker->stats->counters[TORC_COUNTER_SHED], 1);
+        rx_shed(worker, packet, TORC_ERR_BUSY, (uint32_t)(worker->queue_delay_ns / 500) + 1);
         return false;
     }
-    // What can be done in the target's time, over those that were there in the last burst.
-    share = torc_max_u64(share / torc_max_u64(worker->sharers, 1), 1);
-    worker->sharers_now += worker->shed_counts[slot] == 0 ? 1 : 0;
-    if (worker->shed_counts[slot] < UINT8_MAX) {
-        worker->shed_counts[slot]++;
+    if (session->principal < TORC_PRINCIPAL_NODE) {
+        torc_admit_take(worker->admit, packet->to.index);
     }
-    return worker->shed_counts[slot] > share;
+    return true;
 }
 
 static enum torc_drop rx_session(const struct torc_sessions *sessions,
@@ -330,9 +332,16 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     enum torc_drop drop;
     uint32_t offset = 0;
     uint64_t hlc;
+    bool shed;
 
     if (session == NULL) {
         torc_worker_nosession(worker, &candidate->frame, &candidate->path, candidate->data.seq);
+        return false;
+    }
+    shed = rx_is_shed(worker, session);
+    if (torc_unlikely(shed && worker->admit->flooded)) {
+        torc_admit_drop(worker->admit);
+        torc_worker_drop(worker, TORC_DROP_OVERLOAD);
         return false;
     }
     line = torc_session_line_at(worker->sessions, worker->index,
@@ -351,9 +360,7 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
                           memory_order_relaxed);
     rx_prefetch_answer(worker, session);
     rx_packet_init(packet, candidate, session, line);
-    if (rx_is_over_share(worker, session)) {
-        torc_stats_add(&worker->stats->counters[TORC_COUNTER_SHED], 1);
-        rx_shed(worker, packet, TORC_ERR_BUSY, (uint32_t)(worker->queue_delay_ns / 500) + 1);
+    if (torc_unlikely(worker->admit->shedding) && !rx_admit(worker, packet, shed)) {
         return false;
     }
     if (!torc_data_credit_ok(&candidate->data, candidate->payload_bytes)) {
@@ -459,7 +466,8 @@ static void rx_handed(struct torc_worker *worker, uint32_t from, uint32_t count)
 }
 
 // How many frames each ring gives this turn.
-static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, uint32_t room)
+static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, uint32_t room,
+                                uint32_t *waiting)
 {
     uint32_t total = 0;
 
@@ -472,44 +480,26 @@ static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, ui
 
         counts[from] = ready < room - total ? ready : room - total;
         total += counts[from];
+        *waiting += ready - counts[from];
         worker->turn->more = worker->turn->more || counts[from] < ready;
     }
     worker->handed_first = (worker->handed_first + 1) % worker->count;
     return total;
 }
 
-// How long requests have waited: what came since the last look was taken waits at most since then,
-// and what is behind it waits for it.
-//   Load is another thing: a core that was not scheduled has waiting requests and no load. So what
-// is held against clients is the work that waits, at what a frame costs when nothing interrupts.
-static void rx_measure(struct torc_worker *worker, uint32_t frames)
+// How long requests have waited, which is held against their deadlines. Load is another thing: a
+// core that was not scheduled has waiting requests and no load.
+static void rx_measure(struct torc_worker *worker, uint32_t frames, uint32_t waiting)
 {
-    const struct torc_turn *turn = worker->turn;
-    uint64_t since_ns = worker->now_ns - worker->last_ns;
-    uint64_t target_ns = (uint64_t)worker->config.queue_target_us * 1000;
-    uint64_t backlog_ns = (frames + turn->rx_waiting) * worker->frame_cost_ns;
-    bool full = turn->rx_count >= TORC_TURN_RX_MAX || turn->rx_waiting > 0;
+    struct torc_admit_queue queue = {.now_ns = worker->now_ns,
+                                     .frames = frames,
+                                     .waiting = waiting,
+                                     .full = frames >= TORC_TURN_RX_MAX || waiting > 0};
 
-    if (worker->last_frames >= TORC_WORKER_BURST) {
-        uint64_t cost_ns = since_ns / worker->last_frames;
-        uint64_t slower_ns = worker->frame_cost_ns + worker->frame_cost_ns / COST_RISE + 1;
-
-        worker->frame_cost_ns = cost_ns < slower_ns ? cost_ns : slower_ns;
-    }
-    worker->queue_delay_ns =
-        (worker->last_frames > 0 ? since_ns : 0) + turn->rx_waiting * worker->frame_cost_ns;
-    if (!full || backlog_ns <= target_ns) {
-        worker->overloaded_ns = 0;
-    } else if (worker->overloaded_ns == 0) {
-        worker->overloaded_ns = worker->now_ns;
-    }
+    torc_admit_turn(worker->admit, &queue);
+    worker->queue_delay_ns = worker->admit->age_ns;
     worker->last_frames = frames;
     worker->last_ns = worker->now_ns;
-    if (worker->overloaded_ns != 0) {
-        memset(worker->shed_counts, 0, SHED_SLOTS);
-        worker->sharers = worker->sharers_now;
-        worker->sharers_now = 0;
-    }
     torc_stats_set(&worker->stats->gauges[TORC_GAUGE_QUEUE_DELAY_US],
                    worker->queue_delay_ns / 1000);
 }
@@ -531,12 +521,13 @@ void torc_worker_receive(struct torc_worker *worker)
     struct torc_turn *turn = worker->turn;
     uint32_t counts[TORC_WORKERS_MAX + 1];
     uint32_t room = turn->tx_room - turn->tx_count;
+    uint32_t waiting = turn->rx_waiting;
     uint32_t handed;
 
     room = room > turn->rx_count ? room - turn->rx_count : 0;
-    handed = rx_handed_count(worker, counts,
-                             room < TORC_WORKER_HANDED_MAX ? room : TORC_WORKER_HANDED_MAX);
-    rx_measure(worker, turn->rx_count + handed);
+    handed = rx_handed_count(
+        worker, counts, room < TORC_WORKER_HANDED_MAX ? room : TORC_WORKER_HANDED_MAX, &waiting);
+    rx_measure(worker, turn->rx_count + handed, waiting);
     worker->tx_owed = turn->rx_count + handed;
     rx_own(worker);
     for (uint32_t from = 0; from < worker->count; from++) {

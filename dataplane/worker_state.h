@@ -10,6 +10,7 @@
 #ifndef TORC_DATAPLANE_WORKER_STATE_H
 #define TORC_DATAPLANE_WORKER_STATE_H
 
+#include "dataplane/admit.h"
 #include "dataplane/answer.h"
 #include "dataplane/bucket.h"
 #include "dataplane/fragment.h"
@@ -200,15 +201,11 @@ struct torc_worker {
     uint64_t wall_us;
     uint64_t wall_s;
     uint64_t queue_delay_ns; // of this burst, estimated
-    uint64_t frame_cost_ns;  // of one frame when nothing interrupts, roughly
-    uint64_t overloaded_ns;  // since when the queue is too long; 0: it is not
     uint64_t last_ns;        // of the last turn
     uint32_t last_frames;    // that it took
-    uint32_t sharers;        // sessions in the last burst under load, roughly
-    uint32_t sharers_now;
-    uint32_t reads_now;    // gets answered in this turn, until the next begins
-    uint64_t taken_ns;     // when the traced operation that is at work was taken
-    uint64_t looked_up_ns; // and when the tree had been asked for it; before taken_ns: it was not
+    uint32_t reads_now;      // gets answered in this turn, until the next begins
+    uint64_t taken_ns;       // when the traced operation that is at work was taken
+    uint64_t looked_up_ns;   // and when the tree had been asked for it; before taken_ns: it was not
     uint64_t housekept_ns;
     uint64_t gauged_ns;
     uint64_t ordered_ns;    // when leaves were last put in order
@@ -226,7 +223,7 @@ struct torc_worker {
     struct torc_bucket unproved;
     struct torc_bucket echo;
     struct torc_bucket *addresses; // TORC_WORKER_ADDRESSES
-    uint8_t *shed_counts;          // packets of this burst by slot, hashed; 256
+    struct torc_admit *admit;
     // Storage.
     struct torc_shard_pool pool;
     struct torc_chunk_pool chunks;

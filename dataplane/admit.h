@@ -1,0 +1,95 @@
+// Torc dataplane: which packets of clients a worker takes when there are more than it can do.
+//
+// What    Watches the queue. When it was never empty for 100 ms, and always held more work than the
+//         target, the worker sheds: of each turn it does so much that a packet is answered, or
+//         refused, within the target of its arrival, and refuses the rest. What it does is divided
+//         between sessions: each has an account that fills with what was taken of it and empties by
+//         `leak` a turn; one whose account is full is refused. The leak is what makes the sum come
+//         out right: it grows while less was taken than could be done though some were refused, and
+//         shrinks when more was. So a session that asks for less than an even share gets all it
+//         asks for, and those that ask for more get the same (max-min fairness), whatever the
+//         number of sessions; nobody has to be counted.
+//         Shedding ends when less than 1 % was refused in 100 ms.
+//         A receive ring does not say when a frame came. But it says how many are in it, so for
+//         each of the last looks it is known how many had come by then: the first frame of a turn
+//         came after the last look by which no more had come than were taken before. What was late
+//         by that bound may have been in time by a turn, never the other way (A3).
+// Owner   the worker.
+// Memory  TORC_ADMIT_SLOTS accounts, in the struct; sessions beyond that number share them.
+// Invariants
+//         A1  no packet is refused before the queue stood for TORC_ADMIT_STANDING_NS.
+//         A2  while it sheds, a turn takes at most `turn_max` packets, and as many again of those
+//             sessions that have asked for little lately.
+//         A3  no frame of a turn is older than `age_ns`, while the ring says how many wait and the
+//             worker looked before them.
+// Sources CoDel (RFC 8289) for the standing queue; CSFQ (Stoica, Shenker, Zhang, SIGCOMM 1998) for
+//         the estimated share; docs/decisions/0018-overload.md for what was measured.
+#ifndef TORC_DATAPLANE_ADMIT_H
+#define TORC_DATAPLANE_ADMIT_H
+
+#include "kit/base.h"
+
+#define TORC_ADMIT_SLOTS       4096u // a power of two
+#define TORC_ADMIT_STANDING_NS UINT64_C(100000000)
+#define TORC_ADMIT_LOOKS       16u
+#define TORC_ADMIT_ONE         256u // a packet, in an account
+
+struct torc_admit_slot {
+    uint32_t turn; // when it was last looked at
+    uint32_t level;
+};
+
+// What was known at the beginning of a turn.
+struct torc_admit_look {
+    uint64_t at_ns;
+    uint64_t seen; // frames that had come, since ever
+};
+
+struct torc_admit {
+    uint64_t target_ns;
+    uint64_t now_ns;
+    uint64_t cost_ns;     // of one packet when nothing interrupts, roughly
+    uint64_t standing_ns; // since when the queue is too long; 0: it is not
+    uint64_t age_ns;      // of the oldest frame of this turn, at most
+    uint64_t window_ns;   // since when it is counted how many are refused
+    uint64_t window_frames;
+    uint64_t window_refused;
+    uint64_t taken_ever; // frames, before this turn
+    uint32_t turn;
+    uint32_t turn_aim; // packets to take in a turn, on average
+    uint32_t turn_max; // and at most
+    uint32_t taken;    // of them, in this turn
+    uint32_t refused;  // in this turn
+    uint32_t unopened; // and those that were dropped without an answer
+    uint32_t frames;   // in this turn, all
+    uint32_t leak;     // of each account, a turn
+    bool shedding;
+    bool flooded; // even refusals take too long: what is refused is not opened
+    bool pressed; // in this turn some are refused
+    uint32_t look_first;
+    uint32_t look_count;
+    struct torc_admit_look looks[TORC_ADMIT_LOOKS]; // a ring
+    struct torc_admit_slot slots[TORC_ADMIT_SLOTS];
+};
+
+// What the turn found.
+struct torc_admit_queue {
+    uint64_t now_ns;
+    uint32_t frames;  // to be taken in now
+    uint32_t waiting; // behind them
+    bool full;        // it may be that more wait than could be seen
+};
+
+void torc_admit_init(struct torc_admit *admit, uint64_t target_ns);
+
+// A turn begins.
+void torc_admit_turn(struct torc_admit *admit, const struct torc_admit_queue *queue);
+
+// While it sheds: whether one more packet of that session may be taken. The account is changed by
+// torc_admit_take only, when it is known that the packet is the session's.
+bool torc_admit_may(struct torc_admit *admit, uint32_t session);
+void torc_admit_take(struct torc_admit *admit, uint32_t session);
+void torc_admit_refuse(struct torc_admit *admit);
+void torc_admit_drop(struct torc_admit *admit); // unopened: it was the session's or not
+
+#endif
