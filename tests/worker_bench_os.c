@@ -10,6 +10,7 @@
 // Limits  the frames lie in the cache when their turn comes, as a receive queue's do where the
 //         device writes into it; what drivers and kernels take is not in it. The store holds
 //         RECORDS keys, so lookups miss the cache.
+#include "dataplane/worker_state.h"
 #include "kit/clock_os.h"
 #include "tests/rig.h"
 #include "wire/aead_os.h"
@@ -188,6 +189,31 @@ static void send_puts(struct bench *self)
     add_puts(OPS_MANY);
 }
 
+// The worker is told that it is behind, and that a packet takes so long that a turn does 4: the
+// other 28 of a burst are refused.
+static void overload(void)
+{
+    struct torc_admit *admit = bench.rig.workers[0]->admit;
+
+    admit->shedding = true;
+    admit->window_ns = bench.rig.now_ns;
+    admit->cost_ns = admit->target_ns;
+}
+
+static void send_get_shed(struct bench *self)
+{
+    (void)self;
+    overload();
+    add_gets(1);
+}
+
+static void send_gets_shed(struct bench *self)
+{
+    (void)self;
+    overload();
+    add_gets(OPS_MANY);
+}
+
 // -- Bad packets ----------------------------------------------------------------------------------
 
 static void send_payload(const unsigned char *payload, uint32_t byte_count, uint8_t last_of_ip)
@@ -288,6 +314,11 @@ static const struct bench_row good_rows[] = {
     {"16 puts", OPS_MANY, send_puts},
 };
 
+static const struct bench_row shed_rows[] = {
+    {"get, 28 of 32 refused", 1, send_get_shed},
+    {"16 gets, 28 of 32 refused", 1, send_gets_shed},
+};
+
 static const struct bench_row crowd_rows[] = {
     {"get, of 10 000 sessions", 1, send_get},
     {"16 gets, of 10 000 sessions", OPS_MANY, send_gets},
@@ -349,6 +380,8 @@ static void bench_mode(const char *mode, const struct torc_rig_config *config)
     bench.crowd = 1;
     measure(good_rows, TORC_COUNT_OF(good_rows));
     measure(bad_rows, TORC_COUNT_OF(bad_rows));
+    measure(shed_rows, TORC_COUNT_OF(shed_rows));
+    bench.rig.workers[0]->admit->shedding = false;
     for (uint32_t i = 1; i < SESSIONS; i++) {
         connect_one(i);
     }
