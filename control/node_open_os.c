@@ -226,6 +226,7 @@ void torc_node_close(struct torc_node *node)
     if (node->disk != NULL) {
         torc_disk_close(node->disk);
     }
+    free(node->sessions);
     torc_keys_close(&node->keys);
     torc_registry_close(&node->registry);
     torc_data_dir_close(&node->dir);

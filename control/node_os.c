@@ -321,6 +321,7 @@ static void node_slow(struct torc_node *node)
         torc_http_step(node->http);
     }
     torc_node_keys_step(node);
+    torc_node_sessions_step(node);
     if (node->attached && node->state != TORC_NODE_DRAINING && node->state != TORC_NODE_ENDED &&
         torc_attach_is_lost(&node->attach)) {
         torc_node_lost(node);
@@ -411,7 +412,8 @@ static void node_block(struct torc_node *node)
                                                                       TORC_NS_PER_MS / 4);
 
     until_ns = torc_min_u64(until_ns, torc_log_store_deadline_ns(node->store));
-    if (node->state == TORC_NODE_FEEDING) { // nobody rings for orders that were taken
+    // Nobody rings for orders that were taken, nor for a page of sessions.
+    if (node->state == TORC_NODE_FEEDING || node->sessions != NULL) {
         until_ns = torc_min_u64(until_ns, node->now_ns + NODE_SLOW_NS);
     }
     if (node->state == TORC_NODE_WAITING) {

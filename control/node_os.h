@@ -101,8 +101,9 @@ struct torc_node {
     bool keys_told;                           // the session thread is rung, or does not sleep
     uint32_t reloads[TORC_ADMIN_CLIENTS_MAX]; // `keys-reload` requests that wait for it
     uint32_t reload_count;
-    uint32_t stops; // how often a stop was asked for
-    bool leave;     // go without stopping the dataplane
+    struct torc_node_sessions *sessions; // a list of sessions is being made, or NULL
+    uint32_t stops;                      // how often a stop was asked for
+    bool leave;                          // go without stopping the dataplane
     char last_status[96];
     struct torc_fail failure; // why it ended, when it did not end well
 };
@@ -142,6 +143,14 @@ void torc_node_keys_step(struct torc_node *node);
 // Answers `keys` and `keys-reload`.
 json_t *torc_node_answer_keys(const struct torc_node *node);
 json_t *torc_node_answer_reload(struct torc_node *node, uint32_t asked);
+
+// -- Sessions (control/node_sessions_os.c) -------------------------------------------------------
+
+// Answers `sessions`, when the session thread has filled all pages.
+json_t *torc_node_answer_sessions(struct torc_node *node, uint32_t asked, const json_t *request);
+
+// Takes a page that has come and asks for the next.
+void torc_node_sessions_step(struct torc_node *node);
 
 // Ends the `checkpoint` requests that wait.
 void torc_node_answer_checkpoints(struct torc_node *node);

@@ -125,14 +125,14 @@ void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
     torc_assert(answer->used_bytes >= TORC_DATA_HEAD_BYTES + TORC_REPLY_HEAD_BYTES);
     line = torc_session_line_at(worker->sessions, worker->index,
                                 to->index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
-    torc_assert(line->serial == to->serial);
+    torc_assert(torc_session_line_serial(line) == to->serial);
     data = (struct torc_data){
         .type = torc_data_type(answer->session->suite),
         .core = (uint8_t)worker->index,
         .flags = (uint8_t)(TORC_DATA_FROM_RESPONDER | to->flags),
         .index = answer->session->client_index,
         .clock_us = to->clock_us,
-        .seq = ++line->tx_seq,
+        .seq = torc_session_line_send(line),
         .hlc = worker->pool.hlc,
         .hold_ns = (uint32_t)torc_min_u64(hold_ns, UINT32_MAX),
     };

@@ -127,7 +127,7 @@ static struct torc_session_line *job_line(struct torc_worker *worker, const stru
     struct torc_session_line *line = torc_session_line_at(
         worker->sessions, worker->index, job->to.index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
 
-    return line->serial == job->to.serial ? line : NULL;
+    return torc_session_line_serial(line) == job->to.serial ? line : NULL;
 }
 
 // A job in the run queue is freed when its turn comes: `used` is false then.
@@ -138,7 +138,7 @@ static void job_end(struct torc_worker *worker, struct torc_job *job)
 
     torc_assert(job->used);
     if (line != NULL) {
-        line->in_flight--;
+        torc_session_line_count(line, -1);
         line->cursors = (uint16_t)(line->cursors - (job->opcode == TORC_OPCODE_RANGE_OPEN ? 1 : 0));
     }
     jobs_table_remove(jobs, job);
@@ -374,7 +374,7 @@ static void job_open(struct torc_worker *worker, struct torc_job *job,
                    reverse);
     torc_scan_past(&job->scan, request->ts);
     jobs_table_add(&worker->jobs, job);
-    packet->line->in_flight++;
+    torc_session_line_count(packet->line, 1);
     packet->line->cursors = (uint16_t)(packet->line->cursors + (cursor ? 1 : 0));
 }
 
@@ -464,7 +464,7 @@ static bool range_refused(struct torc_worker *worker, struct torc_packet *packet
     if (*place == TORC_WORKER_NONE || worker->shards[*place].engine.state != TORC_SHARD_ACTIVE ||
         request->epoch > worker->shards[*place].engine.epoch) {
         err = torc_worker_not_here(worker, first, &info);
-    } else if (packet->line->in_flight >= TORC_WORKER_IN_FLIGHT) {
+    } else if (torc_session_line_in_flight(packet->line) >= TORC_WORKER_IN_FLIGHT) {
         err = TORC_ERR_LIMIT;
         info = TORC_WORKER_IN_FLIGHT;
     } else if (cursor && packet->line->cursors >= TORC_JOB_CURSORS) {

@@ -218,6 +218,8 @@ static void accept_publish(struct torc_session_thread *thread, const struct acce
         own->leave_ns = 0;
         own->place = try->found.place;
         own->key_serial = try->found.key_serial;
+        own->port = try->note->path.udp_port;
+        memcpy(own->agent, try->init.agent, sizeof(own->agent));
         atomic_store_explicit(&session->confirmed, 0, memory_order_relaxed);
         session->serial = ++thread->last_serial;
         session->client_id = try->init.client_id;

@@ -49,18 +49,45 @@ struct torc_session {
 _Static_assert(offsetof(struct torc_session, tokens) == 64, "the first line");
 _Static_assert(sizeof(struct torc_session) == 2176, "published as the memory of a session");
 
-// A worker's private view of one slot. Written by that worker.
+// A worker's view of one slot. Written by that worker; what is atomic is read by the session thread
+// too, relaxed: for people, who may see one session's numbers with the next one's serial.
 struct torc_session_line {
-    uint64_t serial; // whose numbers these are; another one than the record's: start anew
-    uint64_t tx_seq;
-    uint64_t rx_high;
+    _Atomic uint64_t serial; // whose numbers these are; another one than the record's: start anew
+    _Atomic uint64_t tx_seq;
+    _Atomic uint64_t rx_high;
     uint64_t window[TORC_SESSION_WINDOW_BITS / 64]; // bit seq % 256
-    _Atomic uint32_t last_seen_s;                   // read by the session thread, relaxed
-    uint16_t in_flight;                             // operations begun and not answered
-    uint16_t cursors;                               // of them, ranges kept open
+    _Atomic uint32_t last_seen_s;
+    _Atomic uint16_t in_flight; // operations begun and not answered
+    uint16_t cursors;           // of them, ranges kept open
 };
 
 _Static_assert(sizeof(struct torc_session_line) == 64, "a line a slot and core");
+
+// What a worker reads and writes of its own lines: plain loads and stores on the machine.
+static inline uint64_t torc_session_line_serial(const struct torc_session_line *line)
+{
+    return atomic_load_explicit(&line->serial, memory_order_relaxed);
+}
+
+static inline uint64_t torc_session_line_send(struct torc_session_line *line)
+{
+    uint64_t seq = atomic_load_explicit(&line->tx_seq, memory_order_relaxed) + 1;
+
+    atomic_store_explicit(&line->tx_seq, seq, memory_order_relaxed);
+    return seq;
+}
+
+static inline uint16_t torc_session_line_in_flight(const struct torc_session_line *line)
+{
+    return atomic_load_explicit(&line->in_flight, memory_order_relaxed);
+}
+
+// One operation more (1) or less (-1).
+static inline void torc_session_line_count(struct torc_session_line *line, int change)
+{
+    atomic_store_explicit(&line->in_flight, (uint16_t)(torc_session_line_in_flight(line) + change),
+                          memory_order_relaxed);
+}
 
 enum torc_session_note_kind {
     // worker -> session thread: an INIT with a good cookie; `index` is the worker's.

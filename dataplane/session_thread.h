@@ -1,5 +1,6 @@
 // Torc dataplane: the session thread's own state. Between sessions.c (lives and ends of sessions),
-// session_accept.c (how one begins) and session_keys.c (who may); no other file looks in here.
+// session_accept.c (how one begins), session_keys.c (who may) and session_list.c (who is there);
+// no other file looks in here.
 //
 // Owner   the session thread.
 // Memory  inside torc_sessions_bytes(), at `thread_offset`; fixed for life.
@@ -33,8 +34,10 @@ struct torc_slot {
     uint32_t place;      // of its principal; TORC_PRINCIPAL_NOBODY in CLEAR mode
     uint32_t key_serial; // of the key that it was made with
     uint16_t generation; // of its last session, 0 before the first
+    uint16_t port;       // of the handshake
     uint8_t state;       // enum torc_slot_state
-    uint8_t zero[5];
+    uint8_t zero[3];
+    char agent[TORC_AGENT_BYTES]; // what the client says it is
 };
 
 // One ACCEPT that may have to be sent again.
@@ -55,6 +58,8 @@ struct torc_session_thread {
     uint64_t keys_sequence;               // of the table looked at last
     uint64_t keys_retry_ns;               // when a table is looked at again; 0: none waits
     uint64_t leave_ns;                    // when sessions without a key end; 0: there are none
+    uint64_t list_answered;               // control's last question about sessions that was
+    uint64_t list_until_ns;               // until then the next one is looked for; 0: none comes
     bool counts_changed;                  // control is to be told how many sessions are open
     uint64_t last_serial;
     uint64_t now_ns;
@@ -105,6 +110,14 @@ void torc_session_keys_tell(struct torc_session_thread *thread);
 // Whether the first has something to do at now_ns, and when it next has.
 bool torc_session_keys_pending(const struct torc_session_thread *thread, uint64_t now_ns);
 uint64_t torc_session_keys_deadline_ns(const struct torc_session_thread *thread);
+
+// Fills a page of the list of sessions when control has asked for one (session_list.c).
+void torc_session_list_step(struct torc_session_thread *thread);
+bool torc_session_list_pending(const struct torc_session_thread *thread);
+uint64_t torc_session_list_deadline_ns(const struct torc_session_thread *thread);
+
+// The last sign of life on any core, in seconds of now_ns.
+uint32_t torc_session_last_seen_s(const struct torc_session_thread *thread, uint32_t slot);
 
 // Ends the session in a slot: nobody finds it any more, and the slot rests.
 void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot);

@@ -197,8 +197,7 @@ void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot)
     atomic_store_explicit(&table->open_count, thread->open_count, memory_order_relaxed);
 }
 
-// The last sign of life on any core, in seconds of now_ns.
-static uint32_t slot_last_seen_s(const struct torc_session_thread *thread, uint32_t slot)
+uint32_t torc_session_last_seen_s(const struct torc_session_thread *thread, uint32_t slot)
 {
     uint32_t seen_s = (uint32_t)(thread->slots[slot].made_ns / 1000000000u);
 
@@ -219,8 +218,9 @@ bool torc_session_evict(struct torc_session_thread *thread)
     uint32_t oldest_s = UINT32_MAX;
 
     for (uint32_t slot = 0; slot < thread->table->slot_count; slot++) {
-        uint32_t seen_s =
-            thread->slots[slot].state == TORC_SLOT_OPEN ? slot_last_seen_s(thread, slot) : now_s;
+        uint32_t seen_s = thread->slots[slot].state == TORC_SLOT_OPEN
+                              ? torc_session_last_seen_s(thread, slot)
+                              : now_s;
 
         if (seen_s + TORC_SESSION_EVICT_S < now_s && seen_s < oldest_s) {
             oldest = slot;
@@ -390,7 +390,7 @@ static void sweep_slot(struct torc_session_thread *thread, uint32_t slot)
     if (thread->slots[slot].state != TORC_SLOT_OPEN) {
         return;
     }
-    if (slot_last_seen_s(thread, slot) + TORC_SESSION_IDLE_S < now_s ||
+    if (torc_session_last_seen_s(thread, slot) + TORC_SESSION_IDLE_S < now_s ||
         thread->slots[slot].made_ns / 1000000000u + AGE_END_S < now_s) {
         torc_session_slot_end(thread, slot);
     }
@@ -423,6 +423,7 @@ static uint64_t sessions_deadline_ns(const struct torc_session_thread *thread)
         deadline_ns = torc_min_u64(deadline_ns,
                                    torc_max_u64(thread->rest_ns, thread->now_ns + SWEEP_NS / 100));
     }
+    deadline_ns = torc_min_u64(deadline_ns, torc_session_list_deadline_ns(thread));
     return torc_min_u64(deadline_ns, torc_session_keys_deadline_ns(thread));
 }
 
@@ -496,7 +497,8 @@ bool torc_sessions_pending(struct torc_sessions *sessions, uint64_t now_ns)
             }
         }
     }
-    return torc_session_keys_pending(thread, now_ns) || sessions_deadline_ns(thread) <= now_ns;
+    return torc_session_keys_pending(thread, now_ns) || torc_session_list_pending(thread) ||
+           sessions_deadline_ns(thread) <= now_ns;
 }
 
 void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_step *step)
@@ -528,6 +530,7 @@ void torc_sessions_step(struct torc_sessions *sessions, struct torc_sessions_ste
     thread->worker_first = (thread->worker_first + 1) % sessions->worker_count;
     sodium_memzero(step->random, sizeof(step->random));
     torc_session_keys_tell(thread);
+    torc_session_list_step(thread);
     ring_sleepers(thread, step);
     step->deadline_ns = sessions_deadline_ns(thread);
 }

@@ -4,9 +4,9 @@
 //         Workers check cookies and pass INITs that carry a good one on over rings; the session
 //         thread (or, in a test, whoever calls torc_sessions_step) answers them over rings back to
 //         the worker that received them, which sends.
-// Owner   a slot's record: the session thread writes, workers read. Each worker has a private
-//         64-byte line a slot (struct torc_session_line), of which the session thread reads
-//         `last_seen_s` only.
+// Owner   a slot's record: the session thread writes, workers read. Each worker has a 64-byte
+//         line a slot of its own (struct torc_session_line), of which the session thread reads
+//         when it was last used, and its counts for the list of sessions (session_list.c).
 // Memory  torc_sessions_bytes() of the caller's; fixed for life. Nothing is allocated for a packet.
 // Publishing  A record is written, then its `index` is stored with release; a worker loads it with
 //         acquire and compares it with the packet's. 0 is no session. An ended session's slot rests

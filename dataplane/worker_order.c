@@ -239,6 +239,7 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
     case TORC_CMD_CHECKPOINT_END: order_checkpoint_end(worker, &order->checkpoint); return;
     case TORC_CMD_CONTROL_HELLO: order_hello(worker); return;
     case TORC_CMD_QUIESCE: worker->quiescing = true; return;
+    case TORC_CMD_SESSIONS_ASKED:
     case TORC_CMD_KEYS_CHANGED: worker->notified = true; return;
     }
     torc_worker_alarm(worker, TORC_ERR_UNSUPPORTED, 0, "control gave an order of an unknown kind");

@@ -257,28 +257,42 @@ static bool rx_admit(struct torc_worker *worker, struct torc_packet *packet, boo
     return true;
 }
 
+// The first packet of a session on this core.
+static void session_line_begin(struct torc_session_line *line, uint64_t serial)
+{
+    atomic_store_explicit(&line->tx_seq, 0, memory_order_relaxed);
+    atomic_store_explicit(&line->rx_high, 0, memory_order_relaxed);
+    atomic_store_explicit(&line->last_seen_s, 0, memory_order_relaxed);
+    atomic_store_explicit(&line->in_flight, 0, memory_order_relaxed);
+    line->cursors = 0;
+    memset(line->window, 0, sizeof(line->window));
+    atomic_store_explicit(&line->serial, serial, memory_order_relaxed);
+}
+
 static enum torc_drop rx_session(const struct torc_sessions *sessions,
                                  const struct rx_candidate *candidate,
                                  const struct torc_session *session, struct torc_session_line *line)
 {
     struct torc_seal seal = torc_session_seal(sessions, session, TORC_TO_SERVER);
+    uint64_t high;
     enum torc_drop drop;
 
     if (memcmp(session->ip, candidate->path.ip, sizeof(session->ip)) != 0) {
         return TORC_DROP_ADDRESS;
     }
-    if (line->serial != session->serial) {
-        memset(line, 0, sizeof(*line));
-        line->serial = session->serial;
+    if (torc_session_line_serial(line) != session->serial) {
+        session_line_begin(line, session->serial);
     }
-    drop = torc_window_check(line->rx_high, line->window, candidate->data.seq);
+    high = atomic_load_explicit(&line->rx_high, memory_order_relaxed);
+    drop = torc_window_check(high, line->window, candidate->data.seq);
     if (drop != TORC_DROP_NONE) {
         return drop;
     }
     if (!torc_data_open(&seal, candidate->payload, candidate->payload_bytes)) {
         return TORC_DROP_AUTH;
     }
-    torc_window_set(&line->rx_high, line->window, candidate->data.seq);
+    torc_window_set(&high, line->window, candidate->data.seq);
+    atomic_store_explicit(&line->rx_high, high, memory_order_relaxed);
     return TORC_DROP_NONE;
 }
 

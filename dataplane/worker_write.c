@@ -156,8 +156,8 @@ static void owed_end(struct torc_worker *worker, struct torc_gather *gather, str
         gather->trace.logged_ns =
             owed->waiting != 0 ? gather->trace.durable_ns : gather->trace.logged_ns;
     }
-    if (line->serial == gather->to.serial) {
-        line->in_flight--;
+    if (torc_session_line_serial(line) == gather->to.serial) {
+        torc_session_line_count(line, -1);
     }
     if ((owed->flags & TORC_WRITE_FRAGMENTED) != 0 && owed->opcode == TORC_OPCODE_PUT) {
         torc_worker_put_ended(worker, gather->to.serial, owed->op_id);
@@ -446,7 +446,7 @@ enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_pa
     } else if (packet->write_busy) {
         outcome.err = TORC_ERR_BUSY;
         outcome.info = NO_ROOM_US;
-    } else if (packet->line->in_flight >= TORC_WORKER_IN_FLIGHT) {
+    } else if (torc_session_line_in_flight(packet->line) >= TORC_WORKER_IN_FLIGHT) {
         outcome.err = TORC_ERR_LIMIT;
         outcome.info = TORC_WORKER_IN_FLIGHT;
     }
@@ -518,7 +518,7 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     owed->state = TORC_OWED_PENDING;
     owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;
     gather->pending_count++;
-    packet->line->in_flight++;
+    torc_session_line_count(packet->line, 1);
     if (verdict == TORC_SHARD_APPEND) {
         torc_worker_append(worker, &worker->shards[place].engine, &record);
         owed_logged(worker, gather, owed);

@@ -59,9 +59,14 @@ static uint64_t chan_keys_offset(void)
     return chan_map_offset() + chan_round_up(sizeof(struct torc_chan_map));
 }
 
-static uint64_t chan_worker_offset(void)
+static uint64_t chan_sessions_offset(void)
 {
     return chan_keys_offset() + chan_round_up(sizeof(struct torc_chan_keys));
+}
+
+static uint64_t chan_worker_offset(void)
+{
+    return chan_sessions_offset() + chan_round_up(sizeof(struct torc_chan_sessions));
 }
 
 uint64_t torc_chan_bytes(uint32_t worker_count)
@@ -107,6 +112,7 @@ enum torc_err torc_chan_format(void *memory, uint64_t memory_bytes, uint32_t wor
     chan->worker_count = worker_count;
     chan->map_offset = chan_map_offset();
     chan->keys_offset = chan_keys_offset();
+    chan->sessions_offset = chan_sessions_offset();
     chan->worker_offset = chan_worker_offset();
     chan->worker_bytes = chan_ring_offset(CHAN_RINGS);
     chan->version = TORC_CHAN_VERSION;
@@ -132,6 +138,7 @@ enum torc_err torc_chan_check(const void *memory, uint64_t memory_bytes, struct 
     if (chan->worker_count == 0 || chan->worker_count > TORC_CHAN_WORKERS_MAX ||
         chan->bytes != torc_chan_bytes(chan->worker_count) || chan->bytes > memory_bytes ||
         chan->map_offset != chan_map_offset() || chan->keys_offset != chan_keys_offset() ||
+        chan->sessions_offset != chan_sessions_offset() ||
         chan->worker_offset != chan_worker_offset() ||
         chan->worker_bytes != chan_ring_offset(CHAN_RINGS)) {
         return torc_fail(why, TORC_ERR_CORRUPT,
@@ -189,4 +196,9 @@ struct torc_chan_map *torc_chan_map(void *memory)
 struct torc_chan_keys *torc_chan_keys(void *memory)
 {
     return (struct torc_chan_keys *)(void *)((unsigned char *)memory + chan_keys_offset());
+}
+
+struct torc_chan_sessions *torc_chan_sessions(void *memory)
+{
+    return (struct torc_chan_sessions *)(void *)((unsigned char *)memory + chan_sessions_offset());
 }

@@ -1,7 +1,7 @@
 // Torc kit: the channel between the dataplane and control of one node.
 //
-// What    one sealed memfd: a header, a table of the shard map, and per worker six rings
-//         (kit/spsc.h) and a page of statistics.
+// What    one sealed memfd: a header, tables (the shard map, keys, a page of sessions), and per
+//         worker six rings (kit/spsc.h) and a page of statistics.
 //           ring   from -> to          slots            carries
 //           cmd    control -> worker   256 B            orders: configure, open a shard, …
 //           evt    worker -> control   256 B            answers, results, alarms
@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        4u
+#define TORC_CHAN_VERSION        5u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -53,6 +53,8 @@
 #define TORC_CHAN_PRINCIPALS_MAX 1024u
 #define TORC_CHAN_RANGES_MAX     64u // of one principal
 #define TORC_CHAN_PSK_BYTES      32u
+#define TORC_CHAN_SESSIONS_PAGE  512u
+#define TORC_CHAN_AGENT_BYTES    32u
 
 // What each side says when they meet. Sizes and order never change; `version` says what follows.
 struct torc_chan_hello {
@@ -82,6 +84,7 @@ enum torc_cmd_kind {
     TORC_CMD_CONTROL_HELLO,  // a new control attached; answers CONTROL_SEEN
     TORC_CMD_QUIESCE,      // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
     TORC_CMD_KEYS_CHANGED, // worker 0: the session thread is to read the table of keys again
+    TORC_CMD_SESSIONS_ASKED, // worker 0: the session thread is to fill a page of sessions
 };
 
 struct torc_cmd_configure {
@@ -311,6 +314,46 @@ struct torc_chan_keys_state {
     _Atomic uint32_t sessions[TORC_CHAN_PRINCIPALS_MAX]; // open, by place in the table taken
 };
 
+// -- The list of sessions ------------------------------------------------------------------------
+// In pages, when control asks: it says from which slot on, and then a number that is one above the
+// last in `asked`; the session thread fills the page and stores the number in `answered`. The page
+// is the session thread's from `asked` on, control's from `answered` on.
+
+enum torc_chan_session_state {
+    TORC_CHAN_SESSION_HALF = 1, // accepted; its client has not sent in it yet
+    TORC_CHAN_SESSION_OPEN,
+};
+
+struct torc_chan_session {
+    uint64_t made_ns;     // CLOCK_BOOTTIME
+    uint64_t packets_in;  // as its client counts them: lost ones too
+    uint64_t packets_out; // all cores together
+    uint32_t index;       // as packets name it
+    uint32_t principal;   // 0: CLEAR
+    uint32_t seen_s;      // its last packet, CLOCK_BOOTTIME
+    uint32_t in_flight;   // operations begun and not answered
+    uint8_t ip[16];       // IPv4 mapped
+    uint16_t port;        // its handshake's
+    uint8_t lane;
+    uint8_t suite; // enum torc_suite of wire/aead.h
+    uint8_t state; // enum torc_chan_session_state
+    uint8_t zero[3];
+    char agent[TORC_CHAN_AGENT_BYTES]; // what its client says it is; whatever bytes it sent
+};
+
+_Static_assert(sizeof(struct torc_chan_session) == 96, "shared between versions");
+
+struct torc_chan_sessions {
+    // Written by control.
+    _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint64_t asked;
+    _Atomic uint32_t from; // slot
+    // Written by the session thread.
+    _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint64_t answered;
+    uint32_t count; // rows that are filled
+    uint32_t next;  // slot to go on from; UINT32_MAX: that was all
+    struct torc_chan_session rows[TORC_CHAN_SESSIONS_PAGE];
+};
+
 // -- The whole -----------------------------------------------------------------------------------
 
 struct torc_chan_worker {
@@ -346,6 +389,7 @@ struct torc_chan {
     uint32_t zero;
     uint64_t map_offset;
     uint64_t keys_offset;
+    uint64_t sessions_offset;
     uint64_t worker_offset; // of worker 0's block
     uint64_t worker_bytes;  // from one worker's block to the next
     _Atomic uint64_t boot;  // 0 until configured; worker 0 stores it after its CONFIGURE
@@ -394,6 +438,8 @@ enum torc_err torc_must_use torc_chan_attach(struct torc_chan_ports *ports,
 struct torc_chan_map *torc_chan_map(void *memory);
 
 struct torc_chan_keys *torc_chan_keys(void *memory);
+
+struct torc_chan_sessions *torc_chan_sessions(void *memory);
 
 // What worker `index` says of itself. The memory was formatted or checked.
 struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index);

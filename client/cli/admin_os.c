@@ -89,9 +89,17 @@ enum torc_err torc_admin_ask(const char *data, const char *command, json_t **ans
                              struct torc_fail *why)
 {
     char request[128];
+
+    (void)snprintf(request, sizeof(request), "{\"command\":\"%s\"}\n", command);
+    return torc_admin_request(data, request, answer, why);
+}
+
+enum torc_err torc_admin_request(const char *data, const char *request, json_t **answer,
+                                 struct torc_fail *why)
+{
     char *line = NULL;
     int fd = -1;
-    int bytes = snprintf(request, sizeof(request), "{\"command\":\"%s\"}\n", command);
+    ssize_t bytes = (ssize_t)strlen(request);
     enum torc_err err = admin_connect(data, &fd, why);
 
     if (err != TORC_ERR_OK) {
@@ -215,7 +223,8 @@ static void admin_show_row(json_t *rows, const json_t *row, bool head)
 // All rows of what is an account, a screen of others.
 static void admin_show_table(const char *name, json_t *rows)
 {
-    bool all = strcmp(name, "memory") == 0 || strcmp(name, "principals") == 0;
+    bool all = strcmp(name, "memory") == 0 || strcmp(name, "principals") == 0 ||
+               strcmp(name, "sessions") == 0;
     size_t shown = all ? SIZE_MAX : ADMIN_ROWS_MAX;
     char text[ADMIN_TEXT_BYTES];
     size_t index;
@@ -379,6 +388,73 @@ enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
     }
     err = torc_admin_verdict(answer, why);
     if (err == TORC_ERR_OK) {
+        torc_admin_show(cli, answer);
+    }
+    json_decref(answer);
+    return err;
+}
+
+// -- sessions
+
+// A line of names, then a line a session: programs read it with any CSV reader.
+static void sessions_csv(json_t *rows)
+{
+    json_t *first = json_array_get(rows, 0);
+    char text[ADMIN_TEXT_BYTES];
+    const char *key;
+    const char *comma = "";
+    size_t index;
+    json_t *row;
+    json_t *value;
+
+    json_object_foreach(first, key, value)
+    {
+        (void)printf("%s%s", comma, key);
+        comma = ",";
+    }
+    if (first != NULL) {
+        (void)printf("\n");
+    }
+    json_array_foreach(rows, index, row)
+    {
+        comma = "";
+        json_object_foreach(row, key, value)
+        {
+            (void)admin_text(value, text);
+            (void)printf("%s", comma);
+            comma = ",";
+            for (const char *at = text; *at != '\0'; at++) { // an agent's text may hold anything
+                (void)putchar(*at == ',' || *at == '"' ? ' ' : *at);
+            }
+        }
+        (void)printf("\n");
+    }
+}
+
+enum torc_err torc_cli_sessions(struct torc_cli *cli, struct torc_fail *why)
+{
+    char data[512];
+    char request[64];
+    json_t *answer = NULL;
+    uint64_t limit = 0;
+    enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
+
+    if (err == TORC_ERR_OK) {
+        err = torc_args_number(cli->args, TORC_OPTION_LIMIT, (struct torc_args_span){100, 1, 4096},
+                               &limit, why);
+    }
+    if (err == TORC_ERR_OK) {
+        (void)snprintf(request, sizeof(request),
+                       "{\"command\":\"sessions\",\"limit\":%" PRIu64 "}\n", limit);
+        err = torc_admin_request(data, request, &answer, why);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    err = torc_admin_verdict(answer, why);
+    if (err == TORC_ERR_OK && cli->show.format == TORC_SHOW_CSV) {
+        sessions_csv(json_object_get(answer, "sessions"));
+    } else if (err == TORC_ERR_OK) {
         torc_admin_show(cli, answer);
     }
     json_decref(answer);

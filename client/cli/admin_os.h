@@ -13,6 +13,10 @@
 enum torc_err torc_must_use torc_admin_ask(const char *data, const char *command, json_t **answer,
                                            struct torc_fail *why);
 
+// The same for a request with more to say: its line, with its end.
+enum torc_err torc_must_use torc_admin_request(const char *data, const char *request,
+                                               json_t **answer, struct torc_fail *why);
+
 // OK, or the error that the answer is.
 enum torc_err torc_must_use torc_admin_verdict(const json_t *answer, struct torc_fail *why);
 

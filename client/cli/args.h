@@ -27,7 +27,7 @@
     X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")      \
     X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)")  \
     X(REVERSE, "reverse", 'r', "", "from the highest key down")                                    \
-    X(LIMIT, "limit", 'n', "N", "at most N pairs; trace: so many gets")                            \
+    X(LIMIT, "limit", 'n', "N", "at most N pairs or sessions; trace: N gets")                      \
     X(KEYS_ONLY, "keys-only", 'k', "", "keys without their values")                                \
     X(COUNT, "count", 0, "", "only how many there are")                                            \
     X(VERSIONS, "versions", 'v', "", "show each pair's version too")                               \
@@ -121,6 +121,10 @@ enum torc_option {
     X(STATS, "stats", "[memory]", 0, 1, TORC_OPTIONS_ADMIN,                                       \
       "what the node of this machine has counted; or what its memory is used for",                \
       "torc stats memory")                                                                        \
+    X(SESSIONS, "sessions", "", 0, 0, TORC_OPTIONS_ADMIN | TORC_OPTION_BIT(LIMIT),                \
+      "who has sessions with the node of this machine, those heard of last first (100 of them, "  \
+      "or --limit)",                                                                              \
+      "torc sessions --limit 20")                                                                 \
     X(CHECKPOINT, "checkpoint", "", 0, 0, TORC_OPTIONS_ADMIN,                                     \
       "write checkpoints of all shards now", "torc checkpoint")                                   \
     X(KEYS, "keys", "[list|add|change|rotate|remove-key|revoke|export|reload] [NAME] [ID]", 0, 3, \
