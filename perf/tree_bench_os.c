@@ -1,20 +1,18 @@
 // Torc perf: perf/tree-bench: the tree in process beside ordered maps from Debian's packages.
 //
-//     tree-bench [--keys N] [--value BYTES] [--quick]
+//     tree-bench [--keys N] [--value BYTES] [--quick] [--sorted]
 //
 // Prints a JSON line a row, table `index` of GOALS.md: rates in M/s of this thread's CPU time.
-// Without --quick: keys below 2^32 and over all u64, all peers, and six times as many keys for
-// Torc. Every map gets the same keys in the same order; the sums of what all of them read must be
-// equal. `ratio` says how many times better than the peer; a row's `goal` 0 means that none was
-// set.
-#include "kit/hlc.h"
+// --sorted: the rows of perf/sorted_os.h alone. Without --quick: keys below 2^32 and over all u64,
+// all peers, and six times as many keys for Torc. Every map gets the same keys in the same order;
+// the sums of what all of them read must be equal. `ratio` says how many times better than the
+// peer; a row's `goal` 0 means that none was set.
 #include "kit/rng.h"
 #include "perf/keys.h"
 #include "perf/limits_os.h"
+#include "perf/ours_os.h"
 #include "perf/peers.h"
-#include "storage/cpu_os.h"
-#include "storage/memory_os.h"
-#include "storage/tree.h"
+#include "perf/sorted_os.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -25,11 +23,10 @@
 #include <string.h>
 
 enum {
-    BATCH = 16, // the keys of a packet
-    BURST = 64, // of a worker's turn under load: several packets
+    BATCH = OURS_BATCH,
+    BURST = OURS_BURST,
     SCAN_PAIRS = 100,
     ORDER_LEAVES = 32,
-    PAGE_BYTES = 4096,
     TRIM_BYTES = 128 * 1024, // malloc's own
     SORTED_KEYS = 4096,
     APPEND_PAIRS = 8192, // so many that reading the clock does not count
@@ -41,12 +38,6 @@ _Noreturn void torc_assert_fail(const char *expression, const char *function, co
 {
     (void)fprintf(stderr, "%s:%d: %s: assertion failed: %s\n", file, line, function, expression);
     abort();
-}
-
-static _Noreturn void die(const char *text)
-{
-    (void)fprintf(stderr, "tree-bench: %s\n", text);
-    exit(1); // NOLINT(concurrency-mt-unsafe): one thread
 }
 
 // What is measured: sets of keys.
@@ -63,6 +54,7 @@ struct settings {
     uint64_t key_count;
     uint32_t value_bytes; // of the memory rows; 0: all of GOALS.md
     bool quick;
+    bool sorted_alone;
 };
 
 // -- Keys ----------------------------------------------------------------------------------------
@@ -105,7 +97,7 @@ static void keys_make(struct keys *keys, uint64_t count, uint64_t probe_count, b
     keys->probes = malloc(probe_count * sizeof(keys->probes[0]));
     keys->sorted = malloc(probe_count / 4 * sizeof(keys->sorted[0]));
     if (keys->all == NULL || keys->probes == NULL || keys->sorted == NULL) {
-        die("out of memory");
+        ours_die("out of memory");
     }
     for (uint64_t i = 0; i < count; i++) {
         keys->all[i] = wide ? key_wide(i) : key_narrow(i);
@@ -129,87 +121,18 @@ static void keys_free(struct keys *keys)
 
 // -- Torc ----------------------------------------------------------------------------------------
 
-struct torc {
-    struct torc_mapping mapping;
-    struct torc_chunk_pool pool;
-    struct torc_tree tree;
-    uint64_t version;
-};
-
-static struct torc_heap the_heap; // one in a thread's life: storage/memory_os.h
-
-// Stamps as a worker gives them that takes 2 M writes a second.
-static uint64_t version_next(struct torc *torc)
-{
-    return torc->version += UINT64_C(1) << (TORC_HLC_COUNTER_BITS - 1);
-}
-
-// `touched`: all of its memory is made resident before anything is timed.
-static void torc_open(struct torc *torc, uint64_t count, uint32_t value_bytes, bool touched)
-{
-    uint32_t inline_bytes = value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : value_bytes;
-    uint64_t bytes = (count + 100000) * 2 * (inline_bytes + UINT64_C(24)) + (UINT64_C(64) << 20);
-    uint64_t heap_bytes = UINT64_C(4) << 30;
-    struct torc_fail why;
-
-    *torc = (struct torc){.version = torc_hlc_from_us(UINT64_C(1795000000000000))};
-    if (torc_mapping_open(&torc->mapping, bytes, &why) != TORC_ERR_OK ||
-        (the_heap.limit_bytes == 0 && torc_heap_open(&the_heap, heap_bytes, &why) != TORC_ERR_OK)) {
-        die(why.text);
-    }
-    for (uint64_t at = 0; touched && at < torc->mapping.bytes; at += PAGE_BYTES) {
-        ((unsigned char *)torc->mapping.base)[at] = 0;
-    }
-    torc_chunk_pool_init(&torc->pool, torc->mapping.base, 0,
-                         (uint32_t)(torc->mapping.bytes / TORC_CHUNK_BYTES));
-    if (torc_tree_init(&torc->tree, torc_tree_code_best(), &torc->pool, &the_heap, &why) !=
-        TORC_ERR_OK) {
-        die(why.text);
-    }
-}
-
-static void torc_close(struct torc *torc)
-{
-    torc_tree_drop(&torc->tree);
-    torc_mapping_close(&torc->mapping);
-}
-
-// Upserts in batches; `value` NULL: each key's own 16 bytes.
-static void torc_insert(struct torc *torc, const uint64_t *keys, uint64_t count,
-                        const unsigned char *value, uint32_t value_bytes)
-{
-    struct torc_tree_write writes[BATCH];
-    struct peer_value values[BATCH];
-
-    for (uint64_t at = 0; at < count; at += BATCH) {
-        uint32_t some = (uint32_t)torc_min_u64(BATCH, count - at);
-
-        for (uint32_t i = 0; i < some; i++) {
-            values[i] = peer_value_of(keys[at + i]);
-            writes[i] = (struct torc_tree_write){
-                .key = keys[at + i],
-                .version = version_next(torc),
-                .value = value == NULL ? &values[i] : (const void *)value,
-                .value_bytes = value == NULL ? (uint32_t)sizeof(values[i]) : value_bytes};
-        }
-        if (torc_tree_write_batch(&torc->tree, writes, some) > 0) {
-            die("the tree is full");
-        }
-    }
-}
-
-static void torc_delete(struct torc *torc, const uint64_t *keys, uint64_t count)
+static void torc_delete(struct ours *torc, const uint64_t *keys, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
         struct torc_tree_write write = {
-            .key = keys[i], .version = version_next(torc), .remove = true};
+            .key = keys[i], .version = ours_version(torc), .remove = true};
 
         (void)torc_tree_write(&torc->tree, &write, NULL); // a delete is never refused
     }
 }
 
 // A tree in order: sorted keys, appended. The seconds that it took, without making the records.
-static double torc_append(struct torc *torc, const uint64_t *sorted, uint64_t count)
+static double torc_append(struct ours *torc, const uint64_t *sorted, uint64_t count)
 {
     static struct torc_tree_pair pairs[APPEND_PAIRS];
     static struct peer_value values[APPEND_PAIRS];
@@ -222,12 +145,12 @@ static double torc_append(struct torc *torc, const uint64_t *sorted, uint64_t co
 
         for (uint32_t i = 0; i < some; i++) {
             values[i] = peer_value_of(sorted[at + i]);
-            pairs[i] = (struct torc_tree_pair){sorted[at + i], version_next(torc), &values[i],
+            pairs[i] = (struct torc_tree_pair){sorted[at + i], ours_version(torc), &values[i],
                                                sizeof(values[i])};
         }
         start = limits_cpu_s();
         if (torc_tree_append(&torc->tree, pairs, some, &appended, NULL) != TORC_ERR_OK) {
-            die("the tree is full");
+            ours_die("the tree is full");
         }
         seconds += limits_cpu_s() - start;
     }
@@ -243,7 +166,7 @@ static uint64_t first_word(const void *value)
 }
 
 // `batch` keys a call.
-static uint64_t torc_lookup(const struct torc *torc, const uint64_t *keys, uint64_t count,
+static uint64_t torc_lookup(const struct ours *torc, const uint64_t *keys, uint64_t count,
                             uint32_t batch)
 {
     struct torc_tree_hit hits[BURST];
@@ -260,7 +183,7 @@ static uint64_t torc_lookup(const struct torc *torc, const uint64_t *keys, uint6
     return sum;
 }
 
-static uint64_t torc_chase(const struct torc *torc, const uint64_t *keys, uint64_t count,
+static uint64_t torc_chase(const struct ours *torc, const uint64_t *keys, uint64_t count,
                            uint64_t zero)
 {
     struct torc_tree_hit hit;
@@ -273,7 +196,7 @@ static uint64_t torc_chase(const struct torc *torc, const uint64_t *keys, uint64
     return sum;
 }
 
-static uint64_t torc_scan(const struct torc *torc, const uint64_t *keys, uint64_t count,
+static uint64_t torc_scan(const struct ours *torc, const uint64_t *keys, uint64_t count,
                           uint64_t length, bool back)
 {
     struct torc_tree_pair pairs[SCAN_PAIRS];
@@ -297,20 +220,8 @@ static uint64_t torc_scan(const struct torc *torc, const uint64_t *keys, uint64_
     return sum;
 }
 
-// Resident bytes of the tree, as `torc stats memory` counts them: its chunks, its guide's, and what
-// large values take in the heap and its table.
-static double torc_bytes(const struct torc *torc)
-{
-    struct torc_heap_memory large;
-
-    torc_heap_memory(&the_heap, &large);
-    return (double)(torc->tree.chunks.chunk_count + torc->tree.guide.chunk_count) *
-               TORC_CHUNK_BYTES +
-           (double)the_heap.used_bytes + (double)large.table_bytes;
-}
-
 // What a worker does while there is time (dataplane/worker_pack.c, worker.c).
-static void torc_pack(struct torc *torc)
+static void torc_pack(struct ours *torc)
 {
     struct torc_tree_sweep sweep = {0};
 
@@ -321,7 +232,7 @@ static void torc_pack(struct torc *torc)
 }
 
 // Each key twice in the mean, with 0.5 to 1.5 times the bytes.
-static void torc_resize(struct torc *torc, const uint64_t *keys, uint64_t count,
+static void torc_resize(struct ours *torc, const uint64_t *keys, uint64_t count,
                         const unsigned char *value, uint32_t value_bytes)
 {
     struct torc_rng rng = {7};
@@ -329,7 +240,7 @@ static void torc_resize(struct torc *torc, const uint64_t *keys, uint64_t count,
     for (uint64_t i = 0; i < 2 * count; i++) {
         uint32_t bytes = value_bytes / 2 + (uint32_t)torc_rng_below(&rng, value_bytes);
 
-        torc_insert(torc, &keys[torc_rng_below(&rng, count)], 1, value, bytes);
+        ours_insert_value(torc, &keys[torc_rng_below(&rng, count)], 1, value, bytes);
     }
 }
 
@@ -354,13 +265,7 @@ static const char *keys_word = "";
 
 static void row(const char *what, const char *peer_name, double ours, double peer, double goal)
 {
-    double ratio = peer > 0 ? ours / peer : 0;
-
-    (void)printf("{\"table\":\"index\",\"name\":\"%s, %s: Torc, %s\",\"ours\":%.3f,\"peer\":%.3f,"
-                 "\"ratio\":%.3f,\"goal\":%.2f,\"met\":%s}\n",
-                 what, keys_word, peer_name, ours, peer, ratio, goal,
-                 ratio >= goal ? "true" : "false");
-    (void)fflush(stdout);
+    ours_row(what, keys_word, peer_name, ours, peer, goal);
 }
 
 static double rate(uint64_t count, double start)
@@ -368,13 +273,13 @@ static double rate(uint64_t count, double start)
     return (double)count / (limits_cpu_s() - start) / 1e6;
 }
 
-static struct rates torc_measure(struct torc *torc, const struct keys *keys)
+static struct rates torc_measure(struct ours *torc, const struct keys *keys)
 {
     uint64_t scans = keys->probe_count / SCAN_PAIRS;
     struct rates rates = {0};
     double start = limits_cpu_s();
 
-    torc_insert(torc, keys->all, keys->count, NULL, 0);
+    ours_insert(torc, keys->all, keys->count, BATCH);
     rates.insert = rate(keys->count, start);
     start = limits_cpu_s();
     rates.sum = torc_lookup(torc, keys->probes, keys->probe_count, BATCH);
@@ -395,7 +300,7 @@ static struct rates torc_measure(struct torc *torc, const struct keys *keys)
     rates.sum += torc_scan(torc, &last_key, 1, keys->count, true);
     rates.scan_back_all = rate(keys->count, start);
     start = limits_cpu_s();
-    torc_insert(torc, keys->sorted, keys->sorted_count, NULL, 0);
+    ours_insert(torc, keys->sorted, keys->sorted_count, BATCH);
     rates.sorted = rate(keys->sorted_count, start);
     return rates;
 }
@@ -474,7 +379,7 @@ static void compare(const struct goals *goals, const struct rates *ours, const s
 }
 
 // A full scan in bytes of leaves that are in use, against reading memory forward.
-static void scan_row(const char *what, const struct torc *torc, double read_bytes_s)
+static void scan_row(const char *what, const struct ours *torc, double read_bytes_s)
 {
     struct torc_tree_memory memory;
     double start;
@@ -488,7 +393,7 @@ static void scan_row(const char *what, const struct torc *torc, double read_byte
 
 // Keys that are asked for again and again: Zipf 0.99 over all, popular ones anywhere. There is no
 // cache of hot keys before the tree (docs/decisions/0014-hot-keys.md); those of the CPU do it.
-static void skew_rows(const struct torc *torc, const struct keys *keys)
+static void skew_rows(const struct ours *torc, const struct keys *keys)
 {
     static struct torc_keys zipf;
     struct torc_rng rng = {43};
@@ -496,7 +401,7 @@ static void skew_rows(const struct torc *torc, const struct keys *keys)
     double rates[2][2]; // of one packet's keys and of a burst's; uniform and Zipf
 
     if (probes == NULL) {
-        die("out of memory");
+        ours_die("out of memory");
     }
     torc_keys_init(&zipf, TORC_KEYS_ZIPF, keys->count, 0, keys->count, 0.99);
     for (uint64_t i = 0; i < keys->probe_count; i++) {
@@ -519,7 +424,7 @@ static void skew_rows(const struct torc *torc, const struct keys *keys)
 }
 
 // What random inserts scattered, put back in order as an idle worker does.
-static void order_row(struct torc *torc)
+static void order_row(struct ours *torc)
 {
     double read_bytes_s = limits_sequential_read(0.5);
     double start = limits_cpu_s();
@@ -535,15 +440,15 @@ static void order_row(struct torc *torc)
 static struct rates random_rows(const struct keys *keys, bool all_peers)
 {
     struct rates ours;
-    struct torc torc;
+    struct ours torc;
 
-    torc_open(&torc, keys->count, sizeof(struct peer_value), false);
+    ours_open(&torc, keys->count, sizeof(struct peer_value), false);
     ours = torc_measure(&torc, keys);
     (void)fprintf(stderr, "tree-bench: %s: %.1f bytes a key\n", keys_word,
-                  torc_bytes(&torc) / (double)keys->count);
+                  ours_bytes(&torc) / (double)keys->count);
     skew_rows(&torc, keys);
     order_row(&torc);
-    torc_close(&torc);
+    ours_close(&torc);
     row("batched lookup (16)", "16 chains of lines", ours.lookup,
         limits_random_lines(16, 0.5) / 1e6, 0.3);
     for (uint32_t i = 0; i < TORC_COUNT_OF(all_goals); i++) {
@@ -559,17 +464,17 @@ static struct rates random_rows(const struct keys *keys, bool all_peers)
 static double torc_rising(const struct keys *keys, bool touched, double *full)
 {
     struct torc_tree_memory memory;
-    struct torc torc;
+    struct ours torc;
     double start;
     double ours;
 
-    torc_open(&torc, keys->count, sizeof(struct peer_value), touched);
+    ours_open(&torc, keys->count, sizeof(struct peer_value), touched);
     start = limits_cpu_s();
-    torc_insert(&torc, keys->all, keys->count, NULL, 0);
+    ours_insert(&torc, keys->all, keys->count, BATCH);
     ours = rate(keys->count, start);
     torc_tree_memory(&torc.tree, &memory);
     *full = (double)memory.leaf_used_bytes / (double)memory.leaf_bytes;
-    torc_close(&torc);
+    ours_close(&torc);
     return ours;
 }
 
@@ -588,17 +493,17 @@ static double absl_rising(const struct keys *keys)
 static void bulk_row(const char *what, const struct keys *keys, bool touched, double read_bytes_s)
 {
     struct torc_tree_memory memory;
-    struct torc torc;
+    struct ours torc;
     double seconds;
 
-    torc_open(&torc, keys->count, sizeof(struct peer_value), touched);
+    ours_open(&torc, keys->count, sizeof(struct peer_value), touched);
     seconds = torc_append(&torc, keys->all, keys->count);
     torc_tree_memory(&torc.tree, &memory);
     row(what, "memcpy", (double)memory.leaf_bytes / seconds / 1e9, limits_memcpy(0.5) / 1e9, 0.5);
     if (touched) {
         scan_row("full scan in order, GB/s of leaves", &torc, read_bytes_s);
     }
-    torc_close(&torc);
+    ours_close(&torc);
 }
 
 // Keys in order: rising inserts against absl, and bulk build. absl's second filling takes what its
@@ -621,12 +526,12 @@ static void rising_rows(struct keys *keys)
     bulk_row("bulk build, GB/s of leaves, touched memory", keys, true, read_bytes_s);
 }
 
-static void memory_row(const char *what, const struct torc *torc, uint32_t value_bytes, double goal)
+static void memory_row(const char *what, const struct ours *torc, uint32_t value_bytes, double goal)
 {
     char name[80];
     double count = (double)torc->tree.record_count;
     double wanted = 16.0 + (double)torc->tree.value_bytes / count;
-    double bytes = torc_bytes(torc) / count;
+    double bytes = ours_bytes(torc) / count;
 
     (void)snprintf(name, sizeof(name), "%s, %" PRIu32 " B values", what, value_bytes);
     // Less is better here: the ratio is that of the peer to ours.
@@ -638,7 +543,7 @@ static void memory_row(const char *what, const struct torc *torc, uint32_t value
 }
 
 // Nine of ten deleted, in no order: what is left must lie as close as fresh records, nearly.
-static void deleted_row(struct torc *torc, const struct keys *keys, uint32_t value_bytes,
+static void deleted_row(struct ours *torc, const struct keys *keys, uint32_t value_bytes,
                         double goal)
 {
     uint32_t chunk_count;
@@ -663,13 +568,13 @@ static void memory_rows(const struct keys *keys, uint32_t value_bytes)
 {
     unsigned char *value = calloc(2, value_bytes + 1);
     double goal = value_bytes <= 16 ? 1.10 : 1.15;
-    struct torc torc;
+    struct ours torc;
 
-    torc_open(&torc, keys->count, value_bytes, false);
-    torc_insert(&torc, keys->all, keys->count, value, value_bytes);
+    ours_open(&torc, keys->count, value_bytes, false);
+    ours_insert_value(&torc, keys->all, keys->count, value, value_bytes);
     memory_row("bytes a key", &torc, value_bytes, goal);
     torc_delete(&torc, keys->all, keys->count / 2);
-    torc_insert(&torc, keys->all, keys->count / 2, value, value_bytes);
+    ours_insert_value(&torc, keys->all, keys->count / 2, value, value_bytes);
     torc_pack(&torc);
     memory_row("bytes a key after half was deleted and reinserted", &torc, value_bytes, 1.25);
     if (value_bytes > 2 * TORC_TREE_INLINE_BYTES_MAX) { // else it is the leaves' row again
@@ -678,7 +583,7 @@ static void memory_rows(const struct keys *keys, uint32_t value_bytes)
         memory_row("bytes a key after overwriting with other sizes", &torc, value_bytes, 1.25);
     }
     deleted_row(&torc, keys, value_bytes, goal * 1.25);
-    torc_close(&torc);
+    ours_close(&torc);
     free(value);
 }
 
@@ -719,17 +624,24 @@ static void run_keys(const struct settings *settings, bool wide)
 
     keys_word = wide ? "64-bit keys" : "32-bit keys";
     keys_make(&keys, settings->key_count, probe_count, wide);
+    if (settings->sorted_alone) {
+        qsort(keys.all, keys.count, sizeof(keys.all[0]), compare_keys);
+        sorted_rows(keys.all, keys.count, probe_count / 4, keys_word);
+        keys_free(&keys);
+        return;
+    }
     small = random_rows(&keys, !settings->quick);
     all_memory_rows(&keys, settings);
     rising_rows(&keys);
+    sorted_rows(keys.all, keys.count, probe_count / 4, keys_word);
     keys_free(&keys);
     if (!settings->quick) {
-        struct torc torc;
+        struct ours torc;
 
         keys_make(&keys, 6 * settings->key_count, probe_count, wide);
-        torc_open(&torc, keys.count, sizeof(struct peer_value), false);
+        ours_open(&torc, keys.count, sizeof(struct peer_value), false);
         large = torc_measure(&torc, &keys);
-        torc_close(&torc);
+        ours_close(&torc);
         keys_free(&keys);
         row("batched lookup (16), 6 times the keys", "Torc", large.lookup, small.lookup, 0.8);
     }
@@ -740,6 +652,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"keys", required_argument, NULL, 'k'},
                                             {"value", required_argument, NULL, 'v'},
                                             {"quick", no_argument, NULL, 'q'},
+                                            {"sorted", no_argument, NULL, 's'},
                                             {0}};
     struct settings settings = {.key_count = 10000000};
     int option;
@@ -750,14 +663,16 @@ int main(int argc, char **argv)
         case 'k': settings.key_count = strtoull(optarg, NULL, 10); break;
         case 'v': settings.value_bytes = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'q': settings.quick = true; break;
+        case 's': settings.sorted_alone = true; break;
         default:
-            (void)fprintf(stderr, "usage: tree-bench [--keys N] [--value BYTES] [--quick]\n");
+            (void)fprintf(stderr, "usage: tree-bench [--keys N] [--value BYTES] [--quick]"
+                                  " [--sorted]\n");
             return 2;
         }
     }
     if (settings.key_count < 1000 || settings.key_count > 700000000 ||
         settings.value_bytes > VALUE_BYTES_MAX) {
-        die("from 1000 to 700000000 keys, and values up to 1 MiB");
+        ours_die("from 1000 to 700000000 keys, and values up to 1 MiB");
     }
     memory_warm(&settings);
     run_keys(&settings, false);
