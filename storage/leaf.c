@@ -390,6 +390,20 @@ bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc
     return true;
 }
 
+void torc_leaf_overwrite(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair)
+{
+    unsigned char *record = record_of(leaf, torc_leaf_order(leaf)[index]) + leaf->low_bytes;
+
+    store(record, pair->version - leaf->version_base, leaf->version_bytes);
+    torc_leaf_value_copy(record + leaf->version_bytes, pair->value, leaf->form);
+}
+
+void torc_leaf_slot_write(struct torc_leaf *leaf, uint32_t slot, const struct torc_tree_pair *pair)
+{
+    torc_assert(slot < leaf->capacity);
+    record_write(leaf, slot, pair);
+}
+
 void torc_leaf_remove(struct torc_leaf *leaf, uint32_t index)
 {
     uint8_t *order = order_of(leaf);

@@ -218,6 +218,11 @@ void torc_leaf_records_write(struct torc_leaf *leaf, const struct torc_tree_pair
 bool torc_leaf_insert(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);
 bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);
 
+// The same for rows of values of the leaf's one length that the leaf holds: of a record that is
+// there, and into a slot behind all others, which is not in the order yet.
+void torc_leaf_overwrite(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);
+void torc_leaf_slot_write(struct torc_leaf *leaf, uint32_t slot, const struct torc_tree_pair *pair);
+
 // Always in place. A large value's block is the caller's from now on.
 void torc_leaf_remove(struct torc_leaf *leaf, uint32_t index);
 

@@ -125,6 +125,7 @@ struct torc_tree {
     uint32_t edge; // the last inner node of level 1, as of the shape edge_stamp
     uint64_t edge_stamp;
     uint32_t moved[2]; // leaves whose records the last change of shape moved
+    uint32_t sparse;   // so many more sorted batches are taken for as sparse as the last one was
     uint32_t root;
     uint32_t levels; // 1: the root is a leaf
     uint32_t leaf_count;
@@ -250,7 +251,8 @@ enum torc_err torc_must_use torc_tree_reserve(struct torc_tree *tree, uint32_t v
 void torc_tree_cancel(struct torc_tree *tree, struct torc_tree_ticket *ticket);
 
 // Writes in the order of the array (so the last write of a key wins), each with or without a
-// ticket. Returns how many had err != OK; none of those that had a ticket.
+// ticket. Returns how many had err != OK; none of those that had a ticket. In rising order of keys,
+// dense ones go in a leaf at a time, which is faster.
 uint32_t torc_tree_write_batch(struct torc_tree *tree, struct torc_tree_write *writes,
                                uint32_t count);
 

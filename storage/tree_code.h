@@ -31,6 +31,9 @@ struct torc_tree_code {
     // True: the guide led, and may have led astray. See storage/tree_guide.h.
     bool (*locate)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                    uint32_t *leaves);
+    // Asks for what a write of each key will change in its leaf, whose first lines were asked for.
+    void (*touch)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                  const uint32_t *leaves);
     void (*lookup)(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                    struct torc_tree_hit *hits);
     // `count` records from the one that `place` others lie before, in the direction of a scan.

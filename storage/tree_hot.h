@@ -262,13 +262,12 @@ static __attribute__((noinline)) void hot_relief_prefetch(const struct torc_tree
     }
 }
 
-// For writes: also asks for the order, and for the record that will be replaced, or else the free
-// slot behind the last.
-static bool hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
-                       uint32_t *leaves)
+// For writes: asks for the order, and for the record that will be replaced, or else the free slot
+// behind the last.
+static inline __attribute__((always_inline)) void hot_touch(const struct torc_tree *tree,
+                                                            const uint64_t *keys, uint32_t count,
+                                                            const uint32_t *leaves)
 {
-    bool guided = hot_descend(tree, keys, count, leaves);
-
     for (uint32_t i = 0; i < count; i++) {
         const struct torc_leaf *leaf = torc_node_at(tree->chunks.base, leaves[i]);
         bool more;
@@ -280,6 +279,14 @@ static bool hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint3
             hot_relief_prefetch(tree, keys[i], leaf);
         }
     }
+}
+
+static bool hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                       uint32_t *leaves)
+{
+    bool guided = hot_descend(tree, keys, count, leaves);
+
+    hot_touch(tree, keys, count, leaves);
     return guided;
 }
 
@@ -372,6 +379,7 @@ const struct torc_tree_code HOT_TABLE = {
     .upto32 = hot_upto32,
     .upto64 = hot_upto64,
     .locate = hot_locate,
+    .touch = hot_touch,
     .lookup = hot_lookup,
     .read = hot_read,
 };

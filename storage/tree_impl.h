@@ -20,6 +20,9 @@
 // split leaves it full. A bet: long enough not to be chance, short against a leaf.
 #define TORC_TREE_RUN_MIN 6
 
+// From so many keys on it is looked whether they rise, several a leaf.
+#define TORC_TREE_RISING_MIN 8u
+
 static inline struct torc_leaf *torc_tree_leaf(const struct torc_tree *tree, uint32_t node)
 {
     return torc_node_at(tree->chunks.base, node);
@@ -101,6 +104,33 @@ void torc_tree_node_give(struct torc_tree *tree, uint32_t level, uint32_t node);
 // nothing about them is out of the usual; how many.
 uint32_t torc_tree_write_rising(struct torc_tree *tree, struct torc_tree_write *writes,
                                 uint32_t count);
+
+// The leaves of keys that rise, as long as there are several a leaf; of how many. Asks for all of
+// each leaf.
+uint32_t torc_tree_locate_rising(struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                                 uint32_t *leaves);
+
+// Applies the first of the writes, whose keys rise and go into this leaf, together, as long as
+// nothing about them is out of the usual; how many.
+uint32_t torc_tree_write_leaf(struct torc_tree *tree, struct torc_leaf *leaf,
+                              struct torc_tree_write *writes, uint32_t count);
+
+// Counts inserts in a row at the end (up) or at the front (down) of a leaf.
+static inline int8_t torc_tree_run_next(int8_t run, uint32_t index, uint32_t count_before)
+{
+    if (index == count_before) {
+        return (int8_t)(run < 0 ? 1 : run < INT8_MAX ? run + 1 : run);
+    }
+    if (index == 0) {
+        return (int8_t)(run > 0 ? -1 : run > -INT8_MAX ? run - 1 : run);
+    }
+    return 0;
+}
+
+// Of the places near `cut`, in [least, most], the one with the shortest separator: with short ones
+// the nodes above stay narrow. Near: a part of `count`.
+uint32_t torc_tree_cut_short(const struct torc_tree_pair *pairs, uint32_t count, uint32_t cut,
+                             uint32_t least, uint32_t most);
 
 // Adds a record that went into a leaf to the tree's accounts.
 void torc_tree_count_in(struct torc_tree *tree, const struct torc_tree_pair *pair);

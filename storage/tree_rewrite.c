@@ -84,10 +84,8 @@ static uint32_t weight(const struct torc_tree_pair *pair)
     return 12 + (pair->value_bytes > TORC_TREE_INLINE_BYTES_MAX ? 16 : pair->value_bytes);
 }
 
-// Of the places near `cut`, in [least, most], the one with the shortest separator: with short ones
-// the nodes above stay narrow.
-static uint32_t cut_short(const struct torc_tree_pair *pairs, uint32_t count, uint32_t cut,
-                          uint32_t least, uint32_t most)
+uint32_t torc_tree_cut_short(const struct torc_tree_pair *pairs, uint32_t count, uint32_t cut,
+                             uint32_t least, uint32_t most)
 {
     uint32_t near = count / TORC_TREE_CUT_NEAR;
     uint32_t from = cut > least + near ? cut - near : least;
@@ -126,7 +124,7 @@ static uint32_t cut_in_two(const struct torc_tree_pair *pairs, uint32_t count)
     }
     cut = cut < least ? least : cut;
     cut = cut > most ? most : cut;
-    return least <= most ? cut_short(pairs, count, cut, least, most) : 0;
+    return least <= most ? torc_tree_cut_short(pairs, count, cut, least, most) : 0;
 }
 
 // The records do not fit one leaf: over two or, seldom (a record that makes all others wider),
@@ -305,8 +303,8 @@ static uint32_t pack_cut(const struct packing *packing, uint32_t left_count)
     struct torc_leaf_plan plan;
 
     if (cut > left_count) {
-        cut =
-            cut_short(packing->pairs, count, cut, left_count + 1, fill < count ? fill : count - 1);
+        cut = torc_tree_cut_short(packing->pairs, count, cut, left_count + 1,
+                                  fill < count ? fill : count - 1);
         torc_leaf_plan(&plan, packing->pairs + cut, count - cut);
         cut = torc_leaf_fits(&plan, count - cut) ? cut : left_count;
     }

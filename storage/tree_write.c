@@ -99,18 +99,6 @@ static void count_out(struct torc_tree *tree, const struct torc_tree_pair *pair,
 
 // -- Writes --------------------------------------------------------------------------------------
 
-// Counts inserts in a row at the end (up) or at the front (down).
-static int8_t run_next(int8_t run, uint32_t index, uint32_t count_before)
-{
-    if (index == count_before) {
-        return (int8_t)(run < 0 ? 1 : run < INT8_MAX ? run + 1 : run);
-    }
-    if (index == 0) {
-        return (int8_t)(run > 0 ? -1 : run > -INT8_MAX ? run - 1 : run);
-    }
-    return 0;
-}
-
 static uint64_t key_last(const struct torc_leaf *leaf)
 {
     struct torc_tree_pair pair = {.key = UINT64_MAX};
@@ -171,7 +159,7 @@ static void leaf_put(struct torc_tree *tree, struct place *place, struct torc_tr
             torc_tree_leaf_rewrite(tree, leaf, index, true, pair);
         }
     } else {
-        int8_t run = run_next(leaf->run, index, leaf->count);
+        int8_t run = torc_tree_run_next(leaf->run, index, leaf->count);
 
         if (tree->undo != NULL) {
             torc_undo_keep(tree->undo, pair->key, pair->version, NULL);
@@ -248,25 +236,44 @@ static bool in_tail(const struct torc_tree *tree, uint64_t key)
     return tree->tail_stamp == tree->shape_stamp && key >= tree->tail_first;
 }
 
-// The leaves of all keys; keys that rise at the tree's end need no descent. True: by the guide.
-static bool batch_locate(struct torc_tree *tree, const uint64_t *keys, uint32_t count,
-                         uint32_t *leaves)
+// How the leaves of a batch's keys were found.
+struct located {
+    uint32_t dense; // so many, from the first, rise so densely that writes go in a leaf at a time
+    bool guided;    // the others' by the guide
+};
+
+// The leaves of all keys; keys that rise at the tree's end, or close together, need no descent.
+static struct located batch_locate(struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                                   uint32_t *leaves)
 {
+    struct located located = {0};
     uint64_t least = UINT64_MAX;
+    uint64_t last = 0;
+    bool rising = count >= TORC_TREE_RISING_MIN;
 
     for (uint32_t i = 0; i < count; i++) {
         least = torc_min_u64(least, keys[i]);
+        rising = rising && keys[i] >= last;
+        last = keys[i];
     }
     if (tree->tail_stamp != tree->shape_stamp && least >= tree->tail_first) {
         tail_find(tree); // it was there, and may still be
     }
-    if (!in_tail(tree, least)) {
-        return tree->code->locate(tree, keys, count, leaves);
+    if (in_tail(tree, least)) {
+        for (uint32_t i = 0; i < count; i++) {
+            leaves[i] = tree->tail;
+        }
+        located.dense = rising ? count : 0;
+        return located;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        leaves[i] = tree->tail;
+    if (rising) {
+        located.dense = torc_tree_locate_rising(tree, keys, count, leaves);
     }
-    return false;
+    if (located.dense < count) {
+        located.guided = tree->code->locate(tree, keys + located.dense, count - located.dense,
+                                            leaves + located.dense);
+    }
+    return located;
 }
 
 // After the shape changed: leaves whose records went elsewhere are looked for again, in time.
@@ -279,14 +286,28 @@ static void batch_forget(const struct torc_tree *tree, uint32_t *leaves, uint32_
     }
 }
 
+// The first of the writes whose leaf is the same, together; how many.
+static uint32_t row_apply(struct torc_tree *tree, const uint32_t *leaves,
+                          struct torc_tree_write *writes, uint32_t count)
+{
+    uint32_t some = 1;
+
+    while (some < count && leaves[some] == leaves[0] && writes[some].key > writes[some - 1].key) {
+        some++;
+    }
+    return some == 1 ? 0
+                     : torc_tree_write_leaf(tree, torc_tree_leaf(tree, leaves[0]), writes, some);
+}
+
 // Up to TORC_TREE_BATCH writes.
 static uint32_t batch_apply(struct torc_tree *tree, struct torc_tree_write *writes, uint32_t count)
 {
     uint64_t keys[TORC_TREE_BATCH];
     uint32_t leaves[TORC_TREE_BATCH];
+    struct located located;
     uint32_t refused = 0;
-    struct place place;
-    bool guided;
+    uint32_t from = 0; // the key that was located first
+    uint32_t some;
 
     torc_assert(count > 0);
     torc_assert(count <= TORC_TREE_BATCH);
@@ -294,18 +315,26 @@ static uint32_t batch_apply(struct torc_tree *tree, struct torc_tree_write *writ
     for (uint32_t i = 0; i < count; i++) {
         keys[i] = writes[i].key;
     }
-    guided = batch_locate(tree, keys, count, leaves);
-    for (uint32_t i = 0; i < count; i++) {
+    located = batch_locate(tree, keys, count, leaves);
+    for (uint32_t i = 0; i < count; i += some) {
         uint64_t shape_stamp = tree->shape_stamp;
+        bool dense;
 
         if (leaves[i] == TORC_NODE_NONE) {
-            guided = batch_locate(tree, &keys[i], count - i, &leaves[i]); // others lost theirs too
+            located = batch_locate(tree, &keys[i], count - i, &leaves[i]); // others lost theirs too
+            from = i;
         }
-        place = (struct place){torc_tree_leaf(tree, leaves[i]), guided};
-        write_apply(tree, &place, &writes[i]);
-        refused += writes[i].err != TORC_ERR_OK;
+        dense = i - from < located.dense;
+        some = dense ? row_apply(tree, leaves + i, writes + i, from + located.dense - i) : 0;
+        if (some == 0) {
+            struct place place = {torc_tree_leaf(tree, leaves[i]), located.guided && !dense};
+
+            write_apply(tree, &place, &writes[i]);
+            refused += writes[i].err != TORC_ERR_OK;
+            some = 1;
+        }
         if (tree->shape_stamp != shape_stamp) {
-            batch_forget(tree, leaves + i + 1, count - i - 1);
+            batch_forget(tree, leaves + i + some, count - i - some);
         }
     }
     return refused;
