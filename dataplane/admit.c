@@ -24,7 +24,8 @@
 void torc_admit_init(struct torc_admit *admit, uint64_t target_ns)
 {
     torc_assert(target_ns > 0);
-    *admit = (struct torc_admit){.target_ns = target_ns, .cost_ns = COST_FIRST_NS};
+    *admit = (struct torc_admit){
+        .target_ns = target_ns, .cost_ns = COST_FIRST_NS, .leak = TORC_ADMIT_ONE};
 }
 
 // What the last turn took, over what it did. `busy`: nothing else was in that time, as far as can

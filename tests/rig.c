@@ -1,6 +1,7 @@
 // Torc tests: a whole node in one process; see rig.h.
 #include "tests/rig.h"
 
+#include "dataplane/worker_state.h"
 #include "storage/cpu_os.h"
 #include "wire/aead_os.h"
 
@@ -374,6 +375,11 @@ void torc_rig_settle(struct torc_rig *rig, uint32_t steps_max)
 struct torc_stats *torc_rig_stats(struct torc_rig *rig, uint32_t worker)
 {
     return &rig->controls[worker].ports.worker->stats;
+}
+
+struct torc_admit *torc_rig_admit(struct torc_rig *rig, uint32_t worker)
+{
+    return rig->workers[worker]->admit;
 }
 
 uint64_t torc_rig_drops(struct torc_rig *rig, enum torc_drop reason)

@@ -125,7 +125,8 @@ void torc_rig_step(struct torc_rig *rig, uint64_t advance_ns);
 void torc_rig_settle(struct torc_rig *rig, uint32_t steps_max);
 
 struct torc_stats *torc_rig_stats(struct torc_rig *rig, uint32_t worker);
-uint64_t torc_rig_drops(struct torc_rig *rig, enum torc_drop reason); // over all workers
+struct torc_admit *torc_rig_admit(struct torc_rig *rig, uint32_t worker); // dataplane/admit.h
+uint64_t torc_rig_drops(struct torc_rig *rig, enum torc_drop reason);     // over all workers
 
 // -- UDP ------------------------------------------------------------------------------------------
 
