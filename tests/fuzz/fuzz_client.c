@@ -53,6 +53,19 @@ static void drain(void)
     }
 }
 
+// Whatever marks came, no part is longer than the whole.
+static void trace_check(void)
+{
+    struct torc_trace trace;
+
+    if (torc_engine_trace(engine, &trace) && trace.known != TORC_TRACE_TOTAL) {
+        torc_assert(trace.wire_ns <= trace.total_ns && trace.queue_ns <= trace.total_ns);
+        torc_assert(trace.wire_ns + trace.queue_ns + trace.tree_ns + trace.log_ns + trace.sync_ns +
+                        trace.reply_ns ==
+                    trace.total_ns);
+    }
+}
+
 static void operations_refill(void)
 {
     struct torc_engine_write small = {
@@ -65,8 +78,11 @@ static void operations_refill(void)
     struct torc_completion done[16];
 
     (void)torc_engine_poll(engine, done, 16);
+    trace_check();
     range.options.timeout_us = count.options.timeout_us = read.timeout_us;
     range.options.flags = inputs % 2 == 0 ? TORC_REVERSE : 0;
+    read.flags = inputs % 3 == 0 ? TORC_TRACED : 0;
+    small.traced = large.traced = inputs % 3 == 0;
     // LIMIT: enough is in flight already.
     (void)!torc_engine_get(engine, inputs % KEYS, &read, 0, NULL);
     (void)!torc_engine_write(engine, &small, NULL);

@@ -242,6 +242,8 @@ static bool cell_start(struct torc_engine *engine, uint64_t key)
     uint64_t dice = torc_rng_below(&rng, 100);
 
     write.timeout_us = torc_rng_chance(&rng, 30000) ? 3000 : 600000;
+    write.traced = torc_rng_chance(&rng, 200000);
+    read.flags = write.traced ? TORC_TRACED : 0;
     cell->kind = cell->doubt || dice < 40 ? CELL_GET : dice < 85 ? CELL_PUT : CELL_DELETE;
     cell->condition = TORC_ALWAYS;
     if (cell->kind == CELL_GET) {
