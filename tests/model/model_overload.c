@@ -21,8 +21,8 @@
 #define FRAGMENT_BYTES 1024u
 #define RANGE_KEYS     40u
 #define MS_NS          UINT64_C(1000000)
-#define SETTLE_NS      (150 * MS_NS) // the queue stands for 100 ms before anything is refused
-#define MEASURE_NS     (60 * MS_NS)
+#define SETTLE_NS      (130 * MS_NS) // the queue stands for 100 ms before anything is refused
+#define MEASURE_NS     (30 * MS_NS)
 #define TARGET_NS      UINT64_C(100000)
 #define REFUSED_NS     (TARGET_NS + 50000) // 99 of 100 answers to refused packets, and
 #define REFUSED_MAX_NS (2 * TARGET_NS)     // all of them
