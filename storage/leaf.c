@@ -95,6 +95,30 @@ static uint32_t find_among(const struct torc_leaf *leaf, uint64_t equal, uint32_
     return before;
 }
 
+uint32_t torc_leaf_slot(const struct torc_leaf *leaf, const struct torc_tree_code *code,
+                        uint64_t key)
+{
+    uint64_t delta = key - leaf->key_base;
+    uint64_t hint = delta >> (8 * leaf->low_bytes);
+    uint64_t mask = torc_leaf_mask(leaf->low_bytes);
+    uint64_t equal[2];
+
+    if (key < leaf->key_base || hint > UINT16_MAX) {
+        return TORC_LEAF_SLOT_NONE;
+    }
+    code->equal16(leaf->hints, leaf->count, (uint16_t)hint, equal);
+    for (uint32_t half = 0; half < 2; half++) {
+        for (uint64_t left = equal[half]; left != 0; left &= left - 1) {
+            uint32_t slot = 64 * half + (uint32_t)__builtin_ctzll(left);
+
+            if (((torc_leaf_load(torc_leaf_record(leaf, slot)) ^ delta) & mask) == 0) {
+                return slot;
+            }
+        }
+    }
+    return TORC_LEAF_SLOT_NONE;
+}
+
 uint32_t torc_leaf_find(const struct torc_leaf *leaf, const struct torc_tree_code *code,
                         uint64_t key, bool *found)
 {
@@ -375,12 +399,12 @@ static uint32_t cell_held(const struct torc_leaf *leaf, const unsigned char *tai
                                           : length;
 }
 
-bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair)
+bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t slot, const struct torc_tree_pair *pair)
 {
-    unsigned char *record = record_of(leaf, torc_leaf_order(leaf)[index]);
+    unsigned char *record = record_of(leaf, slot);
     unsigned char *tail = record + leaf->low_bytes + leaf->version_bytes;
 
-    torc_assert(index < leaf->count);
+    torc_assert(slot < leaf->count);
     if (!takes(leaf, pair)) {
         return false;
     }

@@ -43,6 +43,7 @@
 #include <string.h>
 
 #define TORC_LEAF_COUNT_MAX   128u
+#define TORC_LEAF_SLOT_NONE   255u
 #define TORC_LEAF_HEAD_BYTES  40u
 #define TORC_LEAF_HEAP_END    (TORC_NODE_BYTES - 8u)
 #define TORC_LEAF_SPACE_BYTES (TORC_LEAF_HEAP_END - TORC_LEAF_HEAD_BYTES)
@@ -116,11 +117,9 @@ static inline const unsigned char *torc_leaf_record(const struct torc_leaf *leaf
 const void *torc_leaf_cell(const struct torc_leaf *leaf, const unsigned char *cell,
                            uint32_t *value_bytes);
 
-// The record at `index` in key order, 0 <= index < count.
-static inline void torc_leaf_get(const struct torc_leaf *leaf, uint32_t index,
-                                 struct torc_tree_pair *pair)
+static inline void torc_leaf_get_slot(const struct torc_leaf *leaf, uint32_t slot,
+                                      struct torc_tree_pair *pair)
 {
-    uint32_t slot = torc_leaf_order(leaf)[index];
     const unsigned char *record = torc_leaf_record(leaf, slot);
 
     pair->key = leaf->key_base + ((uint64_t)leaf->hints[slot] << (8 * leaf->low_bytes)) +
@@ -136,6 +135,13 @@ static inline void torc_leaf_get(const struct torc_leaf *leaf, uint32_t index,
     }
 }
 
+// The record at `index` in key order, 0 <= index < count.
+static inline void torc_leaf_get(const struct torc_leaf *leaf, uint32_t index,
+                                 struct torc_tree_pair *pair)
+{
+    torc_leaf_get_slot(leaf, torc_leaf_order(leaf)[index], pair);
+}
+
 // Bytes of TORC_LEAF_SPACE_BYTES that its records need.
 uint32_t torc_leaf_used_bytes(const struct torc_leaf *leaf);
 
@@ -145,6 +151,10 @@ void torc_leaf_format(struct torc_leaf *leaf);
 // The index of the first key that is not below `key`; *found tells whether it is the key.
 uint32_t torc_leaf_find(const struct torc_leaf *leaf, const struct torc_tree_code *code,
                         uint64_t key, bool *found);
+
+// The slot of the key, which needs no look at the order; or TORC_LEAF_SLOT_NONE.
+uint32_t torc_leaf_slot(const struct torc_leaf *leaf, const struct torc_tree_code *code,
+                        uint64_t key);
 
 // All records in order. Their values point into the leaf (or are a large value's block).
 uint32_t torc_leaf_decode(const struct torc_leaf *leaf, struct torc_tree_pair *pairs);
@@ -214,9 +224,9 @@ void torc_leaf_records_write(struct torc_leaf *leaf, const struct torc_tree_pair
                              uint32_t count);
 
 // In place, in a few lines: false when the leaf must be written anew first. `pair` goes to `index`,
-// respectively replaces the record there (whose large block the caller has taken over).
+// respectively replaces the record in `slot` (whose large block the caller has taken over).
 bool torc_leaf_insert(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);
-bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t index, const struct torc_tree_pair *pair);
+bool torc_leaf_replace(struct torc_leaf *leaf, uint32_t slot, const struct torc_tree_pair *pair);
 
 // The same for rows of values of the leaf's one length that the leaf holds: of a record that is
 // there, and into a slot behind all others, which is not in the order yet.

@@ -262,18 +262,20 @@ static __attribute__((noinline)) void hot_relief_prefetch(const struct torc_tree
     }
 }
 
-// For writes: asks for the order, and for the record that will be replaced, or else the free slot
-// behind the last.
-static inline __attribute__((always_inline)) void hot_touch(const struct torc_tree *tree,
-                                                            const uint64_t *keys, uint32_t count,
-                                                            const uint32_t *leaves)
+// For writes: asks for the record that will be replaced, or else for the order and the free slot
+// behind the last. `order`: for the order in any case.
+static inline __attribute__((always_inline)) void hot_ask(const struct torc_tree *tree,
+                                                          const uint64_t *keys, uint32_t count,
+                                                          const uint32_t *leaves, bool order)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct torc_leaf *leaf = torc_node_at(tree->chunks.base, leaves[i]);
         bool more;
         const unsigned char *record = hot_record(leaf, keys[i], &more);
 
-        __builtin_prefetch(torc_leaf_order(leaf), 1);
+        if (order || record == NULL) {
+            __builtin_prefetch(torc_leaf_order(leaf), 1);
+        }
         hot_record_prefetch(leaf, record == NULL ? torc_leaf_record(leaf, leaf->count) : record);
         if (torc_unlikely(record == NULL && leaf->count == leaf->capacity && leaf->level == 0)) {
             hot_relief_prefetch(tree, keys[i], leaf);
@@ -281,12 +283,19 @@ static inline __attribute__((always_inline)) void hot_touch(const struct torc_tr
     }
 }
 
+// Rows of writes to one leaf read its order whatever they do.
+static void hot_touch(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
+                      const uint32_t *leaves)
+{
+    hot_ask(tree, keys, count, leaves, true);
+}
+
 static bool hot_locate(const struct torc_tree *tree, const uint64_t *keys, uint32_t count,
                        uint32_t *leaves)
 {
     bool guided = hot_descend(tree, keys, count, leaves);
 
-    hot_touch(tree, keys, count, leaves);
+    hot_ask(tree, keys, count, leaves, false);
     return guided;
 }
 

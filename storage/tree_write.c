@@ -141,33 +141,61 @@ static uint32_t place_find(struct torc_tree *tree, struct place *place, uint64_t
     return index;
 }
 
+// Replaces the key's record, if the leaf has one. It need not look at the order of keys, a line of
+// memory that nobody has asked for.
+static bool leaf_overwrite(struct torc_tree *tree, struct torc_leaf *leaf,
+                           struct torc_tree_write *write, const struct torc_tree_pair *pair)
+{
+    uint32_t slot = torc_leaf_slot(leaf, tree->code, pair->key);
+    struct torc_tree_pair old;
+
+    if (slot == TORC_LEAF_SLOT_NONE) {
+        return false;
+    }
+    torc_leaf_get_slot(leaf, slot, &old);
+    leaf->stamp = torc_max_u64(leaf->stamp, pair->version);
+    write->existed = true;
+    write->old_version = old.version;
+    count_out(tree, &old, pair->version);
+    if (!torc_leaf_replace(leaf, slot, pair)) {
+        bool found;
+        uint32_t index = torc_leaf_find(leaf, tree->code, pair->key, &found);
+
+        torc_tree_leaf_rewrite(tree, leaf, index, true, pair);
+    }
+    return true;
+}
+
+static void leaf_insert(struct torc_tree *tree, struct torc_leaf *leaf, uint32_t index,
+                        const struct torc_tree_pair *pair)
+{
+    int8_t run = torc_tree_run_next(leaf->run, index, leaf->count);
+
+    if (tree->undo != NULL) {
+        torc_undo_keep(tree->undo, pair->key, pair->version, NULL);
+    }
+    leaf->run = run;
+    leaf->stamp = torc_max_u64(leaf->stamp, pair->version);
+    if (!torc_leaf_insert(leaf, index, pair) && !torc_tree_leaf_relieve(tree, leaf, index, pair)) {
+        torc_tree_leaf_rewrite(tree, leaf, index, false, pair);
+    }
+}
+
 static void leaf_put(struct torc_tree *tree, struct place *place, struct torc_tree_write *write,
                      const struct torc_tree_pair *pair)
 {
-    struct torc_tree_pair old;
-    bool found;
-    uint32_t index = place_find(tree, place, pair->key, &found);
-    struct torc_leaf *leaf = place->leaf;
+    // The guide's node may be a leaf no more.
+    bool done = place->leaf->level == 0 && leaf_overwrite(tree, place->leaf, write, pair);
 
-    leaf->stamp = torc_max_u64(leaf->stamp, pair->version);
-    write->existed = found;
-    if (found) {
-        torc_leaf_get(leaf, index, &old);
-        write->old_version = old.version;
-        count_out(tree, &old, pair->version);
-        if (!torc_leaf_replace(leaf, index, pair)) {
-            torc_tree_leaf_rewrite(tree, leaf, index, true, pair);
-        }
-    } else {
-        int8_t run = torc_tree_run_next(leaf->run, index, leaf->count);
+    if (!done) {
+        bool found;
+        uint32_t index = place_find(tree, place, pair->key, &found);
 
-        if (tree->undo != NULL) {
-            torc_undo_keep(tree->undo, pair->key, pair->version, NULL);
-        }
-        leaf->run = run;
-        if (!torc_leaf_insert(leaf, index, pair) &&
-            !torc_tree_leaf_relieve(tree, leaf, index, pair)) {
-            torc_tree_leaf_rewrite(tree, leaf, index, false, pair);
+        if (found) { // in another leaf, for the guide had led astray
+            done = leaf_overwrite(tree, place->leaf, write, pair);
+            torc_assert(done);
+        } else {
+            leaf_insert(tree, place->leaf, index, pair);
         }
     }
     torc_tree_count_in(tree, pair);
