@@ -141,6 +141,10 @@ static void world_open(const struct torc_tree_code *code, enum fault fault, uint
     world.other_ppm = below(2) == 0 ? 0 : (uint32_t)below(100000);
     world.remove_ppm = below(2) == 0 ? 0 : (uint32_t)below(300000);
     world.ticket_percent = (uint32_t)below(3) * 40;
+    if (world.few) { // enough to fill it
+        world.key_count = UINT64_C(1) << 16;
+        world.value_bytes = lengths[3 + below(3)];
+    }
     side_open(&world.batched, world.few ? CHUNKS_FEW : CHUNKS);
     side_open(&world.single, CHUNKS);
 }
