@@ -47,7 +47,7 @@ static enum torc_err keys_bind(struct torc_chan_principal *to, const struct torc
 
 enum torc_err torc_keys_table(struct torc_chan_principal *list, struct torc_keys_known *known,
                               const struct torc_principal *principals, uint32_t count,
-                              uint64_t cluster, uint32_t node, struct torc_fail *why)
+                              const struct torc_keys_place *place, struct torc_fail *why)
 {
     uint16_t order[TORC_KEYS_PRINCIPALS_MAX];
     enum torc_err err = TORC_ERR_OK;
@@ -57,7 +57,7 @@ enum torc_err torc_keys_table(struct torc_chan_principal *list, struct torc_keys
     for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
         const struct torc_principal *from = &principals[order[i]];
 
-        err = keys_bind(&list[i], from, cluster, node, why);
+        err = keys_bind(&list[i], from, place->cluster, place->node, why);
         known[i] = (struct torc_keys_known){.number = from->number,
                                             .roles = from->roles,
                                             .sessions_max = from->sessions_max,

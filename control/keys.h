@@ -20,12 +20,19 @@ struct torc_keys_known {
     uint8_t key_ids[2];
 };
 
+// The node that a table is made for.
+struct torc_keys_place {
+    uint64_t cluster;
+    uint32_t node;
+};
+
 // Fills `list` and `known` with the principals by rising number. INVALID_ARGUMENT names a key that
 // is bound to another node.
 enum torc_err torc_must_use torc_keys_table(struct torc_chan_principal *list,
                                             struct torc_keys_known *known,
                                             const struct torc_principal *principals, uint32_t count,
-                                            uint64_t cluster, uint32_t node, struct torc_fail *why);
+                                            const struct torc_keys_place *place,
+                                            struct torc_fail *why);
 
 // Writes the channel's table; what it held before is wiped. Returns its sequence.
 uint64_t torc_keys_write(struct torc_chan_keys *table, const struct torc_chan_principal *list,

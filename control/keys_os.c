@@ -156,7 +156,8 @@ static enum torc_err keys_fill(struct torc_keys *keys, const struct torc_princip
     keys->count = count;
     keys->known = calloc(count + 1, sizeof(*keys->known));
     torc_assert(keys->known != NULL);
-    return torc_keys_table(keys->list, keys->known, principals, count, cluster, node, why);
+    return torc_keys_table(keys->list, keys->known, principals, count,
+                           &(struct torc_keys_place){.cluster = cluster, .node = node}, why);
 }
 
 enum torc_err torc_keys_load(struct torc_keys *keys, const char *data, uint64_t cluster,

@@ -85,7 +85,7 @@ static void admit_leak(struct torc_admit *admit)
     if (admit->taken > admit->turn_aim) {
         admit->leak = admit->leak > step ? admit->leak - step : 1;
     } else if (admit->refused + admit->unopened > 0 && admit->taken < admit->turn_aim) {
-        admit->leak = (uint32_t)torc_min_u64(admit->leak + step, 256u * TORC_ADMIT_ONE);
+        admit->leak = (uint32_t)torc_min_u64(admit->leak + step, UINT64_C(256) * TORC_ADMIT_ONE);
     }
 }
 

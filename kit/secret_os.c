@@ -145,6 +145,7 @@ static bool secret_sync_folder(const char *path)
     bool synced;
 
     (void)snprintf(copy, sizeof(copy), "%s", path);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): the copy is ours
     fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     synced = fd >= 0 && fsync(fd) == 0;
     if (fd >= 0) {

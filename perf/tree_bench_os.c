@@ -516,11 +516,11 @@ static void rising_rows(struct keys *keys)
     qsort(keys->all, keys->count, sizeof(keys->all[0]), compare_keys);
     row("rising keys", peer_absl.name, torc_rising(keys, false, &full), absl_rising(keys), 10);
     row("rising keys: leaves full", "bytes of leaves", full, 1, 0.95);
-    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX); // NOLINT(concurrency-mt-unsafe): one thread
     (void)absl_rising(keys);
     row("rising keys, touched memory", peer_absl.name, torc_rising(keys, true, &full),
         absl_rising(keys), 10);
-    (void)mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, TRIM_BYTES); // NOLINT(concurrency-mt-unsafe)
     (void)malloc_trim(0);
     bulk_row("bulk build, GB/s of leaves", keys, false, read_bytes_s);
     bulk_row("bulk build, GB/s of leaves, touched memory", keys, true, read_bytes_s);

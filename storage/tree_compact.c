@@ -24,7 +24,7 @@ uint64_t torc_tree_spare_max(const struct torc_tree *tree)
 {
     uint64_t nodes = (uint64_t)tree->chunks.chunk_count * TORC_CHUNK_USABLE;
 
-    return SPARE_CHUNKS * TORC_CHUNK_USABLE + nodes / SPARE_PART;
+    return (uint64_t)SPARE_CHUNKS * TORC_CHUNK_USABLE + nodes / SPARE_PART;
 }
 
 uint64_t torc_tree_spare(const struct torc_tree *tree)
@@ -109,7 +109,6 @@ static uint32_t pack_step(struct torc_tree *tree)
         return 1 + parent->count / LOOKS_A_STEP;
     }
     pack_prefetch(tree, &path);
-    last = torc_tree_path_last(tree, &path, 0);
     if (!torc_tree_leaf_pack(tree, &path)) {
         torc_tree_path_find(tree, compact->next, &path);
         last = torc_tree_path_last(tree, &path, 0); // what was moved into it is packed as well

@@ -115,7 +115,9 @@ static uint32_t leaf_row(struct torc_tree *tree, struct torc_leaf *leaf,
     some = row_take(leaf, writes, count < free_count ? count : free_count, &row);
     row_write(leaf, writes, some);
     run = (leaf->run > 0 ? leaf->run : 0) + (int)some;
-    leaf->run = some == 0 ? leaf->run : (int8_t)(run < INT8_MAX ? run : INT8_MAX);
+    if (some > 0) {
+        leaf->run = (int8_t)(run < INT8_MAX ? run : INT8_MAX); // NOLINT(bugprone-narrowing*)
+    }
     leaf->count = (uint8_t)(leaf->count + some);
     leaf->stamp = row.stamp;
     torc_assert(row.promised <= tree->promised_nodes);

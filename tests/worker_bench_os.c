@@ -99,6 +99,7 @@ static uint64_t timed_turn(struct torc_rig *rig)
 static void measure_row(const struct bench_row *row)
 {
     static uint64_t times[ROUNDS];
+    uint64_t median_ns;
     double ns;
 
     for (uint32_t round = 0; round < ROUNDS; round++) {
@@ -110,7 +111,8 @@ static void measure_row(const struct bench_row *row)
         drain(&bench.rig);
     }
     qsort(times, ROUNDS, sizeof(times[0]), compare);
-    ns = (double)times[ROUNDS / 2] / BURST;
+    median_ns = times[ROUNDS / 2];
+    ns = (double)median_ns / BURST;
     if (bench.json) {
         (void)printf("{\"mode\":\"%s\",\"packet\":\"%s\",\"ns\":%.1f,\"ops\":%u}\n", bench.mode,
                      row->name, ns, row->ops);

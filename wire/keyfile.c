@@ -140,8 +140,8 @@ static bool word_hex(const struct word *word, uint8_t *bytes, uint32_t byte_coun
         return false;
     }
     for (uint32_t i = 0; i < byte_count; i++) {
-        uint32_t high = hex_digit(word->at[2 * i]);
-        uint32_t low = hex_digit(word->at[2 * i + 1]);
+        uint32_t high = hex_digit(word->at[2 * (uint64_t)i]);
+        uint32_t low = hex_digit(word->at[2 * (uint64_t)i + 1]);
 
         if (high > 15 || low > 15) {
             return false;

@@ -102,6 +102,7 @@ enum torc_err torc_cli_trace(struct torc_cli *cli, struct torc_fail *why)
     if (err != TORC_ERR_OK) {
         return err;
     }
+    torc_assert(job.count > 0);
     job.traces = calloc(job.count, sizeof(job.traces[0]));
     job.numbers = calloc(job.count, sizeof(job.numbers[0]));
     err = job.traces == NULL || job.numbers == NULL

@@ -57,7 +57,7 @@ _Noreturn void torc_assert_fail(const char *expression, const char *function, co
 _Noreturn static void fail(const char *what)
 {
     (void)fprintf(stderr, "torc-flood: %s: %s\n", what, strerrordesc_np(errno));
-    exit(1);
+    exit(1); // NOLINT(concurrency-mt-unsafe): one thread
 }
 
 // -- Templates ------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ static bool template_read(struct flood_template *to, char *line)
     }
     *to = (struct flood_template){.byte_count = digits / 2};
     for (uint32_t i = 0; i < to->byte_count; i++) {
-        char pair[3] = {word[2 * i], word[2 * i + 1], '\0'};
+        char pair[3] = {word[2 * (uint64_t)i], word[2 * (uint64_t)i + 1], '\0'};
 
         to->bytes[i] = (uint8_t)strtoul(pair, NULL, 16);
     }
@@ -97,7 +97,7 @@ static void templates_read(void)
     while (template_count < TEMPLATES_MAX && fgets(line, sizeof(line), stdin) != NULL) {
         if (!template_read(&templates[template_count], line)) {
             (void)fprintf(stderr, "torc-flood: template %u is none\n", template_count);
-            exit(2);
+            exit(2); // NOLINT(concurrency-mt-unsafe): one thread
         }
         template_count++;
     }

@@ -118,7 +118,7 @@ static int link_open(const char *name)
         setsockopt(link, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof(yes)) != 0 ||
         bind(link, (struct sockaddr *)&address, sizeof(address)) != 0) {
         (void)fprintf(stderr, "torc-switch: %s: %s\n", name, strerrordesc_np(errno));
-        exit(1);
+        exit(1); // NOLINT(concurrency-mt-unsafe): one thread
     }
     (void)setsockopt(link, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
     (void)setsockopt(link, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes));

@@ -195,9 +195,9 @@ static void fill_node(void)
 {
     uint8_t value[VALUE_BYTES] = {1};
 
-    for (uint64_t key = 0; key < 8 * RANGE_KEYS; key++) {
-        struct torc_request put = torc_rig_put(rig, &sessions[0].client,
-                                               key * (KEYS / 8 / RANGE_KEYS), value, VALUE_BYTES);
+    for (uint64_t key = 0; key < UINT64_C(8) * RANGE_KEYS; key++) {
+        struct torc_request put = torc_rig_put(
+            rig, &sessions[0].client, key * ((uint64_t)KEYS / 8 / RANGE_KEYS), value, VALUE_BYTES);
         struct torc_reply reply;
 
         torc_rig_expect(rig, &sessions[0].client, &put, TORC_ERR_OK, &reply);
@@ -571,6 +571,7 @@ static struct figures load_after(const struct mix *mix, uint64_t cost_ps, uint32
     figures.p99_ns = quantile(&served, 990000);
     figures.refused_p99_ns = quantile(&refused, 990000);
     figures.refused_max_ns = quantile(&refused, 1000000);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     if (getenv("TORC_TEST_FIGURES") != NULL) {
         (void)printf("  %3u %% of %5" PRIu64 " ps, %u sessions: served %5.1f %%, busy %5.1f %%; "
                      "%7u served, p50 %4" PRIu64 " p99 %4" PRIu64 " us; %7u refused, p99 %4" PRIu64
@@ -726,6 +727,7 @@ static void check_shares(const struct mix *mix, uint32_t count, uint64_t salt)
     for (uint32_t i = 0; i < count; i++) {
         CU_ASSERT(sessions[i].served * 4 >= 3 * torc_min_u64(sessions[i].offered, share));
     }
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     if (getenv("TORC_TEST_FIGURES") != NULL) {
         (void)printf("  shares of %u: the greedy ones %" PRIu64 " .. %" PRIu64 ", even %" PRIu64
                      ", a quiet one %" PRIu64 " of %" PRIu64 "\n",

@@ -364,7 +364,7 @@ static bool run_rounds(bool readded_is_same)
     bool agreed = true;
 
     CU_ASSERT_EQUAL_FATAL(posix_memalign(&memory, 64, torc_principals_bytes()), 0);
-    CU_ASSERT_FATAL(model != NULL);
+    torc_assert(model != NULL && memory != NULL);
     for (uint32_t round = 0; round < ROUNDS && agreed; round++) {
         memset(memory, 0, torc_principals_bytes());
         memset(model, 0, sizeof(*model));

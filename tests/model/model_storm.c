@@ -157,6 +157,7 @@ static void refusing(uint32_t outstanding, uint64_t duration_ns)
 
 static void figures(const char *what, uint64_t calls, uint64_t sent, uint64_t shed)
 {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     if (getenv("TORC_TEST_FIGURES") != NULL) {
         (void)printf("  %s: %" PRIu64 " calls, %" PRIu64 " sendings (%.3f), %" PRIu64
                      " packets refused, %" PRIu64 " failed\n",

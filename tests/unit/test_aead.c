@@ -46,7 +46,7 @@ static const struct vector vectors[] = {
 
 static uint32_t from_hex(uint8_t *bytes, const char *hex)
 {
-    uint32_t count = (uint32_t)strnlen(hex, 2 * HEX_TEXT_MAX) / 2;
+    uint32_t count = (uint32_t)strnlen(hex, UINT64_C(2) * HEX_TEXT_MAX) / 2;
 
     for (uint32_t i = 0; i < count; i++) {
         char digits[3] = {hex[2 * (uint64_t)i], hex[2 * (uint64_t)i + 1], '\0'};

@@ -110,7 +110,7 @@ static void a_node_file_holds_only_what_is_bound_to_it(void)
     uint8_t bound[TORC_PSK_BYTES];
 
     begin(3);
-    CU_ASSERT_FATAL(back != NULL);
+    torc_assert(back != NULL);
     TORC_TEST_OK(torc_keys_node_file(&out, &file, 77, 5, &why), &why);
     TORC_TEST_OK(torc_keyfile_parse(text, out.used, back, &count, &why), &why);
     CU_ASSERT_EQUAL_FATAL(count, 3);

@@ -150,6 +150,14 @@ static void an_edit_changes_one_line(void)
     CU_ASSERT_STRING_EQUAL(after, HEAD "new 2 read 1:" HEX_A "\n");
 }
 
+static bool keys_equal(const struct torc_client_key *a, const struct torc_client_key *b)
+{
+    return a->cluster == b->cluster && a->principal == b->principal &&
+           memcmp(a->name, b->name, sizeof(a->name)) == 0 && a->psk.id == b->psk.id &&
+           a->psk.bound == b->psk.bound && a->psk.node == b->psk.node &&
+           memcmp(a->psk.bytes, b->psk.bytes, sizeof(a->psk.bytes)) == 0;
+}
+
 static void a_client_key_is_read_back(void)
 {
     struct torc_client_key key = {
@@ -164,7 +172,7 @@ static void a_client_key_is_read_back(void)
                                  "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
                                  "\n");
     TORC_TEST_OK(torc_client_key_parse(&back, text, out.used, &why), &why);
-    CU_ASSERT_EQUAL(memcmp(&back, &key, sizeof(key)), 0);
+    CU_ASSERT_TRUE(keys_equal(&back, &key));
 }
 
 static void a_bad_client_key_is_refused(void)

@@ -306,7 +306,7 @@ static void test_accept_flips(void)
     struct torc_accept got;
     struct torc_session_keys keys;
     struct torc_session_keys nothing = {.to_server = {0}};
-    unsigned char packet[TORC_ACCEPT_BYTES];
+    unsigned char packet[TORC_ACCEPT_BYTES] = {0};
     uint32_t taken = 0;
 
     shake_begin(&handshake, &offer, 1);

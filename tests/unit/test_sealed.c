@@ -181,8 +181,8 @@ static void a_wrong_key_and_a_stranger_get_the_same_refusal(void)
     // The key of another node, as one that stole it would use it.
     offers[3] = key_offer(torc_rig_psk);
     offers[3].psk_bound = true;
-    for (uint8_t i = 0; i < TORC_COUNT_OF(offers); i++) {
-        CU_ASSERT_EQUAL(shake(&offers[i], i, &accept, &refused), TORC_HANDSHAKE_HINT);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(offers); i++) {
+        CU_ASSERT_EQUAL(shake(&offers[i], (uint8_t)i, &accept, &refused), TORC_HANDSHAKE_HINT);
         CU_ASSERT_EQUAL(refused, TORC_REFUSE_AUTH);
     }
     CU_ASSERT_EQUAL(counted(TORC_COUNTER_HANDSHAKES_REFUSED), TORC_COUNT_OF(offers));
@@ -302,7 +302,7 @@ static void lanes_have_keys_of_their_own(void)
     CU_ASSERT_EQUAL_FATAL(shake(&offer, 1, &accept, &refused), TORC_HANDSHAKE_ACCEPTED);
     first = torc_session_find(rig->sessions, accept.session_index);
     second = torc_session_find(rig->sessions, accept.session_index + 1);
-    CU_ASSERT_FATAL(first != NULL && second != NULL);
+    torc_assert(first != NULL && second != NULL);
     CU_ASSERT_NOT_EQUAL(memcmp(&first->keys[0], &second->keys[0], sizeof(first->keys[0])), 0);
     CU_ASSERT_NOT_EQUAL(memcmp(&first->keys[0], &first->keys[1], sizeof(first->keys[0])), 0);
     CU_ASSERT_NOT_EQUAL(memcmp(&second->keys[0], &first->keys[1], sizeof(first->keys[0])), 0);
@@ -348,7 +348,7 @@ static void no_flipped_bit_of_a_packet_is_taken(void)
         answered += got != 0 && got != TORC_NOSESSION_BYTES ? 1 : 0;
     }
     CU_ASSERT_EQUAL(answered, 0);
-    CU_ASSERT(torc_rig_drops(rig, TORC_DROP_AUTH) > 8 * (bytes - 24));
+    CU_ASSERT(torc_rig_drops(rig, TORC_DROP_AUTH) > UINT64_C(8) * (bytes - 24));
     send_bytes(packet, bytes); // the window did not move
     CU_ASSERT(answer(reply, sizeof(reply)) >= TORC_DATA_BYTES_MIN);
     free(client);
@@ -424,7 +424,7 @@ static void keys_of_an_ended_session_are_wiped(void)
     open_rig(NULL);
     CU_ASSERT_EQUAL_FATAL(shake(&offer, 1, &accept, &refused), TORC_HANDSHAKE_ACCEPTED);
     session = torc_session_find(rig->sessions, accept.session_index);
-    CU_ASSERT_FATAL(session != NULL);
+    torc_assert(session != NULL);
     CU_ASSERT_NOT_EQUAL(memcmp(&session->keys[TORC_TO_SERVER], &nothing, sizeof(nothing)), 0);
     // Nobody uses it: 5 s half-open, 1 s of rest.
     for (uint32_t i = 0; i < 80; i++) {

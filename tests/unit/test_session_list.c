@@ -38,7 +38,7 @@ static const struct torc_chan_session *row_of(const struct torc_rig_client *of)
 static void get_some(uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        torc_rig_check_none(rig, client, i * 200000 % KEYS);
+        torc_rig_check_none(rig, client, i * UINT64_C(200000) % KEYS);
     }
 }
 
@@ -54,7 +54,7 @@ static void a_session_is_listed_with_what_it_did(void)
     CU_ASSERT_EQUAL_FATAL(page()->count, 1);
     CU_ASSERT_EQUAL(page()->next, UINT32_MAX);
     row = row_of(client);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(row);
+    torc_assert(row != NULL);
     CU_ASSERT_EQUAL(row->principal, TORC_RIG_PRINCIPAL);
     CU_ASSERT_EQUAL(row->port, 5000);
     CU_ASSERT_EQUAL(memcmp(row->ip, client->ip, 16), 0);
@@ -67,7 +67,7 @@ static void a_session_is_listed_with_what_it_did(void)
     get_some(20); // on both cores
     ask(0);
     row = row_of(client);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(row);
+    torc_assert(row != NULL);
     CU_ASSERT_EQUAL(row->packets_in, packets + 20);
     CU_ASSERT_EQUAL(row->packets_out, row->packets_in);
     close_rig();
@@ -80,7 +80,7 @@ static void a_clear_session_is_marked_and_its_agent_told(void)
     open_plain();
     ask(0);
     row = row_of(client);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(row);
+    torc_assert(row != NULL);
     CU_ASSERT_EQUAL(row->suite, TORC_SUITE_CLEAR);
     CU_ASSERT_EQUAL(row->principal, 0);
     CU_ASSERT_EQUAL(row->state, TORC_CHAN_SESSION_HALF); // nothing was sent in it
@@ -104,7 +104,7 @@ static void a_write_that_waits_for_the_disk_is_in_flight(void)
     torc_rig_settle(rig, 20);
     ask(0);
     row = row_of(client);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(row);
+    torc_assert(row != NULL);
     CU_ASSERT_EQUAL(row->in_flight, 1);
     rig->controls[0].disk_stuck = false;
     torc_rig_settle(rig, 200);

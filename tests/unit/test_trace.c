@@ -64,7 +64,7 @@ static bool traced(struct torc_request request, enum torc_err status,
 
 static void a_traced_get_says_when_it_was_taken_looked_up_and_answered(void)
 {
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
 
     open_ticking(TORC_DURABILITY_DURABLE);
     (void)put_text(7, "seven");
@@ -80,7 +80,7 @@ static void a_traced_get_says_when_it_was_taken_looked_up_and_answered(void)
 
 static void a_traced_put_says_how_long_the_disk_took(void)
 {
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
 
     open_ticking(TORC_DURABILITY_DURABLE);
     CU_ASSERT_TRUE_FATAL(traced(torc_rig_put(rig, client, 7, "seven", 5), TORC_ERR_OK, &marks));
@@ -97,7 +97,7 @@ static void a_traced_put_says_how_long_the_disk_took(void)
 
 static void a_put_that_waits_for_no_disk_has_next_to_no_sync(void)
 {
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
 
     open_ticking(TORC_DURABILITY_NONE);
     CU_ASSERT_TRUE_FATAL(traced(torc_rig_put(rig, client, 7, "seven", 5), TORC_ERR_OK, &marks));
@@ -109,7 +109,7 @@ static void a_put_that_waits_for_no_disk_has_next_to_no_sync(void)
 static void a_condition_that_fails_is_traced_up_to_the_tree(void)
 {
     struct torc_request request;
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
 
     open_ticking(TORC_DURABILITY_DURABLE);
     (void)put_text(7, "seven");
@@ -124,7 +124,7 @@ static void a_condition_that_fails_is_traced_up_to_the_tree(void)
 // Its time behind the other one is told as `logged`, whatever comes after.
 static void a_put_behind_another_of_its_key_waits_to_be_logged(void)
 {
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
     struct torc_request first;
     struct torc_request second;
     struct torc_reply reply;
@@ -175,7 +175,7 @@ static void of_the_writes_of_a_packet_the_first_that_asks_is_traced(void)
 static void a_value_that_fills_the_packet_has_no_trace_beside_it(void)
 {
     static const unsigned char value[1200];
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
     struct torc_request request;
     // What a reply packet of the least size holds beside the operation's header.
     uint32_t bytes = TORC_PAYLOAD_MIN - TORC_DATA_OVERHEAD - TORC_REPLY_HEAD_BYTES;
@@ -202,7 +202,7 @@ static void a_value_that_fills_the_packet_has_no_trace_beside_it(void)
 
 static void without_a_clock_a_turn_has_one_time(void)
 {
-    struct torc_trace_marks marks;
+    struct torc_trace_marks marks = {0};
 
     open_plain();
     CU_ASSERT_TRUE_FATAL(traced(torc_rig_put(rig, client, 7, "seven", 5), TORC_ERR_OK, &marks));
@@ -362,7 +362,7 @@ static void medians_are_of_each_part(void)
     struct torc_trace median;
 
     for (uint32_t i = 0; i < 101; i++) {
-        traces[i].total_ns = (i * 37 % 101) * 10; // each of 0 .. 1000
+        traces[i].total_ns = (i * UINT64_C(37) % 101) * 10; // each of 0 .. 1000
         traces[i].tree_ns = i % 2 == 0 ? 5 : 7;
         traces[i].known = TORC_TRACE_TOTAL | (i < 3 ? TORC_TRACE_TREE : 0);
         traces[i].sends = 1;

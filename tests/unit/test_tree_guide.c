@@ -88,13 +88,13 @@ static uint32_t found_by(struct torc_tree *tree, const struct torc_tree_code *co
         uint32_t count = to - at < TORC_TREE_BATCH ? to - at : TORC_TREE_BATCH;
 
         for (uint32_t i = 0; i < count; i++) {
-            keys[2 * i] = key_of(at + i);
-            keys[2 * i + 1] = key_of(at + i) + 1;
+            keys[2 * (uint64_t)i] = key_of(at + i);
+            keys[2 * (uint64_t)i + 1] = key_of(at + i) + 1;
         }
         torc_tree_lookup_batch(tree, keys, 2 * count, hits);
         for (uint32_t i = 0; i < count; i++) {
-            found += hits[2 * i].found;
-            CU_ASSERT_FALSE(hits[2 * i + 1].found);
+            found += hits[2 * (uint64_t)i].found;
+            CU_ASSERT_FALSE(hits[2 * (uint64_t)i + 1].found);
         }
     }
     tree->code = own;
@@ -132,7 +132,7 @@ static void test_random_inserts_keep_it_true(void)
     CU_ASSERT_TRUE(torc_guide_leads(&fixture.tree));
     CU_ASSERT_EQUAL(fixture.tree.guide.usable + 1, fixture.tree.guide.entry_count);
     CU_ASSERT(fixture.tree.guide.entry_count >= fixture.tree.leaf_count);
-    CU_ASSERT(fixture.tree.guide.entry_count <= 3 * fixture.tree.leaf_count);
+    CU_ASSERT(fixture.tree.guide.entry_count <= UINT64_C(3) * fixture.tree.leaf_count);
     check_found(&fixture, 0, KEYS, KEYS);
     fixture_close(&fixture, CHUNKS);
 }

@@ -247,12 +247,12 @@ static void test_small_entries_push_large_values_out(void)
     for (uint32_t i = 0; i < 8; i++) {
         (void)put(1, LARGE);
     }
-    CU_ASSERT(rig.pool.undo.large_bytes > 3 * LARGE);
+    CU_ASSERT(rig.pool.undo.large_bytes > UINT64_C(3) * LARGE);
     for (uint32_t i = 0; i < 3000; i++) {
         (void)put(2, 128);
         TORC_TEST_OK(torc_undo_check(&rig.pool.undo, &why), &why);
     }
-    CU_ASSERT(rig.pool.undo.large_bytes < 3 * LARGE);
+    CU_ASSERT(rig.pool.undo.large_bytes < UINT64_C(3) * LARGE);
     close_shard();
 }
 
