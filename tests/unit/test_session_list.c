@@ -87,7 +87,9 @@ static void a_clear_session_is_marked_and_its_agent_told(void)
     CU_ASSERT_TRUE(row->agent[0] != '\0');
     get_some(1);
     ask(0);
-    CU_ASSERT_EQUAL(row_of(client)->state, TORC_CHAN_SESSION_OPEN);
+    row = row_of(client);
+    torc_assert(row != NULL);
+    CU_ASSERT_EQUAL(row->state, TORC_CHAN_SESSION_OPEN);
     close_rig();
 }
 
@@ -109,7 +111,9 @@ static void a_write_that_waits_for_the_disk_is_in_flight(void)
     rig->controls[0].disk_stuck = false;
     torc_rig_settle(rig, 200);
     ask(0);
-    CU_ASSERT_EQUAL(row_of(client)->in_flight, 0);
+    row = row_of(client);
+    torc_assert(row != NULL);
+    CU_ASSERT_EQUAL(row->in_flight, 0);
     close_rig();
 }
 
