@@ -27,6 +27,7 @@ RESIDENT_MAX = 1 << 20  # what a flood may leave: the first use of some buffers
 UDP = 14 + 20 + 8  # where the payload begins in a frame
 NOBODY = b"\x02\0\0\0\x99\x99"
 TICK = os.sysconf("SC_CLK_TCK")
+QUICK = bool(os.environ.get("TORC_TEST_QUICK"))  # a third of the families
 checks = Checks()
 
 
@@ -179,7 +180,7 @@ def main():
         flooded.good()
         families = flooded.families()
         flooded.end(flooded.start(*families["hello"][1:], ALONE_MS))  # all packet buffers were touched
-        for name, (counter, frame, varied) in families.items():
+        for name, (counter, frame, varied) in list(families.items())[::3 if QUICK else 1]:
             checks.case(family, flooded, name, counter, frame, varied)
         checks.equal("the session that was abused still works", flooded.victim.ping(b"after all"), b"after all")
         flooded.victim.close()
