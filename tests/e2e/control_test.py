@@ -22,20 +22,13 @@ from node import PROGRAMS, Checks, Node, run
 USAGE, UNAVAILABLE, FAULT = 2, 3, 6  # exit statuses, client/cli/args.h
 SLOT = 4096
 checks = Checks()
+expect = checks.program
 
 
 def control(*words, user=None, **options):
     """torc-control to its end."""
     return subprocess.run([str(PROGRAMS["torc-control"]), *map(str, words)], stdin=subprocess.DEVNULL,
                           capture_output=True, check=False, timeout=60, user=user, **options)
-
-
-def expect(sentence, done, status, *texts):
-    said = (done.stderr + done.stdout).decode(errors="replace")
-    checks.that(sentence, done.returncode == status,
-                f"status {done.returncode} instead of {status}: {said.strip()[-300:]}")
-    for text in texts:
-        checks.that(f"{sentence}: says {text!r}", text in said, said.strip()[-300:])
 
 
 class Folder:

@@ -25,19 +25,12 @@ import torc  # noqa: E402  after the path
 NOT_FOUND, USAGE = 1, 2  # exit statuses, client/cli/args.h
 HEX = re.compile(rb"[0-9a-f]{64}")
 checks = Checks()
+expect = checks.program
 
 
 def program(name, *words, **options):
     return subprocess.run([str(PROGRAMS[name]), *map(str, words)], stdin=subprocess.DEVNULL,
                           capture_output=True, check=False, timeout=60, **options)
-
-
-def expect(sentence, done, status, *texts):
-    said = (done.stderr + done.stdout).decode(errors="replace")
-    checks.that(sentence, done.returncode == status,
-                f"status {done.returncode} instead of {status}: {said.strip()[-300:]}")
-    for text in texts:
-        checks.that(f"{sentence}: says {text!r}", text in said, said.strip()[-300:])
 
 
 class Folder:

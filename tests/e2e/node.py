@@ -445,6 +445,14 @@ class Checks:
     def equal(self, sentence, seen, wanted):
         return self.that(sentence, seen == wanted, f"{short(seen)} instead of {short(wanted)}")
 
+    def program(self, sentence, done, status, *texts):
+        """A program that ended (subprocess.run's answer) with this status, and said these texts."""
+        said = (done.stderr + done.stdout).decode(errors="replace")
+        self.that(sentence, done.returncode == status,
+                  f"status {done.returncode} instead of {status}: {said.strip()[-300:]}")
+        for text in texts:
+            self.that(f"{sentence}: says {text!r}", text in said, said.strip()[-300:])
+
     def case(self, function, *arguments):
         """Runs one test; an exception is a failure of it, the others go on."""
         try:

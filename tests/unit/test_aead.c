@@ -4,6 +4,7 @@
 #include "wire/aead_os.h"
 #include "wire/data.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,7 +146,7 @@ static void test_codes_agree(void)
 
     torc_assert(a != NULL && b != NULL);
     if (first == NULL || second == NULL) {
-        CU_PASS("this machine or this build has one code for AES at most");
+        (void)printf("not compared: one code for AES at most here … ");
     } else {
         for (uint32_t i = 0; i < ROUNDS; i++) {
             seal_random(first, TORC_SUITE_AES_256_GCM, seed + i, a);

@@ -1,9 +1,6 @@
 // Torc tests: memory given back after deletes. (That nothing else changes, model_tree.c compares.)
-#include "storage/cpu_os.h"
-#include "storage/memory_os.h"
-#include "storage/tree.h"
 #include "storage/tree_impl.h"
-#include "tests/torc_test.h"
+#include "tests/tree_fixture.h"
 
 #include <string.h>
 
@@ -16,30 +13,6 @@ enum {
 
 static struct torc_mapping mapping;
 static struct torc_heap heap;
-
-struct fixture {
-    struct torc_rng rng;
-    struct torc_chunk_pool pool;
-    struct torc_tree tree;
-    struct torc_fail why;
-};
-
-static void fixture_open(struct fixture *fixture)
-{
-    memset(fixture, 0, sizeof(*fixture));
-    fixture->rng.state = torc_test_seed();
-    torc_chunk_pool_init(&fixture->pool, mapping.base, 0, CHUNKS);
-    TORC_TEST_OK(
-        torc_tree_init(&fixture->tree, torc_tree_code_best(), &fixture->pool, &heap, &fixture->why),
-        &fixture->why);
-}
-
-static void fixture_close(struct fixture *fixture)
-{
-    TORC_TEST_OK(torc_tree_check(&fixture->tree, &fixture->why), &fixture->why);
-    torc_tree_drop(&fixture->tree);
-    CU_ASSERT_EQUAL(torc_chunk_pool_free(&fixture->pool), CHUNKS);
-}
 
 static uint64_t key_of(uint64_t i)
 {
@@ -98,7 +71,7 @@ static void test_deleted_memory_goes_back_to_the_pool(void)
     uint32_t free_chunks;
     uint32_t chunk_count;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     put_and_drop(&fixture, 10);
     chunk_count = fixture.tree.chunks.chunk_count;
     CU_ASSERT(compact(&fixture.tree) > 1);
@@ -131,7 +104,7 @@ static void test_a_tree_without_holes_stays_as_it_is(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     CU_ASSERT_FALSE(torc_tree_compact(&fixture.tree, STEPS));
     for (uint64_t i = 0; i < KEYS; i++) {
         put(&fixture, &fixture.tree, key_of(i));
@@ -148,7 +121,7 @@ static void test_promises_are_kept(void)
     struct torc_tree_ticket tickets[600];
     uint32_t chunk_count;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     put_and_drop(&fixture, 20);
     chunk_count = fixture.tree.chunks.chunk_count;
     for (uint32_t i = 0; i < TORC_COUNT_OF(tickets); i++) {
@@ -177,7 +150,7 @@ static void test_no_memory_is_taken(void)
     struct torc_tree other;
     uint64_t count = 0;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     put_and_drop(&fixture, 5);
     TORC_TEST_OK(torc_tree_init(&other, torc_tree_code_best(), &fixture.pool, &heap, &fixture.why),
                  &fixture.why);
@@ -207,7 +180,7 @@ static void test_cursors_survive(void)
     uint64_t count = 0;
     uint64_t last = 0;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     put_and_drop(&fixture, 10);
     torc_tree_cursor_open(&cursor, 0, UINT64_MAX, false);
     while (!cursor.done) {
@@ -256,7 +229,7 @@ static void test_deletes_leave_their_stamp(void)
     struct fixture fixture;
     uint64_t version = 0;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     memset(versions, 0, sizeof(versions));
     for (uint32_t round = 0; round < 3000; round++) {
         uint64_t first = torc_rng_below(&fixture.rng, TORC_COUNT_OF(versions));

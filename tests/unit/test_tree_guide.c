@@ -1,11 +1,7 @@
 // Torc tests: the guide of a tree. (That all answers stay right, model_tree.c compares.)
-#include "storage/cpu_os.h"
-#include "storage/memory_os.h"
 #include "storage/tree_guide.h"
 #include "storage/tree_impl.h"
-#include "tests/torc_test.h"
-
-#include <string.h>
+#include "tests/tree_fixture.h"
 
 enum {
     CHUNKS = 80,
@@ -16,29 +12,10 @@ enum {
 static struct torc_mapping mapping;
 static struct torc_heap heap;
 
-struct fixture {
-    struct torc_rng rng;
-    struct torc_chunk_pool pool;
-    struct torc_tree tree;
-    struct torc_fail why;
-};
-
-static void fixture_open(struct fixture *fixture, uint32_t chunks)
+static void guide_open(struct fixture *fixture, uint32_t chunks)
 {
-    memset(fixture, 0, sizeof(*fixture));
-    fixture->rng.state = torc_test_seed();
-    torc_chunk_pool_init(&fixture->pool, mapping.base, 0, chunks);
-    TORC_TEST_OK(
-        torc_tree_init(&fixture->tree, torc_tree_code_best(), &fixture->pool, &heap, &fixture->why),
-        &fixture->why);
+    fixture_open(fixture, &mapping, &heap, chunks);
     fixture->tree.guide.due = FEW_LEAVES;
-}
-
-static void fixture_close(struct fixture *fixture, uint32_t chunks)
-{
-    TORC_TEST_OK(torc_tree_check(&fixture->tree, &fixture->why), &fixture->why);
-    torc_tree_drop(&fixture->tree);
-    CU_ASSERT_EQUAL(torc_chunk_pool_free(&fixture->pool), chunks);
 }
 
 // Even ones, all different, in no order: the odd ones are absent.
@@ -121,7 +98,7 @@ static void test_random_inserts_keep_it_true(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     for (uint32_t i = 0; i < 10; i++) {
         put_random(&fixture, i * KEYS / 10, (i + 1) * KEYS / 10);
         CU_ASSERT(fixture.tree.guide.chunk_count > 0);
@@ -134,28 +111,28 @@ static void test_random_inserts_keep_it_true(void)
     CU_ASSERT(fixture.tree.guide.entry_count >= fixture.tree.leaf_count);
     CU_ASSERT(fixture.tree.guide.entry_count <= UINT64_C(3) * fixture.tree.leaf_count);
     check_found(&fixture, 0, KEYS, KEYS);
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 static void test_leaves_put_in_order_keep_it_true(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     put_random(&fixture, 0, KEYS);
     while (torc_tree_order(&fixture.tree, 7)) {
     }
     CU_ASSERT_TRUE(torc_guide_leads(&fixture.tree));
     CU_ASSERT_EQUAL(torc_tree_guide_wrong(&fixture.tree), 0);
     check_found(&fixture, 0, KEYS, KEYS);
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 static void test_an_old_one_harms_nobody(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     put_random(&fixture, 0, KEYS);
     guide_fill_all(&fixture.tree);
     torc_tree_guide_lost(&fixture.tree);
@@ -172,7 +149,7 @@ static void test_an_old_one_harms_nobody(void)
     put_random(&fixture, KEYS / 2, KEYS + KEYS / 4);
     TORC_TEST_OK(torc_tree_check(&fixture.tree, &fixture.why), &fixture.why);
     check_found(&fixture, 0, KEYS + KEYS / 4, KEYS + KEYS / 4);
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 static void test_the_checker_sees_a_wrong_entry(void)
@@ -180,14 +157,14 @@ static void test_the_checker_sees_a_wrong_entry(void)
     struct fixture fixture;
     uint32_t leaf;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     put_random(&fixture, 0, KEYS);
     guide_fill_all(&fixture.tree);
     leaf = torc_guide_at(&fixture.tree, 5)->leaf;
     torc_guide_at(&fixture.tree, 5)->leaf = fixture.tree.tail;
     CU_ASSERT_EQUAL(torc_tree_check(&fixture.tree, &fixture.why), TORC_ERR_CORRUPT);
     torc_guide_at(&fixture.tree, 5)->leaf = leaf;
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 // Writes in batches go by it, and find out that it is wrong: then it is filled anew.
@@ -196,7 +173,7 @@ static void test_writes_led_astray_fill_it_anew(void)
     struct fixture fixture;
     uint64_t wrong;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     put_random(&fixture, 0, KEYS);
     guide_fill_all(&fixture.tree);
     torc_tree_guide_lost(&fixture.tree);
@@ -219,7 +196,7 @@ static void test_writes_led_astray_fill_it_anew(void)
     CU_ASSERT_EQUAL(fixture.tree.record_count, KEYS);
     CU_ASSERT_EQUAL(torc_tree_guide_wrong(&fixture.tree), 0);
     CU_ASSERT_TRUE(torc_guide_leads(&fixture.tree));
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 static void test_a_chunk_given_back_ends_its_use(void)
@@ -227,7 +204,7 @@ static void test_a_chunk_given_back_ends_its_use(void)
     struct fixture fixture;
     uint64_t given;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     put_random(&fixture, 0, KEYS);
     guide_fill_all(&fixture.tree);
     given = fixture.tree.chunks.given;
@@ -247,7 +224,7 @@ static void test_a_chunk_given_back_ends_its_use(void)
     delete_random(&fixture, 0, KEYS - 100);
     guide_fill_all(&fixture.tree);
     check_found(&fixture, 0, KEYS, 100);
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 static void test_gives_its_memory_to_records(void)
@@ -260,7 +237,7 @@ static void test_gives_its_memory_to_records(void)
     bool had_one = false;
     uint32_t count = 0;
 
-    fixture_open(&fixture, ROOM);
+    guide_open(&fixture, ROOM);
     do {
         had_one = had_one || fixture.tree.guide.chunk_count > 0;
         write.key = key_of(count);
@@ -269,7 +246,7 @@ static void test_gives_its_memory_to_records(void)
     CU_ASSERT_TRUE(had_one);
     CU_ASSERT_EQUAL(fixture.tree.guide.chunk_count, 0);
     CU_ASSERT_EQUAL(fixture.tree.chunks.chunk_count, ROOM);
-    fixture_close(&fixture, ROOM);
+    fixture_close(&fixture);
 }
 
 // Seven of eight keys lie close together, and the others far apart.
@@ -277,7 +254,7 @@ static void test_uneven_keys_have_none(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture, CHUNKS);
+    guide_open(&fixture, CHUNKS);
     for (uint32_t i = 0; i < KEYS / 4; i++) {
         put(&fixture, i % 8 == 0 ? torc_rng_next(&fixture.rng) : (UINT64_C(1) << 40) + key_of(i),
             i);
@@ -286,7 +263,7 @@ static void test_uneven_keys_have_none(void)
     CU_ASSERT_EQUAL(fixture.tree.guide.chunk_count, 0);
     CU_ASSERT_FALSE(torc_guide_leads(&fixture.tree));
     CU_ASSERT(fixture.tree.guide.due > fixture.tree.leaf_count);
-    fixture_close(&fixture, CHUNKS);
+    fixture_close(&fixture);
 }
 
 int main(void)

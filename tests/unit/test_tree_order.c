@@ -1,11 +1,6 @@
 // Torc tests: leaves put back in order. (That nothing else changes, model_tree.c compares.)
-#include "storage/cpu_os.h"
-#include "storage/memory_os.h"
-#include "storage/tree.h"
 #include "storage/tree_impl.h"
-#include "tests/torc_test.h"
-
-#include <string.h>
+#include "tests/tree_fixture.h"
 
 enum {
     CHUNKS = 64,
@@ -15,30 +10,6 @@ enum {
 
 static struct torc_mapping mapping;
 static struct torc_heap heap;
-
-struct fixture {
-    struct torc_rng rng;
-    struct torc_chunk_pool pool;
-    struct torc_tree tree;
-    struct torc_fail why;
-};
-
-static void fixture_open(struct fixture *fixture)
-{
-    memset(fixture, 0, sizeof(*fixture));
-    fixture->rng.state = torc_test_seed();
-    torc_chunk_pool_init(&fixture->pool, mapping.base, 0, CHUNKS);
-    TORC_TEST_OK(
-        torc_tree_init(&fixture->tree, torc_tree_code_best(), &fixture->pool, &heap, &fixture->why),
-        &fixture->why);
-}
-
-static void fixture_close(struct fixture *fixture)
-{
-    TORC_TEST_OK(torc_tree_check(&fixture->tree, &fixture->why), &fixture->why);
-    torc_tree_drop(&fixture->tree);
-    CU_ASSERT_EQUAL(torc_chunk_pool_free(&fixture->pool), CHUNKS);
-}
 
 static void put_random(struct fixture *fixture, uint32_t count)
 {
@@ -83,7 +54,7 @@ static void test_scattered_leaves_come_in_order(void)
     struct fixture fixture;
     uint32_t chunk_count;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     put_random(&fixture, KEYS);
     chunk_count = fixture.tree.chunks.chunk_count;
     CU_ASSERT(in_order_permille(&fixture.tree) < 100);
@@ -112,7 +83,7 @@ static void test_a_pass_goes_on_whatever_changes(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     put_random(&fixture, KEYS / 4);
     for (uint32_t round = 0; round < 200; round++) {
         bool grow = round % 50 < 35;
@@ -143,7 +114,7 @@ static void test_two_trees_share_a_pool(void)
     struct fixture fixture;
     struct torc_tree first;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     for (uint32_t round = 0; round < 10; round++) {
         first = fixture.tree;
         TORC_TEST_OK(torc_tree_init(&fixture.tree, torc_tree_code_best(), &fixture.pool, &heap,
@@ -163,7 +134,7 @@ static void test_small_trees_have_nothing_to_order(void)
 {
     struct fixture fixture;
 
-    fixture_open(&fixture);
+    fixture_open(&fixture, &mapping, &heap, CHUNKS);
     CU_ASSERT_FALSE(torc_tree_order(&fixture.tree, STEP_LEAVES));
     put_random(&fixture, 500);
     CU_ASSERT_FALSE(torc_tree_order(&fixture.tree, STEP_LEAVES));
