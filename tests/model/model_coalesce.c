@@ -34,7 +34,8 @@ enum {
     VALUE_MAX = 300,
     WORLD_BATCHES = 400,
     PAST_MAX = 64,
-    PAIRS = 256
+    PAIRS = 256,
+    WORLDS_MAX = 400
 };
 
 #define UNDO_BYTES (UINT64_C(8) << 20)
@@ -388,9 +389,13 @@ static void test_batches_are_as_one_at_a_time(void)
     struct torc_rng rng = {torc_test_seed()};
     uint64_t refused = 0;
     uint64_t ops = 0;
+    uint32_t worlds = 0;
 
-    while (ops < ops_wanted()) {
+    // One world in four has little memory, and not each of those fills it: on until one did.
+    while (ops < ops_wanted() || (refused == 0 && worlds < WORLDS_MAX)) {
         uint64_t seed = torc_rng_next(&rng);
+
+        worlds++;
 
         for (uint32_t i = 0; i < TORC_COUNT_OF(names); i++) {
             const struct torc_tree_code *code = torc_tree_code_named(names[i]);
@@ -405,7 +410,7 @@ static void test_batches_are_as_one_at_a_time(void)
         }
     }
     (void)printf("%" PRIu64 " writes, %" PRIu64 " refused … ", ops, refused);
-    CU_ASSERT_TRUE(refused > 0 || ops_wanted() < OPS_DEFAULT);
+    CU_ASSERT_TRUE(refused > 0);
 }
 
 static void test_finds_planted_faults(void)
