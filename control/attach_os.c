@@ -215,12 +215,6 @@ void torc_attach_kill(const struct torc_attach *attach)
     }
 }
 
-void torc_attach_note(struct torc_attach *attach, uint32_t index)
-{
-    torc_assert(index < attach->hello.worker_count);
-    attach->rung[index] = true;
-}
-
 void torc_attach_wake(struct torc_attach *attach)
 {
     const uint64_t one = 1;
@@ -250,30 +244,4 @@ void torc_attach_sleeping(struct torc_attach *attach, bool sleeping)
     if (sleeping) { // pairs with the fence between publishing and the worker's look at the flag
         atomic_thread_fence(memory_order_seq_cst);
     }
-}
-
-bool torc_attach_cmd(struct torc_attach *attach, uint32_t index, const struct torc_cmd *cmd)
-{
-    struct torc_spsc_port *port = &attach->ports[index].cmd;
-
-    if (torc_spsc_writable(port, 1) == 0) {
-        return false;
-    }
-    memcpy(torc_spsc_write_at(port, 0), cmd, sizeof(*cmd));
-    torc_spsc_publish(port, 1);
-    torc_attach_note(attach, index);
-    return true;
-}
-
-bool torc_attach_mark(struct torc_attach *attach, uint32_t index, const struct torc_mark *mark)
-{
-    struct torc_spsc_port *port = &attach->ports[index].mark;
-
-    if (torc_spsc_writable(port, 1) == 0) {
-        return false;
-    }
-    memcpy(torc_spsc_write_at(port, 0), mark, sizeof(*mark));
-    torc_spsc_publish(port, 1);
-    torc_attach_note(attach, index);
-    return true;
 }

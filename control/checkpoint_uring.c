@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum {
     MAKE_BUFFER_BYTES = 1 << 20,
@@ -187,8 +186,8 @@ static void make_end_failed(struct make *make)
         make->file = 0;
     }
     if (make->name[0] != '\0') {
-        (void)unlinkat(checkpoints->config.folder_fd, make->name,
-                       0); // the next start finds it, else
+        // The next start finds it, else.
+        (void)torc_disk_remove(checkpoints->config.disk, checkpoints->config.folder_fd, make->name);
         make->name[0] = '\0';
     }
     checkpoints->numbers.failures++;
@@ -216,7 +215,8 @@ static void make_end_kept(struct make *make)
 
     if (shard->has_checkpoint && shard->checkpoint_lsn != make->info.lsn) {
         torc_checkpoint_name(old, sizeof(old), shard->shard, shard->checkpoint_lsn);
-        (void)unlinkat(checkpoints->config.folder_fd, old, 0); // the next start removes it, else
+        // The next start removes it, else.
+        (void)torc_disk_remove(checkpoints->config.disk, checkpoints->config.folder_fd, old);
     }
     shard->has_checkpoint = true;
     shard->checkpoint_lsn = make->info.lsn;
@@ -435,10 +435,10 @@ static void make_taken(struct make *make)
 
 static void make_written(struct make *make)
 {
-    int fd = torc_disk_file_fd(make->checkpoints->config.disk, make->file);
+    int32_t cut = torc_disk_file_cut(make->checkpoints->config.disk, make->file, make->byte_count);
 
-    if (ftruncate(fd, (off_t)make->byte_count) != 0) {
-        make_fail(make, TORC_ERR_IO, strerrordesc_np(errno));
+    if (cut < 0) {
+        make_fail(make, TORC_ERR_IO, strerrordesc_np(-cut));
         return;
     }
     make->op = (struct torc_disk_op){.tag = MAKE_BUFFERS};
@@ -452,6 +452,7 @@ static bool make_name(struct make *make)
     struct torc_checkpoints *checkpoints = make->checkpoints;
     struct torc_log_store_numbers log;
     char name[MAKE_NAME_BYTES];
+    int32_t renamed;
 
     torc_log_store_numbers(checkpoints->config.store, &log);
     if (log.failed) {
@@ -463,9 +464,10 @@ static bool make_name(struct make *make)
         return false;
     }
     torc_checkpoint_name(name, sizeof(name), make->shard->shard, make->info.lsn);
-    if (renameat(checkpoints->config.folder_fd, make->name, checkpoints->config.folder_fd, name) !=
-        0) {
-        make_fail(make, TORC_ERR_IO, strerrordesc_np(errno));
+    renamed =
+        torc_disk_rename(checkpoints->config.disk, checkpoints->config.folder_fd, make->name, name);
+    if (renamed < 0) {
+        make_fail(make, TORC_ERR_IO, strerrordesc_np(-renamed));
         return true;
     }
     make->name[0] = '\0'; // it replaced one as good: it stays, whatever happens now

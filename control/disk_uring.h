@@ -3,6 +3,8 @@
 // What    operations that their callers own are started, and come back finished with a result;
 //         registered files and memory where the kernel allows them; two descriptors that end a wait
 //         beside completions: a doorbell, which is cheap, and an epoll set for all that is rare.
+//         The log's files, checkpoints and recovery touch the world through this header alone
+//         (and torc_log): the simulator links them with a disk of its own (tests/sim/sim_disk.c).
 // Owner   control's one thread, the one that opened it.
 // Memory  the ring; an operation and its bytes are the caller's and stay put until it comes back.
 // Invariants
@@ -72,6 +74,42 @@ void torc_disk_file_close(struct torc_disk *disk, uint32_t file);
 
 // The descriptor behind a file, for calls that io_uring does not have.
 int torc_disk_file_fd(const struct torc_disk *disk, uint32_t file);
+
+// -- What io_uring does not have (control/disk_folder_os.c); at once. 0 or more, or -errno --------
+
+// Blocks for the first bytes of a file, where the file system knows how; its length.
+int32_t torc_must_use torc_disk_file_reserve(struct torc_disk *disk, uint32_t file,
+                                             uint64_t byte_count);
+int32_t torc_must_use torc_disk_file_cut(struct torc_disk *disk, uint32_t file,
+                                         uint64_t byte_count);
+
+// Advice only: it will be read from front to back.
+void torc_disk_file_ahead(struct torc_disk *disk, uint32_t file);
+
+int32_t torc_must_use torc_disk_rename(struct torc_disk *disk, int folder_fd, const char *from,
+                                       const char *to);
+int32_t torc_disk_remove(struct torc_disk *disk, int folder_fd, const char *name);
+
+// A piece of a file that is not open: its bytes; fewer at the end. *file_bytes is the whole length.
+int32_t torc_must_use torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name,
+                                     void *bytes, uint32_t byte_count, uint64_t offset,
+                                     uint64_t *file_bytes);
+
+// The names in a folder, "." and ".." left out, a longer one cut.
+#define TORC_DISK_NAME_BYTES 64u
+
+struct torc_disk_names {
+    char (*names)[TORC_DISK_NAME_BYTES];
+    uint32_t count;
+    uint32_t room;
+};
+
+int32_t torc_must_use torc_disk_list(struct torc_disk *disk, int folder_fd,
+                                     struct torc_disk_names *names);
+void torc_disk_names_free(struct torc_disk_names *names);
+
+// For generations of segments: from the system's random source.
+uint64_t torc_disk_random(struct torc_disk *disk);
 
 // Registers memory that writes come from. May be refused (RLIMIT_MEMLOCK): then writes work all the
 // same, and one line in the log says so. Returns the window, for torc_disk_window_close.

@@ -1,15 +1,9 @@
 // Torc control: the folder of the log: what is there, what is let go of. See control/log_uring.h.
-#include "control/data_dir_os.h"
 #include "control/log_impl_uring.h"
 #include "kit/log_os.h"
 #include "storage/log_format.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 void torc_log_segment_name(char *name, uint32_t stream, uint32_t segment)
 {
@@ -126,16 +120,13 @@ static enum torc_err store_read_segment(struct torc_log_store *store, const char
     unsigned char slots[2 * TORC_LOG_SLOT_BYTES] = {0};
     struct torc_log_segment head;
     struct torc_fail inner = {0};
-    int fd = openat(store->config.folder_fd, name, O_RDONLY | O_CLOEXEC);
-    int64_t got = fd >= 0 ? pread(fd, slots, sizeof(slots), 0) : -1;
-    int reason = errno;
+    uint64_t file_bytes;
+    int32_t got = torc_disk_peek(store->disk, store->config.folder_fd, name, slots, sizeof(slots),
+                                 0, &file_bytes);
     struct torc_log_store_stream *stream;
 
-    if (fd >= 0) {
-        (void)close(fd); // only read
-    }
     if (got < 0) {
-        return torc_fail(why, TORC_ERR_IO, "read log/%s: %s", name, strerrordesc_np(reason));
+        return torc_fail(why, TORC_ERR_IO, "read log/%s: %s", name, strerrordesc_np(-got));
     }
     if (torc_log_segment_check(slots, &head, &inner) != TORC_ERR_OK) {
         return torc_fail(why, inner.err, "log/%s: %.100s", name, inner.text);
@@ -168,7 +159,7 @@ static enum torc_err store_read_segment(struct torc_log_store *store, const char
 static bool store_take_spare(struct torc_log_store *store, const char *name)
 {
     bool spare = strncmp(name, "spare-", 6) == 0;
-    struct stat at;
+    uint64_t file_bytes = 0;
     uint32_t number;
     uint32_t none;
     char shape[TORC_LOG_NAME_BYTES + 8];
@@ -185,11 +176,12 @@ static bool store_take_spare(struct torc_log_store *store, const char *name)
         return true;
     }
     if (spare && store->spare_count < store->config.spares_max &&
-        fstatat(store->config.folder_fd, name, &at, 0) == 0 &&
-        at.st_size == (off_t)store->config.segment_bytes) {
+        torc_disk_peek(store->disk, store->config.folder_fd, name, NULL, 0, 0, &file_bytes) >= 0 &&
+        file_bytes == store->config.segment_bytes) {
         store->spares[store->spare_count++] = (struct torc_log_store_spare){number, false};
     } else {
-        (void)unlinkat(store->config.folder_fd, name, 0); // it is found again at the next start
+        // It is found again at the next start, if it stays.
+        (void)torc_disk_remove(store->disk, store->config.folder_fd, name);
     }
     return true;
 }
@@ -204,33 +196,29 @@ static int store_by_segment(const void *a, const void *b)
 
 enum torc_err torc_log_store_list(struct torc_log_store *store, struct torc_fail *why)
 {
-    int fd = openat(store->config.folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    struct torc_disk_names names = {0};
+    int32_t listed = torc_disk_list(store->disk, store->config.folder_fd, &names);
     enum torc_err err = TORC_ERR_OK;
 
-    if (folder == NULL) {
-        err = torc_fail(why, TORC_ERR_IO, "read log/: %s", strerrordesc_np(errno));
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return err;
+    if (listed < 0) {
+        return torc_fail(why, TORC_ERR_IO, "read log/: %s", strerrordesc_np(-listed));
     }
     torc_log_store_forget(store);
-    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL && err == TORC_ERR_OK;
-         entry = torc_folder_next(folder)) {
+    for (uint32_t i = 0; i < names.count && err == TORC_ERR_OK; i++) {
+        const char *name = names.names[i];
         uint32_t stream;
         uint32_t segment;
 
-        if (entry->d_name[0] == '.' || store_take_spare(store, entry->d_name)) {
+        if (name[0] == '.' || store_take_spare(store, name)) {
             continue;
         }
-        if (!store_parse(entry->d_name, &stream, &segment)) {
-            torc_log(TORC_LOG_WARN, "log", "unknown-file", "name=log/%.60s", entry->d_name);
+        if (!store_parse(name, &stream, &segment)) {
+            torc_log(TORC_LOG_WARN, "log", "unknown-file", "name=log/%.60s", name);
             continue;
         }
-        err = store_read_segment(store, entry->d_name, stream, segment, why);
+        err = store_read_segment(store, name, stream, segment, why);
     }
-    (void)closedir(folder);
+    torc_disk_names_free(&names);
     for (uint32_t i = 0; i < store->stream_count; i++) {
         qsort(store->streams[i]->plan.segments, store->streams[i]->plan.segment_count,
               sizeof(struct torc_log_plan_segment), store_by_segment);
@@ -247,6 +235,7 @@ static void store_recycle(struct torc_log_store *store, uint32_t stream,
     char name[TORC_LOG_NAME_BYTES];
     char spare[TORC_LOG_NAME_BYTES];
     uint32_t number = store->next_spare++;
+    int32_t removed;
 
     if (segment->file != 0) {
         torc_disk_file_close(store->disk, segment->file);
@@ -255,13 +244,14 @@ static void store_recycle(struct torc_log_store *store, uint32_t stream,
     torc_log_spare_name(spare, "spare", number);
     if (segment->segment_bytes == store->config.segment_bytes &&
         store->spare_count < store->config.spares_max &&
-        renameat(store->config.folder_fd, name, store->config.folder_fd, spare) == 0) {
+        torc_disk_rename(store->disk, store->config.folder_fd, name, spare) == 0) {
         store->spares[store->spare_count++] = (struct torc_log_store_spare){number, false};
         return;
     }
-    if (unlinkat(store->config.folder_fd, name, 0) != 0) {
+    removed = torc_disk_remove(store->disk, store->config.folder_fd, name);
+    if (removed != 0) {
         torc_log(TORC_LOG_WARN, "log", "not-removed", "name=log/%s reason=\"%s\"", name,
-                 strerrordesc_np(errno));
+                 strerrordesc_np(-removed));
     }
 }
 

@@ -1,12 +1,10 @@
 // Torc control: a stream's next segment, from a spare or a new file. See control/log_uring.h.
-#include "control/data_dir_os.h"
 #include "control/log_impl_uring.h"
 #include "kit/log_os.h"
 #include "storage/log_format.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
 
 static void job_done(struct torc_disk_op *op)
 {
@@ -56,8 +54,7 @@ static void job_write_header(struct torc_log_store_stream *stream)
                                     .segment = torc_log_plan_next_segment(&stream->plan),
                                     .segment_bytes = store->config.segment_bytes};
 
-    torc_random(&head.generation, sizeof(head.generation));
-    head.generation |= 1; // never 0
+    head.generation = torc_disk_random(store->disk) | 1; // never 0
     job->segment = (struct torc_log_plan_segment){.generation = head.generation,
                                                   .cut_sequence = head.first_sequence,
                                                   .segment = head.segment,
@@ -93,12 +90,14 @@ static void job_open(struct torc_log_store_stream *stream)
         job->failure = err == TORC_ERR_NO_SPACE ? ENOSPC : EIO;
         return;
     }
-    if (!spare &&
-        fallocate(torc_disk_file_fd(store->disk, job->file), 0, 0,
-                  store->config.segment_bytes) != 0 &&
-        errno != EOPNOTSUPP) { // else a full disk is found out by writing
-        job->failure = errno;
-        return;
+    if (!spare) {
+        int32_t reserved =
+            torc_disk_file_reserve(store->disk, job->file, store->config.segment_bytes);
+
+        if (reserved < 0) {
+            job->failure = -reserved;
+            return;
+        }
     }
     job->started_bytes = 0;
     if (!spare) {
@@ -116,10 +115,12 @@ static void job_rename(struct torc_log_store_stream *stream)
     struct torc_log_store *store = stream->store;
     struct torc_log_store_job *job = &stream->job;
     char name[TORC_LOG_NAME_BYTES];
+    int32_t renamed;
 
     torc_log_segment_name(name, stream->plan.stream, job->segment.segment);
-    if (renameat(store->config.folder_fd, job->name, store->config.folder_fd, name) != 0) {
-        job->failure = errno;
+    renamed = torc_disk_rename(store->disk, store->config.folder_fd, job->name, name);
+    if (renamed != 0) {
+        job->failure = -renamed;
         return;
     }
     memcpy(job->name, name, sizeof(name));
@@ -161,8 +162,8 @@ static void job_give_up(struct torc_log_store_stream *stream, uint64_t now_ns)
         job->file = 0;
     }
     if (job->name[0] != '\0') {
-        (void)unlinkat(store->config.folder_fd, job->name,
-                       0); // found at the next start, if it stays
+        // Found at the next start, if it stays.
+        (void)torc_disk_remove(store->disk, store->config.folder_fd, job->name);
         job->name[0] = '\0';
     }
     job->state = TORC_LOG_STORE_JOB_RETRY;

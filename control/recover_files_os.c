@@ -1,13 +1,6 @@
 // Torc control: the files of checkpoints that recovery finds. See control/recover_uring.h.
-#include "control/data_dir_os.h"
 #include "control/recover_impl_uring.h"
 #include "kit/log_os.h"
-
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define FOOTER_BYTES 96u
 
@@ -45,26 +38,25 @@ static enum torc_err recover_check_file(const struct torc_recover *recover, cons
                                         struct torc_checkpoint_info *info, uint64_t *byte_count,
                                         struct torc_fail *why)
 {
-    unsigned char head[sizeof(struct torc_checkpoint_header)];
-    unsigned char tail[FOOTER_BYTES];
+    struct torc_disk *disk = recover->config.disk;
+    int folder = recover->config.checkpoint_fd;
+    unsigned char head[sizeof(struct torc_checkpoint_header)] = {0};
+    unsigned char tail[FOOTER_BYTES] = {0};
     struct torc_checkpoint_footer footer;
     struct torc_fail inner = {0};
-    struct stat at = {0};
     enum torc_err err = TORC_ERR_IO;
-    int fd = openat(recover->config.checkpoint_fd, name, O_RDONLY | O_CLOEXEC);
-    bool is_read = fd >= 0 && fstat(fd, &at) == 0;
-    bool is_long = is_read && at.st_size >= (off_t)(sizeof(head) + sizeof(tail));
+    int32_t got = torc_disk_peek(disk, folder, name, head, sizeof(head), 0, byte_count);
+    bool is_long = got >= 0 && *byte_count >= sizeof(head) + sizeof(tail);
 
     if (is_long) {
-        is_read = pread(fd, head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
-                  pread(fd, tail, sizeof(tail), at.st_size - (off_t)sizeof(tail)) ==
-                      (ssize_t)sizeof(tail);
+        got = torc_disk_peek(disk, folder, name, tail, sizeof(tail), *byte_count - sizeof(tail),
+                             byte_count);
     }
-    if (!is_read) {
-        err = torc_fail(why, TORC_ERR_IO, "read checkpoint/%s: %s", name, strerrordesc_np(errno));
+    if (got < 0) {
+        err = torc_fail(why, TORC_ERR_IO, "read checkpoint/%s: %s", name, strerrordesc_np(-got));
     } else if (!is_long) {
-        err = torc_fail(why, TORC_ERR_CORRUPT, "checkpoint/%s: cut short at %" PRId64 " bytes",
-                        name, (int64_t)at.st_size);
+        err = torc_fail(why, TORC_ERR_CORRUPT, "checkpoint/%s: cut short at %" PRIu64 " bytes",
+                        name, *byte_count);
     } else {
         err = torc_checkpoint_header_check(head, sizeof(head), info, &inner);
         if (err == TORC_ERR_OK) {
@@ -78,10 +70,6 @@ static enum torc_err recover_check_file(const struct torc_recover *recover, cons
             err = torc_fail(why, err, "checkpoint/%s: %.100s", name, inner.text);
         }
     }
-    if (fd >= 0) {
-        (void)close(fd); // only read
-    }
-    *byte_count = (uint64_t)at.st_size;
     return err;
 }
 
@@ -103,7 +91,8 @@ static void recover_take_file(struct torc_recover *recover, struct torc_recover_
     shard->has_checkpoint = true;
     if (old_lsn != UINT64_MAX && !recover->config.look_only) {
         torc_checkpoint_name(name, sizeof(name), shard->shard, old_lsn);
-        (void)unlinkat(recover->config.checkpoint_fd, name, 0); // found again, if it stays
+        // Found again, if it stays.
+        (void)torc_disk_remove(recover->config.disk, recover->config.checkpoint_fd, name);
     }
 }
 
@@ -120,7 +109,7 @@ static enum torc_err recover_entry(struct torc_recover *recover, const char *nam
 
     if (length > 4 && strcmp(name + length - 4, ".tmp") == 0) { // never finished
         if (!recover->config.look_only) {
-            (void)unlinkat(recover->config.checkpoint_fd, name, 0);
+            (void)torc_disk_remove(recover->config.disk, recover->config.checkpoint_fd, name);
         }
         return TORC_ERR_OK;
     }
@@ -145,24 +134,19 @@ static enum torc_err recover_entry(struct torc_recover *recover, const char *nam
 
 enum torc_err torc_recover_checkpoints(struct torc_recover *recover, struct torc_fail *why)
 {
-    int fd = openat(recover->config.checkpoint_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    struct torc_disk_names names = {0};
+    int32_t listed = torc_disk_list(recover->config.disk, recover->config.checkpoint_fd, &names);
     enum torc_err err = TORC_ERR_OK;
 
-    if (folder == NULL) {
-        err = torc_fail(why, TORC_ERR_IO, "read checkpoint/: %s", strerrordesc_np(errno));
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return err;
+    if (listed < 0) {
+        return torc_fail(why, TORC_ERR_IO, "read checkpoint/: %s", strerrordesc_np(-listed));
     }
-    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL && err == TORC_ERR_OK;
-         entry = torc_folder_next(folder)) {
-        if (entry->d_name[0] != '.') {
-            err = recover_entry(recover, entry->d_name, why);
+    for (uint32_t i = 0; i < names.count && err == TORC_ERR_OK; i++) {
+        if (names.names[i][0] != '.') {
+            err = recover_entry(recover, names.names[i], why);
         }
     }
-    (void)closedir(folder);
+    torc_disk_names_free(&names);
     for (uint32_t i = 0; i < recover->config.shard_count; i++) {
         recover->numbers.checkpoint_bytes += recover->config.shards[i].checkpoint_bytes;
     }

@@ -3,7 +3,6 @@
 #include "control/recover_impl_uring.h"
 #include "kit/log_os.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 
@@ -59,9 +58,7 @@ enum torc_err torc_recover_cursor_open(struct torc_recover *recover,
     if (err != TORC_ERR_OK) {
         return err;
     }
-    // Advice only: the kernel reads ahead of us.
-    (void)posix_fadvise(torc_disk_file_fd(recover->config.disk, cursor->file), 0, 0,
-                        POSIX_FADV_SEQUENTIAL);
+    torc_disk_file_ahead(recover->config.disk, cursor->file);
     cursor->segment = segment;
     cursor->offset = TORC_LOG_SLOT_BYTES;
     if (cursor->buffer == NULL) {
