@@ -1,688 +1,580 @@
-// Torc control: the metastore in one file. See control/metastore.h and control/journal.h.
-#include "control/metastore.h"
+// Torc control: the kind `file` of the metastore. See control/metastore_os.h.
+//
+// What    a thread that does one request after the other on the file (control/meta_file_os.h), and
+//         looks at it when others have changed it (inotify; where there is none, every 10 ms).
+// Owner   the lock guards `slots` and `watches`; the thread alone touches `file`; all else is the
+//         caller's. Answers that a slow disk keeps for too long are given by the caller's thread.
+#include "control/metastore_os.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "control/meta_file_os.h"
+#include "kit/clock_os.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <time.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 enum {
-    META_LOCK_TRIES = 500, // of 2 ms: REPLICATION.md M6, over a second counts as away
-    META_LOCK_PAUSE_NS = 2000000,
-    META_COMPACT_BYTES =
-        4 << 20,             // an idle journal stays below it; a start of 4096 shards adds 1 MiB
-    META_COMPACT_FACTOR = 4, // and at least this many times what is live
-    META_PATH_BYTES = 512
+    FILE_SLOTS = TORC_META_INFLIGHT_MAX + 1, // one may be the thread's although it was answered
+    FILE_WATCH_RECORDS = 64,                 // more at once are a gap
+    FILE_LOOK_MS = 10,                       // without inotify, or after a look that failed
+    FILE_CALM_MS = 1000                      // with inotify: an event may be lost with its queue
 };
 
-struct meta_held {
-    char *key;
-    char *value; // value_bytes and a zero, so that texts can be read as such
-    uint32_t value_bytes;
-    uint64_t version;
+struct file_slot {
+    struct torc_meta_request *request; // NULL: free. One piece of memory
+    uint64_t sequence;
+    uint64_t deadline_ns;
+    bool running; // the thread has it
+    bool answered;
+    bool told; // the caller has its answer
+    struct torc_meta_answer answer;
+    void *records; // of the answer, one piece of memory
 };
 
-struct torc_metastore {
-    char folder[META_PATH_BYTES];
-    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
-    int folder_fd;
-    int lock_fd;
-    int journal_fd;
-    uint64_t end;      // of the last good entry seen
-    uint64_t revision; // of that entry
-    uint64_t live_bytes;
-    bool failed; // M3
-    struct meta_held *held;
-    uint32_t held_count;
-    uint32_t held_room;
-    unsigned char *scratch; // one entry
+struct file_watch {
+    bool used;
+    bool ready; // an answer waits
+    uint64_t ticket;
+    uint64_t next_revision; // changes from it on are not yet told
+    uint64_t until_revision;
+    bool gap;
+    char prefix[TORC_META_KEY_MAX + 1];
+    uint32_t record_count;
+    struct torc_meta_record records[FILE_WATCH_RECORDS];
+    char names[FILE_WATCH_RECORDS][TORC_META_KEY_MAX + 1];
 };
 
-// -- The records in memory -----------------------------------------------------------------------
+struct file_store {
+    struct torc_metastore store; // first: the two are one
+    struct torc_meta_file *file;
+    struct torc_meta_record *listed; // the thread's, TORC_META_OPS_MAX or a list's
+    uint32_t listed_room;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    int ask_fd;  // to the thread
+    int done_fd; // to the caller
+    int notify_fd;
+    uint64_t sequence;
+    bool stop;
+    struct file_slot slots[FILE_SLOTS];
+    struct file_watch watches[TORC_META_WATCHES_MAX];
+    // The caller's: what it was handed last.
+    void *handed;
+    struct file_watch handed_watch;
+};
 
-// Where `key` is, or belongs.
-static uint32_t meta_find(const struct torc_metastore *store, const char *key, uint32_t key_bytes,
-                          bool *there)
+static struct file_store *file_of(struct torc_metastore *store)
 {
-    uint32_t low = 0;
-    uint32_t high = store->held_count;
-
-    *there = false;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const char *other = store->held[middle].key;
-        int order = strncmp(other, key, key_bytes);
-
-        if (order == 0 && other[key_bytes] != '\0') {
-            order = 1;
-        }
-        if (order == 0) {
-            *there = true;
-            return middle;
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
+    return (struct file_store *)store;
 }
 
-static void meta_drop(struct torc_metastore *store, uint32_t at)
+static void file_lock(struct file_store *it)
 {
-    torc_assert(at < store->held_count);
-    store->live_bytes -= strlen(store->held[at].key) + store->held[at].value_bytes;
-    // NOLINTBEGIN(clang-analyzer-unix.Malloc): each entry owns its own two
-    free(store->held[at].key);
-    free(store->held[at].value);
-    // NOLINTEND(clang-analyzer-unix.Malloc)
-    store->held_count--;
-    memmove(store->held + at, store->held + at + 1,
-            (store->held_count - at) * sizeof(*store->held));
+    int locked = pthread_mutex_lock(&it->lock);
+
+    torc_assert(locked == 0);
 }
 
-static void meta_forget(struct torc_metastore *store)
+static void file_unlock(struct file_store *it)
 {
-    while (store->held_count > 0) {
-        meta_drop(store, store->held_count - 1);
-    }
-    store->end = 0;
-    store->revision = 0;
-}
-
-static char *meta_copy(const void *bytes, uint32_t byte_count)
-{
-    char *copy = malloc((size_t)byte_count + 1);
-
-    torc_assert(copy != NULL); // a few hundred bytes: without them nothing can go on
-    if (byte_count > 0) {
-        memcpy(copy, bytes, byte_count);
-    }
-    copy[byte_count] = '\0';
-    return copy;
-}
-
-static void meta_apply(struct torc_metastore *store, const struct torc_journal_op *op)
-{
-    bool there;
-    uint32_t at = meta_find(store, op->key, op->key_bytes, &there);
-
-    if (there) {
-        meta_drop(store, at);
-    }
-    if (op->kind == TORC_JOURNAL_DELETE) {
-        return;
-    }
-    if (store->held_count == store->held_room) {
-        store->held_room = store->held_room == 0 ? 64 : store->held_room * 2;
-        store->held = realloc(store->held, store->held_room * sizeof(*store->held));
-        torc_assert(store->held != NULL);
-    }
-    memmove(store->held + at + 1, store->held + at,
-            (store->held_count - at) * sizeof(*store->held));
-    store->held[at] = (struct meta_held){.key = meta_copy(op->key, op->key_bytes),
-                                         .value = meta_copy(op->value, op->value_bytes),
-                                         .value_bytes = op->value_bytes,
-                                         .version = op->version};
-    store->held_count++;
-    store->live_bytes += op->key_bytes + op->value_bytes;
-}
-
-// -- The lock ------------------------------------------------------------------------------------
-
-static enum torc_err meta_lock(struct torc_metastore *store, int kind, struct torc_fail *why)
-{
-    struct timespec pause = {0, META_LOCK_PAUSE_NS};
-
-    if (store->failed) {
-        return torc_fail(why, TORC_ERR_IO,
-                         "%s/journal: a write failed earlier; restart torc-control", store->folder);
-    }
-    for (uint32_t i = 0; i < META_LOCK_TRIES; i++) {
-        if (flock(store->lock_fd, kind | LOCK_NB) == 0) {
-            return TORC_ERR_OK;
-        }
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            return torc_fail(why, TORC_ERR_IO, "flock %s/lock: %s", store->folder,
-                             strerrordesc_np(errno));
-        }
-        (void)nanosleep(&pause, NULL); // shorter is as good
-    }
-    return torc_fail(why, TORC_ERR_UNAVAILABLE,
-                     "%s/lock: held by another process for over a second", store->folder);
-}
-
-static void meta_unlock(struct torc_metastore *store)
-{
-    int unlocked = flock(store->lock_fd, LOCK_UN);
+    int unlocked = pthread_mutex_unlock(&it->lock);
 
     torc_assert(unlocked == 0);
 }
 
-// -- Reading -------------------------------------------------------------------------------------
-
-static enum torc_err meta_read_all(int fd, uint64_t offset, unsigned char *bytes,
-                                   uint64_t byte_count, struct torc_fail *why)
+static void file_ring(int fd)
 {
-    while (byte_count > 0) {
-        int64_t got = pread(fd, bytes, byte_count, (off_t)offset);
+    int rung = eventfd_write(fd, 1);
 
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return torc_fail(why, TORC_ERR_IO, "read journal at %" PRIu64 ": %s", offset,
-                             got == 0 ? "shorter than it was" : strerrordesc_np(errno));
-        }
-        bytes += got;
-        offset += (uint64_t)got;
-        byte_count -= (uint64_t)got;
-    }
-    return TORC_ERR_OK;
+    torc_assert(rung == 0);
 }
 
-// Entries from `at` on, as far as they are good; the store's end and revision follow.
-static enum torc_err meta_take(struct torc_metastore *store, const unsigned char *bytes,
-                               uint64_t byte_count, uint32_t snapshot_left, struct torc_fail *why)
+static void file_drain(int fd)
 {
-    uint64_t at = 0;
+    eventfd_t count;
 
-    for (;;) {
-        struct torc_journal_read read = torc_journal_entry_read(bytes + at, byte_count - at);
-        bool snapshot = (read.flags & TORC_JOURNAL_SNAPSHOT) != 0;
-        struct torc_journal_op op;
-
-        if (read.entry_bytes == 0 || snapshot != (snapshot_left > 0) ||
-            (!snapshot && read.revision != store->revision + 1)) {
-            break;
-        }
-        while (torc_journal_op_next(&read, &op)) {
-            meta_apply(store, &op);
-        }
-        if (read.op_count > 0) {
-            return torc_fail(why, TORC_ERR_CORRUPT, "%s/journal at %" PRIu64 ": unknown operation",
-                             store->folder, store->end);
-        }
-        snapshot_left -= snapshot ? 1 : 0;
-        store->revision = read.revision;
-        store->end += read.entry_bytes;
-        at += read.entry_bytes;
-    }
-    if (snapshot_left > 0 || torc_journal_is_damage(bytes + at, byte_count - at, store->revision)) {
-        return torc_fail(why, TORC_ERR_CORRUPT,
-                         "%s/journal: damaged at byte %" PRIu64
-                         "; restore it from a backup, or from another node's copy",
-                         store->folder, store->end);
-    }
-    return TORC_ERR_OK; // what follows, if anything, is a torn tail
+    (void)eventfd_read(fd, &count); // it may have been empty
 }
 
-static enum torc_err meta_check_header(struct torc_metastore *store, const unsigned char *bytes,
-                                       uint64_t byte_count, uint32_t *snapshot,
-                                       struct torc_fail *why)
+static void file_free(struct file_slot *slot)
 {
-    struct torc_journal_header header;
-    struct torc_fail inner;
-    enum torc_err err;
-
-    if (byte_count < sizeof(header)) {
-        return torc_fail(why, TORC_ERR_CORRUPT, "%s/journal: only %" PRIu64 " bytes", store->folder,
-                         byte_count);
-    }
-    memcpy(&header, bytes, sizeof(header));
-    err = torc_journal_header_check(&header, store->machine, &inner);
-    if (err != TORC_ERR_OK) {
-        return torc_fail(why, err, "%.70s/journal: %.80s", store->folder, inner.text);
-    }
-    *snapshot = torc_get_le32(header.snapshot_entries);
-    store->end = sizeof(header);
-    return TORC_ERR_OK;
+    free(slot->request);
+    free(slot->records);
+    *slot = (struct file_slot){0};
 }
 
-// Catches up with what others wrote. Under the lock, shared or not.
-static enum torc_err meta_refresh(struct torc_metastore *store, struct torc_fail *why)
-{
-    struct stat named = {0};
-    struct stat open_one = {0};
-    uint32_t snapshot = 0;
-    uint64_t from = store->end;
-    uint64_t left;
-    unsigned char *bytes;
-    enum torc_err err;
+// -- The thread -----------------------------------------------------------------------------------
 
-    if (fstatat(store->folder_fd, "journal", &named, 0) != 0) {
-        return torc_fail(why, TORC_ERR_IO, "%s/journal: %s", store->folder, strerrordesc_np(errno));
+// Copies the records that an answer is to hold; the file's own live only until its next call.
+static void file_keep(struct torc_meta_answer *answer, const struct torc_meta_record *records,
+                      uint32_t record_count)
+{
+    uint64_t bytes = record_count * sizeof(*records);
+    struct torc_meta_record *kept;
+    char *at;
+
+    for (uint32_t i = 0; i < record_count; i++) {
+        bytes += strlen(records[i].key) + 1 + records[i].value_bytes + 1;
     }
-    if (store->journal_fd >= 0 &&
-        (fstat(store->journal_fd, &open_one) != 0 || open_one.st_ino != named.st_ino)) {
-        (void)close(store->journal_fd); // compacted by another process: nothing of ours is in it
-        store->journal_fd = -1;
+    kept = malloc(bytes + 1);
+    torc_assert(kept != NULL);
+    at = (char *)(kept + record_count);
+    for (uint32_t i = 0; i < record_count; i++) {
+        uint64_t key_bytes = strlen(records[i].key) + 1;
+
+        kept[i] = records[i];
+        kept[i].key = memcpy(at, records[i].key, key_bytes);
+        at += key_bytes;
+        kept[i].value = memcpy(at, records[i].value, records[i].value_bytes + UINT64_C(1));
+        at += records[i].value_bytes + UINT64_C(1);
     }
-    if (store->journal_fd < 0) {
-        meta_forget(store);
-        from = 0;
-        store->journal_fd = openat(store->folder_fd, "journal", O_RDWR | O_CLOEXEC);
-        if (store->journal_fd < 0) {
-            return torc_fail(why, TORC_ERR_IO, "open %s/journal: %s", store->folder,
-                             strerrordesc_np(errno));
-        }
-    }
-    if ((uint64_t)named.st_size <= from) {
-        return TORC_ERR_OK;
-    }
-    left = (uint64_t)named.st_size - from;
-    bytes = malloc(left);
-    torc_assert(bytes != NULL);
-    err = meta_read_all(store->journal_fd, from, bytes, left, why);
-    if (err == TORC_ERR_OK && from == 0) {
-        err = meta_check_header(store, bytes, left, &snapshot, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = meta_take(store, bytes + (store->end - from), left - (store->end - from), snapshot,
-                        why);
-    }
-    free(bytes);
-    return err;
+    answer->records = kept;
+    answer->record_count = record_count;
 }
 
-// -- Writing -------------------------------------------------------------------------------------
-
-static enum torc_err meta_write_all(int fd, uint64_t offset, const void *bytes, uint64_t byte_count,
-                                    struct torc_fail *why)
+static void file_room(struct file_store *it, uint32_t record_count)
 {
-    const unsigned char *at = bytes;
-
-    while (byte_count > 0) {
-        int64_t put = pwrite(fd, at, byte_count, (off_t)offset);
-
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return torc_fail(why,
-                             errno == ENOSPC || errno == EDQUOT ? TORC_ERR_NO_SPACE : TORC_ERR_IO,
-                             "write journal: %s", strerrordesc_np(errno));
-        }
-        at += put;
-        offset += (uint64_t)put;
-        byte_count -= (uint64_t)put;
+    if (record_count > it->listed_room) {
+        it->listed = realloc(it->listed, record_count * sizeof(*it->listed));
+        torc_assert(it->listed != NULL);
+        it->listed_room = record_count;
     }
-    return TORC_ERR_OK;
 }
 
-// Appends one entry that was made in `scratch` and syncs it.
-static enum torc_err meta_append(struct torc_metastore *store, uint64_t entry_bytes,
-                                 struct torc_fail *why)
+static void file_run_list(struct file_store *it, const struct torc_meta_request *request,
+                          struct torc_meta_answer *answer)
 {
-    enum torc_err err;
+    uint32_t count = 0;
 
-    // A torn tail goes first, or a longer one would show behind a shorter entry.
-    if (ftruncate(store->journal_fd, (off_t)store->end) != 0) {
-        return torc_fail(why, TORC_ERR_IO, "truncate %s/journal: %s", store->folder,
-                         strerrordesc_np(errno));
+    file_room(it, request->record_max);
+    answer->err = torc_meta_file_list(it->file, request->key, it->listed, request->record_max,
+                                      &count, &answer->why);
+    if (answer->err == TORC_ERR_OK) {
+        file_keep(answer, it->listed, count);
     }
-    err = meta_write_all(store->journal_fd, store->end, store->scratch, entry_bytes, why);
-    if (err == TORC_ERR_OK && fdatasync(store->journal_fd) != 0) {
-        err = torc_fail(why, TORC_ERR_IO, "sync %s/journal: %s", store->folder,
-                        strerrordesc_np(errno));
-    }
-    if (err == TORC_ERR_NO_SPACE && ftruncate(store->journal_fd, (off_t)store->end) == 0) {
-        return err; // as if nothing had been tried
-    }
-    store->failed = err != TORC_ERR_OK;
-    return err;
 }
 
-// Writes everything live into `fd` as snapshot entries. Returns how many, or 0 with `why` set.
-static uint32_t meta_write_snapshot(struct torc_metastore *store, int fd, struct torc_fail *why)
+static void file_run_txn(struct file_store *it, const struct torc_meta_request *request,
+                         struct torc_meta_answer *answer)
 {
-    struct torc_journal_op ops[TORC_JOURNAL_OPS_MAX];
-    uint64_t offset = sizeof(struct torc_journal_header);
-    uint32_t entries = 0;
+    uint64_t revision = 0;
+    uint32_t count = 0;
 
-    for (uint32_t at = 0; at < store->held_count; entries++) {
-        uint32_t count = 0;
-        uint64_t bytes;
-
-        for (; count < TORC_JOURNAL_OPS_MAX && at < store->held_count; count++, at++) {
-            const struct meta_held *held = store->held + at;
-
-            ops[count] = (struct torc_journal_op){.kind = TORC_JOURNAL_PUT,
-                                                  .key = held->key,
-                                                  .key_bytes = (uint32_t)strlen(held->key),
-                                                  .value = held->value,
-                                                  .value_bytes = held->value_bytes,
-                                                  .version = held->version};
-        }
-        bytes = torc_journal_entry_bytes(ops, count);
-        torc_assert(bytes > 0);
-        torc_journal_entry_make(store->scratch, ops, count, store->revision, TORC_JOURNAL_SNAPSHOT);
-        if (meta_write_all(fd, offset, store->scratch, bytes, why) != TORC_ERR_OK) {
-            return 0;
-        }
-        offset += bytes;
-    }
-    return entries;
-}
-
-// A new journal under a temporary name, then renamed. Under the exclusive lock.
-static enum torc_err meta_write_journal(struct torc_metastore *store, struct torc_fail *why)
-{
-    int fd = openat(store->folder_fd, "journal.new", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    struct torc_journal_header header;
-    enum torc_err err = TORC_ERR_OK;
-    uint32_t entries = 0;
-
-    if (fd < 0) {
-        return torc_fail(why, TORC_ERR_IO, "create %s/journal.new: %s", store->folder,
-                         strerrordesc_np(errno));
-    }
-    if (store->held_count > 0) {
-        struct torc_fail inner = {.err = TORC_ERR_IO};
-
-        entries = meta_write_snapshot(store, fd, &inner);
-        err = entries > 0 ? TORC_ERR_OK : torc_fail(why, inner.err, "%s", inner.text);
-    }
-    torc_journal_header_make(&header, store->machine, entries);
-    if (err == TORC_ERR_OK) {
-        err = meta_write_all(fd, 0, &header, sizeof(header), why);
-    }
-    if (err == TORC_ERR_OK &&
-        (fsync(fd) != 0 ||
-         renameat(store->folder_fd, "journal.new", store->folder_fd, "journal") != 0 ||
-         fsync(store->folder_fd) != 0)) {
-        err = torc_fail(why, TORC_ERR_IO, "%s/journal.new: %s", store->folder,
-                        strerrordesc_np(errno));
-    }
-    (void)close(fd); // synced above, or given up
-    return err;
-}
-
-// Best effort: a journal that stays long is slow to open, not wrong.
-static void meta_compact(struct torc_metastore *store)
-{
-    if (store->end < META_COMPACT_BYTES ||
-        store->end < META_COMPACT_FACTOR * (store->live_bytes + UINT64_C(64) * store->held_count)) {
+    answer->err =
+        torc_meta_file_txn(it->file, request->ops, request->op_count, &revision, &answer->why);
+    if (answer->err != TORC_ERR_CONDITION_FAILED) {
         return;
     }
-    if (meta_write_journal(store, NULL) == TORC_ERR_OK) {
-        (void)close(store->journal_fd);
-        store->journal_fd = -1; // read again by the next call
+    file_room(it, request->op_count);
+    for (uint32_t i = 0; i < request->op_count; i++) {
+        count += torc_meta_file_peek(it->file, request->ops[i].key, it->listed + count) ? 1 : 0;
     }
+    file_keep(answer, it->listed, count);
 }
 
-// -- Public --------------------------------------------------------------------------------------
-
-void torc_machine_id(uint8_t *machine)
+static void file_run(struct file_store *it, const struct torc_meta_request *request,
+                     struct torc_meta_answer *answer)
 {
-    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
-    char text[2 * TORC_JOURNAL_MACHINE_BYTES] = {0};
-    bool whole = fd >= 0 && read(fd, text, sizeof(text)) == (ssize_t)sizeof(text);
+    struct torc_meta_record record;
 
-    memset(machine, 0, TORC_JOURNAL_MACHINE_BYTES);
-    for (uint32_t i = 0; whole && i < sizeof(text); i++) {
-        uint32_t digit =
-            text[i] >= 'a' ? (uint32_t)(text[i] - 'a') + 10 : (uint32_t)(text[i] - '0');
-
-        machine[i / 2] = (uint8_t)((uint32_t)machine[i / 2] << 4 | (digit & 15));
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-}
-
-// Makes the directories of `path`, parents too.
-static int meta_make_folders(const char *path)
-{
-    char part[META_PATH_BYTES];
-    uint64_t bytes = strlen(path);
-
-    torc_assert(bytes < sizeof(part));
-    for (uint64_t i = 1; i <= bytes; i++) {
-        if (path[i] != '/' && path[i] != '\0') {
-            continue;
+    switch (request->verb) {
+    case TORC_META_GET:
+        answer->err = torc_meta_file_get(it->file, request->key, &record, &answer->why);
+        if (answer->err == TORC_ERR_OK) {
+            file_keep(answer, &record, 1);
         }
-        memcpy(part, path, i);
-        part[i] = '\0';
-        if (mkdir(part, 0750) != 0 && errno != EEXIST) {
-            return -1;
+        break;
+    case TORC_META_LIST: file_run_list(it, request, answer); break;
+    case TORC_META_TXN: file_run_txn(it, request, answer); break;
+    case TORC_META_WATCH: torc_unreachable("a watch has no slot");
+    }
+    answer->revision = torc_meta_file_revision(it->file);
+}
+
+// The oldest request that waits, or NULL.
+static struct file_slot *file_next(struct file_store *it)
+{
+    struct file_slot *next = NULL;
+
+    for (uint32_t i = 0; i < FILE_SLOTS; i++) {
+        struct file_slot *slot = it->slots + i;
+
+        if (slot->request != NULL && !slot->running && !slot->answered &&
+            (next == NULL || slot->sequence < next->sequence)) {
+            next = slot;
         }
     }
-    return 0;
+    return next;
 }
 
-static enum torc_err meta_open_files(struct torc_metastore *store, struct torc_fail *why)
+// Does one request; false when there is none.
+static bool file_work(struct file_store *it)
 {
-    struct stat there;
-    enum torc_err err;
+    struct torc_meta_answer answer = {0};
+    struct file_slot *slot;
 
-    if (meta_make_folders(store->folder) != 0) {
-        return torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
-                         "make %s: %s", store->folder, strerrordesc_np(errno));
+    file_lock(it);
+    slot = file_next(it);
+    if (slot != NULL) {
+        slot->running = true;
     }
-    store->folder_fd = open(store->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (store->folder_fd >= 0) {
-        store->lock_fd = openat(store->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    file_unlock(it);
+    if (slot == NULL) {
+        return false;
     }
-    if (store->folder_fd < 0 || store->lock_fd < 0) {
-        return torc_fail(why, TORC_ERR_IO, "open %s%s: %s", store->folder,
-                         store->folder_fd < 0 ? "" : "/lock", strerrordesc_np(errno));
+    file_run(it, slot->request, &answer);
+    file_lock(it);
+    slot->running = false;
+    slot->records = (void *)(uintptr_t)answer.records;
+    if (!slot->answered) {
+        answer.ticket = slot->request->ticket;
+        answer.verb = slot->request->verb;
+        answer.known_revision = slot->request->known_revision;
+        slot->answer = answer;
+        slot->answered = true;
+    } else if (slot->told) {
+        file_free(slot); // too late: the caller has been told so
     }
-    err = meta_lock(store, LOCK_EX, why);
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    if (fstatat(store->folder_fd, "journal", &there, 0) != 0 && errno == ENOENT) {
-        err = meta_write_journal(store, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = meta_refresh(store, why);
-    }
-    meta_unlock(store);
-    return err;
+    file_unlock(it);
+    file_ring(it->done_fd);
+    return true;
 }
 
-enum torc_err torc_metastore_open(struct torc_metastore **out, const char *address,
-                                  const uint8_t *machine, struct torc_fail *why)
+// What has changed for one watch, beside what already waits for the caller.
+static bool file_wake(struct file_store *it, struct file_watch *watch)
 {
-    struct torc_metastore *store = calloc(1, sizeof(*store));
-    enum torc_err err;
-
-    torc_assert(store != NULL);
-    store->scratch = malloc(TORC_JOURNAL_ENTRY_MAX);
-    torc_assert(store->scratch != NULL);
-    store->folder_fd = store->lock_fd = store->journal_fd = -1;
-    memcpy(store->machine, machine, sizeof(store->machine));
-    *out = NULL;
-    if (strncmp(address, "file:", 5) != 0 || address[5] != '/' ||
-        strlen(address + 5) >= sizeof(store->folder)) {
-        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                        "metastore = %.80s: file:/DIRECTORY expected", address);
-    } else {
-        memcpy(store->folder, address + 5, strlen(address + 5) + 1);
-        err = meta_open_files(store, why);
-    }
-    if (err != TORC_ERR_OK) {
-        torc_metastore_close(store);
-        return err;
-    }
-    *out = store;
-    return TORC_ERR_OK;
-}
-
-void torc_metastore_close(struct torc_metastore *store)
-{
-    const int fds[] = {store->journal_fd, store->lock_fd, store->folder_fd};
-
-    meta_forget(store);
-    for (uint32_t i = 0; i < TORC_COUNT_OF(fds); i++) {
-        if (fds[i] >= 0) {
-            (void)close(fds[i]); // every txn was synced
-        }
-    }
-    free(store->held);
-    free(store->scratch);
-    free(store);
-}
-
-uint64_t torc_metastore_revision(const struct torc_metastore *store)
-{
-    return store->revision;
-}
-
-static enum torc_err meta_begin_read(struct torc_metastore *store, struct torc_fail *why)
-{
-    enum torc_err err = meta_lock(store, LOCK_SH, why);
-
-    if (err == TORC_ERR_OK) {
-        err = meta_refresh(store, why);
-        meta_unlock(store);
-    }
-    return err;
-}
-
-static struct torc_meta_record meta_record(const struct meta_held *held)
-{
-    return (struct torc_meta_record){.key = held->key,
-                                     .value = held->value,
-                                     .value_bytes = held->value_bytes,
-                                     .version = held->version};
-}
-
-enum torc_err torc_metastore_get(struct torc_metastore *store, const char *key,
-                                 struct torc_meta_record *record, struct torc_fail *why)
-{
-    enum torc_err err = meta_begin_read(store, why);
-    bool there;
-    uint32_t at;
-
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    at = meta_find(store, key, (uint32_t)strlen(key), &there);
-    if (!there) {
-        return torc_fail(why, TORC_ERR_NOT_FOUND, "the metastore has no %s", key);
-    }
-    *record = meta_record(store->held + at);
-    return TORC_ERR_OK;
-}
-
-enum torc_err torc_metastore_list(struct torc_metastore *store, const char *prefix,
-                                  struct torc_meta_record *records, uint32_t record_max,
-                                  uint32_t *record_count, struct torc_fail *why)
-{
-    enum torc_err err = meta_begin_read(store, why);
-    uint64_t prefix_bytes = strlen(prefix);
+    struct torc_meta_record changed[FILE_WATCH_RECORDS];
     uint32_t count = 0;
-    bool there;
+    bool whole = torc_meta_file_changes(it->file, watch->prefix, watch->next_revision, changed,
+                                        FILE_WATCH_RECORDS, &count);
 
-    if (err != TORC_ERR_OK) {
-        return err;
+    watch->next_revision =
+        torc_max_u64(watch->next_revision, torc_meta_file_revision(it->file) + 1);
+    if (count == 0 && whole) {
+        return false;
     }
-    for (uint32_t at = meta_find(store, prefix, (uint32_t)prefix_bytes, &there);
-         at < store->held_count && strncmp(store->held[at].key, prefix, prefix_bytes) == 0; at++) {
-        if (count == record_max) {
-            return torc_fail(why, TORC_ERR_LIMIT, "over %" PRIu32 " records below %s", record_max,
-                             prefix);
-        }
-        records[count++] = meta_record(store->held + at);
+    if (watch->ready || !whole) { // two answers in one: their names would not fit
+        watch->gap = true;
+        count = 0;
     }
-    *record_count = count;
-    return TORC_ERR_OK;
+    watch->ready = true;
+    watch->until_revision = watch->next_revision - 1;
+    watch->record_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(watch->names[i], changed[i].key, strlen(changed[i].key) + 1);
+        watch->records[i] = (struct torc_meta_record){.version = changed[i].version};
+    }
+    return true;
 }
 
-// Is every record as its operation expects?
-static enum torc_err meta_check(const struct torc_metastore *store, const struct torc_meta_op *ops,
-                                uint32_t op_count, struct torc_fail *why)
+// True when the file could be looked at, or nobody watches.
+static bool file_look(struct file_store *it)
 {
-    for (uint32_t i = 0; i < op_count; i++) {
-        bool there;
-        uint32_t at = meta_find(store, ops[i].key, (uint32_t)strlen(ops[i].key), &there);
-        uint64_t version = there ? store->held[at].version : TORC_META_ABSENT;
+    bool woke = false;
+    bool watched = false;
 
-        if (ops[i].expected != TORC_META_ANY && ops[i].expected != version) {
-            return torc_fail(why, TORC_ERR_CONDITION_FAILED,
-                             "%s is of revision %" PRIu64 ", %" PRIu64 " was expected", ops[i].key,
-                             version, ops[i].expected);
-        }
+    file_lock(it);
+    for (uint32_t i = 0; i < TORC_META_WATCHES_MAX; i++) {
+        watched = watched || it->watches[i].used;
     }
-    return TORC_ERR_OK;
+    file_unlock(it);
+    if (!watched) {
+        return true;
+    }
+    if (torc_meta_file_look(it->file, NULL) != TORC_ERR_OK) {
+        return false;
+    }
+    file_lock(it);
+    for (uint32_t i = 0; i < TORC_META_WATCHES_MAX; i++) {
+        woke = (it->watches[i].used && file_wake(it, it->watches + i)) || woke;
+    }
+    file_unlock(it);
+    if (woke) {
+        file_ring(it->done_fd);
+    }
+    return true;
 }
 
-// Under the exclusive lock, caught up.
-static enum torc_err meta_change(struct torc_metastore *store, const struct torc_meta_op *ops,
-                                 uint32_t op_count, struct torc_fail *why)
+static bool file_is_stopped(struct file_store *it)
 {
-    struct torc_journal_op changes[TORC_JOURNAL_OPS_MAX];
-    uint32_t change_count = 0;
-    uint64_t bytes;
-    enum torc_err err = meta_check(store, ops, op_count, why);
+    bool stop;
 
-    if (err != TORC_ERR_OK) {
-        return err;
+    file_lock(it);
+    stop = it->stop;
+    file_unlock(it);
+    return stop;
+}
+
+static void *file_thread(void *context)
+{
+    struct file_store *it = context;
+    bool good = true;
+
+    while (!file_is_stopped(it)) {
+        struct pollfd fds[] = {{.fd = it->ask_fd, .events = POLLIN},
+                               {.fd = it->notify_fd, .events = POLLIN}};
+        int wait_ms = it->notify_fd >= 0 && good ? FILE_CALM_MS : FILE_LOOK_MS;
+        char events[4096];
+
+        (void)poll(fds, TORC_COUNT_OF(fds), wait_ms); // whatever it says, all is looked at
+        file_drain(it->ask_fd);
+        while (file_work(it) && !file_is_stopped(it)) {
+        }
+        while (it->notify_fd >= 0 && read(it->notify_fd, events, sizeof(events)) > 0) {
+        }
+        good = file_look(it);
     }
-    for (uint32_t i = 0; i < op_count; i++) {
-        if (ops[i].kind == TORC_META_CHECK) {
+    return NULL;
+}
+
+// -- The caller -----------------------------------------------------------------------------------
+
+static void file_submit(struct torc_metastore *store, const struct torc_meta_request *request,
+                        uint64_t now_ns)
+{
+    struct file_store *it = file_of(store);
+    struct file_slot *slot = NULL;
+
+    (void)now_ns;
+    file_lock(it);
+    if (request->verb == TORC_META_WATCH) {
+        struct file_watch *watch = it->watches;
+
+        while (watch->used) {
+            watch++;
+        }
+        torc_assert(watch < it->watches + TORC_META_WATCHES_MAX);
+        *watch = (struct file_watch){
+            .used = true, .ticket = request->ticket, .next_revision = request->from_revision};
+        memcpy(watch->prefix, request->key, strlen(request->key) + 1);
+    } else {
+        for (slot = it->slots; slot->request != NULL;) {
+            slot++;
+        }
+        torc_assert(slot < it->slots + FILE_SLOTS);
+        *slot = (struct file_slot){.sequence = ++it->sequence, .deadline_ns = request->deadline_ns};
+        slot->request = malloc(torc_meta_request_bytes(request));
+        torc_assert(slot->request != NULL);
+        (void)torc_meta_request_pack(request, slot->request);
+    }
+    file_unlock(it);
+    file_ring(it->ask_fd);
+}
+
+static void file_unwatch(struct torc_metastore *store, uint64_t ticket)
+{
+    struct file_store *it = file_of(store);
+
+    file_lock(it);
+    for (uint32_t i = 0; i < TORC_META_WATCHES_MAX; i++) {
+        if (it->watches[i].used && it->watches[i].ticket == ticket) {
+            it->watches[i].used = false;
+        }
+    }
+    file_unlock(it);
+}
+
+// M4: what the thread does not finish in time is answered for it.
+static void file_expire(struct file_slot *slot)
+{
+    bool doubt = slot->running && slot->request->verb == TORC_META_TXN;
+
+    slot->answered = true;
+    slot->answer =
+        (struct torc_meta_answer){.ticket = slot->request->ticket, .verb = slot->request->verb};
+    slot->answer.err =
+        torc_fail(&slot->answer.why, doubt ? TORC_ERR_IN_DOUBT : TORC_ERR_UNAVAILABLE,
+                  doubt ? "metastore: the disk did not answer in time; the outcome is not known"
+                        : "metastore: away, its lock or its disk did not answer in time");
+}
+
+static void file_let_go(struct file_store *it)
+{
+    free(it->handed);
+    it->handed = NULL;
+}
+
+static void file_step(struct torc_metastore *store, uint64_t now_ns)
+{
+    struct file_store *it = file_of(store);
+
+    file_let_go(it);
+    file_drain(it->done_fd);
+    file_lock(it);
+    for (uint32_t i = 0; i < FILE_SLOTS; i++) {
+        struct file_slot *slot = it->slots + i;
+
+        if (slot->request != NULL && !slot->answered && slot->deadline_ns <= now_ns) {
+            file_expire(slot);
+        }
+    }
+    file_unlock(it);
+}
+
+static bool file_take_watch(struct file_store *it, struct torc_meta_answer *answer)
+{
+    for (uint32_t i = 0; i < TORC_META_WATCHES_MAX; i++) {
+        struct file_watch *watch = it->watches + i;
+
+        if (!watch->used || !watch->ready) {
             continue;
         }
-        changes[change_count++] = (struct torc_journal_op){
-            .kind = ops[i].kind == TORC_META_PUT ? TORC_JOURNAL_PUT : TORC_JOURNAL_DELETE,
-            .key = ops[i].key,
-            .key_bytes = (uint32_t)strlen(ops[i].key),
-            .value = ops[i].value,
-            .value_bytes = ops[i].kind == TORC_META_PUT ? ops[i].value_bytes : 0,
-            .version = store->revision + 1};
+        it->handed_watch = *watch;
+        for (uint32_t k = 0; k < watch->record_count; k++) {
+            it->handed_watch.records[k].key = it->handed_watch.names[k];
+        }
+        watch->ready = false;
+        watch->gap = false;
+        *answer = (struct torc_meta_answer){.ticket = watch->ticket,
+                                            .verb = TORC_META_WATCH,
+                                            .revision = watch->until_revision,
+                                            .gap = it->handed_watch.gap,
+                                            .record_count = watch->record_count,
+                                            .records = it->handed_watch.records};
+        return true;
     }
-    if (change_count == 0) {
-        return TORC_ERR_OK;
-    }
-    bytes = torc_journal_entry_bytes(changes, change_count);
-    if (bytes == 0) {
-        return torc_fail(why, TORC_ERR_TOO_LARGE,
-                         "a transaction of %" PRIu32 " records, the first %.40s: a key has at most "
-                         "%u bytes, a value %u",
-                         change_count, changes[0].key, TORC_JOURNAL_KEY_MAX,
-                         TORC_JOURNAL_VALUE_MAX);
-    }
-    torc_journal_entry_make(store->scratch, changes, change_count, store->revision + 1, 0);
-    err = meta_append(store, bytes, why);
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    store->end += bytes;
-    store->revision++;
-    for (uint32_t i = 0; i < change_count; i++) {
-        meta_apply(store, changes + i);
-    }
-    return TORC_ERR_OK;
+    return false;
 }
 
-enum torc_err torc_metastore_txn(struct torc_metastore *store, const struct torc_meta_op *ops,
-                                 uint32_t op_count, uint64_t *revision, struct torc_fail *why)
+static bool file_take(struct torc_metastore *store, struct torc_meta_answer *answer)
 {
-    enum torc_err err;
+    struct file_store *it = file_of(store);
+    struct file_slot *first = NULL;
+    bool taken = true;
 
-    torc_assert(op_count > 0);
-    if (op_count > TORC_JOURNAL_OPS_MAX) {
-        return torc_fail(why, TORC_ERR_TOO_LARGE, "transaction of %" PRIu32 " records: at most %u",
-                         op_count, TORC_JOURNAL_OPS_MAX);
+    file_let_go(it);
+    file_lock(it);
+    for (uint32_t i = 0; i < FILE_SLOTS; i++) {
+        struct file_slot *slot = it->slots + i;
+
+        if (slot->answered && !slot->told && (first == NULL || slot->sequence < first->sequence)) {
+            first = slot;
+        }
     }
-    err = meta_lock(store, LOCK_EX, why);
+    if (first == NULL) {
+        taken = file_take_watch(it, answer);
+    } else {
+        *answer = first->answer;
+        first->told = true;
+        if (!first->running) {
+            it->handed = first->records;
+            first->records = NULL;
+            file_free(first);
+        }
+    }
+    file_unlock(it);
+    return taken;
+}
+
+static uint64_t file_deadline_ns(const struct torc_metastore *store)
+{
+    struct file_store *it = (struct file_store *)(uintptr_t)store; // for its lock alone
+    uint64_t deadline_ns = UINT64_MAX;
+
+    file_lock(it);
+    for (uint32_t i = 0; i < FILE_SLOTS; i++) {
+        if (it->slots[i].request != NULL && !it->slots[i].answered) {
+            deadline_ns = torc_min_u64(deadline_ns, it->slots[i].deadline_ns);
+        }
+    }
+    file_unlock(it);
+    return deadline_ns;
+}
+
+static int file_fd(const struct torc_metastore *store)
+{
+    return ((const struct file_store *)store)->done_fd;
+}
+
+// -- Opening and closing --------------------------------------------------------------------------
+
+static void file_close(struct torc_metastore *store)
+{
+    struct file_store *it = file_of(store);
+    int joined;
+
+    file_lock(it);
+    it->stop = true;
+    file_unlock(it);
+    torc_meta_file_stop(it->file);
+    file_ring(it->ask_fd);
+    joined = pthread_join(it->thread, NULL);
+    torc_assert(joined == 0);
+    file_let_go(it);
+    for (uint32_t i = 0; i < FILE_SLOTS; i++) {
+        file_free(it->slots + i);
+    }
+    torc_meta_file_close(it->file);
+    (void)close(it->ask_fd); // events only
+    (void)close(it->done_fd);
+    if (it->notify_fd >= 0) {
+        (void)close(it->notify_fd);
+    }
+    (void)pthread_mutex_destroy(&it->lock); // nobody has it
+    free(it->listed);
+    free(it);
+}
+
+// Our own journal's changes and its replacement by another process's compaction.
+static int file_notify(const char *folder)
+{
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+    if (fd >= 0 && inotify_add_watch(fd, folder, IN_MODIFY | IN_MOVED_TO) < 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd; // -1: there are too many; the file is looked at every FILE_LOOK_MS
+}
+
+static void file_begin_thread(struct file_store *it)
+{
+    sigset_t all;
+    sigset_t before;
+    int begun;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before); // signals are the main thread's
+    begun = pthread_create(&it->thread, NULL, file_thread, it);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    torc_assert(begun == 0);
+}
+
+enum torc_err torc_metastore_open_file(struct torc_metastore **out, const char *folder,
+                                       const uint8_t *machine, struct torc_fail *why)
+{
+    static const struct torc_metastore_code code = {.name = "file",
+                                                    .submit = file_submit,
+                                                    .unwatch = file_unwatch,
+                                                    .step = file_step,
+                                                    .take = file_take,
+                                                    .deadline_ns = file_deadline_ns,
+                                                    .fd = file_fd,
+                                                    .close = file_close};
+    struct torc_meta_file *file = NULL;
+    enum torc_err err = torc_meta_file_open(&file, folder, machine, why);
+    struct file_store *it;
+
+    *out = NULL;
     if (err != TORC_ERR_OK) {
         return err;
     }
-    err = meta_refresh(store, why);
-    if (err == TORC_ERR_OK) {
-        err = meta_change(store, ops, op_count, why);
-    }
-    if (err == TORC_ERR_OK) {
-        *revision = store->revision;
-        meta_compact(store);
-    }
-    meta_unlock(store);
-    return err;
+    it = calloc(1, sizeof(*it));
+    torc_assert(it != NULL);
+    it->store.code = &code;
+    it->store.revision = torc_meta_file_revision(file);
+    it->file = file;
+    it->ask_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    it->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    torc_assert(it->ask_fd >= 0);
+    torc_assert(it->done_fd >= 0);
+    it->notify_fd = file_notify(folder);
+    (void)pthread_mutex_init(&it->lock, NULL); // never fails without attributes
+    file_begin_thread(it);
+    *out = &it->store;
+    return TORC_ERR_OK;
 }

@@ -193,7 +193,6 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
                                  struct torc_meta_fields *meta, struct torc_fail *why)
 {
     char address[TORC_SETTINGS_TEXT_BYTES + 16];
-    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
     struct torc_metastore *store = NULL;
     struct torc_meta_record record;
     struct registry_batch *batch = calloc(1, sizeof(*batch));
@@ -212,8 +211,7 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
         err = torc_folder_make(settings->data, why);
     }
     if (err == TORC_ERR_OK) {
-        torc_machine_id(machine);
-        err = torc_metastore_open(&store, address, machine, why);
+        err = torc_metastore_open(&store, address, why);
     }
     if (err == TORC_ERR_OK) {
         err = registry_check_fresh(store, address, settings->node, why);
@@ -296,15 +294,14 @@ static int registry_by_key(const void *a, const void *b)
 static enum torc_err registry_read_shards(struct torc_registry *registry, struct torc_fail *why)
 {
     struct torc_cluster *cluster = &registry->cluster;
-    uint32_t max = TORC_CHAN_MAP_ENTRIES + 1;
-    struct torc_meta_record *records = calloc(max, sizeof(*records));
+    uint32_t max = TORC_CHAN_MAP_ENTRIES;
+    const struct torc_meta_record *records;
     uint32_t count = 0;
-    enum torc_err err = torc_metastore_list(registry->store, "shard/", records, max, &count, why);
+    enum torc_err err = torc_metastore_list(registry->store, "shard/", max, &records, &count, why);
 
-    torc_assert(records != NULL);
-    if (err == TORC_ERR_OK && (count == 0 || count == max)) {
-        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %" PRIu32 " shards, 1 to %u expected",
-                        count, TORC_CHAN_MAP_ENTRIES);
+    if (err == TORC_ERR_LIMIT || (err == TORC_ERR_OK && count == 0)) {
+        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %s shards, 1 to %" PRIu32 " expected",
+                        err == TORC_ERR_LIMIT ? "too many" : "no", max);
     }
     cluster->shards = calloc(count + 1, sizeof(*cluster->shards));
     registry->shard_versions = calloc(count + 1, sizeof(*registry->shard_versions));
@@ -335,7 +332,6 @@ static enum torc_err registry_read_shards(struct torc_registry *registry, struct
         }
     }
     cluster->shard_count = err == TORC_ERR_OK ? count : 0;
-    free(records);
     qsort(cluster->shards, cluster->shard_count, sizeof(*cluster->shards), registry_by_key);
     return err == TORC_ERR_OK ? torc_cluster_check(cluster, why) : err;
 }
@@ -379,17 +375,15 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
                                  struct torc_fail *why)
 {
     char address[TORC_SETTINGS_TEXT_BYTES + 16];
-    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
     struct torc_meta_record record;
     enum torc_err err;
 
     memset(registry, 0, sizeof(*registry));
     registry->cluster.node = dir->node;
     registry->cluster.cluster = dir->cluster;
-    torc_machine_id(machine);
     err = torc_registry_address(settings, address, sizeof(address), why);
     if (err == TORC_ERR_OK) {
-        err = torc_metastore_open(&registry->store, address, machine, why);
+        err = torc_metastore_open(&registry->store, address, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_metastore_get(registry->store, "meta", &record, why);

@@ -16,7 +16,7 @@
 
 #include "control/cluster.h"
 #include "control/data_dir_os.h"
-#include "control/metastore.h"
+#include "control/metastore_open_os.h"
 #include "control/records.h"
 #include "kit/network_os.h"
 #include "kit/settings.h"

@@ -1,5 +1,5 @@
 // Torc tests: the file metastore against a table: crashes at every byte, damage, two processes.
-#include "control/metastore.h"
+#include "control/meta_file_os.h"
 #include "tests/torc_test.h"
 
 #include <errno.h>
@@ -38,14 +38,12 @@ static void remove_folder(const char *path)
     (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static struct torc_metastore *open_store(const char *folder)
+static struct torc_meta_file *open_store(const char *folder)
 {
-    struct torc_metastore *store = NULL;
+    struct torc_meta_file *store = NULL;
     struct torc_fail why = {0};
-    char address[128];
 
-    (void)snprintf(address, sizeof(address), "file:%s", folder);
-    TORC_TEST_OK(torc_metastore_open(&store, address, machine_a, &why), &why);
+    TORC_TEST_OK(torc_meta_file_open(&store, folder, machine_a, &why), &why);
     return store;
 }
 
@@ -54,7 +52,7 @@ static void key_name(char *key, uint32_t number)
     (void)snprintf(key, 16, "shard/%u", number);
 }
 
-static bool same(struct torc_metastore *store, const struct table *table)
+static bool same(struct torc_meta_file *store, const struct table *table)
 {
     bool equal = true;
 
@@ -64,7 +62,7 @@ static bool same(struct torc_metastore *store, const struct table *table)
         enum torc_err err;
 
         key_name(key, i);
-        err = torc_metastore_get(store, key, &record, NULL);
+        err = torc_meta_file_get(store, key, &record, NULL);
         if (table->version[i] == 0) {
             equal = equal && err == TORC_ERR_NOT_FOUND;
         } else {
@@ -72,11 +70,11 @@ static bool same(struct torc_metastore *store, const struct table *table)
                     record.value_bytes == 4 && memcmp(record.value, table->value + i, 4) == 0;
         }
     }
-    return equal && torc_metastore_revision(store) == table->revision;
+    return equal && torc_meta_file_revision(store) == table->revision;
 }
 
 // One random transaction on both. Returns whether it took effect.
-static bool step(struct torc_metastore *store, struct table *table, struct torc_rng *rng)
+static bool step(struct torc_meta_file *store, struct table *table, struct torc_rng *rng)
 {
     struct torc_meta_op ops[OPS_MAX];
     char keys[OPS_MAX][16];
@@ -106,7 +104,7 @@ static bool step(struct torc_metastore *store, struct table *table, struct torc_
         }
         change = change || ops[i].kind != TORC_META_CHECK;
     }
-    err = torc_metastore_txn(store, ops, count, &revision, NULL);
+    err = torc_meta_file_txn(store, ops, count, &revision, NULL);
     CU_ASSERT_EQUAL(err, good ? TORC_ERR_OK : TORC_ERR_CONDITION_FAILED);
     if (!good || !change) {
         return false;
@@ -160,14 +158,14 @@ static void test_against_a_table(void)
     char folder[] = "/tmp/torc-meta-XXXXXX";
     struct torc_rng rng = {torc_test_seed()};
     struct table table = {0};
-    struct torc_metastore *store;
+    struct torc_meta_file *store;
 
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
     store = open_store(folder);
     for (uint32_t i = 0; i < 400; i++) {
         (void)step(store, &table, &rng);
         if (torc_rng_chance(&rng, 100000)) {
-            torc_metastore_close(store);
+            torc_meta_file_close(store);
             store = open_store(folder);
         }
         if (i % 20 == 0) {
@@ -178,7 +176,7 @@ static void test_against_a_table(void)
     table.value[3] ^= 1; // planted: a difference must show
     table.version[3] += 1;
     CU_ASSERT_FALSE(same(store, &table));
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
     remove_folder(folder);
 }
 
@@ -190,7 +188,7 @@ static void test_cut_at_every_byte(void)
     static struct table tables[TXNS + 1];
     static uint64_t ends[TXNS + 1];
     struct torc_rng rng = {torc_test_seed() + 1};
-    struct torc_metastore *store;
+    struct torc_meta_file *store;
     uint32_t txns = 0;
     uint32_t at = 0;
 
@@ -205,7 +203,7 @@ static void test_cut_at_every_byte(void)
             ends[txns] = journal_bytes(folder);
         }
     }
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
     for (uint64_t bytes = ends[0]; bytes <= ends[TXNS]; bytes++) {
         struct table table;
 
@@ -219,11 +217,11 @@ static void test_cut_at_every_byte(void)
         while (!step(store, &table, &rng)) {
         }
         CU_ASSERT_TRUE_FATAL(same(store, &table));
-        torc_metastore_close(store);
+        torc_meta_file_close(store);
         if (bytes % 7 == 0) { // and it is still there for the next one
             store = open_store(cut);
             CU_ASSERT_TRUE_FATAL(same(store, &table));
-            torc_metastore_close(store);
+            torc_meta_file_close(store);
         }
     }
     remove_folder(cut);
@@ -233,20 +231,18 @@ static void test_cut_at_every_byte(void)
 // Opens the copy with a flipped bit; `before` is what all but the last entry say.
 static void check_flip(const char *folder, bool in_last, const struct table *before)
 {
-    struct torc_metastore *store = NULL;
+    struct torc_meta_file *store = NULL;
     struct torc_fail why = {0};
-    char address[80];
     enum torc_err err;
 
-    (void)snprintf(address, sizeof(address), "file:%s", folder);
-    err = torc_metastore_open(&store, address, machine_a, &why);
+    err = torc_meta_file_open(&store, folder, machine_a, &why);
     if (!in_last) {
         CU_ASSERT_NOT_EQUAL_FATAL(err, TORC_ERR_OK);
         return;
     }
     TORC_TEST_OK(err, &why);
     CU_ASSERT_TRUE(same(store, before));
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
 }
 
 // J2: a flipped bit in the last entry is a torn tail, in any other it is damage and is refused.
@@ -257,7 +253,7 @@ static void test_flip_at_every_byte(void)
     struct torc_rng rng = {torc_test_seed() + 2};
     struct table table = {0};
     struct table before = {0};
-    struct torc_metastore *store;
+    struct torc_meta_file *store;
     uint64_t last = 0;
     uint64_t end;
 
@@ -274,7 +270,7 @@ static void test_flip_at_every_byte(void)
             i++;
         }
     }
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
     end = journal_bytes(folder);
     for (uint64_t at = 0; at < end; at++) {
         copy_journal(folder, flipped, end, at);
@@ -287,18 +283,14 @@ static void test_flip_at_every_byte(void)
 static void test_another_machine_is_refused(void)
 {
     char folder[] = "/tmp/torc-meta-XXXXXX";
-    char address[80];
-    struct torc_metastore *store;
+    struct torc_meta_file *store;
     struct torc_fail why = {0};
 
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
-    (void)snprintf(address, sizeof(address), "file:%s", folder);
-    torc_metastore_close(open_store(folder));
-    CU_ASSERT_EQUAL(torc_metastore_open(&store, address, machine_b, &why), TORC_ERR_IN_USE);
+    torc_meta_file_close(open_store(folder));
+    CU_ASSERT_EQUAL(torc_meta_file_open(&store, folder, machine_b, &why), TORC_ERR_IN_USE);
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "another machine"));
-    CU_ASSERT_EQUAL(torc_metastore_open(&store, "file:relative", machine_a, &why),
-                    TORC_ERR_INVALID_ARGUMENT);
-    CU_ASSERT_EQUAL(torc_metastore_open(&store, "etcd:here", machine_a, &why),
+    CU_ASSERT_EQUAL(torc_meta_file_open(&store, "relative", machine_a, &why),
                     TORC_ERR_INVALID_ARGUMENT);
     remove_folder(folder);
 }
@@ -306,19 +298,19 @@ static void test_another_machine_is_refused(void)
 // Adds one to a counter by compare-and-swap, `times` times.
 static void count_up(const char *folder, uint32_t times)
 {
-    struct torc_metastore *store = open_store(folder);
+    struct torc_meta_file *store = open_store(folder);
 
     for (uint32_t done = 0; done < times;) {
         struct torc_meta_record record = {0};
         uint64_t revision;
         uint32_t value = 0;
-        enum torc_err err = torc_metastore_get(store, "counter/x", &record, NULL);
+        enum torc_err err = torc_meta_file_get(store, "counter/x", &record, NULL);
 
         if (err == TORC_ERR_OK) {
             memcpy(&value, record.value, sizeof(value));
         }
         value++;
-        err = torc_metastore_txn(store,
+        err = torc_meta_file_txn(store,
                                  &(struct torc_meta_op){.kind = TORC_META_PUT,
                                                         .key = "counter/x",
                                                         .value = &value,
@@ -329,14 +321,14 @@ static void count_up(const char *folder, uint32_t times)
         torc_assert(err == TORC_ERR_OK || err == TORC_ERR_CONDITION_FAILED ||
                     err == TORC_ERR_UNAVAILABLE);
     }
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
 }
 
 static void test_two_processes_lose_no_update(void)
 {
     char folder[] = "/tmp/torc-meta-XXXXXX";
     struct torc_meta_record record = {0};
-    struct torc_metastore *store;
+    struct torc_meta_file *store;
     struct torc_fail why = {0};
     uint32_t value = 0;
     int status = 1;
@@ -352,10 +344,10 @@ static void test_two_processes_lose_no_update(void)
     CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
     CU_ASSERT_EQUAL(status, 0);
     store = open_store(folder);
-    TORC_TEST_OK(torc_metastore_get(store, "counter/x", &record, &why), &why);
+    TORC_TEST_OK(torc_meta_file_get(store, "counter/x", &record, &why), &why);
     memcpy(&value, record.value, sizeof(value));
     CU_ASSERT_EQUAL(value, 120);
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
     remove_folder(folder);
 }
 
@@ -366,8 +358,8 @@ static void test_compaction_keeps_versions(void)
     static char big[TORC_JOURNAL_VALUE_MAX];
     struct torc_rng rng = {torc_test_seed() + 3};
     struct table table = {0};
-    struct torc_metastore *store;
-    struct torc_metastore *other;
+    struct torc_meta_file *store;
+    struct torc_meta_file *other;
     uint64_t revision;
     uint64_t largest = 0;
     bool shrunk = false;
@@ -385,7 +377,7 @@ static void test_compaction_keeps_versions(void)
                                   .value_bytes = sizeof(big),
                                   .expected = TORC_META_ANY};
 
-        CU_ASSERT_EQUAL_FATAL(torc_metastore_txn(store, &op, 1, &revision, NULL), TORC_ERR_OK);
+        CU_ASSERT_EQUAL_FATAL(torc_meta_file_txn(store, &op, 1, &revision, NULL), TORC_ERR_OK);
         shrunk = journal_bytes(folder) < largest;
         largest = journal_bytes(folder);
         table.revision++;
@@ -395,11 +387,11 @@ static void test_compaction_keeps_versions(void)
     while (!step(other, &table, &rng)) {
     }
     CU_ASSERT_TRUE(same(store, &table));
-    torc_metastore_close(other);
-    torc_metastore_close(store);
+    torc_meta_file_close(other);
+    torc_meta_file_close(store);
     store = open_store(folder);
     CU_ASSERT_TRUE(same(store, &table));
-    torc_metastore_close(store);
+    torc_meta_file_close(store);
     remove_folder(folder);
 }
 
@@ -408,7 +400,7 @@ static void test_list_is_in_order(void)
     char folder[] = "/tmp/torc-meta-XXXXXX";
     static const char *const names[] = {"shard/2", "node/1", "shard/10", "shardx", "shard/1"};
     struct torc_meta_record records[4];
-    struct torc_metastore *store;
+    struct torc_meta_file *store;
     struct torc_fail why = {0};
     uint64_t revision;
     uint32_t count = 0;
@@ -419,15 +411,15 @@ static void test_list_is_in_order(void)
         struct torc_meta_op op = {
             .kind = TORC_META_PUT, .key = names[i], .value = "v", .value_bytes = 1};
 
-        TORC_TEST_OK(torc_metastore_txn(store, &op, 1, &revision, &why), &why);
+        TORC_TEST_OK(torc_meta_file_txn(store, &op, 1, &revision, &why), &why);
     }
-    TORC_TEST_OK(torc_metastore_list(store, "shard/", records, 4, &count, &why), &why);
+    TORC_TEST_OK(torc_meta_file_list(store, "shard/", records, 4, &count, &why), &why);
     CU_ASSERT_EQUAL_FATAL(count, 3);
     CU_ASSERT_STRING_EQUAL(records[0].key, "shard/1");
     CU_ASSERT_STRING_EQUAL(records[1].key, "shard/10");
     CU_ASSERT_STRING_EQUAL(records[2].key, "shard/2");
-    CU_ASSERT_EQUAL(torc_metastore_list(store, "shard/", records, 2, &count, &why), TORC_ERR_LIMIT);
-    torc_metastore_close(store);
+    CU_ASSERT_EQUAL(torc_meta_file_list(store, "shard/", records, 2, &count, &why), TORC_ERR_LIMIT);
+    torc_meta_file_close(store);
     remove_folder(folder);
 }
 

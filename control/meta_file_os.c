@@ -1,0 +1,796 @@
+// Torc control: the metastore in one file. See control/meta_file_os.h and control/journal.h.
+#include "control/meta_file_os.h"
+
+#include "kit/clock_os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    META_LOCK_PAUSE_NS = 500000, // a holder keeps it for one sync
+    META_GONE_MAX = 64,          // deletions that a watch can still be told by name
+    META_COMPACT_BYTES =
+        4 << 20,             // an idle journal stays below it; a start of 4096 shards adds 1 MiB
+    META_COMPACT_FACTOR = 4, // and at least this many times what is live
+    META_PATH_BYTES = 512
+};
+
+#define META_LOCK_WAIT_NS TORC_NS_PER_S // REPLICATION.md M6: over a second counts as away
+
+_Static_assert(TORC_META_KEY_MAX == TORC_JOURNAL_KEY_MAX, "whatever is submitted fits");
+_Static_assert(TORC_META_VALUE_MAX == TORC_JOURNAL_VALUE_MAX, "whatever is submitted fits");
+_Static_assert(TORC_META_OPS_MAX == TORC_JOURNAL_OPS_MAX, "whatever is submitted fits");
+_Static_assert(TORC_META_TXN_BYTES == TORC_JOURNAL_ENTRY_MAX, "whatever is submitted fits");
+
+struct meta_held {
+    char *key;
+    char *value; // value_bytes and a zero, so that texts can be read as such
+    uint32_t value_bytes;
+    uint64_t version;
+};
+
+struct meta_gone {
+    char key[TORC_JOURNAL_KEY_MAX + 1];
+    uint64_t version; // the revision that deleted it
+};
+
+struct torc_meta_file {
+    char folder[META_PATH_BYTES];
+    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
+    int folder_fd;
+    int lock_fd;
+    int journal_fd;
+    uint64_t end;      // of the last good entry seen
+    uint64_t revision; // of that entry
+    uint64_t live_bytes;
+    bool failed; // M3
+    struct meta_held *held;
+    uint32_t held_count;
+    uint32_t held_room;
+    unsigned char *scratch;               // one entry
+    struct meta_gone gone[META_GONE_MAX]; // a ring
+    uint64_t gone_count;                  // ever
+    uint64_t gap_revision;                // deletions up to it are not known by name
+    atomic_bool stop;                     // waits no longer for the lock
+};
+
+// -- The records in memory -----------------------------------------------------------------------
+
+// Where `key` is, or belongs.
+static uint32_t meta_find(const struct torc_meta_file *store, const char *key, uint32_t key_bytes,
+                          bool *there)
+{
+    uint32_t low = 0;
+    uint32_t high = store->held_count;
+
+    *there = false;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const char *other = store->held[middle].key;
+        int order = strncmp(other, key, key_bytes);
+
+        if (order == 0 && other[key_bytes] != '\0') {
+            order = 1;
+        }
+        if (order == 0) {
+            *there = true;
+            return middle;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static void meta_drop(struct torc_meta_file *store, uint32_t at)
+{
+    torc_assert(at < store->held_count);
+    store->live_bytes -= strlen(store->held[at].key) + store->held[at].value_bytes;
+    // NOLINTBEGIN(clang-analyzer-unix.Malloc): each entry owns its own two
+    free(store->held[at].key);
+    free(store->held[at].value);
+    // NOLINTEND(clang-analyzer-unix.Malloc)
+    store->held_count--;
+    memmove(store->held + at, store->held + at + 1,
+            (store->held_count - at) * sizeof(*store->held));
+}
+
+static void meta_forget(struct torc_meta_file *store)
+{
+    while (store->held_count > 0) {
+        meta_drop(store, store->held_count - 1);
+    }
+    store->gone_count = 0;
+    store->gap_revision = 0;
+    store->end = 0;
+    store->revision = 0;
+}
+
+static char *meta_copy(const void *bytes, uint32_t byte_count)
+{
+    char *copy = malloc((size_t)byte_count + 1);
+
+    torc_assert(copy != NULL); // a few hundred bytes: without them nothing can go on
+    if (byte_count > 0) {
+        memcpy(copy, bytes, byte_count);
+    }
+    copy[byte_count] = '\0';
+    return copy;
+}
+
+static void meta_note_gone(struct torc_meta_file *store, const struct torc_journal_op *op)
+{
+    struct meta_gone *gone = store->gone + store->gone_count % META_GONE_MAX;
+
+    if (store->gone_count >= META_GONE_MAX) {
+        store->gap_revision = gone->version;
+    }
+    memcpy(gone->key, op->key, op->key_bytes);
+    gone->key[op->key_bytes] = '\0';
+    gone->version = op->version;
+    store->gone_count++;
+}
+
+static void meta_apply(struct torc_meta_file *store, const struct torc_journal_op *op)
+{
+    bool there;
+    uint32_t at = meta_find(store, op->key, op->key_bytes, &there);
+
+    if (there) {
+        meta_drop(store, at);
+    }
+    if (op->kind == TORC_JOURNAL_DELETE) {
+        if (there) {
+            meta_note_gone(store, op);
+        }
+        return;
+    }
+    if (store->held_count == store->held_room) {
+        store->held_room = store->held_room == 0 ? 64 : store->held_room * 2;
+        store->held = realloc(store->held, store->held_room * sizeof(*store->held));
+        torc_assert(store->held != NULL);
+    }
+    memmove(store->held + at + 1, store->held + at,
+            (store->held_count - at) * sizeof(*store->held));
+    store->held[at] = (struct meta_held){.key = meta_copy(op->key, op->key_bytes),
+                                         .value = meta_copy(op->value, op->value_bytes),
+                                         .value_bytes = op->value_bytes,
+                                         .version = op->version};
+    store->held_count++;
+    store->live_bytes += op->key_bytes + op->value_bytes;
+}
+
+// -- The lock ------------------------------------------------------------------------------------
+
+static enum torc_err meta_lock(struct torc_meta_file *store, int kind, struct torc_fail *why)
+{
+    struct timespec pause = {0, META_LOCK_PAUSE_NS};
+    uint64_t until_ns = torc_clock_now_ns() + META_LOCK_WAIT_NS;
+
+    if (store->failed) {
+        return torc_fail(why, TORC_ERR_IO,
+                         "%s/journal: a write failed earlier; restart torc-control", store->folder);
+    }
+    do {
+        if (flock(store->lock_fd, kind | LOCK_NB) == 0) {
+            return TORC_ERR_OK;
+        }
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return torc_fail(why, TORC_ERR_IO, "flock %s/lock: %s", store->folder,
+                             strerrordesc_np(errno));
+        }
+        (void)nanosleep(&pause, NULL); // shorter is as good
+        // Pairs with the release in torc_meta_file_stop: only the flag itself is looked at.
+    } while (torc_clock_now_ns() < until_ns &&
+             !atomic_load_explicit(&store->stop, memory_order_acquire));
+    return torc_fail(why, TORC_ERR_UNAVAILABLE,
+                     "%s/lock: held by another process for over a second", store->folder);
+}
+
+static void meta_unlock(struct torc_meta_file *store)
+{
+    int unlocked = flock(store->lock_fd, LOCK_UN);
+
+    torc_assert(unlocked == 0);
+}
+
+// -- Reading -------------------------------------------------------------------------------------
+
+static enum torc_err meta_read_all(int fd, uint64_t offset, unsigned char *bytes,
+                                   uint64_t byte_count, struct torc_fail *why)
+{
+    while (byte_count > 0) {
+        int64_t got = pread(fd, bytes, byte_count, (off_t)offset);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return torc_fail(why, TORC_ERR_IO, "read journal at %" PRIu64 ": %s", offset,
+                             got == 0 ? "shorter than it was" : strerrordesc_np(errno));
+        }
+        bytes += got;
+        offset += (uint64_t)got;
+        byte_count -= (uint64_t)got;
+    }
+    return TORC_ERR_OK;
+}
+
+// Entries from `at` on, as far as they are good; the store's end and revision follow.
+static enum torc_err meta_take(struct torc_meta_file *store, const unsigned char *bytes,
+                               uint64_t byte_count, uint32_t snapshot_left, struct torc_fail *why)
+{
+    uint64_t at = 0;
+
+    for (;;) {
+        struct torc_journal_read read = torc_journal_entry_read(bytes + at, byte_count - at);
+        bool snapshot = (read.flags & TORC_JOURNAL_SNAPSHOT) != 0;
+        struct torc_journal_op op;
+
+        if (read.entry_bytes == 0 || snapshot != (snapshot_left > 0) ||
+            (!snapshot && read.revision != store->revision + 1)) {
+            break;
+        }
+        while (torc_journal_op_next(&read, &op)) {
+            meta_apply(store, &op);
+        }
+        if (read.op_count > 0) {
+            return torc_fail(why, TORC_ERR_CORRUPT, "%s/journal at %" PRIu64 ": unknown operation",
+                             store->folder, store->end);
+        }
+        snapshot_left -= snapshot ? 1 : 0;
+        store->gap_revision = snapshot ? read.revision : store->gap_revision;
+        store->revision = read.revision;
+        store->end += read.entry_bytes;
+        at += read.entry_bytes;
+    }
+    if (snapshot_left > 0 || torc_journal_is_damage(bytes + at, byte_count - at, store->revision)) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "%s/journal: damaged at byte %" PRIu64
+                         "; restore it from a backup, or from another node's copy",
+                         store->folder, store->end);
+    }
+    return TORC_ERR_OK; // what follows, if anything, is a torn tail
+}
+
+static enum torc_err meta_check_header(struct torc_meta_file *store, const unsigned char *bytes,
+                                       uint64_t byte_count, uint32_t *snapshot,
+                                       struct torc_fail *why)
+{
+    struct torc_journal_header header;
+    struct torc_fail inner;
+    enum torc_err err;
+
+    if (byte_count < sizeof(header)) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "%s/journal: only %" PRIu64 " bytes", store->folder,
+                         byte_count);
+    }
+    memcpy(&header, bytes, sizeof(header));
+    err = torc_journal_header_check(&header, store->machine, &inner);
+    if (err != TORC_ERR_OK) {
+        return torc_fail(why, err, "%.70s/journal: %.80s", store->folder, inner.text);
+    }
+    *snapshot = torc_get_le32(header.snapshot_entries);
+    store->end = sizeof(header);
+    return TORC_ERR_OK;
+}
+
+// Catches up with what others wrote. Under the lock, shared or not.
+static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail *why)
+{
+    struct stat named = {0};
+    struct stat open_one = {0};
+    uint32_t snapshot = 0;
+    uint64_t from = store->end;
+    uint64_t left;
+    unsigned char *bytes;
+    enum torc_err err;
+
+    if (fstatat(store->folder_fd, "journal", &named, 0) != 0) {
+        return torc_fail(why, TORC_ERR_IO, "%s/journal: %s", store->folder, strerrordesc_np(errno));
+    }
+    if (store->journal_fd >= 0 &&
+        (fstat(store->journal_fd, &open_one) != 0 || open_one.st_ino != named.st_ino)) {
+        (void)close(store->journal_fd); // compacted by another process: nothing of ours is in it
+        store->journal_fd = -1;
+    }
+    if (store->journal_fd < 0) {
+        meta_forget(store);
+        from = 0;
+        store->journal_fd = openat(store->folder_fd, "journal", O_RDWR | O_CLOEXEC);
+        // Whoever compacted may have died between its rename and the sync of that.
+        if (store->journal_fd < 0 || fsync(store->folder_fd) != 0) {
+            return torc_fail(why, TORC_ERR_IO, "open %s/journal: %s", store->folder,
+                             strerrordesc_np(errno));
+        }
+    }
+    if ((uint64_t)named.st_size <= from) {
+        return TORC_ERR_OK;
+    }
+    left = (uint64_t)named.st_size - from;
+    bytes = malloc(left);
+    torc_assert(bytes != NULL);
+    err = meta_read_all(store->journal_fd, from, bytes, left, why);
+    if (err == TORC_ERR_OK && from == 0) {
+        err = meta_check_header(store, bytes, left, &snapshot, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = meta_take(store, bytes + (store->end - from), left - (store->end - from), snapshot,
+                        why);
+    }
+    free(bytes);
+    // Whoever wrote it may have been killed before its sync: nothing is believed that a power cut
+    // could take back.
+    if (err == TORC_ERR_OK && store->end > from && fdatasync(store->journal_fd) != 0) {
+        store->failed = true;
+        err = torc_fail(why, TORC_ERR_IO, "sync %s/journal: %s", store->folder,
+                        strerrordesc_np(errno));
+    }
+    return err;
+}
+
+// -- Writing -------------------------------------------------------------------------------------
+
+static enum torc_err meta_write_all(int fd, uint64_t offset, const void *bytes, uint64_t byte_count,
+                                    struct torc_fail *why)
+{
+    const unsigned char *at = bytes;
+
+    while (byte_count > 0) {
+        int64_t put = pwrite(fd, at, byte_count, (off_t)offset);
+
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return torc_fail(why,
+                             errno == ENOSPC || errno == EDQUOT ? TORC_ERR_NO_SPACE : TORC_ERR_IO,
+                             "write journal: %s", strerrordesc_np(errno));
+        }
+        at += put;
+        offset += (uint64_t)put;
+        byte_count -= (uint64_t)put;
+    }
+    return TORC_ERR_OK;
+}
+
+// Appends one entry that was made in `scratch` and syncs it.
+static enum torc_err meta_append(struct torc_meta_file *store, uint64_t entry_bytes,
+                                 struct torc_fail *why)
+{
+    struct torc_fail inner = {0};
+    enum torc_err err;
+
+    // A torn tail goes first, or a longer one would show behind a shorter entry.
+    if (ftruncate(store->journal_fd, (off_t)store->end) != 0) {
+        return torc_fail(why, TORC_ERR_IO, "truncate %s/journal: %s", store->folder,
+                         strerrordesc_np(errno));
+    }
+    err = meta_write_all(store->journal_fd, store->end, store->scratch, entry_bytes, &inner);
+    if (err == TORC_ERR_OK && fdatasync(store->journal_fd) != 0) {
+        err = torc_fail(&inner, TORC_ERR_IO, "sync: %s", strerrordesc_np(errno));
+    }
+    if (err == TORC_ERR_NO_SPACE && ftruncate(store->journal_fd, (off_t)store->end) == 0) {
+        // As if nothing had been tried.
+        return torc_fail(why, err, "%s/journal: %.80s", store->folder, inner.text);
+    }
+    if (err == TORC_ERR_OK) {
+        return TORC_ERR_OK;
+    }
+    store->failed = true;
+    return torc_fail(why, TORC_ERR_IN_DOUBT,
+                     "%s/journal: a write failed, and whether it took effect is not known: %.60s",
+                     store->folder, inner.text);
+}
+
+// Writes everything live into `fd` as snapshot entries. Returns how many, or 0 with `why` set.
+static uint32_t meta_write_snapshot(struct torc_meta_file *store, int fd, struct torc_fail *why)
+{
+    struct torc_journal_op ops[TORC_JOURNAL_OPS_MAX];
+    uint64_t offset = sizeof(struct torc_journal_header);
+    uint32_t entries = 0;
+
+    for (uint32_t at = 0; at < store->held_count; entries++) {
+        uint32_t count = 0;
+        uint64_t bytes;
+
+        for (; count < TORC_JOURNAL_OPS_MAX && at < store->held_count; count++, at++) {
+            const struct meta_held *held = store->held + at;
+
+            ops[count] = (struct torc_journal_op){.kind = TORC_JOURNAL_PUT,
+                                                  .key = held->key,
+                                                  .key_bytes = (uint32_t)strlen(held->key),
+                                                  .value = held->value,
+                                                  .value_bytes = held->value_bytes,
+                                                  .version = held->version};
+        }
+        bytes = torc_journal_entry_bytes(ops, count);
+        torc_assert(bytes > 0);
+        torc_journal_entry_make(store->scratch, ops, count, store->revision, TORC_JOURNAL_SNAPSHOT);
+        if (meta_write_all(fd, offset, store->scratch, bytes, why) != TORC_ERR_OK) {
+            return 0;
+        }
+        offset += bytes;
+    }
+    return entries;
+}
+
+// A new journal under a temporary name, then renamed. Under the exclusive lock.
+static enum torc_err meta_write_journal(struct torc_meta_file *store, struct torc_fail *why)
+{
+    int fd = openat(store->folder_fd, "journal.new", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    struct torc_journal_header header;
+    enum torc_err err = TORC_ERR_OK;
+    uint32_t entries = 0;
+
+    if (fd < 0) {
+        return torc_fail(why, TORC_ERR_IO, "create %s/journal.new: %s", store->folder,
+                         strerrordesc_np(errno));
+    }
+    if (store->held_count > 0) {
+        struct torc_fail inner = {.err = TORC_ERR_IO};
+
+        entries = meta_write_snapshot(store, fd, &inner);
+        err = entries > 0 ? TORC_ERR_OK : torc_fail(why, inner.err, "%s", inner.text);
+    }
+    torc_journal_header_make(&header, store->machine, entries);
+    if (err == TORC_ERR_OK) {
+        err = meta_write_all(fd, 0, &header, sizeof(header), why);
+    }
+    if (err == TORC_ERR_OK &&
+        (fsync(fd) != 0 ||
+         renameat(store->folder_fd, "journal.new", store->folder_fd, "journal") != 0 ||
+         fsync(store->folder_fd) != 0)) {
+        err = torc_fail(why, TORC_ERR_IO, "%s/journal.new: %s", store->folder,
+                        strerrordesc_np(errno));
+    }
+    (void)close(fd); // synced above, or given up
+    if (err != TORC_ERR_OK) {
+        (void)unlinkat(store->folder_fd, "journal.new", 0); // its space is wanted; it may be gone
+    }
+    return err;
+}
+
+// Best effort: a journal that stays long is slow to open, not wrong.
+static void meta_compact(struct torc_meta_file *store)
+{
+    if (store->end < META_COMPACT_BYTES ||
+        store->end < META_COMPACT_FACTOR * (store->live_bytes + UINT64_C(64) * store->held_count)) {
+        return;
+    }
+    if (meta_write_journal(store, NULL) == TORC_ERR_OK) {
+        (void)close(store->journal_fd);
+        store->journal_fd = -1; // read again by the next call
+    }
+}
+
+// -- Public --------------------------------------------------------------------------------------
+
+void torc_machine_id(uint8_t *machine)
+{
+    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+    char text[2 * TORC_JOURNAL_MACHINE_BYTES] = {0};
+    bool whole = fd >= 0 && read(fd, text, sizeof(text)) == (ssize_t)sizeof(text);
+
+    memset(machine, 0, TORC_JOURNAL_MACHINE_BYTES);
+    for (uint32_t i = 0; whole && i < sizeof(text); i++) {
+        uint32_t digit =
+            text[i] >= 'a' ? (uint32_t)(text[i] - 'a') + 10 : (uint32_t)(text[i] - '0');
+
+        machine[i / 2] = (uint8_t)((uint32_t)machine[i / 2] << 4 | (digit & 15));
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+// Makes the directories of `path`, parents too.
+static int meta_make_folders(const char *path)
+{
+    char part[META_PATH_BYTES];
+    uint64_t bytes = strlen(path);
+
+    torc_assert(bytes < sizeof(part));
+    for (uint64_t i = 1; i <= bytes; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0750) != 0 && errno != EEXIST) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static enum torc_err meta_open_files(struct torc_meta_file *store, struct torc_fail *why)
+{
+    struct stat there;
+    enum torc_err err;
+
+    if (meta_make_folders(store->folder) != 0) {
+        return torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                         "make %s: %s", store->folder, strerrordesc_np(errno));
+    }
+    store->folder_fd = open(store->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (store->folder_fd >= 0) {
+        store->lock_fd = openat(store->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    }
+    if (store->folder_fd < 0 || store->lock_fd < 0) {
+        return torc_fail(why, TORC_ERR_IO, "open %s%s: %s", store->folder,
+                         store->folder_fd < 0 ? "" : "/lock", strerrordesc_np(errno));
+    }
+    err = meta_lock(store, LOCK_EX, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (fstatat(store->folder_fd, "journal", &there, 0) != 0 && errno == ENOENT) {
+        err = meta_write_journal(store, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = meta_refresh(store, why);
+    }
+    meta_unlock(store);
+    return err;
+}
+
+enum torc_err torc_meta_file_open(struct torc_meta_file **out, const char *folder,
+                                  const uint8_t *machine, struct torc_fail *why)
+{
+    struct torc_meta_file *store = calloc(1, sizeof(*store));
+    enum torc_err err;
+
+    torc_assert(store != NULL);
+    store->scratch = malloc(TORC_JOURNAL_ENTRY_MAX);
+    torc_assert(store->scratch != NULL);
+    store->folder_fd = store->lock_fd = store->journal_fd = -1;
+    memcpy(store->machine, machine, sizeof(store->machine));
+    *out = NULL;
+    if (folder[0] != '/' || strlen(folder) >= sizeof(store->folder)) {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                        "metastore = file:%.80s: file:/DIRECTORY expected", folder);
+    } else {
+        memcpy(store->folder, folder, strlen(folder) + 1);
+        err = meta_open_files(store, why);
+    }
+    if (err != TORC_ERR_OK) {
+        torc_meta_file_close(store);
+        return err;
+    }
+    *out = store;
+    return TORC_ERR_OK;
+}
+
+void torc_meta_file_stop(struct torc_meta_file *store)
+{
+    atomic_store_explicit(&store->stop, true, memory_order_release); // pairs with meta_lock's
+}
+
+void torc_meta_file_close(struct torc_meta_file *store)
+{
+    const int fds[] = {store->journal_fd, store->lock_fd, store->folder_fd};
+
+    meta_forget(store);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(fds); i++) {
+        if (fds[i] >= 0) {
+            (void)close(fds[i]); // every txn was synced
+        }
+    }
+    free(store->held);
+    free(store->scratch);
+    free(store);
+}
+
+uint64_t torc_meta_file_revision(const struct torc_meta_file *store)
+{
+    return store->revision;
+}
+
+static enum torc_err meta_begin_read(struct torc_meta_file *store, struct torc_fail *why)
+{
+    enum torc_err err = meta_lock(store, LOCK_SH, why);
+
+    if (err == TORC_ERR_OK) {
+        err = meta_refresh(store, why);
+        meta_unlock(store);
+    }
+    return err;
+}
+
+static struct torc_meta_record meta_record(const struct meta_held *held)
+{
+    return (struct torc_meta_record){.key = held->key,
+                                     .value = held->value,
+                                     .value_bytes = held->value_bytes,
+                                     .version = held->version};
+}
+
+enum torc_err torc_meta_file_get(struct torc_meta_file *store, const char *key,
+                                 struct torc_meta_record *record, struct torc_fail *why)
+{
+    enum torc_err err = meta_begin_read(store, why);
+    bool there;
+    uint32_t at;
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    at = meta_find(store, key, (uint32_t)strlen(key), &there);
+    if (!there) {
+        return torc_fail(why, TORC_ERR_NOT_FOUND, "the metastore has no %s", key);
+    }
+    *record = meta_record(store->held + at);
+    return TORC_ERR_OK;
+}
+
+bool torc_meta_file_peek(const struct torc_meta_file *store, const char *key,
+                         struct torc_meta_record *record)
+{
+    bool there;
+    uint32_t at = meta_find(store, key, (uint32_t)strlen(key), &there);
+
+    if (there) {
+        *record = meta_record(store->held + at);
+    }
+    return there;
+}
+
+enum torc_err torc_meta_file_look(struct torc_meta_file *store, struct torc_fail *why)
+{
+    return meta_begin_read(store, why);
+}
+
+bool torc_meta_file_changes(const struct torc_meta_file *store, const char *prefix, uint64_t from,
+                            struct torc_meta_record *records, uint32_t record_max,
+                            uint32_t *record_count)
+{
+    uint64_t prefix_bytes = strlen(prefix);
+    uint64_t gone_from = store->gone_count > META_GONE_MAX ? store->gone_count - META_GONE_MAX : 0;
+    uint32_t count = 0;
+    bool there;
+
+    for (uint32_t at = meta_find(store, prefix, (uint32_t)prefix_bytes, &there);
+         at < store->held_count && strncmp(store->held[at].key, prefix, prefix_bytes) == 0; at++) {
+        if (store->held[at].version >= from && count++ < record_max) {
+            records[count - 1] = (struct torc_meta_record){.key = store->held[at].key,
+                                                           .version = store->held[at].version};
+        }
+    }
+    for (uint64_t i = gone_from; i < store->gone_count; i++) {
+        const struct meta_gone *gone = store->gone + i % META_GONE_MAX;
+
+        if (gone->version >= from && strncmp(gone->key, prefix, prefix_bytes) == 0 &&
+            count++ < record_max) {
+            records[count - 1] =
+                (struct torc_meta_record){.key = gone->key, .version = gone->version};
+        }
+    }
+    *record_count = (uint32_t)torc_min_u64(count, record_max);
+    return count <= record_max && store->gap_revision < from;
+}
+
+enum torc_err torc_meta_file_list(struct torc_meta_file *store, const char *prefix,
+                                  struct torc_meta_record *records, uint32_t record_max,
+                                  uint32_t *record_count, struct torc_fail *why)
+{
+    enum torc_err err = meta_begin_read(store, why);
+    uint64_t prefix_bytes = strlen(prefix);
+    uint32_t count = 0;
+    bool there;
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    for (uint32_t at = meta_find(store, prefix, (uint32_t)prefix_bytes, &there);
+         at < store->held_count && strncmp(store->held[at].key, prefix, prefix_bytes) == 0; at++) {
+        if (count == record_max) {
+            return torc_fail(why, TORC_ERR_LIMIT, "over %" PRIu32 " records below %s", record_max,
+                             prefix);
+        }
+        records[count++] = meta_record(store->held + at);
+    }
+    *record_count = count;
+    return TORC_ERR_OK;
+}
+
+// Is every record as its operation expects?
+static enum torc_err meta_check(const struct torc_meta_file *store, const struct torc_meta_op *ops,
+                                uint32_t op_count, struct torc_fail *why)
+{
+    for (uint32_t i = 0; i < op_count; i++) {
+        bool there;
+        uint32_t at = meta_find(store, ops[i].key, (uint32_t)strlen(ops[i].key), &there);
+        uint64_t version = there ? store->held[at].version : TORC_META_ABSENT;
+
+        if (ops[i].expected != TORC_META_ANY && ops[i].expected != version) {
+            return torc_fail(why, TORC_ERR_CONDITION_FAILED,
+                             "%s is of revision %" PRIu64 ", %" PRIu64 " was expected", ops[i].key,
+                             version, ops[i].expected);
+        }
+    }
+    return TORC_ERR_OK;
+}
+
+// Under the exclusive lock, caught up.
+static enum torc_err meta_change(struct torc_meta_file *store, const struct torc_meta_op *ops,
+                                 uint32_t op_count, struct torc_fail *why)
+{
+    struct torc_journal_op changes[TORC_JOURNAL_OPS_MAX];
+    uint32_t change_count = 0;
+    uint64_t bytes;
+    enum torc_err err = meta_check(store, ops, op_count, why);
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    for (uint32_t i = 0; i < op_count; i++) {
+        if (ops[i].kind == TORC_META_CHECK) {
+            continue;
+        }
+        changes[change_count++] = (struct torc_journal_op){
+            .kind = ops[i].kind == TORC_META_PUT ? TORC_JOURNAL_PUT : TORC_JOURNAL_DELETE,
+            .key = ops[i].key,
+            .key_bytes = (uint32_t)strlen(ops[i].key),
+            .value = ops[i].value,
+            .value_bytes = ops[i].kind == TORC_META_PUT ? ops[i].value_bytes : 0,
+            .version = store->revision + 1};
+    }
+    if (change_count == 0) {
+        return TORC_ERR_OK;
+    }
+    bytes = torc_journal_entry_bytes(changes, change_count);
+    if (bytes == 0) {
+        return torc_fail(why, TORC_ERR_TOO_LARGE,
+                         "a transaction of %" PRIu32 " records, the first %.40s: a key has at most "
+                         "%u bytes, a value %u",
+                         change_count, changes[0].key, TORC_JOURNAL_KEY_MAX,
+                         TORC_JOURNAL_VALUE_MAX);
+    }
+    torc_journal_entry_make(store->scratch, changes, change_count, store->revision + 1, 0);
+    err = meta_append(store, bytes, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    store->end += bytes;
+    store->revision++;
+    for (uint32_t i = 0; i < change_count; i++) {
+        meta_apply(store, changes + i);
+    }
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_meta_file_txn(struct torc_meta_file *store, const struct torc_meta_op *ops,
+                                 uint32_t op_count, uint64_t *revision, struct torc_fail *why)
+{
+    enum torc_err err;
+
+    torc_assert(op_count > 0);
+    if (op_count > TORC_JOURNAL_OPS_MAX) {
+        return torc_fail(why, TORC_ERR_TOO_LARGE, "transaction of %" PRIu32 " records: at most %u",
+                         op_count, TORC_JOURNAL_OPS_MAX);
+    }
+    err = meta_lock(store, LOCK_EX, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    err = meta_refresh(store, why);
+    if (err == TORC_ERR_OK) {
+        err = meta_change(store, ops, op_count, why);
+    }
+    if (err == TORC_ERR_OK) {
+        *revision = store->revision;
+        meta_compact(store);
+    }
+    meta_unlock(store);
+    return err;
+}

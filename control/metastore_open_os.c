@@ -1,0 +1,20 @@
+// Torc control: opening a metastore by its address. See control/metastore_open_os.h.
+#include "control/metastore_open_os.h"
+
+#include "control/meta_file_os.h"
+
+#include <string.h>
+
+enum torc_err torc_metastore_open(struct torc_metastore **out, const char *address,
+                                  struct torc_fail *why)
+{
+    uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
+
+    *out = NULL;
+    if (strncmp(address, "file:", 5) == 0) {
+        torc_machine_id(machine);
+        return torc_metastore_open_file(out, address + 5, machine, why);
+    }
+    return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "metastore = %.80s: file:/DIRECTORY expected",
+                     address);
+}

@@ -1,0 +1,42 @@
+// Torc control: the kind `file` of the metastore, and what programs need that have nothing else to
+// do than to wait for one.
+//
+// Owner   control's one thread; the file is a thread's of the store, which may block on its lock
+//         and its syncs.
+#ifndef TORC_CONTROL_METASTORE_OS_H
+#define TORC_CONTROL_METASTORE_OS_H
+
+#include "control/metastore.h"
+
+// Opens DIRECTORY; makes it when it is missing. Blocks up to a second. `machine`: 16 bytes,
+// torc_machine_id(). INVALID_ARGUMENT, FORBIDDEN, IO, CORRUPT, IN_USE (made on another machine),
+// UNAVAILABLE (held by another process).
+enum torc_err torc_must_use torc_metastore_open_file(struct torc_metastore **out,
+                                                     const char *folder, const uint8_t *machine,
+                                                     struct torc_fail *why);
+
+// -- Waiting --------------------------------------------------------------------------------------
+//
+// Each submits one request and waits for its answer: for starts and for tools. Nothing else may be
+// in flight. A wait ends by its deadline, TORC_META_WAIT_NS from now.
+
+#define TORC_META_WAIT_NS UINT64_C(5000000000) // a bet: an election of etcd takes 1 to 3 s
+
+// The records live until the next call.
+enum torc_err torc_must_use torc_metastore_get(struct torc_metastore *store, const char *key,
+                                               struct torc_meta_record *record,
+                                               struct torc_fail *why);
+enum torc_err torc_must_use torc_metastore_list(struct torc_metastore *store, const char *prefix,
+                                                uint32_t record_max,
+                                                const struct torc_meta_record **records,
+                                                uint32_t *record_count, struct torc_fail *why);
+enum torc_err torc_must_use torc_metastore_txn(struct torc_metastore *store,
+                                               const struct torc_meta_op *ops, uint32_t op_count,
+                                               uint64_t *revision, struct torc_fail *why);
+
+// Any request, any answer.
+enum torc_err torc_must_use torc_metastore_ask(struct torc_metastore *store,
+                                               const struct torc_meta_request *request,
+                                               struct torc_meta_answer *answer);
+
+#endif
