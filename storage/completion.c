@@ -161,23 +161,34 @@ static struct torc_completion_account *account_find(const struct torc_completion
     return found;
 }
 
-// Counts one result, and one client if asked, for the principal. `limited`: within its share.
-static bool account_take(struct torc_completion_pool *pool, uint32_t principal, bool entry,
-                         bool result, bool limited, uint16_t *index)
+// What is to be counted for a principal.
+struct account_want {
+    uint32_t principal;
+    uint32_t known; // one of its entries, which names its account; NONE: it is looked for
+    bool entry;
+    bool result;
+    bool limited; // within its share
+};
+
+static bool account_take(struct torc_completion_pool *pool, const struct account_want *want,
+                         uint16_t *index)
 {
-    struct torc_completion_account *account = account_find(pool, principal);
-    uint32_t entries = entry ? 1 : 0;
-    uint32_t results = result ? 1 : 0;
+    struct torc_completion_account *account =
+        want->known == NONE ? account_find(pool, want->principal)
+                            : &pool->accounts[pool->entries[want->known].account];
+    uint32_t entries = want->entry ? 1 : 0;
+    uint32_t results = want->result ? 1 : 0;
 
     if (account == NULL || pool->entry_used + entries > pool->entry_max ||
         pool->result_used + results > pool->result_max) {
         return false;
     }
-    if (limited && (account->entry_used + entries > pool->account_entry_max ||
-                    account->result_used + results > pool->account_result_max)) {
+    if (want->limited && (account->entry_used + entries > pool->account_entry_max ||
+                          account->result_used + results > pool->account_result_max)) {
         return false;
     }
-    account->principal = principal;
+    torc_assert_implies(want->known != NONE, account->principal == want->principal);
+    account->principal = want->principal;
     account->entry_used += entries;
     account->result_used += results;
     pool->entry_used += entries;
@@ -209,20 +220,27 @@ static uint32_t *entry_bucket(const struct torc_completion_table *table,
     return &pool->entry_table[mixed & pool->entry_mask];
 }
 
+static bool entry_is(const struct torc_completion_table *table, uint32_t index,
+                     struct torc_completion_client who)
+{
+    const struct torc_completion_entry *entry = &table->pool->entries[index];
+
+    return entry->client == who.client && entry->shard == table->shard &&
+           table->pool->accounts[entry->account].principal == who.principal;
+}
+
+// The newest is tried first: a client's writes come in packets of many.
 static uint32_t entry_find(const struct torc_completion_table *table,
                            struct torc_completion_client who)
 {
-    const struct torc_completion_pool *pool = table->pool;
-    uint32_t index = *entry_bucket(table, who);
+    uint32_t index = table->newest;
 
-    while (index != NONE) {
-        const struct torc_completion_entry *entry = &pool->entries[index];
-
-        if (entry->client == who.client && entry->shard == table->shard &&
-            pool->accounts[entry->account].principal == who.principal) {
-            break;
-        }
-        index = entry->hash_next;
+    if (index != NONE && entry_is(table, index, who)) {
+        return index;
+    }
+    index = *entry_bucket(table, who);
+    while (index != NONE && !entry_is(table, index, who)) {
+        index = table->pool->entries[index].hash_next;
     }
     return index;
 }
@@ -492,14 +510,19 @@ enum torc_completion_answer torc_completion_find(const struct torc_completion_ta
 bool torc_completion_reserve(struct torc_completion_table *table, struct torc_completion_client who,
                              struct torc_completion_promise *promise)
 {
-    bool is_new = entry_find(table, who) == NONE;
+    uint32_t entry = entry_find(table, who);
+    struct account_want want = {.principal = who.principal,
+                                .known = entry,
+                                .entry = entry == NONE,
+                                .result = true,
+                                .limited = true};
     uint16_t account;
 
-    if (!account_take(table->pool, who.principal, is_new, true, true, &account)) {
+    if (!account_take(table->pool, &want, &account)) {
         return false;
     }
     *promise =
-        (struct torc_completion_promise){.account = (uint16_t)(account + 1), .entry = is_new};
+        (struct torc_completion_promise){.account = (uint16_t)(account + 1), .entry = want.entry};
     return true;
 }
 
@@ -526,10 +549,15 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
                           uint64_t low, const struct torc_completion_result *result, uint64_t hlc)
 {
     uint32_t entry = entry_find(table, who);
+    struct account_want want = {.principal = who.principal,
+                                .known = entry,
+                                .entry = entry == NONE,
+                                .result = true,
+                                .limited = true};
     uint16_t account;
 
     torc_assert(result->err == TORC_ERR_CONDITION_FAILED || result->err == TORC_ERR_NOT_FOUND);
-    if (!account_take(table->pool, who.principal, entry == NONE, true, true, &account)) {
+    if (!account_take(table->pool, &want, &account)) {
         return false;
     }
     if (entry == NONE) {
@@ -547,6 +575,7 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
                            struct torc_completion_promise *promise)
 {
     uint32_t entry = entry_find(table, who);
+    struct account_want want = {.principal = who.principal, .known = NONE, .entry = true};
     uint16_t account;
 
     if (entry != NONE) {
@@ -557,7 +586,7 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
         return entry_add(table, who, (uint16_t)(promise->account - 1));
     }
     // Its client expired while the write was pending, or this is replay.
-    if (!account_take(table->pool, who.principal, true, false, false, &account)) {
+    if (!account_take(table->pool, &want, &account)) {
         return NONE;
     }
     return entry_add(table, who, account);
@@ -585,6 +614,7 @@ bool torc_completion_apply(struct torc_completion_table *table,
 {
     struct torc_completion_pool *pool = table->pool;
     uint32_t index = entry_need(table, head->who, promise);
+    struct account_want want = {.principal = head->who.principal, .known = index, .result = true};
     uint32_t done;
     uint16_t account;
 
@@ -600,8 +630,7 @@ bool torc_completion_apply(struct torc_completion_table *table,
         torc_assert(done_kind(&pool->results[done]) == DONE_LOGGED);
         pool->results[done].info = head->last_hlc;
     } else if (seq >= pool->entries[index].low) {
-        if (promise->account == 0 &&
-            !account_take(pool, head->who.principal, false, true, false, &account)) {
+        if (promise->account == 0 && !account_take(pool, &want, &account)) {
             return false;
         }
         if (promise->account != 0 && promise->entry) {

@@ -400,15 +400,17 @@ static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *
             .who = write_who(&slot->write), .low = slot->write.low, .last_hlc = slot->hlc};
         bool fits =
             torc_completion_apply(&shard->completions, &head, slot->write.seq, &slot->promise);
-        uint64_t key = slot->write.key;
 
         torc_assert(fits); // it was promised
         *outcome = (struct torc_shard_outcome){
             .tag = slot->write.tag, .info = slot->hlc, .attempt = slot->write.attempt};
         torc_shard_client_unlink(pool, index);
         pool->groups[slot->group].pending_count--;
-        torc_shard_group_leave(pool, slot->group);
-        torc_shard_group_wake(pool, key);
+        if (pool->groups[slot->group].waiting_head == NONE) {
+            torc_shard_group_leave(pool, slot->group);
+        } else {
+            torc_shard_group_wake(pool, slot->write.key);
+        }
     }
     if (slot->kind == TORC_LOG_EPOCH) {
         shard->state = TORC_SHARD_ACTIVE;

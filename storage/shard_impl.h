@@ -30,6 +30,7 @@ struct torc_shard_slot {
     uint32_t group;
     uint32_t next;         // of the shard's pending, the group's waiting, woken, free
     uint32_t client_next;  // hash
+    uint32_t client_home;  // its place in the pool's client_table
     uint32_t waiting_next; // all waiting
     uint32_t waiting_prev;
     unsigned char small[TORC_TREE_INLINE_BYTES_MAX];
@@ -41,6 +42,7 @@ struct torc_shard_group {
     uint32_t pending_count;
     uint32_t waiting_head;
     uint32_t waiting_tail;
+    uint32_t home; // its place in the pool's group_table
 };
 
 // The primary's clock: what ages are measured by (E4).

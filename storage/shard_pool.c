@@ -93,14 +93,14 @@ static uint64_t pool_mix(const struct torc_shard_pool *pool, uint64_t a, uint64_
 
 // -- Groups: who is pending or waits on one key -------------------------------------------------
 
-static uint32_t *group_bucket(const struct torc_shard_pool *pool, uint64_t key)
+static uint32_t group_home(const struct torc_shard_pool *pool, uint64_t key)
 {
-    return &pool->group_table[pool_mix(pool, key, 0) & pool->table_mask];
+    return (uint32_t)pool_mix(pool, key, 0) & pool->table_mask;
 }
 
-uint32_t torc_shard_group_find(const struct torc_shard_pool *pool, uint64_t key)
+static uint32_t group_at(const struct torc_shard_pool *pool, uint32_t home, uint64_t key)
 {
-    uint32_t index = *group_bucket(pool, key);
+    uint32_t index = pool->group_table[home];
 
     while (index != NONE && pool->groups[index].key != key) {
         index = pool->groups[index].hash_next;
@@ -108,10 +108,15 @@ uint32_t torc_shard_group_find(const struct torc_shard_pool *pool, uint64_t key)
     return index;
 }
 
+uint32_t torc_shard_group_find(const struct torc_shard_pool *pool, uint64_t key)
+{
+    return group_at(pool, group_home(pool, key), key);
+}
+
 uint32_t torc_shard_group_need(struct torc_shard_pool *pool, uint64_t key)
 {
-    uint32_t *bucket = group_bucket(pool, key);
-    uint32_t index = torc_shard_group_find(pool, key);
+    uint32_t home = group_home(pool, key);
+    uint32_t index = group_at(pool, home, key);
 
     if (index != NONE) {
         return index;
@@ -123,16 +128,19 @@ uint32_t torc_shard_group_need(struct torc_shard_pool *pool, uint64_t key)
     } else {
         pool->group_free = pool->groups[index].hash_next;
     }
-    pool->groups[index] = (struct torc_shard_group){
-        .key = key, .hash_next = *bucket, .waiting_head = NONE, .waiting_tail = NONE};
-    *bucket = index;
+    pool->groups[index] = (struct torc_shard_group){.key = key,
+                                                    .hash_next = pool->group_table[home],
+                                                    .waiting_head = NONE,
+                                                    .waiting_tail = NONE,
+                                                    .home = home};
+    pool->group_table[home] = index;
     return index;
 }
 
 void torc_shard_group_leave(struct torc_shard_pool *pool, uint32_t index)
 {
     struct torc_shard_group *group = &pool->groups[index];
-    uint32_t *link = group_bucket(pool, group->key);
+    uint32_t *link = &pool->group_table[group->home];
 
     if (group->pending_count > 0 || group->waiting_head != NONE) {
         return;
@@ -172,18 +180,20 @@ void torc_shard_slot_give(struct torc_shard_pool *pool, uint32_t index)
     pool->slot_free = index;
 }
 
-static uint32_t *client_bucket(const struct torc_shard_pool *pool, uint32_t shard,
-                               const struct torc_shard_write *write)
+// A client's writes lie side by side, where its next one will be looked for; who shares a place
+// with whom depends on the seed.
+static uint32_t client_home(const struct torc_shard_pool *pool, uint32_t shard,
+                            const struct torc_shard_write *write)
 {
     uint64_t mixed = pool_mix(pool, write->client, ((uint64_t)shard << 32) | write->principal);
 
-    return &pool->client_table[pool_mix(pool, mixed, write->seq) & pool->table_mask];
+    return (uint32_t)(mixed + write->seq) & pool->table_mask;
 }
 
 bool torc_shard_client_find(const struct torc_shard *shard, const struct torc_shard_write *write)
 {
     const struct torc_shard_pool *pool = shard->pool;
-    uint32_t index = *client_bucket(pool, shard->shard, write);
+    uint32_t index = pool->client_table[client_home(pool, shard->shard, write)];
 
     while (index != NONE) {
         const struct torc_shard_slot *slot = &pool->slots[index];
@@ -200,8 +210,10 @@ bool torc_shard_client_find(const struct torc_shard *shard, const struct torc_sh
 void torc_shard_client_link(struct torc_shard_pool *pool, uint32_t index)
 {
     struct torc_shard_slot *slot = &pool->slots[index];
-    uint32_t *bucket = client_bucket(pool, slot->shard->shard, &slot->write);
+    uint32_t *bucket;
 
+    slot->client_home = client_home(pool, slot->shard->shard, &slot->write);
+    bucket = &pool->client_table[slot->client_home];
     slot->client_next = *bucket;
     *bucket = index;
 }
@@ -209,7 +221,7 @@ void torc_shard_client_link(struct torc_shard_pool *pool, uint32_t index)
 void torc_shard_client_unlink(struct torc_shard_pool *pool, uint32_t index)
 {
     struct torc_shard_slot *slot = &pool->slots[index];
-    uint32_t *link = client_bucket(pool, slot->shard->shard, &slot->write);
+    uint32_t *link = &pool->client_table[slot->client_home];
 
     while (*link != index) {
         torc_assert(*link != NONE);
