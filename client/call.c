@@ -57,17 +57,22 @@ uint32_t torc_call_reply_bytes(const struct torc_engine *engine, const struct to
     return payload - TORC_DATA_OVERHEAD;
 }
 
+static uint32_t call_budget_us(const struct torc_engine *engine, const struct torc_op *op)
+{
+    uint64_t left_ns = op->deadline_ns > engine->now_ns ? op->deadline_ns - engine->now_ns : 1;
+
+    left_ns = torc_min_u64(left_ns, engine->deadline_ns_max);
+    return (uint32_t)torc_min_u64(torc_max_u64(left_ns / 1000, 1), UINT32_MAX);
+}
+
 void torc_call_request(const struct torc_engine *engine, uint32_t index,
                        struct torc_request *request)
 {
     const struct torc_op *op = &engine->ops[index];
-    uint64_t left_ns = op->deadline_ns > engine->now_ns ? op->deadline_ns - engine->now_ns : 1;
 
-    left_ns = torc_min_u64(left_ns, engine->deadline_ns_max);
-    *request = (struct torc_request){
-        .op_id = torc_op_id(engine, index),
-        .budget_us = (uint32_t)torc_min_u64(torc_max_u64(left_ns / 1000, 1), UINT32_MAX),
-        .key = op->key};
+    *request = (struct torc_request){.op_id = torc_op_id(engine, index),
+                                     .budget_us = call_budget_us(engine, op),
+                                     .key = op->key};
 }
 
 void torc_call_attempt(struct torc_engine *engine, uint32_t index, struct torc_request *request)
@@ -98,11 +103,28 @@ void torc_call_attempt(struct torc_engine *engine, uint32_t index, struct torc_r
     op->attempts++;
 }
 
+static uint32_t plain_get_encode(const struct torc_engine *engine, uint32_t index, uint8_t *to)
+{
+    const struct torc_op *op = &engine->ops[index];
+    struct torc_plain_get get = {
+        .key = op->key,
+        .op_id = torc_op_id(engine, index),
+        .budget_us = call_budget_us(engine, op),
+        .epoch = op->epoch,
+        .flags = (op->flags & TORC_VERSION_ONLY) != 0 ? TORC_GET_VERSION_ONLY : 0};
+
+    torc_plain_get_encode(to, &get);
+    return TORC_PLAIN_GET_BYTES;
+}
+
 uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *to)
 {
     struct torc_op *op = &engine->ops[index];
     struct torc_request request;
 
+    if (op->kind == TORC_OP_GET && op->big == NULL && op->ts == 0 && !op->traced) {
+        return plain_get_encode(engine, index, to);
+    }
     torc_call_request(engine, index, &request);
     switch ((enum torc_op_kind)op->kind) {
     case TORC_OP_GET:

@@ -524,24 +524,35 @@ static void completion_fill(const struct torc_engine *engine, uint32_t index,
     }
 }
 
+// What the last poll gave to the caller.
+static void free_returned(struct torc_engine *engine)
+{
+    uint32_t index = engine->returned.head;
+
+    torc_list_init(&engine->returned);
+    while (index != TORC_OP_NONE) {
+        uint32_t next = engine->ops[index].next;
+
+        engine->ops[index].state = TORC_OP_HELD; // on no list any more
+        torc_op_free(engine, index);
+        index = next;
+    }
+}
+
 uint32_t torc_engine_poll(struct torc_engine *engine, struct torc_completion *completions,
                           uint32_t max)
 {
     uint32_t count = 0;
 
-    while (engine->returned.count > 0) {
-        torc_op_free(engine, engine->returned.head);
-    }
-    while (count < max && engine->done.count > 0) {
-        uint32_t index = engine->done.head;
-
-        torc_ops_remove(engine, &engine->done, index);
+    free_returned(engine);
+    for (uint32_t index = engine->done.head; count < max && index != TORC_OP_NONE;
+         index = engine->ops[index].next) {
         engine->ops[index].state = TORC_OP_RETURNED;
-        torc_ops_push(engine, &engine->returned, index);
         completion_fill(engine, index, &completions[count++]);
-        torc_assert(engine->pending > 0);
-        engine->pending--;
     }
+    torc_ops_split(engine, &engine->done, count, &engine->returned);
+    torc_assert(engine->pending >= count);
+    engine->pending -= count;
     return count;
 }
 

@@ -143,6 +143,7 @@ struct torc_packet {
     uint32_t bytes;
     uint32_t stream; // operation, or TORC_OP_NONE
     uint32_t piece;
+    uint64_t rto_ns; // of its operations that never timed out; 0: not asked for yet
     uint16_t node;
     uint8_t core;
     uint8_t passed;  // later packets that were answered
@@ -305,9 +306,62 @@ struct torc_engine {
 
 // ---- lists.c: operations and their life
 void torc_list_init(struct torc_list *list);
-void torc_ops_push(struct torc_engine *engine, struct torc_list *list, uint32_t index);
-void torc_ops_push_front(struct torc_engine *engine, struct torc_list *list, uint32_t index);
-void torc_ops_remove(struct torc_engine *engine, struct torc_list *list, uint32_t index);
+
+static inline void torc_ops_push(struct torc_engine *engine, struct torc_list *list, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    op->next = TORC_OP_NONE;
+    op->previous = list->tail;
+    if (list->tail != TORC_OP_NONE) {
+        engine->ops[list->tail].next = index;
+    } else {
+        list->head = index;
+    }
+    list->tail = index;
+    list->count++;
+}
+
+static inline void torc_ops_push_front(struct torc_engine *engine, struct torc_list *list,
+                                       uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    op->previous = TORC_OP_NONE;
+    op->next = list->head;
+    if (list->head != TORC_OP_NONE) {
+        engine->ops[list->head].previous = index;
+    } else {
+        list->tail = index;
+    }
+    list->head = index;
+    list->count++;
+}
+
+static inline void torc_ops_remove(struct torc_engine *engine, struct torc_list *list,
+                                   uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    torc_assert(list->count > 0);
+    if (op->previous != TORC_OP_NONE) {
+        engine->ops[op->previous].next = op->next;
+    } else {
+        torc_assert(list->head == index);
+        list->head = op->next;
+    }
+    if (op->next != TORC_OP_NONE) {
+        engine->ops[op->next].previous = op->previous;
+    } else {
+        torc_assert(list->tail == index);
+        list->tail = op->previous;
+    }
+    list->count--;
+}
+
+// The first `count` of a list become `front`, which was empty.
+void torc_ops_split(struct torc_engine *engine, struct torc_list *list, uint32_t count,
+                    struct torc_list *front);
 
 // TORC_OP_NONE when all slots are taken.
 uint32_t torc_op_take(struct torc_engine *engine, bool own);

@@ -8,54 +8,29 @@ void torc_list_init(struct torc_list *list)
     *list = (struct torc_list){.head = TORC_OP_NONE, .tail = TORC_OP_NONE};
 }
 
-void torc_ops_push(struct torc_engine *engine, struct torc_list *list, uint32_t index)
+void torc_ops_split(struct torc_engine *engine, struct torc_list *list, uint32_t count,
+                    struct torc_list *front)
 {
-    struct torc_op *op = &engine->ops[index];
+    uint32_t next = list->head;
+    uint32_t last = TORC_OP_NONE;
 
-    op->next = TORC_OP_NONE;
-    op->previous = list->tail;
-    if (list->tail != TORC_OP_NONE) {
-        engine->ops[list->tail].next = index;
-    } else {
-        list->head = index;
+    torc_assert(count <= list->count);
+    for (uint32_t i = 0; i < count; i++) {
+        last = next;
+        next = engine->ops[next].next;
     }
-    list->tail = index;
-    list->count++;
-}
-
-void torc_ops_push_front(struct torc_engine *engine, struct torc_list *list, uint32_t index)
-{
-    struct torc_op *op = &engine->ops[index];
-
-    op->previous = TORC_OP_NONE;
-    op->next = list->head;
-    if (list->head != TORC_OP_NONE) {
-        engine->ops[list->head].previous = index;
+    *front = (struct torc_list){
+        .head = count > 0 ? list->head : TORC_OP_NONE, .tail = last, .count = count};
+    list->count -= count;
+    list->head = next;
+    if (next == TORC_OP_NONE) {
+        list->tail = TORC_OP_NONE;
     } else {
-        list->tail = index;
+        engine->ops[next].previous = TORC_OP_NONE;
     }
-    list->head = index;
-    list->count++;
-}
-
-void torc_ops_remove(struct torc_engine *engine, struct torc_list *list, uint32_t index)
-{
-    struct torc_op *op = &engine->ops[index];
-
-    torc_assert(list->count > 0);
-    if (op->previous != TORC_OP_NONE) {
-        engine->ops[op->previous].next = op->next;
-    } else {
-        torc_assert(list->head == index);
-        list->head = op->next;
+    if (count > 0) {
+        engine->ops[last].next = TORC_OP_NONE;
     }
-    if (op->next != TORC_OP_NONE) {
-        engine->ops[op->next].previous = op->previous;
-    } else {
-        torc_assert(list->tail == index);
-        list->tail = op->previous;
-    }
-    list->count--;
 }
 
 // ---- Slots
@@ -165,11 +140,13 @@ static struct torc_list *op_queue(struct torc_engine *engine, const struct torc_
     return &torc_op_path(engine, op)->queues[op->kind == TORC_OP_WRITE ? 1 : 0];
 }
 
+// Whether the operation's core has anything to be sent.
 static void path_queue_changed(struct torc_engine *engine, const struct torc_op *op)
 {
+    const struct torc_client_path *path = torc_op_path(engine, op);
     uint64_t bit = UINT64_C(1) << (op->core % 64);
 
-    if (torc_op_path(engine, op)->queues[0].count + torc_op_path(engine, op)->queues[1].count > 0) {
+    if (path->queues[0].count + path->queues[1].count > 0) {
         engine->nodes[op->node].waiting[op->core / 64] |= bit;
     } else {
         engine->nodes[op->node].waiting[op->core / 64] &= ~bit;
@@ -268,11 +245,11 @@ static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t in
     return node;
 }
 
-void torc_op_queue(struct torc_engine *engine, uint32_t index, bool front)
+// Of an operation that is on no list.
+static void op_enqueue(struct torc_engine *engine, uint32_t index, bool front)
 {
     struct torc_op *op = &engine->ops[index];
 
-    op_detach(engine, index);
     op->state = TORC_OP_QUEUED;
     if (front) {
         torc_ops_push_front(engine, op_queue(engine, op), index);
@@ -282,15 +259,34 @@ void torc_op_queue(struct torc_engine *engine, uint32_t index, bool front)
     path_queue_changed(engine, op);
 }
 
+void torc_op_queue(struct torc_engine *engine, uint32_t index, bool front)
+{
+    op_detach(engine, index);
+    op_enqueue(engine, index, front);
+}
+
+// Those that were sent together are given up together.
+static uint64_t sent_rto_ns(struct torc_engine *engine, const struct torc_op *op,
+                            struct torc_packet *packet)
+{
+    if (op->backoff > 0) {
+        return torc_path_rto_ns(engine, op);
+    }
+    if (packet->rto_ns == 0) {
+        packet->rto_ns = torc_path_rto_ns(engine, op);
+    }
+    return packet->rto_ns;
+}
+
 void torc_op_sent(struct torc_engine *engine, uint32_t index, uint32_t packet)
 {
     struct torc_op *op = &engine->ops[index];
+    uint64_t rto_ns = sent_rto_ns(engine, op, &engine->packets[packet]);
 
     op_detach(engine, index);
     op->state = TORC_OP_SENT;
     torc_packet_enter(engine, packet, index);
-    torc_wheel_set(&engine->wheel, index,
-                   torc_min_u64(engine->now_ns + torc_path_rto_ns(engine, op), op->deadline_ns));
+    torc_wheel_set(&engine->wheel, index, torc_min_u64(engine->now_ns + rto_ns, op->deadline_ns));
 }
 
 void torc_op_stream(struct torc_engine *engine, uint32_t index)
@@ -329,7 +325,7 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
         op_park(engine, index);
         return;
     }
-    torc_op_queue(engine, index, op->attempts > 0); // a write sent before holds `low` back
+    op_enqueue(engine, index, op->attempts > 0); // a write sent before holds `low` back
 }
 
 void torc_op_wait(struct torc_engine *engine, uint32_t index, uint64_t at_ns)

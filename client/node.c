@@ -474,20 +474,26 @@ static void replies_receive(struct torc_engine *engine, struct torc_client_node 
     struct torc_reply reply;
     uint32_t offset = 0;
     bool is_write = false;
+    bool is_traced = false;
 
     // Map entries first: a WRONG_SHARD stands before the entry that says where to go.
     while (torc_reply_next(ops, bytes, &offset, &reply)) {
-        if (reply.opcode == TORC_OPCODE_MAP_ENTRY || reply.opcode == TORC_OPCODE_NODE_ENTRY) {
+        if (torc_unlikely(reply.opcode == TORC_OPCODE_MAP_ENTRY ||
+                          reply.opcode == TORC_OPCODE_NODE_ENTRY)) {
             torc_route_entry(engine, &reply);
         }
         is_write |= reply.opcode == (TORC_OPCODE_PUT | TORC_REPLY_BIT) ||
                     reply.opcode == (TORC_OPCODE_DELETE | TORC_REPLY_BIT);
+        is_traced |= reply.opcode == TORC_OPCODE_TRACE;
     }
     sample_take(engine, node, data, is_write);
     engine->reply_clock_us = data->clock_us;
+    engine->marked = TORC_OP_NONE;
     offset = 0;
     while (torc_reply_next(ops, bytes, &offset, &reply)) {
-        torc_trace_mark(engine, reply.op_id, ops + offset, bytes - offset);
+        if (is_traced) {
+            torc_trace_mark(engine, reply.op_id, ops + offset, bytes - offset);
+        }
         reply_receive(engine, node, data->core, &reply);
     }
     engine->marked = TORC_OP_NONE;

@@ -287,24 +287,21 @@ static inline void torc_worker_drop(struct torc_worker *worker, enum torc_drop r
 // The shard of ours that has `key`, by place; TORC_WORKER_NONE.
 static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, uint64_t key)
 {
-    uint32_t low = 0;
-    uint32_t high = worker->shard_count;
+    uint32_t at = 0;
+    uint32_t place;
 
-    // The last start that is not above the key.
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
+    // The last start that is not above the key, without a branch that could be guessed wrongly.
+    for (uint32_t left = worker->shard_count; left > 1;) {
+        uint32_t half = left / 2;
 
-        if (worker->shard_starts[middle] <= key) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+        at += worker->shard_starts[at + half] <= key ? half : 0;
+        left -= half;
     }
-    if (low == 0) {
+    if (worker->shard_count == 0 || worker->shard_starts[at] > key) {
         return TORC_WORKER_NONE;
     }
-    low = worker->shard_order[low - 1];
-    return key < worker->shards[low].engine.hi ? low : TORC_WORKER_NONE;
+    place = worker->shard_order[at];
+    return key < worker->shards[place].engine.hi ? place : TORC_WORKER_NONE;
 }
 
 // -- worker_rx.c ----------------------------------------------------------------------------------

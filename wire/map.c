@@ -167,18 +167,16 @@ void torc_map_init(struct torc_map *map, struct torc_map_entry *entries, uint32_
 uint32_t torc_map_from(const struct torc_map *map, uint64_t key)
 {
     uint32_t first = 0;
-    uint32_t end = map->count;
+    uint32_t left = map->count;
 
-    while (first < end) {
-        uint32_t middle = first + (end - first) / 2;
+    // Without a branch that could be guessed wrongly: a client asks for each of its keys.
+    while (left > 1) {
+        uint32_t half = left / 2;
 
-        if (map->entries[middle].hi > key) {
-            end = middle;
-        } else {
-            first = middle + 1;
-        }
+        first += map->entries[first + half - 1].hi <= key ? half : 0;
+        left -= half;
     }
-    return first;
+    return first + (left == 1 && map->entries[first].hi <= key ? 1 : 0);
 }
 
 const struct torc_map_entry *torc_map_find(const struct torc_map *map, uint64_t key)

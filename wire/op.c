@@ -383,6 +383,25 @@ uint32_t torc_request_encode(unsigned char *to, const struct torc_request *reque
     return pad(to, length);
 }
 
+void torc_plain_get_encode(unsigned char to[TORC_PLAIN_GET_BYTES], const struct torc_plain_get *get)
+{
+    struct {
+        struct request_wire head;
+        struct torc_le64 key;
+    } wire = {.head = {.opcode = TORC_OPCODE_GET,
+                       .flags = get->flags,
+                       .length = torc_le16(TORC_PLAIN_GET_BYTES),
+                       .op_id = torc_le32(get->op_id),
+                       .budget_us = torc_le32(get->budget_us),
+                       .aux = torc_le32(get->epoch)},
+              .key = torc_le64(get->key)};
+
+    _Static_assert(sizeof(wire) == TORC_PLAIN_GET_BYTES, "wire format");
+    _Static_assert(sizeof(wire) == TORC_REQUEST_HEAD_BYTES + BODY_GET, "wire format");
+    torc_assert((get->flags & (TORC_GET_AT | TORC_GET_STALE)) == 0);
+    memcpy(to, &wire, sizeof(wire));
+}
+
 // -- Requests, reading ---------------------------------------------------------------------------
 
 static uint64_t get_u64(const unsigned char *at)

@@ -198,6 +198,19 @@ uint32_t torc_request_bytes(const struct torc_request *request);
 // padded bytes.
 uint32_t torc_request_encode(unsigned char *to, const struct torc_request *request);
 
+// The same for the most frequent request of all: a get of the present, without the large struct.
+struct torc_plain_get {
+    uint64_t key;
+    uint32_t op_id;
+    uint32_t budget_us;
+    uint32_t epoch;
+    uint8_t flags;
+};
+
+#define TORC_PLAIN_GET_BYTES 24u
+void torc_plain_get_encode(unsigned char to[TORC_PLAIN_GET_BYTES],
+                           const struct torc_plain_get *get);
+
 // One operation out of the framing. OK; UNSUPPORTED (opcode, flag bit), FORBIDDEN (opcodes of
 // nodes) or INVALID_ARGUMENT (body's length, two conditions, aux >= wseq, sizes of fragments): the
 // answer's status. opcode, flags, length, op_id, budget_us and aux are right in every case.
