@@ -546,6 +546,9 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
                            .rx_count = loop->rx_count,
                            .tx_room = loop->tx_ready,
                            .rx_waiting = loop->rx_waiting};
+    if (loop->active_ns == loop->turned_ns) { // the turn before found work, and nobody slept since
+        loop_count(loop, TORC_COUNTER_BUSY_NS, turn->now_ns - loop->turned_ns);
+    }
     torc_worker_turn(worker, turn);
     loop_send(loop, turn->tx_count);
     rte_pktmbuf_free_bulk(loop->rx_buffers, loop->rx_count);

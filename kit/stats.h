@@ -29,6 +29,7 @@
     X(SHED, "torc_shed_packets_total", "packets refused whole because of load")                  \
     X(TURNS, "torc_turns_total", "turns of the worker's loop")                                   \
     X(TURNS_BUSY, "torc_turns_busy_total", "turns that found work")                              \
+    X(BUSY_NS, "torc_busy_nanoseconds_total", "time in turns that found work")                   \
     X(SLEEPS, "torc_sleeps_total", "times the worker blocked on its port")                       \
     X(LOG_BLOCKS, "torc_log_blocks_total", "log blocks sealed")                                  \
     X(LOG_BYTES, "torc_log_bytes_total", "bytes of log blocks sealed")                           \

@@ -73,14 +73,15 @@ static void print_json(const struct torc_perf_run *run, const struct torc_counte
     print_statuses_json(run);
     printf(",\"verified\":%lu,\"wrong\":%lu,\"late\":%lu,\"void\":%s,\"steal\":%.3f,"
            "\"packets_sent\":%lu,\"resends\":%lu,\"resends_timer\":%lu,\"resends_overtaken\":%lu,"
-           "\"resends_refused\":%lu,\"range_repairs\":%lu}\n",
+           "\"resends_refused\":%lu,\"range_repairs\":%lu,\"busy\":%.3f}\n",
            (unsigned long)run->verified, (unsigned long)run->wrong, (unsigned long)run->late,
            torc_perf_run_is_void(run) ? "true" : "false", run->steal_share,
            (unsigned long)counters->packets_sent,
            (unsigned long)(counters->resends_timer + counters->resends_overtaken +
                            counters->resends_refused),
            (unsigned long)counters->resends_timer, (unsigned long)counters->resends_overtaken,
-           (unsigned long)counters->resends_refused, (unsigned long)counters->range_repairs);
+           (unsigned long)counters->resends_refused, (unsigned long)counters->range_repairs,
+           (double)run->busy_ns / 1e9 / seconds);
 }
 
 static void print_table(const struct torc_perf_run *run)

@@ -11,7 +11,8 @@ import bench
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "report.json"  # rows of all tables, so that one table can be remade alone
 NAME_MAX = 78
-ORDER = ("machine", "index", "network", "durability", "ranges", "availability", "scale")
+ORDER = ("machine", "index", "network", "durability", "ranges", "breakdown", "availability", "scale")
+TITLES = {"machine": "The machine itself", "breakdown": "Where the time goes"}
 INTRO = """# What was measured
 
 Made by `perf/report`; run it again for figures of your machine. Each figure is the median of several runs (least
@@ -126,16 +127,28 @@ def table_section(table, entry):
     yield f"![{table}]({plot(table, entry['rows'])})"
 
 
+def breakdown_section(entry):
+    yield ("Nanoseconds of each core for an operation (of a range: for a pair), as `perf/report --breakdown` measures "
+           "them: busy time by time stamps of both loops, shared out by samples; the rest is waiting for the other "
+           "core. Names of phases are those of `perf/breakdown.py`.")
+    for text in entry["rows"]:
+        yield ""
+        yield text
+
+
 def page(tables):
     yield INTRO
     for table in [name for name in ORDER if name in tables]:
         entry = tables[table]
         yield ""
-        yield f"## {'The machine itself' if table == 'machine' else table.capitalize()}"
+        yield f"## {TITLES.get(table, table.capitalize())}"
         yield ""
         yield f"{entry['when']}, {entry['machine']}."
         yield ""
-        yield from machine_section(entry) if table == "machine" else table_section(table, entry)
+        if table in TITLES:
+            yield from (machine_section if table == "machine" else breakdown_section)(entry)
+        else:
+            yield from table_section(table, entry)
 
 
 def write():

@@ -71,7 +71,7 @@ class Settings:
             say("the generator fell behind: void")
         times = next(result[action] for action in ACTIONS if action in result)
         return {"ops": result["ops_per_s"], "rows": result["rows_per_s"], "p50": times["p50_us"],
-                "p99": times["p99_us"], "void": float(result["void"]),
+                "p99": times["p99_us"], "void": float(result["void"]), "busy": result.get("busy", 0.0), "repairs": result["range_repairs"],
                 "packets": result["packets_sent"] / max(result["ops"], 1)}
 
 

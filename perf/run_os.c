@@ -485,6 +485,24 @@ void torc_perf_run_wait(struct torc_perf_run *run)
     }
 }
 
+// Whether packets came since the last call.
+static bool run_heard(struct torc_perf_run *run)
+{
+    uint64_t heard = 0;
+
+    for (uint32_t i = 0; i < run->client_count; i++) {
+        struct torc_counters counters;
+
+        torc_queue_counters(run->clients[i].queue, &counters);
+        heard += counters.packets_received;
+    }
+    if (heard == run->heard) {
+        return false;
+    }
+    run->heard = heard;
+    return true;
+}
+
 // Runs the phase until nothing more is to be started and all has ended.
 static enum torc_err run_phase(struct torc_perf_run *run, struct torc_fail *why)
 {
@@ -493,6 +511,7 @@ static enum torc_err run_phase(struct torc_perf_run *run, struct torc_fail *why)
 
     while (err == TORC_ERR_OK) {
         uint64_t now_ns = run_now_ns(run);
+        uint64_t issued = run->issued;
         uint32_t ended = 0;
         uint64_t in_flight = 0;
 
@@ -510,6 +529,10 @@ static enum torc_err run_phase(struct torc_perf_run *run, struct torc_fail *why)
         }
         if (err == TORC_ERR_OK && in_flight == 0 && !phase_goes_on(run, now_ns)) {
             break;
+        }
+        if (!run->loading && now_ns >= run->measure_ns &&
+            (run_heard(run) || ended > 0 || run->issued != issued)) {
+            run->busy_ns += run_now_ns(run) - now_ns;
         }
         if (ended > 0) {
             torc_nap_end(&run->nap, now_ns);

@@ -75,6 +75,8 @@ struct torc_perf_run {
     uint64_t issued;
     uint64_t ended;
     uint64_t last_end_ns;
+    uint64_t heard;   // packets, all clients together
+    uint64_t busy_ns; // of the loop, where something began, came or ended
     double load_seconds;
     double steal_share; // of a core, taken by strangers while measuring
     char first_wrong[160];

@@ -25,7 +25,7 @@ PERF = BUILD / "perf" / "torc-perf"
 RECORDS = 200_000  # as many inserts have room
 FIELDS = {"workload", "records", "clients", "window", "batch", "rate", "value_bytes", "load_seconds", "seconds", "ops",
           "ops_per_s", "rows", "rows_per_s", "errors", "verified", "wrong", "late", "void", "steal", "packets_sent",
-          "resends", "resends_timer", "resends_overtaken", "resends_refused", "range_repairs"}
+          "resends", "resends_timer", "resends_overtaken", "resends_refused", "range_repairs", "busy"}
 TIMES = {"count", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "mean_us"}
 MIXES = {"a": {"read": 50, "update": 50}, "b": {"read": 95, "update": 5}, "c": {"read": 100},
          "d": {"read": 95, "insert": 5}, "e": {"scan": 95, "insert": 5}, "f": {"read": 50, "rmw": 50},
@@ -124,6 +124,7 @@ def case_workloads(node):
         words = ["--no-load"] if name != "a" else []
         result, _ = perf(node, "--workload", name, "--records", RECORDS, "--scan-length", 20, "--json", *words)
         checks.equal(f"{name}: the fields", FIELDS - set(result), set())
+        checks.that(f"{name}: busy is a share", 0 < result["busy"] < 1.1, result["busy"])
         checks.equal(f"{name}: the actions", {key for key in result if isinstance(result[key], dict)} - {"errors"},
                      set(mix))
         checks.that(f"{name}: no wrong answer, no failure, never late", (result["wrong"], result["errors"],
