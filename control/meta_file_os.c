@@ -23,10 +23,12 @@ enum {
 
 #define META_LOCK_WAIT_NS TORC_NS_PER_S // REPLICATION.md M6: over a second counts as away
 
+// NOLINTBEGIN(misc-redundant-expression): that is what they say
 _Static_assert(TORC_META_KEY_MAX == TORC_JOURNAL_KEY_MAX, "whatever is submitted fits");
 _Static_assert(TORC_META_VALUE_MAX == TORC_JOURNAL_VALUE_MAX, "whatever is submitted fits");
 _Static_assert(TORC_META_OPS_MAX == TORC_JOURNAL_OPS_MAX, "whatever is submitted fits");
 _Static_assert(TORC_META_TXN_BYTES == TORC_JOURNAL_ENTRY_MAX, "whatever is submitted fits");
+// NOLINTEND(misc-redundant-expression)
 
 struct meta_held {
     char *key;

@@ -147,7 +147,7 @@ bool torc_metastore_take(struct torc_metastore *store, struct torc_meta_answer *
     return true;
 }
 
-uint64_t torc_metastore_deadline_ns(const struct torc_metastore *store)
+uint64_t torc_metastore_deadline_ns(struct torc_metastore *store)
 {
     return store->code->deadline_ns(store);
 }

@@ -105,7 +105,7 @@ struct torc_metastore_code {
     void (*unwatch)(struct torc_metastore *store, uint64_t ticket);
     void (*step)(struct torc_metastore *store, uint64_t now_ns);
     bool (*take)(struct torc_metastore *store, struct torc_meta_answer *answer);
-    uint64_t (*deadline_ns)(const struct torc_metastore *store);
+    uint64_t (*deadline_ns)(struct torc_metastore *store);
     int (*fd)(const struct torc_metastore *store);
     void (*close)(struct torc_metastore *store);
 };
@@ -136,7 +136,7 @@ bool torc_must_use torc_metastore_take(struct torc_metastore *store,
                                        struct torc_meta_answer *answer);
 
 // When to step at the latest; UINT64_MAX: nothing is timed.
-uint64_t torc_metastore_deadline_ns(const struct torc_metastore *store);
+uint64_t torc_metastore_deadline_ns(struct torc_metastore *store);
 
 // Readable when a step would move something: for epoll. -1: a kind that has none.
 int torc_metastore_fd(const struct torc_metastore *store);

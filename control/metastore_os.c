@@ -110,8 +110,8 @@ static void file_free(struct file_slot *slot)
 // -- The thread -----------------------------------------------------------------------------------
 
 // Copies the records that an answer is to hold; the file's own live only until its next call.
-static void file_keep(struct torc_meta_answer *answer, const struct torc_meta_record *records,
-                      uint32_t record_count)
+static void *file_keep(struct torc_meta_answer *answer, const struct torc_meta_record *records,
+                       uint32_t record_count)
 {
     uint64_t bytes = record_count * sizeof(*records);
     struct torc_meta_record *kept;
@@ -134,6 +134,7 @@ static void file_keep(struct torc_meta_answer *answer, const struct torc_meta_re
     }
     answer->records = kept;
     answer->record_count = record_count;
+    return kept;
 }
 
 static void file_room(struct file_store *it, uint32_t record_count)
@@ -145,21 +146,19 @@ static void file_room(struct file_store *it, uint32_t record_count)
     }
 }
 
-static void file_run_list(struct file_store *it, const struct torc_meta_request *request,
-                          struct torc_meta_answer *answer)
+static void *file_run_list(struct file_store *it, const struct torc_meta_request *request,
+                           struct torc_meta_answer *answer)
 {
     uint32_t count = 0;
 
     file_room(it, request->record_max);
     answer->err = torc_meta_file_list(it->file, request->key, it->listed, request->record_max,
                                       &count, &answer->why);
-    if (answer->err == TORC_ERR_OK) {
-        file_keep(answer, it->listed, count);
-    }
+    return answer->err == TORC_ERR_OK ? file_keep(answer, it->listed, count) : NULL;
 }
 
-static void file_run_txn(struct file_store *it, const struct torc_meta_request *request,
-                         struct torc_meta_answer *answer)
+static void *file_run_txn(struct file_store *it, const struct torc_meta_request *request,
+                          struct torc_meta_answer *answer)
 {
     uint64_t revision = 0;
     uint32_t count = 0;
@@ -167,32 +166,33 @@ static void file_run_txn(struct file_store *it, const struct torc_meta_request *
     answer->err =
         torc_meta_file_txn(it->file, request->ops, request->op_count, &revision, &answer->why);
     if (answer->err != TORC_ERR_CONDITION_FAILED) {
-        return;
+        return NULL;
     }
     file_room(it, request->op_count);
     for (uint32_t i = 0; i < request->op_count; i++) {
         count += torc_meta_file_peek(it->file, request->ops[i].key, it->listed + count) ? 1 : 0;
     }
-    file_keep(answer, it->listed, count);
+    return file_keep(answer, it->listed, count);
 }
 
-static void file_run(struct file_store *it, const struct torc_meta_request *request,
-                     struct torc_meta_answer *answer)
+// Returns the memory of the answer's records, or NULL.
+static void *file_run(struct file_store *it, const struct torc_meta_request *request,
+                      struct torc_meta_answer *answer)
 {
     struct torc_meta_record record;
+    void *memory = NULL;
 
     switch (request->verb) {
     case TORC_META_GET:
         answer->err = torc_meta_file_get(it->file, request->key, &record, &answer->why);
-        if (answer->err == TORC_ERR_OK) {
-            file_keep(answer, &record, 1);
-        }
+        memory = answer->err == TORC_ERR_OK ? file_keep(answer, &record, 1) : NULL;
         break;
-    case TORC_META_LIST: file_run_list(it, request, answer); break;
-    case TORC_META_TXN: file_run_txn(it, request, answer); break;
+    case TORC_META_LIST: memory = file_run_list(it, request, answer); break;
+    case TORC_META_TXN: memory = file_run_txn(it, request, answer); break;
     case TORC_META_WATCH: torc_unreachable("a watch has no slot");
     }
     answer->revision = torc_meta_file_revision(it->file);
+    return memory;
 }
 
 // The oldest request that waits, or NULL.
@@ -216,6 +216,7 @@ static bool file_work(struct file_store *it)
 {
     struct torc_meta_answer answer = {0};
     struct file_slot *slot;
+    void *memory;
 
     file_lock(it);
     slot = file_next(it);
@@ -226,10 +227,10 @@ static bool file_work(struct file_store *it)
     if (slot == NULL) {
         return false;
     }
-    file_run(it, slot->request, &answer);
+    memory = file_run(it, slot->request, &answer);
     file_lock(it);
     slot->running = false;
-    slot->records = (void *)(uintptr_t)answer.records;
+    slot->records = memory;
     if (!slot->answered) {
         answer.ticket = slot->request->ticket;
         answer.verb = slot->request->verb;
@@ -470,9 +471,9 @@ static bool file_take(struct torc_metastore *store, struct torc_meta_answer *ans
     return taken;
 }
 
-static uint64_t file_deadline_ns(const struct torc_metastore *store)
+static uint64_t file_deadline_ns(struct torc_metastore *store)
 {
-    struct file_store *it = (struct file_store *)(uintptr_t)store; // for its lock alone
+    struct file_store *it = file_of(store);
     uint64_t deadline_ns = UINT64_MAX;
 
     file_lock(it);

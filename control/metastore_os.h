@@ -34,6 +34,18 @@ enum torc_err torc_must_use torc_metastore_txn(struct torc_metastore *store,
                                                const struct torc_meta_op *ops, uint32_t op_count,
                                                uint64_t *revision, struct torc_fail *why);
 
+// A compare-and-swap to its end (control/swap.h). CONDITION_FAILED: it is lost; IN_DOUBT: not known
+// when the time was over. `version`: of what it wrote.
+enum torc_err torc_must_use torc_metastore_swap(struct torc_metastore *store,
+                                                const struct torc_meta_op *ops, uint32_t op_count,
+                                                uint64_t *version, struct torc_fail *why);
+
+// Draws `count` numbers that nobody was or will be given, all above `floor`; makes the
+// counter when it is missing. A number drawn in a crash is nobody's.
+enum torc_err torc_must_use torc_metastore_draw(struct torc_metastore *store, const char *counter,
+                                                uint64_t floor, uint64_t count, uint64_t *first,
+                                                struct torc_fail *why);
+
 // Any request, any answer.
 enum torc_err torc_must_use torc_metastore_ask(struct torc_metastore *store,
                                                const struct torc_meta_request *request,

@@ -76,11 +76,12 @@ static enum torc_err registry_check_room(uint64_t shards, uint64_t workers, stru
         shards, workers, TORC_CHAN_SHARDS_MAX);
 }
 
-// The records that make a cluster: meta and the first copy number.
+// The records that make a cluster: meta, and which numbers of shards are taken. Its random number
+// makes meta nobody else's (control/swap.h).
 static enum torc_err registry_put_meta(struct torc_metastore *store,
                                        const struct torc_meta_fields *meta, struct torc_fail *why)
 {
-    struct torc_counter_fields copies = {.value = 1};
+    struct torc_counter_fields shards = {.value = meta->shards};
     char texts[2][TORC_RECORD_BYTES_MAX];
     struct torc_meta_op ops[] = {
         {.kind = TORC_META_PUT,
@@ -89,13 +90,13 @@ static enum torc_err registry_put_meta(struct torc_metastore *store,
          .value_bytes = torc_record_encode(TORC_RECORD_META, meta, texts[0]),
          .expected = TORC_META_ABSENT},
         {.kind = TORC_META_PUT,
-         .key = "counter/copies",
+         .key = "counter/shards",
          .value = texts[1],
-         .value_bytes = torc_record_encode(TORC_RECORD_COUNTER, &copies, texts[1]),
+         .value_bytes = torc_record_encode(TORC_RECORD_COUNTER, &shards, texts[1]),
          .expected = TORC_META_ABSENT}};
-    uint64_t revision;
+    uint64_t version;
 
-    return torc_metastore_txn(store, ops, TORC_COUNT_OF(ops), &revision, why);
+    return torc_metastore_swap(store, ops, TORC_COUNT_OF(ops), &version, why);
 }
 
 struct registry_batch {
@@ -120,47 +121,93 @@ static void registry_add(struct registry_batch *batch, const char *family, uint6
                               .expected = expected};
 }
 
-static void registry_insync(struct torc_shard_fields *fields, uint64_t node, uint64_t copy)
+static enum torc_err registry_write(struct torc_metastore *store, struct registry_batch *batch,
+                                    uint64_t *version, struct torc_fail *why)
 {
-    (void)snprintf(fields->insync, sizeof(fields->insync), "%" PRIu64 ":%" PRIu64, node, copy);
-}
-
-// Shards that are not there yet, and last the node.
-static enum torc_err registry_put_shards(struct torc_metastore *store,
-                                         const struct torc_meta_fields *meta, uint64_t node,
-                                         struct registry_batch *batch, struct torc_fail *why)
-{
-    struct torc_node_fields fields = {.copy = 1};
-    struct torc_meta_record record;
-    char name[TORC_RECORD_NAME_BYTES];
-    enum torc_err err = TORC_ERR_OK;
-    uint64_t revision;
+    enum torc_err err = batch->count > 0
+                            ? torc_metastore_swap(store, batch->ops, batch->count, version, why)
+                            : TORC_ERR_OK;
 
     batch->count = 0;
-    for (uint32_t i = 0; i < meta->shards && err == TORC_ERR_OK; i++) {
-        struct torc_shard_fields shard = {.primary_node = node};
+    return err;
+}
 
-        torc_record_name(name, "shard", i + UINT64_C(1));
+static uint64_t registry_nonce(void)
+{
+    uint64_t nonce;
+
+    torc_random(&nonce, sizeof(nonce));
+    return nonce | 1; // 0: written before there were nonces
+}
+
+static void registry_alone(struct torc_shard_fields *fields, uint64_t node, uint64_t copy)
+{
+    fields->insync = (struct torc_record_members){.count = 1};
+    fields->insync.at[0] = (struct torc_record_member){.node = node, .copy = copy};
+}
+
+// The node, with a copy of its own; it may be there from an init that was cut short.
+static enum torc_err registry_put_fresh_node(struct torc_metastore *store, uint64_t node,
+                                             struct torc_node_fields *fields,
+                                             struct registry_batch *batch, struct torc_fail *why)
+{
+    struct torc_meta_record record;
+    char name[TORC_RECORD_NAME_BYTES];
+    uint64_t version;
+    enum torc_err err;
+
+    torc_record_name(name, "node", node);
+    err = torc_metastore_get(store, name, &record, why);
+    if (err == TORC_ERR_OK) {
+        return torc_record_decode(TORC_RECORD_NODE, fields, record.value, record.value_bytes, why);
+    }
+    if (err == TORC_ERR_NOT_FOUND) {
+        *fields = (struct torc_node_fields){.nonce = registry_nonce()};
+        err = torc_metastore_draw(store, "counter/copies", 0, 1, &fields->copy, why);
+    }
+    if (err == TORC_ERR_OK) {
+        registry_add(batch, "node", node, TORC_RECORD_NODE, fields, TORC_META_ABSENT);
+        err = registry_write(store, batch, &version, why);
+    }
+    return err;
+}
+
+// The shards that are not there yet.
+static enum torc_err registry_put_shards(struct torc_metastore *store,
+                                         const struct torc_meta_fields *meta, uint64_t node,
+                                         uint64_t copy, struct registry_batch *batch,
+                                         struct torc_fail *why)
+{
+    const struct torc_meta_record *records;
+    uint32_t count = 0;
+    uint64_t version;
+    bool *there = calloc(meta->shards + 1, sizeof(*there));
+    enum torc_err err =
+        torc_metastore_list(store, "shard/", TORC_CHAN_MAP_ENTRIES, &records, &count, why);
+
+    torc_assert(there != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t id;
+
+        if (torc_record_id(records[i].key, "shard", &id) && id <= meta->shards) {
+            there[id] = true;
+        }
+    }
+    for (uint32_t i = 0; i < meta->shards && err == TORC_ERR_OK; i++) {
+        struct torc_shard_fields shard = {.primary_node = node, .nonce = registry_nonce()};
+
         torc_cluster_cut(meta->keys, (uint32_t)meta->shards, i, &shard.lo, &shard.hi);
-        registry_insync(&shard, node, fields.copy);
-        if (torc_metastore_get(store, name, &record, NULL) == TORC_ERR_NOT_FOUND) {
+        registry_alone(&shard, node, copy);
+        if (!there[i + 1]) {
             registry_add(batch, "shard", i + UINT64_C(1), TORC_RECORD_SHARD, &shard,
                          TORC_META_ABSENT);
         }
-        if (batch->count == REGISTRY_BATCH) {
-            err = torc_metastore_txn(store, batch->ops, batch->count, &revision, why);
-            batch->count = 0;
+        if (batch->count == REGISTRY_BATCH || i + 1 == meta->shards) {
+            err = registry_write(store, batch, &version, why);
         }
     }
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    torc_record_name(name, "node", node);
-    if (torc_metastore_get(store, name, &record, NULL) == TORC_ERR_NOT_FOUND) {
-        registry_add(batch, "node", node, TORC_RECORD_NODE, &fields, TORC_META_ABSENT);
-    }
-    return batch->count > 0 ? torc_metastore_txn(store, batch->ops, batch->count, &revision, why)
-                            : TORC_ERR_OK;
+    free(there);
+    return err;
 }
 
 // A cluster that an earlier init began may be finished; one that has run may not be made again.
@@ -196,6 +243,7 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
     struct torc_metastore *store = NULL;
     struct torc_meta_record record;
     struct registry_batch *batch = calloc(1, sizeof(*batch));
+    struct torc_node_fields node;
     enum torc_data_dir_state state = TORC_DATA_DIR_MISSING;
     enum torc_err err = torc_data_dir_look(settings->data, &state, why);
 
@@ -227,7 +275,10 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
         }
     }
     if (err == TORC_ERR_OK) {
-        err = registry_put_shards(store, meta, settings->node, batch, why);
+        err = registry_put_fresh_node(store, settings->node, &node, batch, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_put_shards(store, meta, settings->node, node.copy, batch, why);
     }
     if (err == TORC_ERR_OK && meta->security == TORC_SECURITY_KEYS) {
         err = torc_keys_make(settings->data, meta->cluster, why);
@@ -283,56 +334,91 @@ static enum torc_err registry_check_settings(const struct torc_registry *registr
     return TORC_ERR_OK;
 }
 
-static int registry_by_key(const void *a, const void *b)
-{
-    const struct torc_cluster_shard *one = a;
-    const struct torc_cluster_shard *two = b;
+// One shard's record as the metastore has it.
+struct registry_shard {
+    struct torc_shard_fields fields;
+    uint64_t version;
+    uint32_t shard;
+};
 
-    return one->lo < two->lo ? -1 : one->lo > two->lo;
+static int registry_by_lo(const void *a, const void *b)
+{
+    const struct registry_shard *one = a;
+    const struct registry_shard *two = b;
+
+    return one->fields.lo < two->fields.lo ? -1 : one->fields.lo > two->fields.lo;
+}
+
+static enum torc_err registry_read_shard(const struct torc_meta_record *record,
+                                         struct registry_shard *shard, struct torc_fail *why)
+{
+    struct torc_fail inner = {0};
+    uint64_t id = 0;
+    enum torc_err err = torc_record_decode(TORC_RECORD_SHARD, &shard->fields, record->value,
+                                           record->value_bytes, &inner);
+
+    if (err != TORC_ERR_OK) {
+        return torc_fail(why, err, "metastore: %.40s: %.100s", record->key, inner.text);
+    }
+    if (!torc_record_id(record->key, "shard", &id) || id == 0 || id > UINT32_MAX) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "metastore: a record named %.60s", record->key);
+    }
+    shard->version = record->version;
+    shard->shard = (uint32_t)id;
+    return TORC_ERR_OK;
+}
+
+// All of them, in the order of their keys; the caller frees what it gets.
+static enum torc_err registry_list_shards(struct torc_registry *registry,
+                                          struct registry_shard **out, uint32_t *shard_count,
+                                          struct torc_fail *why)
+{
+    const struct torc_meta_record *records;
+    struct registry_shard *shards = NULL;
+    uint32_t count = 0;
+    enum torc_err err = torc_metastore_list(registry->store, "shard/", TORC_CHAN_MAP_ENTRIES,
+                                            &records, &count, why);
+
+    if (err == TORC_ERR_LIMIT || (err == TORC_ERR_OK && count == 0)) {
+        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %s shards, 1 to %u expected",
+                        err == TORC_ERR_LIMIT ? "too many" : "no", TORC_CHAN_MAP_ENTRIES);
+    }
+    shards = calloc(count + UINT64_C(1), sizeof(*shards));
+    torc_assert(shards != NULL);
+    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
+        err = registry_read_shard(records + i, shards + i, why);
+    }
+    *shard_count = err == TORC_ERR_OK ? count : 0;
+    qsort(shards, *shard_count, sizeof(*shards), registry_by_lo);
+    *out = shards;
+    return err;
 }
 
 static enum torc_err registry_read_shards(struct torc_registry *registry, struct torc_fail *why)
 {
     struct torc_cluster *cluster = &registry->cluster;
-    uint32_t max = TORC_CHAN_MAP_ENTRIES;
-    const struct torc_meta_record *records;
+    struct registry_shard *shards;
     uint32_t count = 0;
-    enum torc_err err = torc_metastore_list(registry->store, "shard/", max, &records, &count, why);
+    enum torc_err err = registry_list_shards(registry, &shards, &count, why);
 
-    if (err == TORC_ERR_LIMIT || (err == TORC_ERR_OK && count == 0)) {
-        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %s shards, 1 to %" PRIu32 " expected",
-                        err == TORC_ERR_LIMIT ? "too many" : "no", max);
-    }
-    cluster->shards = calloc(count + 1, sizeof(*cluster->shards));
-    registry->shard_versions = calloc(count + 1, sizeof(*registry->shard_versions));
+    cluster->shards = calloc(count + UINT64_C(1), sizeof(*cluster->shards));
     torc_assert(cluster->shards != NULL);
-    torc_assert(registry->shard_versions != NULL);
     for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
-        struct torc_shard_fields fields;
-        uint64_t id;
+        const struct torc_shard_fields *fields = &shards[i].fields;
 
-        err = torc_record_decode(TORC_RECORD_SHARD, &fields, records[i].value,
-                                 records[i].value_bytes, why);
-        if (err == TORC_ERR_OK &&
-            (!torc_record_id(records[i].key, "shard", &id) || id == 0 || id > UINT32_MAX)) {
-            err =
-                torc_fail(why, TORC_ERR_CORRUPT, "metastore: a record named %.60s", records[i].key);
-        }
-        if (err == TORC_ERR_OK && fields.primary_node != cluster->node) {
+        if (fields->primary_node != cluster->node) {
             err = torc_fail(why, TORC_ERR_UNSUPPORTED,
-                            "shard %" PRIu64 " belongs to node %" PRIu64
+                            "shard %" PRIu32 " belongs to node %" PRIu64
                             ": clusters of several nodes come with a later version",
-                            id, fields.primary_node);
+                            shards[i].shard, fields->primary_node);
         }
-        if (err == TORC_ERR_OK) {
-            cluster->shards[i] = (struct torc_cluster_shard){.lo = fields.lo,
-                                                             .hi = fields.hi,
-                                                             .shard = (uint32_t)id,
-                                                             .epoch = (uint32_t)fields.epoch};
-        }
+        cluster->shards[i] = (struct torc_cluster_shard){.lo = fields->lo,
+                                                         .hi = fields->hi,
+                                                         .shard = shards[i].shard,
+                                                         .epoch = (uint32_t)fields->epoch};
     }
     cluster->shard_count = err == TORC_ERR_OK ? count : 0;
-    qsort(cluster->shards, cluster->shard_count, sizeof(*cluster->shards), registry_by_key);
+    free(shards);
     return err == TORC_ERR_OK ? torc_cluster_check(cluster, why) : err;
 }
 
@@ -432,70 +518,67 @@ void torc_registry_close(struct torc_registry *registry)
         registry->store = NULL;
     }
     free(registry->cluster.shards);
-    free(registry->shard_versions);
     registry->cluster.shards = NULL;
-    registry->shard_versions = NULL;
 }
 
 // -- Starting ------------------------------------------------------------------------------------
 
 static enum torc_err registry_put_node(struct torc_registry *registry,
-                                       const struct torc_node_fields *fields,
+                                       struct torc_node_fields *fields,
                                        struct registry_batch *batch, struct torc_fail *why)
 {
-    uint64_t revision = 0;
+    uint64_t version = 0;
     enum torc_err err;
 
-    batch->count = 0;
+    fields->nonce = registry_nonce();
     registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE, fields,
                  registry->node_version);
-    err = torc_metastore_txn(registry->store, batch->ops, batch->count, &revision, why);
+    err = registry_write(registry->store, batch, &version, why);
     if (err == TORC_ERR_OK) {
         registry->node = *fields;
-        registry->node_version = revision;
+        registry->node_version = version;
     }
     return err;
 }
 
-// Reads the present records of a batch of shards, raises their epochs, swaps.
-static enum torc_err registry_raise(struct torc_registry *registry, uint32_t first, uint32_t count,
-                                    struct registry_batch *batch, struct torc_fail *why)
+// Raises the epochs of all shards: reads the records, swaps them, a batch at a time.
+static enum torc_err registry_raise(struct torc_registry *registry, struct registry_batch *batch,
+                                    struct torc_fail *why)
 {
     struct torc_cluster *cluster = &registry->cluster;
-    enum torc_err err = TORC_ERR_OK;
-    uint64_t revision = 0;
+    struct registry_shard *shards;
+    uint64_t version;
+    uint32_t count = 0;
+    enum torc_err err = registry_list_shards(registry, &shards, &count, why);
 
-    batch->count = 0;
-    for (uint32_t i = first; i < first + count && err == TORC_ERR_OK; i++) {
+    if (err == TORC_ERR_OK && count != cluster->shard_count) {
+        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %" PRIu32 " shards, now %" PRIu32,
+                        cluster->shard_count, count);
+    }
+    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
-        struct torc_meta_record record;
-        struct torc_shard_fields fields = {0};
-        char name[TORC_RECORD_NAME_BYTES];
+        struct torc_shard_fields *fields = &shards[i].fields;
 
-        torc_record_name(name, "shard", shard->shard);
-        err = torc_metastore_get(registry->store, name, &record, why);
-        if (err == TORC_ERR_OK) {
-            err = torc_record_decode(TORC_RECORD_SHARD, &fields, record.value, record.value_bytes,
-                                     why);
-        }
-        if (err == TORC_ERR_OK && fields.epoch < shard->epoch) { // M3
+        if (shards[i].shard != shard->shard || fields->epoch < shard->epoch) { // M3
             err = torc_fail(why, TORC_ERR_CORRUPT,
                             "METASTORE_WENT_BACK: shard %" PRIu32 " had epoch %" PRIu32
-                            ", now %" PRIu64,
-                            shard->shard, shard->epoch, fields.epoch);
+                            ", now there is shard %" PRIu32 " of epoch %" PRIu64,
+                            shard->shard, shard->epoch, shards[i].shard, fields->epoch);
+            break;
         }
-        if (err == TORC_ERR_OK) {
-            fields.epoch++;
-            fields.primary_node = cluster->node;
-            fields.primary_boot = registry->node.boot;
-            registry_insync(&fields, cluster->node, registry->node.copy);
-            shard->epoch = (uint32_t)fields.epoch;
-            registry_add(batch, "shard", shard->shard, TORC_RECORD_SHARD, &fields, record.version);
+        fields->epoch++;
+        fields->primary_node = cluster->node;
+        fields->primary_boot = registry->node.boot;
+        fields->nonce = registry_nonce();
+        registry_alone(fields, cluster->node, registry->node.copy);
+        shard->epoch = (uint32_t)fields->epoch;
+        registry_add(batch, "shard", shard->shard, TORC_RECORD_SHARD, fields, shards[i].version);
+        if (batch->count == REGISTRY_BATCH || i + 1 == count) {
+            err = registry_write(registry->store, batch, &version, why);
         }
     }
-    return err == TORC_ERR_OK
-               ? torc_metastore_txn(registry->store, batch->ops, batch->count, &revision, why)
-               : err;
+    free(shards);
+    return err;
 }
 
 static void registry_show_address(const struct torc_network *network,
@@ -533,11 +616,8 @@ enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_da
         registry_show_address(network, &fields);
         err = registry_put_node(registry, &fields, batch, why);
     }
-    for (uint32_t first = 0; first < cluster->shard_count && err == TORC_ERR_OK;
-         first += REGISTRY_BATCH) {
-        err = registry_raise(registry, first,
-                             (uint32_t)torc_min_u64(REGISTRY_BATCH, cluster->shard_count - first),
-                             batch, why);
+    if (err == TORC_ERR_OK) {
+        err = registry_raise(registry, batch, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_data_dir_started(dir, registry->node.start_count, why);

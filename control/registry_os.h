@@ -26,7 +26,6 @@ struct torc_registry {
     struct torc_meta_fields meta;
     struct torc_node_fields node;
     uint64_t node_version;
-    uint64_t *shard_versions; // beside cluster.shards
     struct torc_cluster cluster;
 };
 

@@ -59,11 +59,63 @@ static void show_node(void)
     torc_assert(rmdir(folder) == 0);
 }
 
+static void show_records(char *text)
+{
+    static const struct torc_meta_fields meta = {.cluster = CLUSTER,
+                                                 .keys = 1000,
+                                                 .replicas = 3,
+                                                 .min_in_sync = 2,
+                                                 .security = 1,
+                                                 .value_max = 1 << 20,
+                                                 .dedup_ttl_s = 120,
+                                                 .shards = 4,
+                                                 .created_s = 1700000000};
+    static const struct torc_node_fields node = {.boot = 3,
+                                                 .down = 2,
+                                                 .copy = 1,
+                                                 .start_count = 3,
+                                                 .base_port = 28700,
+                                                 .cores = 2,
+                                                 .address = "10.79.0.11",
+                                                 .address6 = "fd79::b",
+                                                 .domain = "rack 1",
+                                                 .capacity = 100,
+                                                 .nonce = 77};
+    static const struct torc_want_fields want = {
+        .nodes = {.count = 3, .at = {1, 2, 4095}}, .primary = 2, .nonce = 77};
+    static const struct torc_counter_fields counter = {.value = 17, .nonce = 77};
+    static const struct torc_placement_fields placement = {
+        .term = 5, .leader = 1, .boot = 3, .beat = 900, .nonce = 77};
+    const struct {
+        const char *name;
+        const void *fields;
+        enum torc_record kind;
+    } records[] = {{"record-meta", &meta, TORC_RECORD_META},
+                   {"record-node", &node, TORC_RECORD_NODE},
+                   {"record-want", &want, TORC_RECORD_WANT},
+                   {"record-counter", &counter, TORC_RECORD_COUNTER},
+                   {"record-placement", &placement, TORC_RECORD_PLACEMENT}};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(records); i++) {
+        show(records[i].name, text, torc_record_encode(records[i].kind, records[i].fields, text));
+    }
+}
+
 static void show_journal(void)
 {
     static const uint8_t machine[TORC_JOURNAL_MACHINE_BYTES] = {0xa0, 0xa1, 0xa2, 0xa3};
-    struct torc_shard_fields shard = {
-        .lo = 0, .hi = 1000, .epoch = 3, .primary_node = 1, .primary_boot = 3, .insync = "1:1"};
+    static const struct torc_shard_fields shard = {
+        .lo = 0,
+        .hi = 1000,
+        .epoch = 3,
+        .primary_node = 1,
+        .primary_boot = 3,
+        .insync = {.count = 2, .at = {{1, 1}, {3, 9}}},
+        .birth = TORC_RECORD_BIRTH_MERGE,
+        .parents = {.count = 2, .at = {{4, 2, 600}, {5, 1, 700}}},
+        .previous = {.count = 3, .at = {{1, 1}, {2, 5}, {3, 9}}},
+        .losses = {.count = 1, .at = {{2, 2, 5, 4444, 1700000000}}},
+        .nonce = 77};
     char text[TORC_RECORD_BYTES_MAX];
     struct torc_journal_op op = {
         .kind = TORC_JOURNAL_PUT, .key = "shard/1", .key_bytes = 7, .value = text, .version = 5};
@@ -76,6 +128,7 @@ static void show_journal(void)
     torc_assert(torc_journal_entry_bytes(&op, 1) <= sizeof(entry));
     torc_journal_entry_make(entry, &op, 1, 5, 0);
     show("journal-entry", entry, torc_journal_entry_bytes(&op, 1));
+    show_records(text);
 }
 
 static void show_log(struct torc_log_builder *builder)

@@ -45,7 +45,18 @@ def vectors():
     checks.equal("journal entry", (entry["revision"], size, entry["ops"][0]["key"]),
                  (5, len(said["journal-entry"]), "shard/1"))
     checks.equal("record", f.decode_record(entry["ops"][0]["value"]),
-                 dict(lo=0, hi=1000, epoch=3, primary_node=1, primary_boot=3, insync="1:1"))
+                 dict(lo=0, hi=1000, epoch=3, primary_node=1, primary_boot=3, insync=[(1, 1), (3, 9)], birth=2,
+                      parents=[(4, 2, 600), (5, 1, 700)], previous=[(1, 1), (2, 5), (3, 9)],
+                      losses=[(2, 2, 5, 4444, 1700000000)], nonce=77))
+    checks.equal("record of a node", f.decode_record(said["record-node"]),
+                 dict(boot=3, down=2, copy=1, start_count=3, base_port=28700, cores=2, address="10.79.0.11",
+                      address6="fd79::b", domain="rack 1", capacity=100, nonce=77))
+    checks.equal("record of a wish", f.decode_record(said["record-want"]),
+                 dict(nodes=[1, 2, 4095], primary=2, nonce=77))
+    checks.equal("record of a counter", f.decode_record(said["record-counter"]), dict(value=17, nonce=77))
+    checks.equal("record of placement", f.decode_record(said["record-placement"]),
+                 dict(term=5, leader=1, boot=3, beat=900, nonce=77))
+    checks.equal("record of a cluster", f.decode_record(said["record-meta"])["created_s"], 1700000000)
     checks.equal("segment", f.decode_segment(said["segment"])["first"], 1)
     block = f.decode_block(block_of(said["block"]))
     records = f.decode_records(block)

@@ -84,11 +84,21 @@ def decode_journal_entry(data):
     return dict(revision=revision, flags=flags, ops=ops), size
 
 
+LISTS = {"nodes": 1, "insync": 2, "previous": 2, "parents": 3, "losses": 5}  # columns
+
+
 def decode_record(value):
     lines = value.decode().split("\n")
-    check(lines[0] == "format=1" and lines[-1] == "", "record: format")
+    check(lines[0] in ("format=1", "format=2") and lines[-1] == "", "record: format")
     fields = dict(line.split("=", 1) for line in lines[1:-1])
-    return {name: int(text) if re.fullmatch(r"\d+", text) else text for name, text in fields.items()}
+    for name, text in fields.items():
+        if name in LISTS:
+            rows = [tuple(map(int, row.split(":"))) for row in text.split(",") if row]
+            check(all(len(row) == LISTS[name] for row in rows), f"record: {name}")
+            fields[name] = rows if LISTS[name] > 1 else [row[0] for row in rows]
+        elif name not in ("address", "address6", "domain"):
+            fields[name] = int(text)
+    return fields
 
 
 def read_metastore(data):
