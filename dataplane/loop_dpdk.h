@@ -77,6 +77,10 @@ struct torc_loop {
     unsigned char *scratch;
     uint32_t rx_count;
     uint32_t rx_waiting;
+    uint32_t burst; // frames of a queue that a turn takes
+    uint64_t rx_bytes;
+    uint64_t tx_bytes; // of the last turn
+    bool rows;         // most of them were rows, or other long answers
     uint32_t tx_ready;
     struct torc_frame_rx rx[TORC_TURN_RX_MAX];
     struct rte_mbuf *rx_buffers[TORC_TURN_RX_MAX];

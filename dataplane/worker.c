@@ -4,9 +4,8 @@
 #include <string.h>
 
 #define CARVE_ALIGN 64u
-// Packets of ranges a turn: few when point requests are waiting behind them.
-#define SLICES_BUSY 16u
-#define SLICES_IDLE 128u
+// Packets of ranges a turn, some 10 us: they leave at its end, and point requests wait for it.
+#define SLICES 8u
 // Small work that need not be done each turn.
 #define HOUSEKEEP_NS       UINT64_C(10000000)
 #define GAUGES_NS          UINT64_C(200000000)
@@ -511,9 +510,7 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     turn->more = !torc_worker_send_ready(worker) || turn->more;
     (void)torc_log_writer_step(&worker->log, worker->now_ns, worker->quiescing);
     worker->published = worker->published || worker->log.next_sequence != sealed;
-    turn->more = torc_jobs_run(worker, worker->last_frames > TORC_WORKER_BURST ? SLICES_BUSY
-                                                                               : SLICES_IDLE) ||
-                 turn->more;
+    turn->more = torc_jobs_run(worker, SLICES) || turn->more;
     checkpointing = worker_is_checkpointing(worker);
     turn->more = (checkpointing && torc_worker_checkpoint_step(worker)) || turn->more;
     turn->more = torc_worker_pack_step(worker) || turn->more;
