@@ -264,6 +264,7 @@ static struct torc_steer_device port_describe(const struct port_try *try)
     if (try->driver == TORC_PORT_MEMIF) {
         device.rx_queues_max = 1; // one worker a slot
         device.mtu_max = 0;
+        device.frame_bytes_max = 0; // it says 1518, and takes what its buffers hold
     }
     if (try->driver == TORC_PORT_TAP) {
         device.mtu_max = PORT_STANDARD_MTU; // jumbo on tap fails (FIELDNOTES.md, section 2)
@@ -283,8 +284,10 @@ static int port_configure(const struct port_try *try, uint16_t id, uint16_t queu
     struct rte_eth_conf conf = {0};
     uint64_t rss = port_bits_back(try->plan.features, port_rss_bits, TORC_COUNT_OF(port_rss_bits));
 
-    // af_packet's driver knows 1500 only, and then takes what its frames hold.
-    conf.rxmode.mtu = try->driver == TORC_PORT_AF_PACKET ? PORT_STANDARD_MTU : try->plan.mtu;
+    // These two know 1500 only, and then take what their frames hold.
+    conf.rxmode.mtu = try->driver == TORC_PORT_AF_PACKET || try->driver == TORC_PORT_MEMIF
+                          ? PORT_STANDARD_MTU
+                          : try->plan.mtu;
     conf.rxmode.offloads =
         port_bits_back(try->plan.features, port_rx_bits, TORC_COUNT_OF(port_rx_bits));
     conf.txmode.offloads =

@@ -173,7 +173,7 @@ ROWS = (
     ("ranges of 1000, 16 in flight", 16, ("--workload", "range", "--memory-mb", 512, "--scan-length", 1000,
                                           "--window", 16), "pair"),
     ("streamed, 16 B", 16, ("--workload", "range", "--memory-mb", 512, "--scan-length", 50000, "--window", 4), "pair"),
-    ("streamed, 1000 B", 1000, ("--workload", "range", "--memory-mb", 512, "--scan-length", 2000, "--window", 4),
+    ("streamed, 1000 B, MTU 9000", 1000, ("--workload", "range", "--memory-mb", 512, "--scan-length", 2000, "--window", 4),
      "pair"),
 )
 RECORDS = {32: 5_000_000, 16: 5_000_000, 1000: 300_000}
@@ -231,10 +231,12 @@ def look(settings, node, frames, words, unit):
 
 def measure(settings, names=None):
     """[(row's name, unit, a second, {core: {phase: ns}})] of all rows, or those whose name contains one of `names`."""
+    from report_tables import JUMBO  # pylint: disable=import-outside-toplevel,cyclic-import
     frames = Frames(settings.folder)
     rows = [row for row in ROWS if not names or any(name in row[0] for name in names)]
     for value_bytes in dict.fromkeys(row[1] for row in rows):
-        with settings.node("--durability", "none", "--security", "keys") as node:
+        with settings.node("--durability", "none", "--security", "keys",
+                           mtu=JUMBO if value_bytes == 1000 else 1500) as node:
             settings.load(node, RECORDS[value_bytes], value_bytes)
             for name, _, words, unit in (row for row in rows if row[1] == value_bytes):
                 bench.say(f"breakdown: {name}")

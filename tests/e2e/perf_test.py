@@ -250,6 +250,30 @@ def case_usage(node):
     checks.that("a histogram that cannot be written is named", "/proc/nowhere" in complaint, complaint)
 
 
+def totals(node, *names):
+    """The first worker's counters of these names."""
+    found = {}
+    for line in node.torc("stats", "-o", "raw", "--data", node.data).stdout.decode().splitlines():
+        for name in names:
+            if name in line and name not in found:
+                found[name] = float(line.split()[-1])
+    return [found[name] for name in names]
+
+
+def case_large_packets():
+    """over memif a packet holds what `mtu` says"""
+    words = ["--records", 5000, "--value-bytes", 1000, "--workload", "range", "--scan-length", 500, "--window", 2,
+             "--seconds", 1]
+    for mtu, least in ((1500, 500), (9000, 2500)):
+        with Node("--keys", "1000000", "--durability", "none", "--port", "memif", "--memif-slots", 1, "--mtu",
+                  mtu) as node:
+            address = f"torc+memif:{node.data}/run/memif,address={node.network.host(10 + node.number)},mtu={mtu}"
+            result, _ = perf(node, "--json", *words, address=address)
+            tx_bytes, tx_packets = totals(node, "torc_tx_bytes_total", "torc_tx_packets_total")
+            mean = tx_bytes / tx_packets
+            checks.that(f"mtu {mtu}: rows come in packets of that size", result["rows"] > 0 and least < mean < mtu, mean)
+
+
 def case_document():
     """docs/OPERATIONS.md names every field"""
     text = (ROOT / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
@@ -268,6 +292,7 @@ def main():
             checks.case(case, node)
             if os.environ.get("TORC_VERBOSE"):
                 print(f"{case.__name__}: {time.monotonic() - start:.1f} s", flush=True)
+    checks.case(case_large_packets)
     checks.case(case_document)
     checks.end()
 
