@@ -54,6 +54,13 @@ static void tile_measure(struct torc_tile *tile)
 {
     tile->row_first = tile->row_count = 0;
     tile->bytes = 0;
+    if (tile->lo <= tile->rows.place.cover_lo && tile->hi >= tile->rows.place.cover_hi &&
+        torc_rows_value_bytes(&tile->rows, &tile->bytes)) {
+        tile->row_count = tile->rows.count; // all of them, as most chunks are
+        tile->bytes += (uint64_t)TORC_PAGE_ROW_BYTES * tile->rows.count;
+        return;
+    }
+    tile->bytes = 0;
     for (uint32_t i = 0; i < tile->rows.count; i++) {
         struct torc_rows_item item;
 

@@ -238,22 +238,44 @@ static uint32_t end_field(const struct torc_rows *rows, uint32_t index)
     return field;
 }
 
+// Whether the differences of a width rise strictly, or fall; without a branch a row.
+#define STEPS(name, type)                                                           \
+    static bool name(const unsigned char *keys, uint32_t count, bool reverse)       \
+    {                                                                               \
+        unsigned bad = 0;                                                           \
+                                                                                    \
+        for (uint32_t i = 1; i < count; i++) {                                      \
+            type pair[2];                                                           \
+                                                                                    \
+            memcpy(pair, keys + (uint64_t)(i - 1) * sizeof(pair[0]), sizeof(pair)); \
+            bad |= (reverse ? pair[1] >= pair[0] : pair[1] <= pair[0]) ? 1u : 0u;   \
+        }                                                                           \
+        return bad == 0;                                                            \
+    }
+STEPS(steps_u16, uint16_t)
+STEPS(steps_u32, uint32_t)
+STEPS(steps_u64, uint64_t)
+#undef STEPS
+
 static bool keys_are_in_order(const struct torc_rows *rows, bool reverse)
 {
-    uint64_t before = 0;
+    uint32_t width = key_width(rows->encoding & TORC_ROWS_KEY_MASK);
+    uint64_t low;
+    uint64_t high;
 
-    for (uint32_t i = 0; i < rows->count; i++) {
-        uint64_t key = row_key(rows, i);
-
-        if (key < rows->base || key < rows->place.cover_lo || key >= rows->place.cover_hi) {
-            return false; // the sum went over 2^64, or out of the cover
-        }
-        if (i > 0 && (reverse ? key >= before : key <= before)) {
-            return false;
-        }
-        before = key;
+    if (rows->count == 0) {
+        return true;
     }
-    return true;
+    low = row_key(rows, reverse ? rows->count - 1 : 0);
+    high = row_key(rows, reverse ? 0 : rows->count - 1);
+    // Both ends inside the cover, and the sums not over 2^64: then all between them are.
+    if (low < rows->base || high < rows->base || low < rows->place.cover_lo ||
+        high >= rows->place.cover_hi) {
+        return false;
+    }
+    return width == 2   ? steps_u16(rows->keys, rows->count, reverse)
+           : width == 4 ? steps_u32(rows->keys, rows->count, reverse)
+                        : steps_u64(rows->keys, rows->count, reverse);
 }
 
 static bool values_are_inside(const struct torc_rows *rows, uint64_t area_bytes)
@@ -354,6 +376,20 @@ enum torc_err torc_rows_decode(struct torc_rows *rows, const unsigned char *body
                          wire.encoding);
     }
     return rows_check_columns(rows, body, body_bytes, reverse, why);
+}
+
+bool torc_rows_value_bytes(const struct torc_rows *rows, uint64_t *bytes)
+{
+    *bytes = 0;
+    if (rows->count == 0 || rows->bytes == NULL) {
+        return true;
+    }
+    if ((rows->encoding & TORC_ROWS_SAME_LENGTH) != 0) {
+        *bytes = (uint64_t)end_field(rows, 0) * rows->count;
+        return true;
+    }
+    *bytes = end_field(rows, rows->count - 1) & ~TORC_ROWS_TOP_BIT;
+    return (rows->place.flags & TORC_ROWS_REFERENCE) == 0;
 }
 
 static void row_value(const struct torc_rows *rows, uint32_t index, struct torc_rows_item *item)

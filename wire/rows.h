@@ -112,6 +112,10 @@ enum torc_err torc_must_use torc_rows_decode(struct torc_rows *rows, const unsig
                                              uint32_t body_bytes, bool reverse,
                                              struct torc_fail *why);
 
+// Bytes of all values of a decoded chunk together. False: some are by reference, their lengths are
+// not in it.
+bool torc_rows_value_bytes(const struct torc_rows *rows, uint64_t *bytes);
+
 // Row `index` of a decoded chunk.
 void torc_rows_at(const struct torc_rows *rows, uint32_t index, struct torc_rows_item *item);
 

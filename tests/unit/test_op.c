@@ -278,6 +278,31 @@ static void test_info(void)
 
 // -- Chunks --------------------------------------------------------------------------------------
 
+// A chunk in which two neighbours changed places, or one key is there twice, or one lies outside of
+// the cover, is refused.
+static void rows_out_of_order(struct torc_rng *rng, unsigned char *body, uint32_t bytes,
+                              bool reverse)
+{
+    uint32_t width = UINT32_C(2) << (body[22] & TORC_ROWS_KEY_MASK);
+    uint32_t count = body[20] | (uint32_t)body[21] << 8;
+    uint32_t at = (uint32_t)torc_rng_below(rng, count - 1);
+    unsigned char *keys = body + TORC_ROWS_HEAD_BYTES + (uint64_t)at * width;
+    struct torc_le64 lo;
+    unsigned char kept[16];
+    struct torc_rows rows;
+
+    memcpy(kept, keys, 2ul * width);
+    memcpy(keys, kept + width, width);
+    CU_ASSERT_EQUAL(torc_rows_decode(&rows, body, bytes, reverse, NULL), TORC_ERR_BAD_PACKET);
+    memcpy(keys + width, kept, width);
+    CU_ASSERT_EQUAL(torc_rows_decode(&rows, body, bytes, reverse, NULL), TORC_ERR_BAD_PACKET);
+    memcpy(keys, kept, 2ul * width);
+    CU_ASSERT_EQUAL(torc_rows_decode(&rows, body, bytes, reverse, NULL), TORC_ERR_OK);
+    lo = torc_le64(rows.base + 1);
+    memcpy(body, &lo, sizeof(lo)); // the cover begins behind the smallest key
+    CU_ASSERT_EQUAL(torc_rows_decode(&rows, body, bytes, reverse, NULL), TORC_ERR_BAD_PACKET);
+}
+
 static void rows_there_and_back(struct torc_rng *rng, struct torc_rows_builder *builder,
                                 uint32_t flags)
 {
@@ -291,6 +316,9 @@ static void rows_there_and_back(struct torc_rng *rng, struct torc_rows_builder *
     struct torc_rows_place place = {.cover_hi = UINT64_MAX, .chunk = 3, .flags = TORC_ROWS_LAST};
     struct torc_rows rows;
     struct torc_fail why;
+    bool any_reference = false;
+    uint64_t value_bytes = 0;
+    uint64_t total;
     uint32_t bytes;
 
     torc_rows_begin(builder, room, flags);
@@ -324,6 +352,13 @@ static void rows_there_and_back(struct torc_rng *rng, struct torc_rows_builder *
         if (item.value != NULL) {
             CU_ASSERT_EQUAL(memcmp(item.value, values, item.value_bytes), 0);
         }
+        value_bytes += item.value_bytes;
+        any_reference |= item.by_reference;
+    }
+    CU_ASSERT_EQUAL(torc_rows_value_bytes(&rows, &total), !any_reference);
+    CU_ASSERT_TRUE(any_reference || total == value_bytes);
+    if (rows.count > 1) {
+        rows_out_of_order(rng, body, bytes, reverse);
     }
 }
 
