@@ -198,10 +198,11 @@ static inline struct torc_seal torc_session_seal(const struct torc_sessions *ses
                               .direction = (uint8_t)direction};
 }
 
-// Starts loading what a packet of this type (its first pass does not know the session yet) needs of
-// a session's record.
+// Starts loading what a packet of this type and size (its first pass does not know the session yet)
+// needs of a session's record.
 static inline void torc_session_prefetch(const struct torc_sessions *sessions,
-                                         const struct torc_session *session, uint8_t type)
+                                         const struct torc_session *session, uint8_t type,
+                                         uint32_t byte_count)
 {
     __builtin_prefetch(session);
     if (type == TORC_TYPE_CLEAR) {
@@ -210,7 +211,7 @@ static inline void torc_session_prefetch(const struct torc_sessions *sessions,
     }
     torc_aead_prefetch(
         torc_aead_cipher(sessions->aead, torc_aead_best_suite(sessions->aead->suites)),
-        &session->keys[TORC_TO_SERVER]);
+        &session->keys[TORC_TO_SERVER], byte_count);
 }
 
 // The record of an index as a packet names it, or NULL. Acquire: pairs with the release in

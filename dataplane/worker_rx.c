@@ -150,7 +150,7 @@ static bool rx_data(struct torc_worker *worker, const struct rx_item *item,
     candidate->congested = frame->congestion == 3;
     slot = candidate->data.index & (worker->sessions->slot_count - 1);
     torc_session_prefetch(worker->sessions, torc_session_at(worker->sessions, slot),
-                          candidate->data.type);
+                          candidate->data.type, candidate->payload_bytes);
     __builtin_prefetch(torc_session_line_at(worker->sessions, worker->index, slot), 1);
     return true;
 }
@@ -296,12 +296,14 @@ static enum torc_drop rx_session(const struct torc_sessions *sessions,
     return TORC_DROP_NONE;
 }
 
-// The answer is sealed when the burst's keys have been looked up.
-static void rx_prefetch_answer(const struct torc_worker *worker, const struct torc_session *session)
+// The answer is sealed when the burst's keys have been looked up. How long it will be is not known:
+// an answer to a get of a small value is twice as long as the get.
+static void rx_prefetch_answer(const struct torc_worker *worker, const struct torc_session *session,
+                               uint32_t ops_bytes)
 {
     if (session->suite != TORC_SUITE_CLEAR) {
         torc_aead_prefetch(torc_aead_cipher(worker->sessions->aead, session->suite),
-                           &session->keys[TORC_TO_CLIENT]);
+                           &session->keys[TORC_TO_CLIENT], 2 * ops_bytes);
     }
 }
 
@@ -372,8 +374,8 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     }
     atomic_store_explicit(&line->last_seen_s, (uint32_t)(worker->now_ns / 1000000000u),
                           memory_order_relaxed);
-    rx_prefetch_answer(worker, session);
     rx_packet_init(packet, candidate, session, line);
+    rx_prefetch_answer(worker, session, packet->ops_bytes);
     if (torc_unlikely(worker->admit->shedding) && !rx_admit(worker, packet, shed)) {
         return false;
     }

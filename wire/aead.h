@@ -45,7 +45,8 @@ struct torc_aead_cipher {
                  uint8_t *packet, uint32_t aad_bytes, uint32_t byte_count);
     bool (*open)(const void *manager, const struct torc_aead_key *key, const uint8_t *nonce,
                  uint8_t *packet, uint32_t aad_bytes, uint32_t byte_count);
-    uint32_t warm_lines; // bit i: a short packet needs line i of the key
+    uint32_t warm_lines;  // bit i: a short packet needs line i of the key
+    uint32_t power_lines; // longer ones: a line more for each 64 bytes, of these many from the end
 };
 
 // `manager` belongs to the library behind the functions; read only.
@@ -90,11 +91,17 @@ static inline void torc_aead_expand(const struct torc_aead_code *code, uint8_t s
 
 void torc_aead_key_wipe(struct torc_aead_key *key);
 
-// Starts loading what a short packet needs of a key.
+// Starts loading what a packet of that size needs of a key.
 static inline void torc_aead_prefetch(const struct torc_aead_cipher *cipher,
-                                      const struct torc_aead_key *key)
+                                      const struct torc_aead_key *key, uint32_t byte_count)
 {
-    for (uint32_t left = cipher->warm_lines; left != 0; left &= left - 1) {
+    uint32_t all = TORC_AEAD_KEY_BYTES / TORC_AEAD_LINE_BYTES;
+    uint32_t powers = 1 + byte_count / TORC_AEAD_LINE_BYTES;
+    uint32_t lines;
+
+    powers = powers < cipher->power_lines ? powers : cipher->power_lines;
+    lines = cipher->warm_lines | (((1u << powers) - 1) << (all - powers));
+    for (uint32_t left = lines; left != 0; left &= left - 1) {
         __builtin_prefetch(key->bytes +
                            (uint32_t)__builtin_ctz(left) * (uint64_t)TORC_AEAD_LINE_BYTES);
     }

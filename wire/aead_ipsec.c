@@ -56,6 +56,13 @@ static bool ipsec_open(const void *manager, const struct torc_aead_key *key, con
     return tag_is(packet + byte_count, tag);
 }
 
+#define WIDE_POWER_LINES 12u // 48 powers of 16 bytes
+
+static bool ipsec_is_wide(const IMB_MGR *mgr)
+{
+    return mgr->used_arch >= (uint32_t)IMB_ARCH_AVX512 && (mgr->features & IMB_FEATURE_VAES) != 0;
+}
+
 // Which lines a short packet needs. The round keys are the first four. Of the powers of the hash
 // key it needs the lowest few, and they lie at the end: of 48 in the code for wide registers, of 8
 // in the others.
@@ -63,9 +70,7 @@ static uint32_t ipsec_warm_lines(const IMB_MGR *mgr)
 {
     const uint32_t round_keys = 0xfu;
 
-    return mgr->used_arch >= (uint32_t)IMB_ARCH_AVX512 && (mgr->features & IMB_FEATURE_VAES) != 0
-               ? round_keys | 0xc000u
-               : 0xffu;
+    return ipsec_is_wide(mgr) ? round_keys | 0xc000u : 0xffu;
 }
 
 void torc_aead_code_ipsec_mb(struct torc_aead_code *code, const void *manager)
@@ -73,9 +78,11 @@ void torc_aead_code_ipsec_mb(struct torc_aead_code *code, const void *manager)
     torc_aead_code_sodium(code, false);
     code->name = "libipsec-mb";
     code->manager = manager;
-    code->aes = (struct torc_aead_cipher){.expand = ipsec_expand,
-                                          .seal = ipsec_seal,
-                                          .open = ipsec_open,
-                                          .warm_lines = ipsec_warm_lines(manager)};
+    code->aes =
+        (struct torc_aead_cipher){.expand = ipsec_expand,
+                                  .seal = ipsec_seal,
+                                  .open = ipsec_open,
+                                  .warm_lines = ipsec_warm_lines(manager),
+                                  .power_lines = ipsec_is_wide(manager) ? WIDE_POWER_LINES : 0};
     code->suites |= TORC_SUITE_AES_256_GCM;
 }
