@@ -69,9 +69,10 @@ struct torc_loop {
     uint64_t relayed_to[4]; // bit w: something was handed to worker w in this turn
     _Atomic uint64_t phase; // odd within a turn (dataplane/grace_os.h)
     struct torc_loop_clock clock;
-    uint64_t turned_ns; // when the last turn was
-    uint64_t active_ns; // when something was last done
-    bool sleepless;     // a queue cannot be waited for at all
+    uint64_t turned_ns;  // when the last turn was
+    uint64_t active_ns;  // when something was last done
+    uint64_t offered_ns; // when the processor was last offered to others
+    bool sleepless;      // a queue cannot be waited for at all
     uint32_t queue_count;
     struct torc_loop_queue queues[TORC_PORTS_MAX];
     unsigned char *scratch;

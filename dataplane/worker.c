@@ -322,6 +322,7 @@ static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
     turn->deadline_ns = UINT64_MAX;
     turn->more = false;
     turn->busy = false;
+    turn->futile = turn->rx_count > 0;
     turn->ring_control = false;
     turn->ring_sessions = false;
     turn->ports_closed = 0;

@@ -159,6 +159,7 @@ struct torc_turn {
     uint64_t deadline_ns;     // call again by then; UINT64_MAX: only when something arrives
     bool more;                // there is work left: do not sleep
     bool busy;                // something was done
+    bool futile;              // frames arrived, and none was of a session
     bool soon;                // the disk will have answered before a sleep were over
     bool ring_control;        // control sleeps and has something to read
     bool ring_sessions;       // the session thread sleeps and has something to read

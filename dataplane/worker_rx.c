@@ -117,6 +117,7 @@ static void rx_hand_over(struct torc_worker *worker, const struct rx_item *item,
     slot->arrived_ns = item->arrived_ns;
     memcpy(slot->bytes, item->bytes, item->byte_count);
     torc_spsc_publish(ring, 1);
+    worker->turn->futile = false; // the other core will see
     worker->turn->ring_workers[core / 64] |= UINT64_C(1) << (core % 64);
     torc_stats_add(&worker->stats->counters[TORC_COUNTER_HANDOFF], 1);
 }
@@ -369,6 +370,7 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
         torc_worker_drop(worker, drop);
         return false;
     }
+    worker->turn->futile = false;
     if (atomic_load_explicit(&session->confirmed, memory_order_relaxed) == 0) {
         atomic_store_explicit(&session->confirmed, 1, memory_order_relaxed);
     }

@@ -334,6 +334,7 @@ static void rig_turn(struct torc_rig *rig, uint32_t worker)
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         rig_put_out(rig, &rig->tx[i], worker);
     }
+    rig->futile[worker] = turn.futile;
     rig->more = rig->more || turn.more || turn.rx_count > 0 || turn.tx_count > 0;
 }
 

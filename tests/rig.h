@@ -90,7 +90,8 @@ struct torc_rig {
     unsigned char *tx_memory;
     struct torc_frame_tx tx[TORC_TURN_TX_MAX];
     struct torc_frame_rx rx[TORC_TURN_RX_MAX];
-    bool more; // some worker said so in the last step
+    bool more;                         // some worker said so in the last step
+    bool futile[TORC_RIG_WORKERS_MAX]; // what each said in its last turn
 };
 
 // A node that serves. Ends the test when it does not come up.
