@@ -186,6 +186,8 @@ static struct torc_worker_config node_config(const struct torc_node *node, uint3
         .chunk_base = node->chunks.base,
         .session_message_bytes = (uint32_t)settings->message_memory,
         .control_grace_ms = (uint32_t)settings->control_grace_ms,
+        .unproved_answers_max = (uint32_t)settings->unproved_answers_max,
+        .handshakes_max = (uint32_t)settings->handshakes_max,
         .code = torc_tree_code_best(),
         .undo = {.bytes = settings->undo_memory,
                  .age_us = settings->undo_age_ms * 1000,

@@ -45,6 +45,9 @@ static void worker_defaults(struct torc_worker_config *config)
     config->log_in_flight_max = config->log_in_flight_max == 0 ? 4 : config->log_in_flight_max;
     config->control_grace_ms = config->control_grace_ms == 0 ? 500 : config->control_grace_ms;
     config->queue_target_us = config->queue_target_us == 0 ? 100 : config->queue_target_us;
+    config->unproved_answers_max =
+        config->unproved_answers_max == 0 ? 20000 : config->unproved_answers_max;
+    config->handshakes_max = config->handshakes_max == 0 ? 50 : config->handshakes_max;
 }
 
 static struct torc_shard_pool_config worker_pool_config(const struct torc_worker_config *config)
@@ -71,6 +74,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     uint32_t shards = config->shards_max;
 
     worker->addresses = carve(memory, TORC_WORKER_ADDRESSES * sizeof(struct torc_bucket));
+    worker->strangers.lines = carve(memory, TORC_STRANGERS_BYTES);
     worker->admit = carve(memory, sizeof(*worker->admit));
     worker->shards = carve(memory, shards * sizeof(struct torc_worker_shard));
     worker->shard_order = carve(memory, shards * sizeof(uint32_t));
@@ -273,6 +277,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
     made->chan = config->chan;
     made->sessions = config->sessions;
     made->shards_max = made->config.shards_max;
+    torc_strangers_init(&made->strangers, made->strangers.lines, made->config.unproved_answers_max);
     torc_admit_init(made->admit, (uint64_t)made->config.queue_target_us * 1000);
     worker_ports(made);
     err = worker_attach(made, why);

@@ -132,6 +132,8 @@ struct torc_worker_config {
     uint32_t log_in_flight_max;     // blocks sealed and not yet durable before batches grow [4]
     uint32_t control_grace_ms;      // control silent that long: new writes get BUSY [500]
     uint32_t queue_target_us;       // queue delay above which client packets are shed [100]
+    uint32_t unproved_answers_max;  // a second, to addresses that proved nothing [20 000]
+    uint32_t handshakes_max;        // a second, of one address [50]
     struct torc_undo_config undo;   // window for reads of the past; bytes 0: none
     uint64_t seed;                  // for hash tables; from the system's random source
     // What traced operations (and nothing else) read the time by while a turn runs: a worker's time

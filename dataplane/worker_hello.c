@@ -4,14 +4,34 @@
 
 #include <string.h>
 
-#define UNPROVED_RATE  100000u // answers a second to addresses that proved nothing
-#define UNPROVED_BURST 1000u
-#define ADDRESS_RATE   50u // handshakes a second from one address
-#define ADDRESS_BURST  50u
-
-static bool hello_unproved(struct torc_worker *worker)
+// Continues a hash by 16 bytes.
+static uint64_t hello_mix(uint64_t mixed, const unsigned char bytes[16])
 {
-    if (!torc_bucket_take(&worker->unproved, worker->now_ns, UNPROVED_RATE, UNPROVED_BURST)) {
+    for (uint32_t i = 0; i < 16; i += 8) {
+        uint64_t word;
+
+        memcpy(&word, bytes + i, sizeof(word));
+        mixed = (mixed ^ word) * 0x9e3779b97f4a7c15u;
+        mixed ^= mixed >> 32;
+    }
+    return mixed;
+}
+
+// Of a product only the high bits depend on all of its factors.
+static uint64_t hello_mixed(uint64_t mixed)
+{
+    mixed *= 0xbf58476d1ce4e5b9u;
+    return mixed ^ mixed >> 32;
+}
+
+// Whether a question from an address that proved nothing is answered; `what` is the same when it
+// is asked again.
+static bool hello_unproved(struct torc_worker *worker, const struct torc_path *path,
+                           const unsigned char what[16])
+{
+    uint64_t question = hello_mix(hello_mix(worker->config.seed ^ path->udp_port, path->ip), what);
+
+    if (!torc_strangers_may(&worker->strangers, worker->now_ns, hello_mixed(question))) {
         torc_worker_drop(worker, TORC_DROP_BUDGET);
         return false;
     }
@@ -49,7 +69,7 @@ static void hello_retry(struct torc_worker *worker, const struct torc_init *init
     struct torc_cookie_bearer bearer = hello_bearer(path, 0);
     unsigned char packet[TORC_RETRY_BYTES];
 
-    if (!hello_unproved(worker)) {
+    if (!hello_unproved(worker, path, init->random)) {
         return;
     }
     memcpy(retry.random, init->random, sizeof(retry.random));
@@ -61,18 +81,9 @@ static void hello_retry(struct torc_worker *worker, const struct torc_init *init
 
 static struct torc_bucket *hello_bucket(struct torc_worker *worker, const struct torc_path *path)
 {
-    uint64_t mixed = worker->config.seed;
+    uint64_t mixed = hello_mixed(hello_mix(worker->config.seed, path->ip));
 
-    for (uint32_t i = 0; i < sizeof(path->ip); i += 8) {
-        uint64_t word;
-
-        memcpy(&word, path->ip + i, sizeof(word));
-        mixed = (mixed ^ word) * 0x9e3779b97f4a7c15u;
-        mixed ^= mixed >> 32;
-    }
-    // Of a product only the high bits depend on all of an address.
-    mixed *= 0xbf58476d1ce4e5b9u;
-    return &worker->addresses[(mixed >> 32) % TORC_WORKER_ADDRESSES];
+    return &worker->addresses[mixed % TORC_WORKER_ADDRESSES];
 }
 
 // On to the session thread, which is not a worker's to wait for.
@@ -84,8 +95,8 @@ static void hello_pass_on(struct torc_worker *worker, const struct torc_frame *f
                                                       : TORC_SESSION_RING_COOKIE];
     struct torc_session_note *note;
 
-    if (!torc_bucket_take(hello_bucket(worker, path), worker->now_ns, ADDRESS_RATE,
-                          ADDRESS_BURST)) {
+    if (!torc_bucket_take(hello_bucket(worker, path), worker->now_ns, worker->config.handshakes_max,
+                          worker->config.handshakes_max)) {
         torc_worker_drop(worker, TORC_DROP_INIT_BUDGET);
         return;
     }
@@ -135,10 +146,10 @@ void torc_worker_hello_newer(struct torc_worker *worker, const struct torc_frame
     struct torc_version version = {.versions = TORC_WIRE_VERSIONS, .node = worker->cluster.node};
     unsigned char packet[TORC_VERSION_BYTES];
 
-    if (!hello_unproved(worker)) {
+    torc_init_peek_random(frame->payload, version.random);
+    if (!hello_unproved(worker, path, version.random)) {
         return;
     }
-    torc_init_peek_random(frame->payload, version.random);
     torc_version_encode(packet, &version);
     if (!torc_answer_bare(worker, path, packet, sizeof(packet))) {
         torc_worker_drop(worker, TORC_DROP_REPLY_LOST);
@@ -154,12 +165,14 @@ void torc_worker_nosession(struct torc_worker *worker, const struct torc_frame *
                                        .node = worker->cluster.node};
     struct torc_cookie_bearer bearer = hello_bearer(path, 0);
     unsigned char packet[TORC_NOSESSION_BYTES];
+    unsigned char what[16] = {0}; // of all that is sent in a session, one needs an answer
 
     if (!worker->configured) {
         torc_worker_drop(worker, TORC_DROP_NOT_READY);
         return;
     }
-    if (!hello_unproved(worker)) {
+    memcpy(what, &nosession.index, sizeof(nosession.index));
+    if (!hello_unproved(worker, path, what)) {
         return;
     }
     torc_cookie_make(&worker->cookie_keys, TORC_COOKIE_ADDRESS, &bearer, worker->wall_s,

@@ -12,12 +12,12 @@
 
 #include "dataplane/admit.h"
 #include "dataplane/answer.h"
-#include "dataplane/bucket.h"
 #include "dataplane/fragment.h"
 #include "dataplane/handover.h"
 #include "dataplane/log.h"
 #include "dataplane/scan.h"
 #include "dataplane/session_table.h"
+#include "dataplane/strangers.h"
 #include "dataplane/worker.h"
 #include "kit/hlc.h"
 #include "storage/checkpoint.h"
@@ -220,7 +220,7 @@ struct torc_worker {
     bool published;     // something for control
     bool notified;      // something for the session thread
     // Budgets.
-    struct torc_bucket unproved;
+    struct torc_strangers strangers;
     struct torc_bucket echo;
     struct torc_bucket *addresses; // TORC_WORKER_ADDRESSES
     struct torc_admit *admit;

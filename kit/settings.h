@@ -135,7 +135,7 @@
       "age at which a session must be made anew")                                                  \
     X(MS, deadline_max_ms, "deadline-max", "limits", "10s", 100, 3600000, "",                      \
       "longest deadline of an operation; also the one meant by 0")                                 \
-    X(NUMBER, unproved_answers_max, "unproved-answers-max", "limits", "100000", 10, 10000000, "",  \
+    X(NUMBER, unproved_answers_max, "unproved-answers-max", "limits", "20000", 10, 10000000, "",   \
       "answers a second and core to addresses that have not proved themselves")                    \
     X(NUMBER, handshakes_max, "handshakes-max", "limits", "50", 1, 100000, "",                     \
       "handshakes a second, core and source address")

@@ -27,7 +27,7 @@ enum {
     SESSIONS = 10000,
     VALUE_BYTES = 32,
     OPS_MANY = 16,
-    WAIT_NS = 1000000, // between bursts: answers to strangers have a budget by time
+    WAIT_NS = 5000000, // between bursts: answers to strangers have a budget by time
     JUMBO_PAYLOAD = 1400,
 };
 
