@@ -6,7 +6,7 @@ Two clocks that check each other:
 - Time stamps. Both loops stamp each round and add up those that found work (torc_busy_nanoseconds_total of the
   worker, `busy` of torc-perf): what a core is busy for, divided by its operations, is what one costs. A core that is
   busy all the time is the limit; one that is not waits for the other.
-- Samples. `perf record` looks at both threads 5000 times a second; each sample is given to a phase by the innermost
+- Samples. `perf record` looks at both threads 2000 times a second; each sample is given to a phase by the innermost
   function of ours (inlined ones included) whose file or name is in PHASES; libraries count for who called them. So no
   clock is read inside of what is measured, and pure code has none.
 Samples of empty looks at the ports (time less busy time) are taken out of `poll` and what an empty look goes through
@@ -26,8 +26,8 @@ import time
 
 import bench
 
-FREQUENCY = 5000
-STACK_BYTES = 1024  # copied with each sample: leaves of libraries are told from their callers
+FREQUENCY = 2000
+STACK_BYTES = 512  # copied with each sample: leaves of libraries are told from their callers
 OURS = ("torc-dataplane", "torc-perf", "libtorc-memif.so")
 
 # (function, file) as regular expressions, and the phase; the first that fits counts, from the innermost frame out.
@@ -255,8 +255,7 @@ def table(rows, core):
                            sorted(times[core].items(), key=lambda item: -item[1]))
     small = [phase for phase in phases if phase == "other" or all(
         times[core].get(phase, 0) < 0.01 * whole for (_, _, _, times), whole in zip(rows, sums))]
-    lines = [f"| {core}, ns | " + " | ".join(f"{name}, a {unit}".replace("a op", "an op")
-                                            for name, unit, _, _ in rows) + " |",
+    lines = [f"| {core}, ns | " + " | ".join(name for name, *_ in rows) + " |",
              "| --- |" + " --- |" * len(rows)]
     kept = [phase for phase in phases if phase not in small and phase != "waiting"]
     for phase in kept:
