@@ -37,7 +37,8 @@ struct bench {
     uint32_t crowd;                  // so many of them take turns
     struct torc_rng rng;
     bool json;
-    bool best; // of the ciphers, only the first that is there
+    bool refused; // the rows are of packets that are no good
+    bool best;    // of the ciphers, only the first that is there
     const char *mode;
 };
 
@@ -114,8 +115,8 @@ static void measure_row(const struct bench_row *row)
     median_ns = times[ROUNDS / 2];
     ns = (double)median_ns / BURST;
     if (bench.json) {
-        (void)printf("{\"mode\":\"%s\",\"packet\":\"%s\",\"ns\":%.1f,\"ops\":%u}\n", bench.mode,
-                     row->name, ns, row->ops);
+        (void)printf("{\"mode\":\"%s\",\"packet\":\"%s\",\"ns\":%.1f,\"ops\":%u,\"refused\":%s}\n",
+                     bench.mode, row->name, ns, row->ops, bench.refused ? "true" : "false");
     } else {
         (void)printf("%-11s %-28s %8.0f ns", bench.mode, row->name, ns);
         (void)(row->ops > 1 ? printf(" %8.1f ns an operation\n", ns / row->ops) : printf("\n"));
@@ -230,24 +231,36 @@ static void send_payload(const unsigned char *payload, uint32_t byte_count, uint
     torc_assert(torc_rig_send_udp(&bench.rig, &udp));
 }
 
-// A packet of the client's session with its own number, whose tag is wrong.
-static void send_forged_of(uint32_t byte_count, uint8_t last_of_ip, uint32_t session)
+// What a forger writes in front of the client's session; the number is one that it has not used.
+static struct torc_data forged_head(uint32_t session)
 {
-    unsigned char packet[TORC_PAYLOAD_MAX] = {0};
-    struct torc_data data = {
+    return (struct torc_data){
         .type = bench.clients[0].lane.suite == TORC_SUITE_CLEAR ? TORC_TYPE_CLEAR : TORC_TYPE_DATA,
         .index = session,
         .seq = (UINT64_C(1) << 29) + torc_rng_below(&bench.rng, 1u << 20),
         .reply_bytes = TORC_PAYLOAD_MIN,
         .reply_packets = 1};
+}
 
-    torc_data_encode(packet, &data);
+static void send_head(const struct torc_data *data, uint32_t byte_count, uint8_t last_of_ip)
+{
+    unsigned char packet[TORC_PAYLOAD_MAX] = {0};
+
+    torc_data_encode(packet, data);
     for (uint32_t at = TORC_DATA_HEAD_BYTES; at < byte_count; at += sizeof(uint64_t)) {
         uint64_t word = torc_rng_next(&bench.rng);
 
         memcpy(packet + at, &word, sizeof(word));
     }
     send_payload(packet, byte_count, last_of_ip);
+}
+
+// A packet of the session whose tag is wrong.
+static void send_forged_of(uint32_t byte_count, uint8_t last_of_ip, uint32_t session)
+{
+    struct torc_data data = forged_head(session);
+
+    send_head(&data, byte_count, last_of_ip);
 }
 
 static void send_forged(struct bench *self)
@@ -268,6 +281,62 @@ static void send_foreign(struct bench *self)
 static void send_unknown(struct bench *self)
 {
     send_forged_of(TORC_DATA_BYTES_MIN, 0, self->clients[0].lane.session_index ^ 0x7ff00000u);
+}
+
+static void send_replayed(struct bench *self)
+{
+    struct torc_data data = forged_head(self->clients[0].lane.session_index);
+
+    data.seq = 1;
+    send_head(&data, TORC_DATA_BYTES_MIN, 0);
+}
+
+static void send_reflected(struct bench *self)
+{
+    struct torc_data data = forged_head(self->clients[0].lane.client_index);
+
+    data.flags = TORC_DATA_FROM_RESPONDER;
+    send_head(&data, TORC_DATA_BYTES_MIN, 0);
+}
+
+static void send_empty(struct bench *self)
+{
+    (void)self;
+    send_payload(NULL, 0, 0);
+}
+
+static void send_type(struct bench *self)
+{
+    unsigned char packet[TORC_DATA_BYTES_MIN] = {TORC_WIRE_MAGIC, 0x1f};
+
+    (void)self;
+    send_payload(packet, sizeof(packet), 0);
+}
+
+static void send_newer(struct bench *self)
+{
+    unsigned char packet[TORC_INIT_BYTES] = {TORC_WIRE_MAGIC, 0x20};
+
+    (void)self;
+    send_payload(packet, sizeof(packet), 0);
+}
+
+// The frame that was sent last, in the pipe.
+static unsigned char *last_frame(void)
+{
+    return bench.rig.in[(bench.rig.in_first + bench.rig.in_count - 1) % TORC_RIG_FRAMES].bytes;
+}
+
+static void send_checksum(struct bench *self)
+{
+    send_forged(self);
+    last_frame()[TORC_ETHER_BYTES + 10] ^= 1;
+}
+
+static void send_port(struct bench *self)
+{
+    send_forged(self);
+    last_frame()[TORC_ETHER_BYTES + 20 + 2] ^= 1; // the high byte of the UDP port
 }
 
 static void send_magic(struct bench *self)
@@ -307,6 +376,13 @@ static void send_false_cookie(struct bench *self)
     hello_of(true);
 }
 
+// When nothing is left of the budget for strangers.
+static void send_hello_over(struct bench *self)
+{
+    self->rig.workers[0]->strangers.first.full_ns = UINT64_MAX / 2;
+    hello_of(false);
+}
+
 // -- All of it ------------------------------------------------------------------------------------
 
 static const struct bench_row good_rows[] = {
@@ -327,13 +403,21 @@ static const struct bench_row crowd_rows[] = {
 };
 
 static const struct bench_row bad_rows[] = {
+    {"bad IP checksum", 1, send_checksum},
+    {"another port", 1, send_port},
+    {"empty", 1, send_empty},
     {"not Torc's", 1, send_magic},
+    {"unknown type", 1, send_type},
+    {"another version: VERSION", 1, send_newer},
     {"no session: NOSESSION", 1, send_unknown},
+    {"reflected", 1, send_reflected},
     {"another's session", 1, send_foreign},
+    {"replayed", 1, send_replayed},
     {"forged, 64 B", 1, send_forged},
     {"forged, 1400 B", 1, send_forged_long},
     {"hello: RETRY", 1, send_hello},
     {"hello, false cookie: RETRY", 1, send_false_cookie},
+    {"hello over the budget", 1, send_hello_over}, // the last: nothing is answered after it
 };
 
 static const char *const ciphers[] = {"libipsec-mb", "libsodium", "chacha"};
@@ -381,7 +465,10 @@ static void bench_mode(const char *mode, const struct torc_rig_config *config)
     fill();
     bench.crowd = 1;
     measure(good_rows, TORC_COUNT_OF(good_rows));
+    bench.refused = true;
     measure(bad_rows, TORC_COUNT_OF(bad_rows));
+    bench.refused = false;
+    bench.rig.workers[0]->strangers.first.full_ns = 0;
     measure(shed_rows, TORC_COUNT_OF(shed_rows));
     bench.rig.workers[0]->admit->shedding = false;
     for (uint32_t i = 1; i < SESSIONS; i++) {
