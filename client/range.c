@@ -446,7 +446,9 @@ static void clock_reply(struct torc_engine *engine, uint32_t index, const struct
         return;
     }
     page->ts = torc_max_u64(page->ts, reply->info);
-    torc_packet_answered(engine, op->packet);
+    if (op->state == TORC_OP_SENT) { // else it was given up for lost, and waits to be sent again
+        torc_packet_answered(engine, op->packet);
+    }
     scan_end(engine, index);
     torc_page_pump(engine, page_index);
 }

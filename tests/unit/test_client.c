@@ -10,6 +10,8 @@
 #define STEP_NS     UINT64_C(20000)
 #define VALUE_BYTES (UINT64_C(1) << 20)
 
+#define SESSION_PACKET_BYTES 1500u
+
 static struct torc_rig *rig;
 static struct torc_net *net;
 static struct torc_engine *engine;
@@ -625,6 +627,53 @@ static void test_full_disk(void)
     close_node();
 }
 
+// The node's first answer is held back.
+static uint8_t held[SESSION_PACKET_BYTES];
+static struct torc_net_packet held_packet;
+static bool holding;
+
+static bool hold_answer(struct torc_net *from, struct torc_net_packet *packet, uint8_t *bytes)
+{
+    (void)from;
+    if (!holding || packet->to_node) {
+        return true;
+    }
+    if (held_packet.byte_count == 0 && packet->byte_count <= sizeof(held)) {
+        held_packet = *packet;
+        memcpy(held, bytes, packet->byte_count);
+    }
+    return false;
+}
+
+// The clock of a shard answers when its question was given up and has not gone out again.
+static void test_late_clock(void)
+{
+    struct torc_engine_range range = {
+        .lo = 0, .hi = KEYS, .options = {.consistency = TORC_SNAPSHOT}};
+    struct torc_endpoint from = {0};
+
+    open_node(KEYS, 1, 2);
+    CU_ASSERT_EQUAL(put(1, 10), TORC_ERR_OK);
+    memset(&held_packet, 0, sizeof(held_packet));
+    net->tamper = hold_answer;
+    holding = true;
+    CU_ASSERT_EQUAL_FATAL(torc_engine_range(engine, &range, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 1000 && held_packet.byte_count == 0; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_FATAL(held_packet.byte_count > 0);
+    holding = false;
+    rig->now_ns += 100 * UINT64_C(1000000);
+    rig->wall_us += 100 * UINT64_C(1000);
+    torc_engine_clock(engine, rig->now_ns, rig->wall_us); // its timer runs; nothing is sent
+    torc_ip_map(from.address, rig->ipv4);
+    from.port = held_packet.node_port;
+    torc_engine_receive(engine, &from, held, held_packet.byte_count);
+    CU_ASSERT_EQUAL(finish(TORC_ERR_OK), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.count, 1);
+    close_node();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"what is put is got", test_points},
@@ -643,6 +692,7 @@ int main(void)
                            {"a node that comes back is found again", test_restart},
                            {"silence ends calls at their deadline", test_silence},
                            {"a full disk is said, and reads go on", test_full_disk},
+                           {"a clock that answers late is no lost packet", test_late_clock},
                            CU_TEST_INFO_NULL};
 
     return torc_test_run("client", tests);
