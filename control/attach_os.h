@@ -26,6 +26,10 @@ enum torc_err torc_must_use torc_attach_open(struct torc_attach *attach, const c
                                              struct torc_fail *why);
 void torc_attach_close(struct torc_attach *attach);
 
+// Nobody has given an order to this dataplane yet. Else, while hello.boot is 0, a control before us
+// died in the middle of its orders: they cannot be given again.
+bool torc_attach_is_fresh(struct torc_attach *attach);
+
 // True when the other end is gone. Does not block.
 bool torc_attach_is_lost(const struct torc_attach *attach);
 

@@ -1,5 +1,6 @@
 // Torc control: the log's blocks, from the ring to the disk. See control/log_uring.h.
 #include "control/log_impl_uring.h"
+#include "kit/bugs.h"
 #include "kit/log_os.h"
 #include "storage/log_format.h"
 
@@ -112,7 +113,8 @@ static bool store_take_block(struct torc_log_store_stream *stream, const void *s
         return false;
     }
     op = stream->ops + (flight - stream->plan.flights);
-    *op = (struct torc_disk_op){.kind = TORC_DISK_WRITE_DURABLE,
+    *op = (struct torc_disk_op){.kind = TORC_BUG(MARK_WHEN_TAKEN) ? TORC_DISK_WRITE
+                                                                  : TORC_DISK_WRITE_DURABLE,
                                 .file = flight->file,
                                 .byte_count = bytes,
                                 .offset = block.offset_bytes,
@@ -356,6 +358,12 @@ enum torc_err torc_log_store_resume(struct torc_log_store *store, struct torc_at
     torc_assert(stream != NULL);
     torc_log_plan_resume(&stream->plan, seen->segment);
     stream->plan.durable = seen->durable_sequence; // F2: what was given back had been told
+    if (seen->log_failed != 0) { // F3: what could not be written then is not tried again
+        stream->plan.failed = true;
+        (void)torc_fail(&stream->plan.failure, TORC_ERR_IO,
+                        "log stream %" PRIu32 ": failed before this control began",
+                        stream->plan.stream);
+    }
     stream->ready = true;
     err = store_open_segments(stream, why);
     return err == TORC_ERR_OK ? store_tell_segments(stream, seen->segment_prepared, why) : err;

@@ -16,7 +16,8 @@
 //   F1  A spare's header is overwritten only when the folder that has it under that name is synced.
 //   F2  The worker hears of a durable block before its slots are given back: a control that dies
 //       between the two writes it again, and nobody is forgotten.
-//   F3  After a failed write of a block nothing is told durable in that stream (LOG_FAILED).
+//   F3  After a failed write of a block nothing is told durable in that stream (LOG_FAILED), by no
+//       control that comes later either.
 #ifndef TORC_CONTROL_LOG_URING_H
 #define TORC_CONTROL_LOG_URING_H
 

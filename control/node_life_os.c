@@ -384,6 +384,7 @@ void torc_node_look(struct torc_node *node)
     char path[TORC_DATA_DIR_PATH_BYTES + 24];
     struct torc_fail why = {0};
     enum torc_err err;
+    bool fresh;
 
     if (node->now_ns < node->next_look_ns) {
         return;
@@ -403,12 +404,13 @@ void torc_node_look(struct torc_node *node)
     torc_node_watch(node, node->attach.socket);
     torc_node_watch(node, node->attach.pidfd);
     torc_disk_bell(node->disk, node->attach.doorbell);
+    fresh = torc_attach_is_fresh(&node->attach);
     torc_node_hand_keys(node);
-    if (node->attach.hello.boot == 0) {
+    if (node->attach.hello.boot == 0 && fresh) {
         node_start_life(node);
         return;
     }
-    if (node_can_resume(node) && node_read_map(node)) {
+    if (!fresh && node_can_resume(node) && node_read_map(node)) {
         node_resume(node);
         return;
     }

@@ -102,6 +102,16 @@ static void order_insert(struct torc_worker *worker, uint32_t place)
     worker->shard_count++;
 }
 
+static struct torc_worker_shard *order_shard(const struct torc_worker *worker, uint32_t number)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        if (worker->shards[i].engine.shard == number) {
+            return &worker->shards[i];
+        }
+    }
+    return NULL;
+}
+
 static enum torc_err order_shard_check(const struct torc_worker *worker,
                                        const struct torc_cmd_shard *order, struct torc_fail *why)
 {
@@ -111,6 +121,10 @@ static enum torc_err order_shard_check(const struct torc_worker *worker,
                          !worker->configured ? "CONFIGURE comes first"
                          : worker->recovered ? "recovery is over"
                                              : "this worker holds as many as it can");
+    }
+    if (order_shard(worker, order->shard) != NULL) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "shard %" PRIu32 " is open already",
+                         order->shard);
     }
     if (order->lo >= order->hi || order->hi > worker->cluster.key_count) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
@@ -149,16 +163,6 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
     shard->begun = false;
     shard->told = false;
     order_insert(worker, place);
-}
-
-static struct torc_worker_shard *order_shard(struct torc_worker *worker, uint32_t number)
-{
-    for (uint32_t i = 0; i < worker->shard_count; i++) {
-        if (worker->shards[i].engine.shard == number) {
-            return &worker->shards[i];
-        }
-    }
-    return NULL;
 }
 
 // -- Checkpoints ----------------------------------------------------------------------------------
@@ -217,7 +221,8 @@ static void order_hello(struct torc_worker *worker)
                                                 .segment = worker->log.segment.segment,
                                                 .segment_prepared = worker->log.segment_last,
                                                 .offset_bytes = worker->log.offset_bytes,
-                                                .shard_count = worker->shard_count};
+                                                .shard_count = worker->shard_count,
+                                                .log_failed = worker->log.failed ? 1 : 0};
     (void)torc_worker_say(worker, &event); // there is room: orders are taken only then
 }
 

@@ -182,6 +182,8 @@ struct torc_evt_control_seen {
     uint32_t segment_prepared;
     uint32_t offset_bytes; // where the next block goes
     uint32_t shard_count;
+    uint32_t log_failed; // 1: LOG_FAILED was told, by this control or one before it
+    uint32_t zero;
 };
 
 struct torc_evt_alarm {

@@ -35,3 +35,17 @@ bool torc_attach_mark(struct torc_attach *attach, uint32_t index, const struct t
     torc_attach_note(attach, index);
     return true;
 }
+
+bool torc_attach_is_fresh(struct torc_attach *attach)
+{
+    bool fresh = true;
+
+    for (uint32_t i = 0; i < attach->hello.worker_count; i++) {
+        struct torc_spsc_port *cmd = &attach->ports[i].cmd;
+
+        fresh = fresh && torc_spsc_writable(cmd, cmd->slot_count) == cmd->slot_count &&
+                atomic_load_explicit(&attach->ports[i].worker->state, memory_order_acquire) ==
+                    TORC_WORKER_UNCONFIGURED;
+    }
+    return fresh;
+}
