@@ -2,6 +2,7 @@
 //
 // Sources REPLICATION.md, section 12 (E1, K1 to K4); WIRE.md, sections 3 and 4.
 #include "client/engine_state.h"
+#include "kit/bugs.h"
 
 #define GET_BYTES         24u
 #define GET_AT_BYTES      32u
@@ -215,7 +216,7 @@ static bool attempts_all_refused(const struct torc_op *op)
     for (uint32_t word = 0; word < TORC_COUNT_OF(op->refused); word++) {
         count += (uint32_t)__builtin_popcountll(op->refused[word]);
     }
-    return count == op->attempts;
+    return count == op->attempts || (count > 0 && TORC_BUG(DEFINITE_AFTER_UNANSWERED));
 }
 
 // What the request itself asks for makes the answer: every copy of it was or will be refused.
@@ -353,7 +354,7 @@ static bool write_answer_counts(const struct torc_op *op, enum torc_err status, 
     bool nothing_done =
         status == TORC_ERR_CONDITION_FAILED || (status == TORC_ERR_NOT_FOUND && op->is_delete);
 
-    return !nothing_done || attempt >= op->first_at_epoch;
+    return !nothing_done || attempt >= op->first_at_epoch || TORC_BUG(K4_OFF);
 }
 
 static void write_reply(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply)

@@ -8,6 +8,7 @@
 //         A chunk that was lost is a hole like any other (engine.h, C5).
 // Sources WIRE.md, section 3, "Range chunk"; DESIGN.md, section 7.
 #include "client/engine_state.h"
+#include "kit/bugs.h"
 
 #define COUNT_CREDIT   4u
 #define CREDIT_MAX     64u
@@ -313,7 +314,7 @@ void torc_page_pump(struct torc_engine *engine, uint32_t index)
     }
     page_advance(page);
     if (page->clocking && page_is_done(page)) { // all shards have told their clocks
-        page->ts = torc_max_u64(page->ts, engine->hlc);
+        page->ts = torc_max_u64(page->ts, TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc);
         page->clocking = false;
         torc_page_rewind(engine, page);
     }

@@ -3,6 +3,7 @@
 //
 // Sources WIRE.md, section 3. A packet is sealed where it was built, in the transmit buffer.
 #include "client/engine_state.h"
+#include "kit/bugs.h"
 
 static bool op_is_long(const struct torc_op *op)
 {
@@ -42,7 +43,7 @@ static uint32_t build_seal(const struct build *build, uint32_t reply_payload)
     uint64_t own = (build->at + TORC_DATA_OVERHEAD + reply_payload - 1) / reply_payload;
     struct torc_data data = {.core = build->core,
                              .clock_us = (uint32_t)(engine->now_ns / 1000),
-                             .hlc = engine->hlc,
+                             .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc,
                              .reply_bytes = (uint16_t)reply_payload,
                              .reply_packets =
                                  (uint16_t)torc_min_u64(torc_max_u64(packets, own), UINT16_MAX)};
@@ -161,7 +162,7 @@ static void transmit_close(struct torc_engine *engine, struct torc_client_node *
 {
     struct torc_request request = {.opcode = TORC_OPCODE_CLOSE};
     struct torc_data data = {.clock_us = (uint32_t)(engine->now_ns / 1000),
-                             .hlc = engine->hlc,
+                             .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc,
                              .reply_bytes = TORC_PAYLOAD_MIN,
                              .reply_packets = 1};
     uint32_t bytes = torc_request_encode(datagram->payload + TORC_DATA_HEAD_BYTES, &request);

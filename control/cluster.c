@@ -1,6 +1,8 @@
 // Torc control: the node's shards. See control/cluster.h.
 #include "control/cluster.h"
 
+#include "kit/bugs.h"
+
 void torc_cluster_cut(uint64_t keys, uint32_t count, uint32_t index, uint64_t *lo, uint64_t *hi)
 {
     torc_assert(count > 0);
@@ -75,6 +77,9 @@ uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream)
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct torc_cluster_shard *shard = cluster->shards + i;
 
+        if (TORC_BUG(TRIM_TOO_MUCH)) {
+            continue;
+        }
         if (!shard->covered) {
             return 0;
         }

@@ -1,6 +1,7 @@
 // Torc control: what is decided about one log stream while it is written. See control/log_plan.h.
 #include "control/log_plan.h"
 
+#include "kit/bugs.h"
 #include "storage/log_format.h"
 
 #define NOTHING UINT32_MAX
@@ -131,7 +132,7 @@ void torc_log_plan_done(struct torc_log_plan *plan, struct torc_log_flight *flig
                         const char *text)
 {
     torc_assert(!flight->done);
-    if (result == (int32_t)flight->byte_count) {
+    if (result == (int32_t)flight->byte_count || TORC_BUG(FAILED_LOG_GOES_ON)) {
         flight->done = true;
         return;
     }
@@ -200,8 +201,9 @@ uint32_t torc_log_plan_next_segment(const struct torc_log_plan *plan)
 uint64_t torc_log_plan_next_cut(const struct torc_log_plan *plan)
 {
     // The first segment of a life says where the life begins.
-    return plan->offset_bytes == UINT32_MAX && torc_log_plan_ahead(plan) == 0 ? plan->next_sequence
-                                                                              : 0;
+    bool first = plan->offset_bytes == UINT32_MAX && torc_log_plan_ahead(plan) == 0;
+
+    return first && !TORC_BUG(CUT_NOT_WRITTEN) ? plan->next_sequence : 0;
 }
 
 bool torc_log_plan_trim(struct torc_log_plan *plan, uint64_t floor,

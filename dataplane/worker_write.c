@@ -4,6 +4,7 @@
 // The writes of one request packet share a gather: it keeps the way back and, for each write, what
 // its answer will say. Answers of one packet that end together leave together.
 #include "dataplane/worker_state.h"
+#include "kit/bugs.h"
 
 #include <string.h>
 
@@ -572,7 +573,8 @@ static bool commit_woken(struct torc_worker *worker)
 
 void torc_worker_commit(struct torc_worker *worker)
 {
-    bool at_once = worker->cluster.durability != TORC_DURABILITY_DURABLE;
+    bool at_once =
+        worker->cluster.durability != TORC_DURABILITY_DURABLE || TORC_BUG(ACK_BEFORE_DURABLE);
     uint64_t durable = at_once ? UINT64_MAX : worker->log.durable;
     bool again = worker->configured;
 

@@ -1,6 +1,8 @@
 // Torc storage: what is remembered of writes. See storage/completion.h.
 #include "storage/completion.h"
 
+#include "kit/bugs.h"
+
 #include <string.h>
 
 #define NONE         TORC_COMPLETION_NONE
@@ -409,7 +411,9 @@ static void done_remove(struct torc_completion_table *table, uint32_t index)
 static bool done_is_past(const struct torc_completion_entry *entry,
                          const struct torc_completion_done *done)
 {
-    return done->seq < (done_kind(done) == DONE_LOGGED ? entry->low : entry->seen_low);
+    bool logged = done_kind(done) == DONE_LOGGED && !TORC_BUG(COMPLETIONS_LOST);
+
+    return done->seq < (logged ? entry->low : entry->seen_low);
 }
 
 // Drops what lies below the lows, which were at least `from` before: by number where that is

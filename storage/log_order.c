@@ -1,6 +1,8 @@
 // Torc storage: the order of the pieces of several streams. See storage/log_order.h.
 #include "storage/log_order.h"
 
+#include "kit/bugs.h"
+
 void torc_log_order_init(struct torc_log_order *order, struct torc_log_order_note *notes,
                          uint32_t note_max, struct torc_log_order_stream *streams,
                          uint32_t stream_max)
@@ -84,7 +86,7 @@ static bool note_is_open(struct torc_log_order *order, const struct torc_log_ord
 // Whether an earlier turn of the note's shard still has blocks to give.
 static bool note_must_wait(struct torc_log_order *order, const struct torc_log_order_note *note)
 {
-    for (uint32_t i = 0; i < order->note_count; i++) {
+    for (uint32_t i = 0; i < order->note_count && !TORC_BUG(TURN_IGNORED); i++) {
         const struct torc_log_order_note *other = &order->notes[i];
 
         if (other->shard == note->shard && other->turn < note->turn && note_is_open(order, other)) {

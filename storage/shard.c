@@ -1,4 +1,5 @@
 // Torc storage: the engine of one shard. See storage/shard.h.
+#include "kit/bugs.h"
 #include "storage/shard_impl.h"
 
 #define NONE       TORC_SHARD_NONE
@@ -147,6 +148,9 @@ static bool write_check_stamp(const struct torc_shard_pool *pool,
     uint64_t now_us = torc_hlc_us(torc_shard_pool_now(pool));
     uint64_t stamp_us = torc_hlc_us(write->stamp);
 
+    if (TORC_BUG(STAMP_UNCHECKED)) {
+        return true;
+    }
     if (now_us > stamp_us && now_us - stamp_us > pool->ttl_us / 2) {
         outcome_set(outcome, TORC_ERR_EXPIRED, 0);
         return false;
@@ -164,7 +168,7 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
 {
     struct torc_completion_result result;
 
-    if (write->epoch != shard->epoch) {
+    if (write->epoch != shard->epoch && !TORC_BUG(FAILED_NOT_REMEMBERED)) {
         outcome_set(outcome, TORC_ERR_WRONG_SHARD, shard->epoch);
         return false;
     }
@@ -175,6 +179,9 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
     switch (torc_completion_find(&shard->completions, write_who(write), write->seq, &result)) {
     case TORC_COMPLETION_UNKNOWN: break;
     case TORC_COMPLETION_DONE:
+        if (TORC_BUG(DUPLICATE_RUNS)) {
+            break;
+        }
         outcome_set(outcome, result.err, result.info);
         outcome_add_current(shard, write, outcome);
         return false;
@@ -219,6 +226,15 @@ static bool condition_holds(const struct torc_shard_write *write, const struct t
     torc_unreachable("a condition was added");
 }
 
+// A bug on purpose.
+static bool write_forgets(enum torc_err failure)
+{
+    bool is_missing = failure == TORC_ERR_NOT_FOUND;
+
+    return (is_missing && TORC_BUG(DELETE_NOT_REMEMBERED)) ||
+           (!is_missing && TORC_BUG(FAILED_NOT_REMEMBERED));
+}
+
 // A4: against the tree, with nothing pending on the key. False: it fails, which is remembered (E5).
 static bool write_check_condition(struct torc_shard *shard, const struct torc_shard_write *write,
                                   struct torc_shard_outcome *outcome)
@@ -238,7 +254,8 @@ static bool write_check_condition(struct torc_shard *shard, const struct torc_sh
     } else {
         return true;
     }
-    if (!torc_completion_fail(&shard->completions, write_who(write), write->low, &result,
+    if (!write_forgets(result.err) &&
+        !torc_completion_fail(&shard->completions, write_who(write), write->low, &result,
                               torc_shard_pool_now(shard->pool))) {
         outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);
         return false;
@@ -287,7 +304,7 @@ enum torc_shard_verdict torc_shard_write(struct torc_shard *shard, struct torc_s
     torc_assert(torc_shard_has(shard, write->key));
     torc_assert(write->low <= write->seq);
     *outcome = (struct torc_shard_outcome){.tag = write->tag, .attempt = write->attempt};
-    if (!write_check_identity(shard, write, outcome)) {
+    if (!(woken && TORC_BUG(WAITING_NOT_CHECKED)) && !write_check_identity(shard, write, outcome)) {
         return TORC_SHARD_ANSWER;
     }
     if (write_must_wait(shard, write, woken)) {
@@ -487,17 +504,19 @@ enum torc_shard_past torc_shard_past(struct torc_shard *shard, uint64_t ts, uint
     struct torc_shard_pool *pool = shard->pool;
     enum torc_undo_state state;
 
-    if (torc_shard_hear(pool, ts) != TORC_ERR_OK) {
+    if (!TORC_BUG(READ_KEEPS_HLC) && torc_shard_hear(pool, ts) != TORC_ERR_OK) {
         return TORC_SHARD_PAST_AHEAD;
     }
     if (ts >= shard->applied_hlc) {
-        return shard->pending_head != NONE && pool->slots[shard->pending_head].hlc <= ts
+        return shard->pending_head != NONE && pool->slots[shard->pending_head].hlc <= ts &&
+                       !TORC_BUG(READ_SKIPS_PENDING)
                    ? TORC_SHARD_PAST_PENDING
                    : TORC_SHARD_PAST_READY;
     }
     state = torc_undo_is_on(&pool->undo) && ts >= shard->undo_floor
                 ? torc_undo_prepare(&pool->undo, ts, entry_max)
                 : TORC_UNDO_TOO_OLD;
+    state = TORC_BUG(UNDO_IGNORED) ? TORC_UNDO_READY : state;
     switch (state) {
     case TORC_UNDO_READY: return TORC_SHARD_PAST_READY;
     case TORC_UNDO_MORE: return TORC_SHARD_PAST_MORE;
