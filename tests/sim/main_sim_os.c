@@ -1,0 +1,555 @@
+// Torc simulator: seeds, processes, the report, minimizing. See sim.h; scripts/sim calls it.
+//
+//   torc-sim --seeds N [--base S] [--seconds T] [--jobs J] [--bug NAME] [--json] [--twice]
+//   torc-sim --story SEED [--bug NAME] [--without CLASS]… [--faults A-B] [--ops N] [--keys N]
+//   torc-sim --minimize SEED [--bug NAME]
+//   torc-sim --list-bugs
+//
+// Each seed runs in a process of its own: an assertion or a crash is a failed seed like any other,
+// and nothing of one run is left to the next. The last line of a run is
+//   {"seeds":…,"failed":…,"first_failed":…,"simulated_seconds":…,"wall_seconds":…}
+// and the status is 1 if a seed failed. --twice runs each seed twice and compares all events.
+#include "kit/clock_os.h"
+#include "kit/log_os.h"
+#include "tests/sim/sim.h"
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define JOBS_MAX     64u
+#define SEED_SECONDS 300u // a run that takes longer hangs
+#define LINE_BYTES   1024
+#define STORY_LINES  400u
+
+#ifdef TORC_SIM
+bool torc_bug_on[TORC_BUG_COUNT];
+#define WITH_BUGS true
+#else
+static bool torc_bug_on[TORC_BUG_COUNT];
+#define WITH_BUGS false
+#endif
+
+struct options {
+    uint64_t seeds;
+    uint64_t base;
+    uint64_t seconds;
+    uint64_t jobs;
+    bool json;
+    bool twice;
+    bool bug;
+    bool minimize;
+    bool story;
+    struct sim_wish wish;
+};
+
+struct totals {
+    struct sim_result first; // that failed
+    uint64_t seeds;
+    uint64_t failed;
+    uint64_t events;
+    uint64_t simulated_ns;
+    uint64_t ops;
+    uint64_t faults;
+    uint64_t least_ops;
+    uint64_t least_faults;
+    uint64_t begun_ns;
+    uint64_t cover[SIM_COVER_COUNT];
+    uint64_t seen[SIM_COVER_COUNT]; // in so many seeds
+};
+
+static const char *const bug_names[] = {
+#define X(name, text) #name,
+    TORC_BUG_TABLE(X)
+#undef X
+};
+
+static const char *const class_names[] = {
+#define X(name) #name,
+    SIM_CLASS_TABLE(X)
+#undef X
+};
+
+// -- One run, in this process or another ----------------------------------------------------------
+
+static int result_fd = -1;
+
+void torc_assert_fail(const char *expression, const char *function, const char *file, int line)
+{
+    static struct sim_result dead;
+
+    if (sim != NULL) {
+        dead = sim->result;
+        dead.seed = sim->wish.seed;
+        dead.simulated_ns = sim->now_ns;
+    }
+    dead.failed = 2;
+    (void)snprintf(dead.text, sizeof(dead.text), "assertion %s in %s (%s:%d)", expression, function,
+                   file, line);
+    if (sim != NULL) {
+        sim_story("ASSERT  %s", dead.text);
+    }
+    (void)fflush(stdout);
+    if (result_fd >= 0 && write(result_fd, &dead, sizeof(dead)) == (ssize_t)sizeof(dead)) {
+        _exit(1);
+    }
+    (void)fprintf(stderr, "%s\n", dead.text);
+    abort();
+}
+
+// What control would write on standard error is part of the story.
+void torc_log(enum torc_log level, const char *area, const char *event, const char *format, ...)
+{
+    char line[TORC_LOG_LINE_BYTES];
+    va_list list;
+
+    if (sim == NULL || !sim->wish.story || level > TORC_LOG_WARN) {
+        return;
+    }
+    va_start(list, format);
+    (void)vsnprintf(line, sizeof(line), format, list);
+    va_end(list);
+    sim_story("log     %s %s %s", area, event, line);
+}
+
+static pid_t run_begin(const struct sim_wish *wish, int *fd)
+{
+    int ends[2];
+    pid_t child;
+
+    torc_assert(pipe(ends) == 0);
+    (void)fflush(stdout);
+    child = fork();
+    torc_assert(child >= 0);
+    if (child == 0) {
+        static struct sim_result result;
+
+        (void)close(ends[0]);
+        result_fd = ends[1];
+        (void)alarm(SEED_SECONDS);
+        sim_run(wish, &result);
+        (void)fflush(stdout);
+        _exit(write(ends[1], &result, sizeof(result)) == (ssize_t)sizeof(result) ? 0 : 1);
+    }
+    (void)close(ends[1]);
+    *fd = ends[0];
+    return child;
+}
+
+static void run_end(pid_t child, int fd, uint64_t seed, struct sim_result *result)
+{
+    ssize_t got = read(fd, result, sizeof(*result));
+    int status = 0;
+
+    (void)close(fd);
+    (void)waitpid(child, &status, 0);
+    if (got != (ssize_t)sizeof(*result)) {
+        memset(result, 0, sizeof(*result));
+        result->seed = seed;
+        result->failed = 2;
+        (void)snprintf(result->text, sizeof(result->text), "the run ended by %s",
+                       WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "itself");
+    }
+}
+
+static void run_one(const struct sim_wish *wish, struct sim_result *result)
+{
+    int fd;
+    pid_t child = run_begin(wish, &fd);
+
+    run_end(child, fd, wish->seed, result);
+}
+
+// -- The story of a failure -----------------------------------------------------------------------
+
+// The lines that have to do with the verdict: faults, lives, and the key that it names.
+static bool story_matters(const char *line, const char *key)
+{
+    return strstr(line, "client") == NULL || (key[0] != '\0' && strstr(line, key) != NULL);
+}
+
+static void story_key(const char *text, char *key, uint32_t key_bytes)
+{
+    uint64_t number;
+    const char *at = strstr(text, "key ");
+
+    key[0] = '\0';
+    if (at != NULL && sscanf(at, "key %" SCNu64, &number) == 1) {
+        (void)snprintf(key, key_bytes, "key %" PRIu64, number);
+    }
+}
+
+static void story_tell(const struct sim_wish *wish, const char *text)
+{
+    static char lines[STORY_LINES][LINE_BYTES];
+    struct sim_wish told = *wish;
+    char line[LINE_BYTES];
+    char key[40];
+    uint64_t count = 0;
+    int ends[2];
+    FILE *from;
+    pid_t child;
+
+    told.story = true;
+    story_key(text, key, sizeof(key));
+    torc_assert(pipe(ends) == 0);
+    (void)fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        struct sim_result result;
+
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        run_one(&told, &result);
+        _exit(0);
+    }
+    (void)close(ends[1]);
+    from = fdopen(ends[0], "r");
+    torc_assert(from != NULL);
+    while (fgets(line, sizeof(line), from) != NULL) {
+        if (story_matters(line, key)) {
+            memcpy(lines[count++ % STORY_LINES], line, sizeof(line));
+        }
+    }
+    (void)fclose(from);
+    (void)waitpid(child, NULL, 0);
+    for (uint64_t i = count > STORY_LINES ? count - STORY_LINES : 0; i < count; i++) {
+        (void)fputs(lines[i % STORY_LINES], stdout);
+    }
+}
+
+// -- Minimizing -----------------------------------------------------------------------------------
+
+static bool wish_fails(const struct sim_wish *wish, struct sim_result *result)
+{
+    struct sim_result now;
+
+    run_one(wish, &now);
+    if (now.failed != 0) {
+        *result = now;
+    }
+    return now.failed != 0;
+}
+
+// The least value in [lo, hi] for which the run fails, if failing were monotonous; hi fails.
+static uint32_t least(struct sim_wish *wish, uint32_t *field, uint32_t lo, uint32_t hi,
+                      struct sim_result *result)
+{
+    while (lo < hi) {
+        uint32_t middle = lo + (hi - lo) / 2;
+
+        *field = middle;
+        if (wish_fails(wish, result)) {
+            hi = middle;
+        } else {
+            lo = middle + 1;
+        }
+    }
+    *field = hi;
+    return hi;
+}
+
+static int minimize(struct options *options)
+{
+    struct sim_wish wish = options->wish;
+    struct sim_result result = {0};
+    uint32_t step = 64;
+
+    if (!wish_fails(&wish, &result)) {
+        (void)printf("seed %" PRIu64 " does not fail\n", wish.seed);
+        return 2;
+    }
+    for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
+        struct sim_wish less = wish;
+
+        less.classes_off |= 1u << i;
+        wish = wish_fails(&less, &result) ? less : wish;
+    }
+    (void)least(&wish, &wish.faults_to, 0,
+                torc_min_u64(wish.faults_to, 4096) == 4096 ? 4096 : wish.faults_to, &result);
+    for (; step > 0; step /= 2) { // not monotonous: from the front, in shrinking steps
+        struct sim_wish less = wish;
+
+        less.faults_from += step;
+        while (less.faults_from <= less.faults_to && wish_fails(&less, &result)) {
+            wish = less;
+            less.faults_from += step;
+        }
+    }
+    wish.ops_max = result.ops + 1;
+    if (wish_fails(&wish, &result)) {
+        (void)least(&wish, &wish.ops_max, 1, wish.ops_max, &result);
+    } else {
+        wish.ops_max = 0;
+    }
+    (void)wish_fails(&wish, &result);
+    (void)printf("seed %" PRIu64 ": %s\n", wish.seed, result.text);
+    story_tell(&wish, result.text);
+    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u", wish.seed,
+                 (unsigned)wish.faults_from, (unsigned)wish.faults_to, (unsigned)wish.ops_max);
+    for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
+        if ((wish.classes_off & 1u << i) != 0) {
+            (void)printf(" --without %s", class_names[i]);
+        }
+    }
+    (void)printf("\n");
+    return 1;
+}
+
+// -- Many seeds -----------------------------------------------------------------------------------
+
+static void totals_add(struct totals *totals, const struct sim_result *result)
+{
+    totals->seeds++;
+    totals->events += result->events;
+    totals->simulated_ns += result->simulated_ns;
+    totals->ops += result->ops;
+    totals->faults += result->faults;
+    totals->least_ops = torc_min_u64(totals->least_ops, result->ops);
+    totals->least_faults = torc_min_u64(totals->least_faults, result->faults);
+    for (uint32_t i = 0; i < SIM_COVER_COUNT; i++) {
+        totals->cover[i] += result->cover[i];
+        totals->seen[i] += result->cover[i] > 0 ? 1 : 0;
+    }
+    if (result->failed == 0) {
+        return;
+    }
+    if (totals->failed == 0 || result->seed < totals->first.seed) {
+        totals->first = *result;
+    }
+    totals->failed++;
+    (void)printf("seed %" PRIu64 " failed: %s\n", result->seed, result->text);
+}
+
+static void report(const struct totals *totals, uint64_t base, uint64_t wall_ns)
+{
+    (void)printf("seeds from %" PRIu64 " on\n", base);
+    (void)printf("%-44s %14s %10s\n", "reached", "times", "seeds");
+    for (uint32_t i = 0; i < SIM_COVER_COUNT; i++) {
+        (void)printf("%-44s %14" PRIu64 " %10" PRIu64 "%s\n", sim_cover_text((enum sim_cover)i),
+                     totals->cover[i], totals->seen[i], totals->cover[i] == 0 ? "  NEVER" : "");
+    }
+    (void)printf("%" PRIu64 " events, %.0f a second; a seed: %" PRIu64 " operations (least %" PRIu64
+                 "), %" PRIu64 " faults (least %" PRIu64 ")\n",
+                 totals->events, (double)totals->events * 1e9 / (double)wall_ns,
+                 totals->ops / torc_max_u64(totals->seeds, 1), totals->least_ops,
+                 totals->faults / torc_max_u64(totals->seeds, 1), totals->least_faults);
+}
+
+// Two runs of a seed must be the same, event by event.
+static void compare(const struct options *options, struct sim_result *result)
+{
+    struct sim_wish wish = options->wish;
+    struct sim_result again;
+
+    wish.seed = result->seed;
+    run_one(&wish, &again);
+    if (result->failed == 0 && (again.hash != result->hash || again.events != result->events)) {
+        result->failed = 1;
+        (void)snprintf(result->text, sizeof(result->text),
+                       "two runs differ: %" PRIu64 " and %" PRIu64 " events", result->events,
+                       again.events);
+    }
+}
+
+struct job {
+    pid_t child;
+    int fd;
+    uint64_t seed;
+};
+
+static void seeds_end(const struct options *options, struct job *job, struct totals *totals)
+{
+    struct sim_result result;
+
+    run_end(job->child, job->fd, job->seed, &result);
+    job->child = 0;
+    if (options->twice) {
+        compare(options, &result);
+    }
+    totals_add(totals, &result);
+}
+
+static void seeds_wait(const struct options *options, struct job *jobs, struct totals *totals)
+{
+    struct pollfd ready[JOBS_MAX];
+
+    for (uint64_t i = 0; i < options->jobs; i++) {
+        ready[i] = (struct pollfd){.fd = jobs[i].child != 0 ? jobs[i].fd : -1, .events = POLLIN};
+    }
+    (void)poll(ready, options->jobs, -1);
+    for (uint64_t i = 0; i < options->jobs; i++) {
+        if (jobs[i].child != 0 && ready[i].revents != 0) {
+            seeds_end(options, &jobs[i], totals);
+        }
+    }
+}
+
+static int seeds_run(const struct options *options)
+{
+    static struct totals totals;
+    struct job jobs[JOBS_MAX] = {{0}};
+    struct sim_wish wish = options->wish;
+    uint64_t wall_ns;
+    uint64_t running = 0;
+    uint64_t next = 0;
+    bool more = true;
+
+    totals.least_ops = totals.least_faults = UINT64_MAX;
+    totals.begun_ns = torc_clock_now_ns();
+    while (more || running > 0) {
+        wall_ns = torc_clock_now_ns() - totals.begun_ns;
+        more = next < options->seeds && !(options->bug && totals.failed > 0) &&
+               (options->seconds == 0 || wall_ns < options->seconds * TORC_NS_PER_S);
+        running = 0;
+        for (uint64_t i = 0; i < options->jobs; i++) {
+            if (jobs[i].child == 0 && more && next < options->seeds) {
+                jobs[i].seed = wish.seed = options->base + next++;
+                jobs[i].child = run_begin(&wish, &jobs[i].fd);
+            }
+            running += jobs[i].child != 0 ? 1 : 0;
+        }
+        if (running > 0) {
+            seeds_wait(options, jobs, &totals);
+        }
+    }
+    wall_ns = torc_clock_now_ns() - totals.begun_ns;
+    if (!options->json) {
+        report(&totals, options->base, wall_ns);
+    }
+    if (totals.failed > 0 && !options->json) {
+        wish.seed = totals.first.seed;
+        (void)printf("the story of seed %" PRIu64 " (%s):\n", wish.seed, totals.first.text);
+        story_tell(&wish, totals.first.text);
+        (void)printf("all of it: scripts/sim --story %" PRIu64
+                     "; cut down: scripts/sim --minimize %" PRIu64 "\n",
+                     wish.seed, wish.seed);
+    }
+    (void)printf("{\"seeds\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"first_failed\":", totals.seeds,
+                 totals.failed);
+    (void)(totals.failed > 0 ? printf("%" PRIu64, totals.first.seed) : printf("null"));
+    (void)printf(",\"simulated_seconds\":%.1f,\"wall_seconds\":%.1f}\n",
+                 (double)totals.simulated_ns / 1e9, (double)wall_ns / 1e9);
+    return totals.failed > 0 ? 1 : 0;
+}
+
+// -- The command line -----------------------------------------------------------------------------
+
+static void usage(const char *what)
+{
+    (void)fprintf(
+        stderr,
+        "torc-sim: %s\n"
+        "usage: scripts/sim --seeds N [--base S] [--seconds T] [--bug NAME] [--list-bugs]\n"
+        "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
+        "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n",
+        what);
+    exit(2);
+}
+
+static uint64_t number(const char *text)
+{
+    char *end = NULL;
+    uint64_t value = text != NULL ? strtoull(text, &end, 0) : 0;
+
+    if (text == NULL || *text == '\0' || *end != '\0') {
+        usage("a number is missing");
+    }
+    return value;
+}
+
+static uint32_t name_of(const char *text, const char *const *names, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && text != NULL; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return i;
+        }
+    }
+    usage(text != NULL ? text : "a name is missing");
+    return 0;
+}
+
+static void list_bugs(void)
+{
+    for (uint32_t i = 0; i < TORC_BUG_COUNT; i++) {
+        (void)printf("%s\n", bug_names[i]);
+    }
+    exit(0);
+}
+
+// One option; true: it took its argument.
+static bool option(struct options *options, const char *name, const char *value)
+{
+    unsigned from;
+    unsigned to;
+
+    if (strcmp(name, "--seeds") == 0) {
+        options->seeds = number(value);
+    } else if (strcmp(name, "--base") == 0) {
+        options->base = number(value);
+    } else if (strcmp(name, "--seconds") == 0) {
+        options->seconds = number(value);
+    } else if (strcmp(name, "--jobs") == 0) {
+        options->jobs = torc_min_u64(torc_max_u64(number(value), 1), JOBS_MAX);
+    } else if (strcmp(name, "--minimize") == 0) {
+        options->minimize = true;
+        options->wish.seed = number(value);
+    } else if (strcmp(name, "--story") == 0) {
+        options->story = true;
+        options->wish.seed = number(value);
+    } else if (strcmp(name, "--ops") == 0) {
+        options->wish.ops_max = (uint32_t)number(value);
+    } else if (strcmp(name, "--keys") == 0) {
+        options->wish.keys_max = (uint32_t)number(value);
+    } else if (strcmp(name, "--without") == 0) {
+        options->wish.classes_off |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
+    } else if (strcmp(name, "--faults") == 0 && value != NULL &&
+               sscanf(value, "%u-%u", &from, &to) == 2) {
+        options->wish.faults_from = from;
+        options->wish.faults_to = to;
+    } else if (strcmp(name, "--bug") == 0) {
+        torc_bug_on[name_of(value, bug_names, TORC_BUG_COUNT)] = true;
+        options->bug = true;
+    } else {
+        usage(name);
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.base = 1, .jobs = 1, .wish = {.faults_to = UINT32_MAX}};
+    struct sim_result result;
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            options.json = true;
+        } else if (strcmp(argv[i], "--twice") == 0) {
+            options.twice = true;
+        } else if (strcmp(argv[i], "--list-bugs") == 0) {
+            list_bugs();
+        } else if (option(&options, argv[i], i + 1 < argc ? argv[i + 1] : NULL)) {
+            i++;
+        }
+    }
+    if (options.bug && !WITH_BUGS) {
+        usage("this build has no bugs; configure with -Dsim=true");
+    }
+    if (options.minimize) {
+        return minimize(&options);
+    }
+    if (options.story) {
+        options.wish.story = true;
+        run_one(&options.wish, &result);
+        (void)printf("%s\n", result.failed != 0 ? result.text : "clean");
+        return result.failed != 0 ? 1 : 0;
+    }
+    if (options.seeds == 0) {
+        usage("how many seeds?");
+    }
+    return seeds_run(&options);
+}

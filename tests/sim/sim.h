@@ -1,0 +1,483 @@
+// Torc simulator: a whole cluster in one process, from one seed; every run replays exactly.
+//
+// What    the same objects as in production (workers, session thread, control's log, checkpoints
+//         and recovery, the client's engine) around a simulated network, disks, clocks and
+//         metastore. Faults are drawn per seed (which, and how hard); a history of what clients saw
+//         is kept and judged at the end.
+//           sim_sched.c   time, the heap of events, the story, counters of what was reached
+//           sim_net.c     packets between clients and nodes, and between nodes
+//           sim_disk.c    control/disk_uring.h over files in memory that lose what was not synced
+//           sim_meta.c    the metastore: compare-and-swap that is slow, away, or answers "unknown"
+//           sim_node.c    a machine: its dataplane's life, clocks, turns of workers
+//           sim_control.c a machine's control: boot, recovery, log, checkpoints, resuming
+//           sim_client.c  engines, the workload, what they saw
+//           sim_faults.c  what this seed's faults are, and when
+//           sim_world.c   one run: prologue, faults, quiet, the last look
+//           sim_check.c   the oracle of single keys (linearizability)
+//           sim_cut.c     the oracle of ranges: one moment
+//           main_sim_os.c seeds, processes, bugs, minimizing, the report
+// Owner   one thread. A run lives in a process of its own (main_sim_os.c), so nothing is freed that
+//         a dead process would have left.
+// Time    nanoseconds of real time since the run began; each machine has its own view of it
+//         (sim_clock). Everybody is an actor that has turns; packets, disks and faults are events.
+// Rules   no oracle looks at what a node believes: only at what clients saw, at the bytes on disk,
+//         and at invariants that the code itself offers (torc_shard_check, torc_tree_check).
+#ifndef TORC_TESTS_SIM_SIM_H
+#define TORC_TESTS_SIM_SIM_H
+
+#include "kit/bugs.h"
+#include "kit/fail.h"
+#include "kit/rng.h"
+#include "torc/err.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+
+struct sim_node;      // sim_machine.h
+struct torc_engine;   // client/engine.h: it and storage/shard.h each have a struct torc_shard
+struct torc_frame_tx; // dataplane/worker.h
+
+#define SIM_NODES_MAX   5u
+#define SIM_WORKERS_MAX 3u
+#define SIM_SHARDS_MAX  16u
+#define SIM_CLIENTS_MAX 6u
+#define SIM_KEYS_MAX    256u
+#define SIM_OPS_MAX     24000u
+#define SIM_ROWS_MAX    200000u
+#define SIM_FRAME_BYTES 9728u
+#define SIM_BASE_PORT   28700u
+#define SIM_US          UINT64_C(1000)
+#define SIM_MS          UINT64_C(1000000)
+#define SIM_S           UINT64_C(1000000000)
+#define SIM_CLUSTER     UINT64_C(0x51)
+#define SIM_CHUNKS      48u // of a worker
+#define SIM_PAYLOAD_MAX 8972u
+#define SIM_PSK_BYTES   32u
+
+// -- What happened: faults injected, states and transitions reached -------------------------------
+
+// X(NAME, text, a fault that counts)
+#define SIM_COVER_TABLE(X)                                           \
+    X(NET_LOST, "packets lost", 0)                                   \
+    X(NET_DOUBLED, "packets doubled", 0)                             \
+    X(NET_DAMAGED, "packets damaged", 0)                             \
+    X(NET_OVERTAKEN, "packets overtaken", 0)                         \
+    X(NET_LATE, "packets late by far", 0)                            \
+    X(NET_CUT, "packets that met a cut", 0)                          \
+    X(NET_TOO_LONG, "packets over the path's size", 0)               \
+    X(NET_QUEUE_FULL, "packets that met a full queue", 0)            \
+    X(FAULT_PARTITION, "partitions", 1)                              \
+    X(FAULT_ONE_WAY, "one-way cuts", 1)                              \
+    X(FAULT_STORM, "spells of heavy loss", 1)                        \
+    X(FAULT_MTU, "paths made narrower", 1)                           \
+    X(FAULT_DATAPLANE, "dataplanes killed", 1)                       \
+    X(FAULT_CONTROL, "controls killed between turns", 1)             \
+    X(FAULT_CONTROL_IO, "controls killed at a disk operation", 1)    \
+    X(FAULT_BOTH, "both killed", 1)                                  \
+    X(FAULT_POWER, "machines without power", 1)                      \
+    X(FAULT_POWER_ALL, "all machines without power", 1)              \
+    X(FAULT_CLEAN, "clean stops", 1)                                 \
+    X(FAULT_PAUSE, "processes stalled", 1)                           \
+    X(FAULT_SUSPEND, "machines suspended", 1)                        \
+    X(FAULT_WALL, "jumps of a wall clock", 1)                        \
+    X(FAULT_DISK_SLOW, "disks slow", 1)                              \
+    X(FAULT_DISK_FULL, "disks full", 1)                              \
+    X(FAULT_DISK_WRITE, "log writes that fail", 1)                   \
+    X(FAULT_DISK_SYNC, "other writes and syncs that fail", 1)        \
+    X(FAULT_META_AWAY, "metastore away", 1)                          \
+    X(FAULT_META_SLOW, "metastore slow", 1)                          \
+    X(FAULT_CHECKPOINT, "checkpoint rounds ordered", 0)              \
+    X(META_UNKNOWN, "metastore outcomes unknown", 0)                 \
+    X(META_UNKNOWN_DONE, "of them, those that took effect", 0)       \
+    X(META_CONFLICT, "compare-and-swaps that lost", 0)               \
+    X(DISK_SECTOR_OLD, "sectors lost at a crash", 0)                 \
+    X(DISK_SECTOR_NEW, "unsynced sectors kept at a crash", 0)        \
+    X(DISK_SECTOR_BAD, "sectors left as garbage", 0)                 \
+    X(DISK_NAMES_LOST, "names lost at a crash", 0)                   \
+    X(DISK_OUTLIVED, "writes that outlived their process", 0)        \
+    X(DISK_ENOSPC, "operations that met a full disk", 0)             \
+    X(NODE_RECOVERED, "recoveries", 0)                               \
+    X(NODE_RESUMED, "controls that went on with a dataplane", 0)     \
+    X(NODE_DRAINED, "rings of dead dataplanes written out", 0)       \
+    X(NODE_KILLED, "dataplanes that control had to end", 0)          \
+    X(NODE_TORN, "torn tails cut", 0)                                \
+    X(NODE_FROM_CHECKPOINT, "shards recovered from a checkpoint", 0) \
+    X(NODE_MOVED, "shards that changed stream", 0)                   \
+    X(NODE_QUIESCED, "clean ends", 0)                                \
+    X(CHECKPOINT_KEPT, "checkpoints kept", 0)                        \
+    X(CHECKPOINT_FAILED, "checkpoints given up", 0)                  \
+    X(LOG_SEGMENTS, "segments prepared", 0)                          \
+    X(LOG_TRIMMED, "segments let go", 0)                             \
+    X(LOG_FULL, "logs without a segment", 0)                         \
+    X(LOG_FAILED, "logs that failed", 0)                             \
+    X(OP_GET, "gets", 0)                                             \
+    X(OP_PUT, "puts", 0)                                             \
+    X(OP_PUT_IF, "conditional puts", 0)                              \
+    X(OP_DELETE, "deletes", 0)                                       \
+    X(OP_DELETE_IF, "conditional deletes", 0)                        \
+    X(OP_RANGE, "ranges", 0)                                         \
+    X(OP_RANGE_PAGE, "further pages of a moment", 0)                 \
+    X(OP_COUNT, "counts", 0)                                         \
+    X(OP_BIG, "values over a packet", 0)                             \
+    X(END_OK, "ended well", 0)                                       \
+    X(END_NOT_FOUND, "ended with nothing there", 0)                  \
+    X(END_CONDITION, "ended with a failed condition", 0)             \
+    X(END_DOUBT, "ended in doubt", 0)                                \
+    X(END_REFUSED, "ended refused", 0)                               \
+    X(END_TOO_OLD, "ranges too old", 0)                              \
+    X(CLIENT_SESSIONS, "sessions made", 0)                           \
+    X(CLIENT_RESENT, "operations sent again", 0)                     \
+    X(CLIENT_WRONG_SHARD, "requests that went to a wrong node", 0)   \
+    X(CLIENT_RESTARTED, "clients started anew", 1)                   \
+    X(CHECK_DOUBT_SEEN, "writes in doubt that were seen", 0)         \
+    X(CHECK_CUT, "ranges judged as one moment", 0)                   \
+    X(CHECK_SKIPPED, "keys too tangled to judge", 0)
+
+enum sim_cover {
+#define X(name, text, fault) SIM_COVER_##name,
+    SIM_COVER_TABLE(X)
+#undef X
+    SIM_COVER_COUNT
+};
+
+// -- The configuration of a seed ------------------------------------------------------------------
+
+// X(NAME): classes of faults that a seed may have and the minimizer takes away.
+#define SIM_CLASS_TABLE(X) \
+    X(LOSS)                \
+    X(DOUBLE)              \
+    X(DAMAGE)              \
+    X(DELAY)               \
+    X(CUTS)                \
+    X(MTU)                 \
+    X(CRASH)               \
+    X(POWER)               \
+    X(PAUSE)               \
+    X(CLOCK)               \
+    X(DISK_SLOW)           \
+    X(DISK_FULL)           \
+    X(DISK_FAIL)           \
+    X(META)                \
+    X(CHECKPOINT)          \
+    X(CLIENT)
+
+enum sim_class {
+#define X(name) SIM_CLASS_##name,
+    SIM_CLASS_TABLE(X)
+#undef X
+    SIM_CLASS_COUNT
+};
+
+struct sim_config {
+    uint32_t nodes;
+    uint32_t workers;
+    uint32_t shards;
+    uint32_t clients;
+    uint32_t keys;      // hot ones
+    uint32_t in_flight; // of a client
+    uint32_t ops;       // of all clients
+    uint64_t key_count; // M
+    uint64_t run_ns;    // faults and load
+    uint32_t think_us;  // mean, of a client between two operations
+    uint32_t timeout_ms;
+    uint32_t dedup_ttl_s;
+    uint32_t value_max;
+    uint32_t big_ppm;
+    uint32_t segment_bytes;
+    uint32_t checkpoint_bytes;
+    uint32_t spares;
+    uint32_t inflight; // of a log
+    uint16_t mtu;
+    uint8_t durability;
+    bool sealed;
+    bool steered;
+    bool mixed_workers; // a node's number of workers changes at a restart
+    uint32_t classes;   // bit of enum sim_class
+    uint32_t fault_every_ms;
+    uint32_t loss_ppm;
+    uint32_t double_ppm;
+    uint32_t damage_ppm;
+    uint32_t late_ppm;
+    uint32_t late_max_ms;
+    uint32_t delay_us;
+    uint32_t rho_ppm;
+    uint32_t unknown_ppm; // of the metastore's answers
+};
+
+// What the minimizer leaves out, and what is wanted of a run.
+struct sim_wish {
+    uint64_t seed;
+    uint32_t classes_off;
+    uint32_t faults_from; // faults by number in [from, to) happen
+    uint32_t faults_to;
+    uint32_t ops_max;  // 0: the seed's
+    uint32_t keys_max; // 0: the seed's
+    bool story;
+};
+
+struct sim_result {
+    uint64_t seed;
+    uint64_t events;
+    uint64_t hash;
+    uint64_t simulated_ns;
+    uint32_t faults;
+    uint32_t ops;
+    uint32_t failed; // 1: an oracle spoke, 2: the process ended
+    char text[400];
+    uint64_t cover[SIM_COVER_COUNT];
+};
+
+// -- Time and events ------------------------------------------------------------------------------
+
+enum sim_event_kind {
+    SIM_EVENT_WORKER,  // a: node, b: worker
+    SIM_EVENT_THREAD,  // a: node: the session thread
+    SIM_EVENT_CONTROL, // a: node
+    SIM_EVENT_CLIENT,  // a: client
+    SIM_EVENT_PACKET,  // what: struct sim_packet
+    SIM_EVENT_FAULT,   // the next one
+    SIM_EVENT_MEND,    // a: what ends (enum sim_mend), b: of which node or pair
+    SIM_EVENT_META     // a: node: the metastore's answer
+};
+
+struct sim_event {
+    uint64_t at_ns;
+    uint64_t order; // of events at one moment
+    void *what;
+    uint32_t kind;
+    uint32_t a;
+    uint32_t b;
+    uint32_t token; // of an actor: an older one is void
+};
+
+// What an event of kind MEND ends or does; `b` is the node, client or nothing.
+enum sim_mend {
+    SIM_MEND_PARENT, // the parent of the node's processes looks
+    SIM_MEND_FAILED, // an operator starts a node anew whose log has failed
+    SIM_MEND_NET,    // cuts and storms
+    SIM_MEND_MTU,
+    SIM_MEND_POWER,
+    SIM_MEND_SLOW,
+    SIM_MEND_FULL,
+    SIM_MEND_META
+};
+
+// Somebody who has turns.
+struct sim_actor {
+    uint64_t at_ns; // of the next; UINT64_MAX: none
+    uint64_t paused_ns;
+    uint32_t token;
+};
+
+// A machine's view of time.
+struct sim_clock {
+    uint64_t base_ns; // local, when the run began
+    int64_t rate_ppm;
+    int64_t wall_us; // beside the local time
+};
+
+struct sim_packet {
+    uint64_t number; // in order of sending, over all
+    uint32_t from;   // place in the network
+    uint32_t to;
+    uint16_t from_port; // of a node
+    uint16_t to_port;
+    uint32_t byte_count;
+    uint8_t bytes[]; // to a client: the UDP payload; to a node: the frame
+};
+
+// -- The metastore --------------------------------------------------------------------------------
+
+struct sim_meta_node {
+    uint64_t boot;
+    uint64_t nonce; // of the transaction that wrote it
+};
+
+struct sim_meta {
+    uint64_t revision;
+    struct sim_meta_node nodes[SIM_NODES_MAX];
+    uint32_t epochs[SIM_SHARDS_MAX];
+    uint64_t next_ticket;
+    bool away;
+    uint64_t delay_ns;
+};
+
+// What a control is told about its node.
+struct sim_meta_answer {
+    uint64_t ticket;
+    enum torc_err err; // OK; UNAVAILABLE: it did not happen; IN_DOUBT
+};
+
+// -- Clients and what they saw --------------------------------------------------------------------
+
+enum sim_op_kind {
+    SIM_OP_GET = 1,
+    SIM_OP_PUT,
+    SIM_OP_DELETE,
+    SIM_OP_RANGE,
+    SIM_OP_COUNT
+};
+
+struct sim_op {
+    uint64_t call_ns;
+    uint64_t return_ns; // 0: never
+    uint64_t number;    // of the value written; of a get: the value seen, 0 nothing
+    uint64_t version;   // answered
+    uint64_t if_version;
+    uint64_t lo; // of a range
+    uint64_t hi;
+    uint64_t next_lo; // where the page ended
+    uint64_t next_hi;
+    uint64_t deadline_ns;
+    uint64_t limit;
+    uint64_t asked_ts;
+    uint32_t key; // index of the hot key
+    uint32_t row_first;
+    uint32_t row_count;
+    uint32_t flags;
+    uint8_t kind; // enum sim_op_kind
+    uint8_t status;
+    uint8_t condition;
+    uint8_t client;
+    uint8_t consistency;
+    bool more;
+    bool last; // of the last look
+};
+
+struct sim_row {
+    uint64_t key;
+    uint64_t version;
+    uint64_t number; // 0: keys only
+};
+
+struct sim_client {
+    struct sim_actor actor;
+    struct sim_clock clock;
+    struct torc_engine *engine;
+    void *memory;
+    uint64_t memory_bytes;
+    uint64_t next_op_ns;
+    uint32_t life;
+    uint32_t pending;
+    uint64_t counted[3]; // of the engine's counters, taken over
+    uint8_t payload[SIM_PAYLOAD_MAX];
+};
+
+// -- The world ------------------------------------------------------------------------------------
+
+// Places in the network: nodes, then clients.
+#define SIM_PLACES (SIM_NODES_MAX + SIM_CLIENTS_MAX)
+
+struct sim_net {
+    uint64_t next_number;
+    uint32_t storm_ppm; // beside the configuration's loss
+    uint16_t mtu;       // of paths now
+    bool cut[SIM_PLACES][SIM_PLACES];
+};
+
+struct sim {
+    struct sim_wish wish;
+    struct sim_config config;
+    struct torc_rng rng; // of what happens: network, disks, machines
+    struct torc_rng load;
+    struct torc_rng chaos;
+    uint64_t now_ns;
+    uint64_t end_ns;
+    struct sim_event *heap;
+    uint32_t heap_count;
+    uint32_t heap_room;
+    uint64_t next_order;
+    bool quiet; // faults have stopped
+    bool ended;
+    uint32_t fault_number;
+    uint32_t fault_count; // that happened
+    struct sim_net net;
+    struct sim_meta meta;
+    struct sim_node *nodes; // SIM_NODES_MAX
+    struct sim_client clients[SIM_CLIENTS_MAX];
+    uint64_t keys[SIM_KEYS_MAX]; // rising
+    uint64_t seen_version[SIM_KEYS_MAX];
+    uint64_t last_ts; // of some snapshot that was read
+    uint64_t shard_lo[SIM_SHARDS_MAX + 1];
+    uint32_t shard_node[SIM_SHARDS_MAX]; // index
+    struct sim_op *ops;
+    uint32_t op_count;
+    struct sim_row *rows;
+    uint32_t row_count;
+    uint64_t next_value;
+    uint8_t *value;
+    uint32_t last_at; // of the last look
+    struct sim_result result;
+    jmp_buf death; // of the control that has a turn
+    bool may_die;
+};
+
+// The one of this process.
+extern struct sim *sim;
+
+// The key of all clients, where sessions are sealed.
+extern const uint8_t sim_psk[SIM_PSK_BYTES];
+
+// -- sim_sched.c
+void sim_cover(enum sim_cover what);
+void sim_cover_add(enum sim_cover what, uint64_t count);
+void sim_story(const char *format, ...) torc_printf_like(1, 2);
+// An oracle speaks: the first one counts.
+void sim_fail(const char *format, ...) torc_printf_like(1, 2);
+void sim_post(uint64_t at_ns, enum sim_event_kind kind, uint32_t a, uint32_t b, void *what);
+// A turn of the actor at that time, unless it has one before.
+void sim_wake(struct sim_actor *actor, uint64_t at_ns, enum sim_event_kind kind, uint32_t a,
+              uint32_t b);
+void sim_stop(struct sim_actor *actor);
+bool sim_next(struct sim_event *event); // false: nothing is left
+void sim_hash(uint64_t word);
+uint64_t sim_local_ns(const struct sim_clock *clock);
+uint64_t sim_wall_us(const struct sim_clock *clock);
+// When the clock will show that; UINT64_MAX stays.
+uint64_t sim_when(const struct sim_clock *clock, uint64_t local_ns);
+const char *sim_cover_text(enum sim_cover what);
+void *sim_memory(uint64_t bytes); // zero
+void sim_memory_free(void *memory, uint64_t bytes);
+
+// -- sim_net.c
+void sim_net_init(void);
+void sim_net_from_client(uint32_t client, const uint8_t ip_to[16], uint16_t port,
+                         const uint8_t *payload, uint32_t payload_bytes);
+void sim_net_from_node(struct sim_node *node, const struct torc_frame_tx *frame);
+void sim_net_arrive(struct sim_packet *packet);
+
+// -- sim_meta.c
+void sim_meta_init(void);
+uint64_t sim_meta_boot(uint32_t node); // asks for a boot; the answer comes as an event
+uint64_t sim_meta_read(uint32_t node);
+struct sim_meta_answer *sim_meta_take(struct sim_event *event);
+
+// -- sim_node.c: by index
+struct sim_node *sim_node_of(uint32_t index);
+const uint8_t *sim_node_ipv4(uint32_t index);
+const uint8_t *sim_node_mac(uint32_t index);
+struct sim_actor *sim_node_actor(const struct sim_event *event);
+void sim_node_arrive(uint32_t index, struct sim_packet *packet);
+
+// -- sim_client.c
+void sim_client_init(uint32_t client);
+void sim_client_restart(uint32_t client);
+void sim_client_packet(uint32_t client, struct sim_packet *packet);
+void sim_client_turn(uint32_t client);
+uint32_t sim_key_place(uint64_t key); // the hot key's index, or UINT32_MAX
+
+// -- sim_faults.c
+bool sim_has(enum sim_class class);
+void sim_faults_draw(void);
+void sim_faults_next(void);
+void sim_faults_mend(uint32_t what, uint32_t which);
+void sim_faults_stop(void);
+
+// -- sim_check.c, sim_cut.c
+void sim_check_keys(void);
+void sim_check_cuts(void);
+
+// -- sim_world.c
+void sim_run(const struct sim_wish *wish, struct sim_result *result);
+
+#endif

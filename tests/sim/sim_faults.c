@@ -1,0 +1,496 @@
+// Torc simulator: what this seed's faults are, and when. See sim.h.
+//
+// What    swarm testing (Groce et al., ISSTA 2012): each seed draws a size of cluster, a load, and
+//         a subset of the classes of faults with a strength each; faults that are never together
+//         with others, or always, hide bugs. Fault number n follows from the seed and n alone, so
+//         that the minimizer can leave some out without changing the others.
+#include "tests/sim/sim_machine.h"
+
+#include <string.h>
+
+static uint64_t draw(uint64_t bound)
+{
+    return torc_rng_below(&sim->chaos, bound);
+}
+
+static bool draw_chance(uint32_t percent)
+{
+    return draw(100) < percent;
+}
+
+bool sim_has(enum sim_class class)
+{
+    return (sim->config.classes & 1u << class) != 0;
+}
+
+// -- The seed's configuration ---------------------------------------------------------------------
+
+static void draw_cluster(struct sim_config *config)
+{
+    config->nodes = draw_chance(30) ? 1 : 2 + (uint32_t)draw(SIM_NODES_MAX - 2);
+    config->workers = 1 + (uint32_t)draw(2);
+    config->mixed_workers = draw_chance(30);
+    config->shards = config->nodes + (uint32_t)draw(SIM_SHARDS_MAX / 2);
+    config->clients = 1 + (uint32_t)draw(SIM_CLIENTS_MAX - 1);
+    config->keys =
+        draw_chance(50) ? 4 + (uint32_t)draw(20) : 20 + (uint32_t)draw(SIM_KEYS_MAX - 20);
+    config->key_count = draw_chance(50) ? 1000 : UINT64_C(1) << (20 + draw(40));
+    config->durability = draw_chance(85) ? TORC_DURABILITY_DURABLE : TORC_DURABILITY_NONE;
+    config->sealed = draw_chance(60);
+    config->steered = draw_chance(50);
+    config->mtu = 1500;
+    config->segment_bytes = (1u << 20) << draw(3);
+    config->spares = (uint32_t)draw(4);
+    config->inflight = 1 + (uint32_t)draw(16);
+    config->rho_ppm = draw_chance(50) ? 1000 : 50;
+}
+
+static void draw_load(struct sim_config *config)
+{
+    config->run_ns = 4600 * SIM_MS + draw(1500) * SIM_MS;
+    config->in_flight = 1 + (uint32_t)draw(draw_chance(50) ? 4 : 24);
+    config->think_us = 500u << draw(5);
+    config->think_us = config->think_us * config->clients / 2 + 100;
+    config->timeout_ms = draw_chance(30) ? 20 + (uint32_t)draw(80) : 100 + (uint32_t)draw(900);
+    config->value_max = draw_chance(60) ? 60 : 1300;
+    config->big_ppm = draw_chance(30) ? 20000 : 0;
+    config->ops = SIM_OPS_MAX - 512;
+    config->checkpoint_bytes = (1u << 18) << draw(5);
+    config->dedup_ttl_s = 120;
+}
+
+// Now and then a long run with a short memory of finished writes, and packets that are late by more
+// than it.
+static void draw_long(struct sim_config *config)
+{
+    if (!draw_chance(8)) {
+        return;
+    }
+    config->dedup_ttl_s = 5;
+    config->run_ns += 12 * SIM_S;
+    config->think_us = 20000;
+    config->in_flight = 2;
+    config->late_ppm = 30000;
+    config->late_max_ms = 9000;
+    config->classes |= 1u << SIM_CLASS_DELAY;
+}
+
+void sim_faults_draw(void)
+{
+    struct sim_config *config = &sim->config;
+
+    memset(config, 0, sizeof(*config));
+    draw_cluster(config);
+    draw_load(config);
+    for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
+        config->classes |= draw_chance(45) ? 1u << i : 0;
+    }
+    config->classes |= draw_chance(70) ? 1u << SIM_CLASS_CRASH : 1u << SIM_CLASS_PAUSE;
+    config->fault_every_ms = 20u << draw(5);
+    config->loss_ppm = 1000u << draw(7);
+    config->double_ppm = 1000u << draw(7);
+    config->damage_ppm = 1000u << draw(5);
+    config->delay_us = 10u << draw(8);
+    config->late_ppm = 100u << draw(6);
+    config->late_max_ms = 1u << draw(11);
+    config->unknown_ppm = 300000;
+    draw_long(config);
+    if (config->durability != TORC_DURABILITY_DURABLE) { // what is in memory alone may be lost
+        config->classes &=
+            ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER | 1u << SIM_CLASS_DISK_FAIL);
+        config->classes |= 1u << SIM_CLASS_PAUSE;
+    }
+    config->classes &= ~sim->wish.classes_off;
+    config->loss_ppm *= sim_has(SIM_CLASS_LOSS) ? 1 : 0;
+    config->double_ppm *= sim_has(SIM_CLASS_DOUBLE) ? 1 : 0;
+    config->damage_ppm *= sim_has(SIM_CLASS_DAMAGE) ? 1 : 0;
+    config->delay_us *= sim_has(SIM_CLASS_DELAY) ? 1 : 0;
+    config->late_ppm *= sim_has(SIM_CLASS_DELAY) ? 1 : 0;
+    config->unknown_ppm *= sim_has(SIM_CLASS_META) ? 1 : 0;
+    config->keys = sim->wish.keys_max > 0 ? (uint32_t)torc_min_u64(sim->wish.keys_max, config->keys)
+                                          : config->keys;
+    config->ops = sim->wish.ops_max > 0 ? (uint32_t)torc_min_u64(sim->wish.ops_max, config->ops)
+                                        : config->ops;
+}
+
+// -- Faults ---------------------------------------------------------------------------------------
+
+static void fault_note(enum sim_cover what)
+{
+    sim_cover(what);
+    sim->fault_count++;
+}
+
+static void fault_until(uint64_t least_ms, uint64_t most_ms, enum sim_mend what, uint32_t which)
+{
+    sim_post(sim->now_ns + least_ms * SIM_MS + draw((most_ms - least_ms) * SIM_MS + 1),
+             SIM_EVENT_MEND, what, which, NULL);
+}
+
+static struct sim_node *fault_node(void)
+{
+    return &sim->nodes[draw(sim->config.nodes)];
+}
+
+static uint32_t fault_place(void)
+{
+    uint64_t place = draw(sim->config.nodes + sim->config.clients);
+
+    return (uint32_t)(place < sim->config.nodes ? place
+                                                : SIM_NODES_MAX + place - sim->config.nodes);
+}
+
+static void fault_cuts(void)
+{
+    uint64_t dice = draw(3);
+    uint64_t side = draw(UINT64_C(1) << SIM_PLACES);
+    uint32_t from = fault_place();
+    uint32_t to = fault_place();
+
+    if (dice == 0) {
+        for (uint32_t a = 0; a < SIM_PLACES; a++) {
+            for (uint32_t b = 0; b < SIM_PLACES; b++) {
+                sim->net.cut[a][b] = (side >> a & 1) != (side >> b & 1);
+            }
+        }
+        fault_note(SIM_COVER_FAULT_PARTITION);
+        sim_story("FAULT   partition %x", (unsigned)side);
+    } else if (dice == 1) {
+        sim->net.cut[from][to] = true;
+        fault_note(SIM_COVER_FAULT_ONE_WAY);
+        sim_story("FAULT   nothing comes from place %u to %u", (unsigned)from, (unsigned)to);
+    } else {
+        sim->net.storm_ppm = 100000u << draw(4);
+        fault_note(SIM_COVER_FAULT_STORM);
+        sim_story("FAULT   %u ppm of packets are lost", (unsigned)sim->net.storm_ppm);
+    }
+    fault_until(5, 400, SIM_MEND_NET, 0);
+}
+
+static void fault_mtu(void)
+{
+    sim->net.mtu = (uint16_t)(1280 + draw(220));
+    fault_note(SIM_COVER_FAULT_MTU);
+    sim_story("FAULT   paths take %u bytes", (unsigned)sim->net.mtu);
+    fault_until(50, 1000, SIM_MEND_MTU, 0);
+}
+
+static uint64_t fault_start_ns(void)
+{
+    return sim->now_ns + SIM_MS + (draw_chance(70) ? draw(20 * SIM_MS) : draw(400 * SIM_MS));
+}
+
+static void fault_parent(struct sim_node *node)
+{
+    if (node->start_dataplane_ns != UINT64_MAX) {
+        sim_post(node->start_dataplane_ns, SIM_EVENT_MEND, SIM_MEND_PARENT, node->index, NULL);
+    }
+    if (node->start_control_ns != UINT64_MAX) {
+        sim_post(node->start_control_ns, SIM_EVENT_MEND, SIM_MEND_PARENT, node->index, NULL);
+    }
+}
+
+static void fault_kill(struct sim_node *node, bool dataplane, bool control)
+{
+    if (dataplane && node->up) {
+        node->start_dataplane_ns = fault_start_ns();
+        sim_node_kill(node, false);
+    }
+    if (control && node->control.state != SIM_CONTROL_DEAD) {
+        node->start_control_ns = fault_start_ns();
+        sim_control_kill(node);
+    }
+    fault_parent(node);
+}
+
+static void fault_crash(void)
+{
+    struct sim_node *node = fault_node();
+    uint64_t dice = draw(100);
+
+    if (!node->powered) {
+        return;
+    }
+    if (dice < 25) {
+        fault_note(SIM_COVER_FAULT_DATAPLANE);
+        fault_kill(node, true, false);
+    } else if (dice < 40) {
+        fault_note(SIM_COVER_FAULT_CONTROL);
+        fault_kill(node, false, true);
+    } else if (dice < 75) {
+        fault_note(SIM_COVER_FAULT_CONTROL_IO);
+        node->faults.die_at = 1 + (uint32_t)draw(40);
+        sim_story("FAULT   node %u: control dies at its %u-th disk operation",
+                  (unsigned)node->number, (unsigned)node->faults.die_at);
+        node->control.wants_round = node->control.wants_round || draw_chance(50);
+    } else if (dice < 90) {
+        fault_note(SIM_COVER_FAULT_BOTH);
+        fault_kill(node, true, true);
+    } else if (node->control.state == SIM_CONTROL_SERVING) {
+        fault_note(SIM_COVER_FAULT_CLEAN);
+        sim_story("FAULT   node %u is told to stop", (unsigned)node->number);
+        node->control.wants_stop = true;
+        node->control.wants_round = draw_chance(50);
+    }
+}
+
+static void power_off(struct sim_node *node)
+{
+    if (!node->powered) {
+        return;
+    }
+    sim_story("FAULT   node %u loses power", (unsigned)node->number);
+    node->powered = false;
+    sim_control_kill(node);
+    sim_node_kill(node, true);
+    sim_store_power_loss(node);
+    node->poisoned = false;
+    node->faults.fail_write = 0;
+    node->faults.fail_other = 0;
+    fault_until(5, 300, SIM_MEND_POWER, node->index);
+}
+
+static void fault_power(void)
+{
+    if (draw_chance(75)) {
+        fault_note(SIM_COVER_FAULT_POWER);
+        power_off(fault_node());
+        return;
+    }
+    fault_note(SIM_COVER_FAULT_POWER_ALL);
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        power_off(&sim->nodes[i]);
+    }
+}
+
+static void pause_actor(struct sim_actor *actor, uint64_t until_ns, enum sim_event_kind kind,
+                        uint32_t a, uint32_t b)
+{
+    actor->paused_ns = torc_max_u64(actor->paused_ns, until_ns);
+    if (actor->at_ns != UINT64_MAX) { // its next turn is when it goes on
+        sim_stop(actor);
+        sim_wake(actor, until_ns, kind, a, b);
+    }
+}
+
+static void fault_suspend(struct sim_node *node)
+{
+    uint64_t until_ns = sim->now_ns + 10 * SIM_MS + draw(700 * SIM_MS);
+
+    fault_note(SIM_COVER_FAULT_SUSPEND);
+    sim_story("FAULT   node %u is suspended for %u ms", (unsigned)node->number,
+              (unsigned)((until_ns - sim->now_ns) / SIM_MS));
+    for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
+        pause_actor(&node->workers[i].actor, until_ns, SIM_EVENT_WORKER, node->index, i);
+    }
+    pause_actor(&node->thread, until_ns, SIM_EVENT_THREAD, node->index, 0);
+    pause_actor(&node->control.actor, until_ns, SIM_EVENT_CONTROL, node->index, 0);
+}
+
+static void fault_pause(void)
+{
+    struct sim_node *node = fault_node();
+    uint64_t until_ns =
+        sim->now_ns + 50 * SIM_US + draw(draw_chance(70) ? 10 * SIM_MS : 200 * SIM_MS);
+    uint64_t dice = draw(100);
+    uint32_t worker = (uint32_t)draw(node->up ? node->worker_count : 1);
+
+    if (dice < 25) {
+        fault_suspend(node);
+        return;
+    }
+    fault_note(SIM_COVER_FAULT_PAUSE);
+    sim_story("FAULT   a %s stalls for %u us",
+              dice < 50   ? "worker"
+              : dice < 75 ? "control"
+                          : "client",
+              (unsigned)((until_ns - sim->now_ns) / SIM_US));
+    if (dice < 50) {
+        pause_actor(&node->workers[worker].actor, until_ns, SIM_EVENT_WORKER, node->index, worker);
+    } else if (dice < 75) {
+        pause_actor(&node->control.actor, until_ns, SIM_EVENT_CONTROL, node->index, 0);
+    } else {
+        uint32_t client = (uint32_t)draw(sim->config.clients);
+
+        pause_actor(&sim->clients[client].actor, until_ns, SIM_EVENT_CLIENT, client, 0);
+    }
+}
+
+static void fault_clock(void)
+{
+    struct sim_clock *clock =
+        draw_chance(70) ? &fault_node()->clock : &sim->clients[draw(sim->config.clients)].clock;
+    int64_t jump_us = (int64_t)draw(draw_chance(50) ? 400000 : 40000);
+
+    jump_us = draw_chance(50) ? jump_us : -jump_us;
+    clock->wall_us += jump_us;
+    fault_note(SIM_COVER_FAULT_WALL);
+    sim_story("FAULT   a wall clock jumps by %" PRId64 " us", jump_us);
+}
+
+static void fault_disk(enum sim_class class)
+{
+    struct sim_node *node = fault_node();
+
+    if (class == SIM_CLASS_DISK_SLOW) {
+        fault_note(SIM_COVER_FAULT_DISK_SLOW);
+        node->faults.latency_ns = SIM_MS << draw(6);
+        fault_until(20, 600, SIM_MEND_SLOW, node->index);
+    } else if (class == SIM_CLASS_DISK_FULL) {
+        fault_note(SIM_COVER_FAULT_DISK_FULL);
+        node->faults.full_after = 0;
+        fault_until(20, 1200, SIM_MEND_FULL, node->index);
+    } else if (draw_chance(40)) {
+        node->faults.fail_write = 1 + (uint32_t)draw(30);
+    } else {
+        node->faults.fail_other = 1 + (uint32_t)draw(20);
+        node->control.wants_round = true;
+    }
+    sim_story("FAULT   node %u: disk: latency %u us%s, fails %u %u", (unsigned)node->number,
+              (unsigned)(node->faults.latency_ns / SIM_US),
+              node->faults.full_after == 0 ? ", full" : "", (unsigned)node->faults.fail_write,
+              (unsigned)node->faults.fail_other);
+}
+
+static void fault_meta(void)
+{
+    if (draw_chance(50)) {
+        sim->meta.away = true;
+        fault_note(SIM_COVER_FAULT_META_AWAY);
+    } else {
+        sim->meta.delay_ns = SIM_MS << draw(7);
+        fault_note(SIM_COVER_FAULT_META_SLOW);
+    }
+    sim_story("FAULT   metastore: %s, %u us", sim->meta.away ? "away" : "there",
+              (unsigned)(sim->meta.delay_ns / SIM_US));
+    fault_until(20, 500, SIM_MEND_META, 0);
+}
+
+static void fault_client(void)
+{
+    uint32_t client = (uint32_t)draw(sim->config.clients);
+
+    sim_story("FAULT   client %u starts anew", (unsigned)client);
+    fault_note(SIM_COVER_CLIENT_RESTARTED);
+    sim_client_restart(client);
+}
+
+static void fault_happen(enum sim_class class)
+{
+    switch (class) {
+    case SIM_CLASS_CUTS: fault_cuts(); return;
+    case SIM_CLASS_MTU: fault_mtu(); return;
+    case SIM_CLASS_CRASH: fault_crash(); return;
+    case SIM_CLASS_POWER: fault_power(); return;
+    case SIM_CLASS_PAUSE: fault_pause(); return;
+    case SIM_CLASS_CLOCK: fault_clock(); return;
+    case SIM_CLASS_DISK_SLOW:
+    case SIM_CLASS_DISK_FULL:
+    case SIM_CLASS_DISK_FAIL: fault_disk(class); return;
+    case SIM_CLASS_META: fault_meta(); return;
+    case SIM_CLASS_CHECKPOINT:
+        fault_node()->control.wants_round = true;
+        sim_cover(SIM_COVER_FAULT_CHECKPOINT);
+        return;
+    case SIM_CLASS_CLIENT: fault_client(); return;
+    case SIM_CLASS_LOSS:
+    case SIM_CLASS_DOUBLE:
+    case SIM_CLASS_DAMAGE:
+    case SIM_CLASS_DELAY:
+    case SIM_CLASS_COUNT: return; // of each packet
+    }
+    torc_unreachable("no such class");
+}
+
+void sim_faults_next(void)
+{
+    uint32_t number = sim->fault_number++;
+    uint32_t class;
+
+    if (sim->quiet) {
+        return;
+    }
+    sim->chaos = (struct torc_rng){sim->wish.seed * UINT64_C(0x2545f4914f6cdd1d) + number};
+    (void)torc_rng_next(&sim->chaos);
+    sim_post(sim->now_ns + SIM_MS + draw(2 * sim->config.fault_every_ms * SIM_MS), SIM_EVENT_FAULT,
+             0, 0, NULL);
+    class = (uint32_t)draw(SIM_CLASS_COUNT);
+    for (uint32_t i = 0; i < SIM_CLASS_COUNT && (!sim_has(class) || class <= SIM_CLASS_DELAY);
+         i++) {
+        class = (class + 1) % SIM_CLASS_COUNT;
+    }
+    if (sim_has(class) && number >= sim->wish.faults_from && number < sim->wish.faults_to) {
+        fault_happen(class);
+    }
+}
+
+// -- Their ends -----------------------------------------------------------------------------------
+
+static void mend_failed(struct sim_node *node)
+{
+    if (!node->poisoned) {
+        return;
+    }
+    node->poisoned = false;
+    node->faults.fail_write = 0;
+    node->faults.fail_other = 0;
+    node->start_dataplane_ns = node->start_control_ns = sim->now_ns + 5 * SIM_MS;
+    sim_story("node %u  is started anew by its operator", (unsigned)node->number);
+    sim_node_kill(node, false);
+    sim_control_kill(node);
+    fault_parent(node);
+}
+
+void sim_faults_mend(uint32_t what, uint32_t which)
+{
+    struct sim_node *node = &sim->nodes[which < SIM_NODES_MAX ? which : 0];
+
+    switch ((enum sim_mend)what) {
+    case SIM_MEND_PARENT: sim_node_parent(node); return;
+    case SIM_MEND_FAILED: mend_failed(node); return;
+    case SIM_MEND_NET:
+        memset(sim->net.cut, 0, sizeof(sim->net.cut));
+        sim->net.storm_ppm = 0;
+        return;
+    case SIM_MEND_MTU: sim->net.mtu = sim->config.mtu; return;
+    case SIM_MEND_POWER:
+        if (!node->powered) {
+            node->powered = true;
+            node->start_dataplane_ns = node->start_control_ns = sim->now_ns;
+            sim_story("node %u  has power again", (unsigned)node->number);
+            sim_node_parent(node);
+        }
+        return;
+    case SIM_MEND_SLOW: node->faults.latency_ns = 100 * SIM_US; return;
+    case SIM_MEND_FULL: node->faults.full_after = UINT64_MAX; return;
+    case SIM_MEND_META:
+        sim->meta.away = false;
+        sim->meta.delay_ns = 300 * SIM_US;
+        return;
+    }
+    torc_unreachable("no such mending");
+}
+
+void sim_faults_stop(void)
+{
+    sim->quiet = true;
+    sim_story("QUIET   faults have stopped");
+    sim_faults_mend(SIM_MEND_NET, 0);
+    sim_faults_mend(SIM_MEND_MTU, 0);
+    sim_faults_mend(SIM_MEND_META, 0);
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        struct sim_node *node = &sim->nodes[i];
+
+        node->faults.die_at = 0;
+        node->faults.fail_write = 0;
+        node->faults.fail_other = 0;
+        sim_faults_mend(SIM_MEND_SLOW, i);
+        sim_faults_mend(SIM_MEND_FULL, i);
+        sim_faults_mend(SIM_MEND_POWER, i);
+        sim_faults_mend(SIM_MEND_FAILED, i);
+        node->start_dataplane_ns =
+            torc_min_u64(node->start_dataplane_ns, sim->now_ns + 10 * SIM_MS);
+        node->start_control_ns = torc_min_u64(node->start_control_ns, sim->now_ns + 10 * SIM_MS);
+        sim_post(sim->now_ns + 10 * SIM_MS, SIM_EVENT_MEND, SIM_MEND_PARENT, i, NULL);
+    }
+}

@@ -1,0 +1,155 @@
+// Torc simulator: a machine: its disk, its dataplane, its control. See sim.h.
+//
+// A file that includes this cannot include client/engine.h: both have a struct torc_shard.
+#ifndef TORC_TESTS_SIM_SIM_MACHINE_H
+#define TORC_TESTS_SIM_SIM_MACHINE_H
+
+#include "control/checkpoint_uring.h"
+#include "control/recover_uring.h"
+#include "dataplane/handover.h"
+#include "dataplane/sessions.h"
+#include "dataplane/worker.h"
+#include "storage/memory_os.h"
+#include "tests/sim/sim.h"
+#include "wire/frame.h"
+#include "wire/handshake.h"
+#include "wire/op.h"
+
+// -- Disk: see sim_disk.c -------------------------------------------------------------------------
+
+struct sim_store; // the files of a machine, which outlive everything
+
+struct sim_disk_faults {
+    uint64_t latency_ns; // mean of a durable write
+    uint64_t full_after; // bytes; UINT64_MAX: never
+    uint32_t fail_write; // the n-th log write from now on fails; 0: none
+    uint32_t fail_other; // the n-th other write or sync
+    uint32_t die_at;     // at the n-th operation control dies; 0: never
+};
+
+// -- A node ---------------------------------------------------------------------------------------
+
+enum sim_control_state {
+    SIM_CONTROL_DEAD,
+    SIM_CONTROL_WAITING,
+    SIM_CONTROL_ASKING, // the metastore, for a boot
+    SIM_CONTROL_SCANNING,
+    SIM_CONTROL_FEEDING,
+    SIM_CONTROL_REPLAYING,
+    SIM_CONTROL_READING, // the metastore, before resuming
+    SIM_CONTROL_RESUMING,
+    SIM_CONTROL_SERVING,
+    SIM_CONTROL_QUIESCING,
+    SIM_CONTROL_DRAINING,
+    SIM_CONTROL_FAILED // has said why and ended; its parent starts another
+};
+
+struct sim_worker {
+    struct sim_actor actor;
+    struct torc_worker *worker;
+    void *memory;
+    uint64_t memory_bytes;
+    struct torc_heap heap;
+    uint32_t spins;                // turns in a row that moved no packet and asked for more
+    struct sim_packet *queue[512]; // of the port
+    uint32_t queue_first;
+    uint32_t queue_count;
+};
+
+struct sim_control_worker {
+    uint32_t shard_at;
+    bool configured;
+    bool recovered;
+    bool ordered;
+    bool quiesced;
+    bool seen;
+    struct torc_evt_control_seen said;
+};
+
+struct sim_control {
+    struct sim_actor actor;
+    enum sim_control_state state;
+    uint64_t state_ns;
+    uint64_t look_ns;
+    uint64_t round_log_bytes;
+    bool in_round;
+    bool attached;
+    bool wants_round;
+    bool wants_stop;
+    bool told_full;
+    bool fresh; // no control before us gave orders to this dataplane
+    struct torc_disk *disk;
+    struct torc_log_store *store;
+    struct torc_recover *recover;
+    struct torc_checkpoints *checkpoints;
+    struct torc_attach attach;
+    struct torc_cluster cluster;
+    struct torc_cluster_shard shards[SIM_SHARDS_MAX];
+    struct torc_recover_shard recover_shards[SIM_SHARDS_MAX];
+    struct sim_control_worker workers[SIM_WORKERS_MAX];
+    uint64_t meta_ticket;
+    uint32_t io_retry; // tries of a recovery that met a failing disk
+};
+
+struct sim_node {
+    uint32_t index;
+    uint32_t number; // 1 ..
+    struct sim_clock clock;
+    uint8_t ipv4[4];
+    uint8_t mac[6];
+    struct torc_mapping mapping;
+    struct sim_store *store;
+    struct sim_disk_faults faults;
+    // The dataplane.
+    bool up;
+    uint32_t worker_count;
+    uint64_t life; // of dataplanes
+    void *chan;
+    uint64_t chan_bytes;
+    void *sessions_memory;
+    uint64_t sessions_bytes;
+    void *handover_memory;
+    uint64_t handover_bytes;
+    struct torc_sessions *sessions;
+    struct torc_handover *handover;
+    struct torc_worker_port port;
+    struct sim_actor thread;
+    struct sim_worker workers[SIM_WORKERS_MAX];
+    void *old_chan; // of a dead dataplane, which control still has
+    uint64_t old_chan_bytes;
+    struct sim_control control;
+    uint64_t start_dataplane_ns; // its parent starts another then; UINT64_MAX: not
+    uint64_t start_control_ns;
+    bool powered;
+    bool poisoned; // its log failed: an operator will start it anew
+};
+
+// -- sim_disk.c
+struct sim_store *sim_store_make(void);
+int sim_store_folder(uint32_t node, bool checkpoints); // what a folder is called
+struct torc_disk *sim_disk_open(struct sim_node *node);
+// The process that had it is dead; `power`: the machine as well.
+void sim_disk_kill(struct torc_disk *disk);
+void sim_store_power_loss(struct sim_node *node);
+uint64_t sim_disk_deadline(const struct torc_disk *disk); // when the next operation is back
+
+// -- sim_node.c
+void sim_node_init(struct sim_node *node, uint32_t index);
+void sim_node_start(struct sim_node *node);
+void sim_node_kill(struct sim_node *node, bool by_power);
+void sim_node_parent(struct sim_node *node);
+void sim_node_packet(struct sim_node *node, struct sim_packet *packet);
+void sim_node_turn(struct sim_node *node, uint32_t worker);
+void sim_node_thread(struct sim_node *node);
+bool sim_node_serves(const struct sim_node *node);
+void sim_node_judge(struct sim_node *node);
+void sim_node_tell(const struct sim_node *node);
+
+// -- sim_control.c
+void sim_control_start(struct sim_node *node);
+void sim_control_kill(struct sim_node *node);
+void sim_control_turn(struct sim_node *node);
+void sim_control_meta(struct sim_node *node, const struct sim_meta_answer *answer);
+void sim_control_wake(struct sim_node *node, uint64_t at_ns);
+
+#endif

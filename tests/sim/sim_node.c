@@ -1,0 +1,409 @@
+// Torc simulator: a machine and its dataplane. See sim.h.
+//
+// What    one life of a dataplane: the channel, sessions, handover rings and workers in memory of
+//         its own, as dataplane/node_dpdk.c makes them; turns of workers and of the session thread,
+//         each when something wakes it as the doorbells would. Its parent starts it again.
+#include "dataplane/worker_state.h"
+#include "storage/cpu_os.h"
+#include "tests/sim/sim_machine.h"
+#include "wire/aead_os.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SESSION_SLOTS 256u
+#define TURN_NS       UINT64_C(2000)
+#define WAKE_NS       UINT64_C(3000)
+#define IDLE_NS       (20 * SIM_MS) // a look at the latest, as a beat would
+#define HEAP_BYTES    (UINT64_C(32) << 20)
+
+static uint8_t *tx_memory;
+
+struct sim_node *sim_node_of(uint32_t index)
+{
+    torc_assert(index < SIM_NODES_MAX);
+    return &sim->nodes[index];
+}
+
+const uint8_t *sim_node_ipv4(uint32_t index)
+{
+    return sim_node_of(index)->ipv4;
+}
+
+const uint8_t *sim_node_mac(uint32_t index)
+{
+    return sim_node_of(index)->mac;
+}
+
+struct sim_actor *sim_node_actor(const struct sim_event *event)
+{
+    struct sim_node *node = sim_node_of(event->a);
+
+    return event->kind == SIM_EVENT_WORKER   ? &node->workers[event->b].actor
+           : event->kind == SIM_EVENT_THREAD ? &node->thread
+                                             : &node->control.actor;
+}
+
+void sim_node_arrive(uint32_t index, struct sim_packet *packet)
+{
+    sim_node_packet(sim_node_of(index), packet);
+}
+
+void sim_node_init(struct sim_node *node, uint32_t index)
+{
+    struct torc_fail why;
+
+    node->index = index;
+    node->number = index + 1;
+    node->powered = true;
+    node->ipv4[0] = 10;
+    node->ipv4[1] = 79;
+    node->ipv4[3] = (uint8_t)(11 + index);
+    node->mac[0] = 2;
+    node->mac[5] = (uint8_t)(1 + index);
+    node->clock = (struct sim_clock){
+        .base_ns = 5 * SIM_S + torc_rng_below(&sim->rng, 1000 * SIM_S),
+        .rate_ppm = (int64_t)torc_rng_below(&sim->rng, 2 * sim->config.rho_ppm + 1) -
+                    (int64_t)sim->config.rho_ppm};
+    // Wall clocks agree to some milliseconds.
+    node->clock.wall_us = (int64_t)UINT64_C(1700000000000000) -
+                          (int64_t)(node->clock.base_ns / 1000) +
+                          (int64_t)torc_rng_below(&sim->rng, 20000);
+    node->faults = (struct sim_disk_faults){.latency_ns = 100 * SIM_US, .full_after = UINT64_MAX};
+    node->store = sim_store_make();
+    node->thread.at_ns = UINT64_MAX;
+    node->control.actor.at_ns = UINT64_MAX;
+    node->start_dataplane_ns = 0;
+    node->start_control_ns = 0;
+    node->port.mtu = sim->config.mtu;
+    memcpy(node->port.mac, node->mac, sizeof(node->mac));
+    torc_assert(torc_mapping_open(&node->mapping,
+                                  (uint64_t)SIM_WORKERS_MAX * SIM_CHUNKS * TORC_CHUNK_BYTES,
+                                  &why) == TORC_ERR_OK);
+    for (uint32_t i = 0; i < SIM_WORKERS_MAX; i++) {
+        node->workers[i].actor.at_ns = UINT64_MAX;
+        torc_assert(torc_heap_open(&node->workers[i].heap, HEAP_BYTES, &why) == TORC_ERR_OK);
+    }
+    if (tx_memory == NULL) {
+        tx_memory = sim_memory((uint64_t)TORC_TURN_TX_MAX * SIM_FRAME_BYTES);
+    }
+}
+
+// -- A life ---------------------------------------------------------------------------------------
+
+static void worker_start(struct sim_node *node, uint32_t index)
+{
+    struct sim_worker *worker = &node->workers[index];
+    struct torc_worker_config config = {
+        .index = index,
+        .count = node->worker_count,
+        .chan = node->chan,
+        .chan_bytes = node->chan_bytes,
+        .sessions = node->sessions,
+        .handover = node->handover,
+        .ipv4_prefix = 24,
+        .base_port = SIM_BASE_PORT,
+        .port_count = 1,
+        .ports = &node->port,
+        .chunk_base = node->mapping.base,
+        .chunk_first = index * SIM_CHUNKS,
+        .chunk_count = SIM_CHUNKS,
+        .heap = &worker->heap,
+        .code = torc_tree_code_best(),
+        .shards_max = SIM_SHARDS_MAX,
+        .gathers_max = 128,
+        .jobs_max = 32,
+        .fragment_pool_bytes = 4u << 20,
+        .session_message_bytes = 1u << 20,
+        .completion_bytes = 1u << 20,
+        .undo = {.bytes = UINT64_C(1) << 20, .age_us = 1000000, .pin_us = 60000000},
+        .seed = torc_rng_next(&sim->rng),
+    };
+    struct torc_fail why;
+
+    memcpy(config.ipv4, node->ipv4, sizeof(config.ipv4));
+    worker->memory_bytes = torc_worker_bytes(&config);
+    worker->memory = sim_memory(worker->memory_bytes);
+    torc_assert(torc_worker_init(&worker->worker, worker->memory, worker->memory_bytes, &config,
+                                 &why) == TORC_ERR_OK);
+    worker->queue_count = 0;
+    sim_wake(&worker->actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index, index);
+}
+
+void sim_node_start(struct sim_node *node)
+{
+    struct torc_sessions_config sessions = {
+        .slot_count = SESSION_SLOTS, .aead = torc_aead_code_best(), .dummy = {9}};
+    struct torc_fail why;
+
+    torc_assert(!node->up);
+    node->worker_count = sim->config.workers;
+    if (sim->config.mixed_workers && node->life > 0) {
+        node->worker_count = 1 + (uint32_t)torc_rng_below(&sim->rng, SIM_WORKERS_MAX);
+    }
+    node->life++;
+    node->chan_bytes = torc_chan_bytes(node->worker_count);
+    node->chan = sim_memory(node->chan_bytes);
+    torc_assert(torc_chan_format(node->chan, node->chan_bytes, node->worker_count, &why) ==
+                TORC_ERR_OK);
+    node->sessions_bytes = torc_sessions_bytes(SESSION_SLOTS, node->worker_count);
+    node->sessions_memory = sim_memory(node->sessions_bytes);
+    sessions.worker_count = node->worker_count;
+    sessions.chan = node->chan;
+    sessions.chan_bytes = node->chan_bytes;
+    torc_assert(torc_sessions_init(&node->sessions, node->sessions_memory, node->sessions_bytes,
+                                   &sessions, &why) == TORC_ERR_OK);
+    node->handover_bytes = torc_handover_bytes(node->worker_count, SIM_FRAME_BYTES);
+    node->handover_memory = sim_memory(node->handover_bytes);
+    torc_assert(torc_handover_init(&node->handover, node->handover_memory, node->handover_bytes,
+                                   node->worker_count, SIM_FRAME_BYTES, &why) == TORC_ERR_OK);
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        worker_start(node, i);
+    }
+    node->up = true;
+    sim_wake(&node->thread, sim->now_ns + WAKE_NS, SIM_EVENT_THREAD, node->index, 0);
+    sim_control_wake(node, sim->now_ns + WAKE_NS);
+    sim_story("node %u  dataplane %u starts, %u workers", (unsigned)node->number,
+              (unsigned)node->life, (unsigned)node->worker_count);
+}
+
+// The process ends where it stands. Control still has the channel.
+void sim_node_kill(struct sim_node *node, bool by_power)
+{
+    if (!node->up) {
+        return;
+    }
+    sim_story("node %u  dataplane %u ends%s", (unsigned)node->number, (unsigned)node->life,
+              by_power ? ", no power" : "");
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        struct sim_worker *worker = &node->workers[i];
+
+        torc_worker_close(worker->worker); // trees and large values: the heap lives on
+        sim_memory_free(worker->memory, worker->memory_bytes);
+        for (uint32_t at = 0; at < worker->queue_count; at++) {
+            free(worker->queue[(worker->queue_first + at) % TORC_COUNT_OF(worker->queue)]);
+        }
+        worker->queue_count = 0;
+        sim_stop(&worker->actor);
+        worker->actor.paused_ns = 0;
+    }
+    sim_stop(&node->thread);
+    node->thread.paused_ns = 0;
+    sim_memory_free(node->sessions_memory, node->sessions_bytes);
+    sim_memory_free(node->handover_memory, node->handover_bytes);
+    if (node->control.attached && node->old_chan == NULL) {
+        node->old_chan = node->chan;
+        node->old_chan_bytes = node->chan_bytes;
+    } else {
+        sim_memory_free(node->chan, node->chan_bytes);
+    }
+    node->up = false;
+    node->chan = NULL;
+    sim_control_wake(node, sim->now_ns + 50 * SIM_US);
+}
+
+// `torc serve`: starts what died, when it is time.
+void sim_node_parent(struct sim_node *node)
+{
+    if (!node->powered) {
+        return;
+    }
+    if (!node->up && node->start_dataplane_ns <= sim->now_ns) {
+        node->start_dataplane_ns = UINT64_MAX;
+        sim_node_start(node);
+    }
+    if (node->control.state == SIM_CONTROL_DEAD && node->start_control_ns <= sim->now_ns) {
+        node->start_control_ns = UINT64_MAX;
+        sim_control_start(node);
+    }
+}
+
+// -- Packets --------------------------------------------------------------------------------------
+
+void sim_node_packet(struct sim_node *node, struct sim_packet *packet)
+{
+    uint32_t index = 0;
+    struct sim_worker *worker;
+
+    if (!node->up) {
+        free(packet);
+        return;
+    }
+    if (sim->config.steered) {
+        index = (uint32_t)(packet->to_port - SIM_BASE_PORT) % node->worker_count;
+    } else {
+        index = (packet->from * 7u) % node->worker_count;
+    }
+    worker = &node->workers[index];
+    if (worker->queue_count == TORC_COUNT_OF(worker->queue)) {
+        sim_cover(SIM_COVER_NET_QUEUE_FULL);
+        free(packet);
+        return;
+    }
+    worker->queue[(worker->queue_first + worker->queue_count) % TORC_COUNT_OF(worker->queue)] =
+        packet;
+    worker->queue_count++;
+    sim_wake(&worker->actor, sim->now_ns + 500, SIM_EVENT_WORKER, node->index, index);
+}
+
+// -- Turns ----------------------------------------------------------------------------------------
+
+static void node_ring(struct sim_node *node, const struct torc_turn *turn)
+{
+    if (turn->ring_control) {
+        sim_control_wake(node, sim->now_ns + WAKE_NS);
+    }
+    if (turn->ring_sessions) {
+        sim_wake(&node->thread, sim->now_ns + WAKE_NS, SIM_EVENT_THREAD, node->index, 0);
+    }
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        if ((turn->ring_workers[0] & UINT64_C(1) << i) != 0) {
+            sim_wake(&node->workers[i].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index,
+                     i);
+        }
+    }
+}
+
+// When the worker has its next turn if nobody wakes it.
+static void node_rest(struct sim_node *node, uint32_t index, const struct torc_turn *turn,
+                      uint64_t cost_ns)
+{
+    struct sim_worker *worker = &node->workers[index];
+    struct torc_chan_worker *page = torc_chan_worker_page(node->chan, index);
+    uint64_t at_ns = sim->now_ns + cost_ns;
+
+    if (!turn->more && worker->queue_count == 0) {
+        atomic_store_explicit(&page->sleeping, 1, memory_order_relaxed);
+        if (torc_worker_idle(worker->worker)) {
+            at_ns = torc_max_u64(at_ns, sim_when(&node->clock, turn->deadline_ns));
+            at_ns = torc_min_u64(at_ns, sim->now_ns + IDLE_NS);
+        }
+    }
+    sim_wake(&worker->actor, at_ns, SIM_EVENT_WORKER, node->index, index);
+}
+
+void sim_node_turn(struct sim_node *node, uint32_t index)
+{
+    static struct torc_frame_tx tx[TORC_TURN_TX_MAX];
+    static struct torc_frame_rx rx[TORC_TURN_RX_MAX];
+    struct sim_packet *taken[TORC_TURN_RX_MAX];
+    struct sim_worker *worker = &node->workers[index];
+    struct torc_turn turn = {.now_ns = sim_local_ns(&node->clock),
+                             .wall_us = sim_wall_us(&node->clock),
+                             .rx = rx,
+                             .tx = tx,
+                             .tx_room = TORC_TURN_TX_MAX};
+
+    atomic_store_explicit(&torc_chan_worker_page(node->chan, index)->sleeping, 0,
+                          memory_order_relaxed);
+    for (uint32_t i = 0; i < TORC_TURN_TX_MAX; i++) {
+        tx[i] = (struct torc_frame_tx){.bytes = tx_memory + (uint64_t)i * SIM_FRAME_BYTES,
+                                       .room = node->port.mtu + 18u};
+    }
+    while (worker->queue_count > 0 && turn.rx_count < TORC_TURN_RX_MAX) {
+        struct sim_packet *packet = worker->queue[worker->queue_first];
+
+        worker->queue_first = (worker->queue_first + 1) % TORC_COUNT_OF(worker->queue);
+        worker->queue_count--;
+        rx[turn.rx_count] =
+            (struct torc_frame_rx){.bytes = packet->bytes, .byte_count = packet->byte_count};
+        taken[turn.rx_count++] = packet;
+    }
+    turn.rx_waiting = worker->queue_count;
+    torc_worker_turn(worker->worker, &turn);
+    sim_hash((uint64_t)turn.rx_count << 8 ^ turn.tx_count);
+    for (uint32_t i = 0; i < turn.tx_count; i++) {
+        sim_net_from_node(node, &tx[i]);
+    }
+    for (uint32_t i = 0; i < turn.rx_count; i++) {
+        free(taken[i]);
+    }
+    node_ring(node, &turn);
+    // Who waits for the disk may spin: less often here than there.
+    worker->spins = turn.more && turn.rx_count + turn.tx_count == 0 ? worker->spins + 1 : 0;
+    node_rest(node, index, &turn,
+              TURN_NS + 300u * (turn.rx_count + turn.tx_count) +
+                  torc_min_u64(worker->spins, 30) * 3000);
+}
+
+void sim_node_thread(struct sim_node *node)
+{
+    struct torc_sessions_step step = {.now_ns = sim_local_ns(&node->clock),
+                                      .wall_us = sim_wall_us(&node->clock)};
+    uint64_t at_ns;
+
+    for (uint32_t i = 0; i < sizeof(step.random); i += 8) {
+        uint64_t word = torc_rng_next(&sim->rng);
+
+        memcpy(step.random + i, &word, sizeof(word));
+    }
+    atomic_store_explicit(torc_sessions_sleeping(node->sessions), 0, memory_order_relaxed);
+    torc_sessions_step(node->sessions, &step);
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        if ((step.ring_workers[0] & UINT64_C(1) << i) != 0) {
+            sim_wake(&node->workers[i].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index,
+                     i);
+        }
+    }
+    atomic_store_explicit(torc_sessions_sleeping(node->sessions), 1, memory_order_relaxed);
+    at_ns = sim->now_ns + 50 * SIM_US;
+    if (!step.more && !torc_sessions_pending(node->sessions, step.now_ns)) {
+        at_ns = torc_max_u64(at_ns, sim_when(&node->clock, step.deadline_ns));
+        at_ns = torc_min_u64(at_ns, sim->now_ns + IDLE_NS);
+    }
+    sim_wake(&node->thread, at_ns, SIM_EVENT_THREAD, node->index, 0);
+}
+
+// What it dropped, for people.
+void sim_node_tell(const struct sim_node *node)
+{
+    for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
+        const struct torc_stats *stats = torc_worker_stats(node->workers[i].worker);
+
+        for (uint32_t reason = 1; reason < TORC_DROP_COUNT; reason++) {
+            if (torc_stats_get(&stats->drops[reason]) > 0) {
+                sim_story("node %u  worker %u dropped %" PRIu64 ": %s", (unsigned)node->number,
+                          (unsigned)i, torc_stats_get(&stats->drops[reason]),
+                          torc_drop_name((enum torc_drop)reason));
+            }
+        }
+    }
+}
+
+// -- At the end -----------------------------------------------------------------------------------
+
+bool sim_node_serves(const struct sim_node *node)
+{
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        if (!node->up || !node->workers[i].worker->serving) {
+            return false;
+        }
+    }
+    return node->control.state == SIM_CONTROL_SERVING;
+}
+
+// Invariants that the code offers, and tables that must be empty when nobody wants anything.
+void sim_node_judge(struct sim_node *node)
+{
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        struct torc_worker *worker = node->workers[i].worker;
+        struct torc_fail why;
+
+        for (uint32_t at = 0; at < worker->shard_count; at++) {
+            const struct torc_shard *shard = &worker->shards[at].engine;
+
+            if (torc_shard_check(shard, &why) != TORC_ERR_OK ||
+                torc_tree_check(&shard->tree, &why) != TORC_ERR_OK) {
+                sim_fail("node %u, worker %u: %s", (unsigned)node->number, (unsigned)i, why.text);
+            }
+        }
+        if (worker->gathers_used > 0) {
+            sim_fail("node %u, worker %u: %u packets of writes wait for ever",
+                     (unsigned)node->number, (unsigned)i, (unsigned)worker->gathers_used);
+        }
+        if (torc_heap_check(&node->workers[i].heap) != NULL) {
+            sim_fail("node %u, worker %u: heap: %s", (unsigned)node->number, (unsigned)i,
+                     torc_heap_check(&node->workers[i].heap));
+        }
+    }
+}
