@@ -7,6 +7,7 @@
 #include "control/metastore_os.h"
 
 #include "control/meta_file_os.h"
+#include "control/meta_wake.h"
 #include "kit/clock_os.h"
 
 #include <poll.h>
@@ -19,7 +20,6 @@
 
 enum {
     FILE_SLOTS = TORC_META_INFLIGHT_MAX + 1, // one may be the thread's although it was answered
-    FILE_WATCH_RECORDS = 64,                 // more at once are a gap
     FILE_LOOK_MS = 10,                       // without inotify, or after a look that failed
     FILE_CALM_MS = 1000                      // with inotify: an event may be lost with its queue
 };
@@ -37,15 +37,10 @@ struct file_slot {
 
 struct file_watch {
     bool used;
-    bool ready; // an answer waits
     uint64_t ticket;
-    uint64_t next_revision; // changes from it on are not yet told
-    uint64_t until_revision;
-    bool gap;
+    uint64_t next_revision; // changes from it on are not yet in `wake`
     char prefix[TORC_META_KEY_MAX + 1];
-    uint32_t record_count;
-    struct torc_meta_record records[FILE_WATCH_RECORDS];
-    char names[FILE_WATCH_RECORDS][TORC_META_KEY_MAX + 1];
+    struct torc_meta_wake wake;
 };
 
 struct file_store {
@@ -64,7 +59,7 @@ struct file_store {
     struct file_watch watches[TORC_META_WATCHES_MAX];
     // The caller's: what it was handed last.
     void *handed;
-    struct file_watch handed_watch;
+    struct torc_meta_woken woken;
 };
 
 static struct file_store *file_of(struct torc_metastore *store)
@@ -245,31 +240,23 @@ static bool file_work(struct file_store *it)
     return true;
 }
 
-// What has changed for one watch, beside what already waits for the caller.
+// What has changed for one watch; true when something has.
 static bool file_wake(struct file_store *it, struct file_watch *watch)
 {
-    struct torc_meta_record changed[FILE_WATCH_RECORDS];
+    struct torc_meta_record changed[TORC_META_WAKE_RECORDS];
+    uint64_t revision = torc_meta_file_revision(it->file);
     uint32_t count = 0;
     bool whole = torc_meta_file_changes(it->file, watch->prefix, watch->next_revision, changed,
-                                        FILE_WATCH_RECORDS, &count);
+                                        TORC_META_WAKE_RECORDS, &count);
 
-    watch->next_revision =
-        torc_max_u64(watch->next_revision, torc_meta_file_revision(it->file) + 1);
-    if (count == 0 && whole) {
-        return false;
-    }
-    if (watch->ready || !whole) { // two answers in one: their names would not fit
-        watch->gap = true;
-        count = 0;
-    }
-    watch->ready = true;
-    watch->until_revision = watch->next_revision - 1;
-    watch->record_count = count;
+    watch->next_revision = torc_max_u64(watch->next_revision, revision + 1);
     for (uint32_t i = 0; i < count; i++) {
-        memcpy(watch->names[i], changed[i].key, strlen(changed[i].key) + 1);
-        watch->records[i] = (struct torc_meta_record){.version = changed[i].version};
+        torc_meta_wake_add(&watch->wake, changed[i].key, changed[i].version);
     }
-    return true;
+    if (!whole) {
+        torc_meta_wake_gap(&watch->wake, revision);
+    }
+    return count > 0 || !whole;
 }
 
 // True when the file could be looked at, or nobody watches.
@@ -421,22 +408,9 @@ static bool file_take_watch(struct file_store *it, struct torc_meta_answer *answ
     for (uint32_t i = 0; i < TORC_META_WATCHES_MAX; i++) {
         struct file_watch *watch = it->watches + i;
 
-        if (!watch->used || !watch->ready) {
-            continue;
+        if (watch->used && torc_meta_wake_take(&watch->wake, &it->woken, watch->ticket, answer)) {
+            return true;
         }
-        it->handed_watch = *watch;
-        for (uint32_t k = 0; k < watch->record_count; k++) {
-            it->handed_watch.records[k].key = it->handed_watch.names[k];
-        }
-        watch->ready = false;
-        watch->gap = false;
-        *answer = (struct torc_meta_answer){.ticket = watch->ticket,
-                                            .verb = TORC_META_WATCH,
-                                            .revision = watch->until_revision,
-                                            .gap = it->handed_watch.gap,
-                                            .record_count = watch->record_count,
-                                            .records = it->handed_watch.records};
-        return true;
     }
     return false;
 }

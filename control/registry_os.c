@@ -41,6 +41,20 @@ enum torc_err torc_registry_address(const struct torc_settings *settings, char *
     return TORC_ERR_OK;
 }
 
+static enum torc_err registry_open_store(struct torc_metastore **store,
+                                         const struct torc_settings *settings, const char *address,
+                                         struct torc_fail *why)
+{
+    const struct torc_metastore_config config = {.address = address,
+                                                 .user = settings->metastore_user,
+                                                 .password_file = settings->metastore_password_file,
+                                                 .ca = settings->metastore_ca,
+                                                 .cert = settings->metastore_cert,
+                                                 .key = settings->metastore_key};
+
+    return torc_metastore_open(store, &config, why);
+}
+
 // -- Birth ---------------------------------------------------------------------------------------
 
 static void registry_meta_of(const struct torc_settings *settings, struct torc_meta_fields *meta)
@@ -259,7 +273,7 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
         err = torc_folder_make(settings->data, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_metastore_open(&store, address, why);
+        err = registry_open_store(&store, settings, address, why);
     }
     if (err == TORC_ERR_OK) {
         err = registry_check_fresh(store, address, settings->node, why);
@@ -469,7 +483,7 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
     registry->cluster.cluster = dir->cluster;
     err = torc_registry_address(settings, address, sizeof(address), why);
     if (err == TORC_ERR_OK) {
-        err = torc_metastore_open(&registry->store, address, why);
+        err = registry_open_store(&registry->store, settings, address, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_metastore_get(registry->store, "meta", &record, why);

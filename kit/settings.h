@@ -38,7 +38,16 @@
       "data directory; empty: /var/lib/torc for root, else $XDG_DATA_HOME/torc")                   \
     X(NUMBER, node, "node", "node", "1", 1, 4095, "", "this node's id in its cluster")             \
     X(TEXT, metastore, "metastore", "node", "", 0, 0, "",                                          \
-      "file:PATH, shared by the nodes of one machine; empty: meta/ in the data directory")         \
+      "file:PATH (one machine), etcd:HOST:PORT,...[/NAME]; empty: meta/ in the data directory")    \
+    X(TEXT, metastore_user, "metastore-user", "node", "", 0, 0, "", "name at etcd; empty: none")   \
+    X(TEXT, metastore_password_file, "metastore-password-file", "node", "", 0, 0, "",              \
+      "file whose first line is the password at etcd")                                             \
+    X(TEXT, metastore_ca, "metastore-ca", "node", "", 0, 0, "",                                    \
+      "PEM file of who signed etcd's certificate; makes it https")                                 \
+    X(TEXT, metastore_cert, "metastore-cert", "node", "", 0, 0, "",                                \
+      "PEM file of this node's own certificate for etcd; makes it https")                          \
+    X(TEXT, metastore_key, "metastore-key", "node", "", 0, 0, "",                                  \
+      "PEM file of that certificate's key")                                                        \
     X(TEXT, admin_http, "admin-http", "node", "auto", 0, 0, "",                                    \
       "host:port of /metrics, /health, /ready; auto: 127.0.0.1:(28600 + node); off")               \
     X(TEXT, admin_group, "admin-group", "node", "torc", 0, 0, "",                                  \
