@@ -1,7 +1,9 @@
 // Torc tests: sequences of frames, good, damaged and out of place, into a node that serves: nothing
 // crashes, no assertion fails, an address that proved nothing never gets more bytes than it sent
-// (W1), and a good client still works afterwards. The node lives over many inputs, so that an input
-// meets sessions, cursors, values in pieces and pending writes that earlier ones left.
+// (W1), and a good client still works afterwards. Somebody else knocks: handshakes with a key, a
+// wrong one or none, whose packets are edited, repeated and left lying. The node lives over many
+// inputs, so that an input meets sessions, cursors, values in pieces and pending writes that
+// earlier ones left.
 #include "tests/fuzz/mutate.h"
 #include "tests/rig.h"
 #include "wire/data.h"
@@ -26,6 +28,8 @@ enum {
     LIVES = 8,          // then its disk is emptied
     CHECK_INPUTS = 256,
     STRANGER_PORT = 666,
+    KNOCK_PORT = 667,
+    SLOTS = 4096, // more than knocks fill
     VALUE_BYTES = 1200
 };
 
@@ -36,6 +40,9 @@ struct fuzz_node {
     uint64_t inputs;
     uint64_t stranger_in; // bytes of UDP payload
     uint64_t stranger_out;
+    struct torc_handshake knock;  // of somebody at another address
+    struct torc_rig_client guest; // that was let in
+    bool knocking;
     uint8_t value[VALUE_BYTES];
 };
 
@@ -54,6 +61,7 @@ static void fuzz_open(void)
     struct torc_rig_config config = {
         .workers = 2, .shards = 4, .key_count = KEYS, .seed = 1, .chunks = 32, .sealed = true};
 
+    config.session_slots = SLOTS;
     node = calloc(1, sizeof(*node));
     torc_assert(node != NULL);
     torc_rig_open(&node->rig, &config);
@@ -76,13 +84,58 @@ static void fuzz_restart(void)
     fuzz_connect();
 }
 
-// Counts what the stranger got; all else is thrown away.
+static struct torc_handshake_entropy fuzz_entropy(struct torc_rng *rng)
+{
+    struct torc_handshake_entropy entropy;
+
+    for (uint32_t i = 0; i < TORC_RANDOM_BYTES; i++) {
+        entropy.random[i] = (uint8_t)torc_rng_next(rng);
+    }
+    for (uint32_t i = 0; i < sizeof(entropy.secret); i++) {
+        entropy.secret[i] = (uint8_t)torc_rng_next(rng);
+    }
+    return entropy;
+}
+
+static void fuzz_knock_answer(const struct torc_rig_udp *udp)
+{
+    struct torc_handshake_entropy entropy = fuzz_entropy(&node->rig.rng);
+    struct torc_accept accept;
+
+    if (!node->knocking || torc_handshake_receive(&node->knock, udp->payload, udp->payload_bytes,
+                                                  &entropy, &accept) != TORC_HANDSHAKE_ACCEPTED) {
+        return;
+    }
+    node->knocking = false;
+    memcpy(node->guest.ip, udp->client_ip, sizeof(node->guest.ip));
+    node->guest.port = KNOCK_PORT;
+    node->guest.reply_bytes = TORC_PAYLOAD_MIN;
+    node->guest.reply_packets = 1;
+    torc_lane_init(&node->guest.lane, &accept, node->knock.init.client_index, 0,
+                   node->knock.has_psk ? &node->knock.keys : NULL, node->rig.config.aead);
+    // Half of the sessions stay half-open, for 5 s.
+    if (torc_rng_chance(&node->rig.rng, 500000)) {
+        struct torc_request request = {.opcode = torc_rng_chance(&node->rig.rng, 500000)
+                                                     ? TORC_OPCODE_PING
+                                                     : TORC_OPCODE_CLOSE};
+
+        (void)torc_rig_add(&node->guest, &request);
+        node->stranger_in += torc_rig_flush(&node->rig, &node->guest, 0);
+    }
+}
+
+// Counts what those got that proved nothing; all else is thrown away.
 static void fuzz_drain(void)
 {
     struct torc_rig_udp udp;
 
     while (torc_rig_receive_udp(&node->rig, &udp)) {
-        node->stranger_out += udp.client_port == STRANGER_PORT ? udp.payload_bytes : 0;
+        if (udp.client_port == STRANGER_PORT || udp.client_port == KNOCK_PORT) {
+            node->stranger_out += udp.payload_bytes;
+        }
+        if (udp.client_port == KNOCK_PORT) {
+            fuzz_knock_answer(&udp);
+        }
     }
     torc_assert(node->stranger_out <= node->stranger_in);
 }
@@ -258,6 +311,56 @@ static void fuzz_hello(struct torc_rng *rng)
     (void)torc_rig_send_udp(&node->rig, &udp);
 }
 
+static void fuzz_knock_begin(struct torc_rng *rng)
+{
+    static const uint8_t wrong[TORC_NOISE_KEY_BYTES] = {1};
+    struct torc_handshake_entropy entropy = fuzz_entropy(rng);
+    struct torc_handshake_offer offer = {.client_id = torc_rng_next(rng) & ~UINT64_C(0xff),
+                                         .client_index = (uint32_t)torc_rng_next(rng),
+                                         .node = TORC_NODE_UNKNOWN,
+                                         .payload_max = TORC_PAYLOAD_MAX,
+                                         .lanes = (uint8_t)(1u << torc_rng_below(rng, 3)),
+                                         .agent = "knock"};
+
+    if (torc_rng_chance(rng, node->rig.config.sealed ? 900000 : 100000)) {
+        offer.psk = torc_rng_chance(rng, 900000) ? torc_rig_psk : wrong;
+        offer.principal = TORC_RIG_PRINCIPAL + (torc_rng_chance(rng, 50000) ? 1 : 0);
+        offer.key_id = TORC_RIG_KEY_ID;
+        offer.suites =
+            torc_rng_chance(rng, 800000) ? TORC_SUITES_SEALED : TORC_SUITE_CHACHA20_POLY1305;
+    }
+    if (torc_rng_chance(rng, 300000)) {
+        offer.node = node->good.accept.node;
+        offer.cluster = node->good.accept.cluster;
+        offer.cookie = node->good.accept.ticket; // another address's: it is worth nothing
+    }
+    torc_handshake_init(&node->knock, &offer, &entropy);
+    node->knocking = true;
+}
+
+// A handshake's next packet, or the same again; now and then edited or cut.
+static void fuzz_knock(struct torc_rng *rng)
+{
+    uint8_t payload[TORC_INIT_BYTES];
+    struct torc_rig_udp udp = {.client_port = KNOCK_PORT,
+                               .node_port = TORC_RIG_BASE_PORT,
+                               .payload = payload,
+                               .payload_bytes = TORC_INIT_BYTES};
+
+    if (!node->knocking || torc_rng_chance(rng, 100000)) {
+        fuzz_knock_begin(rng);
+    }
+    memcpy(payload, node->knock.packet, sizeof(payload));
+    if (torc_rng_chance(rng, 200000)) {
+        torc_fuzz_edit(rng, payload, sizeof(payload));
+        udp.payload_bytes = torc_fuzz_cut(rng, sizeof(payload));
+    }
+    memcpy(udp.client_ip, node->client.ip, sizeof(udp.client_ip));
+    udp.client_ip[15] = 77; // handshakes of one address have a budget, which is not the others'
+    node->stranger_in += udp.payload_bytes;
+    (void)torc_rig_send_udp(&node->rig, &udp);
+}
+
 // The input itself as a frame for our Ethernet address.
 static void fuzz_frame(const uint8_t *data, size_t size)
 {
@@ -290,8 +393,10 @@ static void fuzz_act(struct torc_rng *rng, const uint8_t *data, size_t size)
 {
     uint64_t action = torc_rng_below(rng, 100);
 
-    if (action < 60) {
+    if (action < 54) {
         fuzz_packet(rng);
+    } else if (action < 60) {
+        fuzz_knock(rng);
     } else if (action < 75) {
         fuzz_again(rng);
     } else if (action < 85) {
