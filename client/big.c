@@ -398,7 +398,7 @@ static void big_undoubt(struct torc_engine *engine, uint32_t index)
     if (!lost) {
         torc_path_not_lost(&engine->nodes[op->node]);
     } else if (big->piece_bytes + WRITE_HEAD + TORC_DATA_OVERHEAD > TORC_PAYLOAD_MIN) {
-        torc_path_large_lost(engine, &engine->nodes[op->node]);
+        torc_mtu_suspect(engine, &engine->nodes[op->node]);
     }
 }
 
@@ -493,9 +493,7 @@ void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct tor
         }
         return;
     }
-    // A piece that does not fit there: an earlier PUT, of another piece size, came late.
-    if (reply->status == TORC_ERR_NO_MESSAGE ||
-        (reply->status == TORC_ERR_INVALID_ARGUMENT && op->attempts > 1)) {
+    if (reply->status == TORC_ERR_NO_MESSAGE) {
         big_unknown(engine, index);
         return;
     }

@@ -12,7 +12,6 @@
 #define REFUSED_LAST_NS   UINT64_C(1000000000) // to 1 s
 #define NO_BUDGET_NS      UINT64_C(20000000)
 #define SILENCE_NS        UINT64_C(1000000000) // then a handshake asks whether the node is there
-#define PROBE_TRIES       2u
 #define BACKOFF_MAX       10u
 #define MAP_REPLY_PACKETS 8u
 
@@ -269,6 +268,10 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
     struct torc_op *op = &engine->ops[index];
     bool is_refusal = !torc_err_maybe_applied(status);
 
+    if (op->kind == TORC_OP_PROBE) { // of a node that has too much to do: it says nothing of sizes
+        torc_op_end(engine, index, status, NULL);
+        return;
+    }
     op->refusals = (uint16_t)torc_min_u64(op->refusals + 1u, UINT16_MAX);
     op->last_refusal = (uint8_t)status;
     op->last_info = info;
@@ -433,12 +436,7 @@ void torc_call_reply(struct torc_engine *engine, uint32_t index, const struct to
             torc_call_refused(engine, index, 0, (enum torc_err)reply->status, reply->info);
         }
         return;
-    case TORC_OP_PROBE:
-        if (reply->status == TORC_ERR_OK) {
-            torc_node_probed(engine, &engine->nodes[op->node], op->bytes, true);
-        }
-        torc_op_end(engine, index, TORC_ERR_OK, NULL);
-        return;
+    case TORC_OP_PROBE: torc_mtu_answer(engine, index, reply); return;
     case TORC_OP_PAGE: break; // its id is never sent
     }
 }
@@ -469,6 +467,10 @@ static void call_deadline(struct torc_engine *engine, uint32_t index)
     const struct torc_op *op = &engine->ops[index];
     bool connected = engine->first_node != UINT32_MAX;
 
+    if (op->kind == TORC_OP_PROBE) {
+        torc_mtu_deadline(engine, index);
+        return;
+    }
     if (op->kind == TORC_OP_WRITE && op->attempts > 0 && !attempts_all_refused(op)) {
         torc_op_end(engine, index, TORC_ERR_IN_DOUBT,
                     "sent %u times, the outcome is not known; the last answer was %s", op->attempts,
@@ -489,6 +491,10 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
     struct torc_op *op = &engine->ops[index];
     struct torc_client_node *node = &engine->nodes[op->node];
 
+    if (op->kind == TORC_OP_PROBE) {
+        torc_mtu_overdue(engine, index);
+        return;
+    }
     torc_packet_lost(engine, op->packet);
     if (engine->now_ns - node->heard_ns > SILENCE_NS) {
         torc_node_shake(engine, node, NULL);
@@ -497,11 +503,6 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
         return;
     }
     op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, BACKOFF_MAX);
-    if (op->kind == TORC_OP_PROBE && op->backoff >= PROBE_TRIES) {
-        torc_node_probed(engine, node, op->bytes, false);
-        torc_op_end(engine, index, TORC_ERR_DEADLINE, NULL);
-        return;
-    }
     if ((op->kind == TORC_OP_WRITE && op->attempts >= TORC_TRIES_MAX) ||
         !torc_budget_take(engine)) {
         torc_op_wait(engine, index, engine->now_ns + torc_engine_jitter(engine, NO_BUDGET_NS));

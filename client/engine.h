@@ -22,11 +22,13 @@
 //   C2  all copies of a write carry one (client id, wseq, stamp); `lowest outstanding` passes a
 //       wseq only when its outcome was given to the caller (REPLICATION.md K1).
 //   C3  a definite refusal of a write is reported only when every attempt sent was refused (K2).
-//   C4  packets in flight to a node never exceed its window; the window is between 1 and the
-//       published maximum.
+//   C4  packets in flight to a node never exceed its window, but for probes of the path; the window
+//       is between 1 and the published maximum.
 //   C5  a page is a gapless run of keys from the range's start (reverse: end): what its parts cover
 //       tiles [lo, next_lo) or [next_hi, hi).
 //   C6  resends after a time-out stay within the retry budget.
+//   C7  packets, and the answers they allow, are no larger than what an answered probe proved in
+//       both directions (mtu.c).
 // Sources WIRE.md sections 1 to 4 (docs/PROTOCOL.md); REPLICATION.md section 12; Kumar et al.,
 //         "Swift", SIGCOMM 2020; RFC 6298; Kalia, Kaminsky, Andersen, "Datacenter RPCs can be
 //         General and Fast", NSDI 2019.

@@ -5,6 +5,7 @@
 //           lists.c    operations: slots, lists, states, ends
 //           call.c     one operation: encode, answer, retry, deadline
 //           trace.c    where the time of a traced operation went
+//           mtu.c      how large packets to a node may be
 //           path.c     packets in flight, round-trip times, windows, the retry budget
 //           node.c     nodes and their sessions: beginning, rollover, NOSESSION; what comes in
 //           shake.c    handshakes
@@ -151,6 +152,7 @@ struct torc_packet {
     bool used;
     bool open; // counts in the window: neither answered nor lost
     bool is_write;
+    bool is_probe;
     bool is_long; // its answer is many packets: order says nothing about loss
 };
 
@@ -176,6 +178,17 @@ enum torc_client_node_state {
 #define TORC_NODE_ADDRESSES  4u
 #define TORC_NODE_NAME_BYTES 64u
 #define TORC_SHAKE_EVERY_NS  UINT64_C(1000000000) // handshakes with a node that hints may cause
+
+// mtu.c: how large packets may be.
+struct torc_client_mtu {
+    uint32_t op;       // the probe in flight; TORC_OP_NONE
+    uint32_t control;  // the small one behind it; TORC_OP_NONE
+    bool alive;        // such a one was answered
+    bool leap;         // the probe is the first one, of the largest size
+    uint64_t climb_ns; // the next climb, once the node is heard of; UINT64_MAX: none
+    uint64_t pause_ns; // up to the climb after that
+    uint64_t check_ns; // no check before
+};
 
 struct torc_client_node {
     uint32_t id; // TORC_NODE_UNKNOWN: a seed
@@ -203,12 +216,8 @@ struct torc_client_node {
     uint64_t renew_ns;       // when the session is to be replaced; 0: no session
     uint64_t previous_ns;    // when the one before is closed: nothing of it is awaited any more
     uint32_t shake_tries;
-    uint32_t payload;    // bytes of our packets to it
-    uint32_t probe_step; // which size is tried
-    uint32_t probe_lost; // in a row
-    uint32_t large_lost; // packets over the least size, in a row
-    uint64_t large_lost_ns;
-    uint64_t reprobe_ns; // 0: the size is settled
+    uint32_t payload; // bytes of packets to it and of its answers, at most: a probe proved it
+    struct torc_client_mtu mtu;
     uint64_t waiting[4]; // bit per core: its path has operations queued
     uint32_t turn;       // the core that is served next, twice: reads, writes
     uint32_t window;     // in 1/256 packets
@@ -216,6 +225,7 @@ struct torc_client_node {
     uint32_t window_before; // the last loss; 0: nothing to undo
     uint64_t last_rtt_ns;
     uint32_t in_flight; // packets
+    uint32_t probes;    // of them, which the window does not count
     uint64_t base_rtt_ns;
     uint64_t base_next_ns; // least of the present 10 s, which becomes base_rtt_ns
     uint64_t base_until_ns;
@@ -442,8 +452,6 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index);
 void torc_packet_lost(struct torc_engine *engine, uint32_t index);
 // An answer came to what was taken for lost: the window is as before (Eifel, RFC 4015).
 void torc_path_not_lost(struct torc_client_node *node);
-// Of a piece it is known that it was lost: perhaps the path became narrower.
-void torc_path_large_lost(struct torc_engine *engine, struct torc_client_node *node);
 void torc_packet_drop(struct torc_engine *engine, uint32_t index); // with its session: no judgement
 // The open one that went out in that session of the node with that number.
 struct torc_packet_name {
@@ -465,6 +473,23 @@ void torc_budget_sent(struct torc_engine *engine, uint32_t ops);
 // value ± 10 %
 uint64_t torc_engine_jitter(struct torc_engine *engine, uint64_t value);
 
+// ---- mtu.c
+void torc_mtu_init(struct torc_client_node *node);
+// A session with the node begins, the first one or another.
+void torc_mtu_session(struct torc_engine *engine, struct torc_client_node *node);
+// A packet of the node came.
+void torc_mtu_heard(struct torc_engine *engine, struct torc_client_node *node);
+// A packet, or its answer, was lost: perhaps it was too large.
+void torc_mtu_suspect(struct torc_engine *engine, struct torc_client_node *node);
+// What happens to a PROBE: its answer, its time-out, its deadline, its end whatever ended it.
+void torc_mtu_answer(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+void torc_mtu_overdue(struct torc_engine *engine, uint32_t index);
+void torc_mtu_deadline(struct torc_engine *engine, uint32_t index);
+void torc_mtu_end(struct torc_engine *engine, uint32_t index);
+// A PING in a packet of that size; false: no slot. *index: its operation.
+bool torc_node_ping(struct torc_engine *engine, const struct torc_client_node *node, uint32_t bytes,
+                    uint32_t *index);
+
 // ---- node.c
 struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id);
 // NULL when the table is full.
@@ -483,9 +508,6 @@ void torc_node_previous_end(struct torc_client_node *node);
 void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *from,
                        uint8_t *payload, uint32_t bytes);
 bool torc_node_has_work(const struct torc_client_node *node);
-// A probe ended: answered, or lost as often as is tried.
-void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes,
-                      bool answered);
 uint64_t torc_engine_hlc(const struct torc_engine *engine); // the present, estimated
 
 // ---- shake.c

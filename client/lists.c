@@ -316,7 +316,10 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
     }
     node = op_place(engine, index);
     if (node != NULL && op->big != NULL && !torc_big_fits(engine, op)) {
-        torc_big_free(engine, index); // the path became narrower: from the start, in smaller pieces
+        // The path became narrower: from the start, in smaller pieces, and under another id, so
+        // that late pieces of the size before are nobody's, here and there.
+        torc_big_free(engine, index);
+        op->generation++;
     }
     if (node == NULL || node->state != TORC_NODE_UP) {
         if (node != NULL) {
@@ -325,7 +328,8 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
         op_park(engine, index);
         return;
     }
-    op_enqueue(engine, index, op->attempts > 0); // a write sent before holds `low` back
+    // A write sent before holds `low` back; a probe, the size of all that follows.
+    op_enqueue(engine, index, op->attempts > 0 || op->kind == TORC_OP_PROBE);
 }
 
 void torc_op_wait(struct torc_engine *engine, uint32_t index, uint64_t at_ns)
@@ -357,6 +361,9 @@ void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err statu
     }
     if (op->kind == TORC_OP_MAP) {
         engine->map_op = TORC_OP_NONE;
+    }
+    if (op->kind == TORC_OP_PROBE) {
+        torc_mtu_end(engine, index);
     }
     torc_big_free(engine, index);
     if (op->kind == TORC_OP_PAGE) {

@@ -6,12 +6,8 @@
 #include "client/engine_state.h"
 #include "wire/frame.h"
 
-#define WINDOW_FIRST  16u
-#define PROBE_TIME_NS UINT64_C(2000000000)
-#define SECOND_NS     UINT64_C(1000000000)
-
-// Payloads worth trying, from the largest: Ethernet and jumbo frames under IPv4, IPv6 and a tunnel.
-static const uint32_t probe_sizes[] = {8968, 8952, 8928, 4048, 1472, 1448};
+#define WINDOW_FIRST 16u
+#define SECOND_NS    UINT64_C(1000000000)
 
 // ---- The table
 
@@ -36,7 +32,7 @@ struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id)
     node->id = id;
     node->index = (uint16_t)engine->node_count;
     node->cores = 1;
-    node->payload = TORC_PAYLOAD_MIN;
+    torc_mtu_init(node);
     node->window = WINDOW_FIRST << TORC_WINDOW_SHIFT;
     node->window_max = TORC_WINDOW_PACKETS << TORC_WINDOW_SHIFT;
     for (uint32_t core = 0; core < 256; core++) {
@@ -115,59 +111,11 @@ void torc_node_arm(struct torc_engine *engine, const struct torc_client_node *no
     if (node->renew_ns != 0 && !node->shaking) {
         at_ns = torc_min_u64(at_ns, node->renew_ns);
     }
-    if (node->reprobe_ns != 0) {
-        at_ns = torc_min_u64(at_ns, node->reprobe_ns);
-    }
     if (node->has_previous) {
         at_ns = torc_min_u64(at_ns, node->previous_ns);
     }
     if (at_ns != UINT64_MAX) {
         torc_wheel_set(&engine->wheel, engine->op_count + node->index, at_ns);
-    }
-}
-
-// A PING in a packet of that size.
-static void node_ping(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes)
-{
-    uint32_t index = torc_op_take(engine, true);
-    struct torc_op *op;
-
-    if (index == TORC_OP_NONE) {
-        return;
-    }
-    op = &engine->ops[index];
-    op->kind = TORC_OP_PROBE;
-    op->bytes = bytes;
-    op->node = node->index;
-    op->fixed_node = true;
-    op->deadline_ns = engine->now_ns + PROBE_TIME_NS;
-    torc_op_route(engine, index);
-}
-
-static void node_probe(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes)
-{
-    if (bytes > TORC_PAYLOAD_MIN) {
-        node_ping(engine, node, bytes);
-    }
-}
-
-static uint32_t probe_largest(const struct torc_engine *engine, const struct torc_client_node *node)
-{
-    return (uint32_t)torc_min_u64(engine->config.payload_bytes, node->limits.payload_max) & ~7u;
-}
-
-void torc_node_probed(struct torc_engine *engine, struct torc_client_node *node, uint32_t bytes,
-                      bool answered)
-{
-    if (answered) {
-        node->payload = (uint32_t)torc_max_u64(node->payload, bytes);
-        return;
-    }
-    for (uint32_t i = 0; i < TORC_COUNT_OF(probe_sizes); i++) {
-        if (probe_sizes[i] < bytes) {
-            node_probe(engine, node, probe_sizes[i]);
-            return;
-        }
     }
 }
 
@@ -183,10 +131,6 @@ void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
     if (node->has_previous && engine->now_ns >= node->previous_ns) {
         node->previous_close_due = true;
         node->previous_ns = UINT64_MAX;
-    }
-    if (node->reprobe_ns != 0 && engine->now_ns >= node->reprobe_ns) {
-        node->reprobe_ns = 0;
-        node_probe(engine, node, probe_largest(engine, node));
     }
     torc_node_arm(engine, node);
 }
@@ -314,6 +258,7 @@ void torc_node_accepted(struct torc_engine *engine, struct torc_client_node *nod
 {
     bool had = node->state == TORC_NODE_UP;
     bool resend = had && (node->session_lost || node->boot != accept->boot);
+    uint32_t ping;
 
     if (!node_is_wanted(engine, node, accept)) {
         node->shaking = false;
@@ -332,12 +277,9 @@ void torc_node_accepted(struct torc_engine *engine, struct torc_client_node *nod
         torc_node_previous_end(node);
         node_resend(engine, node);
     }
-    if (!had) {
-        node->payload = TORC_PAYLOAD_MIN;
-        node_probe(engine, node, probe_largest(engine, node));
-    } else {
-        node_ping(engine, node,
-                  TORC_PAYLOAD_MIN); // one that sends nothing for 5 s is dropped again
+    torc_mtu_session(engine, node);
+    if (had) { // one that sends nothing for 5 s is dropped again
+        (void)torc_node_ping(engine, node, TORC_PAYLOAD_MIN, &ping); // no slot: others send
     }
     if (accept->map_version > engine->map.version || engine->map.count == 0) {
         torc_route_ask(engine);
@@ -520,6 +462,7 @@ static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t 
         return;
     }
     node->heard_ns = engine->now_ns;
+    torc_mtu_heard(engine, node);
     hlc_seen(engine, data.hlc);
     if ((data.flags & TORC_DATA_CONGESTION) != 0) {
         torc_path_ce(engine, node);

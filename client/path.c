@@ -18,8 +18,7 @@
 #define BUDGET_MAX       UINT64_C(1000000) // what a quiet time saves up
 #define ROUND_SAMPLES    8u
 #define OVERTAKEN        3u
-#define LARGE_LOST_MAX   3u
-#define REPROBE_NS       UINT64_C(2000000000)
+#define PROBE_RTTS       3u
 
 struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct torc_op *op)
 {
@@ -42,7 +41,8 @@ bool torc_node_may_send(const struct torc_engine *engine, const struct torc_clie
     if (engine->inbound >= TORC_INBOUND_BYTES && node->in_flight > 0) {
         return false;
     }
-    return (node->in_flight << TORC_WINDOW_SHIFT) < node->window;
+    return node->in_flight < TORC_WINDOW_PACKETS &&
+           ((node->in_flight - node->probes) << TORC_WINDOW_SHIFT) < node->window;
 }
 
 static void estimate(uint64_t *srtt_ns, uint64_t *var_ns, uint64_t sample_ns)
@@ -77,6 +77,9 @@ uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
                                              : SLOW_WRITE_NS;
     uint64_t rto_ns = srtt_ns == 0 ? RTO_FIRST_NS : srtt_ns + 4 * var_ns;
 
+    if (op->kind == TORC_OP_PROBE) { // on a core that may never have been asked before
+        least_ns = torc_max_u64(least_ns, PROBE_RTTS * engine->nodes[op->node].base_rtt_ns);
+    }
     rto_ns = torc_max_u64(rto_ns, least_ns) << torc_min_u64(op->backoff, 10);
     return torc_engine_jitter(engine, torc_min_u64(rto_ns, RTO_MAX_NS));
 }
@@ -259,6 +262,7 @@ static void packet_close(struct torc_engine *engine, uint32_t index)
     path_unlink(engine, packet_list(engine, packet), index);
     torc_assert(node->in_flight > 0);
     node->in_flight--;
+    node->probes -= packet->is_probe ? 1 : 0;
     torc_assert(engine->inbound >= packet->inbound);
     engine->inbound -= packet->inbound;
     packet->inbound = 0;
@@ -351,9 +355,6 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
         return;
     }
     packet_close(engine, index);
-    if (packet->bytes > TORC_PAYLOAD_MIN) {
-        engine->nodes[packet->node].large_lost = 0;
-    }
     while (judges && older != TORC_OP_NONE) {
         struct torc_packet *passed = &engine->packets[older];
         uint32_t next = passed->previous;
@@ -362,21 +363,6 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
             packet_overtaken(engine, older);
         }
         older = next;
-    }
-}
-
-// Large packets were lost three times in a row, and others came through meanwhile: perhaps the path
-// became narrower.
-void torc_path_large_lost(struct torc_engine *engine, struct torc_client_node *node)
-{
-    if (engine->now_ns == node->large_lost_ns) {
-        return; // of one time-out
-    }
-    node->large_lost_ns = engine->now_ns;
-    if (++node->large_lost >= LARGE_LOST_MAX && node->payload > TORC_PAYLOAD_MIN) {
-        node->payload = TORC_PAYLOAD_MIN;
-        node->large_lost = 0;
-        node->reprobe_ns = engine->now_ns + REPROBE_NS;
     }
 }
 
@@ -390,11 +376,7 @@ void torc_packet_lost(struct torc_engine *engine, uint32_t index)
         return;
     }
     packet_close(engine, index);
-    if (packet->bytes <= TORC_PAYLOAD_MIN) {
-        node->large_lost = 0; // small ones are lost too: it is not the size
-    } else if (heard && packet->stream == TORC_OP_NONE) { // of pieces the server tells
-        torc_path_large_lost(engine, node);
-    }
+    torc_mtu_suspect(engine, node);
     if (packet->is_write && packet->stream == TORC_OP_NONE && heard) {
         return; // the disk is slow, as far as anybody knows
     }

@@ -86,10 +86,14 @@ static uint32_t build_points(struct build *build, struct torc_list *queue)
     struct torc_client_path *path = &build->node->paths[build->core];
     uint32_t payload = build->node->payload;
 
-    if (engine->ops[queue->head].kind == TORC_OP_PROBE) {
+    bool is_probe = engine->ops[queue->head].kind == TORC_OP_PROBE;
+
+    if (is_probe) {
         payload = engine->ops[queue->head].bytes;
     }
     build->packet = torc_packet_open(engine, build->node, build->core, build->is_write);
+    engine->packets[build->packet].is_probe = is_probe;
+    build->node->probes += is_probe ? 1 : 0;
     while (queue->count > 0 && build->ops < build->node->limits.packet_ops_max &&
            (build->ops == 0 || path->ops_in_flight < build->node->limits.core_ops_max)) {
         if (build->is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {
@@ -117,7 +121,8 @@ static uint32_t build_piece(struct build *build, uint32_t index)
     }
     build->packet = torc_packet_open(engine, build->node, build->core, true);
     build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
-    is_last = ((build->node->in_flight + 1) << TORC_WINDOW_SHIFT) >= build->node->window ||
+    is_last = ((build->node->in_flight + 1 - build->node->probes) << TORC_WINDOW_SHIFT) >=
+                  build->node->window ||
               torc_big_turn_ends(&engine->ops[index], piece);
     if (piece != TORC_OP_NONE && is_last) {
         // The last one for now, or the one before, in case that one is lost: the answer is what
@@ -133,6 +138,15 @@ static uint32_t build_piece(struct build *build, uint32_t index)
     return build_seal(build, build->node->payload);
 }
 
+// Pieces of a size that has become too large are no more sent: the value begins again.
+static void path_refit(struct torc_engine *engine, const struct torc_list *queue)
+{
+    while (queue->count > 0 && engine->ops[queue->head].big != NULL &&
+           !torc_big_fits(engine, &engine->ops[queue->head])) {
+        torc_op_route(engine, queue->head);
+    }
+}
+
 static bool transmit_path(struct torc_engine *engine, struct torc_client_node *node, uint32_t slot,
                           struct torc_datagram *datagram)
 {
@@ -145,6 +159,7 @@ static bool transmit_path(struct torc_engine *engine, struct torc_client_node *n
     struct torc_client_path *path = &node->paths[build.core];
     struct torc_list *queue = &path->queues[slot % 2];
 
+    path_refit(engine, queue);
     if (queue->count == 0 || path->ops_in_flight >= node->limits.core_ops_max) {
         return false;
     }
@@ -188,6 +203,17 @@ static bool transmit_closes(struct torc_engine *engine, struct torc_client_node 
     return false;
 }
 
+// A probe asks whether anything large gets through: it does not wait for a window that what does
+// not get through has filled.
+static bool transmit_probe(struct torc_engine *engine, struct torc_client_node *node,
+                           struct torc_datagram *datagram)
+{
+    const struct torc_list *queue = &node->paths[0].queues[0];
+
+    return queue->count > 0 && engine->ops[queue->head].kind == TORC_OP_PROBE &&
+           node->in_flight < TORC_WINDOW_PACKETS && transmit_path(engine, node, 0, datagram);
+}
+
 bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,
                         struct torc_datagram *datagram)
 {
@@ -203,7 +229,7 @@ bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *nod
     if (node->state != TORC_NODE_UP) {
         return false;
     }
-    if (transmit_closes(engine, node, datagram)) {
+    if (transmit_closes(engine, node, datagram) || transmit_probe(engine, node, datagram)) {
         return true;
     }
     for (uint32_t turn = 0; turn < slots && torc_node_has_work(node); turn++) {

@@ -1,12 +1,14 @@
 // Torc tests: a simulated network; see client_net.h.
 #include "tests/client_net.h"
 
+#include "client/engine_state.h"
 #include "tests/torc_test.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PAYLOAD_BYTES 1472u
+#define PAYLOAD_BYTES TORC_ENGINE_PAYLOAD_MAX
+#define HEADERS_BYTES 28u // IPv4 and UDP
 #define POOL_BYTES    (UINT64_C(16) << 20)
 #define FIRST_PORT    5000u
 #define OPERATIONS    64u
@@ -38,7 +40,8 @@ static struct torc_engine *net_engine(struct torc_net *net, uint32_t operations,
                                         .seed = torc_rng_next(&net->rng),
                                         .pool_bytes = POOL_BYTES,
                                         .operations = operations,
-                                        .payload_bytes = PAYLOAD_BYTES,
+                                        .payload_bytes =
+                                            (net->rig->config.mtu - HEADERS_BYTES) & ~7u,
                                         .read_rto_us = 1000,
                                         .key = *key,
                                         .aead = net->rig->config.aead};
@@ -130,7 +133,6 @@ static void wire_send(struct torc_net *net, struct torc_net_packet *packet, uint
     uint32_t copies = torc_rng_chance(&net->rng, net->faults.double_ppm) ? 2 : 1;
 
     net->sent++;
-    net->sent_large += packet->to_node && packet->byte_count > LARGE_BYTES ? 1 : 0;
     if (net->tamper != NULL && !net->tamper(net, packet, bytes)) {
         return;
     }
@@ -185,6 +187,24 @@ static void deliver_due(struct torc_net *net)
 
 // ---- Turns
 
+// Large, and no probe of the path: a piece of a value.
+static bool is_piece(const struct torc_engine *engine, const struct torc_datagram *datagram)
+{
+    const struct torc_client_node *node = &engine->nodes[0];
+    struct torc_packet_name name = {.core = torc_data_peek_core(datagram->payload),
+                                    .session = node->session};
+    struct torc_le64 seq;
+    uint32_t index;
+
+    if (datagram->bytes <= LARGE_BYTES) {
+        return false;
+    }
+    memcpy(&seq, datagram->payload + 8, sizeof(seq));
+    name.seq = torc_get_le64(seq);
+    index = torc_packet_find(engine, node, &name);
+    return index != TORC_OP_NONE && !engine->packets[index].is_probe;
+}
+
 static void client_turn(struct torc_net *net, uint32_t client)
 {
     uint8_t payload[PAYLOAD_BYTES];
@@ -197,6 +217,7 @@ static void client_turn(struct torc_net *net, uint32_t client)
                                          .byte_count = datagram.bytes};
 
         torc_assert(datagram.bytes <= PAYLOAD_BYTES);
+        net->sent_large += is_piece(net->clients[client], &datagram) ? 1 : 0;
         wire_send(net, &packet, payload);
     }
 }

@@ -55,7 +55,7 @@ struct torc_net {
 };
 
 // `operations`: of each engine; client i is 10.79.0.1:(5000 + i). They have the key that a sealed
-// rig takes (torc_net_key), and none for another.
+// rig takes (torc_net_key), and none for another; their interfaces carry what the rig's do.
 void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
                    uint32_t operations);
 
