@@ -111,13 +111,19 @@ struct torc_trace_times {
     uint64_t durable_ns;
 };
 
+// The same of a write that has yet to end, in ns since its packet's arrival.
+struct torc_owed_times {
+    uint32_t dequeued_ns;
+    uint32_t tree_ns;
+    uint32_t logged_ns;
+    uint32_t durable_ns;
+};
+
 // The writes of one request packet.
 struct torc_gather {
     struct torc_answer_to to;
-    struct torc_trace_times trace; // of its write `traced`
-    uint32_t traced;               // the first that asked for it; TORC_WORKER_NONE
-    uint32_t generation;           // of this use; in the tags
-    uint32_t next;                 // free list, or queue of those with answers to send
+    uint32_t generation; // of this use; in the tags
+    uint32_t next;       // free list, or queue of those with answers to send
     uint32_t owed_count;
     uint32_t pending_count;
     uint32_t done_count; // answered and not sent
@@ -126,6 +132,7 @@ struct torc_gather {
     bool used;
     bool queued;
     struct torc_owed owed[TORC_PACKET_OPS_MAX];
+    struct torc_owed_times times[TORC_PACKET_OPS_MAX]; // of those that asked
 };
 
 // -- Shards ---------------------------------------------------------------------------------------

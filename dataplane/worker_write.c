@@ -55,7 +55,6 @@ static struct torc_gather *gather_of(struct torc_worker *worker, struct torc_pac
     worker->gather_free = gather->next;
     worker->gathers_used++;
     gather->to = packet->to;
-    gather->traced = TORC_WORKER_NONE;
     gather->generation++;
     gather->generation += gather->generation == 0 ? 1 : 0; // a tag is never 0
     gather->owed_count = 0;
@@ -96,6 +95,13 @@ static void gather_queue(struct torc_worker *worker, struct torc_gather *gather)
     worker->ready_tail = place;
 }
 
+static uint32_t gather_since(const struct torc_gather *gather, uint64_t at_ns)
+{
+    uint64_t from_ns = gather->to.arrived_ns;
+
+    return at_ns > from_ns ? (uint32_t)torc_min_u64(at_ns - from_ns, UINT32_MAX) : 0;
+}
+
 static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gather *gather,
                                     const struct torc_request *request)
 {
@@ -104,12 +110,11 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
 
     torc_assert(gather != NULL);
     torc_assert(gather->owed_count < TORC_PACKET_OPS_MAX);
-    if (torc_unlikely((request->flags & TORC_FLAG_TRACE) != 0) &&
-        gather->traced == TORC_WORKER_NONE) {
-        uint64_t now_ns = torc_worker_trace_ns(worker);
+    if (torc_unlikely((request->flags & TORC_FLAG_TRACE) != 0)) {
+        uint32_t now_ns = gather_since(gather, torc_worker_trace_ns(worker));
 
-        gather->traced = gather->owed_count;
-        gather->trace = (struct torc_trace_times){worker->taken_ns, now_ns, now_ns, now_ns};
+        gather->times[gather->owed_count] = (struct torc_owed_times){
+            gather_since(gather, worker->taken_ns), now_ns, now_ns, now_ns};
     }
     if (request->budget_us != 0 && request->budget_us < budget_us) {
         budget_us = request->budget_us;
@@ -127,13 +132,21 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
     return owed;
 }
 
+// NULL: nobody asked for the times of this write.
+static struct torc_owed_times *owed_times(struct torc_gather *gather, const struct torc_owed *owed)
+{
+    return torc_unlikely((owed->flags & TORC_FLAG_TRACE) != 0) ? &gather->times[owed - gather->owed]
+                                                               : NULL;
+}
+
 // A write's record is in the log's open block.
 static void owed_logged(struct torc_worker *worker, struct torc_gather *gather,
                         const struct torc_owed *owed)
 {
-    if (torc_unlikely(gather->traced != TORC_WORKER_NONE) &&
-        owed == &gather->owed[gather->traced]) {
-        gather->trace.logged_ns = torc_worker_trace_ns(worker);
+    struct torc_owed_times *times = owed_times(gather, owed);
+
+    if (times != NULL) {
+        times->logged_ns = gather_since(gather, torc_worker_trace_ns(worker));
     }
 }
 
@@ -144,18 +157,18 @@ static void owed_end(struct torc_worker *worker, struct torc_gather *gather, str
     struct torc_session_line *line = torc_session_line_at(
         worker->sessions, worker->index, gather->to.index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
 
+    struct torc_owed_times *times = owed_times(gather, owed);
+
     torc_assert(owed->state == TORC_OWED_PENDING);
     owed->state = TORC_OWED_DONE;
     owed->status = (uint8_t)err;
     owed->info = info;
     gather->pending_count--;
     gather->done_count++;
-    if (torc_unlikely(gather->traced != TORC_WORKER_NONE) &&
-        owed == &gather->owed[gather->traced]) {
-        gather->trace.durable_ns = torc_worker_trace_ns(worker);
+    if (times != NULL) {
+        times->durable_ns = gather_since(gather, torc_worker_trace_ns(worker));
         // Never logged: it was waiting to be.
-        gather->trace.logged_ns =
-            owed->waiting != 0 ? gather->trace.durable_ns : gather->trace.logged_ns;
+        times->logged_ns = owed->waiting != 0 ? times->durable_ns : times->logged_ns;
     }
     if (torc_session_line_serial(line) == gather->to.serial) {
         torc_session_line_count(line, -1);
@@ -317,6 +330,20 @@ static bool owed_current(struct torc_worker *worker, const struct torc_owed *owe
            hit->version == owed->info;
 }
 
+static void owed_trace(struct torc_worker *worker, struct torc_gather *gather,
+                       struct torc_answer *answer, const struct torc_owed *owed)
+{
+    const struct torc_owed_times *times = owed_times(gather, owed);
+    uint64_t from_ns = gather->to.arrived_ns;
+
+    if (times != NULL) {
+        torc_worker_trace(
+            worker, answer, owed->op_id,
+            &(struct torc_trace_times){from_ns + times->dequeued_ns, from_ns + times->tree_ns,
+                                       from_ns + times->logged_ns, from_ns + times->durable_ns});
+    }
+}
+
 static void gather_put(struct torc_worker *worker, struct torc_gather *gather,
                        struct torc_answer *answer)
 {
@@ -336,14 +363,11 @@ static void gather_put(struct torc_worker *worker, struct torc_gather *gather,
     }
     for (uint32_t i = 0; i < gather->owed_count; i++) {
         struct torc_owed *owed = &gather->owed[i];
-
         if (owed->state == TORC_OWED_DONE) {
             answer->owed_bytes -= TORC_WRITE_REPLY_BYTES;
             write_put_answer(worker, answer, owed, owed_current(worker, owed, &hit) ? &hit : NULL);
             owed->state = TORC_OWED_SENT;
-            if (i == gather->traced) {
-                torc_worker_trace(worker, answer, owed->op_id, &gather->trace);
-            }
+            owed_trace(worker, gather, answer, owed);
         }
     }
     gather->done_count = 0;

@@ -145,11 +145,12 @@ static void a_put_behind_another_of_its_key_waits_to_be_logged(void)
     close_rig();
 }
 
-static void of_the_writes_of_a_packet_the_first_that_asks_is_traced(void)
+static void each_write_of_a_packet_that_asks_is_traced(void)
 {
+    uint32_t traced_ids[3];
     uint32_t traces = 0;
     struct torc_reply reply;
-    uint32_t first = 0;
+    struct torc_trace_marks marks[3] = {{0}};
 
     open_ticking(TORC_DURABILITY_DURABLE);
     for (uint32_t i = 0; i < 4; i++) {
@@ -158,17 +159,25 @@ static void of_the_writes_of_a_packet_the_first_that_asks_is_traced(void)
 
         request.flags |= i > 0 ? TORC_FLAG_TRACE : 0;
         op_id = torc_rig_add(client, &request);
-        first = i == 1 ? op_id : first;
-    }
-    (void)torc_rig_flush(rig, client, 0);
-    for (uint32_t answers = 0; answers < 5; answers++) {
-        CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, STEPS));
-        if (reply.opcode == TORC_OPCODE_TRACE) {
-            traces++;
-            CU_ASSERT_EQUAL(reply.op_id, first);
+        if (i > 0) {
+            traced_ids[i - 1] = op_id;
         }
     }
-    CU_ASSERT_EQUAL(traces, 1);
+    (void)torc_rig_flush(rig, client, 0);
+    for (uint32_t answers = 0; answers < 7; answers++) {
+        CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, STEPS));
+        if (reply.opcode == TORC_OPCODE_TRACE) {
+            CU_ASSERT_EQUAL(reply.op_id, traced_ids[traces]);
+            CU_ASSERT_TRUE_FATAL(torc_trace_decode(&reply, &marks[traces]));
+            traces++;
+        }
+    }
+    CU_ASSERT_EQUAL_FATAL(traces, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        CU_ASSERT_TRUE(marks[i].logged_ns > marks[i].tree_ns);
+        CU_ASSERT_TRUE(marks[i].durable_ns >= marks[i].logged_ns + 10000);
+        CU_ASSERT_TRUE(i == 0 || marks[i].dequeued_ns > marks[i - 1].logged_ns);
+    }
     close_rig();
 }
 
@@ -448,8 +457,7 @@ int main(void)
          a_condition_that_fails_is_traced_up_to_the_tree},
         {"a put behind another of its key waits to be logged",
          a_put_behind_another_of_its_key_waits_to_be_logged},
-        {"of the writes of a packet the first that asks is traced",
-         of_the_writes_of_a_packet_the_first_that_asks_is_traced},
+        {"each write of a packet that asks is traced", each_write_of_a_packet_that_asks_is_traced},
         {"a value that fills the packet has no trace beside it",
          a_value_that_fills_the_packet_has_no_trace_beside_it},
         {"without a clock a turn has one time", without_a_clock_a_turn_has_one_time},
