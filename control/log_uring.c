@@ -271,6 +271,29 @@ uint64_t torc_log_store_deadline_ns(const struct torc_log_store *store)
 
 // -- Lives of the dataplane ----------------------------------------------------------------------
 
+// The place in the plan of the segment that the ring's first block is for; that of the one being
+// filled when there is none. The worker may be a segment ahead of what is written.
+static uint32_t store_first_segment(const struct torc_log_store_stream *stream)
+{
+    struct torc_spsc_port *ring = &stream->store->attach->ports[stream->worker].log;
+    const struct torc_log_plan *plan = &stream->plan;
+    uint32_t at = 0;
+    uint32_t first = plan->filling == TORC_LOG_NOBODY ? 0 : plan->filling;
+    struct torc_log_block_header header;
+
+    while (torc_spsc_readable(ring, at + 1) > at &&
+           torc_log_filler_slots(torc_spsc_read_at(ring, at)) > 0 && at < ring->slot_count / 2) {
+        at += torc_log_filler_slots(torc_spsc_read_at(ring, at));
+    }
+    if (torc_spsc_readable(ring, at + 1) > at) {
+        memcpy(&header, torc_spsc_read_at(ring, at), sizeof(header));
+        while (first > 0 && plan->segments[first].segment > torc_get_le32(header.segment)) {
+            first--;
+        }
+    }
+    return first;
+}
+
 // Opens the segments that blocks may still go into.
 static enum torc_err store_open_segments(struct torc_log_store_stream *stream,
                                          struct torc_fail *why)
@@ -278,8 +301,8 @@ static enum torc_err store_open_segments(struct torc_log_store_stream *stream,
     struct torc_log_plan *plan = &stream->plan;
     enum torc_err err = TORC_ERR_OK;
 
-    for (uint32_t i = plan->filling == TORC_LOG_NOBODY ? 0 : plan->filling;
-         i < plan->segment_count && err == TORC_ERR_OK; i++) {
+    for (uint32_t i = store_first_segment(stream); i < plan->segment_count && err == TORC_ERR_OK;
+         i++) {
         char name[TORC_LOG_NAME_BYTES];
 
         torc_log_segment_name(name, plan->stream, plan->segments[i].segment);
