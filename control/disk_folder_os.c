@@ -39,8 +39,8 @@ int32_t torc_disk_remove(struct torc_disk *disk, int folder_fd, const char *name
     return unlinkat(folder_fd, name, 0) == 0 ? 0 : -errno;
 }
 
-int32_t torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name, void *bytes,
-                       uint32_t byte_count, uint64_t offset, uint64_t *file_bytes)
+int32_t torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name,
+                       struct torc_disk_piece *piece)
 {
     int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC);
     struct stat at;
@@ -48,13 +48,15 @@ int32_t torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name, 
     int reason;
 
     (void)disk;
-    *file_bytes = 0;
+    piece->file_bytes = 0;
     if (fd < 0) {
         return -errno;
     }
     if (fstat(fd, &at) == 0) {
-        *file_bytes = (uint64_t)at.st_size;
-        got = byte_count > 0 ? pread(fd, bytes, byte_count, (off_t)offset) : 0;
+        piece->file_bytes = (uint64_t)at.st_size;
+        got = piece->byte_count > 0
+                  ? pread(fd, piece->bytes, piece->byte_count, (off_t)piece->offset)
+                  : 0;
     }
     reason = errno;
     (void)close(fd); // only read

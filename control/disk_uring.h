@@ -90,10 +90,15 @@ int32_t torc_must_use torc_disk_rename(struct torc_disk *disk, int folder_fd, co
                                        const char *to);
 int32_t torc_disk_remove(struct torc_disk *disk, int folder_fd, const char *name);
 
-// A piece of a file that is not open: its bytes; fewer at the end. *file_bytes is the whole length.
+// A piece of a file that is not open. Comes back with its bytes; fewer at the end.
+struct torc_disk_piece {
+    void *bytes;
+    uint32_t byte_count;
+    uint64_t offset;
+    uint64_t file_bytes; // out: the whole length
+};
 int32_t torc_must_use torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name,
-                                     void *bytes, uint32_t byte_count, uint64_t offset,
-                                     uint64_t *file_bytes);
+                                     struct torc_disk_piece *piece);
 
 // The names in a folder, "." and ".." left out, a longer one cut.
 #define TORC_DISK_NAME_BYTES 64u

@@ -120,9 +120,8 @@ static enum torc_err store_read_segment(struct torc_log_store *store, const char
     unsigned char slots[2 * TORC_LOG_SLOT_BYTES] = {0};
     struct torc_log_segment head;
     struct torc_fail inner = {0};
-    uint64_t file_bytes;
-    int32_t got = torc_disk_peek(store->disk, store->config.folder_fd, name, slots, sizeof(slots),
-                                 0, &file_bytes);
+    struct torc_disk_piece piece = {.bytes = slots, .byte_count = sizeof(slots)};
+    int32_t got = torc_disk_peek(store->disk, store->config.folder_fd, name, &piece);
     struct torc_log_store_stream *stream;
 
     if (got < 0) {
@@ -159,7 +158,7 @@ static enum torc_err store_read_segment(struct torc_log_store *store, const char
 static bool store_take_spare(struct torc_log_store *store, const char *name)
 {
     bool spare = strncmp(name, "spare-", 6) == 0;
-    uint64_t file_bytes = 0;
+    struct torc_disk_piece piece = {0};
     uint32_t number;
     uint32_t none;
     char shape[TORC_LOG_NAME_BYTES + 8];
@@ -176,8 +175,8 @@ static bool store_take_spare(struct torc_log_store *store, const char *name)
         return true;
     }
     if (spare && store->spare_count < store->config.spares_max &&
-        torc_disk_peek(store->disk, store->config.folder_fd, name, NULL, 0, 0, &file_bytes) >= 0 &&
-        file_bytes == store->config.segment_bytes) {
+        torc_disk_peek(store->disk, store->config.folder_fd, name, &piece) >= 0 &&
+        piece.file_bytes == store->config.segment_bytes) {
         store->spares[store->spare_count++] = (struct torc_log_store_spare){number, false};
     } else {
         // It is found again at the next start, if it stays.

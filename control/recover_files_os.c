@@ -45,13 +45,16 @@ static enum torc_err recover_check_file(const struct torc_recover *recover, cons
     struct torc_checkpoint_footer footer;
     struct torc_fail inner = {0};
     enum torc_err err = TORC_ERR_IO;
-    int32_t got = torc_disk_peek(disk, folder, name, head, sizeof(head), 0, byte_count);
-    bool is_long = got >= 0 && *byte_count >= sizeof(head) + sizeof(tail);
+    struct torc_disk_piece piece = {.bytes = head, .byte_count = sizeof(head)};
+    int32_t got = torc_disk_peek(disk, folder, name, &piece);
+    bool is_long = got >= 0 && piece.file_bytes >= sizeof(head) + sizeof(tail);
 
     if (is_long) {
-        got = torc_disk_peek(disk, folder, name, tail, sizeof(tail), *byte_count - sizeof(tail),
-                             byte_count);
+        piece = (struct torc_disk_piece){
+            .bytes = tail, .byte_count = sizeof(tail), .offset = piece.file_bytes - sizeof(tail)};
+        got = torc_disk_peek(disk, folder, name, &piece);
     }
+    *byte_count = piece.file_bytes;
     if (got < 0) {
         err = torc_fail(why, TORC_ERR_IO, "read checkpoint/%s: %s", name, strerrordesc_np(-got));
     } else if (!is_long) {

@@ -150,8 +150,8 @@ static void run_end(pid_t child, int fd, uint64_t seed, struct sim_result *resul
         memset(result, 0, sizeof(*result));
         result->seed = seed;
         result->failed = 2;
-        (void)snprintf(result->text, sizeof(result->text), "the run ended by %s",
-                       WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "itself");
+        (void)snprintf(result->text, sizeof(result->text), "the run ended by signal %d",
+                       WIFSIGNALED(status) ? WTERMSIG(status) : 0);
     }
 }
 
@@ -173,12 +173,11 @@ static bool story_matters(const char *line, const char *key)
 
 static void story_key(const char *text, char *key, uint32_t key_bytes)
 {
-    uint64_t number;
     const char *at = strstr(text, "key ");
 
     key[0] = '\0';
-    if (at != NULL && sscanf(at, "key %" SCNu64, &number) == 1) {
-        (void)snprintf(key, key_bytes, "key %" PRIu64, number);
+    if (at != NULL) {
+        (void)snprintf(key, key_bytes, "key %" PRIu64, (uint64_t)strtoull(at + 4, NULL, 10));
     }
 }
 
@@ -448,7 +447,7 @@ static void usage(const char *what)
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
         "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n",
         what);
-    exit(2);
+    _exit(2);
 }
 
 static uint64_t number(const char *text)
@@ -478,14 +477,14 @@ static void list_bugs(void)
     for (uint32_t i = 0; i < TORC_BUG_COUNT; i++) {
         (void)printf("%s\n", bug_names[i]);
     }
-    exit(0);
+    (void)fflush(stdout);
+    _exit(0);
 }
 
 // One option; true: it took its argument.
 static bool option(struct options *options, const char *name, const char *value)
 {
-    unsigned from;
-    unsigned to;
+    char *to = NULL;
 
     if (strcmp(name, "--seeds") == 0) {
         options->seeds = number(value);
@@ -507,10 +506,9 @@ static bool option(struct options *options, const char *name, const char *value)
         options->wish.keys_max = (uint32_t)number(value);
     } else if (strcmp(name, "--without") == 0) {
         options->wish.classes_off |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
-    } else if (strcmp(name, "--faults") == 0 && value != NULL &&
-               sscanf(value, "%u-%u", &from, &to) == 2) {
-        options->wish.faults_from = from;
-        options->wish.faults_to = to;
+    } else if (strcmp(name, "--faults") == 0 && value != NULL) {
+        options->wish.faults_from = (uint32_t)strtoul(value, &to, 10);
+        options->wish.faults_to = (uint32_t)number(*to == '-' ? to + 1 : NULL);
     } else if (strcmp(name, "--bug") == 0) {
         torc_bug_on[name_of(value, bug_names, TORC_BUG_COUNT)] = true;
         options->bug = true;

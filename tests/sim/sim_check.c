@@ -82,6 +82,7 @@ static void items_add(struct key_check *check, const struct item *item)
         check->items = realloc(check->items, room * sizeof(*check->items));
         torc_assert(check->items != NULL);
     }
+    torc_assert(check->items != NULL);
     check->items[check->count++] = *item;
 }
 

@@ -616,18 +616,18 @@ int32_t torc_disk_remove(struct torc_disk *disk, int folder_fd, const char *name
     return 0;
 }
 
-int32_t torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name, void *bytes,
-                       uint32_t byte_count, uint64_t offset, uint64_t *file_bytes)
+int32_t torc_disk_peek(struct torc_disk *disk, int folder_fd, const char *name,
+                       struct torc_disk_piece *piece)
 {
     struct disk_folder *folder = disk_folder(disk, folder_fd);
     const struct disk_name *found = name_find(folder->now, folder->now_count, name);
 
-    *file_bytes = 0;
+    piece->file_bytes = 0;
     if (found == NULL) {
         return -ENOENT;
     }
-    *file_bytes = found->file->now_bytes;
-    return file_read(found->file, bytes, byte_count, offset);
+    piece->file_bytes = found->file->now_bytes;
+    return file_read(found->file, piece->bytes, piece->byte_count, piece->offset);
 }
 
 int32_t torc_disk_list(struct torc_disk *disk, int folder_fd, struct torc_disk_names *names)

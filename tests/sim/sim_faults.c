@@ -412,8 +412,8 @@ void sim_faults_next(void)
     }
     sim->chaos = (struct torc_rng){sim->wish.seed * UINT64_C(0x2545f4914f6cdd1d) + number};
     (void)torc_rng_next(&sim->chaos);
-    sim_post(sim->now_ns + SIM_MS + draw(2 * sim->config.fault_every_ms * SIM_MS), SIM_EVENT_FAULT,
-             0, 0, NULL);
+    sim_post(sim->now_ns + SIM_MS + draw(UINT64_C(2) * sim->config.fault_every_ms * SIM_MS),
+             SIM_EVENT_FAULT, 0, 0, NULL);
     class = (uint32_t)draw(SIM_CLASS_COUNT);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT && (!sim_has(class) || class <= SIM_CLASS_DELAY);
          i++) {
