@@ -40,8 +40,10 @@
 #include "kit/chan.h"
 
 #define TORC_REPLICA_PEERS_MAX   10u // members and learners beside this node
-#define TORC_REPLICA_ACTIONS_MAX 48u
-#define TORC_REPLICA_PIECES_MAX  4u // of a base, under way at once
+#define TORC_REPLICA_ACTIONS_MAX 64u
+#define TORC_REPLICA_PIECES_MAX  4u    // of a base, under way at once
+#define TORC_REPLICA_SHIP_MAX    256u  // records of one SHIP
+#define TORC_REPLICA_WINDOW_MAX  4096u // records under way to one peer
 
 enum torc_replica_role {
     TORC_REPLICA_LEARNER,
@@ -95,8 +97,11 @@ enum torc_replica_event_kind {
     TORC_REPLICA_BASE,     // `base`: a stream's producer or consumer got on
 };
 
-// The shard's record, with what the same read says of the primary's node.
+// The shard's record, with what the same read says of the primary's node. `asked_epoch` is what
+// READ said: the epoch adopted when the read began. Only a record below that one went back (M3);
+// one below the present epoch may merely be late.
 struct torc_replica_record {
+    uint32_t asked_epoch; // of a RESULT: the epoch that was expected
     struct torc_configuration configuration;
     uint64_t primary_down_boot; // its node record's `down`; 0: none
     uint64_t primary_node_boot; // its node record's `boot`
@@ -171,9 +176,10 @@ struct torc_replica_event {
 
 enum torc_replica_action_kind {
     TORC_REPLICA_SEND,    // `message` to `node`
-    TORC_REPLICA_SHIP,    // send `message` (APPEND) with its records to `node`; as many packets as
-                          // needed. What cannot be read now may be left out: it is asked for again
-    TORC_REPLICA_READ,    // read the shard's record, and its primary's node
+    TORC_REPLICA_SHIP,    // send `message` (APPEND) with its records to `node`, in as many packets
+                          // as needed; `runs` is the shell's to fill, from the records. What cannot
+                          // be read now may be left out: it is asked for again
+    TORC_REPLICA_READ,    // read the shard's record, and its primary's node; `epoch` is adopted now
     TORC_REPLICA_PROPOSE, // `proposal`: expected epoch, record with nonce and epoch + 1
     TORC_REPLICA_ADOPT,   // `adoption` to worker 0 (watch.h)
     TORC_REPLICA_CLAIM,   // the learner `node` is to be claimed, in this epoch
@@ -185,7 +191,7 @@ enum torc_replica_action_kind {
     TORC_REPLICA_APPLY,   // commit_lsn rose: apply up to `lsn`, and answer if ACTIVE (C4)
     TORC_REPLICA_SERVE,   // serve; tell the clients (T8)
     TORC_REPLICA_DEMOTED, // drop pending and waiting writes without an answer
-    TORC_REPLICA_ALARM,   // the metastore went back (M3): `lsn` is the epoch it says
+    TORC_REPLICA_ALARM,   // the metastore went back (M3) to `epoch`
     TORC_REPLICA_ALIVE,   // this node was deposed, and lives: FALSE_ALARM for worker 0
     TORC_REPLICA_RESET,   // learner: forget tree and log; the log begins above `lsn`
     TORC_REPLICA_STREAM,  // sender: make a base for `node`, then BASE_READY
@@ -215,6 +221,7 @@ struct torc_replica_action {
         struct torc_replica_take take;
         uint64_t lsn;
         uint32_t piece;
+        uint32_t epoch;
     };
 };
 
@@ -226,8 +233,7 @@ struct torc_replica_actions {
 // -- State: read by everybody, written by replica*.c only --------------------------------------
 
 enum torc_replica_peer_role {
-    TORC_REPLICA_PEER_NONE,  // the slot is free
-    TORC_REPLICA_PEER_OTHER, // of no part in this epoch, but its state is kept
+    TORC_REPLICA_PEER_OTHER, // of no part in this epoch; its state is kept, its place may be taken
     TORC_REPLICA_PEER_MEMBER,
     TORC_REPLICA_PEER_LEARNER,
 };
@@ -236,21 +242,20 @@ enum torc_replica_stream {
     TORC_REPLICA_STREAM_NONE,
     TORC_REPLICA_STREAM_ASKED, // the shell makes a base
     TORC_REPLICA_STREAM_OPEN,
-    TORC_REPLICA_STREAM_DONE, // all pieces taken; the log does the rest
 };
 
 struct torc_replica_peer {
+    struct torc_peer_state state;
     enum torc_replica_peer_role role;
     uint32_t node;
-    struct torc_peer_state state;
-    uint64_t copy;            // recorded; learner: that of its acks
-    uint64_t silent_since_ns; // 0: not
-    // Primary: what it acknowledged in this epoch, in the boot `acked_boot` (B1)
+    uint64_t copy; // recorded, or named by the open proposal; of any other learner: of its acks
+    // Primary: what it acknowledged in this epoch, in its boot `acked_boot` (B1)
     uint64_t acked_boot; // 0: nothing yet
     uint64_t acked_copy;
     uint64_t received_lsn;
     uint64_t durable_lsn;
     uint64_t next_lsn; // to be shipped
+    uint64_t told_commit_lsn;
     uint64_t resend_at_ns;
     uint64_t behind_lsn;           // it has to reach it by behind_at_ns (C5)
     uint64_t behind_at_ns;         // 0: not behind
@@ -259,24 +264,26 @@ struct torc_replica_peer {
     bool needs_base;
     bool usable;
     bool claimed;
+    uint64_t acked_stream; // the last base that it began to take
     // Primary: the base streamed to it
+    bool piece_known; // piece_count is
     enum torc_replica_stream stream;
     uint64_t stream_number;
     uint64_t base_lsn;
     uint64_t end_lsn;
     uint64_t end_hlc;
-    uint32_t piece_count; // 0: not known yet
+    uint64_t stream_at_ns; // pieces from piece_acked on are sent again then
+    uint32_t piece_count;
     uint32_t piece_next;
     uint32_t piece_acked;
     // Backup: what it answered to the probe
     bool answered;
     bool hears;
+    bool serving;
 };
 
 struct torc_replica_open {
     bool open;
-    bool takes_over; // or is of a primary
-    bool release;    // takes what a TRANSFER offered
     uint64_t retry_at_ns;
     struct torc_replica_proposal proposal;
 };
@@ -313,18 +320,21 @@ struct torc_replica {
     uint32_t nonce_count;
     uint8_t health;
     // Configuration
-    uint32_t epoch; // adopted; 0: the record was not read yet
-    bool synced;    // the log was reconciled with this epoch's primary
-    bool unsynced_since_start;
-    bool adopted; // worker 0 has answered for this epoch
-    bool ack_due; // when it has
+    uint32_t epoch;            // adopted; 0: the record was not read yet
+    bool synced;               // the log was reconciled with this epoch's primary
+    bool unsynced_since_start; // T1
+    bool adopted;              // worker 0 has answered for this epoch
+    bool ack_due;
+    bool went_back; // the record read last is older than ours (M3)
     struct torc_configuration configuration;
-    uint64_t primary_down_boot; // dead in that boot, by a linearizable read; 0: not known
-    uint64_t promise_until_ns;  // R1
-    uint32_t released_epoch;    // X1: needs no wait for a promise; 0: none
+    uint64_t primary_down_boot; // of its node: dead, by a linearizable read (L4)
+    uint64_t primary_node_boot; // of its node, likewise
+    uint64_t promise_until_ns;
+    uint32_t released_epoch; // as primary of it, no promise is waited for (X1); 0: none
     struct torc_replica_open proposal;
     bool read_wanted;
-    uint64_t read_at_ns; // the open READ is repeated then; 0: none is open
+    uint64_t read_at_ns;    // the open READ is repeated then; 0: none is open
+    uint64_t refresh_at_ns; // who waits to be fed reads now and then
     // Log
     struct torc_epoch_table table;
     uint64_t last_lsn;
@@ -335,27 +345,30 @@ struct torc_replica {
     uint64_t floor_lsn;
     // Primary
     uint64_t epoch_lsn;      // of this epoch's EPOCH record
-    uint64_t tail_lsn;       // of the takeover's: commits up to it whatever min_in_sync says (C2)
-    uint64_t alone_since_ns; // all of two or more backups are silent since (S4); 0: not so
-    uint64_t stream_count;
-
-    // Transfer
-    uint32_t transfer_node; // active: stops for it; 0: none
+    uint64_t tail_lsn;       // of the takeover's: commits whatever min_in_sync says (C2)
+    uint64_t alone_since_ns; // all of two or more backups have to go since (S4); 0: not so
+    uint64_t read_hlc;       // highest timestamp read at (J3)
+    uint32_t stream_count;
+    uint32_t transfer_node; // active, but stopped for it; 0: none
     bool transfer_sent;
-    uint64_t transfer_at_ns;
+    uint64_t transfer_at_ns;  // the next TRANSFER is sent then
+    uint64_t transfer_end_ns; // and until then; before it a new one is not begun
     // Backup
-    uint64_t suspect_at_ns;  // takeover begins; 0: nobody is suspected
-    uint64_t probe_since_ns; // probing since; 0: not
+    uint64_t suspect_at_ns;  // a takeover may begin; 0: nobody is suspected
+    uint64_t probe_since_ns; // 0: not probing
     uint64_t probe_at_ns;    // next probe
     // Learner
     bool has_base;
-    bool base_loading;
+    bool base_loading; // pieces are coming
+    bool base_storing; // STORE was asked for
     bool base_durable;
-    uint64_t base_end_lsn; // usable once it is applied
+    uint32_t base_node;
+    uint32_t base_piece; // next one to take
     uint64_t base_stream;
+    uint64_t base_lsn;     // the log goes on behind it
+    uint64_t base_boot;    // of the primary that streams it, and its node
+    uint64_t base_end_lsn; // usable once it is applied
     uint64_t base_end_hlc;
-    uint32_t base_piece;  // next one to take
-    uint32_t base_pieces; // 0: not known yet
     struct torc_replica_want want;
     uint32_t peer_count;
     struct torc_replica_peer peers[TORC_REPLICA_PEERS_MAX];
@@ -387,9 +400,9 @@ bool torc_replica_confirmed(const struct torc_replica *replica, uint64_t arrived
 // Whether a write may be evaluated and appended now (C2, X1); UNAVAILABLE or TAKING_OVER if not.
 enum torc_err torc_must_use torc_replica_may_append(const struct torc_replica *replica);
 
-// The least ceiling acknowledged counts over these nodes (H5): members and proposed ones.
-uint32_t torc_replica_lease_nodes(const struct torc_replica *replica,
-                                  uint32_t nodes[TORC_MEMBERS_MAX]);
+// Whether this replica reads at `ts` for the first time: learners must keep a ceiling as high
+// before they join (J3).
+void torc_replica_note_read(struct torc_replica *replica, uint64_t ts);
 
 // Records above it must stay readable: some peer still needs them.
 uint64_t torc_replica_keep_lsn(const struct torc_replica *replica);

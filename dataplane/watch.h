@@ -143,10 +143,11 @@ struct torc_watch_adoption {
     uint32_t claim_nodes[TORC_MEMBERS_MAX];
 };
 
-// What a core counts for one claim (L3, L7): published as two words.
+// What a core counts for one claim (L3, L7, H5): published as three words.
 struct torc_watch_lease {
     uint64_t until_ns;     // 0: none
     uint64_t confirmed_ns; // when the beat was sent that was last answered with this promise
+    uint64_t ceiling;      // a successor on that node stamps above it
 };
 
 struct torc_watch_counters {
@@ -222,9 +223,6 @@ void torc_watch_hurry(struct torc_watch *watch, uint32_t node);
 // The lease of (shard, epoch) from `node`.
 struct torc_watch_lease torc_watch_lease(const struct torc_watch *watch, uint32_t shard,
                                          uint32_t epoch, uint32_t node);
-
-// H5: the highest timestamp that a successor on `node` will stamp above.
-uint64_t torc_watch_ceiling_acked(const struct torc_watch *watch, uint32_t node);
 
 // The changes of claims that `node` has not acknowledged, for SEND_CLAIM.
 void torc_watch_claim_message(const struct torc_watch *watch, uint32_t node,

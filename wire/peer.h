@@ -60,10 +60,11 @@ struct torc_peer_epoch {
 
 // Records first_lsn .. first_lsn + count - 1, which follow; 0 records: only the commit mark.
 struct torc_peer_append {
-    uint32_t epoch;
+    uint32_t epoch; // of the configuration, not of the records
     uint32_t count;
     uint64_t first_lsn;
     uint64_t commit_lsn;
+    struct torc_epoch_table runs; // which epochs the records were written in, as they say
 };
 
 // Both marks are cumulative and of this epoch.
@@ -72,6 +73,7 @@ struct torc_peer_ack {
     uint64_t copy;
     uint64_t received_lsn;
     uint64_t durable_lsn; // 0 until the EPOCH record of this epoch is on disk (A3)
+    uint64_t stream;      // a learner's: the last base that it began to take (SNAP)
     bool needs_base;      // a learner whose log meets the sender's nowhere
     bool usable;          // a learner's tree and log are whole: it may join
 };
@@ -104,10 +106,9 @@ struct torc_peer_transfer {
 };
 
 enum torc_snap_kind {
-    TORC_SNAP_BEGIN, // the log goes on at base_lsn + 1
     TORC_SNAP_PIECE, // leaves and completions, piece `piece`, behind this
     TORC_SNAP_END,   // `piece` is their count; whole once end_lsn is applied
-    TORC_SNAP_ACK,   // learner: `piece` is the first one that it lacks
+    TORC_SNAP_ACK,   // learner: `piece` is the first one that it lacks, the END being the last
 };
 
 struct torc_peer_snap {
@@ -115,8 +116,8 @@ struct torc_peer_snap {
     uint32_t epoch;
     uint32_t base_epoch; // of the record at base_lsn
     uint32_t piece;
-    uint64_t stream; // the sender counts its streams: pieces of another one are ignored
-    uint64_t base_lsn;
+    uint64_t stream;   // of a primary; the first message of a new one makes the learner forget all
+    uint64_t base_lsn; // the log goes on behind it
     uint64_t end_lsn;
     uint64_t end_hlc; // END: the learner's snap_floor (H7)
 };
