@@ -198,8 +198,10 @@ class Meta:
 
     def __exit__(self, *_):
         self.process.stdin.close()
-        self.process.wait(30)
+        status = self.process.wait(30)
         self.process.stdout.close()
+        if status != (self.opened["opened"] != "OK"):
+            checks.that("the client ends well", False, f"status {status}")
 
     def read(self):
         line = self.process.stdout.readline()
