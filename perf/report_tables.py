@@ -402,6 +402,13 @@ def stream_row(settings):
               min(2.0, copied), 1, unit="GB/s", note=f"authenticated and encrypted; packets of up to {JUMBO} B")
 
 
+# -- scale ---------------------------------------------------------------------------------------
+
+
+def table_scale(settings):
+    yield from in_process(settings, "ring-bench", "scale")
+
+
 # -- all -----------------------------------------------------------------------------------------
 
 
@@ -411,4 +418,4 @@ def table_later(_settings):
 
 
 TABLES = {"index": table_index, "network": table_network, "durability": table_durability,
-          "availability": table_later, "scale": table_later, "ranges": table_ranges}
+          "availability": table_later, "scale": table_scale, "ranges": table_ranges}
