@@ -30,6 +30,8 @@ struct torc_big {
     uint32_t doubt_us;  // when what flew was doubted: an answer to something later tells
     uint32_t turn;      // pieces sent in a row
     uint64_t resume_ns; // pieces were shed: none before; 0: they were not
+    uint32_t owed;      // pieces to send again that the retry budget has to allow, one by one
+    bool granted;       // it allows one
     bool is_pull;
     bool begun; // PUT with piece 0 was sent in this attempt
     bool ask;   // a question is due
@@ -135,6 +137,8 @@ static void big_restart(struct torc_engine *engine, struct torc_op *op)
     big->begun = big->ask = big->doubted = big->known = false;
     big->turn = 0;
     big->resume_ns = 0;
+    big->owed = 0;
+    big->granted = false;
     big->since_us = (uint32_t)(engine->now_ns / 1000);
 }
 
@@ -171,15 +175,24 @@ static uint32_t big_piece(const struct torc_big *big)
     return big->count;
 }
 
+// Something is to be sent, whether the budget allows it or not.
+static bool big_wants(const struct torc_big *big)
+{
+    return big->resume_ns == 0 && (big->ask || !big->begun || big_piece(big) < big->count);
+}
+
 bool torc_big_has_more(const struct torc_op *op)
 {
     const struct torc_big *big = op->big;
 
-    return big->resume_ns == 0 && (big->ask || !big->begun || big_piece(big) < big->count);
+    return big_wants(big) && (!big->begun || big->owed == 0 || big->granted);
 }
 
 bool torc_big_turn_ends(const struct torc_op *op, uint32_t piece)
 {
+    if (op->big->owed > 0) {
+        return true; // it goes alone
+    }
     // Of whole eights the server tells by itself.
     return op->big->turn == PIECES_A_TURN && (piece + 1) % PIECES_A_TURN != 0;
 }
@@ -187,8 +200,10 @@ bool torc_big_turn_ends(const struct torc_op *op, uint32_t piece)
 static void big_first(struct torc_engine *engine, uint32_t index, struct torc_request *request)
 {
     const struct torc_op *op = &engine->ops[index];
+    uint32_t owed = op->big->owed;
 
     big_restart(engine, &engine->ops[index]);
+    op->big->owed = owed;
     torc_call_attempt(engine, index, request);
     request->flags |= TORC_WRITE_FRAGMENTED;
     request->total_bytes = op->bytes;
@@ -232,6 +247,16 @@ uint32_t torc_big_ask(const struct torc_engine *engine, uint32_t index, uint8_t 
     return torc_request_encode(to, &request);
 }
 
+static bool big_flies(struct torc_engine *engine, uint32_t index)
+{
+    uint32_t at = torc_op_path(engine, &engine->ops[index])->packets[1].head;
+
+    while (at != TORC_OP_NONE && engine->packets[at].stream != index) {
+        at = engine->packets[at].next;
+    }
+    return at != TORC_OP_NONE;
+}
+
 static void big_timer_set(struct torc_engine *engine, uint32_t index)
 {
     const struct torc_op *op = &engine->ops[index];
@@ -239,8 +264,42 @@ static void big_timer_set(struct torc_engine *engine, uint32_t index)
 
     if (op->big->resume_ns != 0) {
         at_ns = op->big->resume_ns;
+    } else if (op->hold == TORC_HOLD_OWING && !big_flies(engine, index)) {
+        at_ns = op->deadline_ns;
     }
     torc_wheel_set(&engine->wheel, index, torc_min_u64(at_ns, op->deadline_ns));
+}
+
+uint32_t torc_big_unheard(const struct torc_op *op)
+{
+    const struct torc_big *big = op->big;
+
+    return op->kind != TORC_OP_WRITE || big == NULL || big->next <= big->have_count
+               ? 0
+               : big->next - big->have_count;
+}
+
+void torc_big_owe(struct torc_engine *engine, uint32_t index, uint32_t pieces)
+{
+    struct torc_big *big = engine->ops[index].big;
+
+    torc_assert(big != NULL && !big->begun);
+    big->owed = pieces;
+}
+
+// There is something to send, perhaps: at once, or when the budget allows a shed piece.
+static void big_wake(struct torc_engine *engine, uint32_t index, bool front)
+{
+    const struct torc_op *op = &engine->ops[index];
+
+    if (op->state != TORC_OP_STREAMING || !big_wants(op->big)) {
+        return;
+    }
+    if (torc_big_has_more(op)) {
+        torc_op_queue(engine, index, front);
+    } else if (op->hold == TORC_HOLD_NONE) {
+        torc_op_owe(engine, index);
+    }
 }
 
 // A few in a row, so that the server has something to tell about them: were each piece another
@@ -250,9 +309,14 @@ void torc_big_sent(struct torc_engine *engine, uint32_t index)
     struct torc_op *op = &engine->ops[index];
     bool goes_on = op->big->turn < PIECES_A_TURN;
 
+    if (op->big->granted) {
+        op->big->granted = false;
+        op->big->owed -= op->big->owed > 0 ? 1 : 0;
+    }
     if (!torc_big_has_more(op)) {
         op->big->turn = 0;
         torc_op_stream(engine, index);
+        big_wake(engine, index, false);
     } else {
         op->big->turn = goes_on ? op->big->turn : 0;
         torc_op_queue(engine, index, goes_on);
@@ -260,13 +324,13 @@ void torc_big_sent(struct torc_engine *engine, uint32_t index)
     big_timer_set(engine, index);
 }
 
-static void big_wake(struct torc_engine *engine, uint32_t index, bool front)
+void torc_big_grant(struct torc_engine *engine, uint32_t index)
 {
-    const struct torc_op *op = &engine->ops[index];
-
-    if (op->state == TORC_OP_STREAMING && torc_big_has_more(op)) {
-        torc_op_queue(engine, index, front);
-    }
+    torc_assert(engine->ops[index].big != NULL);
+    engine->ops[index].big->granted = true;
+    torc_op_stream(engine, index);
+    big_wake(engine, index, true);
+    big_timer_set(engine, index);
 }
 
 void torc_big_lost(struct torc_engine *engine, uint32_t index, uint32_t piece)
@@ -294,6 +358,8 @@ void torc_big_shed(struct torc_engine *engine, uint32_t index, uint32_t piece,
         torc_call_refused(engine, index, op->attempts - 1u, news->status, news->retry_us);
         return;
     }
+    big->owed++;
+    engine->nodes[op->node].refused_ns = engine->now_ns;
     torc_big_lost(engine, index, piece);
     engine->counters.resends_refused++;
     if (big->resume_ns == 0) { // others of the same burst tell nothing new
@@ -333,16 +399,6 @@ static void big_doubt(struct torc_engine *engine, uint32_t index, bool overdue)
     big->ask = big->begun;
 }
 
-static bool big_flies(struct torc_engine *engine, uint32_t index)
-{
-    uint32_t at = torc_op_path(engine, &engine->ops[index])->packets[1].head;
-
-    while (at != TORC_OP_NONE && engine->packets[at].stream != index) {
-        at = engine->packets[at].next;
-    }
-    return at != TORC_OP_NONE;
-}
-
 void torc_big_timer(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
@@ -358,6 +414,10 @@ void torc_big_timer(struct torc_engine *engine, uint32_t index)
         return;
     }
     big_doubt(engine, index, true);
+    if (op->hold == TORC_HOLD_OWING) {
+        big_timer_set(engine, index);
+        return;
+    }
     if (!torc_budget_take(engine)) {
         torc_wheel_set(
             &engine->wheel, index,
@@ -428,6 +488,7 @@ static void big_state(struct torc_engine *engine, uint32_t index,
     struct torc_op *op = &engine->ops[index];
     struct torc_big *big = op->big;
     uint32_t known = (uint32_t)torc_min_u64(state->first_missing, big->count);
+    uint32_t before = big->have_count;
 
     for (uint32_t piece = big->first_missing; piece < known; piece++) {
         big_note(big, piece);
@@ -440,6 +501,10 @@ static void big_state(struct torc_engine *engine, uint32_t index,
     big->limit = (uint32_t)torc_max_u64(big->limit, torc_min_u64(state->send_limit, big->count));
     op->backoff = 0;
     big->known = true;
+    big->owed = (uint32_t)torc_min_u64(big->owed, torc_big_unheard(op));
+    if (op->lent && big->have_count > before) {
+        torc_budget_proved(engine, &engine->nodes[op->node]);
+    }
     big_acknowledge(engine, index);
     if (big->doubted && (int32_t)(engine->reply_clock_us - big->doubt_us) >= 0) {
         big_undoubt(engine, index);

@@ -10,7 +10,6 @@
 #define CONDITION_BYTES   8u
 #define REFUSED_FIRST_NS  UINT64_C(1000000)    // 1 ms, doubling
 #define REFUSED_LAST_NS   UINT64_C(1000000000) // to 1 s
-#define NO_BUDGET_NS      UINT64_C(20000000)
 #define SILENCE_NS        UINT64_C(1000000000) // then a handshake asks whether the node is there
 #define BACKOFF_MAX       10u
 #define MAP_REPLY_PACKETS 8u
@@ -180,6 +179,7 @@ bool torc_call_number(struct torc_engine *engine, struct torc_op *op)
     op->wseq = engine->wseq_next++;
     at = op->wseq % TORC_WSEQ_SPAN;
     engine->wseq_open[at / 64] |= UINT64_C(1) << (at % 64);
+    engine->wseq_ops[at] = (uint32_t)(op - engine->ops);
     return true;
 }
 
@@ -208,6 +208,12 @@ void torc_call_outcome_known(struct torc_engine *engine, struct torc_op *op)
 
 // ---- Refusals (K2)
 
+// The node had no room for it: more of the same does not help.
+static bool refusal_is_of_load(enum torc_err status)
+{
+    return status == TORC_ERR_BUSY || status == TORC_ERR_LIMIT;
+}
+
 static bool attempts_all_refused(const struct torc_op *op)
 {
     uint32_t count = 0;
@@ -225,24 +231,16 @@ static bool refusal_is_of_content(enum torc_err status)
            status == TORC_ERR_UNSUPPORTED || status == TORC_ERR_BAD_PACKET;
 }
 
-static uint64_t refused_delay_ns(struct torc_engine *engine, const struct torc_op *op,
-                                 enum torc_err status, uint64_t info)
+uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
+                            enum torc_err status, uint64_t info)
 {
     uint64_t told_ns = torc_min_u64(torc_info_retry_us(status, info), 10000000) * 1000;
     uint64_t own_ns = REFUSED_FIRST_NS << torc_min_u64(op->refusals, BACKOFF_MAX);
 
-    return torc_engine_jitter(engine, torc_max_u64(told_ns, torc_min_u64(own_ns, REFUSED_LAST_NS)));
-}
+    uint64_t least_ns = torc_max_u64(told_ns, torc_min_u64(own_ns, REFUSED_LAST_NS));
 
-uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
-                            enum torc_err status, uint64_t info)
-{
-    uint64_t pause_ns = refused_delay_ns(engine, op, status, info);
-
-    if (status == TORC_ERR_BUSY && !torc_budget_take(engine)) {
-        pause_ns = torc_max_u64(pause_ns, torc_engine_jitter(engine, NO_BUDGET_NS));
-    }
-    return pause_ns;
+    // Clients that were refused in the same moment must not come back in the same moment.
+    return least_ns + torc_rng_below(&engine->rng, least_ns + 1);
 }
 
 static void refused_wrong_shard(struct torc_engine *engine, uint32_t index)
@@ -258,7 +256,22 @@ static void refused_wrong_shard(struct torc_engine *engine, uint32_t index)
         // The map says nothing new: ask, and do not run in a circle meanwhile.
         torc_route_ask(engine);
         torc_op_wait(engine, index,
-                     engine->now_ns + refused_delay_ns(engine, op, TORC_ERR_WRONG_SHARD, 0));
+                     engine->now_ns + torc_call_pause_ns(engine, op, TORC_ERR_WRONG_SHARD, 0));
+    }
+}
+
+// For load: when the pause is over the operation owes a token of the retry budget, and so does each
+// piece that was sent with it in vain.
+static void refused_for_load(struct torc_engine *engine, uint32_t index, uint64_t pause_ns)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint32_t pieces = torc_big_unheard(op);
+
+    engine->nodes[op->node].refused_ns = engine->now_ns;
+    op->owes = true;
+    torc_op_wait(engine, index, engine->now_ns + pause_ns);
+    if (pieces > 1) {
+        torc_big_owe(engine, index, pieces - 1);
     }
 }
 
@@ -290,6 +303,11 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
         refused_wrong_shard(engine, index);
         return;
     }
+    if (refusal_is_of_load(status)) {
+        refused_for_load(engine, index, torc_call_pause_ns(engine, op, status, info));
+        return;
+    }
+    op->owes |= status == TORC_ERR_PENDING; // the question was for a lost answer's sake
     torc_op_wait(engine, index, engine->now_ns + torc_call_pause_ns(engine, op, status, info));
 }
 
@@ -503,13 +521,9 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
         return;
     }
     op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, BACKOFF_MAX);
-    if ((op->kind == TORC_OP_WRITE && op->attempts >= TORC_TRIES_MAX) ||
-        !torc_budget_take(engine)) {
-        torc_op_wait(engine, index, engine->now_ns + torc_engine_jitter(engine, NO_BUDGET_NS));
-        return;
-    }
     engine->counters.resends_timer++;
-    torc_op_route(engine, index);
+    op->owes = true;
+    torc_op_wait(engine, index, engine->now_ns); // looked at before this clock is over
 }
 
 void torc_call_timer(struct torc_engine *engine, uint32_t index)
@@ -533,7 +547,11 @@ void torc_call_timer(struct torc_engine *engine, uint32_t index)
         if (op->kind == TORC_OP_WRITE && op->attempts >= TORC_TRIES_MAX) {
             break; // its attempts can be told apart no more: only an answer or the deadline ends it
         }
-        torc_op_route(engine, index);
+        if (!op->owes) {
+            torc_op_route(engine, index);
+        } else if (op->hold == TORC_HOLD_NONE) {
+            torc_op_owe(engine, index);
+        }
         return;
     case TORC_OP_PARKED:
     case TORC_OP_HELD: break;

@@ -5,7 +5,7 @@
 #define TIMEOUT_DEFAULT_US UINT64_C(10000000)
 #define TIMEOUT_MAX_US     UINT64_C(3600000000)
 #define DEADLINE_FIRST_NS  UINT64_C(60000000000) // before a server has published its own
-#define BUDGET_FIRST       100000u               // a burst of 100 resends at the start
+#define BUDGET_FIRST       32000u                // a burst of 32 resends at the start
 #define WRITE_WINDOW_FIRST 256u                  // before a server has published its own
 #define VALUE_MEAN_FIRST   64u
 #define PAGE_BYTES_DEFAULT (UINT64_C(1) << 20)
@@ -27,6 +27,7 @@ struct layout {
     uint64_t shards;
     uint64_t paths;
     uint64_t wseqs;
+    uint64_t wseq_ops;
     uint64_t texts;
     uint64_t inlines;
     uint64_t pool;
@@ -54,6 +55,7 @@ static struct layout layout_of(const struct torc_engine_config *config)
     layout.shards = lay(&at, (uint64_t)TORC_ENGINE_SHARDS_MAX * sizeof(struct torc_map_entry));
     layout.paths = lay(&at, 256ull * TORC_ENGINE_NODES_MAX * sizeof(struct torc_client_path));
     layout.wseqs = lay(&at, TORC_WSEQ_SPAN / 8);
+    layout.wseq_ops = lay(&at, TORC_WSEQ_SPAN * sizeof(uint32_t));
     layout.texts = lay(&at, slots * TORC_OP_TEXT_BYTES);
     layout.inlines = lay(&at, slots * TORC_OP_INLINE_BYTES);
     layout.pool = lay(&at, config->pool_bytes);
@@ -78,6 +80,7 @@ static void engine_lists(struct torc_engine *engine)
     torc_list_init(&engine->parked);
     torc_list_init(&engine->starved);
     torc_list_init(&engine->unnumbered);
+    torc_list_init(&engine->owing);
     torc_list_init(&engine->done);
     torc_list_init(&engine->returned);
     for (uint32_t index = 0; index < engine->op_count; index++) {
@@ -101,6 +104,7 @@ static void engine_tables(struct torc_engine *engine, const struct layout *layou
     engine->ops = (struct torc_op *)(void *)(base + layout->ops);
     engine->packets = (struct torc_packet *)(void *)(base + layout->packets);
     engine->wseq_open = (uint64_t *)(void *)(base + layout->wseqs);
+    engine->wseq_ops = (uint32_t *)(void *)(base + layout->wseq_ops);
     engine->texts = (char *)(base + layout->texts);
     engine->inlines = base + layout->inlines;
     for (uint32_t i = 0; i < TORC_ENGINE_NODES_MAX; i++) {
@@ -187,11 +191,13 @@ void torc_engine_clock(struct torc_engine *engine, uint64_t now_ns, uint64_t wal
             torc_call_timer(engine, index);
         }
     }
+    torc_budget_serve(engine);
 }
 
 uint64_t torc_engine_deadline_ns(const struct torc_engine *engine)
 {
-    uint64_t deadline_ns = torc_wheel_deadline_ns(&engine->wheel);
+    uint64_t deadline_ns =
+        torc_min_u64(torc_wheel_deadline_ns(&engine->wheel), torc_budget_deadline_ns(engine));
 
     for (uint32_t i = 0; i < engine->node_count; i++) {
         const struct torc_client_node *node = &engine->nodes[i];
@@ -209,6 +215,9 @@ bool torc_engine_transmit(struct torc_engine *engine, struct torc_datagram *data
 {
     if (engine->feed_due && engine->starved.count > 0) {
         torc_engine_feed(engine);
+    }
+    if (engine->owing.count > 0) {
+        torc_budget_serve(engine);
     }
     for (uint32_t turn = 0; turn < engine->node_count; turn++) {
         uint32_t at = (engine->node_turn + turn) % engine->node_count;

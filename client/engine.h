@@ -26,7 +26,7 @@
 //       is between 1 and the published maximum.
 //   C5  a page is a gapless run of keys from the range's start (reverse: end): what its parts cover
 //       tiles [lo, next_lo) or [next_hi, hi).
-//   C6  resends after a time-out stay within the retry budget.
+//   C6  what was refused for load or was not answered in time goes again within the retry budget.
 //   C7  packets, and the answers they allow, are no larger than what an answered probe proved in
 //       both directions (mtu.c).
 // Sources WIRE.md sections 1 to 4 (docs/PROTOCOL.md); REPLICATION.md section 12; Kumar et al.,

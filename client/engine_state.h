@@ -68,11 +68,12 @@ enum torc_op_state {
     TORC_OP_RETURNED   // given to the caller; freed by the next poll
 };
 
-// Which list a HELD operation is on.
+// Which list a HELD operation is on, and one that WAITs or STREAMs for the retry budget.
 enum torc_op_hold {
     TORC_HOLD_NONE = 0,
-    TORC_HOLD_STARVED,   // no pool memory or no slot: tried again when some was freed
-    TORC_HOLD_UNNUMBERED // a write without a sequence number: the write window is full
+    TORC_HOLD_STARVED,    // no pool memory or no slot: tried again when some was freed
+    TORC_HOLD_UNNUMBERED, // a write without a sequence number: the write window is full
+    TORC_HOLD_OWING       // WAITING or STREAMING: on `owing`, until the retry budget has room
 };
 
 struct torc_list {
@@ -122,6 +123,8 @@ struct torc_op {
     uint32_t sent_epoch;     // highest of its attempts
     uint16_t refusals;
     uint16_t wrong_shards;
+    bool owes;            // it was refused for load: another sending is the retry budget's
+    bool lent;            // and that sent it again
     uint16_t credit;      // of a scan or pull: reply packets allowed
     uint16_t chunks;      // of a scan: came since it was sent
     uint16_t chunks_all;  // of a scan: how many there are, once the last one came
@@ -210,6 +213,7 @@ struct torc_client_node {
     struct torc_endpoint addresses[TORC_NODE_ADDRESSES];
     uint64_t boot;
     uint64_t heard_ns;
+    uint64_t refused_ns; // when it last refused something for load; 0: never
     uint64_t shake_since_ns;
     uint64_t shake_at_ns;    // the next INIT
     uint64_t shake_again_ns; // earliest next one beside a session
@@ -272,6 +276,7 @@ struct torc_engine {
     struct torc_list parked;
     struct torc_list starved;
     struct torc_list unnumbered;
+    struct torc_list owing; // first come, first sent again, but for the oldest write
     struct torc_list done;
     struct torc_list returned;
     uint32_t pending;
@@ -280,6 +285,7 @@ struct torc_engine {
     uint64_t wseq_next;
     uint64_t wseq_low;
     uint64_t *wseq_open; // bit per wseq outstanding, modulo WSEQ_SPAN
+    uint32_t *wseq_ops;  // and whose each is
     uint64_t write_window;
 
     // packets in flight
@@ -386,6 +392,8 @@ void torc_op_queue(struct torc_engine *engine, uint32_t index, bool front);
 void torc_op_sent(struct torc_engine *engine, uint32_t index, uint32_t packet);
 // A large put between two pieces.
 void torc_op_stream(struct torc_engine *engine, uint32_t index);
+// One that WAITs or STREAMs stays so until the retry budget has room for it, or its deadline.
+void torc_op_owe(struct torc_engine *engine, uint32_t index);
 // Tries again at at_ns, or ends it when its deadline comes first.
 void torc_op_wait(struct torc_engine *engine, uint32_t index, uint64_t at_ns);
 void torc_op_hold(struct torc_engine *engine, uint32_t index, enum torc_op_hold hold);
@@ -432,7 +440,7 @@ void torc_trace_mark(struct torc_engine *engine, uint32_t op_id, const uint8_t *
 void torc_trace_end(struct torc_engine *engine, uint32_t index);
 void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
                        enum torc_err status, uint64_t info);
-// How long it waits before it is tried again after that refusal; takes from the retry budget.
+// How long it waits before it is tried again after that refusal.
 uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
                             enum torc_err status, uint64_t info);
 // A value came whole.
@@ -470,6 +478,12 @@ void torc_path_ce(struct torc_engine *engine, struct torc_client_node *node);
 // True, and one less, when the retry budget allows a resend.
 bool torc_budget_take(struct torc_engine *engine);
 void torc_budget_sent(struct torc_engine *engine, uint32_t ops);
+// The node did what it had refused, or not answered, before.
+void torc_budget_proved(struct torc_engine *engine, const struct torc_client_node *node);
+// Those that owe go again as far as the budget allows.
+void torc_budget_serve(struct torc_engine *engine);
+// When it allows the next; UINT64_MAX when nobody owes.
+uint64_t torc_budget_deadline_ns(const struct torc_engine *engine);
 // value ± 10 %
 uint64_t torc_engine_jitter(struct torc_engine *engine, uint64_t value);
 
@@ -546,6 +560,12 @@ uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to
 // A question behind the piece in the same packet; its padded bytes.
 uint32_t torc_big_ask(const struct torc_engine *engine, uint32_t index, uint8_t *to);
 bool torc_big_has_more(const struct torc_op *op);
+// The budget has room for one more piece.
+void torc_big_grant(struct torc_engine *engine, uint32_t index);
+// Pieces that were sent and are not known to have come.
+uint32_t torc_big_unheard(const struct torc_op *op);
+// After a restart: so many of its pieces are sent for the second time.
+void torc_big_owe(struct torc_engine *engine, uint32_t index, uint32_t pieces);
 void torc_big_sent(struct torc_engine *engine, uint32_t index);
 // Whether a question should go with this piece: others are next, and nothing is due about it.
 bool torc_big_turn_ends(const struct torc_op *op, uint32_t piece);

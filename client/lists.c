@@ -161,6 +161,7 @@ static void op_unhold(struct torc_engine *engine, uint32_t index)
     case TORC_HOLD_NONE: break;
     case TORC_HOLD_STARVED: torc_ops_remove(engine, &engine->starved, index); break;
     case TORC_HOLD_UNNUMBERED: torc_ops_remove(engine, &engine->unnumbered, index); break;
+    case TORC_HOLD_OWING: torc_ops_remove(engine, &engine->owing, index); break;
     }
     op->hold = TORC_HOLD_NONE;
 }
@@ -179,9 +180,9 @@ static void op_detach(struct torc_engine *engine, uint32_t index)
     case TORC_OP_PARKED: torc_ops_remove(engine, &engine->parked, index); break;
     case TORC_OP_DONE: torc_ops_remove(engine, &engine->done, index); break;
     case TORC_OP_RETURNED: torc_ops_remove(engine, &engine->returned, index); break;
-    case TORC_OP_HELD: op_unhold(engine, index); break;
+    case TORC_OP_HELD:
     case TORC_OP_STREAMING:
-    case TORC_OP_WAITING:
+    case TORC_OP_WAITING: op_unhold(engine, index); break;
     case TORC_OP_FREE: break;
     }
     op->state = TORC_OP_HELD;
@@ -339,6 +340,17 @@ void torc_op_wait(struct torc_engine *engine, uint32_t index, uint64_t at_ns)
     torc_wheel_set(&engine->wheel, index, torc_min_u64(at_ns, engine->ops[index].deadline_ns));
 }
 
+void torc_op_owe(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    torc_assert(op->state == TORC_OP_WAITING || op->state == TORC_OP_STREAMING);
+    torc_assert(op->hold == TORC_HOLD_NONE);
+    op->hold = TORC_HOLD_OWING;
+    torc_ops_push(engine, &engine->owing, index);
+    torc_wheel_set(&engine->wheel, index, op->deadline_ns);
+}
+
 void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err status,
                  const char *format, ...)
 {
@@ -346,6 +358,10 @@ void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err statu
 
     torc_assert(op->state != TORC_OP_FREE);
     torc_assert(op->state != TORC_OP_DONE);
+    if (op->lent && (status == TORC_ERR_OK || status == TORC_ERR_NOT_FOUND ||
+                     status == TORC_ERR_CONDITION_FAILED)) {
+        torc_budget_proved(engine, &engine->nodes[op->node]);
+    }
     torc_op_unlink(engine, index);
     torc_wheel_stop(&engine->wheel, index);
     if (format != NULL) {

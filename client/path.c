@@ -13,9 +13,11 @@
 #define SLOW_WRITE_NS    UINT64_C(20000000)
 #define WINDOW_DELAY_MIN (8u << TORC_WINDOW_SHIFT) // delay alone shrinks it no further
 #define BASE_PERIOD_NS   UINT64_C(10000000000)
-#define BUDGET_PER_SEND  100u              // thousandths of a resend: 10 %
-#define BUDGET_PER_S     UINT64_C(10000)   // 10 a second
-#define BUDGET_MAX       UINT64_C(1000000) // what a quiet time saves up
+#define BUDGET_PER_SEND  100u            // thousandths of a resend: 10 %
+#define BUDGET_PER_S     UINT64_C(10000) // 10 a second
+#define BUDGET_MAX       UINT64_C(32000) // what a quiet time saves up
+#define BUDGET_PROVED    3000u           // it was worth it: that many more, see below
+#define CALM_NS          UINT64_C(100000000)
 #define ROUND_SAMPLES    8u
 #define OVERTAKEN        3u
 #define PROBE_RTTS       3u
@@ -186,6 +188,52 @@ bool torc_budget_take(struct torc_engine *engine)
     }
     engine->budget -= 1000;
     return true;
+}
+
+// A node that has refused nothing for a while, and did what it had refused or not answered before,
+// has room: those that wait go out as fast as they prove it, three for one, which also outruns a
+// network that loses half of everything.
+void torc_budget_proved(struct torc_engine *engine, const struct torc_client_node *node)
+{
+    if (engine->now_ns - node->refused_ns >= CALM_NS) {
+        engine->budget = torc_min_u64(BUDGET_MAX, engine->budget + BUDGET_PROVED);
+    }
+}
+
+// The oldest write goes first: servers remember all later ones until it is done.
+static uint32_t budget_next(const struct torc_engine *engine)
+{
+    uint32_t oldest = engine->wseq_ops[engine->wseq_low % TORC_WSEQ_SPAN];
+
+    return engine->wseq_low < engine->wseq_next && engine->ops[oldest].hold == TORC_HOLD_OWING
+               ? oldest
+               : engine->owing.head;
+}
+
+void torc_budget_serve(struct torc_engine *engine)
+{
+    while (engine->owing.count > 0 && torc_budget_take(engine)) {
+        uint32_t index = budget_next(engine);
+        struct torc_op *op = &engine->ops[index];
+
+        op->owes = false;
+        op->lent = true;
+        if (op->state == TORC_OP_STREAMING) {
+            torc_big_grant(engine, index);
+        } else {
+            torc_op_route(engine, index);
+        }
+    }
+}
+
+uint64_t torc_budget_deadline_ns(const struct torc_engine *engine)
+{
+    uint64_t lack = engine->budget >= 1000 ? 0 : 1000 - engine->budget;
+
+    if (engine->owing.count == 0) {
+        return UINT64_MAX;
+    }
+    return engine->budget_at_ns + (lack * 1000 + BUDGET_PER_S - 1) / BUDGET_PER_S * 1000000;
 }
 
 // ---- Packets in flight

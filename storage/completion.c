@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#define KEPT_PART    64u // of the results are kept for writes that let others go
 #define NONE         TORC_COMPLETION_NONE
 #define CLIENT_BITS  29u
 #define CLIENT_MASK  ((1u << CLIENT_BITS) - 1u)
@@ -169,7 +170,7 @@ struct account_want {
     uint32_t known; // one of its entries, which names its account; NONE: it is looked for
     bool entry;
     bool result;
-    bool limited; // within its share
+    bool limited; // within its share, and not the last of the pool
 };
 
 static bool account_take(struct torc_completion_pool *pool, const struct account_want *want,
@@ -185,8 +186,10 @@ static bool account_take(struct torc_completion_pool *pool, const struct account
         pool->result_used + results > pool->result_max) {
         return false;
     }
-    if (want->limited && (account->entry_used + entries > pool->account_entry_max ||
-                          account->result_used + results > pool->account_result_max)) {
+    if (want->limited &&
+        (account->entry_used + entries > pool->account_entry_max ||
+         pool->result_used + results > pool->result_max - pool->result_max / KEPT_PART ||
+         account->result_used + results > pool->account_result_max)) {
         return false;
     }
     torc_assert_implies(want->known != NONE, account->principal == want->principal);
@@ -512,14 +515,14 @@ enum torc_completion_answer torc_completion_find(const struct torc_completion_ta
 }
 
 bool torc_completion_reserve(struct torc_completion_table *table, struct torc_completion_client who,
-                             struct torc_completion_promise *promise)
+                             bool oldest, struct torc_completion_promise *promise)
 {
     uint32_t entry = entry_find(table, who);
     struct account_want want = {.principal = who.principal,
                                 .known = entry,
                                 .entry = entry == NONE,
                                 .result = true,
-                                .limited = true};
+                                .limited = entry == NONE || !oldest};
     uint16_t account;
 
     if (!account_take(table->pool, &want, &account)) {
@@ -557,7 +560,7 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
                                 .known = entry,
                                 .entry = entry == NONE,
                                 .result = true,
-                                .limited = true};
+                                .limited = entry == NONE || result->seq != low};
     uint16_t account;
 
     torc_assert(result->err == TORC_ERR_CONDITION_FAILED || result->err == TORC_ERR_NOT_FOUND);

@@ -275,7 +275,8 @@ static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *wri
         return false;
     }
     if (!torc_shard_pool_has_slot(shard->pool) ||
-        !torc_completion_reserve(&shard->completions, write_who(write), promise)) {
+        !torc_completion_reserve(&shard->completions, write_who(write), write->seq == write->low,
+                                 promise)) {
         outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);
         return false;
     }

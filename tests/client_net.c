@@ -10,6 +10,8 @@
 #define PAYLOAD_BYTES TORC_ENGINE_PAYLOAD_MAX
 #define HEADERS_BYTES 28u // IPv4 and UDP
 #define POOL_BYTES    (UINT64_C(16) << 20)
+#define POOL_SMALL    (UINT64_C(2) << 20) // where there are many clients
+#define CLIENTS_FEW   4u
 #define FIRST_PORT    5000u
 #define OPERATIONS    64u
 #define DRAIN_STEP_NS UINT64_C(50000)
@@ -38,7 +40,8 @@ static struct torc_engine *net_engine(struct torc_net *net, uint32_t operations,
 {
     struct torc_engine_config config = {.client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
                                         .seed = torc_rng_next(&net->rng),
-                                        .pool_bytes = POOL_BYTES,
+                                        .pool_bytes = net->client_count <= CLIENTS_FEW ? POOL_BYTES
+                                                                                       : POOL_SMALL,
                                         .operations = operations,
                                         .payload_bytes =
                                             (net->rig->config.mtu - HEADERS_BYTES) & ~7u,

@@ -12,7 +12,7 @@
 #include "client/engine.h"
 #include "tests/rig.h"
 
-#define TORC_NET_CLIENTS_MAX 4u
+#define TORC_NET_CLIENTS_MAX 48u
 #define TORC_NET_FLIGHT_MAX  8192u
 
 struct torc_net_faults {

@@ -90,7 +90,8 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
         .jobs_max = 64,
         .fragment_pool_bytes = 8u << 20,
         .session_message_bytes = 4u << 20,
-        .completion_bytes = 1u << 20,
+        .completion_bytes =
+            rig->config.completion_bytes == 0 ? 1u << 20 : rig->config.completion_bytes,
         .unproved_answers_max =
             rig->config.unproved_answers_max == 0 ? 10000000 : rig->config.unproved_answers_max,
         .undo = {.bytes = rig->config.undo_bytes == 0 ? UINT64_C(4) << 20 : rig->config.undo_bytes,

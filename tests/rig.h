@@ -36,14 +36,15 @@ struct torc_rig_config {
     uint32_t shards;  // 1 .. TORC_FAKE_SHARDS_MAX; shard i lies on worker i % workers
     uint64_t key_count;
     uint64_t seed;
-    uint8_t durability;       // enum torc_durability
-    bool steered;             // frames go to the worker of their UDP port; else all to worker 0
-    uint16_t mtu;             // 0: 1500
-    uint32_t chunks;          // of 256 KiB, each worker; 0: 64
-    uint64_t undo_bytes;      // each worker; 0: 4 MiB
-    uint64_t heap_bytes;      // for large values, each worker; 0: 64 MiB
-    uint32_t value_bytes_max; // 0: 1 MiB
-    uint32_t session_slots;   // a power of two; 0: 1024
+    uint8_t durability;        // enum torc_durability
+    bool steered;              // frames go to the worker of their UDP port; else all to worker 0
+    uint16_t mtu;              // 0: 1500
+    uint32_t chunks;           // of 256 KiB, each worker; 0: 64
+    uint64_t undo_bytes;       // each worker; 0: 4 MiB
+    uint64_t heap_bytes;       // for large values, each worker; 0: 64 MiB
+    uint32_t value_bytes_max;  // 0: 1 MiB
+    uint32_t completion_bytes; // each worker; 0: 1 MiB
+    uint32_t session_slots;    // a power of two; 0: 1024
     uint32_t unproved_answers_max;      // 0: as many as a rig can ask, whose clients ask but once
     bool sealed;                        // security = keys, and clients of torc_rig_connect have one
     const struct torc_aead_code *aead;  // NULL: the best of this machine

@@ -282,6 +282,39 @@ static void test_full_memory(void)
     CU_ASSERT_EQUAL(rig.heap.block_count, 0);
 }
 
+// All that a principal may have remembered is of writes above one that was not done yet.
+static void test_full_table_takes_the_oldest(void)
+{
+    struct torc_shard_write write;
+    struct torc_shard_write oldest;
+    uint32_t done = 0;
+
+    bench_pool(8, CHUNKS);
+    bench_open();
+    oldest = write_of(1, "oldest");
+    while (send(write_of(2, "later")) == TORC_SHARD_APPEND) {
+        CU_ASSERT_EQUAL(bench_commit(), 1);
+        done++;
+    }
+    CU_ASSERT_EQUAL(bench.outcome.err, TORC_ERR_BUSY);
+    CU_ASSERT(done > 100);
+    write = oldest;
+    write.seq = bench.seq + 1;
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_ANSWER); // one more of them
+    CU_ASSERT_EQUAL(bench.outcome.err, TORC_ERR_BUSY);
+    CU_ASSERT_EQUAL(send(oldest), TORC_SHARD_APPEND);
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    write = write_of(3, "the first with nothing before it");
+    write.low = write.seq;
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_APPEND); // and the others are forgotten
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+    for (uint32_t i = 2; i < done; i++) {
+        CU_ASSERT_EQUAL_FATAL(send(write_of(2, "later")), TORC_SHARD_APPEND);
+        CU_ASSERT_EQUAL(bench_commit(), 1);
+    }
+    torc_shard_drop(&bench.shard);
+}
+
 static void test_old_clients_leave(void)
 {
     bench_pool(100, CHUNKS);
@@ -540,6 +573,7 @@ int main(void)
         {"conditions, and their failures remembered", test_conditions},
         {"a conditional write waits for the one before", test_waiting_for_the_one_before},
         {"full memory refuses writes only", test_full_memory},
+        {"a full table takes the oldest write", test_full_table_takes_the_oldest},
         {"old clients leave, also an idle shard", test_old_clients_leave},
         {"gaps in a log are damage", test_gaps_are_damage},
         {"an epoch cancels what it replaces", test_an_epoch_cancels_what_it_replaces},
