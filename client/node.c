@@ -329,16 +329,14 @@ static void nosession_receive(struct torc_engine *engine, const uint8_t *payload
 
 // ---- Replies
 
-static void shed_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
-                         const struct torc_reply *reply)
+// The server did not take the packet of that name, for load or because it was malformed.
+static void packet_refused(struct torc_engine *engine, struct torc_client_node *node,
+                           const struct torc_packet_name *name, const struct torc_shed_news *news)
 {
-    struct torc_packet_name name = {
-        .seq = reply->info, .core = core, .session = engine->reply_session};
-    uint32_t index = torc_packet_find(engine, node, &name);
+    uint32_t index = torc_packet_find(engine, node, name);
     struct torc_packet *packet;
-    struct torc_shed shed;
 
-    if (index == TORC_OP_NONE || !torc_shed_decode(reply, &shed)) {
+    if (index == TORC_OP_NONE) {
         return;
     }
     packet = &engine->packets[index];
@@ -349,17 +347,52 @@ static void shed_receive(struct torc_engine *engine, struct torc_client_node *no
         uint32_t piece = packet->piece;
 
         torc_packet_end(engine, index);
-        torc_big_shed(engine, stream, piece,
-                      &(struct torc_shed_news){.status = (enum torc_err)reply->status,
-                                               .retry_us = shed.retry_us});
+        torc_big_shed(engine, stream, piece, news);
         return;
     }
     for (uint32_t left = packet->ops.count; left > 0; left--) {
         uint32_t at = packet->ops.head;
         uint32_t attempts = engine->ops[at].attempts;
 
-        torc_call_refused(engine, at, attempts > 0 ? attempts - 1 : 0, (enum torc_err)reply->status,
-                          shed.retry_us);
+        torc_call_refused(engine, at, attempts > 0 ? attempts - 1 : 0, news->status,
+                          news->retry_us);
+    }
+}
+
+static void shed_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                         const struct torc_reply *reply)
+{
+    struct torc_packet_name name = {
+        .seq = reply->info, .core = core, .session = engine->reply_session};
+    struct torc_shed shed;
+
+    if (torc_shed_decode(reply, &shed)) {
+        packet_refused(engine, node, &name,
+                       &(struct torc_shed_news){.status = (enum torc_err)reply->status,
+                                                .retry_us = shed.retry_us});
+    }
+}
+
+// Nobody opened them, so this proves nothing about a write: only packets that read are meant.
+static void unread_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
+                           const struct torc_reply *reply)
+{
+    struct torc_packet_name name = {.core = core, .session = engine->reply_session};
+    struct torc_unread unread;
+
+    if (!torc_unread_decode(reply, &unread)) {
+        return;
+    }
+    for (; unread.bitmap != 0; unread.bitmap &= unread.bitmap - 1) {
+        uint32_t index;
+
+        name.seq = reply->info + (uint32_t)__builtin_ctzll(unread.bitmap);
+        index = torc_packet_find(engine, node, &name);
+        if (index != TORC_OP_NONE && !engine->packets[index].is_write) {
+            packet_refused(
+                engine, node, &name,
+                &(struct torc_shed_news){.status = TORC_ERR_BUSY, .retry_us = unread.retry_us});
+        }
     }
 }
 
@@ -381,6 +414,10 @@ static void reply_receive(struct torc_engine *engine, struct torc_client_node *n
 
     if (reply->opcode == TORC_OPCODE_SHED) {
         shed_receive(engine, node, core, reply);
+        return;
+    }
+    if (reply->opcode == TORC_OPCODE_UNREAD) {
+        unread_receive(engine, node, core, reply);
         return;
     }
     index = torc_op_find(engine, reply->op_id);

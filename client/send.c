@@ -30,6 +30,7 @@ struct build {
     uint32_t packet;
     uint8_t core;
     bool is_write;
+    bool may_drop; // it only reads
 };
 
 // Header and trailer; the packet is in flight.
@@ -41,12 +42,13 @@ static uint32_t build_seal(const struct build *build, uint32_t reply_payload)
     uint64_t packets = torc_max_u64((build->reply_bytes + space - 1) / space, 1);
     // Answers are never shorter than what was asked: the credit covers the request itself.
     uint64_t own = (build->at + TORC_DATA_OVERHEAD + reply_payload - 1) / reply_payload;
-    struct torc_data data = {.core = build->core,
-                             .clock_us = (uint32_t)(engine->now_ns / 1000),
-                             .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc,
-                             .reply_bytes = (uint16_t)reply_payload,
-                             .reply_packets =
-                                 (uint16_t)torc_min_u64(torc_max_u64(packets, own), UINT16_MAX)};
+    struct torc_data data = {
+        .core = build->core,
+        .clock_us = (uint32_t)(engine->now_ns / 1000),
+        .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc,
+        .reply_bytes = (uint16_t)(build->may_drop ? (reply_payload & ~7u) | TORC_REPLY_BYTES_DROP
+                                                  : reply_payload),
+        .reply_packets = (uint16_t)torc_min_u64(torc_max_u64(packets, own), UINT16_MAX)};
 
     packet->bytes = torc_lane_seal(&build->node->lane, build->payload, build->at, &data);
     packet->seq = data.seq;
@@ -75,6 +77,7 @@ static bool build_add(struct build *build, uint32_t index)
     torc_assert(build->at <= engine->config.payload_bytes - TORC_DATA_OVERHEAD);
     build->reply_bytes += reply_bytes;
     build->ops++;
+    build->may_drop &= op->kind == TORC_OP_GET || op->kind == TORC_OP_SCAN;
     torc_op_sent(engine, index, build->packet);
     engine->packets[build->packet].is_long |= is_long;
     return !is_long;
@@ -94,6 +97,7 @@ static uint32_t build_points(struct build *build, struct torc_list *queue)
     build->packet = torc_packet_open(engine, build->node, build->core, build->is_write);
     engine->packets[build->packet].is_probe = is_probe;
     build->node->probes += is_probe ? 1 : 0;
+    build->may_drop = true;
     while (queue->count > 0 && build->ops < build->node->limits.packet_ops_max &&
            (build->ops == 0 || path->ops_in_flight < build->node->limits.core_ops_max)) {
         if (build->is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {

@@ -19,6 +19,10 @@
 #define BURST_PACKETS  4u // a session that was quiet may send so many at once
 #define QUIET_LEVEL    (2u * TORC_ADMIT_ONE)
 #define LEAK_GAIN      16u
+#define NOTED_TURNS    4u // then one is opened and refused, which tells of the others
+#define SERVED_TURNS   1u // who was answered so lately will be again so soon
+#define KNOWN_TURNS    16u
+#define NOTED_OLD      64u  // nobody was told: another session may have the account
 #define FLOODED_FRAMES 512u // wait behind the turn: half of the receive ring
 
 void torc_admit_init(struct torc_admit *admit, uint64_t target_ns)
@@ -172,8 +176,11 @@ bool torc_admit_may(struct torc_admit *admit, uint32_t session)
 
 void torc_admit_take(struct torc_admit *admit, uint32_t session)
 {
+    struct torc_admit_slot *slot = admit_slot(admit, session);
+
     admit->taken++;
-    admit_slot(admit, session)->level += TORC_ADMIT_ONE;
+    slot->level += TORC_ADMIT_ONE;
+    slot->served = admit->turn;
 }
 
 void torc_admit_refuse(struct torc_admit *admit)
@@ -186,4 +193,49 @@ void torc_admit_drop(struct torc_admit *admit)
 {
     admit->unopened++;
     admit->window_refused++;
+}
+
+bool torc_admit_knows(const struct torc_admit *admit, uint32_t session)
+{
+    const struct torc_admit_slot *slot = &admit->slots[session % TORC_ADMIT_SLOTS];
+
+    return slot->session == session && slot->first != 0 && admit->turn - slot->noted < KNOWN_TURNS;
+}
+
+bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq)
+{
+    struct torc_admit_slot *slot = &admit->slots[session % TORC_ADMIT_SLOTS];
+
+    if (admit->turn - slot->served > SERVED_TURNS ||
+        (slot->bitmap != 0 && slot->session != session && admit->turn - slot->noted < NOTED_OLD)) {
+        return false;
+    }
+    if (slot->bitmap == 0 || slot->session != session) {
+        admit->untold += slot->bitmap == 0 ? 1 : 0;
+        slot->session = session;
+        slot->noted = admit->turn;
+        slot->first = seq;
+        slot->bitmap = 1;
+        return true;
+    }
+    if (seq < slot->first || seq - slot->first >= 64 || admit->turn - slot->noted > NOTED_TURNS) {
+        return false;
+    }
+    slot->bitmap |= UINT64_C(1) << (seq - slot->first);
+    return true;
+}
+
+bool torc_admit_tell(struct torc_admit *admit, uint32_t session, uint64_t *first, uint64_t *bitmap)
+{
+    struct torc_admit_slot *slot = &admit->slots[session % TORC_ADMIT_SLOTS];
+
+    if (slot->bitmap == 0 || slot->session != session) {
+        return false;
+    }
+    torc_assert(admit->untold > 0);
+    *first = slot->first;
+    *bitmap = slot->bitmap;
+    slot->bitmap = 0;
+    admit->untold--;
+    return true;
 }

@@ -10,6 +10,10 @@
 //         asks for, and those that ask for more get the same (max-min fairness), whatever the
 //         number of sessions; nobody has to be counted.
 //         Shedding ends when less than 1 % was refused in 100 ms.
+//         A packet that only reads, and says so (TORC_REPLY_BYTES_DROP), is not even opened when
+//         it is over the share of a session that is served just now: its number is noted on the
+//         account, and told with the next answer to that session (UNREAD). When that takes too
+//         long, the next one is opened and refused, which tells as well.
 //         A receive ring does not say when a frame came. But it says how many are in it, so for
 //         each of the last looks it is known how many had come by then: the first frame of a turn
 //         came after the last look by which no more had come than were taken before. What was late
@@ -37,6 +41,12 @@
 struct torc_admit_slot {
     uint32_t turn; // when it was last looked at
     uint32_t level;
+    uint32_t session; // whose packets are noted, while some are
+    uint32_t noted;   // turn of the first
+    uint32_t served;  // turn when a packet was last taken: its answer tells
+    uint32_t zero;
+    uint64_t first;  // its seq
+    uint64_t bitmap; // bit i: first + i was dropped unread; 0: nothing to tell
 };
 
 // What was known at the beginning of a turn.
@@ -60,7 +70,8 @@ struct torc_admit {
     uint32_t turn_max; // and at most
     uint32_t taken;    // of them, in this turn
     uint32_t refused;  // in this turn
-    uint32_t unopened; // and those that were dropped without an answer
+    uint32_t unopened; // and those that were dropped unopened
+    uint32_t untold;   // accounts with something noted
     uint32_t frames;   // in this turn, all
     uint32_t leak;     // of each account, a turn
     bool shedding;
@@ -91,5 +102,12 @@ bool torc_admit_may(struct torc_admit *admit, uint32_t session);
 void torc_admit_take(struct torc_admit *admit, uint32_t session);
 void torc_admit_refuse(struct torc_admit *admit);
 void torc_admit_drop(struct torc_admit *admit); // unopened: it was the session's or not
+
+// Whether packets of that session were noted in the last turns: it exists, and is a client's.
+bool torc_admit_knows(const struct torc_admit *admit, uint32_t session);
+// Whether the packet, one too many, may be dropped unread: then it is noted.
+bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq);
+// What was noted of that session, which is forgotten. False: nothing.
+bool torc_admit_tell(struct torc_admit *admit, uint32_t session, uint64_t *first, uint64_t *bitmap);
 
 #endif

@@ -110,6 +110,23 @@ static void answer_open(struct torc_worker *worker, struct torc_answer *answer)
     answer->to->packets_left--;
 }
 
+// Which packets of the session were dropped unread, where there is room to say so.
+static void answer_tell(struct torc_worker *worker, struct torc_answer *answer)
+{
+    struct torc_unread unread = {.retry_us = torc_worker_retry_us(worker)};
+    struct torc_reply reply = {
+        .opcode = TORC_OPCODE_UNREAD, .status = TORC_ERR_BUSY, .body_bytes = TORC_UNREAD_BYTES};
+    unsigned char body[TORC_UNREAD_BYTES];
+
+    if (answer->used_bytes + TORC_REPLY_HEAD_BYTES + TORC_UNREAD_BYTES > answer->limit_bytes ||
+        !torc_admit_tell(worker->admit, answer->to->index, &reply.info, &unread.bitmap)) {
+        return;
+    }
+    torc_unread_body(body, &unread);
+    reply.body = body;
+    torc_answer_put(worker, answer, &reply);
+}
+
 void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
 {
     struct torc_answer_to *to = answer->to;
@@ -123,6 +140,9 @@ void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
         return;
     }
     torc_assert(answer->used_bytes >= TORC_DATA_HEAD_BYTES + TORC_REPLY_HEAD_BYTES);
+    if (torc_unlikely(worker->admit->untold > 0)) {
+        answer_tell(worker, answer);
+    }
     line = torc_session_line_at(worker->sessions, worker->index,
                                 to->index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
     torc_assert(torc_session_line_serial(line) == to->serial);

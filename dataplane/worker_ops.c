@@ -192,7 +192,8 @@ static void op_run(struct torc_worker *worker, struct torc_packet *packet,
     case TORC_OPCODE_SHED:
     case TORC_OPCODE_MAP_ENTRY:
     case TORC_OPCODE_NODE_ENTRY:
-    case TORC_OPCODE_TRACE: break;
+    case TORC_OPCODE_TRACE:
+    case TORC_OPCODE_UNREAD: break;
     }
     torc_unreachable("torc_request_decode knows requests only");
 }

@@ -8,9 +8,10 @@
 
 #include <string.h>
 
-#define ECHO_RATE  1000u
-#define ECHO_BURST 100u
-#define SHED_BYTES (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
+#define PROTOCOL_UDP 17u
+#define ECHO_RATE    1000u
+#define ECHO_BURST   100u
+#define SHED_BYTES   (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
 
 // A data packet between the first pass and the second.
 struct rx_candidate {
@@ -232,6 +233,21 @@ static void rx_shed(struct torc_worker *worker, struct torc_packet *packet, enum
     }
 }
 
+uint32_t torc_worker_retry_us(const struct torc_worker *worker)
+{
+    return (uint32_t)(worker->queue_delay_ns / 500) + 1;
+}
+
+// Of a packet that is one too many: whether it is dropped before it is opened, because its sender
+// said that it may be, or because there is no time for more.
+static bool rx_is_dropped(struct torc_worker *worker, const struct torc_data *data)
+{
+    bool noted = (data->reply_bytes & TORC_REPLY_BYTES_DROP) != 0 &&
+                 torc_admit_note(worker->admit, data->index, data->seq);
+
+    return noted || worker->admit->flooded;
+}
+
 // Under load: whether the packet is one too many. Asked before it is opened, so that what may be
 // refused at all can be dropped for nothing when even refusals take too long.
 static bool rx_is_shed(struct torc_worker *worker, const struct torc_session *session)
@@ -249,7 +265,7 @@ static bool rx_admit(struct torc_worker *worker, struct torc_packet *packet, boo
     if (shed) {
         torc_admit_refuse(worker->admit);
         torc_stats_add(&worker->stats->counters[TORC_COUNTER_SHED], 1);
-        rx_shed(worker, packet, TORC_ERR_BUSY, (uint32_t)(worker->queue_delay_ns / 500) + 1);
+        rx_shed(worker, packet, TORC_ERR_BUSY, torc_worker_retry_us(worker));
         return false;
     }
     if (session->principal < TORC_PRINCIPAL_NODE) {
@@ -356,7 +372,7 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
         return false;
     }
     shed = rx_is_shed(worker, session);
-    if (torc_unlikely(shed && worker->admit->flooded)) {
+    if (torc_unlikely(shed && rx_is_dropped(worker, &candidate->data))) {
         torc_admit_drop(worker->admit);
         torc_worker_drop(worker, TORC_DROP_OVERLOAD);
         return false;
@@ -396,6 +412,35 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     return true;
 }
 
+// -- Too many -------------------------------------------------------------------------------------
+
+// A look at a frame from outside, before anything is checked: whether it is one too many of a
+// session whose packets were dropped unread in the last turns, and may be dropped like them. What a
+// forger could make of it is that its own frame is dropped. Only frames of the plainest shape are
+// seen here: untagged, IPv4 without options.
+static bool rx_is_passed_over(struct torc_worker *worker, const struct rx_item *item)
+{
+    static const uint32_t payload_at = TORC_ETHER_BYTES + TORC_IPV4_BYTES + TORC_UDP_BYTES;
+    const unsigned char *bytes = item->bytes;
+    struct torc_data data;
+
+    if (item->handed || item->byte_count < payload_at + TORC_DATA_BYTES_MIN || bytes[12] != 0x08 ||
+        bytes[13] != 0x00 || bytes[14] != 0x45 || bytes[23] != PROTOCOL_UDP ||
+        torc_data_decode(&data, bytes + payload_at, item->byte_count - payload_at) !=
+            TORC_DROP_NONE ||
+        bytes[payload_at] != TORC_WIRE_MAGIC || bytes[payload_at + 1] >> 4 != 1 ||
+        data.core != worker->index || (data.reply_bytes & TORC_REPLY_BYTES_DROP) == 0 ||
+        !torc_admit_knows(worker->admit, data.index) || torc_admit_may(worker->admit, data.index) ||
+        !torc_admit_note(worker->admit, data.index, data.seq)) {
+        return false;
+    }
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_RX_PACKETS], 1);
+    torc_stats_add(&worker->stats->counters[TORC_COUNTER_RX_BYTES], item->byte_count);
+    torc_admit_drop(worker->admit);
+    torc_worker_drop(worker, TORC_DROP_OVERLOAD);
+    return true;
+}
+
 // -- A burst --------------------------------------------------------------------------------------
 
 static void rx_burst(struct torc_worker *worker, const struct rx_item *items, uint32_t count)
@@ -403,9 +448,13 @@ static void rx_burst(struct torc_worker *worker, const struct rx_item *items, ui
     struct rx_candidate candidates[TORC_WORKER_BURST];
     uint32_t candidate_count = 0;
     uint32_t packet_count = 0;
+    bool many = worker->admit->shedding && worker->admit->pressed;
 
     torc_assert(count <= TORC_WORKER_BURST);
     for (uint32_t i = 0; i < count; i++) {
+        if (torc_unlikely(many) && rx_is_passed_over(worker, &items[i])) {
+            continue;
+        }
         candidate_count += rx_frame(worker, &items[i], &candidates[candidate_count]) ? 1 : 0;
     }
     worker->get_count = 0;

@@ -313,6 +313,8 @@ static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, ui
 
 // -- worker_rx.c ----------------------------------------------------------------------------------
 
+// After what time a refused client may try again: twice the age of the burst.
+uint32_t torc_worker_retry_us(const struct torc_worker *worker);
 void torc_worker_receive(struct torc_worker *worker);
 
 // Tells each port's link whose our addresses are, once after SERVE.

@@ -29,6 +29,7 @@ local OPCODES = {
     [0xa0] = "RANGE chunk", [0xa1] = "RANGE chunk (cursor)", [0xa2] = "RANGE_CREDIT reply",
     [0xa3] = "RANGE_CLOSE reply",
     [0xf0] = "SHED", [0xf1] = "MAP_ENTRY", [0xf2] = "NODE_ENTRY", [0xf3] = "TRACE",
+    [0xf4] = "UNREAD",
 }
 local STATUSES = {
     [0x00] = "OK", [0x01] = "NOT_FOUND", [0x02] = "PARTIAL", [0x03] = "CONDITION_FAILED",

@@ -107,8 +107,8 @@ enum torc_completion_answer torc_completion_find(const struct torc_completion_ta
                                                  struct torc_completion_client who, uint64_t seq,
                                                  struct torc_completion_result *result);
 
-// Promises room for one result; false: this principal's, or all, memory is taken (BUSY). `oldest`: no
-// earlier write of that client is open, so that its result is what lets others go: it may have
+// Promises room for one result; false: this principal's, or all, memory is taken (BUSY). `oldest`:
+// no earlier write of that client is open, so that its result is what lets others go: it may have
 // some of what is kept free for such.
 bool torc_must_use torc_completion_reserve(struct torc_completion_table *table,
                                            struct torc_completion_client who, bool oldest,

@@ -38,16 +38,15 @@ struct torc_client_key torc_net_key(const struct torc_rig *rig)
 static struct torc_engine *net_engine(struct torc_net *net, uint32_t operations,
                                       const struct torc_client_key *key)
 {
-    struct torc_engine_config config = {.client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
-                                        .seed = torc_rng_next(&net->rng),
-                                        .pool_bytes = net->client_count <= CLIENTS_FEW ? POOL_BYTES
-                                                                                       : POOL_SMALL,
-                                        .operations = operations,
-                                        .payload_bytes =
-                                            (net->rig->config.mtu - HEADERS_BYTES) & ~7u,
-                                        .read_rto_us = 1000,
-                                        .key = *key,
-                                        .aead = net->rig->config.aead};
+    struct torc_engine_config config = {
+        .client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
+        .seed = torc_rng_next(&net->rng),
+        .pool_bytes = net->client_count <= CLIENTS_FEW ? POOL_BYTES : POOL_SMALL,
+        .operations = operations,
+        .payload_bytes = (net->rig->config.mtu - HEADERS_BYTES) & ~7u,
+        .read_rto_us = 1000,
+        .key = *key,
+        .aead = net->rig->config.aead};
     struct torc_endpoint place = {.port = TORC_RIG_BASE_PORT};
     uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
     void *memory = aligned_alloc(4096, bytes);

@@ -428,6 +428,12 @@ static void special_reply_vectors(void)
                                                    .info = 5,
                                                    .body = body,
                                                    .body_bytes = TORC_SHED_BYTES});
+    torc_unread_body(body, &(struct torc_unread){.bitmap = 0x8000000000000005, .retry_us = 250});
+    reply_vector("reply-unread", (struct torc_reply){.opcode = TORC_OPCODE_UNREAD,
+                                                     .status = TORC_ERR_BUSY,
+                                                     .info = 5,
+                                                     .body = body,
+                                                     .body_bytes = TORC_UNREAD_BYTES});
     torc_trace_body(body, &trace);
     reply_vector("reply-trace", (struct torc_reply){.opcode = TORC_OPCODE_TRACE,
                                                     .op_id = 18,

@@ -217,6 +217,46 @@ static void send_gets_shed(struct bench *self)
     add_gets(OPS_MANY);
 }
 
+// The same, of a client that lets its packets be dropped unread.
+static void send_gets_unread(uint32_t count)
+{
+    struct torc_rig_client *client = &bench.clients[0];
+
+    overload();
+    client->reply_bytes |= TORC_REPLY_BYTES_DROP;
+    add_gets(count);
+    client->reply_bytes &= (uint16_t)~TORC_REPLY_BYTES_DROP;
+}
+
+// The session's account is full from the beginning of the turn: a look from outside is enough.
+static void send_get_passed(struct bench *self)
+{
+    uint32_t session = self->clients[0].lane.session_index;
+    struct torc_admit *admit = self->rig.workers[0]->admit;
+    struct torc_admit_slot *slot = &admit->slots[session % TORC_ADMIT_SLOTS];
+
+    slot->session = session;
+    slot->first = self->clients[0].lane.seq[0] + 1;
+    slot->noted = admit->turn;
+    slot->served = admit->turn;
+    slot->level = UINT32_MAX / 2;
+    admit->untold -= slot->bitmap != 0 ? 1 : 0;
+    slot->bitmap = 0;
+    send_gets_unread(1);
+}
+
+static void send_get_unread(struct bench *self)
+{
+    (void)self;
+    send_gets_unread(1);
+}
+
+static void send_many_unread(struct bench *self)
+{
+    (void)self;
+    send_gets_unread(OPS_MANY);
+}
+
 // -- Bad packets ----------------------------------------------------------------------------------
 
 static void send_payload(const unsigned char *payload, uint32_t byte_count, uint8_t last_of_ip)
@@ -393,8 +433,9 @@ static const struct bench_row good_rows[] = {
 };
 
 static const struct bench_row shed_rows[] = {
-    {"get, 28 of 32 refused", 1, send_get_shed},
-    {"16 gets, 28 of 32 refused", 1, send_gets_shed},
+    {"get, 28 of 32 refused", 1, send_get_shed},  {"16 gets, 28 of 32 refused", 1, send_gets_shed},
+    {"get, 28 of 32 unread", 1, send_get_unread}, {"16 gets, 28 of 32 unread", 1, send_many_unread},
+    {"get, passed over", 1, send_get_passed},
 };
 
 static const struct bench_row crowd_rows[] = {

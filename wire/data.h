@@ -88,6 +88,12 @@ _Static_assert(offsetof(struct torc_data_wire, seq) == 8, "wire format");
 _Static_assert(offsetof(struct torc_data_wire, credit_or_hold) == 20, "wire format");
 _Static_assert(offsetof(struct torc_data_wire, hlc) == 24, "wire format");
 
+// Payloads of replies are multiples of 8 long, so the low bits of the largest are free. This one:
+// the packet only reads, and may be dropped before it is opened when the core has too much to do.
+// Bits of a header are authentic only once the packet was opened; by this one a forger can only
+// have its own packet dropped.
+#define TORC_REPLY_BYTES_DROP 1u
+
 struct torc_data {
     uint8_t type;      // TORC_TYPE_DATA or TORC_TYPE_CLEAR
     uint8_t core;      // to the server: addressed; to the client: sending
@@ -97,7 +103,7 @@ struct torc_data {
     uint64_t seq;
     uint64_t hlc; // highest that the sender knows; 0: none. Received: torc_data_hlc, once opened
     // To the server (flags without TORC_DATA_FROM_RESPONDER):
-    uint16_t reply_bytes;   // largest payload of a reply
+    uint16_t reply_bytes;   // largest payload of a reply, in eights; and TORC_REPLY_BYTES_DROP
     uint16_t reply_packets; // so many replies at most
     // To the client:
     uint32_t hold_ns; // from the request's arrival to this packet's sending, saturating

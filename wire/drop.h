@@ -51,7 +51,8 @@
     X(REPLAY_OLD, "replay_old", "a sequence number of 0, or 256 or more behind the newest")       \
     X(REPLAY_DUPLICATE, "replay_dup", "a sequence number that was seen before")                   \
     X(AUTH, "auth_fail", "the trailer's check failed: damaged or forged")                         \
-    X(OVERLOAD, "overload", "dropped before opening because the receive ring was nearly full")    \
+    X(OVERLOAD, "overload",                                                                       \
+      "dropped before opening, over its session's share of a core that is behind")                \
     X(HANDOVER_FULL, "handover_full", "the owning core is behind with frames handed over to it")  \
     X(NOT_READY, "not_ready", "the node is still recovering, or stopping")                        \
     X(SESSION, "session", "for a session that we do not have, from a client that keeps sending")  \

@@ -86,6 +86,7 @@ const char *torc_opcode_name(uint8_t opcode)
     case TORC_OPCODE_MAP_ENTRY: return "MAP_ENTRY";
     case TORC_OPCODE_NODE_ENTRY: return "NODE_ENTRY";
     case TORC_OPCODE_TRACE: return "TRACE";
+    case TORC_OPCODE_UNREAD: return "UNREAD";
     default: return "UNKNOWN";
     }
 }
@@ -775,6 +776,22 @@ bool torc_shed_decode(const struct torc_reply *reply, struct torc_shed *shed)
     }
     *shed =
         (struct torc_shed){.retry_us = get_u32(reply->body), .delay_us = get_u32(reply->body + 4)};
+    return true;
+}
+
+void torc_unread_body(unsigned char body[TORC_UNREAD_BYTES], const struct torc_unread *unread)
+{
+    put_u64(&body, unread->bitmap);
+    put_u64(&body, unread->retry_us);
+}
+
+bool torc_unread_decode(const struct torc_reply *reply, struct torc_unread *unread)
+{
+    if (reply->body_bytes < TORC_UNREAD_BYTES) {
+        return false;
+    }
+    *unread =
+        (struct torc_unread){.bitmap = get_u64(reply->body), .retry_us = get_u32(reply->body + 8)};
     return true;
 }
 

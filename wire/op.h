@@ -58,7 +58,8 @@ enum torc_opcode {
     TORC_OPCODE_SHED = 0xf0,
     TORC_OPCODE_MAP_ENTRY = 0xf1,
     TORC_OPCODE_NODE_ENTRY = 0xf2,
-    TORC_OPCODE_TRACE = 0xf3
+    TORC_OPCODE_TRACE = 0xf3,
+    TORC_OPCODE_UNREAD = 0xf4
 };
 
 #define TORC_OPCODE_NODE_FIRST 0x40u // replication: FORBIDDEN for clients
@@ -283,6 +284,18 @@ struct torc_shed {
 
 void torc_shed_body(unsigned char body[TORC_SHED_BYTES], const struct torc_shed *shed);
 bool torc_must_use torc_shed_decode(const struct torc_reply *reply, struct torc_shed *shed);
+
+// UNREAD: packets of the session that were dropped before they were opened (see
+// TORC_REPLY_BYTES_DROP); op id 0, info = seq of the first.
+#define TORC_UNREAD_BYTES 16u
+
+struct torc_unread {
+    uint64_t bitmap; // bit i: seq info + i
+    uint32_t retry_us;
+};
+
+void torc_unread_body(unsigned char body[TORC_UNREAD_BYTES], const struct torc_unread *unread);
+bool torc_must_use torc_unread_decode(const struct torc_reply *reply, struct torc_unread *unread);
 
 // TRACE: ns since the packet's arrival, none below the one before it: a step that an operation does
 // not take has no length.

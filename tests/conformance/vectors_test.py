@@ -215,6 +215,8 @@ CHECKS = {
                                          t.decode_frag_state(reply_of(d, 0x8a, 18))),
     "reply-shed": lambda d: expect({"retry_us": 250, "delay_us": 130},
                                    t.decode_shed(reply_of(d, 0xf0, 0, "BUSY", 5))),
+    "reply-unread": lambda d: expect((1 << 63 | 5, 250, 0),
+                                     t.struct.unpack("<QII", reply_of(d, 0xf4, 0, "BUSY", 5))),
     "reply-trace": lambda d: expect((100, 2000, 3000, 90000, 95000),
                                     t.struct.unpack("<5I", reply_of(d, 0xf3, 18))),
     "reply-map-entry": check_map_entry,

@@ -44,6 +44,7 @@ static void take_reply(const struct torc_reply *reply)
     struct torc_node_entry node_entry;
     struct torc_frag_state state;
     struct torc_shed shed;
+    struct torc_unread unread;
     struct torc_trace_marks trace;
     const unsigned char *bytes;
     uint32_t number;
@@ -66,6 +67,7 @@ static void take_reply(const struct torc_reply *reply)
     }
     (void)!torc_frag_state_decode(reply, &state);
     (void)!torc_shed_decode(reply, &shed);
+    (void)!torc_unread_decode(reply, &unread);
     (void)!torc_trace_decode(reply, &trace);
     take_chunk(reply->body, reply->body_bytes, (reply->op_id & 1) != 0);
 }

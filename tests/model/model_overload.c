@@ -20,15 +20,21 @@
 #define LARGE_KEY      (KEYS - 1)
 #define FRAGMENT_BYTES 1024u
 #define RANGE_KEYS     40u
+#define REPLY_BYTES    1400u
 #define MS_NS          UINT64_C(1000000)
 #define SETTLE_NS      (130 * MS_NS) // the queue stands for 100 ms before anything is refused
 #define MEASURE_NS     (30 * MS_NS)
 #define TARGET_NS      UINT64_C(100000)
-#define REFUSED_NS     (TARGET_NS + 50000) // 99 of 100 answers to refused packets, and
-#define REFUSED_MAX_NS (2 * TARGET_NS)     // all of them
-#define SERVED_NS      (2 * TARGET_NS)     // 99 of 100 accepted take at most that long
-#define RANGES_NS      (4 * TARGET_NS)     // and of packets of rows, which are made last
-#define RX_RING        1024u               // descriptors of the receive queue
+// 99 of 100 refused packets are told of in that time, all of them in the other: opened ones in
+// their own turn, unread ones with the next answer to their session.
+#define REFUSED_NS     (5 * TARGET_NS / 2)
+#define REFUSED_MAX_NS (5 * TARGET_NS)
+#define SELDOM_NS      (20 * TARGET_NS) // 99 of 100, where a session is answered every 13th turn
+#define SERVED_PPM     950000u          // of the time goes into what is served
+#define SELDOM_PPM     900000u
+#define SERVED_NS      (2 * TARGET_NS) // 99 of 100 accepted take at most that long
+#define RANGES_NS      (4 * TARGET_NS) // and of packets of rows, which are made last
+#define RX_RING        1024u           // descriptors of the receive queue
 #define SESSIONS_MAX   400u
 #define SENT_MAX       32768u // packets of one session that are remembered
 #define SAMPLES_MAX    (1u << 19)
@@ -72,6 +78,7 @@ struct sent {
     bool refused;
     bool answered;
     bool dropped;
+    bool told; // that it was
     bool late; // DEADLINE
 };
 
@@ -110,12 +117,17 @@ static uint64_t spent_refusing_ns;
 static uint64_t offered_count;
 static uint64_t ring_lost;
 static uint64_t dropped_count;
+static uint64_t told_count;
 static uint64_t deadlines;
 static uint64_t overdue; // served though it had waited longer than its budget
 
 // When the ranges were sent whose rows came in this turn.
 static uint64_t rows_at_ns[ROWS_MAX];
 static uint32_t rows_count;
+
+// And the packets that were dropped unread and told of in this turn.
+static uint64_t told_at_ns[ROWS_MAX];
+static uint32_t told_now;
 
 // The packets of this turn, in the order in which they came.
 static struct sent *queued[RX_RING + 1];
@@ -309,6 +321,8 @@ static void arrive(const struct mix *mix)
         return;
     }
     add_kind(session, kind);
+    session->client.reply_bytes =
+        (uint16_t)(REPLY_BYTES | (kind == PUT || kind == PUT_LARGE ? 0 : TORC_REPLY_BYTES_DROP));
     sent = &session->sent[(session->client.lane.seq[0] + 1) % SENT_MAX];
     *sent = (struct sent){.at_ns = next_ns, .budget_us = budget_us, .kind = kind};
     (void)torc_rig_flush(rig, &session->client, 0);
@@ -342,6 +356,31 @@ static void sample(struct samples *samples, uint64_t ns)
     }
 }
 
+// Packets that nobody opened.
+static void answer_unread(struct session *session, const struct torc_reply *reply)
+{
+    struct torc_unread unread;
+
+    CU_ASSERT_FATAL(torc_unread_decode(reply, &unread));
+    CU_ASSERT(unread.retry_us > 0);
+    for (uint32_t i = 0; i < 64; i++) {
+        struct sent *sent = &session->sent[(reply->info + i) % SENT_MAX];
+
+        if ((unread.bitmap >> i & 1) == 0) {
+            continue;
+        }
+        CU_ASSERT_EQUAL_FATAL(sent->seq, reply->info + i);
+        CU_ASSERT(sent->kind != PUT && sent->kind != PUT_LARGE);
+        CU_ASSERT_FALSE(sent->answered || sent->refused || sent->told);
+        sent->dropped = true;
+        sent->told = true;
+        told_count += measuring ? 1 : 0;
+        if (told_now < ROWS_MAX) {
+            told_at_ns[told_now++] = sent->at_ns;
+        }
+    }
+}
+
 static void answer(struct session *session, const struct torc_reply *reply, uint64_t *chunks)
 {
     *chunks += reply->opcode == (TORC_OPCODE_RANGE_READ | TORC_REPLY_BIT) ? 1 : 0;
@@ -352,6 +391,8 @@ static void answer(struct session *session, const struct torc_reply *reply, uint
         CU_ASSERT_EQUAL_FATAL(sent->seq, reply->info);
         CU_ASSERT_EQUAL(reply->status, TORC_ERR_BUSY);
         sent->refused = true;
+    } else if (reply->opcode == TORC_OPCODE_UNREAD) {
+        answer_unread(session, reply);
     } else {
         uint32_t seq = session->packets[reply->op_id % OPS_MAX];
         struct sent *sent = &session->sent[seq % SENT_MAX];
@@ -399,9 +440,28 @@ static uint64_t answers(void)
     return frames * FRAME_NS + chunks * CHUNK_NS;
 }
 
-// Which packets of the turn were dropped: those without an answer, but ranges are answered later.
+// Whether it is noted as dropped and was not told of yet.
+static bool is_noted(const struct session *session, const struct sent *sent)
+{
+    uint32_t index = session->client.lane.session_index;
+    const struct torc_admit *admit = rig->workers[0]->admit;
+    const struct torc_admit_slot *slot = &admit->slots[index % TORC_ADMIT_SLOTS];
+
+    return slot->session == index && sent->seq >= slot->first && sent->seq - slot->first < 64 &&
+           (slot->bitmap >> (sent->seq - slot->first) & 1) == 1;
+}
+
+// Which packets of the turn were dropped: those that are noted; and of what is then left those
+// without an answer, but ranges are answered later.
 static void mark_dropped(uint32_t count, uint64_t drops)
 {
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = (queued_first + i) % (RX_RING + 1);
+
+        queued[at]->dropped |= is_noted(queued_of[at], queued[at]);
+        CU_ASSERT_FATAL(!queued[at]->dropped || drops > 0);
+        drops -= queued[at]->dropped ? 1 : 0;
+    }
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < count && drops > 0; i++) {
             struct sent *sent = queued[(queued_first + i) % (RX_RING + 1)];
@@ -479,7 +539,11 @@ static void turn(const struct mix *mix)
     for (uint32_t i = 0; i < rows_count; i++) {
         sample(&ranges, rig->now_ns + cost_ns - rows_at_ns[i]);
     }
+    for (uint32_t i = 0; i < told_now; i++) {
+        sample(&refused, rig->now_ns + cost_ns - told_at_ns[i]);
+    }
     rows_count = 0;
+    told_now = 0;
     spent_ns += measuring ? cost_ns : 0;
     turn_ns = cost_ns;
 }
@@ -494,6 +558,7 @@ static void forget(void)
     offered_count = 0;
     ring_lost = 0;
     dropped_count = 0;
+    told_count = 0;
     deadlines = 0;
     overdue = 0;
     for (uint32_t i = 0; i < session_count; i++) {
@@ -576,12 +641,12 @@ static struct figures load_after(const struct mix *mix, uint64_t cost_ps, uint32
         (void)printf("  %3u %% of %5" PRIu64 " ps, %u sessions: served %5.1f %%, busy %5.1f %%; "
                      "%7u served, p50 %4" PRIu64 " p99 %4" PRIu64 " us; %7u refused, p99 %4" PRIu64
                      " max %4" PRIu64 " us; rows p99 %" PRIu64 "; dropped %" PRIu64
-                     ", by the ring %" PRIu64 "\n",
+                     ", told %" PRIu64 ", by the ring %" PRIu64 "\n",
                      percent, cost_ps, session_count, (double)figures.served_ppm / 1e4,
                      (double)figures.busy_ppm / 1e4, served.count, figures.median_ns / 1000,
                      figures.p99_ns / 1000, refused.count, figures.refused_p99_ns / 1000,
                      figures.refused_max_ns / 1000, quantile(&ranges, 990000) / 1000, dropped_count,
-                     ring_lost);
+                     told_count, ring_lost);
     }
     return figures;
 }
@@ -599,17 +664,21 @@ static void open_load(uint32_t count, uint64_t salt)
 
 static void check_overload(const struct figures *figures)
 {
+    bool seldom = session_count == SESSIONS_MAX;
+
     CU_ASSERT(figures->busy_ppm >= 990000);
     CU_ASSERT(figures->p99_ns <= SERVED_NS);
-    CU_ASSERT(figures->refused_p99_ns <= REFUSED_NS);
-    CU_ASSERT(figures->refused_max_ns <= REFUSED_MAX_NS);
+    CU_ASSERT(figures->refused_p99_ns <= (seldom ? SELDOM_NS : REFUSED_NS));
+    CU_ASSERT(seldom || figures->refused_max_ns <= REFUSED_MAX_NS);
     CU_ASSERT(quantile(&ranges, 990000) <= RANGES_NS);
-    CU_ASSERT_EQUAL(dropped_count + ring_lost, 0);
+    CU_ASSERT(figures->served_ppm >= (seldom ? SELDOM_PPM : SERVED_PPM));
+    CU_ASSERT_EQUAL(ring_lost, 0);
+    CU_ASSERT(told_count * 100 >= dropped_count * 95);
 }
 
 static void check_mix(const struct mix *mix, uint32_t count)
 {
-    static const uint32_t percents[] = {50, 90, 200};
+    static const uint32_t percents[] = {90, 200};
     uint64_t cost_ps;
 
     open_load(count, count);
