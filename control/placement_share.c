@@ -247,8 +247,8 @@ void torc_placement_shares(struct torc_placement *p, uint64_t weight)
     }
     do { // one more is at its cap each time
         before = open;
-        left = cap_nodes(p, left, weight, &open);
-        left = open == before ? cap_domains(p, left, weight, &open) : left;
+        left = cap_domains(p, left, weight, &open); // first: a node's cap holds within its domain's
+        left = open == before ? cap_nodes(p, left, weight, &open) : left;
     } while (open != before && open > 0);
     for (uint32_t i = 0; i < p->member_count; i++) {
         const struct torc_ring_member *member = &p->members[i];

@@ -8,8 +8,12 @@
 
 #define NODES_MAX  40u
 #define SHARDS_MAX 6000u
-#define ROUNDS     40u
 #define STEPS      14u
+#if defined(TORC_TEST_SANITIZED)
+#define ROUNDS 12u
+#else
+#define ROUNDS 40u
+#endif
 
 enum fault {
     FAULT_NONE,
