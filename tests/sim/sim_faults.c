@@ -59,22 +59,6 @@ static void draw_load(struct sim_config *config)
     config->dedup_ttl_s = 120;
 }
 
-// Now and then a long run with a short memory of finished writes, and packets that are late by more
-// than it.
-static void draw_long(struct sim_config *config)
-{
-    if (!draw_chance(8)) {
-        return;
-    }
-    config->dedup_ttl_s = 5;
-    config->run_ns += 12 * SIM_S;
-    config->think_us = 20000;
-    config->in_flight = 2;
-    config->late_ppm = 30000;
-    config->late_max_ms = 9000;
-    config->classes |= 1u << SIM_CLASS_DELAY;
-}
-
 void sim_faults_draw(void)
 {
     struct sim_config *config = &sim->config;
@@ -94,7 +78,6 @@ void sim_faults_draw(void)
     config->late_ppm = 100u << draw(6);
     config->late_max_ms = 1u << draw(11);
     config->unknown_ppm = 300000;
-    draw_long(config);
     if (config->durability != TORC_DURABILITY_DURABLE) { // what is in memory alone may be lost
         config->classes &=
             ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER | 1u << SIM_CLASS_DISK_FAIL);
