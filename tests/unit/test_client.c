@@ -589,6 +589,42 @@ static void test_restart(void)
     close_node();
 }
 
+// What is ready goes, alone or with others, in the turn in which it is ready; the answers of a burst
+// share packets too.
+static void test_batches(void)
+{
+    enum {
+        TOGETHER = 40
+    };
+    uint8_t payload[TORC_ENGINE_PAYLOAD_MAX];
+    struct torc_datagram datagram = {.payload = payload};
+    uint64_t sent;
+
+    open_node(KEYS, 1, 1);
+    for (uint64_t key = 0; key < TOGETHER; key++) {
+        CU_ASSERT_EQUAL(put(key, 8), TORC_ERR_OK);
+    }
+    for (uint32_t i = 0; i < 5000; i++) {
+        torc_net_step(net, STEP_NS); // the packet size is found
+    }
+    sent = net->sent;
+    for (uint64_t key = 0; key < TOGETHER; key++) {
+        CU_ASSERT_EQUAL(torc_engine_get(engine, key, NULL, 0, NULL), TORC_ERR_OK);
+    }
+    for (uint32_t done_count = 0, steps = 0; done_count < TOGETHER && steps < 1000; steps++) {
+        torc_net_step(net, STEP_NS);
+        done_count += torc_engine_poll(engine, &done, 1);
+    }
+    CU_ASSERT_EQUAL_FATAL(torc_engine_pending(engine), 0);
+    CU_ASSERT_EQUAL(net->sent, sent + 2); // one packet there, one back
+    CU_ASSERT_FALSE(torc_engine_transmit(engine, &datagram));
+    CU_ASSERT_EQUAL(torc_engine_get(engine, 1, NULL, 0, NULL), TORC_ERR_OK);
+    CU_ASSERT_TRUE(torc_engine_transmit(engine, &datagram)); // no time passed, no other came
+    CU_ASSERT_EQUAL(datagram.bytes, TORC_DATA_OVERHEAD + 24);
+    CU_ASSERT_FALSE(torc_engine_transmit(engine, &datagram));
+    close_node();
+}
+
 static void test_silence(void)
 {
     struct torc_read_options read = {.timeout_us = 50000};
@@ -690,6 +726,7 @@ int main(void)
                            {"the least and the greatest key space", test_widths},
                            {"status, limits and shards are known", test_status},
                            {"a node that comes back is found again", test_restart},
+                           {"what is ready goes at once, together", test_batches},
                            {"silence ends calls at their deadline", test_silence},
                            {"a full disk is said, and reads go on", test_full_disk},
                            {"a clock that answers late is no lost packet", test_late_clock},
