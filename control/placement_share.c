@@ -205,15 +205,18 @@ static uint64_t cap_domains(struct torc_placement *p, uint64_t left, uint64_t we
         uint32_t place = p->place_of[p->domain_of[node]];
 
         fixed[place] += p->share[node] < SHARE_CLOSED ? p->share[node] : 0;
-        opened[place] += p->share[node] == SHARE_OPEN ? p->members[i].capacity : 0;
+        if (p->share[node] == SHARE_OPEN) { // what it would have, at most its own cap
+            unsigned __int128 part = (unsigned __int128)divided * p->members[i].capacity / among;
+
+            opened[place] += part < weight ? (uint64_t)part : weight;
+        }
     }
     for (uint32_t i = 0; i < p->member_count; i++) {
         uint32_t node = p->members[i].node;
         uint32_t place = p->place_of[p->domain_of[node]];
 
         if (p->share[node] == SHARE_OPEN && fixed[place] <= cap &&
-            (unsigned __int128)divided * opened[place] >=
-                (unsigned __int128)(cap - fixed[place]) * among) {
+            opened[place] >= cap - fixed[place]) {
             *open -= p->members[i].capacity;
             p->share[node] = SHARE_CLOSED;
             left -= fixed[place] < cap ? torc_min_u64(cap - fixed[place], left) : 0;
