@@ -9,7 +9,6 @@
 // Sources WIRE.md, section 3, "Large values".
 #include "client/engine_state.h"
 
-#define PIECES_UNASKED 16u
 // in a row before other writes to that core; the server tells what came every so many
 #define PIECES_A_TURN 8u
 #define PULL_PIECES   64u
@@ -130,10 +129,11 @@ static void big_restart(struct torc_engine *engine, struct torc_op *op)
 {
     struct torc_big *big = op->big;
     uint32_t words = (big->count + 63) / 64;
+    uint32_t unasked = engine->nodes[op->node].limits.fragments_max;
 
     memset(big->have, 0, 2ull * words * sizeof(uint64_t));
     big->have_count = big->first_missing = big->next = 0;
-    big->limit = op->attempts > 0 ? 1 : (uint32_t)torc_min_u64(PIECES_UNASKED + 1, big->count);
+    big->limit = op->attempts > 0 ? 1 : (uint32_t)torc_min_u64(unasked + 1, big->count);
     big->begun = big->ask = big->doubted = big->known = false;
     big->turn = 0;
     big->resume_ns = 0;

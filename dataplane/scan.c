@@ -464,12 +464,12 @@ static bool range_refused(struct torc_worker *worker, struct torc_packet *packet
     if (*place == TORC_WORKER_NONE || worker->shards[*place].engine.state != TORC_SHARD_ACTIVE ||
         request->epoch > worker->shards[*place].engine.epoch) {
         err = torc_worker_not_here(worker, first, &info);
-    } else if (torc_session_line_in_flight(packet->line) >= TORC_WORKER_IN_FLIGHT) {
+    } else if (torc_session_line_in_flight(packet->line) >= worker->config.limits.core_ops) {
         err = TORC_ERR_LIMIT;
-        info = TORC_WORKER_IN_FLIGHT;
-    } else if (cursor && packet->line->cursors >= TORC_JOB_CURSORS) {
+        info = worker->config.limits.core_ops;
+    } else if (cursor && packet->line->cursors >= worker->config.limits.cursors) {
         err = TORC_ERR_LIMIT;
-        info = TORC_JOB_CURSORS;
+        info = worker->config.limits.cursors;
     } else if (worker->jobs.free_head == JOB_NONE) {
         err = TORC_ERR_BUSY;
         info = RETRY_US;

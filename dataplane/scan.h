@@ -21,7 +21,6 @@
 #define TORC_JOB_WAIT_NS    UINT64_C(500000000)
 #define TORC_JOB_CREDIT_MAX 256u   // chunks that a cursor may be ahead of what was sent
 #define TORC_JOB_COUNT_MAX  16384u // records counted a slice
-#define TORC_JOB_CURSORS    16u    // of one session on this core (ACCEPT: cursors_max)
 
 struct torc_packet;
 

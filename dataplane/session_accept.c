@@ -12,12 +12,7 @@
 
 #include <string.h>
 
-#define CORE_OPS_MAX  256u // in flight for one lane and core
-#define PACKETS_MAX   64u
-#define CURSORS_MAX   16u
-#define FRAGMENTS_MAX 16u
-#define WRITE_WINDOW  4096u
-#define REFUSE_MS     1000u // of FULL: a session may have idled out by then
+#define REFUSE_MS 1000u // of FULL: a session may have idled out by then
 // Of the table, kept for nodes: a crowd of clients must not keep the peers out.
 #define NODE_SHARE 4u
 
@@ -263,6 +258,7 @@ static void accept_encode(struct torc_session_thread *thread, struct accept_try 
                           struct torc_half *half)
 {
     const struct torc_sessions_identity *identity = &thread->table->identity;
+    const struct torc_session_limits *limits = &identity->limits;
     bool clear = try->suite == TORC_SUITE_CLEAR;
     struct torc_accept accept = {
         .core = (uint8_t)try->note->index,
@@ -285,16 +281,16 @@ static void accept_encode(struct torc_session_thread *thread, struct accept_try 
         .hlc = atomic_load_explicit(&thread->table->hlc, memory_order_relaxed),
         .node = identity->node,
         .value_bytes_max = identity->value_bytes_max,
-        .packet_ops_max = TORC_PACKET_OPS_MAX,
-        .core_ops_max = CORE_OPS_MAX,
-        .packets_max = PACKETS_MAX,
-        .cursors_max = CURSORS_MAX,
-        .fragments_max = FRAGMENTS_MAX,
-        .idle_s = TORC_SESSION_IDLE_S,
-        .age_s = TORC_SESSION_AGE_S,
-        .deadline_ms_max = identity->deadline_ms_max,
+        .packet_ops_max = (uint16_t)limits->packet_ops,
+        .core_ops_max = (uint16_t)limits->core_ops,
+        .packets_max = (uint16_t)limits->packets,
+        .cursors_max = (uint16_t)limits->cursors,
+        .fragments_max = (uint16_t)limits->fragments,
+        .idle_s = (uint16_t)limits->idle_s,
+        .age_s = (uint16_t)limits->age_s,
+        .deadline_ms_max = limits->deadline_ms_max,
         .message_bytes_max = identity->message_bytes_max,
-        .write_window = WRITE_WINDOW,
+        .write_window = limits->write_window,
     };
 
     memcpy(accept.random, try->init.random, sizeof(accept.random));
@@ -326,7 +322,7 @@ static void accept_new(struct torc_session_thread *thread, struct accept_try *tr
     uint32_t lanes = 0;
     uint32_t slot = UINT32_MAX;
 
-    if (thread->half_count == TORC_SESSION_HALF_MAX) {
+    if (thread->half_count >= thread->table->identity.limits.half_open) {
         accept_drop(try->answer, TORC_DROP_HALF_OPEN_FULL);
         return;
     }

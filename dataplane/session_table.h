@@ -118,7 +118,7 @@ struct torc_sessions_identity {
     uint16_t base_port;
     uint16_t payload_max;
     uint32_t message_bytes_max;
-    uint32_t deadline_ms_max;
+    struct torc_session_limits limits;
     uint8_t durability;
     uint8_t security;
     uint8_t zero[2];

@@ -16,9 +16,7 @@
 #define TORC_SESSION_PRESS_NS UINT64_C(1000000000) // or that long when many wait
 #define TORC_SESSION_LOOK_NS  UINT64_C(10000000)   // between two looks through a full queue
 #define TORC_SESSION_REST_NS  UINT64_C(1000000000)
-#define TORC_SESSION_IDLE_S   600u
 #define TORC_SESSION_EVICT_S  60u
-#define TORC_SESSION_AGE_S    3600u
 #define TORC_SESSION_LEAVE_NS UINT64_C(60000000000) // a session goes on without its key so long
 
 enum torc_slot_state {

@@ -10,7 +10,6 @@
 #define SWEEP_PARTS  8u // of the table, a sweep each: 8 s from one look at a slot to the next
 #define END_STEP_MAX 256u
 // A client starts a new session at 80 % of the age; the table gives it room to finish.
-#define AGE_END_S (TORC_SESSION_AGE_S + TORC_SESSION_AGE_S / 4)
 
 static uint64_t sessions_round(uint64_t bytes)
 {
@@ -368,16 +367,21 @@ static void half_press(struct torc_session_thread *thread)
 
 static void half_step(struct torc_session_thread *thread)
 {
+    uint32_t half_max = thread->table->identity.limits.half_open;
+
     while (thread->half_count > 0 &&
            thread->now_ns - thread->halves[thread->half_first].made_ns >= TORC_SESSION_HALF_NS) {
         half_drop_first(thread);
     }
-    if (thread->half_count == TORC_SESSION_HALF_MAX && thread->now_ns >= thread->half_press_ns) {
+    if (thread->half_count == 0) {
+        return;
+    }
+    if (thread->half_count >= half_max && thread->now_ns >= thread->half_press_ns) {
         half_press(thread);
         thread->half_press_ns = thread->now_ns + TORC_SESSION_LOOK_NS;
     }
     // Still full: those that have waited a second go before their time.
-    if (thread->half_count == TORC_SESSION_HALF_MAX &&
+    if (thread->half_count >= half_max &&
         thread->now_ns - thread->halves[thread->half_first].made_ns >= TORC_SESSION_PRESS_NS) {
         half_drop_first(thread);
     }
@@ -385,13 +389,15 @@ static void half_step(struct torc_session_thread *thread)
 
 static void sweep_slot(struct torc_session_thread *thread, uint32_t slot)
 {
+    const struct torc_session_limits *limits = &thread->table->identity.limits;
     uint32_t now_s = torc_session_now_s(thread);
+    uint32_t end_s = limits->age_s + limits->age_s / 4;
 
     if (thread->slots[slot].state != TORC_SLOT_OPEN) {
         return;
     }
-    if (torc_session_last_seen_s(thread, slot) + TORC_SESSION_IDLE_S < now_s ||
-        thread->slots[slot].made_ns / 1000000000u + AGE_END_S < now_s) {
+    if (torc_session_last_seen_s(thread, slot) + limits->idle_s < now_s ||
+        thread->slots[slot].made_ns / 1000000000u + end_s < now_s) {
         torc_session_slot_end(thread, slot);
     }
 }

@@ -29,6 +29,21 @@
 
 #include <stdatomic.h>
 
+// What a node allows its clients, as ACCEPT says it (docs/PROTOCOL.md). In a worker's configuration
+// 0 takes the default in brackets.
+struct torc_session_limits {
+    uint32_t core_ops;        // of one lane, in flight at one core [256]
+    uint32_t cursors;         // of one lane, open at one core [16]
+    uint32_t packet_ops;      // operations in a packet [64]
+    uint32_t packets;         // of one lane in flight [64]
+    uint32_t fragments;       // that may follow a large put unasked [16]
+    uint32_t write_window;    // wseq above the lowest outstanding [4096]
+    uint32_t half_open;       // sessions without a first packet [TORC_SESSION_HALF_MAX]
+    uint32_t idle_s;          // silence after which a session ends [600]
+    uint32_t age_s;           // at which a client makes it anew; a quarter more ends it [3600]
+    uint32_t deadline_ms_max; // longest deadline, and the one meant by 0 [10 000]
+};
+
 struct torc_sessions;
 
 #define TORC_SESSIONS_DEFAULT      16384u

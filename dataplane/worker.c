@@ -32,6 +32,27 @@ static void *carve(struct worker_carve *carve, uint64_t bytes)
     return at;
 }
 
+static void limit_default(uint32_t *limit, uint32_t value)
+{
+    *limit = *limit == 0 ? value : *limit;
+}
+
+static void limits_defaults(struct torc_session_limits *limits)
+{
+    limit_default(&limits->core_ops, 256);
+    limit_default(&limits->cursors, 16);
+    limit_default(&limits->packet_ops, TORC_PACKET_OPS_MAX);
+    limit_default(&limits->packets, 64);
+    limit_default(&limits->fragments, 16);
+    limit_default(&limits->write_window, 4096);
+    limit_default(&limits->half_open, TORC_SESSION_HALF_MAX);
+    limit_default(&limits->idle_s, 600);
+    limit_default(&limits->age_s, 3600);
+    limit_default(&limits->deadline_ms_max, 10000);
+    torc_assert(limits->packet_ops <= TORC_PACKET_OPS_MAX);
+    torc_assert(limits->half_open <= TORC_SESSION_HALF_MAX);
+}
+
 static void worker_defaults(struct torc_worker_config *config)
 {
     config->shards_max = config->shards_max == 0 ? TORC_CHAN_SHARDS_MAX : config->shards_max;
@@ -48,6 +69,7 @@ static void worker_defaults(struct torc_worker_config *config)
     config->unproved_answers_max =
         config->unproved_answers_max == 0 ? 20000 : config->unproved_answers_max;
     config->handshakes_max = config->handshakes_max == 0 ? 50 : config->handshakes_max;
+    limits_defaults(&config->limits);
 }
 
 static struct torc_shard_pool_config worker_pool_config(const struct torc_worker_config *config)

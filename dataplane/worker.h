@@ -48,6 +48,7 @@
 #ifndef TORC_DATAPLANE_WORKER_H
 #define TORC_DATAPLANE_WORKER_H
 
+#include "dataplane/sessions.h"
 #include "kit/fail.h"
 #include "storage/memory.h"
 #include "storage/undo.h"
@@ -123,19 +124,20 @@ struct torc_worker_config {
     struct torc_heap *heap;
     const struct torc_tree_code *code;
     // Limits; 0 takes the default in brackets.
-    uint32_t shards_max;            // on this core [256]
-    uint32_t gathers_max;           // request packets with unfinished writes [4096]
-    uint32_t jobs_max;              // ranges, cursors and pulls at work [1024]
-    uint32_t fragment_pool_bytes;   // values being put together [64 MiB]
-    uint32_t session_message_bytes; // of it, at most, by one session [4 MiB]
-    uint32_t completion_bytes;      // of exactly-once memory, all shards together [32 MiB]
-    uint32_t log_in_flight_max;     // blocks sealed and not yet durable before batches grow [4]
-    uint32_t control_grace_ms;      // control silent that long: new writes get BUSY [500]
-    uint32_t queue_target_us;       // queue delay above which client packets are shed [100]
-    uint32_t unproved_answers_max;  // a second, to addresses that proved nothing [20 000]
-    uint32_t handshakes_max;        // a second, of one address [50]
-    struct torc_undo_config undo;   // window for reads of the past; bytes 0: none
-    uint64_t seed;                  // for hash tables; from the system's random source
+    uint32_t shards_max;               // on this core [256]
+    uint32_t gathers_max;              // request packets with unfinished writes [4096]
+    uint32_t jobs_max;                 // ranges, cursors and pulls at work [1024]
+    uint32_t fragment_pool_bytes;      // values being put together [64 MiB]
+    uint32_t session_message_bytes;    // of it, at most, by one session [4 MiB]
+    uint32_t completion_bytes;         // of exactly-once memory, all shards together [32 MiB]
+    uint32_t log_in_flight_max;        // blocks sealed and not yet durable before batches grow [4]
+    uint32_t control_grace_ms;         // control silent that long: new writes get BUSY [500]
+    uint32_t queue_target_us;          // queue delay above which client packets are shed [100]
+    uint32_t unproved_answers_max;     // a second, to addresses that proved nothing [20 000]
+    uint32_t handshakes_max;           // a second, of one address [50]
+    struct torc_session_limits limits; // (sessions.h)
+    struct torc_undo_config undo;      // window for reads of the past; bytes 0: none
+    uint64_t seed;                     // for hash tables; from the system's random source
     // What traced operations (and nothing else) read the time by while a turn runs: a worker's time
     // stands still within a turn, and their microseconds go by in it. The one clock that a worker
     // may call, because a turn cannot be cut into calls where a traced operation happens to be;

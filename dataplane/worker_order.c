@@ -52,9 +52,10 @@ static void order_identify(struct torc_worker *worker)
         .base_port = worker->config.base_port,
         .payload_max = (uint16_t)worker->payload_max,
         .message_bytes_max = worker->config.session_message_bytes,
-        .deadline_ms_max = worker->deadline_ms_max,
+        .limits = worker->config.limits,
         .durability = cluster->durability,
         .security = cluster->security};
+    sessions->identity.limits.deadline_ms_max = worker->deadline_ms_max;
     memcpy(sessions->identity.secret, cluster->secret, sizeof(sessions->identity.secret));
     // Pairs with the acquire in session_accept.c: who sees `configured` sees the identity.
     atomic_store_explicit(&sessions->configured, 1, memory_order_release);
@@ -73,7 +74,8 @@ static void order_configure(struct torc_worker *worker, const struct torc_cmd_co
     worker->cluster = *order;
     worker->cluster.value_bytes_max = (uint32_t)torc_min_u64(
         order->value_bytes_max, torc_min_u64(TORC_TREE_VALUE_BYTES_MAX, TORC_LOG_VALUE_BYTES_MAX));
-    worker->deadline_ms_max = ttl_s * 1000 / DEADLINE_SHARE;
+    worker->deadline_ms_max = (uint32_t)torc_min_u64(worker->config.limits.deadline_ms_max,
+                                                     (uint64_t)ttl_s * 1000 / DEADLINE_SHARE);
     torc_shard_pool_configure(&worker->pool, ttl_s, order->hlc);
     torc_log_writer_configure(&worker->log, order);
     torc_cookie_keys_init(&worker->cookie_keys, order->secret, worker->wall_s);

@@ -40,7 +40,6 @@
 #define TORC_WORKER_ADDRESSES  4096u // buckets of handshakes, by source address
 #define TORC_WORKER_PAIRS      512u
 #define TORC_WORKER_TEXT_BYTES 16384u
-#define TORC_WORKER_IN_FLIGHT  256u // operations of one session on this core (ACCEPT: core_ops_max)
 #define TORC_WORKER_NONE       UINT32_MAX
 #define TORC_WORKER_NO_KEYS    UINT64_MAX // as the bounds of an operation on none
 #define TORC_WORKER_GET_BYTES  24u        // of a GET without a timestamp

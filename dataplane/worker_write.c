@@ -471,9 +471,9 @@ enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_pa
     } else if (packet->write_busy) {
         outcome.err = TORC_ERR_BUSY;
         outcome.info = NO_ROOM_US;
-    } else if (torc_session_line_in_flight(packet->line) >= TORC_WORKER_IN_FLIGHT) {
+    } else if (torc_session_line_in_flight(packet->line) >= worker->config.limits.core_ops) {
         outcome.err = TORC_ERR_LIMIT;
-        outcome.info = TORC_WORKER_IN_FLIGHT;
+        outcome.info = worker->config.limits.core_ops;
     }
     if (outcome.err != TORC_ERR_OK) {
         torc_worker_write_answer(worker, packet, answer, request, &outcome);

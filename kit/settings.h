@@ -136,14 +136,14 @@
       "how far a client's newest write may be ahead of its oldest unfinished one")                 \
     X(NUMBER, sessions_max, "sessions-max", "limits", "16384", 16, 1u << 20, "",                   \
       "sessions of the node, all cores together")                                                  \
-    X(NUMBER, half_open_max, "half-open-max", "limits", "1024", 16, 65536, "",                     \
+    X(NUMBER, half_open_max, "half-open-max", "limits", "1024", 16, 1024, "",                      \
       "sessions whose client has sent nothing yet")                                                \
-    X(S, session_idle_s, "session-idle", "limits", "600s", 10, 86400, "",                          \
+    X(S, session_idle_s, "session-idle", "limits", "600s", 10, 65535, "",                          \
       "silence after which a session may be dropped")                                              \
-    X(S, session_age_s, "session-age", "limits", "3600s", 60, 86400, "",                           \
+    X(S, session_age_s, "session-age", "limits", "3600s", 60, 65535, "",                           \
       "age at which a session must be made anew")                                                  \
     X(MS, deadline_max_ms, "deadline-max", "limits", "10s", 100, 3600000, "",                      \
-      "longest deadline of an operation; also the one meant by 0")                                 \
+      "longest of an operation, and meant by 0; at most a quarter of dedup-ttl")                   \
     X(NUMBER, unproved_answers_max, "unproved-answers-max", "limits", "20000", 10, 10000000, "",   \
       "answers a second and core to addresses that have not proved themselves")                    \
     X(NUMBER, handshakes_max, "handshakes-max", "limits", "50", 1, 100000, "",                     \

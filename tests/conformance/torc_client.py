@@ -573,6 +573,14 @@ class Client:
         rows = [row for number in sorted(chunks) for row in chunks[number]["rows"]]
         return [(key, value if size is None else self.get(key)[1]) for key, value, _, size in rows], len(chunks)
 
+    def open_cursor(self, lo, hi):
+        """The first reply to a RANGE_OPEN with a credit of one chunk: it stays open if there are more."""
+        op_id, entry = self.new_op(), self.entry_of(lo)
+        core, until = self.core_of(entry), time.monotonic() + self.timeout
+        ops = encode_range(RANGE_OPEN, op_id, lo, hi, epoch=self.epoch(entry), credit=1)
+        self.send_raw(self.seal(ops, core), core)
+        return self.wait_reply(op_id, until)[0]
+
     def ping(self, body=b"", core=0):
         reply, _ = self.call(lambda op_id, *_: encode_op(PING, op_id, body), core=core)
         return self.check(reply).body

@@ -15,8 +15,9 @@ import time
 from node import BUILD, ROOT, Checks, Node
 
 os.environ.setdefault("TORC_BUILD", str(BUILD))
-sys.path.insert(0, str(ROOT / "client" / "python"))
+sys.path[:0] = [str(ROOT / "client" / "python"), str(ROOT / "tests" / "conformance")]
 import torc  # noqa: E402  after the path
+import torc_client as t  # noqa: E402
 
 USAGE, UNAVAILABLE = 2, 3  # exit statuses, client/cli/args.h
 checks = Checks()
@@ -135,6 +136,32 @@ def case_many():
         for store in stores:
             store.close()
         wait_for("all have gone", lambda: rows(node) == [])
+
+
+LIMITS = {"packet-ops-max": 32, "inflight-ops-max": 100, "inflight-packets-max": 20, "cursors-max": 2,
+          "message-window": 5, "write-window": 500, "session-idle": "11s", "session-age": "70s", "deadline-max": "3s"}
+TOLD = {"packet_ops": 32, "core_ops": 100, "packets": 20, "cursors": 2, "message_window": 5, "write_window": 500,
+        "idle_s": 11, "age_s": 70, "deadline_ms": 3000}
+
+
+def case_limits():
+    """what the settings say about sessions is told to clients, and kept to"""
+    words = [word for name, value in LIMITS.items() for word in (f"--{name}", value)]
+    with Node(*words, security="clear") as node:
+        large = bytes(range(256)) * 400
+        with torc.Store(node.address, key_file="none") as store:
+            for key in range(100):
+                store.put(key, bytes(100))
+            store.put(1000, large)  # more pieces than may go unasked
+            checks.equal("a large value", store.get(1000), large)
+        host, port = node.address.rsplit(":", 1)
+        with t.Client(host, int(port)) as client:
+            checks.equal("told", {name: client.accept[name] for name in TOLD}, TOLD)
+            statuses = [client.open_cursor(0, 100).status for _ in range(3)]
+            checks.equal("the third cursor of two", statuses, ["OK", "OK", "LIMIT"])
+        with torc.Store(node.address, key_file="none") as store:
+            store.get(7)
+            wait_for("a session that is silent for 11 s ends", lambda: not rows(node), 40)
 
 
 def case_errors():

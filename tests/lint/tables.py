@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Torc lint: the tables of docs/OPERATIONS.md are those of the code. `tables.py PROGRAM ROOT [--write]`
+"""Torc lint: the tables of docs/OPERATIONS.md are those of the code, and each setting is read by some program.
+`tables.py PROGRAM ROOT [--write]`
 
 PROGRAM is tests/format-vectors: it prints a table as Markdown. With --write the document is brought up to date.
 """
@@ -24,6 +25,20 @@ def renewed(text, tables):
     return text, wrong
 
 
+def unread(table, sources):
+    """Names of the table of settings (text of kit/settings.h) that no source takes out of a struct."""
+    names = re.findall(r"^ *X\([A-Z]+, (\w+),", table, re.M)
+    said = set(re.findall(r"settings(?:\.|->)(\w+)", "\n".join(sources)))
+    return [name for name in names if name not in said]
+
+
+def sources(root):
+    for folder in ("kit", "dataplane", "control", "client"):
+        for path in root.glob(f"{folder}/**/*.[ch]"):
+            if not path.name.startswith("settings"):
+                yield path.read_text(encoding="utf-8")
+
+
 def main():
     program, root = sys.argv[1], pathlib.Path(sys.argv[2])
     page = root / "docs/OPERATIONS.md"
@@ -33,7 +48,10 @@ def main():
     if wrong and "--write" in sys.argv:
         page.write_text(text, encoding="utf-8")
         return 0
-    for line in wrong:
+    for name in unread((root / "kit/settings.h").read_text(encoding="utf-8"), sources(root)):
+        print(f"{root}/kit/settings.h: nobody reads the setting {name}")
+        wrong.append("")
+    for line in filter(None, wrong):
         print(f"{page}: {line}; run tests/lint/tables.py {program} {root} --write")
     return 1 if wrong else 0
 

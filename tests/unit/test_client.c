@@ -589,8 +589,8 @@ static void test_restart(void)
     close_node();
 }
 
-// What is ready goes, alone or with others, in the turn in which it is ready; the answers of a burst
-// share packets too.
+// What is ready goes in the turn in which it is ready, alone or with others; the answers of a
+// burst share packets too.
 static void test_batches(void)
 {
     enum {
