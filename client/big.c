@@ -33,6 +33,7 @@ struct torc_big {
     bool granted;       // it allows one
     bool is_pull;
     bool begun; // PUT with piece 0 was sent in this attempt
+    bool again; // and after it piece 0 alone: what is told of piece 0 may be about that
     bool ask;   // a question is due
     bool doubted;
     bool known; // the server has told something in this attempt: it has the PUT
@@ -134,7 +135,7 @@ static void big_restart(struct torc_engine *engine, struct torc_op *op)
     memset(big->have, 0, 2ull * words * sizeof(uint64_t));
     big->have_count = big->first_missing = big->next = 0;
     big->limit = op->attempts > 0 ? 1 : (uint32_t)torc_min_u64(unasked + 1, big->count);
-    big->begun = big->ask = big->doubted = big->known = false;
+    big->begun = big->again = big->ask = big->doubted = big->known = false;
     big->turn = 0;
     big->resume_ns = 0;
     big->owed = 0;
@@ -228,6 +229,7 @@ uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to
     } else {
         request.opcode = TORC_OPCODE_FRAG;
         request.fragment = at;
+        big->again |= at == 0;
     }
     request.data = op->data + (uint64_t)at * big->piece_bytes;
     request.data_bytes = piece_length(big, op->bytes, at);
@@ -355,7 +357,9 @@ void torc_big_shed(struct torc_engine *engine, uint32_t index, uint32_t piece,
 
     torc_assert(big != NULL);
     if (!torc_err_retryable(news->status) || !big->begun || piece == 0) {
-        torc_call_refused(engine, index, op->attempts - 1u, news->status, news->retry_us);
+        torc_call_refused(engine, index,
+                          piece == 0 && !big->again ? op->attempts - 1u : TORC_ATTEMPT_NONE,
+                          news->status, news->retry_us);
         return;
     }
     big->owed++;
@@ -533,7 +537,7 @@ static void big_unknown(struct torc_engine *engine, uint32_t index)
     if (big->doubted) {
         big_undoubt(engine, index);
     }
-    // The same PUT again finds out. Another attempt, so a piece's refusal refuses it.
+    // The same PUT again finds out.
     engine->counters.resends_refused++;
     torc_op_route(engine, index);
 }
@@ -562,7 +566,8 @@ void torc_big_reply(struct torc_engine *engine, uint32_t index, const struct tor
         big_unknown(engine, index);
         return;
     }
-    torc_call_refused(engine, index, op->attempts - 1u, (enum torc_err)reply->status, reply->info);
+    // Of a piece or a question: the server may have the PUT, and the rest may come to it yet (K2).
+    torc_call_refused(engine, index, TORC_ATTEMPT_NONE, (enum torc_err)reply->status, reply->info);
 }
 
 // ---- Gets

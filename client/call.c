@@ -292,8 +292,8 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
         op->refused[attempt / 64] |= UINT64_C(1) << (attempt % 64);
     }
     if (!torc_err_retryable(status)) {
-        if (op->kind != TORC_OP_WRITE || !is_refusal || refusal_is_of_content(status) ||
-            attempts_all_refused(op)) {
+        if (op->kind != TORC_OP_WRITE || !is_refusal || attempts_all_refused(op) ||
+            (refusal_is_of_content(status) && attempt != TORC_ATTEMPT_NONE)) {
             torc_op_end(engine, index, status, NULL);
             return;
         }

@@ -39,7 +39,8 @@
 #define TORC_OP_SLOT_BITS    18u  // 65 536 of callers, and as many of ours at most
 #define TORC_OPS_OWN         512u // for parts of ranges, map questions, probes
 #define TORC_TRIES_MAX       200u // attempts are told apart by 8 bits, and only so many fit
-#define TORC_WINDOW_SHIFT    8u   // windows in 1/256 packets
+#define TORC_ATTEMPT_NONE    UINT32_MAX
+#define TORC_WINDOW_SHIFT    8u // windows in 1/256 packets
 #define TORC_WINDOW_PACKETS  64u
 #define TORC_INBOUND_BYTES   262144u // of replies allowed and not yet come, one lane
 #define TORC_PAGE_SCANS_MAX  8u
@@ -438,6 +439,8 @@ void torc_trace_mark(struct torc_engine *engine, uint32_t op_id, const uint8_t *
                      uint32_t rest_bytes);
 // The operation has ended.
 void torc_trace_end(struct torc_engine *engine, uint32_t index);
+// The server refused that attempt of a write: no copy of it was or will be executed. NONE: it
+// refused something else of it, which proves nothing.
 void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
                        enum torc_err status, uint64_t info);
 // How long it waits before it is tried again after that refusal.

@@ -44,6 +44,7 @@ struct torc_fragment_entry {
     // which piece the client was told that it may send.
     struct torc_request put;
     bool submitted;
+    bool refused; // the client was told that this PUT is not executed: only another one may be
     uint32_t told_limit;
     uint64_t have[TORC_FRAGMENT_COUNT_MAX / 64];
 };

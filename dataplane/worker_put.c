@@ -52,8 +52,10 @@ static void put_submit(struct torc_worker *worker, struct torc_packet *packet,
     whole.data_bytes = entry->total_bytes;
     err = torc_worker_write(worker, packet, answer, &whole);
     entry->submitted = err == TORC_ERR_PENDING;
-    // Refused for now: the pieces stay, and any packet of the message tries again.
-    if (!entry->submitted && !torc_err_retryable(err)) {
+    // Refused for now: the pieces stay for the next attempt, and for nothing else. A piece or a
+    // question of this one that comes late must not execute what was refused (K2).
+    entry->refused = !entry->submitted;
+    if (entry->refused && !torc_err_retryable(err)) {
         torc_fragments_close(&worker->fragments, entry);
     }
 }
@@ -162,7 +164,14 @@ void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packe
     // The newest attempt's epoch and number count: an older one may have been refused.
     entry->put = *request;
     entry->put.data = NULL;
+    entry->refused = false;
     put_add(worker, packet, answer, entry, request, 0);
+}
+
+// Whether there is a PUT that this piece or question is about, and that pieces can still complete.
+static bool put_goes_on(const struct torc_fragment_entry *entry, const struct torc_request *request)
+{
+    return entry != NULL && entry->put.key == request->key && !entry->refused;
 }
 
 void torc_worker_put_piece(struct torc_worker *worker, struct torc_packet *packet,
@@ -172,7 +181,7 @@ void torc_worker_put_piece(struct torc_worker *worker, struct torc_packet *packe
         torc_fragments_find(&worker->fragments, put_id(packet, request));
     enum torc_err err = TORC_ERR_OK;
 
-    if (entry == NULL || entry->put.key != request->key) {
+    if (!put_goes_on(entry, request)) {
         err = TORC_ERR_NO_MESSAGE;
     } else if (!torc_fragment_fits(entry, request->fragment, request->data_bytes)) {
         err = TORC_ERR_INVALID_ARGUMENT;
@@ -191,10 +200,11 @@ void torc_worker_put_query(struct torc_worker *worker, struct torc_packet *packe
     struct torc_fragment_entry *entry =
         torc_fragments_find(&worker->fragments, put_id(packet, request));
 
-    if (entry == NULL || entry->put.key != request->key) {
+    if (!put_goes_on(entry, request)) {
         torc_answer_status(worker, answer, request->opcode, request->op_id, TORC_ERR_NO_MESSAGE, 0);
         return;
     }
+    torc_assert(entry != NULL); // else NO_MESSAGE
     entry->touched_ns = worker->now_ns;
     if (torc_fragment_is_whole(entry) && !entry->submitted) {
         put_submit(worker, packet, answer, entry);

@@ -308,6 +308,56 @@ static void test_shed_piece(void)
     close_node();
 }
 
+// Begins a put whose first pieces are on their way; its index.
+static uint32_t begin_large(void)
+{
+    struct torc_engine_write write = {.key = 7, .data = value, .bytes = MANY_BYTES};
+
+    for (uint32_t i = 0; i < 5000; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    torc_net_step(net, STEP_NS);
+    CU_ASSERT_EQUAL_FATAL(engine->nodes[0].paths[0].packets[1].count, 17);
+    return engine->packets[engine->nodes[0].paths[0].packets[1].head].stream;
+}
+
+// The node has the PUT, and whatever it says of a piece or a question, it may execute it (K2).
+static void test_refused_piece(void)
+{
+    struct torc_reply late = {.opcode = TORC_OPCODE_FRAG_QUERY | TORC_REPLY_BIT,
+                              .status = TORC_ERR_DEADLINE};
+    struct torc_shed_news news = {.status = TORC_ERR_FORBIDDEN};
+    uint32_t stream;
+
+    open_node(KEYS, 1, 1);
+    stream = begin_large();
+    engine->reply_clock_us = (uint32_t)(engine->now_ns / 1000);
+    torc_big_reply(engine, stream, &late);
+    CU_ASSERT_EQUAL(torc_engine_poll(engine, &done, 1), 0);
+    CU_ASSERT_EQUAL(engine->ops[stream].refused[0], 0);
+    finish_all();
+    stream = begin_large();
+    late.status = TORC_ERR_INVALID_ARGUMENT;
+    engine->reply_clock_us = (uint32_t)(engine->now_ns / 1000);
+    torc_big_reply(engine, stream, &late);
+    CU_ASSERT_EQUAL(torc_engine_poll(engine, &done, 1), 0);
+    finish_all();
+    stream = begin_large();
+    torc_big_shed(engine, stream, 3, &news);
+    CU_ASSERT_EQUAL(torc_engine_poll(engine, &done, 1), 0);
+    CU_ASSERT_EQUAL(engine->ops[stream].refused[0], 0);
+    finish_all();
+    stream = begin_large();
+    torc_big_lost(engine, stream, 0); // and goes again, alone: not the PUT
+    torc_net_step(net, STEP_NS);
+    news.status = TORC_ERR_BUSY;
+    torc_big_shed(engine, stream, 0, &news);
+    CU_ASSERT_EQUAL(engine->ops[stream].refused[0], 0);
+    finish_all();
+    close_node();
+}
+
 static bool flies_large(void)
 {
     bool large = false;
@@ -718,6 +768,7 @@ int main(void)
                            {"many of them at once", test_many_large_values},
                            {"and a busy node gets no piece twice", test_many_on_a_busy_node},
                            {"a shed piece alone goes again", test_shed_piece},
+                           {"a refused piece refuses no write", test_refused_piece},
                            {"an earlier PUT that comes late does not end it", test_overtaken_put},
                            {"under load each write is done, and once", test_loaded_node},
                            {"ranges are in order, with limits, both ways", test_ranges},

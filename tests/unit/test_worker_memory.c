@@ -160,6 +160,46 @@ static void a_piece_without_its_put_is_told_to_start_again(void)
     close_rig();
 }
 
+// The write was refused when its last piece came, and the client was told. What is late of that
+// attempt must not execute it; the next attempt finds the pieces there (K2).
+static void a_refused_put_is_not_executed_by_a_late_piece(void)
+{
+    unsigned char *value = large_value();
+    struct torc_request put;
+    struct torc_request late = {.opcode = TORC_OPCODE_FRAG,
+                                .key = 5,
+                                .fragment = 1,
+                                .data = value + PIECE_BYTES,
+                                .data_bytes = PIECE_BYTES};
+    struct torc_request get = torc_rig_get(5);
+
+    open_plain();
+    put = torc_rig_put(rig, client, 5, value, PIECE_BYTES);
+    put.flags = TORC_WRITE_FRAGMENTED;
+    put.total_bytes = 2 * PIECE_BYTES;
+    put.fragment_bytes = PIECE_BYTES;
+    rig->controls[0].away = true;
+    for (uint32_t i = 0; i < 60; i++) {
+        torc_rig_step(rig, UINT64_C(10000000));
+    }
+    late.op_id = put.op_id = client->next_op++;
+    CU_ASSERT_EQUAL(expect(&put, TORC_ERR_OK).opcode, TORC_OPCODE_FRAG_QUERY | TORC_REPLY_BIT);
+    (void)expect(&late, TORC_ERR_BUSY);
+    rig->controls[0].away = false;
+    torc_rig_settle(rig, 20);
+    (void)expect(&late, TORC_ERR_NO_MESSAGE);
+    late.opcode = TORC_OPCODE_FRAG_QUERY;
+    late.data_bytes = 0;
+    (void)expect(&late, TORC_ERR_NO_MESSAGE);
+    torc_rig_settle(rig, 20);
+    (void)expect(&get, TORC_ERR_NOT_FOUND);
+    put.attempt = 1;
+    (void)expect(&put, TORC_ERR_OK);
+    (void)expect(&get, TORC_ERR_PARTIAL);
+    free(value);
+    close_rig();
+}
+
 // -- Memory --------------------------------------------------------------------------------------
 
 #define PACK_KEYS 2000u
@@ -308,6 +348,8 @@ int main(void)
         {"a large value goes in and out in pieces", a_large_value_goes_in_and_out_in_pieces},
         {"a piece without its put is told to start again",
          a_piece_without_its_put_is_told_to_start_again},
+        {"a refused put is not executed by a late piece",
+         a_refused_put_is_not_executed_by_a_late_piece},
         {"an idle worker puts leaves in order", an_idle_worker_puts_leaves_in_order},
         {"chunks that deletes left sparse go back", chunks_that_deletes_left_sparse_go_back},
         CU_TEST_INFO_NULL,
