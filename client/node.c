@@ -153,7 +153,8 @@ uint64_t torc_engine_hlc(const struct torc_engine *engine)
     return engine->hlc + ((engine->now_ns - engine->hlc_at_ns) / 1000 << TORC_HLC_COUNTER_BITS);
 }
 
-// What flies on a session that the node no longer has goes again on the new one.
+// What flies on a session that the node no longer has goes again on the new one, and so does what
+// waits for a core that the node no longer has.
 static void node_resend(struct torc_engine *engine, const struct torc_client_node *node)
 {
     for (uint32_t index = 0; index < engine->op_count; index++) {
@@ -161,7 +162,7 @@ static void node_resend(struct torc_engine *engine, const struct torc_client_nod
 
         if (op->node == node->index &&
             (op->state == TORC_OP_SENT || op->state == TORC_OP_STREAMING ||
-             (op->state == TORC_OP_QUEUED && op->big != NULL))) {
+             (op->state == TORC_OP_QUEUED && (op->big != NULL || op->core >= node->cores)))) {
             op->backoff = 0;
             torc_op_route(engine, index);
         }

@@ -7,6 +7,7 @@
 #define RTO_WRITE_MIN_NS UINT64_C(5000000)
 #define RTO_MAX_NS       UINT64_C(1000000000)
 #define WINDOW_ONE       (1u << TORC_WINDOW_SHIFT)
+#define PACE_MAX_NS      RTO_MAX_NS
 #define TARGET_MARGIN_NS UINT64_C(25000)
 #define NAP_MARGIN_NS    UINT64_C(200000)  // an edge that naps looks that late
 #define SLOW_MARGIN_NS   UINT64_C(2000000) // kernel sockets: a wake-up takes what it takes
@@ -126,7 +127,8 @@ static void window_delay(struct torc_engine *engine, struct torc_client_node *no
         return;
     }
     if (node->window == WINDOW_ONE) {
-        node->pace_until_ns = engine->now_ns + least_ns * 2;
+        // A node that was elsewhere for seconds delays a whole round: no measure of a pause.
+        node->pace_until_ns = engine->now_ns + torc_min_u64(least_ns * 2, PACE_MAX_NS);
         node->cut_until_ns = engine->now_ns + least_ns;
         return;
     }

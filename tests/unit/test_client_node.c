@@ -1,0 +1,101 @@
+// Torc tests: what the client's engine knows of a node, when the node is not as before.
+#include "client/engine_state.h"
+#include "tests/client_net.h"
+#include "tests/torc_test.h"
+
+#include <stdlib.h>
+
+#define KEYS    UINT64_C(1000000)
+#define STEP_NS UINT64_C(20000)
+
+static struct torc_rig *rig;
+static struct torc_net *net;
+static struct torc_engine *engine;
+
+static void open_node(uint32_t workers, uint32_t shards)
+{
+    struct torc_rig_config config = {.workers = workers,
+                                     .shards = shards,
+                                     .key_count = KEYS,
+                                     .seed = torc_test_seed(),
+                                     .steered = true,
+                                     .sealed = true};
+
+    rig = calloc(1, sizeof(*rig));
+    net = calloc(1, sizeof(*net));
+    CU_ASSERT_FATAL(rig != NULL && net != NULL);
+    torc_rig_open(rig, &config);
+    torc_net_open(net, rig, 1, torc_test_seed(), 64);
+    engine = net->clients[0];
+    for (uint32_t i = 0; i < 5000 && !torc_engine_ready(engine); i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_FATAL(torc_engine_ready(engine));
+}
+
+static void close_node(void)
+{
+    torc_net_close(net);
+    torc_rig_close(rig);
+    free(net);
+    free(rig);
+}
+
+// A node comes back with fewer cores: what waited for one that is gone goes to one that is there.
+static void test_fewer_cores(void)
+{
+    struct torc_client_node *node;
+    struct torc_accept accept;
+    uint32_t moved = 0;
+
+    open_node(2, 4);
+    node = &engine->nodes[0];
+    for (uint64_t key = 0; key < KEYS; key += KEYS / 8) {
+        CU_ASSERT_EQUAL(torc_engine_get(engine, key, NULL, 0, NULL), TORC_ERR_OK);
+    }
+    CU_ASSERT_FATAL(node->paths[1].queues[0].count > 0);
+    accept = node->limits;
+    accept.cores = 1;
+    accept.boot++;
+    torc_node_accepted(engine, node, &accept);
+    CU_ASSERT_EQUAL(node->paths[1].queues[0].count, 0);
+    for (uint32_t index = 0; index < engine->op_count; index++) {
+        const struct torc_op *op = &engine->ops[index];
+
+        moved += op->kind == TORC_OP_GET && op->state == TORC_OP_QUEUED && op->core == 0 ? 1 : 0;
+    }
+    CU_ASSERT_EQUAL(moved, 8);
+    close_node();
+}
+
+// A node was elsewhere for seconds, and everything that it answers then is late by as much. The
+// client does not keep away from it for longer than the longest time-out.
+static void test_late_round(void)
+{
+    struct torc_client_node *node;
+
+    open_node(1, 1);
+    node = &engine->nodes[0];
+    for (uint32_t i = 0; i < 5000 && node->base_rtt_ns == 0; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_FATAL(node->base_rtt_ns > 0 && node->base_rtt_ns < UINT64_C(1000000));
+    engine->now_ns += UINT64_C(4000000000);
+    node->window = 1u << TORC_WINDOW_SHIFT; // it was lost to silence
+    for (uint32_t i = 0; i < 100 && node->pace_until_ns == 0; i++) {
+        torc_path_sample(engine, node, 0, UINT64_C(4000000000), 0, false);
+    }
+    CU_ASSERT(node->pace_until_ns > engine->now_ns);
+    CU_ASSERT(node->pace_until_ns <= engine->now_ns + UINT64_C(1000000000));
+    close_node();
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"a node that comes back with fewer cores", test_fewer_cores},
+        {"a node that was elsewhere for seconds is not left alone for longer", test_late_round},
+        CU_TEST_INFO_NULL};
+
+    return torc_test_run("client_node", tests);
+}
