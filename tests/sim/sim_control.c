@@ -687,13 +687,12 @@ static void control_refresh(struct sim_node *node)
     }
 }
 
-static void control_serve(struct sim_node *node)
+// A log that has failed is the operator's, whether the node serves already or not yet.
+static void control_operator(struct sim_node *node)
 {
-    struct sim_control *control = &node->control;
     struct torc_log_store_numbers log;
 
-    control_refresh(node);
-    torc_log_store_numbers(control->store, &log);
+    torc_log_store_numbers(node->control.store, &log);
     if (log.failed && !node->poisoned) {
         node->poisoned = true;
         sim_cover(SIM_COVER_LOG_FAILED);
@@ -701,6 +700,16 @@ static void control_serve(struct sim_node *node)
         sim_post(sim->now_ns + 30 * SIM_MS + torc_rng_below(&sim->rng, 300 * SIM_MS),
                  SIM_EVENT_MEND, SIM_MEND_FAILED, node->index, NULL);
     }
+}
+
+static void control_serve(struct sim_node *node)
+{
+    struct sim_control *control = &node->control;
+    struct torc_log_store_numbers log;
+
+    control_refresh(node);
+    control_operator(node);
+    torc_log_store_numbers(control->store, &log);
     if (log.full && !control->told_full) {
         sim_cover(SIM_COVER_LOG_FULL);
     }
@@ -790,7 +799,10 @@ static void control_step(struct sim_node *node)
     case SIM_CONTROL_WAITING: control_look(node); return;
     case SIM_CONTROL_SCANNING: control_scan(node); return;
     case SIM_CONTROL_FEEDING: control_feed(node); return;
-    case SIM_CONTROL_REPLAYING: control_replay(node); return;
+    case SIM_CONTROL_REPLAYING:
+        control_operator(node);
+        control_replay(node);
+        return;
     case SIM_CONTROL_RESUMING: control_resumed(node); return;
     case SIM_CONTROL_SERVING: control_serve(node); return;
     case SIM_CONTROL_QUIESCING: control_quiesce(node); return;
