@@ -111,9 +111,9 @@ static uint32_t net_place(const uint8_t ip[16])
 void sim_net_from_client(uint32_t client, const uint8_t ip_to[16], uint16_t port,
                          const uint8_t *payload, uint32_t payload_bytes)
 {
-    static struct {
+    static union {
         struct sim_packet packet;
-        uint8_t bytes[SIM_FRAME_BYTES];
+        uint8_t room[sizeof(struct sim_packet) + SIM_FRAME_BYTES];
     } out;
     struct torc_frame_udp head = {.source_port = CLIENT_PORT, .destination_port = port};
     uint8_t ip[4] = {10, 79, 0, (uint8_t)(CLIENT_HOST + client)};
@@ -136,9 +136,9 @@ void sim_net_from_client(uint32_t client, const uint8_t ip_to[16], uint16_t port
 
 void sim_net_from_node(struct sim_node *node, const struct torc_frame_tx *frame)
 {
-    static struct {
+    static union {
         struct sim_packet packet;
-        uint8_t bytes[SIM_FRAME_BYTES];
+        uint8_t room[sizeof(struct sim_packet) + SIM_FRAME_BYTES];
     } out;
     struct torc_frame parsed;
     struct torc_frame_local local = {.has_ipv4 = 1, .port_count = UINT16_MAX};
