@@ -151,6 +151,7 @@ field("op.base", "uint64", "Base key")
 field("op.columns", "bytes", "Columns")
 field("op.count", "uint64", "Count")
 field("op.row", "uint64", "Row")
+field("op.unread", "uint64", "Not read: info + the place of each bit", base.HEX)
 field("op.retry_us", "uint32", "Retry after, or offset of the fault")
 field("op.delay_us", "uint32", "Queue delay (us)")
 field("op.shard", "uint32", "Shard")
@@ -464,12 +465,16 @@ local function show_trace(tree, op)
         { "op.trace_logged", 4 }, { "op.trace_durable", 4 }, { "op.trace_sent", 4 } })
 end
 
+local function show_unread(tree, op)
+    add_row(tree, op, 16, { { "op.unread", 8 }, { "op.retry_us", 4 } })
+end
+
 local REPLIES = {
     [0x81] = show_ping, [0x84] = show_cookie_reply, [0x85] = show_text, [0x86] = show_map_reply,
     [0x87] = show_clock_reply, [0x88] = show_pull_reply, [0x8a] = show_frag_state,
     [0x90] = show_get_reply, [0x91] = show_write_reply, [0x92] = show_write_reply,
     [0xa0] = show_chunk, [0xa1] = show_chunk, [0xf0] = show_shed, [0xf1] = show_map_entry,
-    [0xf2] = show_node_entry, [0xf3] = show_trace,
+    [0xf2] = show_node_entry, [0xf3] = show_trace, [0xf4] = show_unread,
 }
 local STATUS_INVALID, STATUS_INTERNAL = 0x10, 0x41
 
