@@ -1,12 +1,18 @@
 #!/bin/bash
 # Bugs on purpose (kit/bugs.h) that clusters of single copies can show: each must be found within
-# 1000 seeds. Those of replication come with it. Last line: how many were not.
+# 300 seeds, the same ones each time (today the last is found by seed 26). Without a bug the first of
+# them must be clean, or finding one would say nothing. Those of replication come with it. Last line:
+# how many were not found.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
+if ! scripts/sim --seeds 30 --base 1 --without CLOCK --json; then
+  echo "a seed fails without a bug"
+  exit 1
+fi
 missed=0
 while read -r bug; do
-  scripts/sim --seeds 1000 --bug "$bug" --json >/dev/null 2>&1
+  scripts/sim --seeds 300 --base 1 --without CLOCK --bug "$bug" --json >/dev/null 2>&1
   if [ $? != 1 ]; then
     echo "not found: $bug"
     missed=$((missed + 1))

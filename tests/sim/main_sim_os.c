@@ -252,6 +252,15 @@ static uint32_t least(struct sim_wish *wish, uint32_t *field, uint32_t lo, uint3
     return hi;
 }
 
+static void tell_without(const struct sim_wish *wish)
+{
+    for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
+        if ((wish->classes_off & 1u << i) != 0) {
+            (void)printf(" --without %s", class_names[i]);
+        }
+    }
+}
+
 static int minimize(struct options *options)
 {
     struct sim_wish wish = options->wish;
@@ -290,11 +299,7 @@ static int minimize(struct options *options)
     story_tell(&wish, result.text);
     (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u", wish.seed,
                  (unsigned)wish.faults_from, (unsigned)wish.faults_to, (unsigned)wish.ops_max);
-    for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
-        if ((wish.classes_off & 1u << i) != 0) {
-            (void)printf(" --without %s", class_names[i]);
-        }
-    }
+    tell_without(&wish);
     (void)printf("\n");
     return 1;
 }
@@ -424,9 +429,11 @@ static int seeds_run(const struct options *options)
         wish.seed = totals.first.seed;
         (void)printf("the story of seed %" PRIu64 " (%s):\n", wish.seed, totals.first.text);
         story_tell(&wish, totals.first.text);
-        (void)printf("all of it: scripts/sim --story %" PRIu64
-                     "; cut down: scripts/sim --minimize %" PRIu64 "\n",
-                     wish.seed, wish.seed);
+        (void)printf("all of it: scripts/sim --story %" PRIu64, wish.seed);
+        tell_without(&wish);
+        (void)printf("; cut down: scripts/sim --minimize %" PRIu64, wish.seed);
+        tell_without(&wish);
+        (void)printf("\n");
     }
     (void)printf("{\"seeds\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"first_failed\":", totals.seeds,
                  totals.failed);
