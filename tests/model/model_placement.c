@@ -355,7 +355,7 @@ static void join(struct model *m)
         return;
     }
     do {
-        member.node = (uint16_t)(1 + torc_rng_below(&m->rng, 2 * NODES_MAX));
+        member.node = (uint16_t)(1 + torc_rng_below(&m->rng, UINT64_C(2) * NODES_MAX));
     } while (node_of(m, member.node) != NULL);
     for (uint32_t i = 0; i < m->node_count; i++) {
         members[i] = m->nodes[i].member;

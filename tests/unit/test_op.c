@@ -232,7 +232,6 @@ static void test_reply_bodies(void)
     struct torc_shed shed = {10, 20};
     struct torc_trace_marks trace = {1, 2, 3, 4, 5};
     struct torc_trace_marks trace_got;
-    struct torc_unread unread;
     const unsigned char *bytes;
     uint32_t number;
     uint32_t byte_count;
@@ -250,10 +249,6 @@ static void test_reply_bodies(void)
     torc_trace_body(body, &trace);
     CU_ASSERT_TRUE(torc_trace_decode(&reply, &trace_got));
     CU_ASSERT_EQUAL(trace_got.sent_ns, 5);
-    torc_unread_body(body, &(struct torc_unread){.bitmap = UINT64_MAX - 1, .retry_us = 7});
-    CU_ASSERT_TRUE(torc_unread_decode(&reply, &unread));
-    CU_ASSERT_EQUAL(unread.bitmap, UINT64_MAX - 1);
-    CU_ASSERT_EQUAL(unread.retry_us, 7);
     torc_pull_reply_body(body, 77);
     CU_ASSERT_TRUE(torc_pull_reply_decode(&reply, &number, &bytes, &byte_count));
     CU_ASSERT_EQUAL(number, 77);
@@ -263,9 +258,22 @@ static void test_reply_bodies(void)
     reply.body_bytes = 7;
     CU_ASSERT_FALSE(torc_frag_state_decode(&reply, &state));
     CU_ASSERT_FALSE(torc_shed_decode(&reply, &shed));
-    CU_ASSERT_FALSE(torc_unread_decode(&reply, &unread));
     CU_ASSERT_FALSE(torc_trace_decode(&reply, &trace_got));
     CU_ASSERT_FALSE(torc_pull_reply_decode(&reply, &number, &bytes, &byte_count));
+}
+
+static void test_unread_body(void)
+{
+    unsigned char body[TORC_UNREAD_BYTES];
+    struct torc_reply reply = {.opcode = 0xf4, .body = body, .body_bytes = sizeof(body)};
+    struct torc_unread unread;
+
+    torc_unread_body(body, &(struct torc_unread){.bitmap = UINT64_MAX - 1, .retry_us = 7});
+    CU_ASSERT_TRUE(torc_unread_decode(&reply, &unread));
+    CU_ASSERT_EQUAL(unread.bitmap, UINT64_MAX - 1);
+    CU_ASSERT_EQUAL(unread.retry_us, 7);
+    reply.body_bytes = sizeof(body) - 1;
+    CU_ASSERT_FALSE(torc_unread_decode(&reply, &unread));
 }
 
 static void test_info(void)
@@ -491,6 +499,7 @@ int main(void)
                            {"bad framing is found where it is", test_framing},
                            {"replies come back as they were", test_replies},
                            {"bodies of replies come back as they were", test_reply_bodies},
+                           {"what was not read comes back as it was", test_unread_body},
                            {"info carries reasons and times", test_info},
                            {"chunks of random rows come back as they were", test_rows},
                            {"the largest value fills a chunk exactly", test_rows_largest_value},
