@@ -460,10 +460,10 @@ struct sim_actor *sim_node_actor(const struct sim_event *event);
 void sim_node_arrive(uint32_t index, struct sim_packet *packet);
 
 // -- sim_client.c
-void sim_client_init(uint32_t client);
-void sim_client_restart(uint32_t client);
-void sim_client_packet(uint32_t client, struct sim_packet *packet);
-void sim_client_turn(uint32_t client);
+void sim_client_init(uint32_t index);
+void sim_client_restart(uint32_t index);
+void sim_client_packet(uint32_t index, struct sim_packet *packet);
+void sim_client_turn(uint32_t index);
 uint32_t sim_key_place(uint64_t key); // the hot key's index, or UINT32_MAX
 
 // -- sim_faults.c

@@ -109,7 +109,7 @@ static void value_make(uint64_t number)
 
     memcpy(sim->value, &number, sizeof(number));
     for (uint32_t i = sizeof(number); i < bytes; i++) {
-        sim->value[i] = (uint8_t)(number * 31 + i * 7);
+        sim->value[i] = (uint8_t)(number * 31 + (uint64_t)i * 7);
     }
 }
 
@@ -127,7 +127,7 @@ static uint64_t value_read(uint64_t key, const void *data, uint64_t bytes)
         return 0;
     }
     for (uint64_t i = sizeof(number); i < bytes; i++) {
-        if (at[i] != (uint8_t)(number * 31 + i * 7)) {
+        if (at[i] != (uint8_t)(number * 31 + (uint64_t)i * 7)) {
             sim_fail("key %" PRIu64 ": value %" PRIu64 " is damaged at byte %" PRIu64, key, number,
                      i);
             return 0;
@@ -425,7 +425,7 @@ static void client_load(uint32_t index)
         }
     }
     client->next_op_ns =
-        sim->now_ns + torc_rng_below(&sim->load, 2 * sim->config.think_us * SIM_US);
+        sim->now_ns + torc_rng_below(&sim->load, UINT64_C(2) * sim->config.think_us * SIM_US);
 }
 
 void sim_client_turn(uint32_t index)

@@ -139,7 +139,7 @@ void sim_node_start(struct sim_node *node);
 void sim_node_kill(struct sim_node *node, bool by_power);
 void sim_node_parent(struct sim_node *node);
 void sim_node_packet(struct sim_node *node, struct sim_packet *packet);
-void sim_node_turn(struct sim_node *node, uint32_t worker);
+void sim_node_turn(struct sim_node *node, uint32_t index);
 void sim_node_thread(struct sim_node *node);
 bool sim_node_serves(const struct sim_node *node);
 void sim_node_judge(struct sim_node *node);

@@ -322,7 +322,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     // Who waits for the disk may spin: less often here than there.
     worker->spins = turn.more && turn.rx_count + turn.tx_count == 0 ? worker->spins + 1 : 0;
     node_rest(node, index, &turn,
-              TURN_NS + 300u * (turn.rx_count + turn.tx_count) +
+              TURN_NS + UINT64_C(300) * (turn.rx_count + turn.tx_count) +
                   torc_min_u64(worker->spins, 30) * 3000);
 }
 

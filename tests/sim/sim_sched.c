@@ -173,6 +173,7 @@ bool sim_next(struct sim_event *event)
                 continue;
             }
         }
+        torc_assert(sim != NULL);
         torc_assert(event->at_ns >= sim->now_ns);
         sim->now_ns = event->at_ns;
         sim->result.events++;
