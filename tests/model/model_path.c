@@ -9,7 +9,7 @@
 //         FALL_NS; what passes is used within GROW_NS; probes are few, and answered one for one.
 // Planted a client that never falls back, one that believes without proof, one that never climbs
 //         again, one that climbs all the time: each must be found.
-// Use     TORC_SEED=n replays; TORC_TEST_OPS sets how many changes of the path.
+// Use     TORC_SEED=n replays; TORC_PATH_CHANGES sets how many changes of the path.
 #include "client/engine_state.h"
 #include "tests/client_net.h"
 #include "tests/torc_test.h"
@@ -473,7 +473,7 @@ static void traffic(uint64_t until_ns)
 
 static uint32_t changes_wanted(void)
 {
-    const char *text = getenv("TORC_TEST_OPS"); // NOLINT(concurrency-mt-unsafe): one thread
+    const char *text = getenv("TORC_PATH_CHANGES"); // NOLINT(concurrency-mt-unsafe): one thread
 
     return text == NULL ? CHANGES : (uint32_t)strtoul(text, NULL, 10);
 }
