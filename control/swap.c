@@ -64,7 +64,7 @@ static void swap_end(struct torc_swap *swap, enum torc_swap_state state, uint64_
     swap->current = true;
 }
 
-// What the first record says now; `decided`: no condition that failed is left to explain.
+// By what the first record says now. `refused`: the transaction met a condition that failed.
 static void swap_compare(struct torc_swap *swap, const struct torc_meta_record *record,
                          bool refused)
 {

@@ -416,8 +416,9 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
 
 // A look at a frame from outside, before anything is checked: whether it is one too many of a
 // session whose packets were dropped unread in the last turns, and may be dropped like them. What a
-// forger could make of it is that its own frame is dropped. Only frames of the plainest shape are
-// seen here: untagged, IPv4 without options.
+// forger could make of it: its own frame is dropped, and a client is told of a read that was not,
+// which it asks for again (of writes it believes no such thing). Only frames of the plainest shape
+// are seen here: untagged, IPv4 without options.
 static bool rx_is_passed_over(struct torc_worker *worker, const struct rx_item *item)
 {
     static const uint32_t payload_at = TORC_ETHER_BYTES + TORC_IPV4_BYTES + TORC_UDP_BYTES;

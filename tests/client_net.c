@@ -14,6 +14,8 @@
 #define CLIENTS_FEW   4u
 #define FIRST_PORT    5000u
 #define OPERATIONS    64u
+#define AWAIT_STEP_NS UINT64_C(20000)
+#define AWAIT_STEPS   5000u
 #define DRAIN_STEP_NS UINT64_C(50000)
 #define LARGE_BYTES   1000u
 
@@ -277,6 +279,14 @@ void torc_net_step(struct torc_net *net, uint64_t advance_ns)
         net->rig->now_ns += advance_ns;
         net->rig->wall_us += advance_ns / 1000;
     }
+}
+
+void torc_net_await(struct torc_net *net)
+{
+    for (uint32_t i = 0; i < AWAIT_STEPS && !torc_engine_ready(net->clients[0]); i++) {
+        torc_net_step(net, AWAIT_STEP_NS);
+    }
+    CU_ASSERT_FATAL(torc_engine_ready(net->clients[0]));
 }
 
 void torc_net_drain(struct torc_net *net)

@@ -72,6 +72,9 @@ void torc_net_inject(struct torc_net *net, const struct torc_net_packet *packet,
 // What has arrived is delivered, everybody has a turn, then time passes.
 void torc_net_step(struct torc_net *net, uint64_t advance_ns);
 
+// Steps until the first client has a session.
+void torc_net_await(struct torc_net *net);
+
 // Steps until nothing is in flight and no engine has anything pending.
 void torc_net_drain(struct torc_net *net);
 

@@ -740,3 +740,16 @@ struct torc_request torc_rig_delete(struct torc_rig *rig, struct torc_rig_client
     request.opcode = TORC_OPCODE_DELETE;
     return request;
 }
+
+bool torc_rig_note_unread(struct torc_rig *rig, uint32_t session, uint64_t seq)
+{
+    struct torc_admit *admit = rig->workers[0]->admit;
+
+    torc_admit_take(admit, session);
+    return torc_admit_note(admit, session, seq);
+}
+
+bool torc_rig_is_untold(const struct torc_rig *rig)
+{
+    return rig->workers[0]->admit->untold > 0;
+}

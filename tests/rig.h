@@ -111,6 +111,11 @@ void torc_rig_keys(struct torc_rig *rig, const struct torc_chan_principal *list,
 // The default's entry of that table: TORC_RIG_PRINCIPAL.
 struct torc_chan_principal torc_rig_principal(const struct torc_rig *rig);
 
+// As if worker 0 had just dropped packet `seq` of that session unread; false: it would not have.
+bool torc_rig_note_unread(struct torc_rig *rig, uint32_t session, uint64_t seq);
+// Whether its client is still to be told.
+bool torc_rig_is_untold(const struct torc_rig *rig);
+
 // A new dataplane on what control has; false when it does not come to serve (see the controls'
 // events).
 bool torc_rig_try_recover(struct torc_rig *rig);

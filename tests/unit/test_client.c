@@ -33,10 +33,7 @@ static void open_node(uint64_t keys, uint32_t workers, uint32_t shards)
     torc_rig_open(rig, &config);
     torc_net_open(net, rig, 1, torc_test_seed(), 64);
     engine = net->clients[0];
-    for (uint32_t i = 0; i < 5000 && !torc_engine_ready(engine); i++) {
-        torc_net_step(net, STEP_NS);
-    }
-    CU_ASSERT_FATAL(torc_engine_ready(engine));
+    torc_net_await(net);
     for (uint32_t i = 0; i < VALUE_BYTES; i++) {
         value[i] = (uint8_t)(i * 7 + (i >> 10));
     }

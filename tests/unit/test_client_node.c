@@ -27,10 +27,7 @@ static void open_node(uint32_t workers, uint32_t shards)
     torc_rig_open(rig, &config);
     torc_net_open(net, rig, 1, torc_test_seed(), 64);
     engine = net->clients[0];
-    for (uint32_t i = 0; i < 5000 && !torc_engine_ready(engine); i++) {
-        torc_net_step(net, STEP_NS);
-    }
-    CU_ASSERT_FATAL(torc_engine_ready(engine));
+    torc_net_await(net);
 }
 
 static void close_node(void)
@@ -90,11 +87,58 @@ static void test_late_round(void)
     close_node();
 }
 
+// The packet in flight that holds a write.
+static const struct torc_packet *write_packet(void)
+{
+    for (uint32_t index = 0; index < engine->op_count; index++) {
+        const struct torc_op *op = &engine->ops[index];
+
+        if (op->kind == TORC_OP_WRITE && op->state == TORC_OP_SENT) {
+            return &engine->packets[op->packet];
+        }
+    }
+    return NULL;
+}
+
+// Who forges a packet can have the number of any packet noted as dropped unread, before anything is
+// opened. Of a write the client believes it never: it would be reported as refused and executed.
+static void test_unread_write(void)
+{
+    struct torc_engine_write write = {.key = 5, .data = (const uint8_t *)"five", .bytes = 4};
+    struct torc_completion done[2];
+    const struct torc_packet *packet;
+
+    open_node(1, 1);
+    rig->controls[0].disk_stuck = true;
+    CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 20; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    packet = write_packet();
+    torc_assert(packet != NULL);
+    CU_ASSERT(packet->is_write);
+    CU_ASSERT_FATAL(torc_rig_note_unread(rig, engine->nodes[0].lane.session_index, packet->seq));
+    CU_ASSERT_EQUAL(torc_engine_get(engine, 7, NULL, 0, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 1000 && torc_engine_poll(engine, done, 1) == 0; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_FALSE(torc_rig_is_untold(rig)); // it was told with the get
+    CU_ASSERT_EQUAL(engine->counters.resends_refused, 0);
+    CU_ASSERT_PTR_EQUAL(write_packet(), packet);
+    rig->controls[0].disk_stuck = false;
+    for (uint32_t i = 0; i < 5000 && torc_engine_poll(engine, done, 1) == 0; i++) {
+        torc_net_step(net, STEP_NS);
+    }
+    CU_ASSERT_EQUAL(done[0].status, TORC_ERR_OK);
+    close_node();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a node that comes back with fewer cores", test_fewer_cores},
         {"a node that was elsewhere for seconds is not left alone for longer", test_late_round},
+        {"a write is never taken for unread", test_unread_write},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("client_node", tests);

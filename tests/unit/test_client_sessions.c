@@ -73,10 +73,7 @@ static void sleep_ns(uint64_t ns)
 
 static void await_ready(void)
 {
-    for (uint32_t i = 0; i < 5000 && !torc_engine_ready(engine); i++) {
-        torc_net_step(net, STEP_NS);
-    }
-    CU_ASSERT_FATAL(torc_engine_ready(engine));
+    torc_net_await(net);
     sleep_ns(2 * S_NS); // the packet size is found, and another handshake may follow
 }
 

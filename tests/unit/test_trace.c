@@ -235,10 +235,7 @@ static void open_engine(void)
     CU_ASSERT_FATAL(net != NULL);
     torc_net_open(net, rig, 1, torc_test_seed(), 64);
     engine = net->clients[0];
-    for (uint32_t i = 0; i < 5000 && !torc_engine_ready(engine); i++) {
-        torc_net_step(net, 20000);
-    }
-    CU_ASSERT_FATAL(torc_engine_ready(engine));
+    torc_net_await(net);
 }
 
 static void close_engine(void)
