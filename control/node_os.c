@@ -128,6 +128,11 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         worker->said = event->seen;
         return;
     case TORC_EVT_QUIESCED: worker->quiesced = true; return;
+    case TORC_EVT_READ:
+    case TORC_EVT_PROPOSE:
+    case TORC_EVT_ROLE:
+    case TORC_EVT_CHECKPOINT:
+    case TORC_EVT_SHARD_GONE: break; // of replicas: none was opened
     case TORC_EVT_ALARM:
         node->numbers[TORC_CONTROL_ALARMS]++;
         (void)torc_fail(

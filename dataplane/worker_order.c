@@ -248,6 +248,12 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
     case TORC_CMD_QUIESCE: worker->quiescing = true; return;
     case TORC_CMD_SESSIONS_ASKED:
     case TORC_CMD_KEYS_CHANGED: worker->notified = true; return;
+    case TORC_CMD_PEER:
+    case TORC_CMD_RECORD:
+    case TORC_CMD_RESULT:
+    case TORC_CMD_WAKE:
+    case TORC_CMD_WANT:
+    case TORC_CMD_SHARD_GONE: break; // of replicas: this worker runs none
     }
     torc_worker_alarm(worker, TORC_ERR_UNSUPPORTED, 0, "control gave an order of an unknown kind");
 }

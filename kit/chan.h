@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        5u
+#define TORC_CHAN_VERSION        6u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -85,6 +85,29 @@ enum torc_cmd_kind {
     TORC_CMD_QUIESCE,      // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
     TORC_CMD_KEYS_CHANGED, // worker 0: the session thread is to read the table of keys again
     TORC_CMD_SESSIONS_ASKED, // worker 0: the session thread is to fill a page of sessions
+    // Replicas (REPLICATION.md; dataplane/replica.h)
+    TORC_CMD_PEER,       // every worker: the key between this node and another one
+    TORC_CMD_RECORD,     // the shard's worker: the answer to READ
+    TORC_CMD_RESULT,     // and to PROPOSE
+    TORC_CMD_WAKE,       // and: a watch saw the record, or its primary's node record, change
+    TORC_CMD_WANT,       // and: what placement wishes; after SHARD_OPEN, and when it changes
+    TORC_CMD_SHARD_GONE, // this node is neither member nor wanted: forget the shard, say so
+};
+
+// Of leases and suspicion (REPLICATION.md, section 13), in microseconds; 0: the default.
+struct torc_chan_timing {
+    uint32_t beat_us;
+    uint32_t promise_us;
+    uint32_t suspect_us;
+    uint32_t margin_us;
+    uint32_t calm_us;
+    uint32_t drift_ppm;
+    uint32_t stagger_us;
+    uint32_t lonely_us;
+    uint32_t grace_us;
+    uint32_t lag_us;
+    uint32_t resend_us;
+    uint32_t retry_us;
 };
 
 struct torc_cmd_configure {
@@ -104,6 +127,11 @@ struct torc_cmd_configure {
     uint32_t sessions_max;
     uint32_t map_version;
     uint8_t secret[32]; // the node's, for cookies and tickets
+    // Replicas. Node, boot and copy are those of the node's record in the metastore.
+    uint64_t copy;
+    uint32_t min_in_sync;
+    uint32_t join_records; // a learner that lacks no more may join
+    struct torc_chan_timing timing;
 };
 
 struct torc_cmd_shard {
@@ -113,12 +141,72 @@ struct torc_cmd_shard {
     uint32_t epoch; // the one this life may write in
     uint32_t turn;  // how often the shard changed its stream (DESIGN.md, section 5)
     uint32_t moved; // 1: its last stream was another one, so MOVED is its first record here
+    // A replica's epoch is not said here: the worker asks for the record (READ) before it does
+    // anything, and SHARD_READY then only means that the log was replayed.
+    uint8_t is_replica; // 0: this node alone has the shard, for ever
+    // Replica: what lies here is a whole prefix of the shard: a checkpoint or the empty tree that
+    // all members once had, and the log behind it. 0: nothing is here, and nothing comes through
+    // `in`; so may a shard be opened also after RECOVERED.
+    uint8_t has_base;
+    uint8_t zero[6];
 };
 
 struct torc_cmd_checkpoint {
     uint64_t checkpoint; // control's number for it, echoed in `out` and in the event
     uint32_t shard;
     uint32_t given_up; // CHECKPOINT_END: 1 when it could not be kept
+};
+
+// The key by which this node calls another one, bound to that one. Security CLEAR needs none.
+struct torc_cmd_peer {
+    uint32_t node;
+    uint8_t key_id;
+    uint8_t zero[3];
+    uint8_t psk[TORC_CHAN_PSK_BYTES];
+};
+
+struct torc_chan_record_member {
+    uint64_t copy;
+    uint32_t node;
+    uint32_t zero;
+};
+
+// A shard's record, as far as replicas decide by it (struct torc_configuration of wire/peer.h).
+struct torc_chan_record {
+    uint32_t epoch;
+    uint32_t primary_node;
+    uint64_t primary_boot;
+    uint64_t nonce; // of the proposal that made it
+    uint32_t member_count;
+    uint32_t zero;
+    struct torc_chan_record_member members[TORC_CHAN_MEMBERS_MAX]; // in takeover order
+};
+
+enum torc_chan_outcome {
+    TORC_CHAN_WON = 1,
+    TORC_CHAN_LOST,    // the record now has another nonce, or another epoch than was expected
+    TORC_CHAN_UNKNOWN, // `record` means nothing; asked again by the worker
+};
+
+// Answers to READ and PROPOSE, by a linearizable read (M1). PROPOSE is a compare-and-swap on the
+// exact record whose epoch is the expected one; a record that has the proposal's nonce already is
+// WON too (M2).
+struct torc_cmd_record {
+    uint32_t shard;
+    uint32_t asked_epoch; // RECORD: as READ said. RESULT: as PROPOSE expected
+    uint64_t nonce;       // RESULT: the proposal's
+    uint32_t outcome;     // RESULT: enum torc_chan_outcome
+    uint32_t zero;
+    uint64_t primary_down_boot; // `down` of the record's primary's node; 0: none
+    uint64_t primary_node_boot; // `boot` of it
+    struct torc_chan_record record;
+};
+
+struct torc_cmd_want {
+    uint32_t shard;
+    uint32_t primary_node; // 0: no wish
+    uint32_t node_count;
+    uint32_t nodes[TORC_CHAN_MEMBERS_MAX];
 };
 
 enum torc_durability {
@@ -139,6 +227,10 @@ struct torc_cmd {
         struct torc_cmd_configure configure;
         struct torc_cmd_shard shard;
         struct torc_cmd_checkpoint checkpoint;
+        struct torc_cmd_peer peer;
+        struct torc_cmd_record record;
+        struct torc_cmd_want want;
+        uint32_t wake_shard; // WAKE, SHARD_GONE
         uint64_t map_version;
         unsigned char bytes[TORC_CHAN_MESSAGE_BYTES - 8];
     };
@@ -149,11 +241,17 @@ _Static_assert(sizeof(struct torc_cmd) == TORC_CHAN_MESSAGE_BYTES, "shared betwe
 // -- Messages: evt (worker -> control) -----------------------------------------------------------
 
 enum torc_evt_kind {
-    TORC_EVT_SHARD_READY = 1, // replayed; counts say what was found
+    TORC_EVT_SHARD_READY = 1, // replayed; counts say what was found. A shard with one node serves
     TORC_EVT_CHECKPOINT_DONE, // all of it is in `out`; control keeps it once its bytes are durable
     TORC_EVT_ALARM,           // something an operator must know
     TORC_EVT_CONTROL_SEEN,    // where the worker stands, for a control that has just attached
     TORC_EVT_QUIESCED,        // everything appended is in sealed blocks; nothing follows
+    // Replicas. Both are repeated until they are answered, also to another control (M7).
+    TORC_EVT_READ,       // `read`: answer RECORD
+    TORC_EVT_PROPOSE,    // `propose`: answer RESULT
+    TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes
+    TORC_EVT_CHECKPOINT, // `role`: a learner's base is whole: order a CHECKPOINT of the shard now
+    TORC_EVT_SHARD_GONE, // `role`: forgotten; its checkpoints may go
 };
 
 struct torc_evt_shard {
@@ -186,6 +284,32 @@ struct torc_evt_control_seen {
     uint32_t zero;
 };
 
+struct torc_evt_read {
+    uint32_t shard;
+    uint32_t epoch; // that is adopted here; comes back as asked_epoch
+};
+
+struct torc_evt_propose {
+    uint32_t shard;
+    uint32_t expected_epoch; // comes back as asked_epoch
+    struct torc_chan_record record;
+};
+
+enum torc_chan_role {
+    TORC_CHAN_LEARNER = 1,
+    TORC_CHAN_BACKUP,
+    TORC_CHAN_CANDIDATE,
+    TORC_CHAN_ACTIVE, // serves: the map may name it
+};
+
+struct torc_evt_role {
+    uint32_t shard;
+    uint32_t epoch;
+    uint32_t role; // enum torc_chan_role
+    uint32_t primary_node;
+    uint64_t applied_lsn;
+};
+
 struct torc_evt_alarm {
     uint32_t err; // enum torc_err
     uint32_t shard;
@@ -199,12 +323,16 @@ struct torc_evt {
         struct torc_evt_shard shard;
         struct torc_evt_checkpoint checkpoint;
         struct torc_evt_control_seen seen;
+        struct torc_evt_read read;
+        struct torc_evt_propose propose;
+        struct torc_evt_role role;
         struct torc_evt_alarm alarm;
         unsigned char bytes[TORC_CHAN_MESSAGE_BYTES - 8];
     };
 };
 
 _Static_assert(sizeof(struct torc_evt) == TORC_CHAN_MESSAGE_BYTES, "shared between versions");
+_Static_assert(sizeof(struct torc_chan_record) == 144, "shared between versions");
 
 // -- Messages: mark (control -> worker) ----------------------------------------------------------
 
