@@ -58,32 +58,13 @@ static struct record_list record_list(enum record_kind kind)
     torc_unreachable("no list");
 }
 
-#define RECORD_FIELDS(type, kind, since, greatest, field) \
-    {#field, RECORD_##kind, since, (uint32_t)offsetof(struct type, field), greatest},
-
-#define X(kind, since, greatest, field) \
-    RECORD_FIELDS(torc_meta_fields, kind, since, greatest, field)
-static const struct record_field record_meta[] = {TORC_META_RECORD_TABLE(X)};
-#undef X
-#define X(kind, since, greatest, field) \
-    RECORD_FIELDS(torc_node_fields, kind, since, greatest, field)
-static const struct record_field record_node[] = {TORC_NODE_RECORD_TABLE(X)};
-#undef X
-#define X(kind, since, greatest, field) \
-    RECORD_FIELDS(torc_shard_fields, kind, since, greatest, field)
-static const struct record_field record_shard[] = {TORC_SHARD_RECORD_TABLE(X)};
-#undef X
-#define X(kind, since, greatest, field) \
-    RECORD_FIELDS(torc_want_fields, kind, since, greatest, field)
-static const struct record_field record_want[] = {TORC_WANT_RECORD_TABLE(X)};
-#undef X
-#define X(kind, since, greatest, field) \
-    RECORD_FIELDS(torc_counter_fields, kind, since, greatest, field)
-static const struct record_field record_counter[] = {TORC_COUNTER_RECORD_TABLE(X)};
-#undef X
-#define X(kind, since, greatest, field) \
-    RECORD_FIELDS(torc_placement_fields, kind, since, greatest, field)
-static const struct record_field record_placement[] = {TORC_PLACEMENT_RECORD_TABLE(X)};
+#define RECORD_FIELD(of, kind, since, greatest, field) \
+    {#field, RECORD_##kind, since, (uint32_t)offsetof(struct of, field), greatest},
+#define X(kind, name, table)                             \
+    static const struct record_field record_##name[] = { \
+        table(RECORD_FIELD, torc_##name##_fields)};      \
+    _Static_assert(TORC_COUNT_OF(record_##name) < RECORD_FIELDS_MAX, "a bit for each and `format`");
+TORC_RECORD_KIND_TABLE(X)
 #undef X
 
 struct record_shape {
@@ -94,32 +75,15 @@ struct record_shape {
 
 static struct record_shape record_shape(enum torc_record kind)
 {
-    switch (kind) {
-    case TORC_RECORD_META:
-        return (struct record_shape){record_meta, TORC_COUNT_OF(record_meta),
-                                     sizeof(struct torc_meta_fields)};
-    case TORC_RECORD_NODE:
-        return (struct record_shape){record_node, TORC_COUNT_OF(record_node),
-                                     sizeof(struct torc_node_fields)};
-    case TORC_RECORD_SHARD:
-        return (struct record_shape){record_shard, TORC_COUNT_OF(record_shard),
-                                     sizeof(struct torc_shard_fields)};
-    case TORC_RECORD_WANT:
-        return (struct record_shape){record_want, TORC_COUNT_OF(record_want),
-                                     sizeof(struct torc_want_fields)};
-    case TORC_RECORD_COUNTER:
-        return (struct record_shape){record_counter, TORC_COUNT_OF(record_counter),
-                                     sizeof(struct torc_counter_fields)};
-    case TORC_RECORD_PLACEMENT:
-        return (struct record_shape){record_placement, TORC_COUNT_OF(record_placement),
-                                     sizeof(struct torc_placement_fields)};
-    }
-    torc_unreachable("no such record");
-}
+#define X(kind, name, table)                                             \
+    [TORC_RECORD_##kind] = {record_##name, TORC_COUNT_OF(record_##name), \
+                            sizeof(struct torc_##name##_fields)},
+    static const struct record_shape shapes[] = {TORC_RECORD_KIND_TABLE(X)};
+#undef X
 
-_Static_assert(TORC_COUNT_OF(record_meta) < RECORD_FIELDS_MAX, "a bit for each field and `format`");
-_Static_assert(TORC_COUNT_OF(record_node) < RECORD_FIELDS_MAX, "a bit for each field and `format`");
-_Static_assert(TORC_COUNT_OF(record_shard) < RECORD_FIELDS_MAX, "a bit for each and `format`");
+    torc_assert((uint32_t)kind < TORC_COUNT_OF(shapes));
+    return shapes[kind];
+}
 
 struct record_text {
     char *text;
@@ -267,7 +231,7 @@ static enum torc_err record_format(struct record_seen *seen, const char *line, u
     }
     if (format < TORC_RECORD_FORMAT_OLD || format > TORC_RECORD_FORMAT) {
         return torc_fail(why, TORC_ERR_UNSUPPORTED_VERSION,
-                         "record of format %" PRIu64 ", this build reads %u and %u", format,
+                         "record of format %" PRIu64 ", this build reads %u to %u", format,
                          TORC_RECORD_FORMAT_OLD, TORC_RECORD_FORMAT);
     }
     seen->format = (uint32_t)format;

@@ -80,6 +80,9 @@ static void show_records(char *text)
                                                  .address6 = "fd79::b",
                                                  .domain = "rack 1",
                                                  .capacity = 100,
+                                                 .zone = 4,
+                                                 .slot = 7,
+                                                 .state = TORC_RECORD_NODE_DRAINING,
                                                  .nonce = 77};
     static const struct torc_want_fields want = {
         .nodes = {.count = 3, .at = {1, 2, 4095}}, .primary = 2, .nonce = 77};

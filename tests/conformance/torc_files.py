@@ -89,7 +89,7 @@ LISTS = {"nodes": 1, "insync": 2, "previous": 2, "parents": 3, "losses": 5}  # c
 
 def decode_record(value):
     lines = value.decode().split("\n")
-    check(lines[0] in ("format=1", "format=2") and lines[-1] == "", "record: format")
+    check(lines[0] in ("format=1", "format=2", "format=3") and lines[-1] == "", "record: format")
     fields = dict(line.split("=", 1) for line in lines[1:-1])
     for name, text in fields.items():
         if name in LISTS:

@@ -71,6 +71,9 @@ static void test_the_largest_fit(void)
     memset(&node, 0xff, sizeof(node));
     node.base_port = 65535;
     node.cores = 255;
+    node.zone = TORC_RECORD_ZONE_MAX;
+    node.slot = TORC_RECORD_SLOT_MAX;
+    node.state = TORC_RECORD_NODE_HELD;
     memset(node.address, 'a', sizeof(node.address) - 1);
     node.address[sizeof(node.address) - 1] = '\0';
     memcpy(node.address6, node.address, sizeof(node.address6));
@@ -102,6 +105,26 @@ static void test_format_1_is_read(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "\"nonce\" is unknown"));
 }
 
+// A node of format 2 has no place on the ring yet, and serves.
+static void test_format_2_is_read(void)
+{
+    static const char text[] = "format=2\nboot=3\ndown=2\ncopy=1\nstart_count=3\nbase_port=28700\n"
+                               "cores=2\naddress=\naddress6=\ndomain=rack 1\ncapacity=9\nnonce=4\n";
+    struct torc_node_fields node;
+    struct torc_fail why = {0};
+    char newer[sizeof(text) + 8];
+
+    TORC_TEST_OK(decode(TORC_RECORD_NODE, &node, text, &why), &why);
+    CU_ASSERT_EQUAL(node.capacity, 9);
+    CU_ASSERT_EQUAL(node.zone + node.slot, 0);
+    CU_ASSERT_EQUAL(node.state, TORC_RECORD_NODE_SERVES);
+    (void)snprintf(newer, sizeof(newer), "%sslot=1\n", text);
+    CU_ASSERT_EQUAL(decode(TORC_RECORD_NODE, &node, newer, &why), TORC_ERR_CORRUPT);
+    memcpy(newer, "format=3", 8);
+    CU_ASSERT_EQUAL(decode(TORC_RECORD_NODE, &node, newer, &why), TORC_ERR_CORRUPT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "\"zone\" is missing"));
+}
+
 static void test_refusals_name_what_is_wrong(void)
 {
     static const struct {
@@ -111,14 +134,14 @@ static void test_refusals_name_what_is_wrong(void)
     } cases[] = {
         {"", TORC_ERR_CORRUPT, "empty"},
         {"value=1\n", TORC_ERR_CORRUPT, "format="},
-        {"format=3\nvalue=1\nnonce=1\n", TORC_ERR_UNSUPPORTED_VERSION, "format 3"},
+        {"format=4\nvalue=1\nnonce=1\n", TORC_ERR_UNSUPPORTED_VERSION, "format 4"},
         {"format=0\nvalue=1\n", TORC_ERR_UNSUPPORTED_VERSION, "format 0"},
-        {"format=2\nvalue=1\n", TORC_ERR_CORRUPT, "\"nonce\" is missing"},
-        {"format=2\nvalue=1\nnonce=1\nvalue=2\n", TORC_ERR_CORRUPT, "\"value\" is there twice"},
-        {"format=2\nvalue=1\nnonce=1\nnew=2\n", TORC_ERR_CORRUPT, "\"new\" is unknown"},
-        {"format=2\nvalue=x\nnonce=1\n", TORC_ERR_CORRUPT, "\"value\" makes no sense"},
-        {"format=2\nvalue=18446744073709551616\nnonce=1\n", TORC_ERR_CORRUPT, "\"value\""},
-        {"format=2\nvalue=1\nnonce=1", TORC_ERR_CORRUPT, "no end"},
+        {"format=3\nvalue=1\n", TORC_ERR_CORRUPT, "\"nonce\" is missing"},
+        {"format=3\nvalue=1\nnonce=1\nvalue=2\n", TORC_ERR_CORRUPT, "\"value\" is there twice"},
+        {"format=3\nvalue=1\nnonce=1\nnew=2\n", TORC_ERR_CORRUPT, "\"new\" is unknown"},
+        {"format=3\nvalue=x\nnonce=1\n", TORC_ERR_CORRUPT, "\"value\" makes no sense"},
+        {"format=3\nvalue=18446744073709551616\nnonce=1\n", TORC_ERR_CORRUPT, "\"value\""},
+        {"format=3\nvalue=1\nnonce=1", TORC_ERR_CORRUPT, "no end"},
     };
     struct torc_counter_fields counter;
 
@@ -195,6 +218,7 @@ int main(void)
         {"what is written is read", test_round_trips},
         {"the largest records fit", test_the_largest_fit},
         {"format 1 is read", test_format_1_is_read},
+        {"what format 2 lacks is zero", test_format_2_is_read},
         {"refusals name what is wrong", test_refusals_name_what_is_wrong},
         {"a shard must make sense", test_a_shard_must_make_sense},
         CU_TEST_INFO_NULL,
