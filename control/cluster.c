@@ -54,7 +54,7 @@ void torc_cluster_write_map(const struct torc_cluster *cluster, struct torc_chan
         memory_order_release); // pairs with the reader's acquire: odd before the rest
     map->version = cluster->map_version;
     map->entry_count = cluster->shard_count;
-    map->zero = 0;
+    map->node_count = 0;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct torc_cluster_shard *shard = cluster->shards + i;
 

@@ -104,6 +104,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->get_counts = carve(memory, (uint64_t)shards * sizeof(uint32_t));
     worker->replay = carve(memory, torc_replay_bytes(shards));
     worker->map.entries = carve(memory, TORC_CHAN_MAP_ENTRIES * sizeof(struct torc_map_entry));
+    worker->nodes = carve(memory, TORC_CHAN_NODES_MAX * sizeof(struct torc_chan_node));
     worker->late = carve(memory, TORC_WORKER_LATE * sizeof(struct torc_packet));
     worker->gets = carve(memory, TORC_WORKER_GETS * sizeof(struct torc_get));
     worker->get_keys = carve(memory, TORC_WORKER_GETS * sizeof(uint64_t));

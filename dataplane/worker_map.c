@@ -25,6 +25,44 @@ static enum torc_err map_entry_check(const struct torc_chan_map_entry *from, uin
     return TORC_ERR_OK;
 }
 
+// A node's line; one that has never run says nothing.
+static enum torc_err map_node_check(const struct torc_chan_node *from, struct torc_fail *why)
+{
+    if (from->cores == 0 ||
+        (from->address_count <= TORC_COUNT_OF(from->addresses) && from->base_port != 0 &&
+         from->base_port <= UINT16_MAX - from->cores + 1)) {
+        return TORC_ERR_OK;
+    }
+    return torc_fail(why, TORC_ERR_CORRUPT,
+                     "map: node %" PRIu32
+                     " with %u addresses, %u cores from port %u makes no sense",
+                     from->node, from->address_count, from->cores, from->base_port);
+}
+
+static enum torc_err map_copy_nodes(struct torc_worker *worker, const struct torc_chan_map *from,
+                                    struct torc_fail *why)
+{
+    uint32_t count = from->node_count;
+
+    worker->node_count = 0;
+    if (count > TORC_CHAN_NODES_MAX) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "map of %" PRIu32 " nodes: at most %u", count,
+                         TORC_CHAN_NODES_MAX);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_chan_node node = from->nodes[i];
+        enum torc_err err = map_node_check(&node, why);
+
+        if (err != TORC_ERR_OK) {
+            return err;
+        }
+        if (node.cores > 0 && node.node != worker->cluster.node) {
+            worker->nodes[worker->node_count++] = node;
+        }
+    }
+    return TORC_ERR_OK;
+}
+
 static enum torc_err map_copy(struct torc_worker *worker, const struct torc_chan_map *from,
                               struct torc_fail *why)
 {
@@ -46,7 +84,7 @@ static enum torc_err map_copy(struct torc_worker *worker, const struct torc_chan
         last_hi = entry.hi;
         *to = (struct torc_map_entry){.lo = entry.lo,
                                       .hi = entry.hi,
-                                      .version = from->version,
+                                      .version = entry.version != 0 ? entry.version : from->version,
                                       .shard = entry.shard,
                                       .epoch = entry.epoch,
                                       .member_count = entry.member_count,
@@ -59,7 +97,7 @@ static enum torc_err map_copy(struct torc_worker *worker, const struct torc_chan
     }
     worker->map.count = count;
     worker->map.version = from->version;
-    return TORC_ERR_OK;
+    return map_copy_nodes(worker, from, why);
 }
 
 enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why)
@@ -114,18 +152,33 @@ static bool map_put_entry(struct torc_worker *worker, struct torc_answer *answer
     return true;
 }
 
+#define MAP_NODE_BYTES (TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES + 32u) // at most
+
+static void map_put_node_entry(struct torc_worker *worker, struct torc_answer *answer,
+                               uint32_t op_id, const struct torc_node_entry *node)
+{
+    uint32_t bytes = TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES + 16u * node->address_count;
+    struct torc_reply reply = {
+        .opcode = TORC_OPCODE_NODE_ENTRY, .op_id = op_id, .info = worker->map.version};
+    unsigned char *body;
+
+    if (node->address_count == 0 || torc_answer_room(worker, answer, bytes, bytes) < bytes) {
+        return;
+    }
+    body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
+    reply.body = body;
+    reply.body_bytes = torc_node_entry_body(body, node);
+    torc_answer_put(worker, answer, &reply);
+}
+
 // This node: its addresses and ports.
-static bool map_put_node(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id)
+static void map_put_self(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id)
 {
     unsigned char addresses[32];
     struct torc_node_entry node = {.node = worker->cluster.node,
                                    .base_port = worker->config.base_port,
                                    .cores = (uint8_t)worker->count,
                                    .addresses = addresses};
-    uint32_t bytes = TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES;
-    struct torc_reply reply = {
-        .opcode = TORC_OPCODE_NODE_ENTRY, .op_id = op_id, .info = worker->map.version};
-    unsigned char *body;
 
     if (worker->config.ipv4_prefix != 0) {
         memcpy(addresses, worker->ip4, 16);
@@ -135,15 +188,31 @@ static bool map_put_node(struct torc_worker *worker, struct torc_answer *answer,
         memcpy(addresses + (uint64_t)16 * node.address_count, worker->ip6, 16);
         node.address_count++;
     }
-    bytes += 16 * node.address_count;
-    if (node.address_count == 0 || torc_answer_room(worker, answer, bytes, bytes) < bytes) {
-        return false;
+    map_put_node_entry(worker, answer, op_id, &node);
+}
+
+// Another node; which line of the table, or TORC_WORKER_NONE: it is not known.
+static uint32_t map_node_line(const struct torc_worker *worker, uint32_t node)
+{
+    for (uint32_t i = 0; i < worker->node_count; i++) {
+        if (worker->nodes[i].node == node) {
+            return i;
+        }
     }
-    body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
-    reply.body = body;
-    reply.body_bytes = torc_node_entry_body(body, &node);
-    torc_answer_put(worker, answer, &reply);
-    return true;
+    return TORC_WORKER_NONE;
+}
+
+static void map_put_other(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                          uint32_t line)
+{
+    const struct torc_chan_node *from = worker->nodes + line;
+    const struct torc_node_entry node = {.node = from->node,
+                                         .base_port = from->base_port,
+                                         .cores = from->cores,
+                                         .address_count = from->address_count,
+                                         .addresses = from->addresses[0]};
+
+    map_put_node_entry(worker, answer, op_id, &node);
 }
 
 // Optional operations must leave what is owed; torc_answer_room gives any operation its least.
@@ -155,6 +224,24 @@ static bool map_has_room(const struct torc_answer *answer, uint32_t bytes)
 
     free_bytes += answer->held ? 0 : left * capacity;
     return free_bytes >= (uint64_t)answer->owed_bytes + torc_op_padded(bytes);
+}
+
+// Where the entry's primary is, if there is room.
+static void map_put_owner(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                          const struct torc_map_entry *entry)
+{
+    uint32_t owner = entry->primary == TORC_MAP_NO_PRIMARY ? worker->cluster.node
+                                                           : entry->members[entry->primary].node;
+    uint32_t line = map_node_line(worker, owner);
+
+    if (!map_has_room(answer, MAP_NODE_BYTES)) {
+        return;
+    }
+    if (owner == worker->cluster.node) {
+        map_put_self(worker, answer, op_id);
+    } else if (line != TORC_WORKER_NONE) {
+        map_put_other(worker, answer, op_id, line);
+    }
 }
 
 void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *packet,
@@ -174,9 +261,7 @@ void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *pack
     }
     if (map_put_entry(worker, answer, op_id, entry)) {
         packet->map_sent = number;
-        if (map_has_room(answer, TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES + 32)) {
-            (void)map_put_node(worker, answer, op_id);
-        }
+        map_put_owner(worker, answer, op_id, entry);
     }
 }
 
@@ -203,9 +288,41 @@ enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t ke
 
 // -- Operations -----------------------------------------------------------------------------------
 
+// Which lines of the table of nodes an answer carries.
+struct map_sent {
+    uint64_t lines[TORC_CHAN_NODES_MAX / 64];
+};
+
+// The entry, and before it the nodes of its members that were not told yet. False: no room for all.
+static bool map_put_whole(struct torc_worker *worker, struct torc_answer *answer, uint32_t op_id,
+                          const struct torc_map_entry *entry, struct map_sent *sent)
+{
+    uint32_t bytes = TORC_REPLY_HEAD_BYTES + torc_map_entry_bytes(entry);
+    uint32_t lines[TORC_MAP_MEMBERS_MAX];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < entry->member_count; i++) {
+        uint32_t line = map_node_line(worker, entry->members[i].node);
+
+        if (line != TORC_WORKER_NONE && (sent->lines[line / 64] >> line % 64 & 1) == 0) {
+            lines[count++] = line;
+            bytes += torc_op_padded(MAP_NODE_BYTES);
+        }
+    }
+    if (!map_has_room(answer, bytes)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        map_put_other(worker, answer, op_id, lines[i]);
+        sent->lines[lines[i] / 64] |= UINT64_C(1) << lines[i] % 64;
+    }
+    return map_put_entry(worker, answer, op_id, entry);
+}
+
 void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request)
 {
+    struct map_sent sent = {{0}};
     uint32_t at = torc_map_from(&worker->map, request->lo);
     uint32_t most = request->entries_max == 0 ? UINT32_MAX : request->entries_max;
     uint64_t next = request->hi;
@@ -217,8 +334,8 @@ void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
 
     (void)packet;
     answer->owed_bytes += MAP_END_BYTES; // comes last
-    if (map_has_room(answer, TORC_REPLY_HEAD_BYTES + TORC_NODE_ENTRY_HEAD_BYTES + 32)) {
-        (void)map_put_node(worker, answer, request->op_id);
+    if (map_has_room(answer, MAP_NODE_BYTES)) {
+        map_put_self(worker, answer, request->op_id);
     }
     for (uint32_t i = 0; at + i < worker->map.count; i++) {
         const struct torc_map_entry *entry = &worker->map.entries[at + i];
@@ -226,9 +343,7 @@ void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
         if (entry->lo >= request->hi) {
             break;
         }
-        if (i >= most ||
-            !map_has_room(answer, TORC_REPLY_HEAD_BYTES + torc_map_entry_bytes(entry)) ||
-            !map_put_entry(worker, answer, request->op_id, entry)) {
+        if (i >= most || !map_put_whole(worker, answer, request->op_id, entry, &sent)) {
             next = torc_max_u64(entry->lo, request->lo);
             break;
         }

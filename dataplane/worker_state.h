@@ -202,6 +202,8 @@ struct torc_worker {
     bool recovered; // RECOVERED came
     struct torc_cookie_keys cookie_keys;
     struct torc_map map;
+    struct torc_chan_node *nodes; // beside the map; what they say of themselves
+    uint32_t node_count;
     // Time.
     uint64_t now_ns;
     uint64_t wall_us;
@@ -479,7 +481,7 @@ void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
 // What to answer for a key whose shard is not ready here: WRONG_SHARD or UNAVAILABLE, and `info`.
 enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t key, uint64_t *info);
 
-// Adds the map's entry of `key`, and this node's, behind a WRONG_SHARD if there is room.
+// Adds the map's entry of `key`, and its primary's node, behind a WRONG_SHARD if there is room.
 void torc_worker_map_attach(struct torc_worker *worker, struct torc_packet *packet,
                             struct torc_answer *answer, uint32_t op_id, uint64_t key);
 

@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        6u
+#define TORC_CHAN_VERSION        7u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -48,6 +48,7 @@
 #define TORC_CHAN_MESSAGE_SLOTS  1024u
 #define TORC_CHAN_MAP_ENTRIES    4096u // shards in the table; more need a larger table
 #define TORC_CHAN_MEMBERS_MAX    7u
+#define TORC_CHAN_NODES_MAX      256u        // in the table
 #define TORC_CHAN_SHARDS_MAX     256u        // of one worker
 #define TORC_CHAN_LOG_FILLER     0x6c6c6966u // "fill"
 #define TORC_CHAN_PRINCIPALS_MAX 1024u
@@ -380,9 +381,11 @@ _Static_assert(sizeof(struct torc_bulk) == TORC_CHAN_BULK_BYTES, "shared between
 
 // -- The map table -------------------------------------------------------------------------------
 // Written by control between two stores of an odd and an even `sequence` (a seqlock), read by
-// workers after TORC_CMD_MAP_CHANGED and copied to their own memory.
+// workers after TORC_CMD_MAP_CHANGED and copied to their own memory. It is what control knows of
+// the metastore's records, of all nodes: a hint, by which clients and messages find their way.
 
 struct torc_chan_member {
+    uint64_t copy;
     uint32_t node;
     uint8_t core;  // 255: not known here
     uint8_t state; // 1 in sync, 2 learner
@@ -392,6 +395,8 @@ struct torc_chan_member {
 struct torc_chan_map_entry {
     uint64_t lo;
     uint64_t hi;
+    uint64_t version; // of the shard's record; 0: the table's
+    uint64_t primary_boot;
     uint32_t shard;
     uint32_t epoch;
     uint8_t member_count;
@@ -400,12 +405,27 @@ struct torc_chan_map_entry {
     struct torc_chan_member members[TORC_CHAN_MEMBERS_MAX];
 };
 
+struct torc_chan_node {
+    uint64_t boot;
+    uint64_t down; // the last boot that is known to be over
+    uint64_t copy;
+    uint32_t node;
+    uint16_t base_port;
+    uint8_t cores;         // 0: it has never run
+    uint8_t address_count; // 0 to 2
+    uint8_t addresses[2][16];
+};
+
+_Static_assert(sizeof(struct torc_chan_map_entry) == 160, "shared between versions");
+_Static_assert(sizeof(struct torc_chan_node) == 64, "shared between versions");
+
 struct torc_chan_map {
     _Atomic uint64_t sequence; // odd while control writes
     uint64_t version;
     uint32_t entry_count;
-    uint32_t zero;
+    uint32_t node_count;
     struct torc_chan_map_entry entries[TORC_CHAN_MAP_ENTRIES];
+    struct torc_chan_node nodes[TORC_CHAN_NODES_MAX]; // by rising number
 };
 
 // -- The table of keys ---------------------------------------------------------------------------

@@ -191,6 +191,23 @@ static bool map_is_newer(const struct torc_map_entry *a, const struct torc_map_e
     return a->version != b->version ? a->version > b->version : a->epoch > b->epoch;
 }
 
+// M3.
+static void map_keep_cores(const struct torc_map *map, struct torc_map_entry *entry)
+{
+    const struct torc_map_entry *old = torc_map_find(map, entry->lo);
+
+    if (old == NULL || old->shard != entry->shard || old->version != entry->version ||
+        old->epoch != entry->epoch) {
+        return;
+    }
+    for (uint32_t i = 0; i < entry->member_count && i < old->member_count; i++) {
+        if (entry->members[i].core == TORC_MAP_CORE_UNKNOWN &&
+            entry->members[i].node == old->members[i].node) {
+            entry->members[i].core = old->members[i].core;
+        }
+    }
+}
+
 // Puts `entry` where only older entries lie: [lo, hi) of it.
 static void map_place(struct torc_map *map, const struct torc_map_entry *entry, uint64_t lo,
                       uint64_t hi)
@@ -231,13 +248,16 @@ static void map_place(struct torc_map *map, const struct torc_map_entry *entry, 
     }
 }
 
-enum torc_err torc_map_put(struct torc_map *map, const struct torc_map_entry *entry)
+enum torc_err torc_map_put(struct torc_map *map, const struct torc_map_entry *fresh)
 {
+    struct torc_map_entry whole = *fresh;
+    const struct torc_map_entry *entry = &whole;
     uint64_t lo = entry->lo;
     uint32_t newer = 0;
     uint32_t at;
 
     torc_assert(entry->lo < entry->hi);
+    map_keep_cores(map, &whole);
     for (at = torc_map_from(map, lo); at < map->count && map->entries[at].lo < entry->hi; at++) {
         newer += map_is_newer(&map->entries[at], entry) ? 1 : 0;
     }

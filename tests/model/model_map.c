@@ -134,10 +134,34 @@ static void test_fault_is_found(void)
     CU_ASSERT_FALSE(run_rounds(true, &refused));
 }
 
+static void test_cores_are_kept(void)
+{
+    struct torc_map_entry entries[8];
+    struct torc_map_entry entry = {
+        .hi = 10, .version = 3, .shard = 1, .epoch = 2, .member_count = 2, .primary = 1};
+    struct torc_map map;
+
+    torc_map_init(&map, entries, TORC_COUNT_OF(entries));
+    entry.members[0] = (struct torc_map_member){.node = 1, .core = TORC_MAP_CORE_UNKNOWN};
+    entry.members[1] = (struct torc_map_member){.node = 2, .core = 5};
+    CU_ASSERT_EQUAL(torc_map_put(&map, &entry), TORC_ERR_OK);
+    entry.members[0].core = 3; // the same entry, as the other node tells it
+    entry.members[1].core = TORC_MAP_CORE_UNKNOWN;
+    CU_ASSERT_EQUAL(torc_map_put(&map, &entry), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(map.entries[0].members[0].core, 3);
+    CU_ASSERT_EQUAL(map.entries[0].members[1].core, 5);
+    entry.epoch = 3; // another life: nothing is known of its cores
+    entry.members[0].core = TORC_MAP_CORE_UNKNOWN;
+    CU_ASSERT_EQUAL(torc_map_put(&map, &entry), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(map.entries[0].members[0].core, TORC_MAP_CORE_UNKNOWN);
+    CU_ASSERT_EQUAL(map.entries[0].members[1].core, TORC_MAP_CORE_UNKNOWN);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"every key has its newest entry", test_agrees},
                            {"old entries that win are found out", test_fault_is_found},
+                           {"a core that was known is kept", test_cores_are_kept},
                            CU_TEST_INFO_NULL};
 
     return torc_test_run("model-map", tests);

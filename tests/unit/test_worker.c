@@ -318,6 +318,119 @@ static void a_key_of_another_core_is_answered_with_its_entry(void)
     close_rig();
 }
 
+// The second of four shards is another node's, as control tells it.
+static void give_shard_away(uint32_t cores)
+{
+    struct torc_chan_map *map = torc_chan_map(rig->chan);
+
+    atomic_fetch_add(&map->sequence, 1);
+    map->entries[1].version = 77;
+    map->entries[1].epoch = 9;
+    map->entries[1].members[0] =
+        (struct torc_chan_member){.copy = 5, .node = 7, .core = TORC_MAP_CORE_UNKNOWN, .state = 1};
+    map->node_count = 2;
+    map->nodes[0] = (struct torc_chan_node){.node = 3}; // has never run
+    map->nodes[1] = (struct torc_chan_node){
+        .node = 7, .base_port = 28700, .cores = (uint8_t)cores, .address_count = 1};
+    map->nodes[1].addresses[0][15] = 42;
+    atomic_fetch_add(&map->sequence, 1);
+    torc_fake_control_order(&rig->controls[0], TORC_CMD_MAP_CHANGED);
+    torc_rig_settle(rig, 20);
+}
+
+static void the_map_says_where_other_nodes_are(void)
+{
+    struct torc_request request = {.opcode = TORC_OPCODE_MAP, .lo = 0, .hi = KEYS};
+    struct torc_map_entry entry;
+    struct torc_node_entry node;
+    struct torc_reply reply;
+    struct torc_fail why;
+    uint32_t nodes[2] = {0};
+    uint32_t node_count = 0;
+    uint32_t entry_count = 0;
+
+    open_plain();
+    give_shard_away(3);
+    (void)torc_rig_add(client, &request);
+    (void)torc_rig_flush(rig, client, 0);
+    do {
+        CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, STEPS));
+        if (reply.opcode == TORC_OPCODE_NODE_ENTRY) {
+            CU_ASSERT_FATAL(node_count < 2); // each once, and node 3 not at all
+            TORC_TEST_OK(torc_node_entry_decode(&node, &reply, &why), &why);
+            nodes[node_count++] = node.node;
+        } else if (reply.opcode == TORC_OPCODE_MAP_ENTRY) {
+            TORC_TEST_OK(torc_map_entry_decode(&entry, &reply, &why), &why);
+            entry_count++;
+            CU_ASSERT_EQUAL(entry.version == 77, entry_count == 2);
+            CU_ASSERT_EQUAL(entry.members[0].node, entry_count == 2 ? 7 : 1);
+            CU_ASSERT_EQUAL(node_count, entry_count >= 2 ? 2 : 1); // before the entry that needs it
+        }
+    } while (reply.opcode != (TORC_OPCODE_MAP | TORC_REPLY_BIT));
+    CU_ASSERT_EQUAL(entry_count, 4);
+    CU_ASSERT_EQUAL(nodes[0], 1);
+    CU_ASSERT_EQUAL(nodes[1], 7);
+    CU_ASSERT_EQUAL(node.cores, 3);
+    CU_ASSERT_EQUAL(node.addresses[15], 42);
+    close_rig();
+}
+
+static void a_key_of_another_node_is_answered_with_it(void)
+{
+    struct torc_rig_config config = {.workers = 2, .shards = 4, .steered = true};
+    struct torc_request request = torc_rig_get(KEYS / 4 + 1); // shard 1: it was core 1's
+    struct torc_map_entry entry;
+    struct torc_node_entry node;
+    struct torc_reply reply;
+    struct torc_fail why;
+
+    open_rig(&config);
+    give_shard_away(1);
+    (void)torc_rig_add(client, &request);
+    (void)torc_rig_flush(rig, client, 0);
+    CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, STEPS));
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_WRONG_SHARD);
+    CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, STEPS));
+    TORC_TEST_OK(torc_map_entry_decode(&entry, &reply, &why), &why);
+    CU_ASSERT_EQUAL(entry.epoch, 9);
+    CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, STEPS));
+    TORC_TEST_OK(torc_node_entry_decode(&node, &reply, &why), &why);
+    CU_ASSERT_EQUAL(node.node, 7);
+    close_rig();
+}
+
+static uint32_t alarms(void)
+{
+    const struct torc_fake_control *control = &rig->controls[0];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < control->event_count; i++) {
+        count += control->events[i].kind == TORC_EVT_ALARM ? 1 : 0;
+    }
+    return count;
+}
+
+static void a_node_that_makes_no_sense_spoils_the_map(void)
+{
+    struct torc_chan_map *map;
+
+    open_plain();
+    map = torc_chan_map(rig->chan);
+    map->nodes[0].node = 7;
+    map->nodes[0].cores = 1;
+    map->nodes[0].address_count = 3; // two have room
+    map->nodes[0].base_port = 28700;
+    map->node_count = 1;
+    torc_fake_control_order(&rig->controls[0], TORC_CMD_MAP_CHANGED);
+    torc_rig_settle(rig, 20);
+    CU_ASSERT_EQUAL(alarms(), 1);
+    map->node_count = TORC_CHAN_NODES_MAX + 1;
+    torc_fake_control_order(&rig->controls[0], TORC_CMD_MAP_CHANGED);
+    torc_rig_settle(rig, 20);
+    CU_ASSERT_EQUAL(alarms(), 2);
+    close_rig();
+}
+
 // -- Paths ---------------------------------------------------------------------------------------
 
 static void clients_come_by_ipv6_and_by_jumbo_frames(void)
@@ -362,6 +475,9 @@ int main(void)
          a_conditional_write_waits_for_the_one_before_it},
         {"small operations answer", small_operations_answer},
         {"the map is told whole", the_map_is_told_whole},
+        {"the map says where other nodes are", the_map_says_where_other_nodes_are},
+        {"a key of another node is answered with it", a_key_of_another_node_is_answered_with_it},
+        {"a node that makes no sense spoils the map", a_node_that_makes_no_sense_spoils_the_map},
         {"a closed session is gone", a_closed_session_is_gone},
         {"a packet on the wrong queue reaches its core",
          a_packet_on_the_wrong_queue_reaches_its_core},
