@@ -120,7 +120,7 @@ static void test_format_2_is_read(void)
     CU_ASSERT_EQUAL(node.state, TORC_RECORD_NODE_SERVES);
     (void)snprintf(newer, sizeof(newer), "%sslot=1\n", text);
     CU_ASSERT_EQUAL(decode(TORC_RECORD_NODE, &node, newer, &why), TORC_ERR_CORRUPT);
-    memcpy(newer, "format=3", 8);
+    newer[7] = '3';
     CU_ASSERT_EQUAL(decode(TORC_RECORD_NODE, &node, newer, &why), TORC_ERR_CORRUPT);
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "\"zone\" is missing"));
 }
