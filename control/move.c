@@ -109,7 +109,7 @@ static uint32_t move_leaver(const struct torc_move_view *view, const struct move
     return leaver;
 }
 
-// V2. The wished primary if it can be, else, when the present one has to go, another one. 0: nobody.
+// V2. The wished primary if it can be; else, when the present one has to go, another. 0: nobody.
 static uint32_t move_heir(const struct torc_move_view *view, const struct move_set *members,
                           const struct move_set *wished)
 {

@@ -1,10 +1,10 @@
-// Torc tests: shards on their way from where they lie to where they should, while nodes die and come
-// back, swaps are late, lost or done twice, and who seems alive is old news.
+// Torc tests: shards on their way from where they lie to where they should, while nodes die and
+// come back, swaps are late, lost or done twice, and who seems alive is old news.
 //
 // The world is one shard: its record, what each node holds of its writes, what is under way. Beside
-// the steps of control/move.h it does what replicas do by themselves: the primary drops dead members,
-// a member takes over from a dead primary. A write counts when all members have it and min_in_sync
-// are there. The oracle looks at the record after each swap.
+// the steps of control/move.h it does what replicas do by themselves: the primary drops dead
+// members, a member takes over from a dead primary. A write counts when all members have it and
+// min_in_sync are there. The oracle looks at the record after each swap.
 #include "control/move.h"
 #include "tests/torc_test.h"
 
