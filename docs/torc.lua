@@ -22,6 +22,9 @@ local OPCODES = {
     [0x05] = "STATUS", [0x06] = "MAP", [0x07] = "CLOCK", [0x08] = "PULL", [0x09] = "FRAG",
     [0x0a] = "FRAG_QUERY", [0x10] = "GET", [0x11] = "PUT", [0x12] = "DELETE",
     [0x20] = "RANGE_READ", [0x21] = "RANGE_OPEN", [0x22] = "RANGE_CREDIT", [0x23] = "RANGE_CLOSE",
+    [0x40] = "EPOCH", [0x41] = "APPEND", [0x42] = "ACK", [0x43] = "REFUSE", [0x44] = "PROBE",
+    [0x45] = "PROBE_ACK", [0x46] = "TRANSFER", [0x47] = "SNAP", [0x50] = "BEAT",
+    [0x51] = "BEAT_ACK", [0x52] = "CLAIM",
     [0x81] = "PING reply", [0x82] = "CANCEL reply", [0x83] = "CLOSE reply",
     [0x84] = "COOKIE reply", [0x85] = "STATUS reply", [0x86] = "MAP reply",
     [0x87] = "CLOCK reply", [0x88] = "PULL reply", [0x89] = "FRAG reply", [0x8a] = "FRAG_STATE",
@@ -163,6 +166,35 @@ field("op.trace_tree", "uint32", "Tree (ns)")
 field("op.trace_logged", "uint32", "Logged (ns)")
 field("op.trace_durable", "uint32", "Durable (ns)")
 field("op.trace_sent", "uint32", "Sent (ns)")
+-- Between nodes.
+for name, text in pairs({
+    copy = "Copy", commit_lsn = "Commit LSN", received_lsn = "Received LSN",
+    durable_lsn = "Durable LSN", first_lsn = "First LSN", last_lsn = "Last LSN",
+    floor_lsn = "Floor LSN", base_lsn = "Base LSN", end_lsn = "End LSN", stream = "Stream",
+    sent_ns = "Sent (ns, lease clock)", wall_us = "Wall clock (us)",
+    claim_version = "Claim version", from_version = "From claim version",
+}) do
+    field("peer." .. name, "uint64", text)
+end
+for name, text in pairs({ ceiling = "Ceiling", open_hlc = "Lowest open snapshot", nonce = "Nonce" }) do
+    field("peer." .. name, "uint64", text, base.HEX)
+end
+for name, text in pairs({
+    epoch = "Epoch", record_epoch = "Epoch of the records", my_epoch = "Sender's epoch",
+    suspect = "Suspect node", piece = "Piece", items = "Items", part_bytes = "Bytes of a part",
+    part = "Part", record_bytes = "Value bytes", behind = "Seq - low",
+}) do
+    field("peer." .. name, "uint32", text)
+end
+for name, text in pairs({ stretch = "k", health = "Health", entries = "Entries",
+    kind = "Kind", flags = "Flags" }) do
+    field("peer." .. name, "uint8", text)
+end
+field("peer.records", "uint16", "Records")
+field("peer.slot", "uint16", "Slot")
+field("peer.promised", "bytes", "Promised")
+field("peer.record", "none", "Record")
+
 field("op.request", "framenum", "Request in", base.NONE, frametype.REQUEST)
 field("op.reply", "framenum", "Answered in", base.NONE, frametype.RESPONSE)
 field("op.time", "double", "Time since the request (us)")
@@ -356,7 +388,115 @@ local function show_ping(tree, op)
     show_rest(tree, op, 16)
 end
 
+-- Between nodes (section 13): aux is the shard.
+
+local RECORDS = { [1] = "PUT", [2] = "DELETE", [3] = "EPOCH", [5] = "EMPTY" }
+local SNAPS = { [0] = "piece", [1] = "end", [2] = "acknowledged" }
+
+local function of_shard(op, words)
+    return "shard " .. op(12, 4):le_uint() .. ", epoch " .. words
+end
+
+local function show_epoch(tree, op)
+    add_row(tree, op, 16, { { "peer.epoch", 4 }, { "node", 4 }, { "boot", 8 }, { "peer.nonce", 8 },
+        { "peer.last_lsn", 8 }, { "peer.floor_lsn", 8 }, { "peer.flags", 1 }, { "op.members", 1 },
+        { "peer.entries", 1 } })
+    local at = 64
+    for _ = 1, op(57, 1):uint() do
+        add_row(tree, op, at, { { "peer.copy", 8 }, { "node", 4 } })
+        at = at + 16
+    end
+    for _ = 1, op(58, 1):uint() do
+        add_row(tree, op, at, { { "peer.first_lsn", 8 }, { "peer.epoch", 4 } })
+        at = at + 16
+    end
+    return of_shard(op, tostring(op(16, 4):le_uint()))
+end
+
+-- One record at `at`; where the next one is.
+local function show_record(tree, op, at)
+    local kind, flags, bytes = op(at, 1):uint(), op(at + 1, 1):uint(), op(at + 4, 4):le_uint()
+    local item = tree:add(f["peer.record"], op(at, 24))
+    local next_at = at + 24
+    item:set_text("Record: " .. (RECORDS[kind] or kind))
+    add_row(item, op, at, { { "peer.kind", 1 }, { "peer.flags", 1 }, { false, 2 },
+        { "peer.record_bytes", 4 }, { "hlc", 8 }, { "op.key", 8 } })
+    if bit.band(flags, 1) ~= 0 then
+        next_at = add_row(item, op, next_at, { { "client_id", 8 }, { "op.wseq", 8 },
+            { "principal", 4 }, { "peer.behind", 4 } })
+    end
+    if bit.band(flags, 2) ~= 0 then
+        next_at = add_row(item, op, next_at, { { "peer.part_bytes", 4 }, { "peer.part", 4 } })
+        bytes = op:len() - next_at
+    end
+    if bytes > 0 then
+        item:add(f["op.value"], op(next_at, bytes))
+    end
+    return next_at + math.floor((bytes + 7) / 8) * 8
+end
+
+local function show_append(tree, op)
+    local at, count = 48, op(40, 2):le_uint()
+    add_row(tree, op, 16, { { "peer.epoch", 4 }, { "peer.record_epoch", 4 },
+        { "peer.first_lsn", 8 }, { "peer.commit_lsn", 8 }, { "peer.records", 2 } })
+    for _ = 1, count do
+        at = show_record(tree, op, at)
+    end
+    return of_shard(op, op(16, 4):le_uint() .. ", " .. count .. " records")
+end
+
+-- Of messages without repeated parts: the rows behind the epoch.
+local function peer_rows(rows)
+    return function(tree, op)
+        add_row(tree, op, 20, rows)
+        tree:add_le(f["peer.epoch"], op(16, 4))
+        return of_shard(op, tostring(op(16, 4):le_uint()))
+    end
+end
+
+local function show_snap(tree, op)
+    local kind = op(16, 1):uint()
+    add_row(tree, op, 16, { { "peer.kind", 1 }, { false, 3 }, { "peer.epoch", 4 },
+        { "peer.record_epoch", 4 }, { "peer.piece", 4 }, { "peer.stream", 8 },
+        { "peer.base_lsn", 8 }, { "peer.end_lsn", 8 }, { "hlc", 8 } })
+    if kind == 0 then
+        add_row(tree, op, 64, { { "op.total", 4 }, { "peer.part_bytes", 4 }, { "peer.part", 4 } })
+        show_rest(tree, op, 80, "op.value")
+    end
+    return of_shard(op, op(20, 4):le_uint() .. ", " .. (SNAPS[kind] or kind) .. " " ..
+        op(28, 4):le_uint())
+end
+
+local function show_beat(tree, op)
+    add_row(tree, op, 16, { { "peer.sent_ns", 8 }, { "peer.wall_us", 8 },
+        { "peer.claim_version", 8 }, { "peer.ceiling", 8 }, { "peer.open_hlc", 8 },
+        { "peer.stretch", 1 }, { "peer.health", 1 } })
+end
+
+local function show_beat_ack(tree, op)
+    add_row(tree, op, 16, { { "peer.sent_ns", 8 }, { "peer.claim_version", 8 },
+        { "peer.ceiling", 8 }, { "op.shard", 4 }, { "peer.epoch", 4 }, { "peer.stretch", 1 },
+        { false, 7 }, { "peer.promised", 64 } })
+end
+
+local function show_claim(tree, op)
+    add_row(tree, op, 16, { { "peer.from_version", 8 }, { "peer.claim_version", 8 },
+        { "peer.items", 4 } })
+    for at = 40, op:len() - 16, 16 do
+        add_row(tree, op, at, { { "op.shard", 4 }, { "peer.epoch", 4 }, { "peer.slot", 2 } })
+    end
+end
+
 local REQUESTS = {
+    [0x40] = show_epoch, [0x41] = show_append, [0x47] = show_snap, [0x50] = show_beat,
+    [0x51] = show_beat_ack, [0x52] = show_claim,
+    [0x42] = peer_rows({ { "peer.flags", 1 }, { false, 3 }, { "peer.copy", 8 },
+        { "peer.received_lsn", 8 }, { "peer.durable_lsn", 8 }, { "peer.stream", 8 } }),
+    [0x43] = peer_rows({ { "peer.my_epoch", 4 } }),
+    [0x44] = peer_rows({ { "peer.suspect", 4 } }),
+    [0x45] = peer_rows({ { "peer.suspect", 4 }, { "peer.copy", 8 }, { "peer.received_lsn", 8 },
+        { "peer.commit_lsn", 8 }, { "peer.flags", 1 } }),
+    [0x46] = peer_rows({ { false, 4 }, { "peer.last_lsn", 8 }, { "peer.ceiling", 8 } }),
     [0x01] = show_ping, [0x06] = show_interval, [0x07] = show_interval, [0x08] = show_pull,
     [0x09] = show_frag, [0x0a] = show_key, [0x10] = show_get, [0x11] = show_write,
     [0x12] = show_write, [0x20] = show_range, [0x21] = show_range, [0x22] = show_key,
@@ -577,7 +717,9 @@ local function show_operation(op, pinfo, tree, to_client)
         else
             show_rest(item, op, 16)
         end
-        note_request(pinfo, id, code)
+        if code < 0x40 or code > 0x5f then -- those of nodes are not answered
+            note_request(pinfo, id, code)
+        end
     end
     show_times(pinfo, item, id, to_client)
     name = name .. (words and (" " .. words) or "")

@@ -5,11 +5,13 @@
 //         wire/. tests/conformance/vectors_test.py compares the lines with the document, and
 //         decodes the document's with a client that was written from it.
 #include "kit/crc32c.h"
+#include "tests/peer_vectors.h"
 #include "wire/aead_os.h"
 #include "wire/frame.h"
 #include "wire/handshake.h"
 #include "wire/map.h"
 #include "wire/op.h"
+#include "wire/peer_codec.h"
 #include "wire/rows.h"
 #include "wire/session.h"
 
@@ -593,9 +595,15 @@ static void print_tables(void)
             TORC_ERR_TABLE(X)
 #undef X
         },
-      opcodes[] = {
+      opcodes[] =
+          {
 #define X(name, code, flags, explanation) {#name, (code)},
-          TORC_OPCODE_TABLE(X)
+              TORC_OPCODE_TABLE(X)
+#undef X
+          },
+      peers[] = {
+#define X(name, code, explanation) {#name, (code)},
+          TORC_PEER_OPCODE_TABLE(X)
 #undef X
       };
 
@@ -608,6 +616,9 @@ static void print_tables(void)
     }
     for (uint32_t i = 0; i < TORC_COUNT_OF(opcodes); i++) {
         print_number("opcode", opcodes[i].number, opcodes[i].name);
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(peers); i++) {
+        print_number("peer", peers[i].number, peers[i].name);
     }
 }
 
@@ -631,5 +642,6 @@ int main(int argc, char **argv)
     map_reply_vectors();
     range_reply_vectors();
     all_packet_vectors(&sealed);
+    torc_peer_vectors(print_vector);
     return 0;
 }

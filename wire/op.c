@@ -2,6 +2,7 @@
 #include "wire/op.h"
 
 #include "wire/data.h"
+#include "wire/peer_codec.h"
 
 #define NOP_BYTES        8u
 #define QUERY_ZERO_BYTES 32u
@@ -77,6 +78,11 @@ _Static_assert(TORC_REPLY_HEAD_BYTES + TORC_FRAG_STATE_BYTES ==
 
 const char *torc_opcode_name(uint8_t opcode)
 {
+    const char *peer = torc_peer_opcode_name(opcode);
+
+    if (peer != NULL) {
+        return peer;
+    }
     switch (opcode) {
 #define X(name, code, flags, explanation) \
     case code: return #name;

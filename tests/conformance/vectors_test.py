@@ -166,6 +166,48 @@ def key(number):
     return number.to_bytes(8, "little")
 
 
+# ---- Between nodes: section 13, made anew
+
+HLC_A, HLC_B, HLC_C = 0x65c0a9f3d0000001, 0x65c0a9f3d0000002, 0x65c0a9f3d0000003
+
+
+def peer(opcode, layout, *fields, aux=9):
+    return t.encode_op(opcode, 0, t.struct.pack("<" + layout, *fields), aux=aux)
+
+
+def peer_append(*records, first=102, count=1):
+    return peer(0x41, "IIQQH6x", 6, 5, first, 101, count)[:48] + b"".join(records)
+
+
+def peer_record(kind, flags, value_bytes, hlc, key_, rest=b""):
+    return t.pad8(t.struct.pack("<BBHIQQ", kind, flags, 0, value_bytes, hlc, key_) + rest)
+
+
+def with_length(operation):
+    """The operation with the length it has now, of which the padding is none."""
+    return operation[:2] + len(operation).to_bytes(2, "little") + operation[4:]
+
+
+PUT_OF_CLIENT = peer_record(1, 1, 9, HLC_A, 42, t.struct.pack("<QQII", 0x1122334455667700, 7, 2, 2) + TEXT)
+LAST_PART = t.struct.pack("<II", 512, 1) + bytes(range(8))
+SNAP = (5, 4, 3, 1, 95)
+PEER_CHECKS = {
+    "peer-epoch": peer(0x40, "IIQQQQBBB5xQIIQIIQIIQII", 5, 2, 7, 0x0102030405060708, 101, 60, 1, 2, 2,
+                       31, 2, 0, 32, 3, 0, 90, 4, 0, 101, 5, 0),
+    "peer-append": with_length(peer_append(PUT_OF_CLIENT, peer_record(2, 0, 0, HLC_B, 43), count=2)),
+    "peer-append-part": with_length(peer_append(peer_record(1, 2, 520, HLC_B, 43, LAST_PART), first=103)),
+    "peer-ack": peer(0x42, "IB3xQQQQ", 5, 2, 32, 103, 102, 1),
+    "peer-refuse": peer(0x43, "II", 4, 5),
+    "peer-probe": peer(0x44, "II", 5, 2),
+    "peer-probe-ack": peer(0x45, "IIQQQB7x", 5, 2, 32, 103, 101, 1),
+    "peer-transfer": peer(0x46, "IIQQ", 5, 0, 103, HLC_C),
+    "peer-snap-piece": peer(0x47, "B3xIIIQQQQIIII9s", 0, *SNAP, 0, 0, 9, 9, 0, 0, TEXT),
+    "peer-snap-end": peer(0x47, "B3xIIIQQQQ", 1, *SNAP, 100, HLC_A),
+    "peer-beat": peer(0x50, "QQQQQBB6x", 1000000007, 1790000000000000, 4, HLC_C, (1 << 64) - 1, 2, 2, aux=0),
+    "peer-beat-ack": peer(0x51, "QQQIIB7x64s", 1000000007, 4, HLC_C, 9, 6, 2, b"\x05" + bytes(62) + b"\x80", aux=0),
+    "peer-claim": peer(0x52, "QQIIIIH6xIIH6x", 3, 4, 2, 0, 9, 5, 0, 10, 0, 511, aux=0),
+}
+
 CHECKS = {
     "crc32c": lambda d: expect(int.from_bytes(d, "big"), t.crc32c(b"123456789")),
     "init": check_init,
@@ -239,6 +281,7 @@ CHECKS = {
     "packet-get-reply-aes": sealed(check_packet_reply, t.AES_256_GCM),
     "packet-get-chacha": sealed(check_packet_get, t.CHACHA20_POLY1305),
     "packet-get-reply-chacha": sealed(check_packet_reply, t.CHACHA20_POLY1305),
+    **{name: lambda d, wanted=wanted: expect(d, wanted) for name, wanted in PEER_CHECKS.items()},
 }
 
 
@@ -259,7 +302,7 @@ def judge(name, document, program):
 def table_faults(program):
     """Sentences about what the document's tables and the code's tables do not have in common."""
     text = (ROOT / "docs/PROTOCOL.md").read_text()
-    code = {"drop": set(), "status": set(), "opcode": set()}
+    code = {"drop": set(), "status": set(), "opcode": set(), "peer": set()}
     for line in run(program, "tables"):
         kind, number, name = line.split(" ", 2)
         code[kind].add((number, name))
@@ -267,8 +310,9 @@ def table_faults(program):
     code["status"] = {(number, name) for number, name in code["status"] if int(number, 16) < 0x80}
     written = {
         "drop": set(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M)),
-        "status": set(re.findall(r"\| ([0-9A-F]{2}) \| ([A-Z_]+) \|", text[text.index("**Statuses.**"):])),
+        "status": set(re.findall(r"\| ([0-9A-F]{2}) \| ([A-Z_]+) \|", text[text.index("**Statuses.**"):text.index("## 13.")])),
         "opcode": set(re.findall(r"^\| ([0-2][0-9A-F]) \| ([A-Z_]+) \|", text[:text.index("**Statuses.**")], re.M)),
+        "peer": set(re.findall(r"^\| ([45][0-9A-F]) \| ([A-Z_]+) \|", text[text.index("## 13."):], re.M)),
     }
     client = {(f"{number:02X}", name) for number, name in t.STATUSES.items()}
     for kind, rows in code.items():
@@ -295,7 +339,7 @@ def main():
         if why:
             failed += 1
             print(f"not ok {name}: {why}")
-    print(f"{len(names) + 4 - failed} passed, {failed} failed")
+    print(f"{len(names) + 5 - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -488,6 +488,7 @@ static void test_node_entry(void)
 static void test_opcode_words(void)
 {
     CU_ASSERT_STRING_EQUAL(torc_opcode_name(TORC_OPCODE_RANGE_READ), "RANGE_READ");
+    CU_ASSERT_STRING_EQUAL(torc_opcode_name(0x52), "CLAIM");
     CU_ASSERT_STRING_EQUAL(torc_opcode_name(0x7f), "UNKNOWN");
 }
 
