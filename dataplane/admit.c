@@ -20,8 +20,10 @@
 #define QUIET_LEVEL    (2u * TORC_ADMIT_ONE)
 #define LEAK_GAIN      16u
 #define NOTED_TURNS    4u // then one is opened and refused, which tells of the others
-#define SERVED_TURNS   1u // who was answered so lately will be again so soon
 #define KNOWN_TURNS    16u
+#define HEARD_TURNS    16u // where a session was so lately it still is
+#define NOTICE_BYTES   96u // and a little more than it takes
+#define NOTICES_MAX    4u
 #define NOTED_OLD      64u  // nobody was told: another session may have the account
 #define FLOODED_FRAMES 512u // wait behind the turn: half of the receive ring
 
@@ -46,7 +48,7 @@ static void admit_cost(struct torc_admit *admit, uint64_t since_ns, uint32_t fra
     if (!busy || done == 0) {
         return;
     }
-    sample_ns = since_ns * REFUSED_PART / (done * REFUSED_PART + admit->refused);
+    sample_ns = since_ns * REFUSED_PART / (done * REFUSED_PART + admit->refused + admit->told);
     if (sample_ns > cost_ns) {
         admit->cost_ns = torc_min_u64(sample_ns, cost_ns + cost_ns / COST_RISE + 1);
     } else {
@@ -147,6 +149,7 @@ void torc_admit_turn(struct torc_admit *admit, const struct torc_admit_queue *qu
     admit->taken = 0;
     admit->refused = 0;
     admit->unopened = 0;
+    admit->told = 0;
 }
 
 static struct torc_admit_slot *admit_slot(struct torc_admit *admit, uint32_t session)
@@ -174,19 +177,30 @@ bool torc_admit_may(struct torc_admit *admit, uint32_t session)
            level + TORC_ADMIT_ONE <= room;
 }
 
+// A packet of it was opened.
+static void admit_hear(struct torc_admit *admit, struct torc_admit_slot *slot, uint32_t session)
+{
+    if (slot->heard != session) {
+        slot->heard = session;
+        slot->notices = 0;
+    }
+    slot->opened = admit->turn;
+}
+
 void torc_admit_take(struct torc_admit *admit, uint32_t session)
 {
     struct torc_admit_slot *slot = admit_slot(admit, session);
 
     admit->taken++;
     slot->level += TORC_ADMIT_ONE;
-    slot->served = admit->turn;
+    admit_hear(admit, slot, session);
 }
 
-void torc_admit_refuse(struct torc_admit *admit)
+void torc_admit_refuse(struct torc_admit *admit, uint32_t session)
 {
     admit->refused++;
     admit->window_refused++;
+    admit_hear(admit, admit_slot(admit, session), session);
 }
 
 void torc_admit_drop(struct torc_admit *admit)
@@ -202,15 +216,29 @@ bool torc_admit_knows(const struct torc_admit *admit, uint32_t session)
     return slot->session == session && slot->first != 0 && admit->turn - slot->noted < KNOWN_TURNS;
 }
 
+void torc_admit_leave(struct torc_admit *admit, uint32_t session, uint32_t bytes)
+{
+    struct torc_admit_slot *slot = &admit->slots[session % TORC_ADMIT_SLOTS];
+
+    if (slot->heard == session) {
+        slot->notices = (uint32_t)torc_min_u64(slot->notices + bytes / NOTICE_BYTES, NOTICES_MAX);
+    }
+}
+
 bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq)
 {
     struct torc_admit_slot *slot = &admit->slots[session % TORC_ADMIT_SLOTS];
 
-    if (admit->turn - slot->served > SERVED_TURNS ||
+    if (slot->heard != session || admit->turn - slot->opened > HEARD_TURNS ||
         (slot->bitmap != 0 && slot->session != session && admit->turn - slot->noted < NOTED_OLD)) {
         return false;
     }
     if (slot->bitmap == 0 || slot->session != session) {
+        if (slot->notices == 0 || admit->due_count == TORC_ADMIT_DUE) {
+            return false;
+        }
+        admit->due[(admit->due_first + admit->due_count++) % TORC_ADMIT_DUE] =
+            (struct torc_admit_due){.session = session, .noted = admit->turn};
         admit->untold += slot->bitmap == 0 ? 1 : 0;
         slot->session = session;
         slot->noted = admit->turn;
@@ -223,6 +251,29 @@ bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq)
     }
     slot->bitmap |= UINT64_C(1) << (seq - slot->first);
     return true;
+}
+
+bool torc_admit_due(struct torc_admit *admit, uint32_t *session)
+{
+    while (admit->due_count > 0) {
+        const struct torc_admit_due *due = &admit->due[admit->due_first];
+        struct torc_admit_slot *slot = &admit->slots[due->session % TORC_ADMIT_SLOTS];
+
+        if (admit->shedding && admit->turn - due->noted < TORC_ADMIT_TELL_TURNS) {
+            return false;
+        }
+        *session = due->session;
+        admit->due_first = (admit->due_first + 1) % TORC_ADMIT_DUE;
+        admit->due_count--;
+        // Else an answer told it meanwhile, or the account is another session's by now.
+        if (slot->bitmap != 0 && slot->session == *session && slot->noted == due->noted &&
+            slot->heard == *session && slot->notices > 0) {
+            slot->notices--;
+            admit->told++;
+            return true;
+        }
+    }
+    return false;
 }
 
 bool torc_admit_tell(struct torc_admit *admit, uint32_t session, uint64_t *first, uint64_t *bitmap)

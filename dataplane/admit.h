@@ -11,9 +11,11 @@
 //         number of sessions; nobody has to be counted.
 //         Shedding ends when less than 1 % was refused in 100 ms.
 //         A packet that only reads, and says so (TORC_REPLY_BYTES_DROP), is not even opened when
-//         it is over the share of a session that is served just now: its number is noted on the
-//         account, and told with the next answer to that session (UNREAD). When that takes too
-//         long, the next one is opened and refused, which tells as well.
+//         it is over the share of its session: its number is noted on the account, and told with
+//         the next answer to that session (UNREAD), or alone when there was none in
+//         TORC_ADMIT_TELL_TURNS. Each answer leaves room for some such notices: what the requests
+//         that were opened allowed and their answers did not take. Without room for one, or when
+//         nothing of the session was opened lately, a packet is opened and refused as others are.
 //         A receive ring does not say when a frame came. But it says how many are in it, so for
 //         each of the last looks it is known how many had come by then: the first frame of a turn
 //         came after the last look by which no more had come than were taken before. What was late
@@ -26,6 +28,8 @@
 //             sessions that have asked for little lately.
 //         A3  no frame of a turn is older than `age_ns`, while the ring says how many wait and the
 //             worker looked before them.
+//         A4  an account has at most one notice to come, and notices take no more bytes than
+//             answers left.
 // Sources CoDel (RFC 8289) for the standing queue; CSFQ (Stoica, Shenker, Zhang, SIGCOMM 1998) for
 //         the estimated share; docs/decisions/0018-overload.md for what was measured.
 #ifndef TORC_DATAPLANE_ADMIT_H
@@ -36,17 +40,26 @@
 #define TORC_ADMIT_SLOTS       4096u // a power of two
 #define TORC_ADMIT_STANDING_NS UINT64_C(100000000)
 #define TORC_ADMIT_LOOKS       16u
-#define TORC_ADMIT_ONE         256u // a packet, in an account
+#define TORC_ADMIT_TELL_TURNS  2u
+#define TORC_ADMIT_DUE         1024u // notices to come, a power of two
+#define TORC_ADMIT_ONE         256u  // a packet, in an account
 
 struct torc_admit_slot {
     uint32_t turn; // when it was last looked at
     uint32_t level;
     uint32_t session; // whose packets are noted, while some are
     uint32_t noted;   // turn of the first
-    uint32_t served;  // turn when a packet was last taken: its answer tells
-    uint32_t zero;
-    uint64_t first;  // its seq
-    uint64_t bitmap; // bit i: first + i was dropped unread; 0: nothing to tell
+    uint32_t heard;   // session whose packet was opened last
+    uint32_t opened;  // turn of that
+    uint32_t notices; // for which answers to it left room
+    uint64_t first;   // its seq
+    uint64_t bitmap;  // bit i: first + i was dropped unread; 0: nothing to tell
+};
+
+// An account with something to tell.
+struct torc_admit_due {
+    uint32_t session;
+    uint32_t noted;
 };
 
 // What was known at the beginning of a turn.
@@ -71,6 +84,7 @@ struct torc_admit {
     uint32_t taken;    // of them, in this turn
     uint32_t refused;  // in this turn
     uint32_t unopened; // and those that were dropped unopened
+    uint32_t told;     // notices that went alone, in this turn
     uint32_t untold;   // accounts with something noted
     uint32_t frames;   // in this turn, all
     uint32_t leak;     // of each account, a turn
@@ -80,6 +94,9 @@ struct torc_admit {
     uint32_t look_first;
     uint32_t look_count;
     struct torc_admit_look looks[TORC_ADMIT_LOOKS]; // a ring
+    uint32_t due_first;
+    uint32_t due_count;
+    struct torc_admit_due due[TORC_ADMIT_DUE]; // a ring, the oldest first
     struct torc_admit_slot slots[TORC_ADMIT_SLOTS];
 };
 
@@ -100,13 +117,18 @@ void torc_admit_turn(struct torc_admit *admit, const struct torc_admit_queue *qu
 // torc_admit_take only, when it is known that the packet is the session's.
 bool torc_admit_may(struct torc_admit *admit, uint32_t session);
 void torc_admit_take(struct torc_admit *admit, uint32_t session);
-void torc_admit_refuse(struct torc_admit *admit);
+void torc_admit_refuse(struct torc_admit *admit, uint32_t session);
 void torc_admit_drop(struct torc_admit *admit); // unopened: it was the session's or not
 
 // Whether packets of that session were noted in the last turns: it exists, and is a client's.
 bool torc_admit_knows(const struct torc_admit *admit, uint32_t session);
 // Whether the packet, one too many, may be dropped unread: then it is noted.
 bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq);
+// An answer to the session left so many bytes of what was allowed for it.
+void torc_admit_leave(struct torc_admit *admit, uint32_t session, uint32_t bytes);
+// At the end of a turn: the next session to which a notice goes that has waited long enough. False:
+// none. The notice must be told at once.
+bool torc_admit_due(struct torc_admit *admit, uint32_t *session);
 // What was noted of that session, which is forgotten. False: nothing.
 bool torc_admit_tell(struct torc_admit *admit, uint32_t session, uint64_t *first, uint64_t *bitmap);
 

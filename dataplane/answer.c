@@ -127,6 +127,32 @@ static void answer_tell(struct torc_worker *worker, struct torc_answer *answer)
     torc_answer_put(worker, answer, &reply);
 }
 
+// Under load: says what was dropped, and what is left is for notices that go alone. Nothing is left
+// by those.
+static void answer_loaded(struct torc_worker *worker, struct torc_answer *answer)
+{
+    bool alone = answer->used_bytes == TORC_DATA_HEAD_BYTES;
+
+    answer_tell(worker, answer);
+    if (!alone) {
+        torc_admit_leave(worker->admit, answer->to->index,
+                         answer->limit_bytes - answer->used_bytes);
+    }
+}
+
+void torc_answer_notice(struct torc_worker *worker, struct torc_answer_to *to)
+{
+    struct torc_answer answer;
+
+    to->reply_bytes = TORC_PAYLOAD_MIN;
+    to->packets_left = 1;
+    to->flags = 0; // they were said
+    if (torc_answer_begin(worker, &answer, to)) {
+        answer_open(worker, &answer);
+        torc_answer_close(worker, &answer);
+    }
+}
+
 void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
 {
     struct torc_answer_to *to = answer->to;
@@ -139,10 +165,10 @@ void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer)
     if (answer->payload == NULL) {
         return;
     }
-    torc_assert(answer->used_bytes >= TORC_DATA_HEAD_BYTES + TORC_REPLY_HEAD_BYTES);
-    if (torc_unlikely(worker->admit->untold > 0)) {
-        answer_tell(worker, answer);
+    if (torc_unlikely(worker->admit->shedding || worker->admit->untold > 0)) {
+        answer_loaded(worker, answer);
     }
+    torc_assert(answer->used_bytes >= TORC_DATA_HEAD_BYTES + TORC_REPLY_HEAD_BYTES);
     line = torc_session_line_at(worker->sessions, worker->index,
                                 to->index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
     torc_assert(torc_session_line_serial(line) == to->serial);

@@ -77,6 +77,10 @@ void torc_answer_text(struct torc_worker *worker, struct torc_answer *answer,
 // Sends the open packet, if there is one.
 void torc_answer_close(struct torc_worker *worker, struct torc_answer *answer);
 
+// Under load: a packet that says no more than which packets of the session were dropped unread, of
+// which there must be some (torc_admit_due). `to` is that of a packet that was opened.
+void torc_answer_notice(struct torc_worker *worker, struct torc_answer_to *to);
+
 // Sends `byte_count` bytes outside of a session. False: no buffer.
 bool torc_answer_bare(struct torc_worker *worker, const struct torc_path *path, const void *bytes,
                       uint32_t byte_count);

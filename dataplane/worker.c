@@ -98,6 +98,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->addresses = carve(memory, TORC_WORKER_ADDRESSES * sizeof(struct torc_bucket));
     worker->strangers.lines = carve(memory, TORC_STRANGERS_BYTES);
     worker->admit = carve(memory, sizeof(*worker->admit));
+    worker->heard = carve(memory, TORC_ADMIT_SLOTS * sizeof(struct torc_answer_to));
     worker->shards = carve(memory, shards * sizeof(struct torc_worker_shard));
     worker->shard_order = carve(memory, shards * sizeof(uint32_t));
     worker->shard_starts = carve(memory, shards * sizeof(uint64_t));
@@ -540,6 +541,9 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     (void)torc_log_writer_step(&worker->log, worker->now_ns, worker->quiescing);
     worker->published = worker->published || worker->log.next_sequence != sealed;
     turn->more = torc_jobs_run(worker, SLICES) || turn->more;
+    if (torc_unlikely(worker->admit->due_count > 0)) {
+        torc_worker_tell(worker);
+    }
     checkpointing = worker_is_checkpointing(worker);
     turn->more = (checkpointing && torc_worker_checkpoint_step(worker)) || turn->more;
     turn->more = torc_worker_pack_step(worker) || turn->more;

@@ -262,8 +262,11 @@ static bool rx_admit(struct torc_worker *worker, struct torc_packet *packet, boo
 {
     const struct torc_session *session = packet->session;
 
+    if (session->principal < TORC_PRINCIPAL_NODE) {
+        worker->heard[packet->to.index % TORC_ADMIT_SLOTS] = packet->to;
+    }
     if (shed) {
-        torc_admit_refuse(worker->admit);
+        torc_admit_refuse(worker->admit, packet->to.index);
         torc_stats_add(&worker->stats->counters[TORC_COUNTER_SHED], 1);
         rx_shed(worker, packet, TORC_ERR_BUSY, torc_worker_retry_us(worker));
         return false;
@@ -440,6 +443,17 @@ static bool rx_is_passed_over(struct torc_worker *worker, const struct rx_item *
     torc_admit_drop(worker->admit);
     torc_worker_drop(worker, TORC_DROP_OVERLOAD);
     return true;
+}
+
+void torc_worker_tell(struct torc_worker *worker)
+{
+    struct torc_turn *turn = worker->turn;
+    uint32_t session;
+
+    while (turn->tx_count < turn->tx_room && torc_admit_due(worker->admit, &session)) {
+        torc_answer_notice(worker, &worker->heard[session % TORC_ADMIT_SLOTS]);
+    }
+    turn->more = turn->more || worker->admit->due_count > 0;
 }
 
 // -- A burst --------------------------------------------------------------------------------------

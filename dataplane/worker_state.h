@@ -232,6 +232,7 @@ struct torc_worker {
     struct torc_bucket echo;
     struct torc_bucket *addresses; // TORC_WORKER_ADDRESSES
     struct torc_admit *admit;
+    struct torc_answer_to *heard; // under load, of each account: the packet that was opened last
     // Storage.
     struct torc_shard_pool pool;
     struct torc_chunk_pool chunks;
@@ -317,6 +318,8 @@ static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, ui
 // After what time a refused client may try again: twice the age of the burst.
 uint32_t torc_worker_retry_us(const struct torc_worker *worker);
 void torc_worker_receive(struct torc_worker *worker);
+// Under load: notices of packets dropped unread, to sessions that got no answer since.
+void torc_worker_tell(struct torc_worker *worker);
 
 // Tells each port's link whose our addresses are, once after SERVE.
 void torc_worker_announce(struct torc_worker *worker);

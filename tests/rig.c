@@ -746,6 +746,7 @@ bool torc_rig_note_unread(struct torc_rig *rig, uint32_t session, uint64_t seq)
     struct torc_admit *admit = rig->workers[0]->admit;
 
     torc_admit_take(admit, session);
+    torc_admit_leave(admit, session, 1200);
     return torc_admit_note(admit, session, seq);
 }
 

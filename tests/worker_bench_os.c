@@ -238,7 +238,9 @@ static void send_get_passed(struct bench *self)
     slot->session = session;
     slot->first = self->clients[0].lane.seq[0] + 1;
     slot->noted = admit->turn;
-    slot->served = admit->turn;
+    slot->heard = session;
+    slot->opened = admit->turn;
+    slot->notices = 4;
     slot->level = UINT32_MAX / 2;
     admit->untold -= slot->bitmap != 0 ? 1 : 0;
     slot->bitmap = 0;
