@@ -66,6 +66,7 @@ void torc_checkpoint_writer_begin(struct torc_checkpoint_writer *writer,
         .place = *place,
         .step = TORC_CHECKPOINT_STEP_HEADER,
         .lsn = shard->applied_lsn,
+        .epoch = shard->applied_epoch,
         .start_sequence = torc_shard_start_sequence(shard, place->next_sequence)};
     torc_tree_cursor_open(&writer->cursor, shard->lo, shard->hi - 1, false);
 }
@@ -81,7 +82,7 @@ static uint32_t writer_header(struct torc_checkpoint_writer *writer, const struc
         .shard = torc_le32(shard->shard),
         .lo = torc_le64(shard->lo),
         .hi = torc_le64(shard->hi),
-        .epoch = torc_le32(shard->epoch),
+        .epoch = torc_le32(writer->epoch),
         .turn = torc_le32(shard->turn),
         .lsn = torc_le64(writer->lsn),
         .hlc = torc_le64(torc_max_u64(shard->last_hlc, shard->pool->hlc)),

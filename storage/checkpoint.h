@@ -39,6 +39,7 @@ struct torc_checkpoint_writer {
     enum torc_checkpoint_step step;
     struct torc_tree_cursor cursor;
     uint64_t lsn;            // s
+    uint32_t epoch;          // of the record at it
     uint64_t start_sequence; // for TORC_EVT_CHECKPOINT_DONE
     uint64_t byte_count;     // written
     uint64_t record_count;

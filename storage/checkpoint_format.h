@@ -54,11 +54,11 @@ struct torc_checkpoint_header {
     struct torc_le32 node;
     struct torc_le32 shard;
     struct torc_le64 lo;
-    struct torc_le64 hi; // exclusive
-    struct torc_le32 epoch;
-    struct torc_le32 turn; // of the shard, when it began
-    struct torc_le64 lsn;  // s above: records up to here are in it
-    struct torc_le64 hlc;  // the highest that the shard had stamped or seen
+    struct torc_le64 hi;    // exclusive
+    struct torc_le32 epoch; // of the record at `lsn`; 0: there is none
+    struct torc_le32 turn;  // of the shard, when it began
+    struct torc_le64 lsn;   // s above: records up to here are in it
+    struct torc_le64 hlc;   // the highest that the shard had stamped or seen
     struct torc_le64 ceiling;
     struct torc_le64 checkpoint; // control's number
     // no record above `lsn` begins in an earlier block of the stream

@@ -514,6 +514,19 @@ enum torc_completion_answer torc_completion_find(const struct torc_completion_ta
     return TORC_COMPLETION_DONE;
 }
 
+static bool completion_promise(struct torc_completion_table *table, struct account_want *want,
+                               struct torc_completion_promise *promise)
+{
+    uint16_t account;
+
+    if (!account_take(table->pool, want, &account)) {
+        return false;
+    }
+    *promise =
+        (struct torc_completion_promise){.account = (uint16_t)(account + 1), .entry = want->entry};
+    return true;
+}
+
 bool torc_completion_reserve(struct torc_completion_table *table, struct torc_completion_client who,
                              bool oldest, struct torc_completion_promise *promise)
 {
@@ -523,14 +536,19 @@ bool torc_completion_reserve(struct torc_completion_table *table, struct torc_co
                                 .entry = entry == NONE,
                                 .result = true,
                                 .limited = entry == NONE || !oldest};
-    uint16_t account;
 
-    if (!account_take(table->pool, &want, &account)) {
-        return false;
-    }
-    *promise =
-        (struct torc_completion_promise){.account = (uint16_t)(account + 1), .entry = want.entry};
-    return true;
+    return completion_promise(table, &want, promise);
+}
+
+bool torc_completion_reserve_logged(struct torc_completion_table *table,
+                                    struct torc_completion_client who,
+                                    struct torc_completion_promise *promise)
+{
+    uint32_t entry = entry_find(table, who);
+    struct account_want want = {
+        .principal = who.principal, .known = entry, .entry = entry == NONE, .result = true};
+
+    return completion_promise(table, &want, promise);
 }
 
 void torc_completion_cancel(struct torc_completion_table *table,
@@ -714,6 +732,38 @@ bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, u
 uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table)
 {
     return table->oldest == NONE ? UINT64_MAX : table->pool->entries[table->oldest].used_hlc;
+}
+
+// A client as its logged records left it. False: it has none.
+static bool entry_forget_failures(struct torc_completion_table *table, uint32_t entry_index)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[entry_index];
+
+    for (uint32_t index = entry->first; index != NONE;) {
+        uint32_t next = pool->results[index].next;
+
+        if (done_kind(&pool->results[index]) != DONE_LOGGED) {
+            done_remove(table, index);
+        }
+        index = next;
+    }
+    entry->seen_low = entry->low;
+    entry->used_hlc = entry->last_hlc;
+    return entry->last_hlc != 0;
+}
+
+void torc_completion_forget_failures(struct torc_completion_table *table)
+{
+    for (uint32_t index = table->oldest; index != NONE;) {
+        uint32_t next = table->pool->entries[index].newer;
+
+        if (!entry_forget_failures(table, index)) {
+            entry_remove(table, index);
+        }
+        index = next;
+    }
+    torc_completion_sort(table);
 }
 
 void torc_completion_drop(struct torc_completion_table *table)

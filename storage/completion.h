@@ -116,6 +116,12 @@ bool torc_must_use torc_completion_reserve(struct torc_completion_table *table,
 void torc_completion_cancel(struct torc_completion_table *table,
                             struct torc_completion_promise *promise);
 
+// The same for a write that another replica logged already: whatever the principal's share. False:
+// the pool is full.
+bool torc_must_use torc_completion_reserve_logged(struct torc_completion_table *table,
+                                                  struct torc_completion_client who,
+                                                  struct torc_completion_promise *promise);
+
 // The client's largest low seen so far, logged or not, rises to `low`; nothing when it is unknown.
 void torc_completion_seen(struct torc_completion_table *table, struct torc_completion_client who,
                           uint64_t low);
@@ -145,6 +151,9 @@ bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, u
 
 // Last use of the oldest client; UINT64_MAX when there is none.
 uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table);
+
+// Forgets all failures, and lows that were not logged: only a primary's own memory has them (E5).
+void torc_completion_forget_failures(struct torc_completion_table *table);
 
 // Forgets everything.
 void torc_completion_drop(struct torc_completion_table *table);

@@ -319,7 +319,8 @@ static enum torc_err shard_fail(const struct replay_shard *shard,
 static enum torc_err shard_check(const struct replay_shard *shard,
                                  const struct torc_log_record *record, struct torc_fail *why)
 {
-    if (record->epoch >= shard->shard->epoch) {
+    if (record->epoch > shard->shard->epoch ||
+        (record->epoch == shard->shard->epoch && !shard->shard->follows)) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": its log is of epoch %" PRIu32
                          ", the metastore gave it %" PRIu32 " now: it went back",
@@ -644,7 +645,8 @@ static enum torc_err shard_end(struct replay_shard *found, struct torc_fail *why
                          ", its checkpoint needs it up to %" PRIu64,
                          shard->shard, found->next_lsn - 1, found->end_lsn);
     }
-    if (shard->turn < found->turn || shard->epoch <= found->epoch) {
+    if (shard->turn < found->turn || shard->epoch < found->epoch ||
+        (shard->epoch == found->epoch && !shard->follows)) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": opened in epoch %" PRIu32 " turn %" PRIu32
                          ", its log is of epoch %" PRIu32 " turn %" PRIu32,
@@ -654,6 +656,8 @@ static enum torc_err shard_end(struct replay_shard *found, struct torc_fail *why
     shard->applied_lsn = found->next_lsn - 1;
     shard->last_hlc = found->hlc;
     shard->applied_hlc = found->hlc;
+    shard->last_epoch = found->epoch;
+    shard->applied_epoch = found->epoch;
     shard->replaying = false;
     return TORC_ERR_OK;
 }

@@ -49,7 +49,7 @@ uint64_t torc_replay_bytes(uint32_t shards_max);
 struct torc_replay *torc_replay_init(void *memory, uint64_t memory_bytes, uint32_t shards_max);
 
 // A shard that torc_shard_init made. Its epoch is the one that this life will write in: a log that
-// holds that epoch or a later one is refused (the metastore went back).
+// holds that epoch (unless it follows) or a later one is refused (the metastore went back).
 void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard);
 
 enum torc_err torc_must_use torc_replay_checkpoint(struct torc_replay *replay, uint32_t shard,

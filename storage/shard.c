@@ -7,7 +7,7 @@
 
 // -- Appending ----------------------------------------------------------------------------------
 
-static void dirty_push(struct torc_shard *shard)
+void torc_shard_dirty_push(struct torc_shard *shard)
 {
     struct torc_shard_pool *pool = shard->pool;
 
@@ -33,42 +33,32 @@ static struct torc_shard *dirty_pop(struct torc_shard_pool *pool)
     return shard;
 }
 
-// Makes the slot the shard's next record: LSN, HLC (H1), its place in the order of commits.
-static void pending_add(struct torc_shard *shard, uint32_t index, enum torc_log_kind kind,
-                        struct torc_log_record *record)
+void torc_shard_dirty_remove(struct torc_shard *shard)
 {
     struct torc_shard_pool *pool = shard->pool;
-    struct torc_shard_slot *slot = &pool->slots[index];
-    const struct torc_shard_write *write = &slot->write;
-    bool is_write = kind == TORC_LOG_PUT || kind == TORC_LOG_DELETE;
+    uint32_t dirty_count = 0;
 
-    torc_assert(!shard->unlogged);
-    slot->state = TORC_SHARD_SLOT_PENDING;
-    slot->kind = kind;
-    slot->lsn = shard->next_lsn;
-    slot->hlc = torc_hlc_next(torc_max_u64(pool->hlc, shard->last_hlc), pool->wall_us);
-    slot->first_sequence = UINT64_MAX;
-    slot->last_sequence = UINT64_MAX;
-    slot->next = NONE;
-    shard->next_lsn += kind != TORC_LOG_MOVED;
-    shard->last_hlc = slot->hlc;
-    pool->hlc = slot->hlc;
-    if (shard->pending_tail == NONE) {
-        shard->pending_head = index;
-    } else {
-        pool->slots[shard->pending_tail].next = index;
+    for (const struct torc_shard *at = pool->dirty_head; at != NULL; at = at->dirty_next) {
+        dirty_count++;
     }
-    shard->pending_tail = index;
-    shard->pending_count++;
-    pool->pending_count++;
-    shard->unlogged = true;
-    if (!shard->dirty) {
-        dirty_push(shard);
+    for (uint32_t i = 0; i < dirty_count; i++) {
+        struct torc_shard *dirty = dirty_pop(pool);
+
+        if (dirty != shard) {
+            torc_shard_dirty_push(dirty);
+        }
     }
-    *record = (struct torc_log_record){.kind = kind,
-                                       .with_client = is_write,
+}
+
+void torc_shard_slot_record(const struct torc_shard *shard, const struct torc_shard_slot *slot,
+                            struct torc_log_record *record)
+{
+    const struct torc_shard_write *write = &slot->write;
+
+    *record = (struct torc_log_record){.kind = slot->kind,
+                                       .with_client = slot->with_client,
                                        .shard = shard->shard,
-                                       .epoch = shard->epoch,
+                                       .epoch = slot->epoch,
                                        .turn = shard->turn,
                                        .lsn = slot->lsn,
                                        .hlc = slot->hlc,
@@ -82,15 +72,90 @@ static void pending_add(struct torc_shard *shard, uint32_t index, enum torc_log_
                                        .piece_bytes = write->value_bytes};
 }
 
-// A record of the shard's own.
-static void pending_add_own(struct torc_shard *shard, enum torc_log_kind kind,
+void torc_shard_pending_link(struct torc_shard *shard, uint32_t index,
+                             struct torc_log_record *record)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    torc_assert(!shard->unlogged);
+    slot->state = TORC_SHARD_SLOT_PENDING;
+    slot->first_sequence = UINT64_MAX;
+    slot->last_sequence = UINT64_MAX;
+    slot->next = NONE;
+    shard->next_lsn += slot->kind != TORC_LOG_MOVED;
+    shard->last_hlc = slot->hlc;
+    shard->last_epoch = slot->kind == TORC_LOG_MOVED ? shard->last_epoch : slot->epoch;
+    pool->hlc = torc_max_u64(pool->hlc, slot->hlc);
+    if (shard->pending_tail == NONE) {
+        shard->pending_head = index;
+    } else {
+        pool->slots[shard->pending_tail].next = index;
+    }
+    shard->pending_tail = index;
+    shard->pending_count++;
+    pool->pending_count++;
+    pool->taken_count += slot->taken ? 1 : 0;
+    shard->unlogged = true;
+    if (!shard->dirty && !shard->shared) {
+        torc_shard_dirty_push(shard);
+    }
+    torc_shard_slot_record(shard, slot, record);
+}
+
+// Makes the slot the shard's next record: LSN, HLC (H1), its place in the order of commits.
+static void pending_add(struct torc_shard *shard, uint32_t index, enum torc_log_kind kind,
+                        struct torc_log_record *record)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    slot->kind = kind;
+    slot->epoch = shard->epoch;
+    slot->with_client = torc_shard_kind_is_write(kind);
+    slot->taken = !slot->with_client && shard->shared;
+    slot->lsn = shard->next_lsn;
+    // MOVED takes no LSN, and no time: the record behind it may be another replica's.
+    slot->hlc = kind == TORC_LOG_MOVED
+                    ? shard->last_hlc
+                    : torc_hlc_next(torc_max_u64(pool->hlc, shard->last_hlc), pool->wall_us);
+    torc_shard_pending_link(shard, index, record);
+}
+
+void torc_shard_pending_own(struct torc_shard *shard, enum torc_log_kind kind,
                             struct torc_log_record *record)
 {
     struct torc_shard_write none = {.remove = true};
-    uint32_t index = torc_shard_slot_take(shard->pool);
+    uint32_t index;
 
+    torc_assert(torc_shard_pool_has_any(shard->pool));
+    index = torc_shard_slot_take(shard->pool);
     torc_shard_slot_fill(&shard->pool->slots[index], shard, &none);
+    torc_shard_slot_own(shard->pool, index);
     pending_add(shard, index, kind, record);
+}
+
+void torc_shard_pending_enter(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    slot->group = torc_shard_group_need(pool, slot->write.key);
+    pool->groups[slot->group].pending_count++;
+    torc_shard_client_link(pool, index);
+}
+
+void torc_shard_pending_leave(struct torc_shard_pool *pool, uint32_t index)
+{
+    struct torc_shard_slot *slot = &pool->slots[index];
+
+    torc_shard_client_unlink(pool, index);
+    pool->groups[slot->group].pending_count--;
+    if (pool->groups[slot->group].waiting_head == NONE) {
+        torc_shard_group_leave(pool, slot->group);
+    } else {
+        torc_shard_group_wake(pool, slot->write.key);
+    }
+    slot->group = NONE;
 }
 
 void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint64_t last_sequence)
@@ -103,6 +168,9 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
     slot->first_sequence = first_sequence;
     slot->last_sequence = last_sequence;
     shard->unlogged = false;
+    if (shard->shared) {
+        torc_shard_mark_add(shard, slot);
+    }
 }
 
 uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t next_sequence)
@@ -169,6 +237,10 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
     struct torc_completion_result result;
 
     if (write->epoch != shard->epoch && !TORC_BUG(FAILED_NOT_REMEMBERED)) {
+        outcome_set(outcome, TORC_ERR_WRONG_SHARD, shard->epoch);
+        return false;
+    }
+    if (shard->state == TORC_SHARD_FOLLOWING) {
         outcome_set(outcome, TORC_ERR_WRONG_SHARD, shard->epoch);
         return false;
     }
@@ -319,9 +391,7 @@ enum torc_shard_verdict torc_shard_write(struct torc_shard *shard, struct torc_s
     slot = &pool->slots[index];
     torc_shard_slot_fill(slot, shard, write);
     slot->promise = promise;
-    slot->group = torc_shard_group_need(pool, slot->write.key);
-    pool->groups[slot->group].pending_count++;
-    torc_shard_client_link(pool, index);
+    torc_shard_pending_enter(pool, index);
     pending_add(shard, index, slot->write.remove ? TORC_LOG_DELETE : TORC_LOG_PUT, record);
     return TORC_SHARD_APPEND;
 }
@@ -333,11 +403,11 @@ bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
     uint64_t oldest_us = torc_hlc_us(torc_completion_oldest_hlc(&shard->completions));
 
     if (shard->state != TORC_SHARD_ACTIVE || shard->pending_count > 0 ||
-        !torc_shard_pool_has_slot(pool) || shard->completions.client_count == 0 ||
+        !torc_shard_pool_has_any(pool) || shard->completions.client_count == 0 ||
         now_us < oldest_us || now_us - oldest_us <= pool->ttl_us) {
         return false;
     }
-    pending_add_own(shard, TORC_LOG_EMPTY, record);
+    torc_shard_pending_own(shard, TORC_LOG_EMPTY, record);
     return true;
 }
 
@@ -365,7 +435,7 @@ static void pending_apply(struct torc_shard *shard, uint32_t count)
     for (uint32_t i = 0; i < count; i++, index = pool->slots[index].next) {
         struct torc_shard_slot *slot = &pool->slots[index];
 
-        if (slot->kind == TORC_LOG_PUT || slot->kind == TORC_LOG_DELETE) {
+        if (torc_shard_kind_is_write(slot->kind)) {
             writes[write_count++] = (struct torc_tree_write){.key = slot->write.key,
                                                              .version = slot->hlc,
                                                              .value = slot->write.value,
@@ -384,7 +454,7 @@ static void pending_apply(struct torc_shard *shard, uint32_t count)
 
 // H7: history begins with the first HLC of this life, for what an earlier one answered at a later
 // timestamp than its log's last is not known.
-static void shard_remember(struct torc_shard *shard)
+void torc_shard_remember(struct torc_shard *shard)
 {
     struct torc_undo *undo = &shard->pool->undo;
 
@@ -395,47 +465,74 @@ static void shard_remember(struct torc_shard *shard)
     }
 }
 
+// What the completion table learns of the record that was just applied.
+static void pending_complete(struct torc_shard *shard, struct torc_shard_slot *slot)
+{
+    struct torc_completion_head head = {
+        .who = write_who(&slot->write), .low = slot->write.low, .last_hlc = slot->hlc};
+    bool fits;
+
+    if (torc_shard_kind_is_write(slot->kind)) {
+        fits = torc_completion_apply(&shard->completions, &head, slot->write.seq, &slot->promise);
+    } else {
+        torc_completion_cancel(&shard->completions, &slot->promise);
+        fits = torc_completion_load(&shard->completions, &head);
+    }
+    torc_assert(fits); // it was promised
+}
+
 // The first pending write is in the tree: remembers it, tells its outcome, lets others go on.
 static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *outcome)
 {
     struct torc_shard_pool *pool = shard->pool;
     uint32_t index = shard->pending_head;
     struct torc_shard_slot *slot = &pool->slots[index];
-    bool is_write = slot->kind == TORC_LOG_PUT || slot->kind == TORC_LOG_DELETE;
+    bool answers = torc_shard_kind_is_write(slot->kind) && !slot->taken;
 
     shard->pending_head = slot->next;
     shard->pending_tail = slot->next == NONE ? NONE : shard->pending_tail;
     shard->pending_count--;
     pool->pending_count--;
-    torc_assert(slot->kind == TORC_LOG_MOVED || slot->lsn == shard->applied_lsn + 1);
-    shard->applied_lsn = slot->kind == TORC_LOG_MOVED ? shard->applied_lsn : slot->lsn;
-    torc_assert(slot->hlc > shard->applied_hlc);
-    shard->applied_hlc = slot->hlc;
+    pool->taken_count -= slot->taken ? 1 : 0;
+    if (slot->kind != TORC_LOG_MOVED) {
+        torc_assert(slot->lsn == shard->applied_lsn + 1);
+        torc_assert(slot->hlc > shard->applied_hlc);
+        shard->applied_lsn = slot->lsn;
+        shard->applied_hlc = slot->hlc;
+        shard->applied_epoch = slot->epoch;
+    }
     shard->applied_sequence = slot->last_sequence;
     shard->applied_count++;
-    if (is_write) {
-        struct torc_completion_head head = {
-            .who = write_who(&slot->write), .low = slot->write.low, .last_hlc = slot->hlc};
-        bool fits =
-            torc_completion_apply(&shard->completions, &head, slot->write.seq, &slot->promise);
-
-        torc_assert(fits); // it was promised
+    if (slot->with_client) {
+        pending_complete(shard, slot);
+    }
+    if (answers) {
         *outcome = (struct torc_shard_outcome){
             .tag = slot->write.tag, .info = slot->hlc, .attempt = slot->write.attempt};
-        torc_shard_client_unlink(pool, index);
-        pool->groups[slot->group].pending_count--;
-        if (pool->groups[slot->group].waiting_head == NONE) {
-            torc_shard_group_leave(pool, slot->group);
-        } else {
-            torc_shard_group_wake(pool, slot->write.key);
-        }
     }
-    if (slot->kind == TORC_LOG_EPOCH) {
+    if (torc_shard_kind_is_write(slot->kind)) {
+        torc_shard_pending_leave(pool, index);
+    }
+    if (slot->kind == TORC_LOG_EPOCH && !shard->shared && shard->state == TORC_SHARD_OPENING) {
         shard->state = TORC_SHARD_ACTIVE;
-        shard_remember(shard);
+        torc_shard_remember(shard);
     }
     torc_shard_slot_give(pool, index);
-    return is_write;
+    return answers;
+}
+
+uint32_t torc_shard_pending_commit(struct torc_shard *shard, uint32_t count,
+                                   struct torc_shard_outcome *outcomes)
+{
+    uint32_t given = 0;
+
+    torc_assert(count <= TORC_SHARD_BATCH);
+    pending_apply(shard, count);
+    for (uint32_t i = 0; i < count; i++) {
+        given += pending_finish(shard, &outcomes[given]) ? 1 : 0;
+    }
+    completions_expire(shard, shard->applied_hlc);
+    return given;
 }
 
 // How many of the shard's first pending writes may be committed now.
@@ -468,11 +565,7 @@ static uint32_t shard_commit(struct torc_shard *shard, uint64_t durable_sequence
         if (count == 0) {
             break;
         }
-        pending_apply(shard, count);
-        for (uint32_t i = 0; i < count; i++) {
-            given += pending_finish(shard, &outcomes[given]) ? 1 : 0;
-        }
-        completions_expire(shard, shard->applied_hlc);
+        given += torc_shard_pending_commit(shard, count, outcomes + given);
     }
     return given;
 }
@@ -488,7 +581,7 @@ uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequen
 
         given += shard_commit(shard, durable_sequence, outcomes + given, outcome_max - given);
         if (shard->pending_count > 0) {
-            dirty_push(shard);
+            torc_shard_dirty_push(shard);
         }
         if (shard == last) {
             break;
@@ -562,10 +655,13 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
                                  .state = TORC_SHARD_LOADING,
                                  .moved = config->moved,
                                  .epoch_wanted = true,
+                                 .follows = config->follows,
                                  .next_lsn = 1,
                                  .undo_floor = UINT64_MAX,
                                  .pending_head = NONE,
-                                 .pending_tail = NONE};
+                                 .pending_tail = NONE,
+                                 .staged_head = NONE,
+                                 .staged_tail = NONE};
     torc_completion_init(&shard->completions, &pool->completions, config->shard);
     return torc_tree_init(&shard->tree, config->code, config->chunks, config->heap, why);
 }
@@ -580,15 +676,24 @@ bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
     if (!shard->moved && !shard->epoch_wanted) {
         return false;
     }
-    torc_assert(torc_shard_pool_has_slot(shard->pool)); // pools are larger than a core's shards
     if (shard->moved) {
         shard->moved = false;
-        pending_add_own(shard, TORC_LOG_MOVED, record);
+        torc_shard_pending_own(shard, TORC_LOG_MOVED, record);
     } else {
         shard->epoch_wanted = false;
-        pending_add_own(shard, TORC_LOG_EPOCH, record);
+        shard->epoch_lsn = shard->next_lsn;
+        torc_shard_pending_own(shard, TORC_LOG_EPOCH, record);
     }
     return true;
+}
+
+void torc_shard_slot_drop(struct torc_shard *shard, uint32_t index)
+{
+    struct torc_shard_slot *slot = &shard->pool->slots[index];
+
+    torc_completion_cancel(&shard->completions, &slot->promise);
+    torc_tree_cancel(&shard->tree, &slot->write.ticket);
+    torc_shard_slot_give(shard->pool, index);
 }
 
 static void shard_drop_pending(struct torc_shard *shard)
@@ -601,34 +706,21 @@ static void shard_drop_pending(struct torc_shard *shard)
 
         shard->pending_head = slot->next;
         pool->pending_count--;
+        pool->taken_count -= slot->taken ? 1 : 0;
         if (slot->group != NONE) {
-            torc_shard_client_unlink(pool, index);
-            pool->groups[slot->group].pending_count--;
-            torc_shard_group_leave(pool, slot->group);
+            torc_shard_pending_leave(pool, index);
         }
-        torc_completion_cancel(&shard->completions, &slot->promise);
-        torc_tree_cancel(&shard->tree, &slot->write.ticket);
-        torc_shard_slot_give(pool, index);
+        torc_shard_slot_drop(shard, index);
     }
 }
 
 void torc_shard_drop(struct torc_shard *shard)
 {
-    struct torc_shard_pool *pool = shard->pool;
-    uint32_t dirty_count = 0;
-
     torc_shard_drop_waiting(shard);
+    torc_shard_unstage(shard);
     shard_drop_pending(shard);
-    for (const struct torc_shard *at = pool->dirty_head; at != NULL; at = at->dirty_next) {
-        dirty_count++;
-    }
-    for (uint32_t i = 0; i < dirty_count; i++) {
-        struct torc_shard *dirty = dirty_pop(pool);
-
-        if (dirty != shard) {
-            dirty_push(dirty);
-        }
-    }
+    torc_shard_dirty_remove(shard);
+    torc_shard_mark_drop(shard);
     torc_completion_drop(&shard->completions);
     torc_tree_drop(&shard->tree);
     *shard = (struct torc_shard){0};
@@ -646,16 +738,18 @@ static enum torc_err pending_check(const struct torc_shard *shard, struct torc_f
     for (uint32_t index = shard->pending_head; index != NONE; index = pool->slots[index].next) {
         const struct torc_shard_slot *slot = &pool->slots[index];
 
-        lsn += slot->kind != TORC_LOG_MOVED;
-        if (slot->state != TORC_SHARD_SLOT_PENDING || slot->hlc <= hlc ||
-            (slot->kind != TORC_LOG_MOVED && slot->lsn != lsn)) {
+        count++;
+        if (slot->kind == TORC_LOG_MOVED) {
+            continue;
+        }
+        lsn++;
+        if (slot->state != TORC_SHARD_SLOT_PENDING || slot->hlc <= hlc || slot->lsn != lsn) {
             return torc_fail(why, TORC_ERR_CORRUPT,
                              "S1: shard %" PRIu32 ": LSN %" PRIu64 " HLC %" PRIx64
                              " follow %" PRIu64 " and %" PRIx64,
                              shard->shard, slot->lsn, slot->hlc, lsn, hlc);
         }
         hlc = slot->hlc;
-        count++;
     }
     if (count != shard->pending_count || shard->next_lsn != lsn + 1) {
         return torc_fail(why, TORC_ERR_CORRUPT,
@@ -674,8 +768,8 @@ enum torc_err torc_shard_check(const struct torc_shard *shard, struct torc_fail 
     for (uint32_t at = pool->slot_free; at != NONE; at = pool->slots[at].next) {
         free_count++;
     }
-    if (err == TORC_ERR_OK && pool->pending_count + pool->waiting_count + free_count +
-                                      (pool->woken_given == NONE ? 0 : 1) !=
+    if (err == TORC_ERR_OK && pool->pending_count + pool->staged_count + pool->waiting_count +
+                                      free_count + (pool->woken_given == NONE ? 0 : 1) !=
                                   pool->slot_fresh) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "S5: %" PRIu32 " slots: %" PRIu32 " pending, %" PRIu32 " waiting, %" PRIu32

@@ -15,7 +15,15 @@
 //         the block of its tree ticket, which goes into the tree without a copy. Nothing else is
 //         allocated; every table is bounded and full is BUSY, or NO_SPACE for records.
 // Life    torc_shard_init (empty, LOADING) · storage/replay.h fills it · torc_shard_begin until it
-//         has no more to log · ACTIVE when its EPOCH record commits · torc_shard_drop.
+//         has no more to log · ACTIVE when its EPOCH record commits · torc_shard_drop. That is the
+//         short way of a shard whose only member is here.
+// Replicas  a shard that others hold too is `shared`: it is told what is committed, by LSN.
+//         FOLLOWING it takes the records of its primary, in the order of their LSNs, and may have
+//         to give back those that are not committed (cut); leading it makes records, as above. It
+//         knows nothing of peers: storage/shard_follow.c does what dataplane/replica.h says.
+//             follow ──► stage · take · cut · commit_to, any number of times ──┐
+//               ▲                                                              ▼
+//               └── serve (ACTIVE: write, appended, commit_to) ◄── lead (OPENING, its EPOCH)
 // Time    the worker stores the wall clock in pool->wall_us each turn and merges HLCs that it hears
 //         into pool->hlc (torc_shard_hear: checks them). Ages are measured by the larger of both
 //         (E4).
@@ -28,8 +36,10 @@
 //   S2  A key's tree version is the HLC of its last committed record.
 //   S3  Each (client, seq) is evaluated to an effect at most once, and all its answers agree (E3).
 //   S4  What was logged gets no definite error (C3); what was refused is forgotten.
-//   S5  pending + waiting + free slots are all slots; each pending put holds a tree ticket.
+//   S5  pending + staged + waiting + free slots are all slots; each pending put holds a tree
+//       ticket.
 //   S6  What was read at a timestamp stays so: later writes are stamped above it (H5).
+//   S7  What is in the tree is never cut; durable_lsn is of a record of this log, not of a cut one.
 // Sources REPLICATION.md sections 6, 11, 12; DESIGN.md section 4.
 #ifndef TORC_STORAGE_SHARD_H
 #define TORC_STORAGE_SHARD_H
@@ -43,6 +53,8 @@
 #define TORC_SHARD_NONE       UINT32_MAX
 #define TORC_SHARD_WINDOW_MAX 4096u // seq - low is below it (WIRE.md: write window)
 #define TORC_SHARD_BATCH      64u   // writes applied to a tree in one go
+#define TORC_SHARD_OWN        8u    // slots that no write has: EPOCH and the first uncommitted one
+#define TORC_SHARD_MARKS      8u    // blocks of a shard's records under way whose ends are known
 // H3 and E4: how far a stamp may lie ahead.
 #define TORC_SHARD_MAX_AHEAD_US UINT64_C(2000000)
 
@@ -50,8 +62,9 @@
 #define TORC_SHARD_REASON_MEMORY 2u
 
 enum torc_shard_state {
-    TORC_SHARD_LOADING, // checkpoint and log are coming in
-    TORC_SHARD_OPENING, // torc_shard_begin was called; its EPOCH is not committed yet
+    TORC_SHARD_LOADING,   // checkpoint and log are coming in
+    TORC_SHARD_FOLLOWING, // another replica is its primary
+    TORC_SHARD_OPENING,   // primary whose EPOCH is not committed yet
     TORC_SHARD_ACTIVE,
 };
 
@@ -106,6 +119,7 @@ enum torc_shard_verdict {
 struct torc_shard_pool_config {
     uint32_t slots_max;        // pending and waiting writes of all shards
     uint32_t waiting_max;      // of them, waiting
+    uint32_t own_max;          // beside slots_max: TORC_SHARD_OWN for each shard that is shared
     uint64_t completion_bytes; // of all shards; at least TORC_COMPLETION_POOL_BYTES_MIN
     uint32_t principal_ppm;    // millionths of them, at most for one principal
     uint32_t dedup_ttl_s;
@@ -134,15 +148,24 @@ struct torc_shard_pool {
     uint32_t slot_free;  // head of the free list
     uint32_t group_fresh;
     uint32_t group_free;
-    uint32_t pending_count;
+    uint32_t write_max;     // slots that writes and taken records may have
+    uint32_t pending_count; // own and taken ones included
+    uint32_t taken_count;   // of them: nobody here waits for their commit
+    uint32_t staged_count;
+    uint32_t own_count;     // slots of own_max that are pending or staged
     uint32_t waiting_count; // woken ones included
     uint32_t waiting_max;
     uint32_t waiting_head; // all waiting ones, for torc_shard_cancel
     uint32_t woken_head;   // those whose turn it is
     uint32_t woken_tail;
     uint32_t woken_given;          // the one handed out last
-    struct torc_shard *dirty_head; // shards with pending writes
+    struct torc_shard *dirty_head; // shards with pending writes, not shared
     struct torc_shard *dirty_tail;
+    struct torc_shard *marked_head; // shared ones with records on their way to the disk
+    struct torc_shard *marked_tail;
+    uint32_t marked_count;
+    uint32_t marked_left; // to be looked at for marked_sequence
+    uint64_t marked_sequence;
 };
 
 struct torc_shard_config {
@@ -151,10 +174,18 @@ struct torc_shard_config {
     uint32_t shard;
     uint32_t epoch; // the one this life writes in
     uint32_t turn;
-    bool moved; // its last stream was another one: MOVED comes first
+    bool moved;   // its last stream was another one: MOVED comes first
+    bool follows; // it may go on in the epoch of its log: torc_shard_follow comes after replay
     const struct torc_tree_code *code;
     struct torc_chunk_pool *chunks;
     struct torc_heap *heap;
+};
+
+// The records up to `lsn`, which was written in `epoch`, are on the disk with block `sequence`.
+struct torc_shard_mark {
+    uint64_t sequence;
+    uint64_t lsn;
+    uint32_t epoch;
 };
 
 // Fields may be read by everybody, written by storage/ only.
@@ -168,6 +199,8 @@ struct torc_shard {
     uint32_t epoch;
     uint32_t turn;
     enum torc_shard_state state;
+    bool follows;              // config
+    bool shared;               // torc_shard_commit_to, not torc_shard_commit
     bool replaying;            // storage/replay.h has it
     bool moved;                // MOVED is still to be logged
     bool epoch_wanted;         // EPOCH is still to be logged
@@ -175,6 +208,9 @@ struct torc_shard {
     bool dirty;                // in the pool's list
     uint64_t next_lsn;         // of the next record
     uint64_t last_hlc;         // of the last record logged
+    uint32_t last_epoch;       // of the same
+    uint32_t applied_epoch;    // of record applied_lsn; 0: none
+    uint64_t epoch_lsn;        // of the last EPOCH that this replica made
     uint64_t applied_lsn;      // S: committed and in the tree
     uint64_t applied_hlc;      // for CLOCK and ranges (H4)
     uint64_t applied_sequence; // block that the last applied record ends in
@@ -183,7 +219,17 @@ struct torc_shard {
     uint32_t pending_head;     // in order of LSN
     uint32_t pending_tail;
     uint32_t pending_count;
+    uint32_t staged_head; // in order of LSN, behind the pending ones
+    uint32_t staged_tail;
+    uint32_t staged_count;
     struct torc_shard *dirty_next;
+    // Shared: what is on the disk.
+    struct torc_shard *marked_next;
+    bool is_marked;
+    uint32_t durable_epoch; // of record durable_lsn
+    uint64_t durable_lsn;
+    uint32_t mark_count;
+    struct torc_shard_mark marks[TORC_SHARD_MARKS]; // rising; a block more joins the last
 };
 
 // -- The pool -----------------------------------------------------------------------------------
@@ -257,13 +303,68 @@ struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct t
 // does not wait (any more). Walks the waiting writes.
 bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag);
 
-// Nothing is pending and nothing waits, in any shard of the core; for quiescing.
+// No answer is owed: nothing is pending but what other replicas decide, and nothing waits, in any
+// shard of the core; for quiescing.
 bool torc_shard_is_settled(const struct torc_shard_pool *pool);
 
 // Drops old completions (a bounded number; call each turn or so). True: fill `record` with an EMPTY
 // record that moves the shard's HLC, to be appended like any other: an idle shard's clients are
 // past their time (E4). Ask only when the log takes a record.
 bool torc_must_use torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record);
+
+// -- Replicas: storage/shard_follow.c ------------------------------------------------------------
+
+// A sole member, serving, becomes one of several: from now on it is told what is committed.
+void torc_shard_share(struct torc_shard *shard);
+
+// Sole again, and no learner is fed: torc_shard_commit goes on with it.
+void torc_shard_unshare(struct torc_shard *shard);
+
+// Another replica is primary, in `epoch`. From any state; after replay, the first thing (then
+// torc_shard_begin gives a MOVED if one is due). Writes that wait go without an outcome, pending
+// ones will have none, and failures are forgotten (E5). What was staged is dropped.
+void torc_shard_follow(struct torc_shard *shard, uint32_t epoch);
+
+// FOLLOWING. Takes a copy of the record behind the last one (next_lsn + staged_count) and all
+// memory that it will need. BUSY and NO_SPACE: no room, nothing has changed. CORRUPT: no record of
+// this shard's log can be so, and the text says why.
+enum torc_err torc_must_use torc_shard_stage(struct torc_shard *shard,
+                                             const struct torc_log_record *record,
+                                             struct torc_fail *why);
+
+// Makes the first staged record pending: append `record`, call torc_shard_appended, call again.
+// False: nothing is staged.
+bool torc_must_use torc_shard_take(struct torc_shard *shard, struct torc_log_record *record);
+
+// What is staged was not wanted.
+void torc_shard_unstage(struct torc_shard *shard);
+
+// The records above `lsn` never were. False: the tree has some of them already (replay applied
+// them before anybody knew); nothing has changed, and the replica needs a base.
+bool torc_must_use torc_shard_cut(struct torc_shard *shard, uint64_t lsn);
+
+// Primary of `epoch`: fills its EPOCH record, stamped above `hlc_floor` and everything heard;
+// append it and call torc_shard_appended. FOLLOWING turns OPENING; an active primary goes on
+// serving, with all that it remembers. There is a slot: the pool's own_max, for all shards, is far
+// above what can be pending of such.
+void torc_shard_lead(struct torc_shard *shard, uint32_t epoch, uint64_t hlc_floor,
+                     struct torc_log_record *record);
+
+// OPENING turns ACTIVE: the EPOCH record is applied, and the tail before it.
+void torc_shard_serve(struct torc_shard *shard);
+
+// Applies what is pending up to `lsn`, which was appended here; gives outcomes of this primary's
+// own writes, at most outcome_max. Call again while applied_lsn is below `lsn`.
+uint32_t torc_shard_commit_to(struct torc_shard *shard, uint64_t lsn,
+                              struct torc_shard_outcome *outcomes, uint32_t outcome_max);
+
+// When the log's durable sequence has risen, until NULL: a shared shard whose durable_lsn (and
+// durable_epoch) rose.
+struct torc_shard *torc_shard_durable(struct torc_shard_pool *pool, uint64_t durable_sequence);
+
+// A pending record; false: it is none. Its value is good until it commits. Walks the pending ones.
+bool torc_must_use torc_shard_pending_at(const struct torc_shard *shard, uint64_t lsn,
+                                         struct torc_log_record *record);
 
 // -- Reads --------------------------------------------------------------------------------------
 

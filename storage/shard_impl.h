@@ -12,6 +12,7 @@
 
 enum torc_shard_slot_state {
     TORC_SHARD_SLOT_FREE,
+    TORC_SHARD_SLOT_STAGED,
     TORC_SHARD_SLOT_PENDING,
     TORC_SHARD_SLOT_WAITING,
     TORC_SHARD_SLOT_WOKEN, // its turn has come, or it was just handed out
@@ -22,13 +23,17 @@ struct torc_shard_slot {
     struct torc_shard_write write; // value: `small`, or the ticket's block
     enum torc_shard_slot_state state;
     enum torc_log_kind kind;
-    uint64_t lsn; // pending
+    uint32_t epoch; // that it was written in
+    bool own;       // one of own_max
+    bool taken;     // nobody here waits for its commit
+    bool with_client;
+    uint64_t lsn; // pending, staged
     uint64_t hlc;
     uint64_t first_sequence;
     uint64_t last_sequence; // UINT64_MAX: not appended yet
     struct torc_completion_promise promise;
     uint32_t group;
-    uint32_t next;         // of the shard's pending, the group's waiting, woken, free
+    uint32_t next;         // of the shard's pending or staged, the group's waiting, woken, free
     uint32_t client_next;  // hash
     uint32_t client_home;  // its place in the pool's client_table
     uint32_t waiting_next; // all waiting
@@ -51,9 +56,24 @@ static inline uint64_t torc_shard_pool_now(const struct torc_shard_pool *pool)
     return torc_max_u64(pool->hlc, torc_hlc_from_us(pool->wall_us));
 }
 
-static inline bool torc_shard_pool_has_slot(const struct torc_shard_pool *pool)
+static inline bool torc_shard_kind_is_write(enum torc_log_kind kind)
+{
+    return kind == TORC_LOG_PUT || kind == TORC_LOG_DELETE;
+}
+
+// Any slot at all: one of the shards' own.
+static inline bool torc_shard_pool_has_any(const struct torc_shard_pool *pool)
 {
     return pool->slot_free != TORC_SHARD_NONE || pool->slot_fresh < pool->slot_count;
+}
+
+// A slot for a write, or for a record of another replica.
+static inline bool torc_shard_pool_has_slot(const struct torc_shard_pool *pool)
+{
+    uint32_t used = pool->pending_count + pool->staged_count + pool->waiting_count +
+                    (pool->woken_given == TORC_SHARD_NONE ? 0 : 1) - pool->own_count;
+
+    return torc_shard_pool_has_any(pool) && used < pool->write_max;
 }
 
 static inline bool torc_shard_write_is_blind(const struct torc_shard_write *write)
@@ -63,8 +83,11 @@ static inline bool torc_shard_write_is_blind(const struct torc_shard_write *writ
 
 // -- Slots: one a write, from its arrival to its commit -------------------------------------------
 
-// Never fails: ask torc_shard_pool_has_slot before.
+// Never fails: ask torc_shard_pool_has_slot or torc_shard_pool_has_any before.
 uint32_t torc_shard_slot_take(struct torc_shard_pool *pool);
+
+// It was taken from the shards' own ones.
+void torc_shard_slot_own(struct torc_shard_pool *pool, uint32_t index);
 
 // The slot has no block of a ticket any more.
 void torc_shard_slot_give(struct torc_shard_pool *pool, uint32_t index);
@@ -96,6 +119,50 @@ void torc_shard_group_wake(struct torc_shard_pool *pool, uint64_t key);
 // A ticket for the write's value. NO_SPACE: there is no memory, the undo window's included.
 enum torc_err torc_must_use torc_shard_reserve(struct torc_shard *shard,
                                                struct torc_shard_write *write);
+
+// -- Pending --------------------------------------------------------------------------------------
+
+// Makes the slot (kind, lsn, hlc, epoch, taken, with_client are set) the shard's last record,
+// and says what to append.
+void torc_shard_pending_link(struct torc_shard *shard, uint32_t index,
+                             struct torc_log_record *record);
+
+// The same for a record of the shard's own, which it makes and stamps.
+void torc_shard_pending_own(struct torc_shard *shard, enum torc_log_kind kind,
+                            struct torc_log_record *record);
+
+// The slot's record as it is logged.
+void torc_shard_slot_record(const struct torc_shard *shard, const struct torc_shard_slot *slot,
+                            struct torc_log_record *record);
+
+// The slot stands among the pending writes of its key and client (a write's only); and not any
+// more.
+void torc_shard_pending_enter(struct torc_shard_pool *pool, uint32_t index);
+void torc_shard_pending_leave(struct torc_shard_pool *pool, uint32_t index);
+
+// Gives back all that a slot holds which is not pending any more, or was only staged.
+void torc_shard_slot_drop(struct torc_shard *shard, uint32_t index);
+
+// Applies the first `count` pending records, TORC_SHARD_BATCH at most. Returns how many outcomes
+// they gave.
+uint32_t torc_shard_pending_commit(struct torc_shard *shard, uint32_t count,
+                                   struct torc_shard_outcome *outcomes);
+
+// The shard's place in the list of those that torc_shard_commit looks at.
+void torc_shard_dirty_push(struct torc_shard *shard);
+void torc_shard_dirty_remove(struct torc_shard *shard);
+
+// From here on the undo window keeps what the shard's writes replace; its history begins at
+// applied_hlc.
+void torc_shard_remember(struct torc_shard *shard);
+
+// -- Shared: storage/shard_follow.c ---------------------------------------------------------------
+
+// The shard's last pending record was appended.
+void torc_shard_mark_add(struct torc_shard *shard, const struct torc_shard_slot *slot);
+
+// Nothing of the shard is awaited from the disk any more.
+void torc_shard_mark_drop(struct torc_shard *shard);
 
 // -- Waiting --------------------------------------------------------------------------------------
 

@@ -26,8 +26,10 @@ static uint64_t align_up(uint64_t bytes)
 
 uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config)
 {
-    return align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot)) +
-           align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group)) +
+    uint32_t slots = config->slots_max + config->own_max;
+
+    return align_up((uint64_t)slots * sizeof(struct torc_shard_slot)) +
+           align_up((uint64_t)slots * sizeof(struct torc_shard_group)) +
            2 * align_up((uint64_t)pool_table(config->slots_max) * sizeof(uint32_t)) +
            align_up(torc_completion_pool_bytes(config->completion_bytes)) +
            torc_undo_bytes(&config->undo);
@@ -44,7 +46,8 @@ void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
     *pool = (struct torc_shard_pool){.ttl_us = (uint64_t)config->dedup_ttl_s * 1000000u,
                                      .seed = config->seed,
                                      .table_mask = pool_table(config->slots_max) - 1,
-                                     .slot_count = config->slots_max,
+                                     .slot_count = config->slots_max + config->own_max,
+                                     .write_max = config->slots_max,
                                      .slot_free = NONE,
                                      .group_free = NONE,
                                      .waiting_max = config->waiting_max,
@@ -53,9 +56,9 @@ void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
                                      .woken_tail = NONE,
                                      .woken_given = NONE};
     pool->slots = (struct torc_shard_slot *)(void *)at;
-    at += align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_slot));
+    at += align_up((uint64_t)pool->slot_count * sizeof(struct torc_shard_slot));
     pool->groups = (struct torc_shard_group *)(void *)at;
-    at += align_up((uint64_t)config->slots_max * sizeof(struct torc_shard_group));
+    at += align_up((uint64_t)pool->slot_count * sizeof(struct torc_shard_group));
     pool->group_table = (uint32_t *)(void *)at;
     at += align_up(table_bytes);
     pool->client_table = (uint32_t *)(void *)at;
@@ -160,8 +163,9 @@ uint32_t torc_shard_slot_take(struct torc_shard_pool *pool)
 {
     uint32_t index = pool->slot_free;
 
-    torc_assert(torc_shard_pool_has_slot(pool));
+    torc_assert(torc_shard_pool_has_any(pool));
     if (index == NONE) {
+        pool->slots[pool->slot_fresh].own = false;
         return pool->slot_fresh++;
     }
     torc_assert(pool->slots[index].state == TORC_SHARD_SLOT_FREE);
@@ -174,10 +178,18 @@ void torc_shard_slot_give(struct torc_shard_pool *pool, uint32_t index)
     struct torc_shard_slot *slot = &pool->slots[index];
 
     torc_assert(slot->write.ticket.block == NULL);
+    pool->own_count -= slot->own ? 1 : 0;
+    slot->own = false;
     slot->state = TORC_SHARD_SLOT_FREE;
     slot->shard = NULL;
     slot->next = pool->slot_free;
     pool->slot_free = index;
+}
+
+void torc_shard_slot_own(struct torc_shard_pool *pool, uint32_t index)
+{
+    pool->slots[index].own = true;
+    pool->own_count++;
 }
 
 // A client's writes lie side by side, where its next one will be looked for; who shares a place
@@ -238,6 +250,8 @@ void torc_shard_slot_fill(struct torc_shard_slot *slot, struct torc_shard *shard
     slot->group = NONE;
     slot->next = NONE;
     slot->promise = (struct torc_completion_promise){0};
+    slot->taken = false;
+    slot->with_client = false;
     write->ticket = (struct torc_tree_ticket){0};
     if (write->remove || write->value_bytes == 0) {
         slot->write.value = slot->small;
@@ -489,5 +503,5 @@ void torc_shard_drop_waiting(struct torc_shard *shard)
 
 bool torc_shard_is_settled(const struct torc_shard_pool *pool)
 {
-    return pool->pending_count == 0 && pool->waiting_count == 0;
+    return pool->pending_count == pool->taken_count && pool->waiting_count == 0;
 }

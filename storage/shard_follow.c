@@ -1,0 +1,487 @@
+// Torc storage: a shard that other nodes hold too. Following a primary, giving back what it never
+// committed, leading, and what lies on the disk. See storage/shard.h.
+#include "storage/shard_impl.h"
+
+#define NONE TORC_SHARD_NONE
+
+// -- What is on the disk --------------------------------------------------------------------------
+
+static void marked_push(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    shard->is_marked = true;
+    shard->marked_next = NULL;
+    if (pool->marked_tail == NULL) {
+        pool->marked_head = shard;
+    } else {
+        pool->marked_tail->marked_next = shard;
+    }
+    pool->marked_tail = shard;
+    pool->marked_count++;
+}
+
+static struct torc_shard *marked_pop(struct torc_shard_pool *pool)
+{
+    struct torc_shard *shard = pool->marked_head;
+
+    pool->marked_head = shard->marked_next;
+    if (pool->marked_head == NULL) {
+        pool->marked_tail = NULL;
+    }
+    shard->is_marked = false;
+    pool->marked_count--;
+    return shard;
+}
+
+// A mark more than there is room for joins the last one: then the disk is known to have both when
+// it has the later.
+void torc_shard_mark_add(struct torc_shard *shard, const struct torc_shard_slot *slot)
+{
+    struct torc_shard_mark *last =
+        shard->mark_count == 0 ? NULL : &shard->marks[shard->mark_count - 1];
+
+    if (slot->kind == TORC_LOG_MOVED) {
+        return;
+    }
+    if (last == NULL ||
+        (last->sequence < slot->last_sequence && shard->mark_count < TORC_SHARD_MARKS)) {
+        last = &shard->marks[shard->mark_count++];
+    }
+    *last = (struct torc_shard_mark){
+        .sequence = slot->last_sequence, .lsn = slot->lsn, .epoch = slot->epoch};
+    if (!shard->is_marked) {
+        marked_push(shard);
+    }
+}
+
+void torc_shard_mark_drop(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t count = shard->is_marked ? pool->marked_count : 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_shard *marked = marked_pop(pool);
+
+        if (marked != shard) {
+            marked_push(marked);
+        }
+    }
+    shard->mark_count = 0;
+}
+
+// The marks of records that are not cut stay. `epoch`: of the record at `lsn`.
+static void marks_cut(struct torc_shard *shard, uint64_t lsn, uint32_t epoch)
+{
+    while (shard->mark_count > 0 && shard->marks[shard->mark_count - 1].lsn > lsn) {
+        uint32_t last = shard->mark_count - 1;
+        uint64_t before_lsn = last == 0 ? shard->durable_lsn : shard->marks[last - 1].lsn;
+
+        if (before_lsn < lsn) { // its block has records that stay
+            shard->marks[last].lsn = lsn;
+            shard->marks[last].epoch = epoch;
+            break;
+        }
+        shard->mark_count = last;
+    }
+    if (shard->durable_lsn > lsn) {
+        shard->durable_lsn = lsn;
+        shard->durable_epoch = epoch;
+    }
+}
+
+static bool marks_take(struct torc_shard *shard, uint64_t durable_sequence)
+{
+    uint64_t before_lsn = shard->durable_lsn;
+    uint32_t count = 0;
+
+    while (count < shard->mark_count && shard->marks[count].sequence <= durable_sequence) {
+        shard->durable_lsn = shard->marks[count].lsn;
+        shard->durable_epoch = shard->marks[count].epoch;
+        count++;
+    }
+    shard->mark_count -= count;
+    for (uint32_t i = 0; i < shard->mark_count; i++) {
+        shard->marks[i] = shard->marks[i + count];
+    }
+    return shard->durable_lsn > before_lsn;
+}
+
+struct torc_shard *torc_shard_durable(struct torc_shard_pool *pool, uint64_t durable_sequence)
+{
+    if (durable_sequence > pool->marked_sequence) {
+        pool->marked_sequence = durable_sequence;
+        pool->marked_left = pool->marked_count;
+    }
+    while (pool->marked_left > 0 && pool->marked_head != NULL) {
+        struct torc_shard *shard = marked_pop(pool);
+        bool rose = marks_take(shard, durable_sequence);
+
+        pool->marked_left--;
+        if (shard->mark_count > 0) {
+            marked_push(shard);
+        }
+        if (rose) {
+            return shard;
+        }
+    }
+    return NULL;
+}
+
+// -- Roles ----------------------------------------------------------------------------------------
+
+void torc_shard_share(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    torc_assert(!shard->unlogged);
+    if (shard->shared) {
+        return;
+    }
+    shard->shared = true;
+    torc_shard_dirty_remove(shard);
+    shard->durable_lsn = shard->applied_lsn; // alone, what was not durable did not commit
+    shard->durable_epoch = shard->applied_epoch;
+    for (uint32_t index = shard->pending_head; index != NONE; index = pool->slots[index].next) {
+        torc_shard_mark_add(shard, &pool->slots[index]);
+    }
+    pool->marked_left = pool->marked_count; // some may be on the disk already
+}
+
+void torc_shard_unshare(struct torc_shard *shard)
+{
+    torc_assert(!shard->unlogged);
+    torc_assert(shard->state == TORC_SHARD_ACTIVE);
+    if (!shard->shared) {
+        return;
+    }
+    shard->shared = false;
+    torc_shard_mark_drop(shard);
+    if (shard->pending_count > 0) {
+        torc_shard_dirty_push(shard);
+    }
+}
+
+// Nobody here waits for what is pending any more.
+static void pending_disown(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    for (uint32_t index = shard->pending_head; index != NONE; index = pool->slots[index].next) {
+        pool->taken_count += pool->slots[index].taken ? 0 : 1;
+        pool->slots[index].taken = true;
+    }
+}
+
+void torc_shard_follow(struct torc_shard *shard, uint32_t epoch)
+{
+    torc_assert(!shard->unlogged);
+    torc_assert(!shard->replaying);
+    torc_assert(epoch >= shard->epoch);
+    torc_shard_unstage(shard);
+    torc_shard_share(shard);
+    if (shard->state == TORC_SHARD_LOADING) {
+        torc_shard_remember(shard); // backups keep the undo window too (H7)
+    } else if (shard->state != TORC_SHARD_FOLLOWING) {
+        torc_shard_drop_waiting(shard);
+        torc_completion_forget_failures(&shard->completions);
+    }
+    pending_disown(shard);
+    shard->epoch_wanted = false;
+    shard->epoch = epoch;
+    shard->state = TORC_SHARD_FOLLOWING;
+}
+
+void torc_shard_lead(struct torc_shard *shard, uint32_t epoch, uint64_t hlc_floor,
+                     struct torc_log_record *record)
+{
+    torc_assert(shard->state != TORC_SHARD_LOADING);
+    torc_shard_share(shard);
+    torc_assert(epoch >= shard->epoch);
+    torc_assert(epoch > shard->last_epoch); // A1
+    torc_shard_unstage(shard);
+    if (shard->state == TORC_SHARD_FOLLOWING) {
+        shard->state = TORC_SHARD_OPENING;
+    }
+    shard->epoch = epoch;
+    shard->epoch_lsn = shard->next_lsn;
+    shard->pool->hlc = torc_max_u64(shard->pool->hlc, hlc_floor);
+    torc_shard_pending_own(shard, TORC_LOG_EPOCH, record);
+}
+
+void torc_shard_serve(struct torc_shard *shard)
+{
+    torc_assert(shard->state == TORC_SHARD_OPENING);
+    torc_assert(shard->applied_lsn >= shard->epoch_lsn); // T7
+    if (shard->undo_floor == UINT64_MAX) {
+        torc_shard_remember(shard);
+    }
+    shard->state = TORC_SHARD_ACTIVE;
+}
+
+// -- Taking records -------------------------------------------------------------------------------
+
+static enum torc_err stage_fail(const struct torc_shard *shard,
+                                const struct torc_log_record *record, const char *what,
+                                struct torc_fail *why)
+{
+    return torc_fail(why, TORC_ERR_CORRUPT,
+                     "shard %" PRIu32 ", LSN %" PRIu64 " (epoch %" PRIu32 ") of its primary: %s",
+                     shard->shard, record->lsn, record->epoch, what);
+}
+
+// What must hold of a record behind the last one, whoever sent it.
+static enum torc_err stage_check(const struct torc_shard *shard,
+                                 const struct torc_log_record *record, struct torc_fail *why)
+{
+    const struct torc_shard_slot *last =
+        shard->staged_tail == NONE ? NULL : &shard->pool->slots[shard->staged_tail];
+    uint64_t last_hlc = last == NULL ? shard->last_hlc : last->hlc;
+    uint32_t last_epoch = last == NULL ? shard->last_epoch : last->epoch;
+    bool is_write = torc_shard_kind_is_write(record->kind);
+
+    if (record->lsn != shard->next_lsn + shard->staged_count || record->shard != shard->shard) {
+        return stage_fail(shard, record, "does not follow on its log", why);
+    }
+    if (!is_write && record->kind != TORC_LOG_EPOCH && record->kind != TORC_LOG_EMPTY) {
+        return stage_fail(shard, record, "of a kind that is not sent", why);
+    }
+    if (record->hlc <= last_hlc) {
+        return stage_fail(shard, record, "its HLC does not rise", why);
+    }
+    if (record->kind == TORC_LOG_EPOCH ? record->epoch <= last_epoch
+                                       : record->epoch != last_epoch) { // A1
+        return stage_fail(shard, record, "its epoch does not follow on the one before it", why);
+    }
+    if (record->with_client && record->low > record->seq) {
+        return stage_fail(shard, record, "its low is above its seq", why);
+    }
+    if (is_write && (!record->with_client || !torc_shard_has(shard, record->key) ||
+                     record->value_bytes > TORC_LOG_VALUE_BYTES_MAX ||
+                     (record->kind == TORC_LOG_DELETE && record->value_bytes > 0))) {
+        return stage_fail(shard, record, "no write of this shard is so", why);
+    }
+    return TORC_ERR_OK;
+}
+
+// A slot for the record behind the last one; false: there is none. The first record that is not
+// committed, and an EPOCH, have their own: so what the primary waits for can always come, however
+// full the slots are of others' records that wait for one another.
+static bool stage_slot(struct torc_shard *shard, enum torc_log_kind kind, uint32_t *index)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    bool own = kind == TORC_LOG_EPOCH || shard->pending_count + shard->staged_count == 0;
+
+    if (!(own ? torc_shard_pool_has_any(pool) : torc_shard_pool_has_slot(pool))) {
+        return false;
+    }
+    *index = torc_shard_slot_take(pool);
+    if (own) {
+        torc_shard_slot_own(pool, *index);
+    }
+    return true;
+}
+
+static void stage_link(struct torc_shard *shard, uint32_t index)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    pool->slots[index].state = TORC_SHARD_SLOT_STAGED;
+    if (shard->staged_tail == NONE) {
+        shard->staged_head = index;
+    } else {
+        pool->slots[shard->staged_tail].next = index;
+    }
+    shard->staged_tail = index;
+    shard->staged_count++;
+    pool->staged_count++;
+}
+
+enum torc_err torc_shard_stage(struct torc_shard *shard, const struct torc_log_record *record,
+                               struct torc_fail *why)
+{
+    struct torc_completion_client who = {.client = record->client, .principal = record->principal};
+    struct torc_shard_pool *pool = shard->pool;
+    struct torc_completion_promise promise = {0};
+    struct torc_shard_write write = {.key = record->key,
+                                     .client = record->client,
+                                     .seq = record->seq,
+                                     .low = record->low,
+                                     .value = record->value,
+                                     .value_bytes = record->value_bytes,
+                                     .principal = record->principal,
+                                     .epoch = record->epoch,
+                                     .remove = record->kind != TORC_LOG_PUT};
+    struct torc_shard_slot *slot;
+    enum torc_err err;
+    uint32_t index;
+
+    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
+    torc_assert(!shard->unlogged);
+    err = stage_check(shard, record, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (record->with_client &&
+        !torc_completion_reserve_logged(&shard->completions, who, &promise)) {
+        return torc_fail(why, TORC_ERR_BUSY, "shard %" PRIu32 ": no room for a completion record",
+                         shard->shard);
+    }
+    if (!write.remove && torc_shard_reserve(shard, &write) != TORC_ERR_OK) {
+        torc_completion_cancel(&shard->completions, &promise);
+        return torc_fail(why, TORC_ERR_NO_SPACE,
+                         "shard %" PRIu32 ": no memory for a value of %" PRIu32 " bytes",
+                         shard->shard, record->value_bytes);
+    }
+    if (!stage_slot(shard, record->kind, &index)) {
+        torc_completion_cancel(&shard->completions, &promise);
+        torc_tree_cancel(&shard->tree, &write.ticket);
+        return torc_fail(why, TORC_ERR_BUSY, "shard %" PRIu32 ": no slot for a record",
+                         shard->shard);
+    }
+    slot = &pool->slots[index];
+    torc_shard_slot_fill(slot, shard, &write);
+    slot->promise = promise;
+    slot->kind = record->kind;
+    slot->epoch = record->epoch;
+    slot->with_client = record->with_client;
+    slot->taken = true;
+    slot->lsn = record->lsn;
+    slot->hlc = record->hlc;
+    stage_link(shard, index);
+    return TORC_ERR_OK;
+}
+
+static uint32_t staged_pop(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->staged_head;
+
+    shard->staged_head = pool->slots[index].next;
+    shard->staged_tail = shard->staged_head == NONE ? NONE : shard->staged_tail;
+    shard->staged_count--;
+    pool->staged_count--;
+    return index;
+}
+
+bool torc_shard_take(struct torc_shard *shard, struct torc_log_record *record)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t index;
+
+    torc_assert(!shard->unlogged);
+    if (shard->staged_head == NONE) {
+        return false;
+    }
+    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
+    index = staged_pop(shard);
+    torc_assert(pool->slots[index].lsn == shard->next_lsn); // S1
+    if (torc_shard_kind_is_write(pool->slots[index].kind)) {
+        torc_shard_pending_enter(pool, index);
+    }
+    torc_shard_pending_link(shard, index, record);
+    return true;
+}
+
+void torc_shard_unstage(struct torc_shard *shard)
+{
+    while (shard->staged_head != NONE) {
+        torc_shard_slot_drop(shard, staged_pop(shard));
+    }
+}
+
+// -- Cutting and committing -----------------------------------------------------------------------
+
+bool torc_shard_cut(struct torc_shard *shard, uint64_t lsn)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    uint32_t *link = &shard->pending_head;
+    uint32_t last = NONE;
+    uint32_t epoch = shard->applied_epoch;
+
+    torc_assert(!shard->unlogged);
+    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
+    torc_shard_unstage(shard);
+    if (lsn < shard->applied_lsn) {
+        return false; // S7
+    }
+    shard->last_hlc = shard->applied_hlc;
+    while (*link != NONE) {
+        uint32_t index = *link;
+        struct torc_shard_slot *slot = &pool->slots[index];
+
+        if (slot->kind == TORC_LOG_MOVED || slot->lsn <= lsn) {
+            epoch = slot->kind == TORC_LOG_MOVED ? epoch : slot->epoch;
+            shard->last_hlc = torc_max_u64(shard->last_hlc, slot->hlc);
+            last = index;
+            link = &slot->next;
+            continue;
+        }
+        *link = slot->next;
+        shard->pending_count--;
+        pool->pending_count--;
+        pool->taken_count -= slot->taken ? 1 : 0;
+        if (torc_shard_kind_is_write(slot->kind)) {
+            torc_shard_pending_leave(pool, index);
+        }
+        torc_shard_slot_drop(shard, index);
+    }
+    shard->pending_tail = last;
+    shard->last_epoch = epoch;
+    shard->next_lsn = torc_min_u64(shard->next_lsn, lsn + 1);
+    marks_cut(shard, lsn, epoch);
+    return true;
+}
+
+// How many of the first pending records lie at or below `lsn`.
+static uint32_t pending_upto(const struct torc_shard *shard, uint64_t lsn, uint32_t count_max)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->pending_head;
+    uint32_t count = 0;
+
+    while (count < count_max && index != NONE &&
+           (pool->slots[index].kind == TORC_LOG_MOVED || pool->slots[index].lsn <= lsn)) {
+        index = pool->slots[index].next;
+        count++;
+    }
+    return count;
+}
+
+uint32_t torc_shard_commit_to(struct torc_shard *shard, uint64_t lsn,
+                              struct torc_shard_outcome *outcomes, uint32_t outcome_max)
+{
+    uint32_t given = 0;
+
+    torc_assert(shard->shared);
+    torc_assert(!shard->unlogged);
+    torc_assert(lsn < shard->next_lsn);
+    while (given < outcome_max) {
+        uint32_t room = outcome_max - given;
+        uint32_t count =
+            pending_upto(shard, lsn, room < TORC_SHARD_BATCH ? room : TORC_SHARD_BATCH);
+
+        if (count == 0) {
+            break;
+        }
+        given += torc_shard_pending_commit(shard, count, outcomes + given);
+    }
+    return given;
+}
+
+bool torc_shard_pending_at(const struct torc_shard *shard, uint64_t lsn,
+                           struct torc_log_record *record)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->pending_head;
+
+    while (index != NONE &&
+           (pool->slots[index].kind == TORC_LOG_MOVED || pool->slots[index].lsn != lsn)) {
+        index = pool->slots[index].next;
+    }
+    if (index == NONE) {
+        return false;
+    }
+    torc_shard_slot_record(shard, &pool->slots[index], record);
+    return true;
+}
