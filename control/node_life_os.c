@@ -130,16 +130,12 @@ static bool node_configure(struct torc_node *node, uint32_t worker)
     struct torc_cmd order = {.kind = TORC_CMD_CONFIGURE};
     struct torc_cmd map = {.kind = TORC_CMD_MAP_CHANGED,
                            .map_version = registry->cluster.map_version};
-    uint64_t hlc = 0;
 
-    for (uint32_t i = 0; i < registry->cluster.shard_count; i++) {
-        hlc = torc_max_u64(hlc, node->recover_shards[i].checkpoint.hlc);
-    }
     order.configure = (struct torc_cmd_configure){
         .cluster = registry->cluster.cluster,
         .boot = registry->cluster.boot,
         .key_count = registry->cluster.keys,
-        .hlc = hlc,
+        .hlc = torc_recover_clock(node->recover),
         .node = registry->cluster.node,
         .stream = worker + 1,
         .next_sequence = torc_recover_next_sequence(node->recover, worker + 1),

@@ -1,6 +1,7 @@
 // Torc control: from the files of a data directory to the shards of a new dataplane: the log is
 // scanned, and the order of its records found. See control/recover_uring.h.
 #include "control/recover_impl_uring.h"
+#include "kit/bugs.h"
 #include "kit/log_os.h"
 
 #include <fcntl.h>
@@ -433,6 +434,21 @@ uint64_t torc_recover_next_sequence(const struct torc_recover *recover, uint32_t
     const struct torc_recover_stream *found = torc_recover_stream_of(recover, stream);
 
     return found != NULL ? torc_max_u64(found->result.next_sequence, 1) : 1;
+}
+
+uint64_t torc_recover_clock(const struct torc_recover *recover)
+{
+    uint64_t hlc = 0;
+
+    for (uint32_t i = 0; i < recover->config.shard_count; i++) {
+        const struct torc_checkpoint_info *checkpoint = &recover->config.shards[i].checkpoint;
+
+        hlc = torc_max_u64(hlc, torc_max_u64(checkpoint->hlc, checkpoint->ceiling));
+    }
+    for (uint32_t i = 0; i < recover->stream_count && !TORC_BUG(CEILING_IN_MEMORY); i++) {
+        hlc = torc_max_u64(hlc, recover->streams[i].result.ceiling);
+    }
+    return hlc;
 }
 
 void torc_recover_numbers(const struct torc_recover *recover, struct torc_recover_numbers *numbers)

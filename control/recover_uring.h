@@ -63,6 +63,10 @@ enum torc_err torc_must_use torc_recover_step(struct torc_recover *recover, bool
 // Where the stream goes on: 1 for a new one.
 uint64_t torc_recover_next_sequence(const struct torc_recover *recover, uint32_t stream);
 
+// The HLC that the next life must stamp above, records that are still to be fed left out: of the
+// checkpoints, and what was kept for readers (REPLICATION.md H6) in any stream.
+uint64_t torc_recover_clock(const struct torc_recover *recover);
+
 // Feeds what the rings take. *fed when everything was sent (RECOVERED is the caller's to say). IO
 // or CORRUPT when a file cannot be read as it was a moment ago.
 enum torc_err torc_must_use torc_recover_feed(struct torc_recover *recover,

@@ -7,6 +7,7 @@
 // Beyond a record's own slots: the open block, the end of the ring and the end of a segment may
 // each waste less than one block, and a last block is begun behind it.
 #define SPARE_SLOTS   (4 * BLOCK_SLOTS)
+#define CEILING_SLOTS 16u     // of the last segment: kept back for ceilings
 #define RETRY_US      1000u   // of BUSY: a few syncs
 #define RETRY_FULL_US 100000u // of NO_SPACE: somebody must make room
 // Numbers of WIRE.md, section 3; wire/op.h asserts the same.
@@ -35,6 +36,10 @@ void torc_log_writer_configure(struct torc_log_writer *log, const struct torc_cm
     log->next_sequence = torc_max_u64(order->next_sequence, 1);
     log->durable = log->next_sequence - 1;
     log->told_durable = log->durable;
+    // What was kept before lies below control's floor, and goes on being said.
+    log->ceiling = order->hlc;
+    log->ceiling_wanted = order->hlc;
+    log->ceiling_told = order->hlc;
     log->configured = true;
     torc_stats_set(&log->stats->gauges[TORC_GAUGE_LOG_SEALED_SEQUENCE], log->next_sequence - 1);
     torc_stats_set(&log->stats->gauges[TORC_GAUGE_LOG_DURABLE_SEQUENCE], log->durable);
@@ -73,6 +78,9 @@ static bool log_mark_durable(struct torc_log_writer *log, uint64_t sequence, uin
     }
     // Marks told again by a new control are not news and no fault.
     log->durable = torc_max_u64(log->durable, sequence);
+    if (log->durable >= log->ceiling_sequence) {
+        log->ceiling = log->ceiling_told;
+    }
     torc_stats_set(&log->stats->gauges[TORC_GAUGE_LOG_DURABLE_SEQUENCE], log->durable);
     return true;
 }
@@ -148,7 +156,7 @@ struct torc_log_refusal torc_log_writer_admit(struct torc_log_writer *log, uint3
         return (struct torc_log_refusal){TORC_ERR_UNAVAILABLE, REASON_LOG_FAILED, 0};
     }
     // A block that is open was admitted with its room.
-    if (log_segment_slots(log) < slots + BLOCK_SLOTS) {
+    if (log_segment_slots(log) < slots + BLOCK_SLOTS + CEILING_SLOTS) {
         refusal.err = log->disk_full ? TORC_ERR_NO_SPACE : TORC_ERR_BUSY;
         refusal.reason = log->disk_full ? REASON_DISK : 0;
         refusal.retry_us = log->disk_full ? RETRY_FULL_US : RETRY_US;
@@ -199,6 +207,7 @@ static void log_seal(struct torc_log_writer *log, uint64_t now_ns, bool closing)
                                    .sequence = log->next_sequence,
                                    .generation = log->segment.generation,
                                    .durable = log->durable,
+                                   .ceiling = log->ceiling_wanted,
                                    .node = log->node,
                                    .stream = log->stream,
                                    .segment = log->segment.segment,
@@ -214,8 +223,13 @@ static void log_seal(struct torc_log_writer *log, uint64_t now_ns, bool closing)
     log->sealed_ns[log->next_sequence % TORC_LOG_TIMES] = now_ns;
     log->left_ns = now_ns;
     log->next_sequence++;
-    // A closing block says that all before it is durable; its own mark is no news.
-    log->told_durable = closing ? place.sequence : place.durable;
+    // A closing block that says that all before it is durable: its own mark is no news.
+    log->told_durable =
+        closing && place.durable + 1 == place.sequence ? place.sequence : place.durable;
+    if (log->ceiling_told == log->ceiling && place.ceiling > log->ceiling) {
+        log->ceiling_told = place.ceiling;
+        log->ceiling_sequence = place.sequence;
+    }
     log->open = false;
     torc_stats_add(&log->stats->counters[TORC_COUNTER_LOG_BLOCKS], 1);
     torc_stats_add(&log->stats->counters[TORC_COUNTER_LOG_BYTES], bytes);
@@ -246,6 +260,19 @@ static bool log_wants_closing(const struct torc_log_writer *log)
 {
     return log->configured && !log->open && !log->failed && torc_log_writer_in_flight(log) == 0 &&
            log->told_durable < log->durable;
+}
+
+// A ceiling is wanted, no block that says it is in flight, and none is about to leave.
+static bool log_wants_ceiling(const struct torc_log_writer *log)
+{
+    return log->configured && !log->open && !log->failed && log->ceiling_told == log->ceiling &&
+           log->ceiling_wanted > log->ceiling;
+}
+
+// Whether its one slot is there, of those that are kept back too.
+static bool log_ceiling_fits(struct torc_log_writer *log)
+{
+    return log_segment_slots(log) > 0 && torc_spsc_writable(log->ring, SPARE_SLOTS) >= SPARE_SLOTS;
 }
 
 // When an open block behind others leaves.
@@ -279,6 +306,11 @@ bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all
     if (log_wants_seal(log, now_ns) ||
         (all && log->open && !torc_log_block_is_empty(&log->builder))) {
         log_seal(log, now_ns, false);
+        return true;
+    }
+    if (log_wants_ceiling(log) && log_ceiling_fits(log)) {
+        log_open(log);
+        log_seal(log, now_ns, true);
         return true;
     }
     if (log_wants_closing(log) && (all || now_ns >= log->appended_ns + TORC_LOG_CLOSING_NS)) {

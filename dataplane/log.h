@@ -15,12 +15,16 @@
 //         cannot fail. REFUSED answers carry a reason (struct torc_log_refusal).
 // Segments  control prepares them, header included, and names them in TORC_MARK_SEGMENT; blocks
 //         begin in a segment's second slot. A segment is left when less than one full block fits.
+// Ceiling  a timestamp that was read at must outlive a crash (REPLICATION.md H6): each block says the
+//         highest one wanted; when none leaves by itself, an empty one does, on slots that are kept
+//         back for it when the disk is full. It counts once it is durable.
 // Closing  when nothing was appended for CLOSING_NS and the last block's header does not yet say
 //         that everything before it is durable, one empty block says it (DESIGN.md, section 5).
 // Invariants
 //   L1  durable <= sealed; both only rise.
 //   L2  a record's sequence is that of the block in which its last byte lies.
 //   L3  after TORC_MARK_LOG_FAILED nothing is durable that was not before.
+//   L4  ceiling only rises; a durable block says it, and all later ones say no less.
 #ifndef TORC_DATAPLANE_LOG_H
 #define TORC_DATAPLANE_LOG_H
 
@@ -71,6 +75,12 @@ struct torc_log_writer {
     uint64_t left_ns;       // when the last block was sealed
     uint64_t sync_ns;       // how long one takes from there, smoothed; 0: not known yet
     uint64_t sealed_ns[TORC_LOG_TIMES];
+    // HLCs: kept, wanted; and what the block `ceiling_sequence` says, equal to `ceiling` when none
+    // that says more is in flight.
+    uint64_t ceiling;
+    uint64_t ceiling_wanted;
+    uint64_t ceiling_told;
+    uint64_t ceiling_sequence;
     bool configured;
     bool open; // a block is begun
     bool disk_full;
@@ -95,6 +105,12 @@ struct torc_log_refusal torc_log_writer_admit(struct torc_log_writer *log, uint3
 // Appends what was admitted; the sequence of the block that it ends in. May seal full blocks.
 uint64_t torc_log_writer_append(struct torc_log_writer *log, const struct torc_log_record *record,
                                 uint64_t now_ns);
+
+// Wants `ceiling` kept. `log->ceiling` says when it is; never if the log has failed.
+static inline void torc_log_writer_keep(struct torc_log_writer *log, uint64_t ceiling)
+{
+    log->ceiling_wanted = ceiling > log->ceiling_wanted ? ceiling : log->ceiling_wanted;
+}
 
 // End of a turn: seals what should leave; true when something was published. `all`: seal whatever
 // is in flight (a clean stop).

@@ -174,6 +174,7 @@ static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_c
     struct torc_worker_shard *shard = order_shard(worker, order->shard);
     struct torc_checkpoint_place place = {.cluster = worker->cluster.cluster,
                                           .checkpoint = order->checkpoint,
+                                          .ceiling = worker->log.ceiling_wanted,
                                           .next_sequence = worker->log.next_sequence,
                                           .node = worker->cluster.node,
                                           .stream = worker->cluster.stream};

@@ -1,5 +1,6 @@
 // Torc dataplane: gets of a whole burst, looked up together; PULL. See worker.h.
 #include "dataplane/worker_state.h"
+#include "kit/bugs.h"
 
 #include <string.h>
 
@@ -226,11 +227,32 @@ void torc_worker_pin(struct torc_worker *worker, uint64_t ts)
     torc_undo_pin(&worker->pool.undo, ts, worker->wall_us + PIN_US);
 }
 
+// Whether the shard's next life, too, will stamp above `ts` (H6): its log has a record as late, or
+// the ceiling is kept. If not, it will be, soon.
+static enum torc_err past_kept(struct torc_worker *worker, const struct torc_shard *shard,
+                               uint64_t ts, uint64_t *info)
+{
+    struct torc_log_writer *log = &worker->log;
+
+    // Without a durable log a crash may lose what the reader saw as well.
+    if (ts <= shard->applied_hlc || ts <= log->ceiling ||
+        worker->cluster.durability != TORC_DURABILITY_DURABLE || TORC_BUG(OWN_CEILING_NOT_KEPT)) {
+        return TORC_ERR_OK;
+    }
+    torc_log_writer_keep(
+        log, torc_max_u64(ts, torc_hlc_from_us(worker->wall_us + TORC_WORKER_CEILING_US)));
+    *info =
+        log->failed ? torc_info_reason(TORC_UNAVAILABLE_LOG_FAILED, TORC_WORKER_WAIT_US) : RETRY_US;
+    return log->failed ? TORC_ERR_UNAVAILABLE : TORC_ERR_BUSY;
+}
+
 enum torc_err torc_worker_past(struct torc_worker *worker, struct torc_shard *shard, uint64_t ts,
                                uint64_t *info)
 {
     switch (torc_shard_past(shard, ts, PAST_ENTRIES, info)) {
-    case TORC_SHARD_PAST_READY: torc_worker_pin(worker, ts); return TORC_ERR_OK;
+    case TORC_SHARD_PAST_READY:
+        torc_worker_pin(worker, ts);
+        return past_kept(worker, shard, ts, info);
     case TORC_SHARD_PAST_PENDING:
     case TORC_SHARD_PAST_MORE:
         torc_worker_pin(worker, ts);

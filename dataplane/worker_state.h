@@ -43,6 +43,7 @@
 #define TORC_WORKER_NONE       UINT32_MAX
 #define TORC_WORKER_NO_KEYS    UINT64_MAX // as the bounds of an operation on none
 #define TORC_WORKER_GET_BYTES  24u        // of a GET without a timestamp
+#define TORC_WORKER_CEILING_US 200000u    // REPLICATION.md, section 13: ceiling_step
 #define TORC_WORKER_WAIT_US    10000u     // of UNAVAILABLE: ask again when some recovery is done
 
 _Static_assert(TORC_WORKER_GETS == TORC_WORKER_BURST * TORC_PACKET_OPS_MAX, "a burst's gets fit");

@@ -20,7 +20,7 @@
 struct torc_checkpoint_place {
     uint64_t cluster;
     uint64_t checkpoint;    // control's number
-    uint64_t ceiling;       // 0 until snapshots exist
+    uint64_t ceiling;       // HLC: read at, or about to be; the next life stamps above it
     uint64_t next_sequence; // of the log, now: torc_log_writer's next_sequence
     uint32_t node;
     uint32_t stream;

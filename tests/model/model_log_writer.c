@@ -36,7 +36,11 @@ struct model {
     uint32_t used_segment;
     uint32_t used_bytes;
     bool disk_full;
-    uint32_t carry_left; // bytes of a value that goes on
+    uint64_t wanted;      // ceiling
+    uint64_t on_disk;     // the highest one in a durable block
+    uint64_t written_out; // and in a block that control took
+    uint64_t kept_full;   // ceilings kept while the disk was full
+    uint32_t carry_left;  // bytes of a value that goes on
     struct torc_log_reader reader;
 };
 
@@ -116,6 +120,9 @@ static void model_place(struct model *model, const struct torc_log_block *block)
     CU_ASSERT_EQUAL_FATAL(block->place.offset_bytes, offset);
     CU_ASSERT_FATAL(offset + block->byte_count <= SEGMENT_BYTES);
     CU_ASSERT_FATAL(block->place.durable <= model->log.durable);
+    CU_ASSERT_FATAL(block->place.ceiling >= model->written_out); // L4
+    CU_ASSERT_FATAL(block->place.ceiling <= model->wanted);
+    model->written_out = block->place.ceiling;
     model->sequence++;
     model->used_segment = block->place.segment;
     model->used_bytes = offset + block->byte_count;
@@ -170,7 +177,9 @@ static void model_write_out(struct model *model, uint32_t count)
     mark.sequence = model->sequence;
     if (model->sequence > model->log.durable) {
         model_mark(model, &mark);
+        model->on_disk = model->written_out;
     }
+    CU_ASSERT_FATAL(model->log.ceiling <= model->on_disk); // what counts is on the disk
 }
 
 // -- The worker's side
@@ -232,6 +241,31 @@ static void model_control(struct model *model)
     }
 }
 
+// A reader wants its timestamp kept; now and then one does so while the disk is full.
+static void model_keep(struct model *model)
+{
+    if (torc_rng_below(&model->rng, 20) == 0) {
+        model->wanted = model->wanted + 1 + torc_rng_below(&model->rng, 1000);
+        torc_log_writer_keep(&model->log, model->wanted - torc_rng_below(&model->rng, 2));
+    }
+}
+
+// With the disk full and nothing to write, a ceiling is kept all the same.
+static void model_keep_full(struct model *model)
+{
+    if (!model->disk_full || model->written == 0 ||
+        torc_log_writer_admit(&model->log, 0).err != TORC_ERR_NO_SPACE || model->kept_full >= 5) {
+        return;
+    }
+    torc_log_writer_keep(&model->log, ++model->wanted);
+    for (uint32_t i = 0; i < 8 && model->log.ceiling < model->wanted; i++) {
+        (void)torc_log_writer_step(&model->log, model->now_ns, true);
+        model_write_out(model, UINT32_MAX);
+    }
+    CU_ASSERT_EQUAL(model->log.ceiling, model->wanted);
+    model->kept_full++;
+}
+
 static void what_is_admitted_can_be_appended_and_comes_out(void)
 {
     struct model *model = calloc(1, sizeof(*model));
@@ -245,8 +279,10 @@ static void what_is_admitted_can_be_appended_and_comes_out(void)
         for (uint32_t i = 0; i < burst; i++) {
             model_append(model);
         }
+        model_keep(model);
         (void)torc_log_writer_step(&model->log, model->now_ns, false);
         model_control(model);
+        model_keep_full(model);
     }
     // A clean stop: everything goes out, and a closing block says so.
     for (uint32_t i = 0; i < 100 && !torc_log_writer_settled(&model->log); i++) {
@@ -256,6 +292,7 @@ static void what_is_admitted_can_be_appended_and_comes_out(void)
     }
     CU_ASSERT_EQUAL(model->read, model->written);
     CU_ASSERT(torc_log_writer_settled(&model->log));
+    CU_ASSERT(model->kept_full > 0);
     model_prepare(model); // perhaps the last block ended its segment
     model->now_ns += TORC_LOG_CLOSING_NS;
     CU_ASSERT(torc_log_writer_deadline_ns(&model->log) <= model->now_ns);

@@ -434,16 +434,12 @@ static bool control_configure(struct sim_node *node, uint32_t worker)
     struct torc_cmd order = {.kind = TORC_CMD_CONFIGURE};
     struct torc_cmd map = {.kind = TORC_CMD_MAP_CHANGED,
                            .map_version = control->cluster.map_version};
-    uint64_t hlc = 0;
 
-    for (uint32_t i = 0; i < control->cluster.shard_count; i++) {
-        hlc = torc_max_u64(hlc, control->recover_shards[i].checkpoint.hlc);
-    }
     order.configure = (struct torc_cmd_configure){
         .cluster = SIM_CLUSTER,
         .boot = control->cluster.boot,
         .key_count = sim->config.key_count,
-        .hlc = hlc,
+        .hlc = torc_recover_clock(control->recover),
         .node = node->number,
         .stream = worker + 1,
         .next_sequence = torc_recover_next_sequence(control->recover, worker + 1),
