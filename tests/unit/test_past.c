@@ -416,6 +416,33 @@ static void a_restart_ends_the_past(void)
     close_rig();
 }
 
+// A reader whose clock is ahead read at a timestamp; the next life stamps no write at or below it,
+// however soon it comes (H6).
+static void what_was_read_stays_so_after_a_restart(void)
+{
+    open_rig(0);
+    for (uint32_t i = 0; i < 5; i++) {
+        uint64_t ts = torc_hlc_from_us(rig->wall_us + 1000000 + UINT64_C(200000) * i);
+        uint64_t version = torc_rig_put_text(rig, client, 1, "before");
+        struct torc_request request = torc_rig_get(1);
+        struct torc_reply reply;
+
+        request.flags = TORC_GET_AT;
+        request.ts = ts;
+        torc_rig_call(rig, client, &request, &reply);
+        CU_ASSERT_EQUAL(reply.status, TORC_ERR_BUSY);                   // not kept yet
+        CU_ASSERT_EQUAL(get_at(1, version, TORC_ERR_OK).body_bytes, 6); // needs nothing
+        torc_rig_settle(rig, 1000);
+        CU_ASSERT_EQUAL(get_at(1, ts, TORC_ERR_OK).body_bytes, 6);
+        torc_rig_crash(rig);
+        torc_rig_recover(rig);
+        torc_rig_connect(rig, client, (uint16_t)(5001 + i));
+        version = torc_rig_put_text(rig, client, 1, "after");
+        CU_ASSERT(version > ts);
+    }
+    close_rig();
+}
+
 static void timestamps_that_make_no_sense_are_refused(void)
 {
     open_rig(0);
@@ -440,6 +467,7 @@ int main(void)
         {"the window ends with its age unless it is read",
          the_window_ends_with_its_age_unless_it_is_read},
         {"a restart ends the past", a_restart_ends_the_past},
+        {"what was read stays so after a restart", what_was_read_stays_so_after_a_restart},
         {"timestamps that make no sense are refused", timestamps_that_make_no_sense_are_refused},
         CU_TEST_INFO_NULL};
 
