@@ -15,7 +15,7 @@
 //         cannot fail. REFUSED answers carry a reason (struct torc_log_refusal).
 // Segments  control prepares them, header included, and names them in TORC_MARK_SEGMENT; blocks
 //         begin in a segment's second slot. A segment is left when less than one full block fits.
-// Ceiling  a timestamp that was read at must outlive a crash (REPLICATION.md H6): each block says the
+// Ceiling  a timestamp that was read at must outlive a crash (REPLICATION.md H6): a block says the
 //         highest one wanted; when none leaves by itself, an empty one does, on slots that are kept
 //         back for it when the disk is full. It counts once it is durable.
 // Closing  when nothing was appended for CLOSING_NS and the last block's header does not yet say
