@@ -16,6 +16,14 @@
 bool torc_bug_on[TORC_BUG_COUNT];
 
 static struct world world;
+static char life_text[72]; // which life is lived
+
+// An assertion of the machines ends a life, and the process: say which.
+static void on_abort(int number)
+{
+    (void)number;
+    (void)!write(STDERR_FILENO, life_text, sizeof(life_text) - 1);
+}
 
 // Those before OFTEN are found within some dozens of lives: each run tries one of them.
 #define OFTEN 10u
@@ -73,6 +81,7 @@ static bool life(uint64_t seed)
     struct torc_rng rng = {seed};
     struct world_setup setup = {.seed = torc_rng_next(&rng)};
 
+    (void)snprintf(life_text, sizeof(life_text), "in life TORC_REPLICA_ONE=%-40" PRIu64 "\n", seed);
     setup.durability =
         torc_rng_below(&rng, 2) == 0 ? TORC_DURABILITY_DURABLE : TORC_DURABILITY_REPLICATED;
     setup.nodes = 3 + (uint32_t)torc_rng_below(&rng, 3);
@@ -196,5 +205,6 @@ int main(void)
         CU_TEST_INFO_NULL,
     };
 
+    (void)signal(SIGABRT, on_abort);
     return torc_test_run("replica model", tests);
 }

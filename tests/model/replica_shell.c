@@ -603,8 +603,8 @@ bool shell_may_read(struct world *world, struct node *node)
 {
     uint64_t now_ns = world_local_ns(world, node);
 
-    if (node->thaw_ns > world->now_ns) {
-        return false; // it stands still: it answers nothing
+    if (node->thaw_ns > world->now_ns || node->replica.role != TORC_REPLICA_ACTIVE) {
+        return false; // it stands still, and answers nothing; or has no leases to look up
     }
     for (uint32_t i = 1; i <= world->setup.nodes; i++) {
         torc_replica_lease(&node->replica, i,
