@@ -460,6 +460,7 @@ static void replica_settle(struct torc_replica *replica, struct torc_replica_act
         torc_replica_ship(replica, actions);
     } else if (replica->epoch != 0) {
         torc_replica_suspect(replica, actions);
+        torc_replica_give_up_base(replica);
         torc_replica_acknowledge(replica, actions);
     }
     replica_ask(replica, actions);
@@ -524,6 +525,9 @@ uint64_t torc_replica_deadline_ns(const struct torc_replica *replica)
     if (replica_leads(replica)) {
         deadline_ns = torc_min_u64(deadline_ns, replica_primary_deadline_ns(replica));
     } else {
+        deadline_ns = replica_earlier(
+            deadline_ns,
+            replica->base_loading ? replica->base_moved_ns + replica->timing.grace_ns : 0);
         deadline_ns = replica_earlier(deadline_ns, replica->refresh_at_ns);
         deadline_ns = replica_earlier(deadline_ns, replica->suspect_at_ns);
         deadline_ns =

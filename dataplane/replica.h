@@ -269,6 +269,7 @@ struct torc_replica_peer {
     bool piece_known; // piece_count is
     enum torc_replica_stream stream;
     uint64_t stream_number;
+    uint64_t stream_boot; // of the peer, for which the stream began
     uint64_t base_lsn;
     uint64_t end_lsn;
     uint64_t end_hlc;
@@ -297,7 +298,8 @@ struct torc_replica_open {
     X(old_epoch, "messages of an epoch that is over")                         \
     X(too_early, "messages before the record was read or the log reconciled") \
     X(stranger, "messages of a node or boot that has no say")                 \
-    X(gaps, "appends that did not follow on the log")
+    X(gaps, "appends that did not follow on the log")                         \
+    X(given_up, "bases that did not come any more")
 
 struct torc_replica_counters {
 #define X(name, help) uint64_t name;
@@ -365,9 +367,10 @@ struct torc_replica {
     uint32_t base_node;
     uint32_t base_piece; // next one to take
     uint64_t base_stream;
-    uint64_t base_lsn;     // the log goes on behind it
-    uint64_t base_boot;    // of the primary that streams it, and its node
-    uint64_t base_end_lsn; // usable once it is applied
+    uint64_t base_moved_ns; // when the last piece was taken: a stream that does not move is dead
+    uint64_t base_lsn;      // the log goes on behind it
+    uint64_t base_boot;     // of the primary that streams it, and its node
+    uint64_t base_end_lsn;  // usable once it is applied
     uint64_t base_end_hlc;
     struct torc_replica_want want;
     uint32_t peer_count;

@@ -106,6 +106,7 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
                           struct torc_replica_actions *actions);
 void torc_replica_on_transfer(struct torc_replica *replica, const struct torc_replica_event *event);
 
+void torc_replica_give_up_base(struct torc_replica *replica);
 void torc_replica_enlist(struct torc_replica *replica);
 void torc_replica_join(struct torc_replica *replica);
 void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer *peer,

@@ -84,6 +84,24 @@ void torc_replica_join(struct torc_replica *replica)
     }
 }
 
+// A stream's number: the primary's epoch, some bits of the learner's boot, a counter. The later one
+// of a primary is larger; and what was meant for an earlier life of the learner, which took and
+// acknowledged its first pieces, is told apart.
+#define JOIN_BOOT_MASK  0xffu
+#define JOIN_COUNT_BITS 24u
+
+static uint64_t join_number(struct torc_replica *replica, uint64_t boot)
+{
+    uint64_t count = ++replica->stream_count & ((1u << JOIN_COUNT_BITS) - 1);
+
+    return (uint64_t)replica->epoch << 32 | (boot & JOIN_BOOT_MASK) << JOIN_COUNT_BITS | count;
+}
+
+static bool join_is_for(uint64_t number, uint64_t boot)
+{
+    return (number >> JOIN_COUNT_BITS & JOIN_BOOT_MASK) == (boot & JOIN_BOOT_MASK);
+}
+
 // -- Sending a base -----------------------------------------------------------------------------
 
 static void join_fill_snap(const struct torc_replica *replica, const struct torc_replica_peer *peer,
@@ -139,9 +157,14 @@ void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer 
     if (peer->role != TORC_REPLICA_PEER_LEARNER) {
         return;
     }
+    if (peer->stream != TORC_REPLICA_STREAM_NONE && peer->acked_boot != 0 &&
+        peer->acked_boot != peer->stream_boot) {
+        join_settle(peer, actions); // B1: the life that took its first pieces is over
+    }
     if (peer->stream == TORC_REPLICA_STREAM_NONE && peer->needs_base && peer->acked_boot != 0) {
         peer->stream = TORC_REPLICA_STREAM_ASKED;
-        peer->stream_number = (uint64_t)replica->epoch << 32 | ++replica->stream_count;
+        peer->stream_number = join_number(replica, peer->acked_boot);
+        peer->stream_boot = peer->acked_boot;
         peer->stream_at_ns = 0;
         torc_replica_emit(actions, TORC_REPLICA_STREAM, peer->node);
     }
@@ -166,7 +189,7 @@ static void join_on_snap_ack(struct torc_replica *replica, const struct torc_rep
     struct torc_replica_peer *peer = torc_replica_find(replica, event->node);
 
     if (peer == NULL || peer->stream != TORC_REPLICA_STREAM_OPEN ||
-        snap->stream != peer->stream_number) {
+        snap->stream != peer->stream_number || event->boot != peer->stream_boot) {
         replica->counters.stranger++;
         return;
     }
@@ -214,6 +237,7 @@ static void join_begin_base(struct torc_replica *replica, const struct torc_repl
     torc_assert(replica->role == TORC_REPLICA_LEARNER);
     replica->base_loading = true;
     replica->base_storing = false;
+    replica->base_moved_ns = replica->now_ns;
     replica->base_durable = false;
     replica->has_base = false;
     replica->base_stream = snap->stream;
@@ -269,7 +293,7 @@ static void join_on_piece(struct torc_replica *replica, const struct torc_replic
     const struct torc_peer_snap *snap = &event->message->snap;
     bool newer = snap->stream > replica->base_stream; // of one primary: the older one is given up
     bool begins = newer && (replica->base_loading || !replica->synced) &&
-                  replica->role == TORC_REPLICA_LEARNER;
+                  join_is_for(snap->stream, replica->boot) && replica->role == TORC_REPLICA_LEARNER;
 
     if (!begins && (snap->stream != replica->base_stream || !replica->synced)) {
         replica->counters.stranger++; // this log needs no base, or another one
@@ -332,6 +356,7 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
     case TORC_REPLICA_BASE_TAKEN:
         if (replica->base_storing && base->piece == replica->base_piece) {
             replica->base_storing = false;
+            replica->base_moved_ns = replica->now_ns;
             replica->base_piece++;
             join_ack_snap(replica, actions);
         }
@@ -344,6 +369,17 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
         return;
     }
     torc_unreachable("all kinds return");
+}
+
+// Nobody feeds this stream any more: its primary was another meanwhile. A new one is asked for.
+void torc_replica_give_up_base(struct torc_replica *replica)
+{
+    if (replica->base_loading && !replica->base_storing && replica->synced &&
+        replica->now_ns >= replica->base_moved_ns + replica->timing.grace_ns) {
+        replica->synced = false;
+        replica->ack_due = true;
+        replica->counters.given_up++;
+    }
 }
 
 // -- Transfer -----------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ static bool log_reconcile(struct torc_replica *replica, const struct torc_peer_e
         return false;
     }
     log_cut(replica, common_lsn, actions);
-    if (!replica->base_loading) {
+    if (!replica->base_loading && !replica->has_base) {
         replica->has_base = true; // all of it, from the first record on, is to be had
         replica->base_durable = true;
     }
@@ -281,7 +281,7 @@ void torc_replica_on_append(struct torc_replica *replica, const struct torc_repl
     }
     log_take(replica, event->message, actions);
     log_hear_commit(replica, append->commit_lsn, actions);
-    replica->ack_due = replica->ack_due || append->count > 0;
+    replica->ack_due = true; // of a mark alone too: an acknowledgement may have been lost
 }
 
 void torc_replica_on_durable(struct torc_replica *replica,
@@ -327,6 +327,7 @@ static bool log_ack_counts(struct torc_replica *replica, const struct torc_peer_
 static void log_greet(const struct torc_replica *replica, struct torc_replica_peer *peer,
                       uint64_t boot, struct torc_replica_actions *actions)
 {
+    torc_assert(replica->epoch > 0);
     peer->acked_boot = boot;
     peer->received_lsn = 0;
     peer->durable_lsn = 0;
@@ -334,11 +335,6 @@ static void log_greet(const struct torc_replica *replica, struct torc_replica_pe
     peer->told_commit_lsn = 0;
     peer->resend_at_ns = 0;
     torc_replica_emit(actions, TORC_REPLICA_HURRY, peer->node);
-    if (peer->role == TORC_REPLICA_PEER_LEARNER && !peer->claimed) {
-        peer->claimed = true;
-        torc_replica_emit(actions, TORC_REPLICA_CLAIM, peer->node);
-    }
-    torc_assert(replica->epoch > 0);
 }
 
 void torc_replica_on_ack(struct torc_replica *replica, const struct torc_replica_event *event,
@@ -405,6 +401,26 @@ static void log_send_records(struct torc_replica *replica, struct torc_replica_p
     peer->resend_at_ns = replica->now_ns + replica->timing.resend_ns;
 }
 
+// Whether it has all and has said so: then there is nothing to repeat.
+static bool log_is_content(const struct torc_replica *replica, const struct torc_replica_peer *peer)
+{
+    return peer->received_lsn == replica->last_lsn &&
+           torc_replica_mark(replica, peer) == replica->last_lsn &&
+           peer->told_commit_lsn == replica->commit_lsn &&
+           (peer->usable || peer->role == TORC_REPLICA_PEER_MEMBER);
+}
+
+// Worker 0 takes claims of an epoch that it knows, and drops others.
+static void log_claim(const struct torc_replica *replica, struct torc_replica_peer *peer,
+                      struct torc_replica_actions *actions)
+{
+    if (peer->role == TORC_REPLICA_PEER_LEARNER && peer->acked_boot != 0 && !peer->claimed &&
+        replica->adopted) {
+        peer->claimed = true;
+        torc_replica_emit(actions, TORC_REPLICA_CLAIM, peer->node);
+    }
+}
+
 static void log_ship_to(struct torc_replica *replica, struct torc_replica_peer *peer,
                         struct torc_replica_actions *actions)
 {
@@ -429,11 +445,10 @@ static void log_ship_to(struct torc_replica *replica, struct torc_replica_peer *
     if (peer->next_lsn <= replica->last_lsn &&
         peer->next_lsn - peer->received_lsn <= TORC_REPLICA_WINDOW_MAX) {
         log_send_records(replica, peer, actions);
-    } else if (again && peer->told_commit_lsn < replica->commit_lsn) {
-        log_send_records(replica, peer, actions); // none: the mark alone
-    } else if (peer->received_lsn == replica->last_lsn &&
-               peer->told_commit_lsn == replica->commit_lsn && again) {
-        peer->resend_at_ns = 0; // nothing more to say
+    } else if (again && log_is_content(replica, peer)) {
+        peer->resend_at_ns = 0;
+    } else if (again) {
+        log_send_records(replica, peer, actions); // none: the mark alone, to be answered
     }
 }
 
@@ -446,6 +461,7 @@ void torc_replica_ship(struct torc_replica *replica, struct torc_replica_actions
             (peer->role == TORC_REPLICA_PEER_LEARNER && replica->role == TORC_REPLICA_ACTIVE);
 
         if (fed && torc_replica_room(actions, TORC_REPLICA_PIECES_MAX + 4)) {
+            log_claim(replica, peer, actions);
             log_ship_to(replica, peer, actions);
             torc_replica_stream(replica, peer, actions);
         }
