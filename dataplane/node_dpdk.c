@@ -1,6 +1,7 @@
 // Torc dataplane: the node, put together. See dataplane/node_dpdk.h.
 #include "dataplane/node_dpdk.h"
 
+#include "dataplane/council.h"
 #include "dataplane/eal_dpdk.h"
 #include "dataplane/handover.h"
 #include "dataplane/machine_os.h"
@@ -135,6 +136,7 @@ static enum torc_err node_open_ports(struct torc_node *node, struct torc_fail *w
 struct node_layout {
     uint64_t sessions_bytes;
     uint64_t handover_bytes;
+    uint64_t council_bytes;
     uint64_t worker_bytes; // of one worker
     uint64_t loop_bytes;   // of one loop
     uint32_t session_slots;
@@ -165,6 +167,8 @@ static struct node_layout node_lay_out(const struct torc_node *node,
         node_round_up(torc_sessions_bytes(layout.session_slots, node->worker_count));
     layout.handover_bytes =
         node_round_up(torc_handover_bytes(node->worker_count, layout.frame_bytes));
+    layout.council_bytes =
+        node_round_up(torc_council_bytes(node->worker_count, TORC_CHAN_SHARDS_MAX));
     layout.worker_bytes = node_round_up(torc_worker_bytes(config));
     layout.loop_bytes = node_round_up(sizeof(struct torc_loop));
     return layout;
@@ -181,6 +185,7 @@ static struct torc_worker_config node_config(const struct torc_node *node, uint3
         .ipv4_prefix = node->network.ipv4_prefix,
         .ipv6_prefix = node->network.ipv6_prefix,
         .base_port = node->network.base_port,
+        .replicas = true,
         .port_count = node->ports.count,
         .ports = node->worker_ports,
         .chunk_base = node->chunks.base,
@@ -256,6 +261,11 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
                                  layout->frame_bytes, why);
     }
     at += layout->handover_bytes;
+    if (err == TORC_ERR_OK) {
+        err = torc_council_init(&node->council, at, layout->council_bytes, node->worker_count,
+                                TORC_CHAN_SHARDS_MAX, why);
+    }
+    at += layout->council_bytes;
     for (uint32_t i = 0; i < node->worker_count && err == TORC_ERR_OK; i++) {
         struct torc_node_worker *worker = &node->workers[i];
 
@@ -264,6 +274,7 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
         worker->config = node_config(node, i);
         worker->config.sessions = node->sessions;
         worker->config.handover = node->handover;
+        worker->config.council = node->council;
         worker->config.heap = &worker->heap;
         worker->memory = at;
         worker->memory_bytes = layout->worker_bytes;
@@ -309,7 +320,7 @@ static enum torc_err node_open_memory(struct torc_node *node, struct torc_fail *
     config = node_config(node, 0);
     layout = node_lay_out(node, &config);
     err = torc_mapping_open(&node->shared,
-                            layout.sessions_bytes + layout.handover_bytes +
+                            layout.sessions_bytes + layout.handover_bytes + layout.council_bytes +
                                 node->worker_count * (layout.worker_bytes + layout.loop_bytes),
                             why);
     if (err != TORC_ERR_OK) {

@@ -73,6 +73,7 @@ struct torc_node {
     bool touch_off;          // the system cannot
     struct torc_sessions *sessions;
     struct torc_handover *handover;
+    struct torc_council *council;
     struct torc_session_thread session_thread;
     struct torc_node_worker *workers;
 };

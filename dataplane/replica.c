@@ -408,7 +408,7 @@ static void replica_on_event(struct torc_replica *replica, const struct torc_rep
     case TORC_REPLICA_MESSAGE: replica_on_message(replica, event, actions); return;
     case TORC_REPLICA_APPENDED:
         torc_assert(replica->role == TORC_REPLICA_ACTIVE);
-        torc_assert(event->lsn == replica->last_lsn + 1);
+        torc_assert(event->lsn > replica->last_lsn);
         replica->last_lsn = event->lsn;
         return;
     case TORC_REPLICA_DURABLE: torc_replica_on_durable(replica, &event->durable); return;

@@ -89,7 +89,7 @@ enum torc_replica_event_kind {
     TORC_REPLICA_PEER,     // `peer`: what worker 0 says of a node
     TORC_REPLICA_MESSAGE,  // `message` of `node` in its `boot`. An APPEND only when the log takes
                            // its records; else it is dropped, and will come again
-    TORC_REPLICA_APPENDED, // `lsn`: the active primary appended the next record (may_append)
+    TORC_REPLICA_APPENDED, // `lsn`: the active primary appended the records up to it (may_append)
     TORC_REPLICA_DURABLE,  // `durable`: what was appended by then is on disk
     TORC_REPLICA_APPLIED,  // `lsn`: the tree holds everything up to it
     TORC_REPLICA_WANT,     // `want`: what placement wishes (a hint, M4)

@@ -461,7 +461,7 @@ static bool range_refused(struct torc_worker *worker, struct torc_packet *packet
     uint64_t info = 0;
 
     *place = torc_worker_shard_of(worker, first);
-    if (*place == TORC_WORKER_NONE || worker->shards[*place].engine.state != TORC_SHARD_ACTIVE ||
+    if (*place == TORC_WORKER_NONE || !torc_worker_is_readable(worker, *place) ||
         request->epoch > worker->shards[*place].engine.epoch) {
         err = torc_worker_not_here(worker, first, &info);
     } else if (torc_session_line_in_flight(packet->line) >= worker->config.limits.core_ops) {

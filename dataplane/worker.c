@@ -17,6 +17,8 @@
 #define ORDER_LEAVES 32u
 #define SLOT_SHARE   4u // write slots a gather
 
+_Static_assert(offsetof(struct torc_worker_shard, engine) == 0, "an engine's shard is at hand");
+
 // -- Memory ---------------------------------------------------------------------------------------
 
 struct worker_carve {
@@ -77,14 +79,44 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
     uint64_t completion_bytes =
         torc_max_u64(config->completion_bytes, TORC_COMPLETION_POOL_BYTES_MIN);
 
-    return (struct torc_shard_pool_config){.slots_max = config->gathers_max * SLOT_SHARE,
-                                           .waiting_max = config->gathers_max,
-                                           .completion_bytes = completion_bytes,
-                                           // CLEAR mode has one principal for all clients.
-                                           .principal_ppm = 1000000,
-                                           .dedup_ttl_s = 120,
-                                           .seed = config->seed,
-                                           .undo = config->undo};
+    return (struct torc_shard_pool_config){
+        .slots_max = config->gathers_max * SLOT_SHARE,
+        .waiting_max = config->gathers_max,
+        .own_max = config->replicas ? TORC_SHARD_OWN * config->shards_max : 0,
+        .completion_bytes = completion_bytes,
+        // CLEAR mode has one principal for all clients.
+        .principal_ppm = 1000000,
+        .dedup_ttl_s = 120,
+        .seed = config->seed,
+        .undo = config->undo};
+}
+
+// Nothing where no shard can have other members.
+static void worker_carve_replicas(struct torc_worker *worker, struct worker_carve *memory,
+                                  const struct torc_worker_config *config)
+{
+    uint32_t led_max = torc_worker_watch_shards(config->count, config->shards_max);
+    struct torc_worker_watch *watch;
+    struct torc_worker_led *led;
+    void *watch_memory;
+
+    if (!config->replicas) {
+        return;
+    }
+    worker->replicas.all = carve(memory, config->shards_max * sizeof(struct torc_worker_replica));
+    worker->replicas.actions = carve(memory, sizeof(struct torc_replica_actions));
+    if (config->index != 0) {
+        return;
+    }
+    watch = carve(memory, sizeof(*watch));
+    led = carve(memory, led_max * sizeof(*led));
+    watch_memory = carve(memory, torc_worker_watch_bytes(config->count, config->shards_max));
+    worker->replicas.watch = watch;
+    if (watch != NULL) { // else it is counting
+        watch->led_max = led_max;
+        watch->led = led;
+        watch->memory = watch_memory;
+    }
 }
 
 // Gives every table its place; the same code counts and cuts.
@@ -103,6 +135,8 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->shard_order = carve(memory, shards * sizeof(uint32_t));
     worker->shard_starts = carve(memory, shards * sizeof(uint64_t));
     worker->get_counts = carve(memory, (uint64_t)shards * sizeof(uint32_t));
+    worker->replicas.numbers = carve(memory, shards * sizeof(uint32_t));
+    worker_carve_replicas(worker, memory, config);
     worker->replay = carve(memory, torc_replay_bytes(shards));
     worker->map.entries = carve(memory, TORC_CHAN_MAP_ENTRIES * sizeof(struct torc_map_entry));
     worker->nodes = carve(memory, TORC_CHAN_NODES_MAX * sizeof(struct torc_chan_node));
@@ -225,6 +259,11 @@ static enum torc_err worker_attach(struct torc_worker *worker, struct torc_fail 
             err = torc_handover_attach(config->handover, &worker->handed_in[other],
                                        TORC_SPSC_CONSUMER, other, config->index, why);
         }
+    }
+    torc_assert(config->replicas == (config->council != NULL));
+    worker->replicas.council = config->council;
+    if (err == TORC_ERR_OK && config->council != NULL) {
+        err = torc_worker_watch_attach(worker, why);
     }
     return err;
 }
@@ -486,6 +525,8 @@ static void turn_deadline(struct torc_worker *worker, bool checkpointing)
     if (worker->serving && (worker->compact.more || worker->order_settled < worker->shard_count)) {
         deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + ORDER_NS);
     }
+    deadline_ns = torc_min_u64(deadline_ns, torc_worker_replicas_deadline_ns(worker));
+    deadline_ns = torc_min_u64(deadline_ns, torc_worker_watch_deadline_ns(worker));
     if (worker->ring_owed) {
         deadline_ns = torc_min_u64(deadline_ns, worker->rung_sessions_ns + RING_SESSIONS_NS);
     }
@@ -533,7 +574,11 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     if (worker->serving && worker->index == 0) {
         torc_worker_announce(worker);
     }
+    torc_worker_replicas_begin(worker);
+    torc_worker_post_take(worker);
     torc_worker_receive(worker);
+    torc_worker_watch_turn(worker);
+    torc_worker_replicas_end(worker);
     if (worker->cluster.durability != TORC_DURABILITY_DURABLE) {
         torc_worker_commit(worker);
     }
@@ -577,7 +622,8 @@ bool torc_worker_idle(struct torc_worker *worker)
                 torc_spsc_readable(&worker->rings.mark, 1) == 0 &&
                 torc_spsc_readable(&worker->rings.in, 1) == 0 &&
                 torc_spsc_readable(&worker->from_thread, 1) == 0 &&
-                worker->ready_head == TORC_WORKER_NONE && worker->jobs.run_head == UINT32_MAX;
+                worker->ready_head == TORC_WORKER_NONE && worker->jobs.run_head == UINT32_MAX &&
+                torc_worker_replicas_idle(worker) && torc_worker_watch_idle(worker);
 
     for (uint32_t from = 0; idle && from < worker->count; from++) {
         idle = from == worker->index || torc_spsc_readable(&worker->handed_in[from], 1) == 0;

@@ -63,6 +63,7 @@
 struct torc_worker;
 struct torc_sessions;  // dataplane/sessions.h
 struct torc_handover;  // dataplane/handover.h
+struct torc_council;   // dataplane/council.h
 struct torc_tree_code; // storage/tree_code.h, chosen by storage/cpu_os.h
 
 // -- Frames ---------------------------------------------------------------------------------------
@@ -93,6 +94,22 @@ struct torc_frame_tx {
     uint8_t l2_bytes;     // out
 };
 
+// -- Other nodes ----------------------------------------------------------------------------------
+
+#define TORC_POST_EACH UINT32_MAX // each core of a node
+
+struct torc_peer_to {
+    uint32_t node;
+    uint32_t core; // or TORC_POST_EACH
+};
+
+// Where a message came from: a node's worker `core`.
+struct torc_peer_from {
+    uint32_t node;
+    uint32_t core;
+    uint64_t boot;
+};
+
 // -- Configuration --------------------------------------------------------------------------------
 
 struct torc_worker_port {
@@ -102,6 +119,16 @@ struct torc_worker_port {
     uint8_t zero[7];
 };
 
+// How messages between nodes leave and come, an operation of wire/peer_codec.h each.
+struct torc_post {
+    void *context;
+    void (*send)(void *context, uint32_t worker, struct torc_peer_to to, const unsigned char *op,
+                 uint32_t byte_count);
+    // The next one for this worker, good until the next call. False: none.
+    bool (*take)(void *context, uint32_t worker, struct torc_peer_from *from,
+                 const unsigned char **op, uint32_t *byte_count);
+};
+
 struct torc_worker_config {
     uint32_t index; // of this worker: its core number on the wire
     uint32_t count; // of workers
@@ -109,6 +136,9 @@ struct torc_worker_config {
     uint64_t chan_bytes;
     struct torc_sessions *sessions; // one for all workers
     struct torc_handover *handover; // one for all workers
+    bool replicas;                  // shards may have members on other nodes; else no council
+    struct torc_council *council;   // one for all workers
+    const struct torc_post *post;   // NULL: no other node can be reached
     // Addresses that this node answers to. Prefix 0: no address of that family.
     uint8_t ipv4[4];
     uint8_t ipv6[16];

@@ -121,6 +121,11 @@ enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail 
         }
         err = torc_fail(why, TORC_ERR_BUSY, "the map was being written all the time");
     }
+    for (uint32_t i = 0; err == TORC_ERR_OK && i < worker->shard_count; i++) {
+        if (worker->shards[i].replica != NULL && worker->shards[i].replica->live) {
+            torc_worker_map_learn(worker, &worker->shards[i]);
+        }
+    }
     // A writer that died in the middle leaves us what we had; what was copied in part is no map.
     if (err != TORC_ERR_OK && copied) {
         worker->map.count = 0;
@@ -130,6 +135,36 @@ enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail 
                               memory_order_relaxed);
     }
     return err;
+}
+
+void torc_worker_map_learn(struct torc_worker *worker, const struct torc_worker_shard *shard)
+{
+    const struct torc_configuration *from = &shard->replica->machine.configuration;
+    uint32_t at = torc_map_from(&worker->map, shard->engine.lo);
+    struct torc_map_entry *entry = at < worker->map.count ? &worker->map.entries[at] : NULL;
+    struct torc_map_entry made;
+
+    if (entry == NULL || entry->shard != shard->engine.shard || entry->epoch >= from->epoch) {
+        return;
+    }
+    made = *entry;
+    made.epoch = from->epoch;
+    made.primary = TORC_MAP_NO_PRIMARY;
+    made.member_count = (uint8_t)from->member_count;
+    for (uint32_t i = 0; i < from->member_count; i++) {
+        made.members[i] = (struct torc_map_member){.node = from->members[i].node,
+                                                   .core = TORC_MAP_CORE_UNKNOWN,
+                                                   .state = TORC_MAP_IN_SYNC};
+        for (uint32_t m = 0; m < entry->member_count; m++) {
+            if (entry->members[m].node == made.members[i].node) {
+                made.members[i].core = entry->members[m].core;
+            }
+        }
+        if (from->members[i].node == from->primary_node) {
+            made.primary = (uint8_t)i;
+        }
+    }
+    *entry = made;
 }
 
 // -- Entries in answers ---------------------------------------------------------------------------
@@ -273,6 +308,9 @@ enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t ke
                                                 : &entry->members[entry->primary];
     uint32_t place = torc_worker_shard_of(worker, key);
 
+    if (place != TORC_WORKER_NONE && worker->shards[place].replica != NULL) {
+        return torc_worker_replica_refusal(worker, &worker->shards[place], info);
+    }
     *info = worker->map.version;
     if (primary == NULL) {
         *info = torc_info_reason(TORC_UNAVAILABLE_NO_PRIMARY, TORC_WORKER_WAIT_US);
@@ -374,11 +412,12 @@ void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
     body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
     reply.body = body;
     for (uint32_t i = 0; i < worker->shard_count; i++) {
-        const struct torc_shard *shard = &worker->shards[worker->shard_order[i]].engine;
+        uint32_t place = worker->shard_order[i];
+        const struct torc_shard *shard = &worker->shards[place].engine;
         struct torc_le64 pair[2] = {torc_le64(torc_max_u64(shard->lo, request->lo)),
                                     torc_le64(torc_min_u64(shard->hi, request->hi))};
 
-        if (shard->state != TORC_SHARD_ACTIVE || shard->hi <= request->lo ||
+        if (!torc_worker_is_readable(worker, place) || shard->hi <= request->lo ||
             shard->lo >= request->hi) {
             continue;
         }

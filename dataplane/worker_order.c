@@ -82,6 +82,9 @@ static void order_configure(struct torc_worker *worker, const struct torc_cmd_co
     worker->configured = true;
     atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_RECOVERING,
                           memory_order_relaxed);
+    if (worker->replicas.council != NULL) {
+        torc_worker_watch_configure(worker);
+    }
     if (worker->index == 0) {
         order_identify(worker);
     }
@@ -104,10 +107,11 @@ static void order_insert(struct torc_worker *worker, uint32_t place)
     worker->shard_count++;
 }
 
-static struct torc_worker_shard *order_shard(const struct torc_worker *worker, uint32_t number)
+struct torc_worker_shard *torc_worker_shard_number(const struct torc_worker *worker,
+                                                   uint32_t number)
 {
     for (uint32_t i = 0; i < worker->shard_count; i++) {
-        if (worker->shards[i].engine.shard == number) {
+        if (worker->replicas.numbers[i] == number) {
             return &worker->shards[i];
         }
     }
@@ -117,14 +121,22 @@ static struct torc_worker_shard *order_shard(const struct torc_worker *worker, u
 static enum torc_err order_shard_check(const struct torc_worker *worker,
                                        const struct torc_cmd_shard *order, struct torc_fail *why)
 {
-    if (!worker->configured || worker->recovered || worker->shard_count == worker->shards_max) {
+    bool empty = order->is_replica != 0 && order->has_base == 0; // it waits for no recovery
+
+    if (!worker->configured || (worker->recovered && !empty) ||
+        worker->shard_count == worker->shards_max) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "shard %" PRIu32 " cannot be opened: %s",
                          order->shard,
                          !worker->configured ? "CONFIGURE comes first"
                          : worker->recovered ? "recovery is over"
                                              : "this worker holds as many as it can");
     }
-    if (order_shard(worker, order->shard) != NULL) {
+    if (order->is_replica != 0 && worker->replicas.council == NULL) {
+        return torc_fail(why, TORC_ERR_UNSUPPORTED,
+                         "shard %" PRIu32 " has other members: this dataplane runs no replicas",
+                         order->shard);
+    }
+    if (torc_worker_shard_number(worker, order->shard) != NULL) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "shard %" PRIu32 " is open already",
                          order->shard);
     }
@@ -144,9 +156,10 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
     struct torc_shard_config config = {.lo = order->lo,
                                        .hi = order->hi,
                                        .shard = order->shard,
-                                       .epoch = order->epoch,
+                                       .epoch = order->is_replica != 0 ? 0 : order->epoch,
                                        .turn = order->turn,
                                        .moved = order->moved != 0,
+                                       .follows = order->is_replica != 0,
                                        .code = worker->config.code,
                                        .chunks = &worker->chunks,
                                        .heap = worker->config.heap};
@@ -160,7 +173,13 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
         torc_worker_alarm(worker, why.err, order->shard, why.text);
         return;
     }
-    torc_replay_add(worker->replay, &shard->engine);
+    shard->opened_epoch = order->epoch;
+    shard->has_base = order->has_base != 0;
+    shard->replica = order->is_replica != 0 ? &worker->replicas.all[place] : NULL;
+    if (shard->replica == NULL || shard->has_base) {
+        torc_replay_add(worker->replay, &shard->engine);
+    }
+    worker->replicas.numbers[place] = order->shard;
     shard->checkpoint_number = 0;
     shard->begun = false;
     shard->told = false;
@@ -169,9 +188,19 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
 
 // -- Checkpoints ----------------------------------------------------------------------------------
 
+// What is in its tree is a whole prefix of the shard.
+static bool order_has_tree(const struct torc_worker_shard *shard)
+{
+    if (shard->replica == NULL) {
+        return shard->engine.state == TORC_SHARD_ACTIVE;
+    }
+    return shard->replica->live && shard->replica->machine.has_base &&
+           !shard->replica->machine.base_loading;
+}
+
 static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_checkpoint *order)
 {
-    struct torc_worker_shard *shard = order_shard(worker, order->shard);
+    struct torc_worker_shard *shard = torc_worker_shard_number(worker, order->shard);
     struct torc_checkpoint_place place = {.cluster = worker->cluster.cluster,
                                           .checkpoint = order->checkpoint,
                                           .ceiling = worker->log.ceiling_wanted,
@@ -180,8 +209,8 @@ static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_c
                                           .stream = worker->cluster.stream};
     struct torc_evt refused = {.kind = TORC_EVT_CHECKPOINT_DONE};
 
-    if (shard == NULL || shard->engine.state != TORC_SHARD_ACTIVE ||
-        shard->checkpoint_number != 0 || order->checkpoint == 0) {
+    if (shard == NULL || !order_has_tree(shard) || shard->checkpoint_number != 0 ||
+        order->checkpoint == 0) {
         refused.checkpoint = (struct torc_evt_checkpoint){
             .checkpoint = order->checkpoint, .shard = order->shard, .failed = 1};
         (void)torc_worker_say(worker, &refused); // there is room: orders are taken only then
@@ -249,12 +278,12 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
     case TORC_CMD_QUIESCE: worker->quiescing = true; return;
     case TORC_CMD_SESSIONS_ASKED:
     case TORC_CMD_KEYS_CHANGED: worker->notified = true; return;
-    case TORC_CMD_PEER:
     case TORC_CMD_RECORD:
     case TORC_CMD_RESULT:
     case TORC_CMD_WAKE:
-    case TORC_CMD_WANT:
-    case TORC_CMD_SHARD_GONE: break; // of replicas: this worker runs none
+    case TORC_CMD_WANT: torc_worker_replica_order(worker, order); return;
+    case TORC_CMD_PEER:
+    case TORC_CMD_SHARD_GONE: break;
     }
     torc_worker_alarm(worker, TORC_ERR_UNSUPPORTED, 0, "control gave an order of an unknown kind");
 }

@@ -37,7 +37,7 @@ static void read_note(struct torc_worker *worker, const unsigned char *op)
     memcpy(&key, op + offsetof(struct read_get_wire, key), sizeof(key));
     get->key = torc_get_le64(key);
     place = torc_worker_shard_of(worker, get->key);
-    if (place == TORC_WORKER_NONE || worker->shards[place].engine.state != TORC_SHARD_ACTIVE) {
+    if (place == TORC_WORKER_NONE || !torc_worker_is_readable(worker, place)) {
         get->shard = NOT_HERE;
         return;
     }
@@ -217,9 +217,8 @@ static uint32_t read_place(const struct torc_worker *worker, uint64_t key)
 {
     uint32_t place = torc_worker_shard_of(worker, key);
 
-    return place != TORC_WORKER_NONE && worker->shards[place].engine.state == TORC_SHARD_ACTIVE
-               ? place
-               : TORC_WORKER_NONE;
+    return place != TORC_WORKER_NONE && torc_worker_is_readable(worker, place) ? place
+                                                                               : TORC_WORKER_NONE;
 }
 
 void torc_worker_pin(struct torc_worker *worker, uint64_t ts)

@@ -88,15 +88,18 @@ void torc_worker_recovered(struct torc_worker *worker)
 
 static void shard_tell(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
-    struct torc_replay_result result = torc_replay_result(worker->replay, shard->engine.shard);
+    struct torc_replay_result result = {0};
     struct torc_evt event = {.kind = TORC_EVT_SHARD_READY};
 
+    if (shard->replica == NULL || shard->has_base) {
+        result = torc_replay_result(worker->replay, shard->engine.shard);
+    }
     event.shard = (struct torc_evt_shard){.records = result.records,
                                           .replayed = result.replayed,
                                           .lsn = result.lsn,
                                           .hlc = result.hlc,
                                           .shard = shard->engine.shard,
-                                          .epoch = shard->engine.epoch};
+                                          .epoch = shard->opened_epoch};
     shard->told = torc_worker_say(worker, &event);
 }
 
@@ -115,24 +118,66 @@ static void shard_begin(struct torc_worker *worker, struct torc_worker_shard *sh
     }
 }
 
+// A replica starts from its log; the machine then asks for the shard's record.
+static void shard_begin_replica(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_log_record record;
+    bool replayed = shard->has_base;
+
+    if (!shard->begun) {
+        torc_shard_follow(&shard->engine,
+                          replayed ? torc_replay_result(worker->replay, shard->engine.shard).epoch
+                                   : 0);
+        shard->begun = true;
+    }
+    while (torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK) {
+        if (!torc_shard_begin(&shard->engine, &record)) { // MOVED
+            torc_worker_replica_begin(worker, shard);
+            return;
+        }
+        torc_worker_append(worker, &shard->engine, &record);
+    }
+}
+
+static void shard_open_replica(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    if (!shard->replica->live) {
+        shard_begin_replica(worker, shard);
+    }
+    if (shard->replica->live && !shard->told) {
+        shard_tell(worker, shard);
+    }
+}
+
+// An idle shard's clients are past their time.
+static void shard_idle(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_log_record record;
+
+    shard->idle_ns = worker->now_ns + IDLE_NS;
+    if ((shard->replica == NULL ||
+         torc_replica_may_append(&shard->replica->machine) == TORC_ERR_OK) &&
+        torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK &&
+        torc_shard_idle(&shard->engine, &record)) {
+        torc_worker_append(worker, &shard->engine, &record);
+    }
+}
+
 void torc_worker_open_shards(struct torc_worker *worker)
 {
     // Before replay has ended, a shard does not know its next LSN.
     for (uint32_t i = 0; worker->recovered && i < worker->shard_count; i++) {
         struct torc_worker_shard *shard = &worker->shards[i];
-        struct torc_log_record record;
 
-        if (!shard->told) {
+        if (!shard->told && shard->replica != NULL) {
+            shard_open_replica(worker, shard);
+        } else if (!shard->told) {
             shard_begin(worker, shard);
             if (shard->engine.state == TORC_SHARD_ACTIVE) {
                 shard_tell(worker, shard);
             }
         } else if (worker->now_ns >= shard->idle_ns && !worker->quiescing) {
-            shard->idle_ns = worker->now_ns + IDLE_NS;
-            if (torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK &&
-                torc_shard_idle(&shard->engine, &record)) {
-                torc_worker_append(worker, &shard->engine, &record);
-            }
+            shard_idle(worker, shard);
         }
     }
 }

@@ -532,19 +532,36 @@ static void rx_handed(struct torc_worker *worker, uint32_t from, uint32_t count)
             torc_worker_drop(worker, TORC_DROP_L2_SHORT);
             worker->tx_owed--;
         } else {
-            items[filled++] =
-                (struct rx_item){.bytes = slot->bytes,
-                                 .byte_count = slot->byte_count,
-                                 .port = slot->port,
-                                 .flags = slot->flags,
-                                 .handed = true,
-                                 .arrived_ns = torc_min_u64(slot->arrived_ns, worker->now_ns)};
+            items[filled++] = (struct rx_item){.bytes = slot->bytes,
+                                               .byte_count = slot->byte_count,
+                                               .port = slot->port,
+                                               .flags = slot->flags,
+                                               .handed = true,
+                                               .arrived_ns = slot->arrived_ns};
         }
         if (filled == TORC_WORKER_BURST || (i + 1 == count && filled > 0)) {
             rx_burst(worker, items, filled);
             filled = 0;
         }
     }
+}
+
+// How many of the first `ready` frames of a ring arrived before the time of this turn was taken: a
+// lease may be counted only for those (REPLICATION.md, L3). The others are next turn's.
+static uint32_t rx_handed_ripe(const struct torc_worker *worker, const struct torc_spsc_port *ring,
+                               uint32_t ready)
+{
+    uint32_t ripe = 0;
+
+    while (ripe < ready) {
+        const struct torc_handover_frame *slot = torc_spsc_read_at(ring, ripe);
+
+        if (slot->arrived_ns > worker->now_ns) {
+            break;
+        }
+        ripe++;
+    }
+    return ripe;
 }
 
 // How many frames each ring gives this turn.
@@ -561,6 +578,7 @@ static uint32_t rx_handed_count(struct torc_worker *worker, uint32_t *counts, ui
                              : torc_spsc_readable(&worker->handed_in[from], TORC_HANDOVER_SLOTS);
 
         counts[from] = ready < room - total ? ready : room - total;
+        counts[from] = rx_handed_ripe(worker, &worker->handed_in[from], counts[from]);
         total += counts[from];
         *waiting += ready - counts[from];
         worker->turn->more = worker->turn->more || counts[from] < ready;

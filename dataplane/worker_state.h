@@ -6,6 +6,7 @@
 //     worker_read.c     gets of a burst, PULL            worker_map.c     MAP, CLOCK, WRONG_SHARD
 //     worker_status.c   STATUS                           worker_order.c   what control says
 //     worker_recover.c  recovery, checkpoints            answer.c         packets to clients
+//     worker_replica*.c, worker_watch.c, worker_post.c  other nodes: worker_replica.h
 //     scan.c            ranges and cursors               neighbour.c      ARP, ND, echo
 #ifndef TORC_DATAPLANE_WORKER_STATE_H
 #define TORC_DATAPLANE_WORKER_STATE_H
@@ -19,6 +20,7 @@
 #include "dataplane/session_table.h"
 #include "dataplane/strangers.h"
 #include "dataplane/worker.h"
+#include "dataplane/worker_replica.h"
 #include "kit/hlc.h"
 #include "storage/checkpoint.h"
 #include "storage/replay.h"
@@ -29,6 +31,14 @@
 #include "wire/map.h"
 #include "wire/rows.h"
 #include "wire/session.h"
+
+// An operation to another node that is being written.
+struct torc_worker_posting {
+    struct torc_peer_to to;
+    struct torc_peer_message append;
+    struct torc_peer_append_builder builder;
+    unsigned char bytes[65536];
+};
 
 #define TORC_WORKER_BURST      32u              // packets whose gets are looked up together
 #define TORC_WORKER_GETS       2048u            // BURST packets full of them
@@ -140,10 +150,14 @@ struct torc_gather {
 struct torc_worker_shard {
     struct torc_shard engine;
     struct torc_checkpoint_writer checkpoint;
-    uint64_t checkpoint_number; // 0: none is being made
-    uint64_t idle_ns;           // when torc_shard_idle is asked again
-    bool begun;                 // EPOCH was logged
-    bool told;                  // SHARD_READY was sent
+    uint64_t checkpoint_number;          // 0: none is being made
+    struct torc_worker_replica *replica; // NULL: this node alone has the shard
+    uint64_t idle_ns;                    // when torc_shard_idle is asked again
+    bool readable;                       // replica: may answer reads in this turn
+    bool has_base;                       // replica, from SHARD_OPEN
+    uint32_t opened_epoch;               // from SHARD_OPEN
+    bool begun;                          // EPOCH was logged
+    bool told;                           // SHARD_READY was sent
 };
 
 // -- The worker -----------------------------------------------------------------------------------
@@ -239,6 +253,8 @@ struct torc_worker {
     struct torc_chunk_pool chunks;
     struct torc_replay *replay;
     struct torc_worker_shard *shards;
+    struct torc_worker_replicas replicas;
+    struct torc_worker_posting posting;
     uint32_t shard_count;
     uint32_t shards_max;
     uint32_t *shard_order;  // places of shards by lo
@@ -312,6 +328,15 @@ static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, ui
     }
     place = worker->shard_order[at];
     return key < worker->shards[place].engine.hi ? place : TORC_WORKER_NONE;
+}
+
+// Whether the shard at `place` answers reads now: it is active, and where it has other members,
+// their leases hold.
+static inline bool torc_worker_is_readable(const struct torc_worker *worker, uint32_t place)
+{
+    const struct torc_worker_shard *shard = &worker->shards[place];
+
+    return shard->engine.state == TORC_SHARD_ACTIVE && (shard->replica == NULL || shard->readable);
 }
 
 // -- worker_rx.c ----------------------------------------------------------------------------------
@@ -448,6 +473,12 @@ void torc_worker_commit(struct torc_worker *worker);
 // Sends answers of writes that ended. False: no room for all.
 bool torc_worker_send_ready(struct torc_worker *worker);
 
+// The first `count` of the worker's outcomes are answered; what waited for them is evaluated.
+void torc_worker_ended(struct torc_worker *worker, uint32_t count);
+
+// Its writes will have no answer here: another replica is the primary now.
+void torc_worker_writes_forget(struct torc_worker *worker, const struct torc_shard *shard);
+
 // Before a packet with writes is answered: which of its allowance they need. After it: sends its
 // answers, or keeps those that must wait for its writes.
 void torc_worker_writes_begin(struct torc_worker *worker, struct torc_packet *packet,
@@ -482,6 +513,9 @@ void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
 void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
                        const struct torc_request *request);
 
+// The replica's configuration is newer than what control's table says.
+void torc_worker_map_learn(struct torc_worker *worker, const struct torc_worker_shard *shard);
+
 // What to answer for a key whose shard is not ready here: WRONG_SHARD or UNAVAILABLE, and `info`.
 enum torc_err torc_worker_not_here(const struct torc_worker *worker, uint64_t key, uint64_t *info);
 
@@ -515,6 +549,10 @@ void torc_worker_take_marks(struct torc_worker *worker);
 void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
                        const char *text);
 bool torc_worker_say(struct torc_worker *worker, const struct torc_evt *event);
+
+// The shard of that number; NULL: not of this worker.
+struct torc_worker_shard *torc_worker_shard_number(const struct torc_worker *worker,
+                                                   uint32_t number);
 
 // Recovery data; true: some is left.
 bool torc_worker_take_recovery(struct torc_worker *worker);

@@ -428,6 +428,21 @@ static bool write_control_away(const struct torc_worker *worker)
            worker->now_ns - turned_ns > (uint64_t)worker->config.control_grace_ms * 1000000;
 }
 
+// What a replica lets a write do: of one that reads too, nothing without a lease (L3).
+static enum torc_err write_replica_state(const struct torc_worker *worker,
+                                         const struct torc_worker_shard *shard, bool reads,
+                                         uint64_t *info)
+{
+    if (shard->replica == NULL) {
+        return TORC_ERR_OK;
+    }
+    if (torc_replica_may_append(&shard->replica->machine) == TORC_ERR_OK &&
+        (shard->readable || !reads)) {
+        return TORC_ERR_OK;
+    }
+    return torc_worker_replica_refusal(worker, shard, info);
+}
+
 // Whether the log takes a record of that size now, in the words of an answer.
 static void write_log_state(struct torc_worker *worker, struct torc_shard_write *write)
 {
@@ -449,6 +464,9 @@ enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_pa
                                       const struct torc_request *request, uint32_t *place)
 {
     struct torc_shard_outcome outcome = {.err = TORC_ERR_OK};
+    bool reads = request->opcode == TORC_OPCODE_DELETE ||
+                 (request->flags &
+                  (TORC_WRITE_IF_ABSENT | TORC_WRITE_IF_PRESENT | TORC_WRITE_IF_VERSION)) != 0;
     uint64_t bytes =
         (request->flags & TORC_WRITE_FRAGMENTED) != 0 ? request->total_bytes : request->data_bytes;
     struct torc_fail why;
@@ -468,6 +486,9 @@ enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_pa
     } else if (*place == TORC_WORKER_NONE ||
                worker->shards[*place].engine.state != TORC_SHARD_ACTIVE) {
         outcome.err = torc_worker_not_here(worker, request->key, &outcome.info);
+    } else if ((outcome.err = write_replica_state(worker, &worker->shards[*place], reads,
+                                                  &outcome.info)) != TORC_ERR_OK) {
+        // a replica that may not now
     } else if (packet->write_busy) {
         outcome.err = TORC_ERR_BUSY;
         outcome.info = NO_ROOM_US;
@@ -563,6 +584,27 @@ static void commit_outcome(struct torc_worker *worker, const struct torc_shard_o
     }
 }
 
+// Whether a write that waited may go on; if not, it has its answer.
+static bool commit_may_go_on(struct torc_worker *worker, struct torc_shard *engine,
+                             const struct torc_shard_write *write)
+{
+    const struct torc_worker_shard *shard = (const struct torc_worker_shard *)(void *)engine;
+    bool reads = write->remove || write->condition != TORC_SHARD_ANY;
+    struct torc_gather *gather;
+    struct torc_owed *owed;
+    uint64_t info = 0;
+    enum torc_err err = write_replica_state(worker, shard, reads, &info);
+
+    if (err == TORC_ERR_OK) {
+        return true;
+    }
+    owed = gather_owed(worker, write->tag, &gather);
+    if (owed != NULL) {
+        owed_end(worker, gather, owed, err, info);
+    }
+    return false;
+}
+
 // Evaluates again what waited. True: there was something.
 static bool commit_woken(struct torc_worker *worker)
 {
@@ -579,6 +621,9 @@ static bool commit_woken(struct torc_worker *worker)
         enum torc_shard_verdict verdict;
 
         any = true;
+        if (!commit_may_go_on(worker, shard, write)) {
+            continue;
+        }
         write_log_state(worker, write);
         verdict = torc_shard_write(shard, write, &record, &outcome);
         if (verdict == TORC_SHARD_APPEND) {
@@ -593,6 +638,51 @@ static bool commit_woken(struct torc_worker *worker)
         }
     }
     return any;
+}
+
+void torc_worker_ended(struct torc_worker *worker, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        commit_outcome(worker, &worker->outcomes[i]);
+    }
+    (void)commit_woken(worker);
+}
+
+// An answer is owed no more: the client hears nothing, and asks another member.
+static void owed_forget(struct torc_worker *worker, struct torc_gather *gather,
+                        struct torc_owed *owed)
+{
+    struct torc_session_line *line = torc_session_line_at(
+        worker->sessions, worker->index, gather->to.index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
+
+    owed->state = TORC_OWED_SENT;
+    gather->pending_count--;
+    if (torc_session_line_serial(line) == gather->to.serial) {
+        torc_session_line_count(line, -1);
+    }
+    if ((owed->flags & TORC_WRITE_FRAGMENTED) != 0 && owed->opcode == TORC_OPCODE_PUT) {
+        torc_worker_put_ended(worker, gather->to.serial, owed->op_id);
+    }
+}
+
+void torc_worker_writes_forget(struct torc_worker *worker, const struct torc_shard *shard)
+{
+    for (uint32_t place = 0; place < worker->gathers_max && worker->gathers_used > 0; place++) {
+        struct torc_gather *gather = &worker->gathers[place];
+        bool any = false;
+
+        for (uint32_t i = 0; gather->used && i < gather->owed_count; i++) {
+            struct torc_owed *owed = &gather->owed[i];
+
+            if (owed->state == TORC_OWED_PENDING && torc_shard_has(shard, owed->key)) {
+                owed_forget(worker, gather, owed);
+                any = true;
+            }
+        }
+        if (any && gather->pending_count == 0) {
+            gather_queue(worker, gather); // what else it owes is sent, and it is given back
+        }
+    }
 }
 
 void torc_worker_commit(struct torc_worker *worker)

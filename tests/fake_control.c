@@ -62,12 +62,29 @@ void torc_fake_control_order(struct torc_fake_control *control, enum torc_cmd_ki
     fake_order(control, &order);
 }
 
+// The entry of a shard that several nodes have.
+static void fake_map_members(const struct torc_fake_control *control,
+                             const struct torc_fake_shard *shard, struct torc_chan_map_entry *entry)
+{
+    const struct torc_chan_record *record = &control->meta->records[shard->shard];
+
+    entry->epoch = record->epoch;
+    entry->member_count = (uint8_t)record->member_count;
+    entry->primary = 255;
+    for (uint32_t i = 0; i < record->member_count; i++) {
+        entry->members[i] = (struct torc_chan_member){
+            .node = record->members[i].node, .core = shard->core, .state = 1};
+        entry->primary =
+            record->members[i].node == record->primary_node ? (uint8_t)i : entry->primary;
+    }
+}
+
 static void fake_map_write(struct torc_fake_control *control)
 {
     struct torc_chan_map *map = torc_chan_map(control->chan);
 
     atomic_fetch_add_explicit(&map->sequence, 1, memory_order_acq_rel);
-    map->version = control->boot;
+    map->version = control->boot + (control->meta == NULL ? 0 : control->meta->wins);
     map->entry_count = control->shard_count;
     for (uint32_t i = 0; i < control->shard_count; i++) {
         const struct torc_fake_shard *shard = &control->shards[i];
@@ -78,6 +95,9 @@ static void fake_map_write(struct torc_fake_control *control)
                                                        .member_count = 1};
         map->entries[i].members[0] =
             (struct torc_chan_member){.node = shard->node, .core = shard->core, .state = 1};
+        if (control->meta != NULL) {
+            fake_map_members(control, shard, &map->entries[i]);
+        }
     }
     atomic_fetch_add_explicit(&map->sequence, 1, memory_order_acq_rel);
 }
@@ -127,15 +147,27 @@ static void fake_configure(struct torc_fake_control *control)
         .dedup_ttl_s = 120,
         .sessions_max = control->sessions_max,
         .map_version = (uint32_t)control->boot,
+        .copy = control->meta == NULL ? 0 : control->meta->node_copy[control->node],
+        .min_in_sync = control->meta == NULL ? 1 : control->meta->min_in_sync,
     };
     memset(order.configure.secret, 0x5a, sizeof(order.configure.secret));
     fake_order(control, &order);
 }
 
+// Whether what is kept here is a whole prefix of the shard.
+static bool fake_has_base(const struct torc_fake_control *control, struct torc_fake_shard *shard)
+{
+    shard->based = control->meta != NULL &&
+                   (shard->based || shard->kept.complete ||
+                    torc_fake_meta_is_member(control->meta, shard->shard, control->node));
+    return shard->based;
+}
+
 // Orders that go first in a life: who we are, and the shards of this worker.
 static void fake_open(struct torc_fake_control *control)
 {
-    control->boot++;
+    control->boot =
+        control->meta == NULL ? control->boot + 1 : control->meta->node_boot[control->node];
     control->told_full = false;
     control->told_failed = false;
     control->quiesced = false;
@@ -146,6 +178,8 @@ static void fake_open(struct torc_fake_control *control)
     for (uint32_t i = 0; i < control->shard_count; i++) {
         control->shards[i].epoch++;
         control->shards[i].ready = false;
+        control->shards[i].changed_told = 0;
+        control->shards[i].want_told = UINT64_MAX;
     }
     fake_map_write(control);
     if (control->index == 0) {
@@ -154,11 +188,15 @@ static void fake_open(struct torc_fake_control *control)
     fake_configure(control);
     torc_fake_control_order(control, TORC_CMD_MAP_CHANGED);
     for (uint32_t i = 0; i < control->shard_count; i++) {
-        const struct torc_fake_shard *shard = &control->shards[i];
+        struct torc_fake_shard *shard = &control->shards[i];
         struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
 
-        order.shard = (struct torc_cmd_shard){
-            .lo = shard->lo, .hi = shard->hi, .shard = shard->shard, .epoch = shard->epoch};
+        order.shard = (struct torc_cmd_shard){.lo = shard->lo,
+                                              .hi = shard->hi,
+                                              .shard = shard->shard,
+                                              .epoch = shard->epoch,
+                                              .is_replica = control->meta == NULL ? 0 : 1,
+                                              .has_base = fake_has_base(control, shard) ? 1 : 0};
         if (shard->core == control->index && shard->node == control->node) {
             fake_order(control, &order);
         }
@@ -408,6 +446,50 @@ static void fake_checkpoint_done(struct torc_fake_control *control,
     fake_order(control, &order);
 }
 
+// Questions of replicas, answered at once.
+static void fake_replica_event(struct torc_fake_control *control, const struct torc_evt *event)
+{
+    struct torc_cmd answer;
+
+    if (event->kind == TORC_EVT_READ && torc_fake_meta_read(control->meta, &event->read, &answer)) {
+        fake_order(control, &answer);
+    }
+    if (event->kind == TORC_EVT_PROPOSE &&
+        torc_fake_meta_propose(control->meta, &event->propose, &answer)) {
+        fake_order(control, &answer);
+    }
+    for (uint32_t i = 0; i < control->shard_count && event->kind == TORC_EVT_CHECKPOINT; i++) {
+        if (control->shards[i].shard == event->role.shard) {
+            torc_fake_control_checkpoint(control, i);
+        }
+    }
+}
+
+// What the metastore's watches and placement say.
+static void fake_replica_watches(struct torc_fake_control *control)
+{
+    for (uint32_t i = 0; i < control->shard_count; i++) {
+        struct torc_fake_shard *shard = &control->shards[i];
+        struct torc_cmd wake = {.kind = TORC_CMD_WAKE, .wake_shard = shard->shard};
+        struct torc_cmd want = {.kind = TORC_CMD_WANT};
+
+        if (shard->core != control->index || !shard->ready || control->meta->away) {
+            continue;
+        }
+        if (shard->changed_told != control->meta->changed[shard->shard]) {
+            shard->changed_told = control->meta->changed[shard->shard];
+            fake_order(control, &wake);
+            fake_map_write(control);
+            torc_fake_control_order(control, TORC_CMD_MAP_CHANGED);
+        }
+        if (shard->want_told != control->meta->want_changed[shard->shard]) {
+            shard->want_told = control->meta->want_changed[shard->shard];
+            want.want = control->meta->wants[shard->shard];
+            fake_order(control, &want);
+        }
+    }
+}
+
 static void fake_event(struct torc_fake_control *control, const struct torc_evt *event)
 {
     if (control->event_count < TORC_FAKE_EVENTS_MAX) {
@@ -418,6 +500,9 @@ static void fake_event(struct torc_fake_control *control, const struct torc_evt 
 
         torc_assert(shard != NULL && shard->epoch == event->shard.epoch);
         shard->ready = true;
+    }
+    if (control->meta != NULL) {
+        fake_replica_event(control, event);
     }
     if (event->kind == TORC_EVT_CHECKPOINT_DONE) {
         fake_checkpoint_done(control, &event->checkpoint);
@@ -458,6 +543,9 @@ void torc_fake_control_step(struct torc_fake_control *control, uint64_t boottime
         fake_event(control, torc_spsc_read_at(&control->ports.evt, 0));
         torc_spsc_release(&control->ports.evt, 1);
     }
+    if (control->meta != NULL) {
+        fake_replica_watches(control);
+    }
     fake_segments(control);
     fake_log(control);
 }
@@ -495,13 +583,23 @@ void torc_fake_control_cut(struct torc_fake_control *control, uint64_t sequence)
     }
 }
 
-void torc_fake_control_free(struct torc_fake_control *control)
+void torc_fake_control_wipe(struct torc_fake_control *control)
 {
     torc_fake_control_cut(control, 0);
-    free(control->blocks);
     for (uint32_t i = 0; i < control->shard_count; i++) {
-        free(control->shards[i].kept.bytes);
-        free(control->shards[i].making.bytes);
+        struct torc_fake_shard *shard = &control->shards[i];
+
+        free(shard->kept.bytes);
+        free(shard->making.bytes);
+        memset(&shard->kept, 0, sizeof(shard->kept));
+        memset(&shard->making, 0, sizeof(shard->making));
+        shard->based = false;
     }
+}
+
+void torc_fake_control_free(struct torc_fake_control *control)
+{
+    torc_fake_control_wipe(control);
+    free(control->blocks);
     memset(control, 0, sizeof(*control));
 }

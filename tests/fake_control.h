@@ -12,7 +12,7 @@
 #ifndef TORC_TESTS_FAKE_CONTROL_H
 #define TORC_TESTS_FAKE_CONTROL_H
 
-#include "kit/chan.h"
+#include "tests/fake_meta.h"
 
 #define TORC_FAKE_SHARDS_MAX     16u
 #define TORC_FAKE_EVENTS_MAX     64u
@@ -42,7 +42,10 @@ struct torc_fake_shard {
     uint32_t node;  // who has it; 1 and worker 0 unless the test says otherwise
     uint8_t core;
     bool ready;
-    struct torc_fake_checkpoint kept;   // the last complete one
+    bool based;                       // replicas: what is kept here is a whole prefix of the shard
+    uint64_t changed_told;            // replicas: up to here the metastore's changes were told
+    uint64_t want_told;               // likewise
+    struct torc_fake_checkpoint kept; // the last complete one
     struct torc_fake_checkpoint making; // coming in
 };
 
@@ -62,6 +65,7 @@ struct torc_fake_control {
     uint8_t security; // enum torc_security
     uint32_t sessions_max;
     uint32_t shard_count;
+    struct torc_fake_meta *meta; // replicas: all shards have other members; NULL: none has
     struct torc_fake_shard shards[TORC_FAKE_SHARDS_MAX];
     // The table of keys, for each life anew.
     struct torc_chan_principal principals[TORC_FAKE_PRINCIPALS_MAX];
@@ -126,6 +130,9 @@ bool torc_fake_control_ready(const struct torc_fake_control *control);
 
 // Forgets blocks above `sequence`: what a power cut leaves.
 void torc_fake_control_cut(struct torc_fake_control *control, uint64_t sequence);
+
+// An empty disk.
+void torc_fake_control_wipe(struct torc_fake_control *control);
 
 void torc_fake_control_free(struct torc_fake_control *control);
 

@@ -1,6 +1,7 @@
 // Torc tests: a whole node in one process; see rig.h.
 #include "tests/rig.h"
 
+#include "dataplane/council.h"
 #include "dataplane/worker_state.h"
 #include "storage/cpu_os.h"
 #include "wire/aead_os.h"
@@ -75,6 +76,9 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
         .chan_bytes = rig->chan_bytes,
         .sessions = rig->sessions,
         .handover = rig->handover,
+        .replicas = rig->council != NULL,
+        .council = rig->council,
+        .post = rig->config.post,
         .ipv4_prefix = 24,
         .ipv6_prefix = 64,
         .base_port = TORC_RIG_BASE_PORT,
@@ -133,6 +137,13 @@ static void rig_start(struct torc_rig *rig)
     rig_ok(torc_handover_init(&rig->handover, rig_memory(handover_bytes), handover_bytes, workers,
                               TORC_RIG_FRAME_BYTES, &why),
            &why);
+    if (rig->config.meta != NULL) {
+        uint64_t council_bytes = torc_council_bytes(workers, TORC_FAKE_SHARDS_MAX);
+
+        rig_ok(torc_council_init(&rig->council, rig_memory(council_bytes), council_bytes, workers,
+                                 TORC_FAKE_SHARDS_MAX, &why),
+               &why);
+    }
     for (uint32_t i = 0; i < workers; i++) {
         rig_worker_start(rig, i);
     }
@@ -149,9 +160,21 @@ void torc_rig_crash(struct torc_rig *rig)
     free(rig->chan);
     free(rig->sessions);
     free(rig->handover);
+    free(rig->council);
+    rig->council = NULL;
     rig->in_count = 0;
     rig->out_count = 0;
     rig->up = false;
+}
+
+// Time passes, for all nodes there are.
+static void rig_pass(struct torc_rig *rig)
+{
+    if (rig->config.step != NULL) {
+        rig->config.step(rig->config.step_context);
+    } else {
+        torc_rig_step(rig, STEP_NS);
+    }
 }
 
 // Feeds recovery until every worker is ready, then says SERVE.
@@ -166,12 +189,17 @@ static bool rig_serve(struct torc_rig *rig)
             started[i] = started[i] || torc_fake_control_start(&rig->controls[i]);
             ready = ready && started[i] && torc_fake_control_ready(&rig->controls[i]);
         }
-        torc_rig_step(rig, STEP_NS);
+        rig_pass(rig);
     }
     for (uint32_t i = 0; ready && i < rig->config.workers; i++) {
         torc_fake_control_serve(&rig->controls[i]);
     }
-    torc_rig_settle(rig, 100);
+    for (uint32_t step = 0; rig->config.step != NULL && step < 3; step++) {
+        rig_pass(rig);
+    }
+    if (rig->config.step == NULL) {
+        torc_rig_settle(rig, 100);
+    }
     return ready;
 }
 
@@ -191,6 +219,7 @@ void torc_rig_recover(struct torc_rig *rig)
 
 static void rig_defaults(struct torc_rig_config *config)
 {
+    config->node = config->node == 0 ? 1 : config->node;
     config->mtu = config->mtu == 0 ? 1500 : config->mtu;
     config->chunks = config->chunks == 0 ? CHUNKS_DEFAULT : config->chunks;
     config->heap_bytes = config->heap_bytes == 0 ? 64u << 20 : config->heap_bytes;
@@ -226,16 +255,16 @@ void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
     rig->config = *config;
     rig_defaults(&rig->config);
     rig->rng.state = config->seed;
-    rig->now_ns = UINT64_C(5000000000);
-    rig->wall_us = UINT64_C(1700000000000000);
+    rig->now_ns = config->now_ns == 0 ? UINT64_C(5000000000) : config->now_ns;
+    rig->wall_us = config->wall_us == 0 ? UINT64_C(1700000000000000) : config->wall_us;
     rig->port.mtu = rig->config.mtu;
     memcpy(rig->port.mac, rig_node_mac, sizeof(rig->port.mac));
     rig->ipv4[0] = 10;
     rig->ipv4[1] = 79;
-    rig->ipv4[3] = 11;
+    rig->ipv4[3] = (uint8_t)(10 + rig->config.node);
     rig->ipv6[0] = 0xfd;
     rig->ipv6[1] = 0x79;
-    rig->ipv6[15] = 0x0b;
+    rig->ipv6[15] = (uint8_t)(10 + rig->config.node);
     rig_ok(torc_mapping_open(
                &rig->mapping,
                (uint64_t)rig->config.chunks * rig->config.workers * TORC_RIG_CHUNK_BYTES, &why),
@@ -251,11 +280,14 @@ void torc_rig_open(struct torc_rig *rig, const struct torc_rig_config *config)
         rig_ok(torc_heap_open(&rig->heaps[i], rig->config.heap_bytes, &why), &why);
         torc_fake_control_init(control, config->key_count, config->shards);
         control->durability = config->durability;
+        control->meta = config->meta;
+        control->node = rig->config.node;
         control->value_bytes_max = rig->config.value_bytes_max;
         control->sessions_max = rig->config.session_slots;
         control->security = config->sealed ? TORC_SECURITY_KEYS : TORC_SECURITY_CLEAR;
         for (uint32_t s = 0; s < config->shards; s++) {
             control->shards[s].core = (uint8_t)(s % config->workers);
+            control->shards[s].node = rig->config.node;
         }
     }
     if (config->sealed) {
@@ -529,6 +561,7 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
     client->reply_bytes = 1400;
     client->reply_packets = 16;
     client->client_id = torc_rng_next(&rig->rng) & ~UINT64_C(0xff);
+    client->client_id = rig->config.client_id != 0 ? rig->config.client_id : client->client_id;
     client->next_op = 1;
     client->next_wseq = 1;
     offer.client_id = client->client_id;
@@ -550,7 +583,7 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
         if (event == TORC_HANDSHAKE_RESEND) {
             rig_client_send(rig, client, 0, handshake.packet, TORC_INIT_BYTES);
         }
-        torc_rig_step(rig, STEP_NS);
+        rig_pass(rig);
         entropy.random[0]++;
         entropy.secret[0]++;
         event = rig_client_receive(rig, client, &udp)
@@ -617,7 +650,7 @@ bool torc_rig_await(struct torc_rig *rig, struct torc_rig_client *client, struct
         if (torc_rig_next(rig, client, reply)) {
             return true;
         }
-        torc_rig_step(rig, STEP_NS);
+        rig_pass(rig);
     }
     return torc_rig_next(rig, client, reply);
 }

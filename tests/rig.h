@@ -49,6 +49,15 @@ struct torc_rig_config {
     bool sealed;                        // security = keys, and clients of torc_rig_connect have one
     const struct torc_aead_code *aead;  // NULL: the best of this machine
     uint64_t (*trace_clock)(void *rig); // of the workers; NULL: none
+    // One of several nodes (tests/cluster_rig.h).
+    struct torc_fake_meta *meta; // NULL: this node is alone
+    const struct torc_post *post;
+    uint32_t node;               // 0: 1
+    void (*step)(void *context); // a step of all nodes, instead of this one's
+    void *step_context;
+    uint64_t client_id; // of all clients; 0: each its own
+    uint64_t now_ns;    // to begin at; 0: the default
+    uint64_t wall_us;
 };
 
 // The principal that a sealed rig knows, who may do all that clients may.
@@ -72,6 +81,7 @@ struct torc_rig {
     uint64_t chan_bytes;
     struct torc_sessions *sessions;
     struct torc_handover *handover;
+    struct torc_council *council;
     struct torc_worker *workers[TORC_RIG_WORKERS_MAX];
     struct torc_heap heaps[TORC_RIG_WORKERS_MAX];
     struct torc_mapping mapping;

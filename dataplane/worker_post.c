@@ -1,0 +1,104 @@
+// Torc dataplane: messages to and from other nodes. See worker_replica.h, wire/peer_codec.h.
+#include "dataplane/worker_state.h"
+
+static void post_bytes(struct torc_worker *worker, struct torc_peer_to to, uint32_t bytes)
+{
+    const struct torc_post *post = worker->config.post;
+
+    post->send(post->context, worker->index, to, worker->posting.bytes, bytes);
+}
+
+void torc_worker_post(struct torc_worker *worker, struct torc_peer_to to,
+                      const struct torc_peer_op *op)
+{
+    if (worker->config.post != NULL) {
+        post_bytes(worker, to, torc_peer_op_encode(worker->posting.bytes, op));
+    }
+}
+
+// -- APPEND ---------------------------------------------------------------------------------------
+
+static void post_open(struct torc_worker *worker)
+{
+    torc_peer_append_begin(&worker->posting.builder, worker->posting.bytes,
+                           sizeof(worker->posting.bytes), &worker->posting.append);
+}
+
+static void post_close(struct torc_worker *worker)
+{
+    if (worker->posting.builder.count > 0) {
+        post_bytes(worker, worker->posting.to, torc_peer_append_end(&worker->posting.builder));
+    }
+}
+
+void torc_worker_post_begin(struct torc_worker *worker, struct torc_peer_to to,
+                            const struct torc_peer_message *append)
+{
+    worker->posting.to = to;
+    worker->posting.append = *append;
+    post_open(worker);
+}
+
+bool torc_worker_post_record(struct torc_worker *worker, const struct torc_peer_record *record,
+                             uint32_t *value_done)
+{
+    *value_done = 0; // whole or not at all
+    if (worker->config.post == NULL) {
+        return false;
+    }
+    if (torc_peer_append_add(&worker->posting.builder, record)) {
+        return true;
+    }
+    // Another epoch, or no room.
+    post_close(worker);
+    post_open(worker);
+    return torc_peer_append_add(&worker->posting.builder, record);
+}
+
+void torc_worker_post_end(struct torc_worker *worker)
+{
+    if (worker->config.post != NULL) {
+        post_close(worker);
+    }
+}
+
+// -- What comes -----------------------------------------------------------------------------------
+
+void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from *from,
+                         struct torc_peer_op *op)
+{
+    if (worker->replicas.council == NULL || !worker->configured) {
+        return;
+    }
+    switch (op->opcode) {
+    case TORC_PEER_OP_BEAT:
+    case TORC_PEER_OP_BEAT_ACK:
+    case TORC_PEER_OP_CLAIM: torc_worker_watch_message(worker, from, op); return;
+    case TORC_PEER_OP_EPOCH:
+    case TORC_PEER_OP_APPEND:
+    case TORC_PEER_OP_ACK:
+    case TORC_PEER_OP_REFUSE:
+    case TORC_PEER_OP_PROBE:
+    case TORC_PEER_OP_PROBE_ACK:
+    case TORC_PEER_OP_TRANSFER:
+    case TORC_PEER_OP_SNAP: torc_worker_replica_message(worker, from, op); return;
+    }
+    torc_unreachable("the decoder lets no other opcode through");
+}
+
+void torc_worker_post_take(struct torc_worker *worker)
+{
+    const struct torc_post *post = worker->config.post;
+    struct torc_peer_from from;
+    const unsigned char *bytes;
+    uint32_t byte_count;
+
+    while (post != NULL && post->take(post->context, worker->index, &from, &bytes, &byte_count)) {
+        struct torc_peer_op op;
+        struct torc_fail why;
+
+        if (torc_peer_op_decode(&op, bytes, byte_count, &why) == TORC_ERR_OK) {
+            torc_worker_peer_op(worker, &from, &op);
+        }
+    }
+}

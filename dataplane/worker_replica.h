@@ -1,0 +1,221 @@
+// Torc dataplane: the replicas of a worker's shards, and worker 0's watch. Private to the worker's
+// files; the machines are replica.h and watch.h.
+//
+//     worker_replica.c      life of a replica, steps, what control says, roles, leases
+//     worker_replica_log.c  records: appended, shipped, taken, durable, applied
+//     worker_watch.c        worker 0: the watch, notes from other workers, leases published
+//     worker_post.c         messages to and from other nodes
+//
+// Turn    begin (leases are read, after the burst arrived and its time was taken) · messages and
+//         requests, each of which may step a machine · end: what was appended is shipped, machines
+//         whose time has come are stepped. A machine never sees an event before the records that
+//         were appended ahead of it (torc_worker_replica_step).
+// Room    a note or an event that finds its ring full is not made up for here: the machines say it
+//         again. Only an ADOPT is kept, and said until it is answered.
+#ifndef TORC_DATAPLANE_WORKER_REPLICA_H
+#define TORC_DATAPLANE_WORKER_REPLICA_H
+
+#include "dataplane/council.h"
+#include "dataplane/worker.h"
+#include "storage/shard.h"
+#include "wire/peer_codec.h"
+
+#define TORC_WORKER_MET 64u // nodes that a worker told worker 0 of
+
+struct torc_worker;
+struct torc_worker_shard;
+
+// On which of its cores a node has the shard.
+struct torc_worker_peer_core {
+    uint32_t node; // 0: none
+    uint32_t core;
+};
+
+// Records on their way to a node: as many leave a turn as packets have room for.
+struct torc_worker_shipping {
+    uint32_t node; // 0: free
+    uint32_t epoch;
+    uint32_t value_done; // bytes of the value of record `lsn` that left
+    uint64_t lsn;        // the next one
+    uint64_t end_lsn;    // the first one behind
+};
+
+// A step's consequences for the machine itself, which follow as events of their own.
+struct torc_worker_follow_up {
+    bool applied;
+    bool base;
+    uint64_t applied_lsn;
+    struct torc_replica_base_event base_event;
+};
+
+struct torc_worker_replica {
+    struct torc_replica machine;
+    struct torc_watch_adoption adoption; // the last one
+    bool live;                           // the machine runs: the log was replayed
+    bool adopt_owed;                     // the ring to worker 0 was full
+    uint64_t adopt_ns;                   // when it was said
+    bool claims_owed;                    // likewise
+    bool touched;                        // to be stepped before the turn ends
+    bool role_told;
+    enum torc_replica_role told_role; // to control
+    uint32_t told_epoch;
+    uint64_t deadline_ns;
+    uint64_t least_ceiling; // of all members' (H5); UINT64_MAX: there are none
+    struct torc_worker_follow_up follow_up;
+    struct torc_worker_peer_core cores[TORC_REPLICA_PEERS_MAX];
+    struct torc_worker_shipping shipping[TORC_REPLICA_PEERS_MAX];
+};
+
+// A shard of some worker of this node, and whose leases are published for it.
+struct torc_worker_led {
+    uint32_t shard; // 0: free
+    uint32_t worker;
+    uint32_t place;
+    uint32_t epoch;
+    uint32_t node_count;
+    uint32_t nodes[TORC_REPLICA_PEERS_MAX];
+};
+
+// Worker 0's.
+struct torc_worker_watch {
+    struct torc_watch watch;
+    struct torc_watch_actions actions;
+    void *memory;
+    bool running;
+    bool stale; // leases changed and are to be published
+    uint64_t ceiling_keeping;
+    uint32_t node_count; // that are watched
+    uint32_t nodes[TORC_WATCH_PEERS_MAX];
+    uint32_t led_count;
+    uint32_t led_max;
+    struct torc_worker_led *led; // shards of all workers
+    struct torc_spsc_port up[TORC_CHAN_WORKERS_MAX + 1];
+    struct torc_spsc_port down[TORC_CHAN_WORKERS_MAX + 1];
+    bool peers_owed[TORC_CHAN_WORKERS_MAX + 1]; // a ring was full: all states again
+};
+
+// Of a worker.
+struct torc_worker_replicas {
+    struct torc_council *council; // NULL: none here, every shard is this node's alone
+    struct torc_replica_actions *actions;
+    struct torc_worker_replica *all; // by place of the shard
+    uint32_t *numbers;               // of shards, by place
+    uint32_t count;                  // that are live
+    uint32_t health;                 // as last told to the machines
+    uint64_t durable;                // of the log, as last told
+    struct torc_spsc_port up;
+    struct torc_spsc_port down;
+    uint32_t met_count;
+    uint32_t met[TORC_WORKER_MET];
+    uint32_t peer_count;
+    struct torc_peer_state peers[TORC_WATCH_PEERS_MAX]; // as worker 0 said last
+    struct torc_worker_watch *watch;                    // worker 0's; else NULL
+};
+
+// -- worker_replica.c -----------------------------------------------------------------------------
+
+// After replay, and for an empty learner at once: the machine begins.
+void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_shard *shard);
+
+// One event, and what follows. `records` are those of an APPEND at hand, staged.
+void torc_worker_replica_step(struct torc_worker *worker, struct torc_worker_shard *shard,
+                              const struct torc_replica_event *event);
+
+// The same, of what the records appended last mean, without looking for more of them.
+void torc_worker_replica_step_bare(struct torc_worker *worker, struct torc_worker_shard *shard,
+                                   const struct torc_replica_event *event);
+
+// RECORD, RESULT, WAKE, WANT of control.
+void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd *order);
+
+// Notes of worker 0; leases. Before the burst is answered.
+void torc_worker_replicas_begin(struct torc_worker *worker);
+
+// What was appended goes out; whoever's time has come is stepped. After all requests.
+void torc_worker_replicas_end(struct torc_worker *worker);
+
+// When to be called again; UINT64_MAX: no need.
+uint64_t torc_worker_replicas_deadline_ns(const struct torc_worker *worker);
+
+// Nothing waits in the rings.
+bool torc_worker_replicas_idle(struct torc_worker *worker);
+
+// A message of another node about a shard.
+void torc_worker_replica_message(struct torc_worker *worker, const struct torc_peer_from *from,
+                                 struct torc_peer_op *op);
+
+// Says `note` to worker 0. False: no room.
+bool torc_worker_replica_note(struct torc_worker *worker, const struct torc_council_note *note);
+
+// Why the replica of the shard answers no read or write now, and `info`; OK: it does.
+enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
+                                          const struct torc_worker_shard *shard, uint64_t *info);
+
+// -- worker_replica_log.c -------------------------------------------------------------------------
+
+// Where a message about the shard goes.
+struct torc_peer_to torc_worker_replica_to(const struct torc_worker *worker,
+                                           const struct torc_worker_shard *shard, uint32_t node);
+
+// Takes over a message's records as far as engine and log have room, and shortens the message to
+// them.
+void torc_worker_replica_stage(struct torc_worker *worker, struct torc_worker_shard *shard,
+                               struct torc_peer_op *op);
+
+// A record of the shard's log, out of memory. False: it is not there any more.
+bool torc_worker_replica_record(struct torc_worker *worker, const struct torc_worker_shard *shard,
+                                uint64_t lsn, struct torc_log_record *record);
+
+void torc_worker_replica_ship(struct torc_worker *worker, struct torc_worker_shard *shard,
+                              const struct torc_replica_action *action);
+// Goes on with what found no room. True: something is left.
+bool torc_worker_replica_pump(struct torc_worker *worker, struct torc_worker_shard *shard);
+void torc_worker_replica_take(struct torc_worker *worker, struct torc_worker_shard *shard);
+void torc_worker_replica_open(struct torc_worker *worker, struct torc_worker_shard *shard);
+void torc_worker_replica_apply(struct torc_worker *worker, struct torc_worker_shard *shard,
+                               uint64_t lsn);
+void torc_worker_replica_cut(struct torc_worker *worker, struct torc_worker_shard *shard,
+                             uint64_t lsn);
+
+// Records that were appended since the machine was last told.
+void torc_worker_replica_flush(struct torc_worker *worker, struct torc_worker_shard *shard);
+
+// The log's durable mark rose.
+void torc_worker_replicas_durable(struct torc_worker *worker);
+
+// -- worker_watch.c -------------------------------------------------------------------------------
+
+uint64_t torc_worker_watch_bytes(uint32_t worker_count, uint32_t shards_max);
+uint32_t torc_worker_watch_shards(uint32_t worker_count, uint32_t shards_max);
+enum torc_err torc_must_use torc_worker_watch_attach(struct torc_worker *worker,
+                                                     struct torc_fail *why);
+void torc_worker_watch_configure(struct torc_worker *worker);
+void torc_worker_watch_turn(struct torc_worker *worker);
+uint64_t torc_worker_watch_deadline_ns(const struct torc_worker *worker);
+bool torc_worker_watch_idle(struct torc_worker *worker);
+
+// BEAT, BEAT_ACK, CLAIM of another node.
+void torc_worker_watch_message(struct torc_worker *worker, const struct torc_peer_from *from,
+                               const struct torc_peer_op *op);
+
+// -- worker_post.c --------------------------------------------------------------------------------
+
+// What cannot be sent is lost. Not an APPEND with records, nor a piece.
+void torc_worker_post(struct torc_worker *worker, struct torc_peer_to to,
+                      const struct torc_peer_op *op);
+
+// An APPEND: begun, records one after another, ended. False: no more goes now.
+void torc_worker_post_begin(struct torc_worker *worker, struct torc_peer_to to,
+                            const struct torc_peer_message *append);
+bool torc_worker_post_record(struct torc_worker *worker, const struct torc_peer_record *record,
+                             uint32_t *value_done);
+void torc_worker_post_end(struct torc_worker *worker);
+
+// A message of another node, checked; what is no business of ours is dropped.
+void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from *from,
+                         struct torc_peer_op *op);
+
+// What has come in.
+void torc_worker_post_take(struct torc_worker *worker);
+
+#endif

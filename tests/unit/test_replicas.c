@@ -1,0 +1,182 @@
+// Torc tests: the replicas of shards in workers, three nodes in one process (tests/cluster_rig.h).
+#include "dataplane/worker_state.h"
+#include "tests/cluster_rig.h"
+#include "tests/torc_test.h"
+
+#include <string.h>
+
+#define KEYS UINT64_C(1000000)
+
+static struct torc_cluster cluster;
+
+static struct torc_cluster_config replicas_config(uint8_t durability)
+{
+    return (struct torc_cluster_config){.nodes = 3,
+                                        .replicas = 3,
+                                        .shards = 3,
+                                        .workers = 1,
+                                        .min_in_sync = 2,
+                                        .durability = durability,
+                                        .key_count = KEYS,
+                                        .seed = torc_test_seed()};
+}
+
+static void replicas_come_up(uint8_t durability)
+{
+    struct torc_cluster_config config = replicas_config(durability);
+
+    torc_cluster_open(&cluster, &config);
+    for (uint32_t shard = 1; shard <= 3; shard++) {
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, shard, 3, 100000));
+    }
+}
+
+static void a_put_is_on_all_three(void)
+{
+    uint64_t version;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    CU_ASSERT_EQUAL_FATAL(torc_cluster_put(&cluster, 1, 5, "five", 1, &version), TORC_ERR_OK);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 10000));
+    for (uint32_t node = 1; node <= 3; node++) {
+        CU_ASSERT_TRUE(torc_cluster_has(&cluster, node, 5, "five"));
+    }
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+// A put at whoever serves the shard, until it is answered with OK.
+static uint64_t replicas_put(uint64_t key, const char *text, uint64_t wseq)
+{
+    uint64_t version = 0;
+
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint32_t server = torc_cluster_server(&cluster, 1);
+
+        if (server != 0 &&
+            torc_cluster_put(&cluster, server, key, text, wseq, &version) == TORC_ERR_OK) {
+            return version;
+        }
+        torc_cluster_run(&cluster, 100);
+    }
+    CU_FAIL_FATAL("no replica took the put");
+    return 0;
+}
+
+static void put_many(uint64_t first_wseq, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        char text[32];
+
+        (void)snprintf(text, sizeof(text), "value %" PRIu64, first_wseq + i);
+        (void)replicas_put((first_wseq + i) % 100, text, first_wseq + i);
+    }
+}
+
+static void check_many(uint32_t node, uint64_t first_wseq, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        char text[32];
+
+        (void)snprintf(text, sizeof(text), "value %" PRIu64, first_wseq + i);
+        CU_ASSERT_TRUE(torc_cluster_has(&cluster, node, (first_wseq + i) % 100, text));
+    }
+}
+
+static void take_over(uint8_t durability, bool seen)
+{
+    uint64_t version;
+    uint64_t again;
+
+    replicas_come_up(durability);
+    put_many(1, 50);
+    version = replicas_put(5, "the last", 60);
+    torc_cluster_kill(&cluster, 1, seen);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 100000));
+    CU_ASSERT_NOT_EQUAL(torc_cluster_server(&cluster, 1), 1);
+    for (uint32_t node = 2; node <= 3; node++) {
+        check_many(node, 6, 45);
+        CU_ASSERT_TRUE(torc_cluster_has(&cluster, node, 5, "the last"));
+    }
+    // A copy of the same write: its effect was one, and so is its answer (E3).
+    again = replicas_put(5, "the last", 60);
+    CU_ASSERT_EQUAL(again, version);
+    put_many(101, 20);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 100000));
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void a_dead_primary_is_followed_and_nothing_is_lost(void)
+{
+    take_over(TORC_DURABILITY_DURABLE, false);
+    take_over(TORC_DURABILITY_REPLICATED, false);
+}
+
+static void a_primary_seen_to_die_is_followed_sooner(void)
+{
+    take_over(TORC_DURABILITY_DURABLE, true);
+}
+
+static void a_dead_backup_is_removed_and_writes_go_on(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 10);
+    torc_cluster_kill(&cluster, 3, false);
+    put_many(11, 10);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+    check_many(2, 1, 20);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void below_min_in_sync_no_write_is_taken(void)
+{
+    uint64_t version;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 10);
+    torc_cluster_kill(&cluster, 3, true);
+    torc_cluster_kill(&cluster, 2, true);
+    for (uint32_t i = 0; i < 1000 && cluster.meta.records[1].member_count > 1; i++) {
+        torc_cluster_run(&cluster, 100);
+    }
+    torc_cluster_run(&cluster, 100);
+    CU_ASSERT_EQUAL(torc_cluster_server(&cluster, 1), 1);
+    CU_ASSERT_EQUAL(torc_cluster_put(&cluster, 1, 5, "alone", 99, &version), TORC_ERR_UNAVAILABLE);
+    check_many(1, 1, 10);
+    torc_cluster_close(&cluster);
+}
+
+static void a_primary_is_handed_over_on_request(void)
+{
+    struct torc_cmd_want want = {.primary_node = 2, .node_count = 3, .nodes = {1, 2, 3}};
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 30);
+    torc_fake_meta_want(&cluster.meta, 1, &want);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 100000));
+    put_many(31, 30);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 100000));
+    for (uint32_t node = 1; node <= 3; node++) {
+        check_many(node, 1, 60);
+    }
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"a put is on all three nodes", a_put_is_on_all_three},
+        {"a dead primary is followed and nothing is lost",
+         a_dead_primary_is_followed_and_nothing_is_lost},
+        {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
+        {"a dead backup is removed and writes go on", a_dead_backup_is_removed_and_writes_go_on},
+        {"below min_in_sync no write is taken", below_min_in_sync_no_write_is_taken},
+        {"a primary is handed over on request", a_primary_is_handed_over_on_request},
+        CU_TEST_INFO_NULL,
+    };
+
+    return torc_test_run("replicas", tests);
+}
