@@ -24,7 +24,8 @@ static uint64_t council_rows_bytes(uint32_t worker_count, uint32_t shards_max)
 
 uint64_t torc_council_bytes(uint32_t worker_count, uint32_t shards_max)
 {
-    return council_align(sizeof(struct torc_council)) + (uint64_t)2 * worker_count * council_ring_bytes() +
+    return council_align(sizeof(struct torc_council)) +
+           (uint64_t)2 * worker_count * council_ring_bytes() +
            council_rows_bytes(worker_count, shards_max);
 }
 

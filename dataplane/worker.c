@@ -13,9 +13,10 @@
 #define CHECKPOINT_LOOK_NS UINT64_C(1000000)
 // What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 17 us in 10 ms,
 // so that it stays idle and a packet hardly ever waits for it. 10 M records take 100 s.
-#define ORDER_NS     UINT64_C(10000000)
-#define ORDER_LEAVES 32u
-#define SLOT_SHARE   4u // write slots a gather
+#define ORDER_NS      UINT64_C(10000000)
+#define ORDER_LEAVES  32u
+#define SLOT_SHARE    4u   // write slots a gather
+#define SHIPPED_BYTES 120u // a record without its value (storage/shipped.h)
 
 _Static_assert(offsetof(struct torc_worker_shard, engine) == 0, "an engine's shard is at hand");
 
@@ -65,6 +66,7 @@ static void worker_defaults(struct torc_worker_config *config)
     config->session_message_bytes =
         config->session_message_bytes == 0 ? 4u << 20 : config->session_message_bytes;
     config->completion_bytes = config->completion_bytes == 0 ? 32u << 20 : config->completion_bytes;
+    config->shipped_bytes = config->shipped_bytes == 0 ? 24u << 20 : config->shipped_bytes;
     config->log_in_flight_max = config->log_in_flight_max == 0 ? 4 : config->log_in_flight_max;
     config->control_grace_ms = config->control_grace_ms == 0 ? 500 : config->control_grace_ms;
     config->queue_target_us = config->queue_target_us == 0 ? 100 : config->queue_target_us;
@@ -91,10 +93,29 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
         .undo = config->undo};
 }
 
+static struct torc_shipped_config worker_shipped_config(const struct torc_worker_config *config)
+{
+    uint32_t third = config->shipped_bytes / 3;
+
+    return (struct torc_shipped_config){.value_bytes = config->shipped_bytes - third,
+                                        .record_max = third / SHIPPED_BYTES,
+                                        .shard_max = config->shards_max};
+}
+
+// Parts of a worker's memory that others lay out.
+struct worker_parts {
+    void *pool;
+    void *jobs;
+    void *fragments;
+    void *shipped;
+};
+
 // Nothing where no shard can have other members.
 static void worker_carve_replicas(struct torc_worker *worker, struct worker_carve *memory,
-                                  const struct torc_worker_config *config)
+                                  const struct torc_worker_config *config,
+                                  struct worker_parts *parts)
 {
+    struct torc_shipped_config shipped_config = worker_shipped_config(config);
     uint32_t led_max = torc_worker_watch_shards(config->count, config->shards_max);
     struct torc_worker_watch *watch;
     struct torc_worker_led *led;
@@ -104,6 +125,7 @@ static void worker_carve_replicas(struct torc_worker *worker, struct worker_carv
         return;
     }
     worker->replicas.all = carve(memory, config->shards_max * sizeof(struct torc_worker_replica));
+    parts->shipped = carve(memory, torc_shipped_bytes(&shipped_config));
     worker->replicas.actions = carve(memory, sizeof(struct torc_replica_actions));
     if (config->index != 0) {
         return;
@@ -121,8 +143,7 @@ static void worker_carve_replicas(struct torc_worker *worker, struct worker_carv
 
 // Gives every table its place; the same code counts and cuts.
 static void worker_carve(struct torc_worker *worker, struct worker_carve *memory,
-                         const struct torc_worker_config *config, void **pool, void **jobs,
-                         void **fragments)
+                         const struct torc_worker_config *config, struct worker_parts *parts)
 {
     struct torc_shard_pool_config pool_config = worker_pool_config(config);
     uint32_t shards = config->shards_max;
@@ -136,7 +157,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->shard_starts = carve(memory, shards * sizeof(uint64_t));
     worker->get_counts = carve(memory, (uint64_t)shards * sizeof(uint32_t));
     worker->replicas.numbers = carve(memory, shards * sizeof(uint32_t));
-    worker_carve_replicas(worker, memory, config);
+    worker_carve_replicas(worker, memory, config, parts);
     worker->replay = carve(memory, torc_replay_bytes(shards));
     worker->map.entries = carve(memory, TORC_CHAN_MAP_ENTRIES * sizeof(struct torc_map_entry));
     worker->nodes = carve(memory, TORC_CHAN_NODES_MAX * sizeof(struct torc_chan_node));
@@ -151,9 +172,9 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->rows = carve(memory, sizeof(struct torc_rows_builder));
     worker->pairs = carve(memory, TORC_WORKER_PAIRS * sizeof(struct torc_tree_pair));
     worker->text = carve(memory, TORC_WORKER_TEXT_BYTES);
-    *pool = carve(memory, torc_shard_pool_bytes(&pool_config));
-    *jobs = carve(memory, torc_jobs_bytes(config->jobs_max));
-    *fragments = carve(memory, torc_fragments_bytes(config->fragment_pool_bytes));
+    parts->pool = carve(memory, torc_shard_pool_bytes(&pool_config));
+    parts->jobs = carve(memory, torc_jobs_bytes(config->jobs_max));
+    parts->fragments = carve(memory, torc_fragments_bytes(config->fragment_pool_bytes));
 }
 
 uint64_t torc_worker_bytes(const struct torc_worker_config *config)
@@ -161,11 +182,11 @@ uint64_t torc_worker_bytes(const struct torc_worker_config *config)
     struct torc_worker_config with_defaults = *config;
     struct torc_worker nobody;
     struct worker_carve memory = {.base = NULL};
-    void *unused[3];
+    struct worker_parts parts;
 
     worker_defaults(&with_defaults);
     (void)carve(&memory, sizeof(struct torc_worker));
-    worker_carve(&nobody, &memory, &with_defaults, &unused[0], &unused[1], &unused[2]);
+    worker_carve(&nobody, &memory, &with_defaults, &parts);
     return memory.used;
 }
 
@@ -291,18 +312,23 @@ void torc_worker_ranges(const struct torc_worker *worker,
     memcpy(ranges, worker->ranges, sizeof(worker->ranges));
 }
 
-static void worker_tables(struct torc_worker *worker, void *pool, void *jobs, void *fragments)
+static void worker_tables(struct torc_worker *worker, const struct worker_parts *parts)
 {
     struct torc_worker_config *config = &worker->config;
     struct torc_shard_pool_config pool_config = worker_pool_config(config);
 
-    torc_shard_pool_init(&worker->pool, pool, &pool_config);
-    worker_ranges(worker, pool, torc_shard_pool_bytes(&pool_config),
-                  torc_undo_bytes(&pool_config.undo), fragments);
+    struct torc_shipped_config shipped_config = worker_shipped_config(config);
+
+    if (config->replicas) {
+        torc_shipped_init(&worker->replicas.shipped, parts->shipped, &shipped_config);
+    }
+    torc_shard_pool_init(&worker->pool, parts->pool, &pool_config);
+    worker_ranges(worker, parts->pool, torc_shard_pool_bytes(&pool_config),
+                  torc_undo_bytes(&pool_config.undo), parts->fragments);
     torc_chunk_pool_init(&worker->chunks, config->chunk_base, config->chunk_first,
                          config->chunk_count);
-    torc_jobs_init(&worker->jobs, jobs, config->jobs_max, config->seed);
-    torc_fragments_init(&worker->fragments, fragments, config->fragment_pool_bytes,
+    torc_jobs_init(&worker->jobs, parts->jobs, config->jobs_max, config->seed);
+    torc_fragments_init(&worker->fragments, parts->fragments, config->fragment_pool_bytes,
                         config->session_message_bytes, config->seed);
     torc_map_init(&worker->map, worker->map.entries, TORC_CHAN_MAP_ENTRIES);
     worker->gathers_max = config->gathers_max;
@@ -323,9 +349,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
 {
     struct worker_carve cut = {.base = memory};
     struct torc_worker *made = carve(&cut, sizeof(*made));
-    void *pool;
-    void *jobs;
-    void *fragments;
+    struct worker_parts parts;
     enum torc_err err = worker_check(config, memory_bytes, why);
 
     torc_assert((uintptr_t)memory % 4096 == 0);
@@ -334,7 +358,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
     }
     made->config = *config;
     worker_defaults(&made->config);
-    worker_carve(made, &cut, &made->config, &pool, &jobs, &fragments);
+    worker_carve(made, &cut, &made->config, &parts);
     made->index = config->index;
     made->count = config->count;
     made->chan = config->chan;
@@ -350,7 +374,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
     made->stats = &made->rings.worker->stats;
     made->replay =
         torc_replay_init(made->replay, torc_replay_bytes(made->shards_max), made->shards_max);
-    worker_tables(made, pool, jobs, fragments);
+    worker_tables(made, &parts);
     torc_log_writer_init(&made->log, &made->rings.log, made->stats, made->config.log_in_flight_max);
     *worker = made;
     return TORC_ERR_OK;

@@ -154,12 +154,14 @@ struct torc_worker_config {
     struct torc_heap *heap;
     const struct torc_tree_code *code;
     // Limits; 0 takes the default in brackets.
-    uint32_t shards_max;               // on this core [256]
-    uint32_t gathers_max;              // request packets with unfinished writes [4096]
-    uint32_t jobs_max;                 // ranges, cursors and pulls at work [1024]
-    uint32_t fragment_pool_bytes;      // values being put together [64 MiB]
-    uint32_t session_message_bytes;    // of it, at most, by one session [4 MiB]
-    uint32_t completion_bytes;         // of exactly-once memory, all shards together [32 MiB]
+    uint32_t shards_max;            // on this core [256]
+    uint32_t gathers_max;           // request packets with unfinished writes [4096]
+    uint32_t jobs_max;              // ranges, cursors and pulls at work [1024]
+    uint32_t fragment_pool_bytes;   // values being put together [64 MiB]
+    uint32_t session_message_bytes; // of it, at most, by one session [4 MiB]
+    uint32_t completion_bytes;      // of exactly-once memory, all shards together [32 MiB]
+    uint32_t
+        shipped_bytes; // of records kept for other nodes, a third of it for small ones [24 MiB]
     uint32_t log_in_flight_max;        // blocks sealed and not yet durable before batches grow [4]
     uint32_t control_grace_ms;         // control silent that long: new writes get BUSY [500]
     uint32_t queue_target_us;          // queue delay above which client packets are shed [100]

@@ -423,6 +423,7 @@ void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_sh
         .has_base = shard->has_base};
 
     torc_assert(!replica->live);
+    torc_shipped_open(&worker->replicas.shipped, engine->shard, start.last_lsn);
     torc_replica_init(&replica->machine, worker->now_ns, &start);
     replica->live = true;
     replica->touched = true;
@@ -663,6 +664,7 @@ void torc_worker_replicas_end(struct torc_worker *worker)
             replica_claim_again(worker, shard);
         }
         torc_worker_replica_flush(worker, shard);
+        torc_worker_replica_floor(worker, shard);
         if (replica->touched || worker->now_ns >= replica->deadline_ns) {
             torc_worker_replica_step(worker, shard, NULL);
         }

@@ -18,6 +18,7 @@
 #include "dataplane/council.h"
 #include "dataplane/worker.h"
 #include "storage/shard.h"
+#include "storage/shipped.h"
 #include "wire/peer_codec.h"
 
 #define TORC_WORKER_MET 64u // nodes that a worker told worker 0 of
@@ -98,6 +99,7 @@ struct torc_worker_watch {
 struct torc_worker_replicas {
     struct torc_council *council; // NULL: none here, every shard is this node's alone
     struct torc_replica_actions *actions;
+    struct torc_shipped shipped;
     struct torc_worker_replica *all; // by place of the shard
     uint32_t *numbers;               // of shards, by place
     uint32_t count;                  // that are live
@@ -179,6 +181,9 @@ void torc_worker_replica_cut(struct torc_worker *worker, struct torc_worker_shar
 
 // Records that were appended since the machine was last told.
 void torc_worker_replica_flush(struct torc_worker *worker, struct torc_worker_shard *shard);
+
+// Tells the machine which records memory has let go of.
+void torc_worker_replica_floor(struct torc_worker *worker, struct torc_worker_shard *shard);
 
 // The log's durable mark rose.
 void torc_worker_replicas_durable(struct torc_worker *worker);

@@ -53,8 +53,17 @@ static void record_from_peer(struct torc_log_record *to, const struct torc_peer_
 bool torc_worker_replica_record(struct torc_worker *worker, const struct torc_worker_shard *shard,
                                 uint64_t lsn, struct torc_log_record *record)
 {
-    (void)worker;
-    return torc_shard_pending_at(&shard->engine, lsn, record);
+    return torc_shipped_get(&worker->replicas.shipped, shard->engine.shard, lsn, record) ||
+           torc_shard_pending_at(&shard->engine, lsn, record);
+}
+
+void torc_worker_replica_floor(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    uint64_t floor_lsn = torc_shipped_floor(&worker->replicas.shipped, shard->engine.shard);
+
+    // What is pending is at hand too; behind it, all was kept.
+    torc_replica_floor(&shard->replica->machine,
+                       torc_min_u64(floor_lsn, shard->engine.applied_lsn));
 }
 
 // -- Appending ------------------------------------------------------------------------------------
@@ -167,6 +176,7 @@ void torc_worker_replica_cut(struct torc_worker *worker, struct torc_worker_shar
     // What is applied was committed, by this node's word or by its place in a log whose last
     // records replay held back: it is never cut (R2).
     torc_assert(cut);
+    torc_shipped_cut(&worker->replicas.shipped, shard->engine.shard, lsn);
 }
 
 void torc_worker_replica_apply(struct torc_worker *worker, struct torc_worker_shard *shard,

@@ -77,6 +77,7 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
         .sessions = rig->sessions,
         .handover = rig->handover,
         .replicas = rig->council != NULL,
+        .shipped_bytes = 256u << 10, // so that some are let go of
         .council = rig->council,
         .post = rig->config.post,
         .ipv4_prefix = 24,

@@ -165,6 +165,20 @@ static void a_primary_is_handed_over_on_request(void)
     torc_cluster_close(&cluster);
 }
 
+static void a_lossy_network_only_takes_longer(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    cluster.loss_ppm = 50000;
+    put_many(1, 200);
+    cluster.loss_ppm = 0;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    for (uint32_t node = 1; node <= 3; node++) {
+        check_many(node, 101, 100);
+    }
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -175,6 +189,7 @@ int main(void)
         {"a dead backup is removed and writes go on", a_dead_backup_is_removed_and_writes_go_on},
         {"below min_in_sync no write is taken", below_min_in_sync_no_write_is_taken},
         {"a primary is handed over on request", a_primary_is_handed_over_on_request},
+        {"a lossy network only takes longer", a_lossy_network_only_takes_longer},
         CU_TEST_INFO_NULL,
     };
 
