@@ -1,12 +1,12 @@
 // Torc control: the node's shards: how the key space is cut, which worker has which, what of the
 // log they still need.
 //
-// What    the table of the node's shards that recovery, checkpoints and the map are made from, and
-//         the decisions over it.
+// What    the table of the shards that this node has a part in, which recovery and checkpoints are
+//         made from, and the decisions over it. (Of all nodes' shards: control/survey.h.)
 // Owner   control's one thread. Pure.
 // Memory  the caller's array.
 // Invariants
-//   K1  shards tile [0, keys): each begins where the one before ends.
+//   K1  shards are in the order of their keys.
 //   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of
 //       the stream and turn that it is in now (`covered`), and the block must lie below the
 //       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
@@ -32,7 +32,10 @@ struct torc_cluster_shard {
     bool has_checkpoint;
     bool covered; // K2
     bool ready;
-    bool wanted; // a checkpoint of it is wanted
+    bool replica; // others have the shard too, or may
+    bool insync;  // this node's present copy is one of its members
+    bool wanted;  // a checkpoint of it is wanted
+    bool wake;    // its record, or that of a member's node, may have changed
 };
 
 struct torc_cluster {
@@ -51,13 +54,6 @@ void torc_cluster_cut(uint64_t keys, uint32_t count, uint32_t index, uint64_t *l
 // Spreads the shards over `worker_count` workers, neighbours apart: a load that walks through the
 // keys meets all cores.
 void torc_cluster_spread(struct torc_cluster *cluster, uint32_t worker_count);
-
-// CORRUPT when the shards do not tile the key space (K1); the text says where.
-enum torc_err torc_must_use torc_cluster_check(const struct torc_cluster *cluster,
-                                               struct torc_fail *why);
-
-// Writes the map table of the channel: the node's shards, all of them its own.
-void torc_cluster_write_map(const struct torc_cluster *cluster, struct torc_chan_map *map);
 
 // K2: blocks of `stream` below it may go. 0: none; UINT64_MAX: all of them.
 uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream);

@@ -182,7 +182,7 @@ static enum torc_err dir_write_node(int fd, const struct torc_node_id *id, struc
     return torc_file_replace(fd, "torc.node", &file, sizeof(file), 0640, why);
 }
 
-enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t node,
+enum torc_err torc_data_dir_make(const char *path, const struct torc_node_id *id,
                                  struct torc_fail *why)
 {
     uint8_t secret[TORC_DATA_DIR_SECRET_BYTES];
@@ -221,9 +221,7 @@ enum torc_err torc_data_dir_make(const char *path, uint64_t cluster, uint32_t no
     }
     explicit_bzero(secret, sizeof(secret));
     if (err == TORC_ERR_OK) { // last: it makes the directory a node's
-        const struct torc_node_id id = {.cluster = cluster, .node = node};
-
-        err = dir_write_node(fd, &id, why);
+        err = dir_write_node(fd, id, why);
     }
     (void)close(fd);
     return err;

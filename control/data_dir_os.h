@@ -17,6 +17,7 @@
 #define TORC_CONTROL_DATA_DIR_OS_H
 
 #include "kit/fail.h"
+#include "kit/node_file.h"
 
 #include <dirent.h>
 
@@ -46,9 +47,9 @@ struct torc_data_dir {
 enum torc_err torc_must_use torc_data_dir_look(const char *path, enum torc_data_dir_state *state,
                                                struct torc_fail *why);
 
-// Makes a directory for `node` of `cluster`, durable when it returns. INVALID_ARGUMENT when
-// there is one, or something else.
-enum torc_err torc_must_use torc_data_dir_make(const char *path, uint64_t cluster, uint32_t node,
+// Makes a directory for the node, durable when it returns. INVALID_ARGUMENT when there is one, or
+// something else.
+enum torc_err torc_must_use torc_data_dir_make(const char *path, const struct torc_node_id *id,
                                                struct torc_fail *why);
 
 // Opens it and takes the lock, waiting up to `wait_ms` for its last owner's I/O to end. NOT_FOUND:

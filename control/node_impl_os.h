@@ -2,11 +2,15 @@
 //
 //   node_open_os.c  opening all parts and closing them
 //   node_life_os.c  a life of the dataplane: found, rebuilt or taken over, lost
+//   node_meta_os.c  the metastore meanwhile: survey, map, what replicas ask
 //   node_os.c       states, serving, stopping, the loop
 #ifndef TORC_CONTROL_NODE_IMPL_OS_H
 #define TORC_CONTROL_NODE_IMPL_OS_H
 
+#include "control/failover.h"
+#include "control/follow.h"
 #include "control/node_os.h"
+#include "control/registry_impl_os.h"
 
 void torc_node_go(struct torc_node *node, enum torc_node_state state);
 
@@ -29,6 +33,25 @@ void torc_node_settle(struct torc_node *node);
 
 // Lets go of the dataplane and of what was made for it; nothing is in flight.
 void torc_node_end_life(struct torc_node *node);
+
+// -- The metastore --------------------------------------------------------------------------------
+
+enum torc_err torc_must_use torc_node_open_meta(struct torc_node *node, struct torc_fail *why);
+void torc_node_close_meta(struct torc_node *node);
+
+// Goes on with all of it; never blocks.
+void torc_node_meta_step(struct torc_node *node);
+uint64_t torc_node_meta_deadline_ns(const struct torc_node *node);
+
+// READ or PROPOSE of a worker.
+void torc_node_meta_event(struct torc_node *node, uint32_t worker, const struct torc_evt *event);
+
+// The map table, as the survey is now.
+void torc_node_write_map(struct torc_node *node);
+
+// The dataplane of `boot` is dead: the node's record is to say so.
+void torc_node_meta_down(struct torc_node *node, uint64_t boot);
+bool torc_node_meta_is_told(const struct torc_node *node);
 
 // -- Steps of the states of a life ----------------------------------------------------------------
 

@@ -101,7 +101,7 @@ static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *wh
     }
     torc_recover_numbers(node->recover, &found);
     node->recovered_log_bytes = found.log_bytes;
-    torc_cluster_write_map(cluster, node->attach.map);
+    torc_node_write_map(node);
     return err;
 }
 
@@ -146,7 +146,9 @@ static bool node_configure(struct torc_node *node, uint32_t worker)
         .segment_bytes = (uint32_t)node->settings->segment_bytes,
         .dedup_ttl_s = (uint32_t)registry->meta.dedup_ttl_s,
         .sessions_max = (uint32_t)node->settings->sessions_max,
-        .map_version = (uint32_t)registry->cluster.map_version};
+        .map_version = (uint32_t)registry->cluster.map_version,
+        .copy = registry->node.copy,
+        .min_in_sync = (uint32_t)registry->meta.min_in_sync};
     memcpy(order.configure.secret, node->dir.secret, sizeof(order.configure.secret));
     // A new dataplane's ring is empty: both fit.
     return torc_attach_cmd(&node->attach, worker, &order) &&
@@ -174,12 +176,15 @@ static bool node_open_worker(struct torc_node *node, uint32_t index)
         const struct torc_cluster_shard *shard = cluster->shards + worker->shard_at;
         struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
 
-        order.shard = (struct torc_cmd_shard){.lo = shard->lo,
-                                              .hi = shard->hi,
-                                              .shard = shard->shard,
-                                              .epoch = shard->epoch,
-                                              .turn = shard->turn,
-                                              .moved = shard->moved ? 1 : 0};
+        order.shard =
+            (struct torc_cmd_shard){.lo = shard->lo,
+                                    .hi = shard->hi,
+                                    .shard = shard->shard,
+                                    .epoch = shard->epoch,
+                                    .turn = shard->turn,
+                                    .moved = shard->moved ? 1 : 0,
+                                    .is_replica = shard->replica ? 1 : 0,
+                                    .has_base = shard->insync || shard->has_checkpoint ? 1 : 0};
         if (shard->worker == index && !torc_attach_cmd(&node->attach, index, &order)) {
             return false;
         }
@@ -280,7 +285,25 @@ static bool node_can_resume(const struct torc_node *node)
         serving = serving && atomic_load_explicit(&node->attach.ports[i].worker->state,
                                                   memory_order_acquire) == TORC_WORKER_SERVING;
     }
-    return serving && node->attach.map->entry_count == node->registry.cluster.shard_count;
+    return serving;
+}
+
+// The worker of a shard of this node, as the map has it; UINT32_MAX: it is not there.
+static uint32_t node_map_worker(const struct torc_node *node,
+                                const struct torc_cluster_shard *shard)
+{
+    const struct torc_chan_map *map = node->attach.map;
+
+    for (uint32_t i = 0; i < torc_min_u64(map->entry_count, TORC_CHAN_MAP_ENTRIES); i++) {
+        const struct torc_chan_map_entry *entry = map->entries + i;
+
+        for (uint32_t m = 0; m < TORC_CHAN_MEMBERS_MAX && entry->shard == shard->shard; m++) {
+            if (m < entry->member_count && entry->members[m].node == node->dir.node) {
+                return entry->epoch == shard->epoch ? entry->members[m].core : UINT32_MAX;
+            }
+        }
+    }
+    return UINT32_MAX;
 }
 
 // The shards as the control before us gave them out, from the map that it wrote.
@@ -289,14 +312,12 @@ static bool node_read_map(struct torc_node *node)
     struct torc_cluster *cluster = &node->registry.cluster;
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        const struct torc_chan_map_entry *entry = node->attach.map->entries + i;
         struct torc_cluster_shard *shard = cluster->shards + i;
 
-        if (entry->shard != shard->shard || entry->epoch != shard->epoch ||
-            entry->members[0].core >= node->attach.hello.worker_count) {
+        shard->worker = node_map_worker(node, shard);
+        if (shard->worker >= node->attach.hello.worker_count) {
             return false;
         }
-        shard->worker = entry->members[0].core;
         shard->ready = true;
         shard->wanted = false;
     }
@@ -427,6 +448,7 @@ void torc_node_lost(struct torc_node *node)
         torc_recover_close(node->recover);
         node->recover = NULL;
     }
+    torc_node_meta_down(node, node->registry.cluster.boot);
     torc_node_go(node, TORC_NODE_DRAINING);
 }
 

@@ -129,10 +129,10 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         return;
     case TORC_EVT_QUIESCED: worker->quiesced = true; return;
     case TORC_EVT_READ:
-    case TORC_EVT_PROPOSE:
+    case TORC_EVT_PROPOSE: torc_node_meta_event(node, index, event); return;
     case TORC_EVT_ROLE:
     case TORC_EVT_CHECKPOINT:
-    case TORC_EVT_SHARD_GONE: break; // of replicas: none was opened
+    case TORC_EVT_SHARD_GONE: return;
     case TORC_EVT_ALARM:
         node->numbers[TORC_CONTROL_ALARMS]++;
         (void)torc_fail(
@@ -325,6 +325,7 @@ static void node_slow(struct torc_node *node)
     if (node->http != NULL) {
         torc_http_step(node->http);
     }
+    torc_node_meta_step(node);
     torc_node_keys_step(node);
     torc_node_sessions_step(node);
     if (node->attached && node->state != TORC_NODE_DRAINING && node->state != TORC_NODE_ENDED &&
@@ -421,6 +422,7 @@ static void node_block(struct torc_node *node)
     if (node->state == TORC_NODE_FEEDING || node->sessions != NULL) {
         until_ns = torc_min_u64(until_ns, node->now_ns + NODE_SLOW_NS);
     }
+    until_ns = torc_min_u64(until_ns, torc_node_meta_deadline_ns(node));
     if (node->state == TORC_NODE_WAITING) {
         until_ns = torc_min_u64(until_ns, node->next_look_ns);
     }

@@ -64,6 +64,7 @@ struct torc_node {
     struct torc_network network;
     struct torc_data_dir dir;
     struct torc_registry registry;
+    struct torc_node_meta *meta; // control/node_meta_os.c
     struct torc_disk *disk;
     struct torc_log_store *store;
     struct torc_admin *admin;

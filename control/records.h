@@ -78,17 +78,19 @@ enum torc_record_node_state {
 
 // X(of, KIND, since, greatest, field). NUMBER: uint64_t up to `greatest`; TEXT: a line; lists:
 // NODES, MEMBERS, PARENTS, LOSSES. `since`: the first format that has it; `of` is handed through.
-#define TORC_META_RECORD_TABLE(X, of)         \
-    X(of, NUMBER, 1, UINT64_MAX, cluster)     \
-    X(of, NUMBER, 1, UINT64_MAX, keys)        \
-    X(of, NUMBER, 1, UINT64_MAX, replicas)    \
-    X(of, NUMBER, 1, UINT64_MAX, min_in_sync) \
-    X(of, NUMBER, 1, 2, durability)           \
-    X(of, NUMBER, 1, 1, security)             \
-    X(of, NUMBER, 1, UINT64_MAX, value_max)   \
-    X(of, NUMBER, 1, UINT64_MAX, dedup_ttl_s) \
-    X(of, NUMBER, 1, 4096, shards)            \
-    X(of, NUMBER, 1, UINT64_MAX, created_s)
+#define TORC_META_RECORD_TABLE(X, of)             \
+    X(of, NUMBER, 1, UINT64_MAX, cluster)         \
+    X(of, NUMBER, 1, UINT64_MAX, keys)            \
+    X(of, NUMBER, 1, UINT64_MAX, replicas)        \
+    X(of, NUMBER, 1, UINT64_MAX, min_in_sync)     \
+    X(of, NUMBER, 1, 2, durability)               \
+    X(of, NUMBER, 1, 1, security)                 \
+    X(of, NUMBER, 1, UINT64_MAX, value_max)       \
+    X(of, NUMBER, 1, UINT64_MAX, dedup_ttl_s)     \
+    X(of, NUMBER, 1, 4096, shards)                \
+    X(of, NUMBER, 1, UINT64_MAX, created_s)       \
+    X(of, NUMBER, 3, TORC_RECORD_NODE_MAX, nodes) \
+    X(of, NUMBER, 3, TORC_RECORD_NODE_MAX, maker)
 
 // `zone` and `slot` say where the node stands on the ring (control/ring.h): the number of its
 // domain, 0 for none; its slot + 1, 0 before placement's leader gave it one. `capacity`: MiB of

@@ -1,19 +1,10 @@
 // Torc control: the cluster as the metastore has it. See control/registry_os.h.
-#include "control/registry_os.h"
-
-#include "control/keys_os.h"
-#include "kit/log_os.h"
+#include "control/registry_impl_os.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <time.h>
-
-enum {
-    REGISTRY_BATCH = 64, // M5
-    REGISTRY_SHARDS_A_WORKER = 4
-};
+#include <unistd.h>
 
 uint32_t torc_registry_workers(const struct torc_settings *settings)
 {
@@ -41,9 +32,9 @@ enum torc_err torc_registry_address(const struct torc_settings *settings, char *
     return TORC_ERR_OK;
 }
 
-static enum torc_err registry_open_store(struct torc_metastore **store,
-                                         const struct torc_settings *settings, const char *address,
-                                         struct torc_fail *why)
+enum torc_err torc_registry_open_store(struct torc_metastore **store,
+                                       const struct torc_settings *settings, const char *address,
+                                       struct torc_fail *why)
 {
     const struct torc_metastore_config config = {.address = address,
                                                  .user = settings->metastore_user,
@@ -55,30 +46,9 @@ static enum torc_err registry_open_store(struct torc_metastore **store,
     return torc_metastore_open(store, &config, why);
 }
 
-// -- Birth ---------------------------------------------------------------------------------------
+// -- Parts of writing ----------------------------------------------------------------------------
 
-static void registry_meta_of(const struct torc_settings *settings, struct torc_meta_fields *meta)
-{
-    uint64_t shards = settings->shards > 0
-                          ? settings->shards
-                          : (uint64_t)torc_registry_workers(settings) * REGISTRY_SHARDS_A_WORKER;
-
-    *meta = (struct torc_meta_fields){
-        .keys = settings->keys,
-        .replicas = settings->replicas,
-        .min_in_sync = 1,
-        .durability = settings->durability,
-        .security = settings->security,
-        .value_max = settings->value_max,
-        .dedup_ttl_s = settings->dedup_ttl_s,
-        .shards = torc_min_u64(torc_min_u64(shards, settings->keys), TORC_CHAN_MAP_ENTRIES),
-        .created_s = (uint64_t)time(NULL)};
-    torc_random(&meta->cluster, sizeof(meta->cluster));
-    meta->cluster |= 1; // never 0
-}
-
-// A worker has room for so many shards.
-static enum torc_err registry_check_room(uint64_t shards, uint64_t workers, struct torc_fail *why)
+enum torc_err torc_registry_check_room(uint64_t shards, uint64_t workers, struct torc_fail *why)
 {
     if (shards <= workers * TORC_CHAN_SHARDS_MAX) {
         return TORC_ERR_OK;
@@ -90,38 +60,8 @@ static enum torc_err registry_check_room(uint64_t shards, uint64_t workers, stru
         shards, workers, TORC_CHAN_SHARDS_MAX);
 }
 
-// The records that make a cluster: meta, and which numbers of shards are taken. Its random number
-// makes meta nobody else's (control/swap.h).
-static enum torc_err registry_put_meta(struct torc_metastore *store,
-                                       const struct torc_meta_fields *meta, struct torc_fail *why)
-{
-    struct torc_counter_fields shards = {.value = meta->shards};
-    char texts[2][TORC_RECORD_BYTES_MAX];
-    struct torc_meta_op ops[] = {
-        {.kind = TORC_META_PUT,
-         .key = "meta",
-         .value = texts[0],
-         .value_bytes = torc_record_encode(TORC_RECORD_META, meta, texts[0]),
-         .expected = TORC_META_ABSENT},
-        {.kind = TORC_META_PUT,
-         .key = "counter/shards",
-         .value = texts[1],
-         .value_bytes = torc_record_encode(TORC_RECORD_COUNTER, &shards, texts[1]),
-         .expected = TORC_META_ABSENT}};
-    uint64_t version;
-
-    return torc_metastore_swap(store, ops, TORC_COUNT_OF(ops), &version, why);
-}
-
-struct registry_batch {
-    uint32_t count;
-    struct torc_meta_op ops[REGISTRY_BATCH + 1];
-    char names[REGISTRY_BATCH + 1][TORC_RECORD_NAME_BYTES];
-    char texts[REGISTRY_BATCH + 1][TORC_RECORD_BYTES_MAX];
-};
-
-static void registry_add(struct registry_batch *batch, const char *family, uint64_t id,
-                         enum torc_record kind, const void *fields, uint64_t expected)
+void torc_registry_add(struct torc_registry_batch *batch, const char *family, uint64_t id,
+                       enum torc_record kind, const void *fields, uint64_t expected)
 {
     uint32_t at = batch->count++;
 
@@ -135,8 +75,8 @@ static void registry_add(struct registry_batch *batch, const char *family, uint6
                               .expected = expected};
 }
 
-static enum torc_err registry_write(struct torc_metastore *store, struct registry_batch *batch,
-                                    uint64_t *version, struct torc_fail *why)
+enum torc_err torc_registry_write(struct torc_metastore *store, struct torc_registry_batch *batch,
+                                  uint64_t *version, struct torc_fail *why)
 {
     enum torc_err err = batch->count > 0
                             ? torc_metastore_swap(store, batch->ops, batch->count, version, why)
@@ -146,7 +86,7 @@ static enum torc_err registry_write(struct torc_metastore *store, struct registr
     return err;
 }
 
-static uint64_t registry_nonce(void)
+uint64_t torc_registry_nonce(void)
 {
     uint64_t nonce;
 
@@ -154,156 +94,20 @@ static uint64_t registry_nonce(void)
     return nonce | 1; // 0: written before there were nonces
 }
 
-static void registry_alone(struct torc_shard_fields *fields, uint64_t node, uint64_t copy)
-{
-    fields->insync = (struct torc_record_members){.count = 1};
-    fields->insync.at[0] = (struct torc_record_member){.node = node, .copy = copy};
-}
-
-// The node, with a copy of its own; it may be there from an init that was cut short.
-static enum torc_err registry_put_fresh_node(struct torc_metastore *store, uint64_t node,
-                                             struct torc_node_fields *fields,
-                                             struct registry_batch *batch, struct torc_fail *why)
+enum torc_err torc_registry_get_node(struct torc_metastore *store, uint64_t node,
+                                     struct torc_node_fields *fields, uint64_t *version,
+                                     struct torc_fail *why)
 {
     struct torc_meta_record record;
     char name[TORC_RECORD_NAME_BYTES];
-    uint64_t version;
     enum torc_err err;
 
     torc_record_name(name, "node", node);
     err = torc_metastore_get(store, name, &record, why);
     if (err == TORC_ERR_OK) {
-        return torc_record_decode(TORC_RECORD_NODE, fields, record.value, record.value_bytes, why);
+        *version = record.version;
+        err = torc_record_decode(TORC_RECORD_NODE, fields, record.value, record.value_bytes, why);
     }
-    if (err == TORC_ERR_NOT_FOUND) {
-        *fields = (struct torc_node_fields){.nonce = registry_nonce()};
-        err = torc_metastore_draw(store, "counter/copies", 0, 1, &fields->copy, why);
-    }
-    if (err == TORC_ERR_OK) {
-        registry_add(batch, "node", node, TORC_RECORD_NODE, fields, TORC_META_ABSENT);
-        err = registry_write(store, batch, &version, why);
-    }
-    return err;
-}
-
-// The shards that are not there yet.
-static enum torc_err registry_put_shards(struct torc_metastore *store,
-                                         const struct torc_meta_fields *meta, uint64_t node,
-                                         uint64_t copy, struct registry_batch *batch,
-                                         struct torc_fail *why)
-{
-    const struct torc_meta_record *records;
-    uint32_t count = 0;
-    uint64_t version;
-    bool *there = calloc(meta->shards + 1, sizeof(*there));
-    enum torc_err err =
-        torc_metastore_list(store, "shard/", TORC_CHAN_MAP_ENTRIES, &records, &count, why);
-
-    torc_assert(there != NULL);
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t id;
-
-        if (torc_record_id(records[i].key, "shard", &id) && id <= meta->shards) {
-            there[id] = true;
-        }
-    }
-    for (uint32_t i = 0; i < meta->shards && err == TORC_ERR_OK; i++) {
-        struct torc_shard_fields shard = {.primary_node = node, .nonce = registry_nonce()};
-
-        torc_cluster_cut(meta->keys, (uint32_t)meta->shards, i, &shard.lo, &shard.hi);
-        registry_alone(&shard, node, copy);
-        if (!there[i + 1]) {
-            registry_add(batch, "shard", i + UINT64_C(1), TORC_RECORD_SHARD, &shard,
-                         TORC_META_ABSENT);
-        }
-        if (batch->count == REGISTRY_BATCH || i + 1 == meta->shards) {
-            err = registry_write(store, batch, &version, why);
-        }
-    }
-    free(there);
-    return err;
-}
-
-// A cluster that an earlier init began may be finished; one that has run may not be made again.
-static enum torc_err registry_check_fresh(struct torc_metastore *store, const char *address,
-                                          uint64_t node, struct torc_fail *why)
-{
-    struct torc_meta_record record;
-    struct torc_node_fields fields;
-    char name[TORC_RECORD_NAME_BYTES];
-    enum torc_err err;
-
-    torc_record_name(name, "node", node);
-    err = torc_metastore_get(store, name, &record, why);
-    if (err == TORC_ERR_NOT_FOUND) {
-        return TORC_ERR_OK;
-    }
-    if (err == TORC_ERR_OK) {
-        err = torc_record_decode(TORC_RECORD_NODE, &fields, record.value, record.value_bytes, why);
-    }
-    if (err == TORC_ERR_OK && fields.start_count > 0) {
-        return torc_fail(why, TORC_ERR_IN_USE,
-                         "%.60s knows node %" PRIu64 ", whose data is not here: give its directory "
-                         "with --data, or another metastore",
-                         address, node);
-    }
-    return err;
-}
-
-enum torc_err torc_registry_make(const struct torc_settings *settings,
-                                 struct torc_meta_fields *meta, struct torc_fail *why)
-{
-    char address[TORC_SETTINGS_TEXT_BYTES + 16];
-    struct torc_metastore *store = NULL;
-    struct torc_meta_record record;
-    struct registry_batch *batch = calloc(1, sizeof(*batch));
-    struct torc_node_fields node;
-    enum torc_data_dir_state state = TORC_DATA_DIR_MISSING;
-    enum torc_err err = torc_data_dir_look(settings->data, &state, why);
-
-    torc_assert(batch != NULL);
-    if (err == TORC_ERR_OK && state != TORC_DATA_DIR_MISSING) {
-        err = torc_data_dir_make(settings->data, 1, 1, why); // says why not
-        torc_assert(err != TORC_ERR_OK);
-    }
-    if (err == TORC_ERR_OK) {
-        err = torc_registry_address(settings, address, sizeof(address), why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = torc_folder_make(settings->data, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = registry_open_store(&store, settings, address, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = registry_check_fresh(store, address, settings->node, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = torc_metastore_get(store, "meta", &record, why);
-        if (err == TORC_ERR_NOT_FOUND) {
-            registry_meta_of(settings, meta);
-            err = registry_check_room(meta->shards, torc_registry_workers(settings), why);
-            err = err == TORC_ERR_OK ? registry_put_meta(store, meta, why) : err;
-        } else if (err == TORC_ERR_OK) {
-            err = torc_record_decode(TORC_RECORD_META, meta, record.value, record.value_bytes, why);
-        }
-    }
-    if (err == TORC_ERR_OK) {
-        err = registry_put_fresh_node(store, settings->node, &node, batch, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = registry_put_shards(store, meta, settings->node, node.copy, batch, why);
-    }
-    if (err == TORC_ERR_OK && meta->security == TORC_SECURITY_KEYS) {
-        err = torc_keys_make(settings->data, meta->cluster, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = torc_data_dir_make(settings->data, meta->cluster, (uint32_t)settings->node, why);
-    }
-    if (store != NULL) {
-        torc_metastore_close(store);
-    }
-    free(batch);
     return err;
 }
 
@@ -348,112 +152,125 @@ static enum torc_err registry_check_settings(const struct torc_registry *registr
     return TORC_ERR_OK;
 }
 
-// One shard's record as the metastore has it.
-struct registry_shard {
-    struct torc_shard_fields fields;
-    uint64_t version;
-    uint32_t shard;
-};
-
-static int registry_by_lo(const void *a, const void *b)
-{
-    const struct registry_shard *one = a;
-    const struct registry_shard *two = b;
-
-    return one->fields.lo < two->fields.lo ? -1 : one->fields.lo > two->fields.lo;
-}
-
-static enum torc_err registry_read_shard(const struct torc_meta_record *record,
-                                         struct registry_shard *shard, struct torc_fail *why)
-{
-    struct torc_fail inner = {0};
-    uint64_t id = 0;
-    enum torc_err err = torc_record_decode(TORC_RECORD_SHARD, &shard->fields, record->value,
-                                           record->value_bytes, &inner);
-
-    if (err != TORC_ERR_OK) {
-        return torc_fail(why, err, "metastore: %.40s: %.100s", record->key, inner.text);
-    }
-    if (!torc_record_id(record->key, "shard", &id) || id == 0 || id > UINT32_MAX) {
-        return torc_fail(why, TORC_ERR_CORRUPT, "metastore: a record named %.60s", record->key);
-    }
-    shard->version = record->version;
-    shard->shard = (uint32_t)id;
-    return TORC_ERR_OK;
-}
-
-// All of them, in the order of their keys; the caller frees what it gets.
-static enum torc_err registry_list_shards(struct torc_registry *registry,
-                                          struct registry_shard **out, uint32_t *shard_count,
-                                          struct torc_fail *why)
+static enum torc_err registry_survey_family(struct torc_registry *registry, const char *family,
+                                            uint32_t most, struct torc_fail *why)
 {
     const struct torc_meta_record *records;
-    struct registry_shard *shards = NULL;
     uint32_t count = 0;
-    enum torc_err err = torc_metastore_list(registry->store, "shard/", TORC_CHAN_MAP_ENTRIES,
-                                            &records, &count, why);
+    bool changed;
+    enum torc_err err = torc_metastore_list(registry->store, family, most, &records, &count, why);
 
-    if (err == TORC_ERR_LIMIT || (err == TORC_ERR_OK && count == 0)) {
-        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %s shards, 1 to %u expected",
-                        err == TORC_ERR_LIMIT ? "too many" : "no", TORC_CHAN_MAP_ENTRIES);
+    if (err == TORC_ERR_LIMIT) {
+        return torc_fail(why, TORC_ERR_CORRUPT, "metastore: more than %" PRIu32 " of %s", most,
+                         family);
     }
-    shards = calloc(count + UINT64_C(1), sizeof(*shards));
-    torc_assert(shards != NULL);
     for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
-        err = registry_read_shard(records + i, shards + i, why);
+        err = torc_survey_put(registry->survey, records + i, &changed, why);
     }
-    *shard_count = err == TORC_ERR_OK ? count : 0;
-    qsort(shards, *shard_count, sizeof(*shards), registry_by_lo);
-    *out = shards;
     return err;
+}
+
+// All shards and all nodes. They are told from one moment on: what the two lists do not show is
+// above the revision of the first.
+static enum torc_err registry_read_survey(struct torc_registry *registry, struct torc_fail *why)
+{
+    struct torc_survey *survey = registry->survey;
+    uint64_t revision;
+    enum torc_err err;
+
+    memset(survey, 0, sizeof(*survey));
+    survey->keys = registry->meta.keys;
+    err = registry_survey_family(registry, "shard/", TORC_CHAN_MAP_ENTRIES, why);
+    revision = torc_metastore_revision(registry->store);
+    if (err == TORC_ERR_OK) {
+        err = registry_survey_family(registry, "node/", TORC_CHAN_NODES_MAX, why);
+    }
+    survey->revision = revision;
+    return err == TORC_ERR_OK ? torc_survey_check(survey, why) : err;
+}
+
+static bool registry_is_insync(const struct torc_registry *registry,
+                               const struct torc_survey_shard *shard)
+{
+    for (uint32_t i = 0; i < shard->member_count; i++) {
+        if (shard->members[i].node == registry->cluster.node) {
+            return shard->members[i].copy == registry->node.copy;
+        }
+    }
+    return false;
+}
+
+// This node's shards, of the survey.
+static void registry_take_shards(struct torc_registry *registry)
+{
+    struct torc_cluster *cluster = &registry->cluster;
+    const struct torc_survey *survey = registry->survey;
+
+    free(cluster->shards);
+    cluster->shards = calloc(survey->shard_count + UINT64_C(1), sizeof(*cluster->shards));
+    torc_assert(cluster->shards != NULL);
+    cluster->shard_count = 0;
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+
+        if (torc_survey_has(shard, cluster->node)) {
+            cluster->shards[cluster->shard_count++] =
+                (struct torc_cluster_shard){.lo = shard->lo,
+                                            .hi = shard->hi,
+                                            .shard = shard->shard,
+                                            .epoch = shard->epoch,
+                                            .replica = registry->meta.replicas > 1,
+                                            .insync = registry_is_insync(registry, shard)};
+        }
+    }
 }
 
 static enum torc_err registry_read_shards(struct torc_registry *registry, struct torc_fail *why)
 {
-    struct torc_cluster *cluster = &registry->cluster;
-    struct registry_shard *shards;
-    uint32_t count = 0;
-    enum torc_err err = registry_list_shards(registry, &shards, &count, why);
+    enum torc_err err = registry_read_survey(registry, why);
 
-    cluster->shards = calloc(count + UINT64_C(1), sizeof(*cluster->shards));
-    torc_assert(cluster->shards != NULL);
-    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
-        const struct torc_shard_fields *fields = &shards[i].fields;
-
-        if (fields->primary_node != cluster->node) {
-            err = torc_fail(why, TORC_ERR_UNSUPPORTED,
-                            "shard %" PRIu32 " belongs to node %" PRIu64
-                            ": clusters of several nodes come with a later version",
-                            shards[i].shard, fields->primary_node);
-        }
-        cluster->shards[i] = (struct torc_cluster_shard){.lo = fields->lo,
-                                                         .hi = fields->hi,
-                                                         .shard = shards[i].shard,
-                                                         .epoch = (uint32_t)fields->epoch};
+    if (err == TORC_ERR_OK) {
+        registry_take_shards(registry);
+        registry->cluster.map_version = registry->survey->revision;
     }
-    cluster->shard_count = err == TORC_ERR_OK ? count : 0;
-    free(shards);
-    return err == TORC_ERR_OK ? torc_cluster_check(cluster, why) : err;
+    return err;
 }
 
 static enum torc_err registry_read_node(struct torc_registry *registry, struct torc_fail *why)
 {
-    struct torc_meta_record record;
-    char name[TORC_RECORD_NAME_BYTES];
-    enum torc_err err;
+    enum torc_err err = torc_registry_get_node(registry->store, registry->cluster.node,
+                                               &registry->node, &registry->node_version, why);
 
-    torc_record_name(name, "node", registry->cluster.node);
-    err = torc_metastore_get(registry->store, name, &record, why);
     if (err == TORC_ERR_NOT_FOUND) {
         return torc_fail(why, TORC_ERR_CORRUPT, "metastore: it does not know node %" PRIu32,
                          registry->cluster.node);
     }
-    if (err == TORC_ERR_OK) {
-        registry->node_version = record.version;
-        err = torc_record_decode(TORC_RECORD_NODE, &registry->node, record.value,
-                                 record.value_bytes, why);
-    }
     return err;
+}
+
+// MiB for trees: what placement measures nodes by.
+static uint64_t registry_capacity(const struct torc_settings *settings)
+{
+    uint64_t bytes = settings->memory;
+
+    if (bytes == 0) {
+        bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+    }
+    return torc_max_u64(bytes >> 20, 1);
+}
+
+static enum torc_err registry_take_domain(struct torc_registry *registry,
+                                          const struct torc_settings *settings,
+                                          struct torc_fail *why)
+{
+    uint64_t bytes = strlen(settings->domain) + 1;
+
+    if (bytes > sizeof(registry->domain)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "domain of %" PRIu64 " bytes: at most %zu",
+                         bytes - 1, sizeof(registry->domain) - 1);
+    }
+    memcpy(registry->domain, settings->domain, bytes);
+    return TORC_ERR_OK;
 }
 
 // N1.
@@ -479,11 +296,17 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
     enum torc_err err;
 
     memset(registry, 0, sizeof(*registry));
+    registry->survey = calloc(1, sizeof(*registry->survey));
+    torc_assert(registry->survey != NULL);
     registry->cluster.node = dir->node;
     registry->cluster.cluster = dir->cluster;
-    err = torc_registry_address(settings, address, sizeof(address), why);
+    registry->capacity = registry_capacity(settings);
+    err = registry_take_domain(registry, settings, why);
     if (err == TORC_ERR_OK) {
-        err = registry_open_store(&registry->store, settings, address, why);
+        err = torc_registry_address(settings, address, sizeof(address), why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_registry_open_store(&registry->store, settings, address, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_metastore_get(registry->store, "meta", &record, why);
@@ -517,8 +340,6 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
         err = registry_read_shards(registry, why);
     }
     registry->cluster.boot = registry->node.boot;
-    registry->cluster.map_version =
-        registry->store != NULL ? torc_metastore_revision(registry->store) : 0;
     if (err != TORC_ERR_OK) {
         torc_registry_close(registry);
     }
@@ -533,71 +354,54 @@ void torc_registry_close(struct torc_registry *registry)
     }
     free(registry->cluster.shards);
     registry->cluster.shards = NULL;
+    free(registry->survey);
+    registry->survey = NULL;
 }
 
 // -- Starting ------------------------------------------------------------------------------------
 
-static enum torc_err registry_put_node(struct torc_registry *registry,
-                                       struct torc_node_fields *fields,
-                                       struct registry_batch *batch, struct torc_fail *why)
+// Reads the node's record, and writes it as `change` makes it, until nobody is in between (the
+// leader of placement writes into it too).
+static enum torc_err registry_change_node(struct torc_registry *registry,
+                                          void (*change)(const void *context,
+                                                         struct torc_node_fields *fields),
+                                          const void *context, struct torc_fail *why)
 {
-    uint64_t version = 0;
+    struct torc_registry_batch *batch = calloc(1, sizeof(*batch));
     enum torc_err err;
 
-    fields->nonce = registry_nonce();
-    registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE, fields,
-                 registry->node_version);
-    err = registry_write(registry->store, batch, &version, why);
-    if (err == TORC_ERR_OK) {
-        registry->node = *fields;
-        registry->node_version = version;
-    }
+    torc_assert(batch != NULL);
+    do {
+        err = registry_read_node(registry, why);
+        if (err == TORC_ERR_OK) {
+            change(context, &registry->node);
+            registry->node.nonce = torc_registry_nonce();
+            torc_registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE,
+                              &registry->node, registry->node_version);
+            err = torc_registry_write(registry->store, batch, &registry->node_version, why);
+        }
+    } while (err == TORC_ERR_CONDITION_FAILED);
+    free(batch);
     return err;
 }
 
-// Raises the epochs of all shards: reads the records, swaps them, a batch at a time.
-static enum torc_err registry_raise(struct torc_registry *registry, struct registry_batch *batch,
-                                    struct torc_fail *why)
+struct registry_life {
+    const struct torc_registry *registry;
+    const struct torc_network *network;
+    uint32_t worker_count;
+};
+
+static void registry_begin_life(const void *context, struct torc_node_fields *fields)
 {
-    struct torc_cluster *cluster = &registry->cluster;
-    struct registry_shard *shards;
-    uint64_t version;
-    uint32_t count = 0;
-    enum torc_err err = registry_list_shards(registry, &shards, &count, why);
+    const struct registry_life *life = context;
+    const struct torc_network *network = life->network;
 
-    if (err == TORC_ERR_OK && count != cluster->shard_count) {
-        err = torc_fail(why, TORC_ERR_CORRUPT, "metastore: %" PRIu32 " shards, now %" PRIu32,
-                        cluster->shard_count, count);
-    }
-    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
-        struct torc_cluster_shard *shard = cluster->shards + i;
-        struct torc_shard_fields *fields = &shards[i].fields;
-
-        if (shards[i].shard != shard->shard || fields->epoch < shard->epoch) { // M3
-            err = torc_fail(why, TORC_ERR_CORRUPT,
-                            "METASTORE_WENT_BACK: shard %" PRIu32 " had epoch %" PRIu32
-                            ", now there is shard %" PRIu32 " of epoch %" PRIu64,
-                            shard->shard, shard->epoch, shards[i].shard, fields->epoch);
-            break;
-        }
-        fields->epoch++;
-        fields->primary_node = cluster->node;
-        fields->primary_boot = registry->node.boot;
-        fields->nonce = registry_nonce();
-        registry_alone(fields, cluster->node, registry->node.copy);
-        shard->epoch = (uint32_t)fields->epoch;
-        registry_add(batch, "shard", shard->shard, TORC_RECORD_SHARD, fields, shards[i].version);
-        if (batch->count == REGISTRY_BATCH || i + 1 == count) {
-            err = registry_write(registry->store, batch, &version, why);
-        }
-    }
-    free(shards);
-    return err;
-}
-
-static void registry_show_address(const struct torc_network *network,
-                                  struct torc_node_fields *fields)
-{
+    fields->boot++;
+    fields->start_count++;
+    fields->cores = life->worker_count;
+    fields->base_port = network->base_port;
+    fields->capacity = life->registry->capacity;
+    memcpy(fields->domain, life->registry->domain, sizeof(fields->domain));
     fields->address[0] = '\0';
     fields->address6[0] = '\0';
     if (network->ipv4_prefix > 0) {
@@ -608,52 +412,97 @@ static void registry_show_address(const struct torc_network *network,
     }
 }
 
+static void registry_end_life(const void *context, struct torc_node_fields *fields)
+{
+    (void)context;
+    fields->down = fields->boot;
+}
+
+// One shard's record; of those that are this node's alone, the next epoch is added to the batch.
+static enum torc_err registry_raise_one(struct torc_registry *registry,
+                                        struct torc_registry_batch *batch,
+                                        const struct torc_meta_record *record,
+                                        struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &registry->cluster;
+    struct torc_shard_fields fields;
+    struct torc_cluster_shard *shard;
+    uint64_t id = 0;
+    enum torc_err err =
+        torc_record_decode(TORC_RECORD_SHARD, &fields, record->value, record->value_bytes, why);
+
+    if (err != TORC_ERR_OK || !torc_record_id(record->key, "shard", &id) ||
+        fields.insync.count != 1 || fields.insync.at[0].node != cluster->node) {
+        return err;
+    }
+    shard = torc_cluster_shard(cluster, (uint32_t)id);
+    if (shard != NULL && fields.epoch < shard->epoch) { // M3
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "METASTORE_WENT_BACK: shard %" PRIu32 " had epoch %" PRIu32
+                         ", now it has epoch %" PRIu64,
+                         shard->shard, shard->epoch, fields.epoch);
+    }
+    fields.epoch++;
+    fields.primary_node = cluster->node;
+    fields.primary_boot = registry->node.boot;
+    fields.nonce = torc_registry_nonce();
+    fields.insync.at[0].copy = registry->node.copy;
+    torc_registry_add(batch, "shard", id, TORC_RECORD_SHARD, &fields, record->version);
+    return TORC_ERR_OK;
+}
+
+// Raises the epochs of this node's shards, a batch at a time. The list is read to its end before
+// the first one goes out: it lives until the next request.
+static enum torc_err registry_raise(struct torc_registry *registry, struct torc_fail *why)
+{
+    const struct torc_meta_record *records;
+    uint64_t room = TORC_CHAN_MAP_ENTRIES / TORC_REGISTRY_BATCH + 1;
+    struct torc_registry_batch *batches = calloc(room, sizeof(*batches));
+    uint32_t count = 0;
+    uint32_t used = 0;
+    uint64_t version;
+    enum torc_err err = torc_metastore_list(registry->store, "shard/", TORC_CHAN_MAP_ENTRIES,
+                                            &records, &count, why);
+
+    torc_assert(batches != NULL);
+    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
+        used += batches[used].count == TORC_REGISTRY_BATCH ? 1 : 0;
+        err = registry_raise_one(registry, batches + used, records + i, why);
+    }
+    for (uint32_t i = 0; i <= used && err == TORC_ERR_OK; i++) {
+        err = torc_registry_write(registry->store, batches + i, &version, why);
+    }
+    free(batches);
+    return err;
+}
+
 enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_data_dir *dir,
                                   uint32_t worker_count, const struct torc_network *network,
                                   struct torc_fail *why)
 {
     struct torc_cluster *cluster = &registry->cluster;
-    struct registry_batch *batch = calloc(1, sizeof(*batch));
-    struct torc_node_fields fields;
-    enum torc_err err = registry_check_room(cluster->shard_count, worker_count, why);
+    const struct registry_life life = {
+        .registry = registry, .network = network, .worker_count = worker_count};
+    enum torc_err err = registry_change_node(registry, registry_begin_life, &life, why);
 
-    torc_assert(batch != NULL);
-    if (err == TORC_ERR_OK) {
-        err = registry_read_node(registry, why);
+    // Whoever has others beside it is made primary by its replica, in an epoch of its own (T9).
+    if (err == TORC_ERR_OK && registry->meta.replicas == 1) {
+        err = registry_raise(registry, why);
     }
     if (err == TORC_ERR_OK) {
-        fields = registry->node;
-        fields.boot++;
-        fields.start_count++;
-        fields.cores = worker_count;
-        fields.base_port = network->base_port;
-        registry_show_address(network, &fields);
-        err = registry_put_node(registry, &fields, batch, why);
+        err = registry_read_shards(registry, why);
     }
     if (err == TORC_ERR_OK) {
-        err = registry_raise(registry, batch, why);
+        err = torc_registry_check_room(cluster->shard_count, worker_count, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_data_dir_started(dir, registry->node.start_count, why);
     }
     cluster->boot = registry->node.boot;
-    cluster->map_version = torc_metastore_revision(registry->store);
-    free(batch);
     return err;
 }
 
 enum torc_err torc_registry_down(struct torc_registry *registry, struct torc_fail *why)
 {
-    struct registry_batch *batch = calloc(1, sizeof(*batch));
-    struct torc_node_fields fields;
-    enum torc_err err = registry_read_node(registry, why);
-
-    torc_assert(batch != NULL);
-    if (err == TORC_ERR_OK) {
-        fields = registry->node;
-        fields.down = fields.boot;
-        err = registry_put_node(registry, &fields, batch, why);
-    }
-    free(batch);
-    return err;
+    return registry_change_node(registry, registry_end_life, NULL, why);
 }

@@ -1,13 +1,17 @@
 // Torc control: the cluster as the metastore has it: making it, reading it, starting in it.
 //
-// What    the records of REPLICATION.md, section 3, as far as one node needs them: `meta`,
-//         `node/<id>`, `shard/<id>`, `counter/copies`.
-// Owner   control's one thread.
-// Memory  the metastore and the table of shards, until torc_registry_close.
-// Starts  every start of the dataplane raises the node's boot and start count and each shard's
-//         epoch by compare-and-swap, 64 records a transaction (M5), before anything is served (T9).
-//         A crash in between leaves some epochs raised and others not: the next start raises all
-//         again.
+// What    the records of REPLICATION.md, section 3: `meta`, `node/<id>`, `shard/<id>`,
+//         `counter/*`; all of it read at a start, before anything is served.
+// Owner   control's one thread. It waits for the metastore here: for what happens while a
+//         dataplane serves there is control/follow.h.
+// Memory  the metastore, the survey and the table of shards, until torc_registry_close.
+// Birth   a cluster begins with nodes 1 to `nodes`; its shards lie on them as the ring has it. One
+//         node makes it, all others join: those of the birth and later ones, which have no shard
+//         until placement gives them one. A node that comes back without its data is another copy.
+// Starts  every start of the dataplane raises the node's boot and start count by compare-and-swap;
+//         and with replicas = 1 each shard's epoch, 64 records a transaction (M5), before anything
+//         is served (T9). A crash in between leaves some epochs raised and others not: the next
+//         start raises all again.
 // Invariants
 //   N1  torc.node's start count is the metastore's, or one less (a crash between the two): anything
 //       else means that one of them is an old copy, and nothing is started.
@@ -18,6 +22,7 @@
 #include "control/data_dir_os.h"
 #include "control/metastore_open_os.h"
 #include "control/records.h"
+#include "control/survey.h"
 #include "kit/network_os.h"
 #include "kit/settings.h"
 
@@ -26,6 +31,9 @@ struct torc_registry {
     struct torc_meta_fields meta;
     struct torc_node_fields node;
     uint64_t node_version;
+    uint64_t capacity; // MiB
+    char domain[TORC_RECORD_TEXT_BYTES];
+    struct torc_survey *survey; // of all nodes
     struct torc_cluster cluster;
 };
 
@@ -34,9 +42,10 @@ enum torc_err torc_must_use torc_registry_address(const struct torc_settings *se
                                                   char *address, uint32_t address_bytes,
                                                   struct torc_fail *why);
 
-// Makes cluster, node and data directory; the directory last, so that an init that was cut short
-// can be run again. INVALID_ARGUMENT: there is a
-// node already, or something else.
+// Makes cluster or joins it, then the node and its data directory; the directory last, so that an
+// init that was cut short can be run again. INVALID_ARGUMENT: there is a node already, or something
+// else; IN_USE: the node is known and had shards that nobody else has; UNAVAILABLE: another node is
+// at making the cluster.
 enum torc_err torc_must_use torc_registry_make(const struct torc_settings *settings,
                                                struct torc_meta_fields *meta,
                                                struct torc_fail *why);

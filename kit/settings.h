@@ -48,6 +48,8 @@
       "PEM file of this node's own certificate for etcd; makes it https")                          \
     X(TEXT, metastore_key, "metastore-key", "node", "", 0, 0, "",                                  \
       "PEM file of that certificate's key")                                                        \
+    X(TEXT, domain, "domain", "node", "", 0, 0, "",                                                \
+      "what fails together with this node, a rack say; empty: nothing else does")                  \
     X(TEXT, admin_http, "admin-http", "node", "auto", 0, 0, "",                                    \
       "host:port of /metrics, /health, /ready; auto: 127.0.0.1:(28600 + node); off")               \
     X(TEXT, admin_group, "admin-group", "node", "torc", 0, 0, "",                                  \
@@ -92,6 +94,8 @@
       "M: keys are integers in [0, M)")                                                            \
     X(NUMBER, shards, "shards", "cluster", "auto", 0, 4096, "",                                    \
       "equal pieces the key space is cut into; auto: 4 per worker core")                           \
+    X(NUMBER, nodes, "nodes", "cluster", "1", 1, 256, "",                                          \
+      "how many nodes it begins with, numbered from 1; more may join later")                       \
     X(NUMBER, replicas, "replicas", "cluster", "1", 1, 7, "", "copies of each shard")              \
     X(CHOICE, durability, "durability", "cluster", "durable", 0, 2, "durable replicated none",     \
       "when a write is acknowledged: on disk, in memory of all replicas, or in memory here")       \

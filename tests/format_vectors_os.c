@@ -36,6 +36,7 @@ static void show(const char *name, const void *bytes, uint64_t byte_count)
 
 static void show_node(void)
 {
+    const struct torc_node_id id = {.cluster = CLUSTER, .node = 1};
     char folder[] = "/tmp/torc-vectors-XXXXXX";
     char path[64];
     unsigned char bytes[64];
@@ -44,7 +45,7 @@ static void show_node(void)
 
     // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     torc_assert(mkdtemp(folder) != NULL);
-    torc_assert(torc_data_dir_make(folder, CLUSTER, 1, &why) == TORC_ERR_OK);
+    torc_assert(torc_data_dir_make(folder, &id, &why) == TORC_ERR_OK);
     (void)snprintf(path, sizeof(path), "%s/torc.node", folder);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     torc_assert(read(fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes));
@@ -69,7 +70,9 @@ static void show_records(char *text)
                                                  .value_max = 1 << 20,
                                                  .dedup_ttl_s = 120,
                                                  .shards = 4,
-                                                 .created_s = 1700000000};
+                                                 .created_s = 1700000000,
+                                                 .nodes = 5,
+                                                 .maker = 2};
     static const struct torc_node_fields node = {.boot = 3,
                                                  .down = 2,
                                                  .copy = 1,

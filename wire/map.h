@@ -102,7 +102,7 @@ uint32_t torc_map_from(const struct torc_map *map, uint64_t key);
 // Takes a newer entry in: older ones lose what it covers (one may be cut in two). LIMIT: no room,
 // nothing changed. An entry that is not newer everywhere wins only where it is newer; where it is
 // as old or older, nothing changes.
-enum torc_err torc_must_use torc_map_put(struct torc_map *map, const struct torc_map_entry *entry);
+enum torc_err torc_must_use torc_map_put(struct torc_map *map, const struct torc_map_entry *fresh);
 
 // The first key of [lo, hi) that no entry covers, or hi: what to ask for next.
 uint64_t torc_map_hole(const struct torc_map *map, uint64_t lo, uint64_t hi);

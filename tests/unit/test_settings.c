@@ -267,7 +267,7 @@ static void test_command_line(void)
                                        "--keys=100",     "--memory", "1G",     "--force",
                                        "--check-config", "here",     "--",     "--there"};
     static const char *const missing[] = {"torc", "--node"};
-    static const char *const unknown[] = {"torc", "--nodes", "3"};
+    static const char *const unknown[] = {"torc", "--nodee", "3"};
     static const char *const config[] = {"torc", "--config", "/nonexistent/torc.ini"};
     struct torc_settings settings;
     struct torc_settings_line line;

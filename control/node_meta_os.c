@@ -1,0 +1,363 @@
+// Torc control: what goes on with the metastore while a node runs. See control/node_os.h.
+//
+// What    one store of its own, which nothing waits for: the survey is kept as the records are
+//         (control/follow.h), and the map of the dataplane with it; what replicas ask and propose
+//         is executed (control/failover.h); a dataplane's death is told to all (`down`).
+#include "control/node_impl_os.h"
+#include "kit/clock_os.h"
+#include "kit/log_os.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+#define META_SUBMITS     64u // requests a step
+#define META_DOWN        UINT64_C(0x20000)
+#define META_COMPLAIN_NS TORC_NS_PER_S // at most so often
+
+// The node's `down`: read, then swapped, until it says what it has to.
+struct meta_down {
+    uint64_t boot; // 0: nothing is to be said
+    bool reading;
+    bool swapping;
+    uint64_t again_ns;
+    struct torc_swap swap;
+    struct torc_meta_op op;
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
+};
+
+struct torc_node_meta {
+    struct torc_metastore *store;
+    struct torc_follow follow;
+    struct torc_failover failover;
+    struct meta_down down;
+    uint64_t complained_ns;
+    bool map_due[TORC_CHAN_WORKERS_MAX]; // MAP_CHANGED is to be said
+    struct torc_chan_node nodes[TORC_CHAN_NODES_MAX];
+};
+
+enum torc_err torc_node_open_meta(struct torc_node *node, struct torc_fail *why)
+{
+    char address[TORC_SETTINGS_TEXT_BYTES + 16];
+    struct torc_node_meta *meta = calloc(1, sizeof(*meta));
+    enum torc_err err = torc_registry_address(node->settings, address, sizeof(address), why);
+
+    torc_assert(meta != NULL);
+    node->meta = meta;
+    if (err == TORC_ERR_OK) {
+        err = torc_registry_open_store(&meta->store, node->settings, address, why);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    torc_metastore_adopt(meta->store, torc_metastore_revision(node->registry.store));
+    torc_follow_init(&meta->follow, node->registry.survey, &node->registry.cluster);
+    torc_failover_init(&meta->failover);
+    torc_node_watch(node, torc_metastore_fd(meta->store));
+    return TORC_ERR_OK;
+}
+
+void torc_node_close_meta(struct torc_node *node)
+{
+    if (node->meta != NULL && node->meta->store != NULL) {
+        torc_metastore_close(node->meta->store);
+    }
+    free(node->meta);
+    node->meta = NULL;
+}
+
+// -- The map --------------------------------------------------------------------------------------
+
+static void meta_add_address(struct torc_chan_node *node, int family, const char *text)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    uint8_t *to = node->addresses[node->address_count];
+
+    if (text[0] == '\0') {
+        return;
+    }
+    if (family == AF_INET) {
+        memcpy(to, mapped, sizeof(mapped));
+        to += sizeof(mapped);
+    }
+    if (inet_pton(family, text, to) == 1) { // another node wrote it
+        node->address_count++;
+    }
+}
+
+static uint32_t meta_nodes(struct torc_node *node)
+{
+    const struct torc_survey *survey = node->registry.survey;
+
+    for (uint32_t i = 0; i < survey->node_count; i++) {
+        const struct torc_survey_node *from = survey->nodes + i;
+        struct torc_chan_node *to = node->meta->nodes + i;
+
+        *to = (struct torc_chan_node){.boot = from->boot,
+                                      .down = from->down,
+                                      .copy = from->copy,
+                                      .node = from->node,
+                                      .base_port = from->base_port,
+                                      .cores = from->cores};
+        meta_add_address(to, AF_INET, from->address);
+        meta_add_address(to, AF_INET6, from->address6);
+    }
+    return survey->node_count;
+}
+
+void torc_node_write_map(struct torc_node *node)
+{
+    torc_survey_write_map(node->registry.survey, &node->registry.cluster, node->meta->nodes,
+                          meta_nodes(node), node->attach.map);
+    node->registry.cluster.map_version = node->registry.survey->revision;
+    node->meta->follow.news = false;
+}
+
+// Between taking over and stopping: workers that read maps.
+static bool meta_has_workers(const struct torc_node *node)
+{
+    return node->attached &&
+           (node->state == TORC_NODE_REPLAYING || node->state == TORC_NODE_SERVING ||
+            node->state == TORC_NODE_CHECKPOINTING);
+}
+
+static void meta_map_step(struct torc_node *node)
+{
+    struct torc_node_meta *meta = node->meta;
+    struct torc_cmd order = {.kind = TORC_CMD_MAP_CHANGED};
+    uint32_t count = node->attach.hello.worker_count;
+
+    if (!meta_has_workers(node)) {
+        return;
+    }
+    if (meta->follow.news && torc_survey_check(node->registry.survey, NULL) == TORC_ERR_OK) { // V2
+        torc_node_write_map(node);
+        for (uint32_t i = 0; i < count; i++) {
+            meta->map_due[i] = true;
+        }
+    }
+    order.map_version = node->registry.cluster.map_version;
+    for (uint32_t i = 0; i < count; i++) {
+        meta->map_due[i] = meta->map_due[i] && !torc_attach_cmd(&node->attach, i, &order);
+    }
+}
+
+// -- Replicas -------------------------------------------------------------------------------------
+
+void torc_node_meta_event(struct torc_node *node, uint32_t worker, const struct torc_evt *event)
+{
+    struct torc_failover *failover = &node->meta->failover;
+
+    if (event->kind == TORC_EVT_READ) {
+        torc_failover_read(failover, node->now_ns, worker, &event->read);
+    } else {
+        torc_failover_propose(failover, node->now_ns, worker, &event->propose);
+    }
+    node->slow_ns = 0; // at once
+}
+
+static void meta_answer_step(struct torc_node *node)
+{
+    struct torc_failover *failover = &node->meta->failover;
+    struct torc_cmd order;
+    uint32_t place = 0;
+    uint32_t worker;
+
+    while (node->attached && torc_failover_answer(failover, &place, &worker, &order)) {
+        if (torc_attach_cmd(&node->attach, worker, &order)) {
+            torc_failover_sent(failover, node->now_ns, place);
+        }
+        place++;
+    }
+}
+
+static void meta_wake_step(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    if (!meta_has_workers(node)) {
+        return;
+    }
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+        struct torc_cmd order = {.kind = TORC_CMD_WAKE, .wake_shard = shard->shard};
+
+        if (shard->wake) {
+            shard->wake = shard->replica && !torc_attach_cmd(&node->attach, shard->worker, &order);
+        }
+    }
+}
+
+// -- `down` ---------------------------------------------------------------------------------------
+
+void torc_node_meta_down(struct torc_node *node, uint64_t boot)
+{
+    struct meta_down *down = &node->meta->down;
+
+    *down = (struct meta_down){.boot = boot};
+    torc_record_name(down->name, "node", node->dir.node);
+    torc_failover_forget(&node->meta->failover);
+    node->slow_ns = 0;
+}
+
+bool torc_node_meta_is_told(const struct torc_node *node)
+{
+    return node->meta->down.boot == 0;
+}
+
+static bool meta_down_next(struct meta_down *down, uint64_t now_ns,
+                           struct torc_meta_request *request)
+{
+    if (down->boot == 0 || down->reading || now_ns < down->again_ns) {
+        return false;
+    }
+    if (down->swapping) {
+        return torc_swap_next(&down->swap, now_ns, request);
+    }
+    down->reading = true;
+    *request =
+        (struct torc_meta_request){.verb = TORC_META_GET, .ticket = META_DOWN, .key = down->name};
+    return true;
+}
+
+static void meta_down_read(struct meta_down *down, uint64_t now_ns,
+                           const struct torc_meta_answer *answer)
+{
+    struct torc_node_fields fields;
+    struct torc_fail why;
+
+    down->reading = false;
+    if (answer->err != TORC_ERR_OK ||
+        torc_record_decode(TORC_RECORD_NODE, &fields, answer->records->value,
+                           answer->records->value_bytes, &why) != TORC_ERR_OK) {
+        down->again_ns = now_ns + TORC_FOLLOW_PAUSE_NS;
+        return;
+    }
+    if (fields.boot != down->boot || fields.down == down->boot) {
+        down->boot = 0; // it is said, or over
+        return;
+    }
+    fields.down = down->boot;
+    fields.nonce = torc_registry_nonce();
+    down->op = (struct torc_meta_op){.kind = TORC_META_PUT,
+                                     .key = down->name,
+                                     .value = down->text,
+                                     .value_bytes =
+                                         torc_record_encode(TORC_RECORD_NODE, &fields, down->text),
+                                     .expected = answer->records->version};
+    torc_swap_begin(&down->swap, &down->op, 1, META_DOWN);
+    down->swapping = true;
+}
+
+static void meta_down_take(struct meta_down *down, uint64_t now_ns,
+                           const struct torc_meta_answer *answer)
+{
+    if (!down->swapping) {
+        meta_down_read(down, now_ns, answer);
+        return;
+    }
+    torc_swap_take(&down->swap, now_ns, answer);
+    if (torc_swap_is_over(&down->swap)) {
+        down->swapping = false; // read again: it tells what there is
+        down->again_ns = down->swap.state == TORC_SWAP_FAILED ? now_ns + TORC_FOLLOW_PAUSE_NS : 0;
+    }
+}
+
+static uint64_t meta_down_deadline_ns(const struct meta_down *down)
+{
+    if (down->boot == 0 || down->reading) {
+        return UINT64_MAX;
+    }
+    return down->swapping ? torc_swap_deadline_ns(&down->swap) : down->again_ns;
+}
+
+// -- All of it ------------------------------------------------------------------------------------
+
+static void meta_complain(struct torc_node *node, const struct torc_fail *why)
+{
+    if (node->now_ns - node->meta->complained_ns < META_COMPLAIN_NS) {
+        return;
+    }
+    node->meta->complained_ns = node->now_ns;
+    torc_log(TORC_LOG_WARN, "metastore", "trouble", "error=%s reason=\"%s\"",
+             torc_err_name(why->err), why->text);
+}
+
+static void meta_take(struct torc_node *node, const struct torc_meta_answer *answer)
+{
+    struct torc_node_meta *meta = node->meta;
+    struct torc_fail why = {0};
+
+    if (answer->ticket == META_DOWN) {
+        meta_down_take(&meta->down, node->now_ns, answer);
+    } else if (torc_failover_is_mine(answer->ticket)) {
+        torc_failover_take(&meta->failover, node->now_ns, answer);
+    } else if (torc_follow_take(&meta->follow, node->now_ns, answer, &why) != TORC_ERR_OK) {
+        meta_complain(node, &why);
+    }
+    if (answer->err != TORC_ERR_OK && why.err == TORC_ERR_OK &&
+        answer->err != TORC_ERR_CONDITION_FAILED && answer->err != TORC_ERR_NOT_FOUND) {
+        meta_complain(node, &answer->why);
+    }
+}
+
+// What is next to be asked: first what replicas wait for.
+static bool meta_next(struct torc_node *node, struct torc_meta_request *request)
+{
+    struct torc_node_meta *meta = node->meta;
+    bool any = torc_failover_next(&meta->failover, node->now_ns, request) ||
+               meta_down_next(&meta->down, node->now_ns, request);
+
+    if (any) {
+        request->deadline_ns = node->now_ns + TORC_FAILOVER_WAIT_NS;
+        return true;
+    }
+    return torc_follow_next(&meta->follow, node->now_ns, request);
+}
+
+static void meta_refused(struct torc_node *node, const struct torc_meta_request *request,
+                         enum torc_err err)
+{
+    const struct torc_meta_answer answer = {
+        .ticket = request->ticket, .verb = request->verb, .err = err};
+
+    if (torc_follow_is_mine(request->ticket)) {
+        torc_follow_refused(&node->meta->follow, node->now_ns, request);
+    } else {
+        meta_take(node, &answer);
+    }
+}
+
+void torc_node_meta_step(struct torc_node *node)
+{
+    struct torc_node_meta *meta = node->meta;
+    struct torc_meta_request request;
+    struct torc_meta_answer answer;
+    struct torc_fail why = {0};
+
+    torc_metastore_step(meta->store, node->now_ns);
+    while (torc_metastore_take(meta->store, &answer)) {
+        meta_take(node, &answer);
+    }
+    for (uint32_t i = 0; i < META_SUBMITS && meta_next(node, &request); i++) {
+        enum torc_err err = torc_metastore_submit(meta->store, &request, node->now_ns, &why);
+
+        if (err != TORC_ERR_OK) {
+            meta_refused(node, &request, err);
+            break;
+        }
+    }
+    meta_map_step(node);
+    meta_wake_step(node);
+    meta_answer_step(node);
+}
+
+uint64_t torc_node_meta_deadline_ns(const struct torc_node *node)
+{
+    const struct torc_node_meta *meta = node->meta;
+    uint64_t deadline_ns = torc_metastore_deadline_ns(meta->store);
+
+    deadline_ns = torc_min_u64(deadline_ns, torc_follow_deadline_ns(&meta->follow));
+    deadline_ns = torc_min_u64(deadline_ns, torc_failover_deadline_ns(&meta->failover));
+    return torc_min_u64(deadline_ns, meta_down_deadline_ns(&meta->down));
+}
