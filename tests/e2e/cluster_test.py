@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+"""Torc tests: a cluster of three nodes, as scripts/cluster makes it: one client reaches all keys through any node;
+nodes die, stop, are cut off and come back; with `file` and with etcd as metastore. Root only.
+
+    tests/e2e/cluster_test.py [WORD…]   all cases, or those whose name holds a word
+Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from node import BUILD, PROGRAMS, ROOT, Checks, run
+
+KEYS = 1000000
+FEW = 24  # of a cluster whose keys are all in a history
+SETTINGS = ("--workers", "1", "--memory", "128M", "--large-memory", "32M", "--shards", "12", "--segment-bytes", "4M")
+checks = Checks()
+
+
+class Cluster:
+    """scripts/cluster up … down, in a folder of its own."""
+
+    def __init__(self, *words, nodes=3, keys=KEYS, settings=()):
+        self.histories = []
+        self.shards = {}  # of each node, as first asked
+        self.folder = tempfile.mkdtemp(prefix="torc-cluster-", dir=os.environ.get("TORC_TEST_DATA"))
+        self.environment = dict(os.environ, TORC_BUILD=str(BUILD), TORC_CLUSTER_DIR=f"{self.folder}/cluster")
+        self.up = self("up", "--nodes", nodes, *words, "--", *SETTINGS, "--keys", keys, *settings,
+                       check=False)
+        self.address = self.up.stdout.decode().splitlines()[-1] if self.up.returncode == 0 else None
+
+    def __call__(self, *words, check=True):
+        done = subprocess.run([ROOT / "scripts/cluster", *map(str, words)], env=self.environment, capture_output=True,
+                              stdin=subprocess.DEVNULL, check=False, timeout=120)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"cluster {words}: status {done.returncode}: {done.stderr.decode()[-2000:]}")
+        return done
+
+    def node(self, number):
+        """Address of a node."""
+        return self.address.replace(".11:", f".{10 + number}:")
+
+    def client(self, number=1):
+        """Environment of a client that begins at a node."""
+        keys = self("keys").stdout.decode().strip()
+        return dict(os.environ, TORC_CLUSTER=self.node(number), TORC_KEY_FILE=keys)
+
+    def torc(self, *words, number=1, check=True, timeout=60):
+        done = subprocess.run([PROGRAMS["torc"], *map(str, words)], env=self.client(number), capture_output=True,
+                              stdin=subprocess.DEVNULL, check=False, timeout=timeout)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"torc {words}: status {done.returncode}: {done.stderr.decode()[-500:]}")
+        return done.stdout.decode()
+
+    def status(self):
+        return self("status").stdout.decode().splitlines()
+
+    def data(self, number):
+        return pathlib.Path(self.folder) / "cluster" / f"node{number}"
+
+    def __enter__(self):
+        if self.address is None:
+            error = self.up.stderr.decode()[-3000:]
+            self.close()
+            raise RuntimeError(f"the cluster does not come up: {error}")
+        return self
+
+    def close(self):
+        self("down", check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def rows(text):
+    return dict(line.split(None, 1) for line in text.splitlines())
+
+
+def fill(cluster, count=200):
+    """Keys all over the key space; what they should be."""
+    wanted = {str(key): f"value-{key}" for key in range(0, KEYS, KEYS // count)}
+    lines = "".join(f"{key},{value}\n" for key, value in wanted.items())
+    subprocess.run([PROGRAMS["torc"], "load", "-"], env=cluster.client(), input=lines.encode(), capture_output=True,
+                   check=True, timeout=60)
+    return wanted
+
+
+def one_store(cluster, wanted):
+    """Whichever node a client begins at."""
+    for number in (1, 2, 3):
+        checks.equal(f"all keys by node {number}", rows(cluster.torc("range", 0, KEYS, number=number)), wanted)
+    spread = [sum(here(cluster, key, number) for key in wanted) for number in (1, 2, 3)]
+    checks.equal("each key has one node", sum(spread), len(wanted))
+    checks.that("each node has a third of them", min(spread) > len(wanted) // 4, spread)
+
+
+def shards(cluster, number):
+    answer = subprocess.run([PROGRAMS["torc"], "status", "--data", cluster.data(number), "-o", "json"],
+                            capture_output=True, stdin=subprocess.DEVNULL, check=True, timeout=30)
+    return json.loads(answer.stdout)["shards"]
+
+
+def check_history(cluster, sentence, during=lambda: None, patience=20000):
+    """Eight clients, every operation; what they saw must be linearizable."""
+    history = pathlib.Path(cluster.folder) / f"history-{len(cluster.histories)}"
+    cluster.histories.append(history)  # with all that went before: a record may be of an earlier run
+    running = subprocess.Popen([BUILD / "perf/torc-perf", "--cluster", cluster.address, "--json", "--workload", "check",
+                                "--clients", "8", "--records", str(FEW), "--seconds", "3", "--warmup", "0",
+                                "--timeout-ms", str(patience), "--history", history],
+                               env=cluster.client(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        during()
+    finally:
+        _, errors = running.communicate(timeout=120)
+    if not checks.equal(f"{sentence}: torc-perf ends well", (running.returncode, errors), (0, "")):
+        return
+    answered = sum(1 for line in history.read_text().splitlines() if '"status":"ok"' in line)
+    checks.that(f"{sentence}: work is done", answered > 50, f"{answered} operations ended OK")
+    judged = subprocess.run([ROOT / "tests/history/check.py", *cluster.histories], capture_output=True, text=True, check=False)
+    checks.that(f"{sentence}: linearizable", judged.returncode == 0, judged.stdout[-2000:] + judged.stderr[-500:])
+
+
+# -- Cases
+
+
+def case_file():
+    """three nodes with a metastore in a file are one store, and nodes come and go"""
+    with Cluster() as cluster:
+        wanted = fill(cluster)
+        one_store(cluster, wanted)
+        checks.that("keys has its file", os.path.exists(cluster("keys").stdout.decode().strip()))
+        cluster("kill", 2)
+        checks.that("status shows a dead node", "down" in cluster.status()[1], cluster.status())
+        checks.equal("twice is refused", cluster("kill", 2, check=False).returncode, 1)
+        alive = [key for key in wanted if here(cluster, key, 1) or here(cluster, key, 3)]
+        checks.that("the others' keys are served", 50 < len(alive) < len(wanted), len(alive))
+        checks.equal("also by who asks the dead one's neighbour", cluster.torc("get", alive[-1], number=3).strip(),
+                     wanted[alive[-1]])
+        cluster("start", 2)
+        checks.that("status shows that it is back", " up" in cluster.status()[1], cluster.status())
+        checks.equal("with what it had", rows(cluster.torc("range", 0, KEYS)), wanted)
+
+
+def here(cluster, key, number):
+    """Whether the node has the key's shard."""
+    if number not in cluster.shards:
+        cluster.shards[number] = shards(cluster, number)
+    return any(int(shard["lo"]) <= int(key) < int(shard["hi"]) for shard in cluster.shards[number])
+
+
+def case_faults():
+    """a node that is stopped or cut off is waited for, and nothing is lost"""
+    with Cluster("--clear", keys=FEW) as cluster:
+        checks.equal("no keys with --clear", cluster("keys").stdout, b"none\n")
+
+        def stop_and_go():
+            cluster("stop", 3)
+            checks.that("status shows it", "stopped" in cluster.status()[2], cluster.status())
+            cluster("cont", 3)
+            cluster("isolate", 2)
+            checks.that("and that one is alone", "isolated" in cluster.status()[1], cluster.status())
+            cluster("heal", 2)
+        check_history(cluster, "stopped and cut off", stop_and_go)
+        check_history(cluster, "killed", lambda: (cluster("kill", 2), cluster("start", 2)))
+        # A node's control alone: its dataplane goes on, and it goes on with it.
+        control = pid_of(cluster, 1, "torc-control")
+        os.kill(control, 9)
+        while pid_of(cluster, 1, "torc-control") in (None, control) or " up: " not in cluster.status()[0]:
+            pass
+        checks.equal("a write after control came back", cluster.torc("put", 5, "late"), "")
+        checks.equal("and it is read", cluster.torc("get", 5, number=2).strip(), "late")
+
+
+def pid_of(cluster, number, name):
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(name.encode()) and str(cluster.data(number)).encode() in words:
+            return int(folder.name)
+    return None
+
+
+def case_etcd():
+    """the same with etcd"""
+    with Cluster("--metastore", "etcd") as cluster:
+        wanted = fill(cluster)
+        one_store(cluster, wanted)
+        cluster("kill", 1)
+        cluster("start", 1)
+        checks.equal("all is there after a death", rows(cluster.torc("range", 0, KEYS, number=2)), wanted)
+
+
+def case_refused():
+    """what cannot be made leaves nothing"""
+    before = (run("ip", "netns", "list").stdout, run("ip", "-o", "link").stdout.count(b"torcl"))
+    cluster = Cluster("--clear", nodes=2, settings=("--undo-age", "never"))
+    checks.program("a setting that makes no sense ends it", cluster.up, 1, "undo-age")
+    checks.that("nothing is left of it", not os.path.exists(f"{cluster.folder}/cluster"))
+    checks.equal("no namespace, no link",
+                 (run("ip", "netns", "list").stdout, run("ip", "-o", "link").stdout.count(b"torcl")), before)
+    checks.program("no cluster", cluster("status", check=False), 1, "up --nodes 3")
+    cluster.close()
+
+
+def case_join():
+    """nodes that come later join; those that do not fit are told why"""
+    with Cluster("--clear", nodes=1) as cluster:
+        words = [PROGRAMS["torc-control"], "init", "--metastore", f"file:{cluster.folder}/cluster/meta"]
+        folder = pathlib.Path(cluster.folder)
+
+        def init(node, *more):
+            return subprocess.run([*words, "--data", folder / f"late{node}", "--node", str(node), *more],
+                                  stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+        checks.program("a second node joins", init(2, "--security", "clear"), 0, "made node 2 of cluster")
+        checks.program("once", init(2, "--security", "clear"), 2, "already holds a node")
+        shutil.rmtree(folder / "late2")
+        checks.program("and again while it has not started", init(2), 0, "made node 2")
+        checks.program("but not in the place of one that has data", init(1, "--data", str(folder / "other")), 3,
+                       "knows node 1, whose data is not here")
+        checks.program("not on a cluster that needs a metastore for all",
+                       subprocess.run([PROGRAMS["torc-control"], "init", "--data", folder / "x", "--nodes", "3"],
+                                      capture_output=True, check=False), 2, "metastore")
+    with Cluster(nodes=1) as cluster:
+        done = subprocess.run([PROGRAMS["torc-control"], "init", "--metastore", f"file:{cluster.folder}/cluster/meta",
+                               "--data", f"{cluster.folder}/late", "--node", "2"], capture_output=True, check=False)
+        checks.program("with keys, they have to be there", done, 2, "torc.keys is missing", "node 1")
+
+
+def main():
+    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
+    for name, case in cases.items():
+        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
+            checks.case(case)
+    checks.end()
+
+
+if __name__ == "__main__":
+    main()
