@@ -74,7 +74,8 @@ struct torc_council {
     uint64_t rings_offset;         // of up[0]
     struct torc_council_row *rows; // of one process: an address will do
     // Written by worker 0.
-    _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint64_t ceiling; // kept here (H6)
+    _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint64_t ceiling; // that will be kept (H6)
+    _Atomic uint64_t kept;                                       // that is, on disk too
     _Atomic uint32_t health;                                     // of the node, enum torc_health
     // Written by each worker its own.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t worker_health[TORC_CHAN_WORKERS_MAX + 1];

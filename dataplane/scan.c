@@ -304,12 +304,15 @@ static bool range_check(const struct torc_worker *worker, const struct torc_requ
 // Whether the job's shard can be read at its timestamp now. BUSY: not yet.
 static enum torc_err job_past(struct torc_worker *worker, struct torc_job *job, uint64_t *info)
 {
-    enum torc_err err;
+    struct torc_worker_shard *shard = &worker->shards[job->shard];
+    enum torc_err err = TORC_ERR_OK;
 
-    if (job->ts == 0) {
-        return TORC_ERR_OK;
+    if (shard->replica != NULL && !shard->readable) {
+        err = torc_worker_replica_refusal(worker, shard, info); // each slice is a read (L3)
+        err = err == TORC_ERR_UNAVAILABLE || err == TORC_ERR_TAKING_OVER ? TORC_ERR_BUSY : err;
+    } else if (job->ts != 0) {
+        err = torc_worker_past(worker, &shard->engine, job->ts, info);
     }
-    err = torc_worker_past(worker, &worker->shards[job->shard].engine, job->ts, info);
     if (err != TORC_ERR_BUSY) {
         job->waits_ns = 0;
     } else if (job->waits_ns == 0) {

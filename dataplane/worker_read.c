@@ -245,12 +245,35 @@ static enum torc_err past_kept(struct torc_worker *worker, const struct torc_sha
     return log->failed ? TORC_ERR_UNAVAILABLE : TORC_ERR_BUSY;
 }
 
+// The same of a shard with other members: all of them, and this node, keep a ceiling as high (H5).
+static enum torc_err past_kept_by_all(struct torc_worker *worker, struct torc_worker_shard *shard,
+                                      uint64_t ts, uint64_t *info)
+{
+    struct torc_council *council = worker->replicas.council;
+    uint64_t kept = torc_min_u64(atomic_load_explicit(&council->kept, memory_order_relaxed),
+                                 shard->replica->least_ceiling);
+
+    if (ts <= shard->engine.applied_hlc || ts <= kept) {
+        torc_replica_note_read(&shard->replica->machine, ts);
+        return TORC_ERR_OK;
+    }
+    if (ts > atomic_load_explicit(&council->ceiling_wanted[worker->index], memory_order_relaxed)) {
+        atomic_store_explicit(&council->ceiling_wanted[worker->index], ts, memory_order_relaxed);
+        worker->turn->ring_workers[0] |= worker->index == 0 ? 0 : 1;
+    }
+    *info = RETRY_US;
+    return TORC_ERR_BUSY;
+}
+
 enum torc_err torc_worker_past(struct torc_worker *worker, struct torc_shard *shard, uint64_t ts,
                                uint64_t *info)
 {
     switch (torc_shard_past(shard, ts, PAST_ENTRIES, info)) {
     case TORC_SHARD_PAST_READY:
         torc_worker_pin(worker, ts);
+        if (torc_worker_of_engine(shard)->replica != NULL) {
+            return past_kept_by_all(worker, torc_worker_of_engine(shard), ts, info);
+        }
         return past_kept(worker, shard, ts, info);
     case TORC_SHARD_PAST_PENDING:
     case TORC_SHARD_PAST_MORE:

@@ -160,6 +160,12 @@ struct torc_worker_shard {
     bool told;                           // SHARD_READY was sent
 };
 
+// An engine is the first of its shard.
+static inline struct torc_worker_shard *torc_worker_of_engine(struct torc_shard *engine)
+{
+    return (struct torc_worker_shard *)(void *)engine;
+}
+
 // -- The worker -----------------------------------------------------------------------------------
 
 // A sweep that packs large values.

@@ -408,7 +408,14 @@ static void watch_keep(struct torc_worker *worker)
     // Before any answer that says so leaves: whoever takes over stamps above it.
     atomic_store_explicit(&worker->replicas.council->ceiling, watch->ceiling_keeping,
                           memory_order_release);
+    torc_log_writer_keep(&worker->log, watch->ceiling_keeping);
+    if (worker->cluster.durability == TORC_DURABILITY_DURABLE &&
+        worker->log.ceiling < watch->ceiling_keeping) {
+        return; // with the next block
+    }
     watch_step(worker, &event);
+    atomic_store_explicit(&worker->replicas.council->kept, watch->ceiling_keeping,
+                          memory_order_relaxed);
 }
 
 // -- Turn -----------------------------------------------------------------------------------------

@@ -591,7 +591,7 @@ static void commit_outcome(struct torc_worker *worker, const struct torc_shard_o
 static bool commit_may_go_on(struct torc_worker *worker, struct torc_shard *engine,
                              const struct torc_shard_write *write)
 {
-    const struct torc_worker_shard *shard = (const struct torc_worker_shard *)(void *)engine;
+    const struct torc_worker_shard *shard = torc_worker_of_engine(engine);
     bool reads = write->remove || write->condition != TORC_SHARD_ANY;
     struct torc_gather *gather;
     struct torc_owed *owed;
