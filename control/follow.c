@@ -7,10 +7,10 @@
 #define FOLLOW_LISTS (TORC_FOLLOW_TICKET + TORC_FOLLOW_FAMILIES)
 #define FOLLOW_GETS  (TORC_FOLLOW_TICKET + UINT64_C(2) * TORC_FOLLOW_FAMILIES)
 
-static const char *const follow_names[TORC_FOLLOW_FAMILIES] = {"shard", "node"};
-static const char *const follow_prefixes[TORC_FOLLOW_FAMILIES] = {"shard/", "node/"};
-static const uint32_t follow_most[TORC_FOLLOW_FAMILIES] = {TORC_CHAN_MAP_ENTRIES,
-                                                           TORC_CHAN_NODES_MAX};
+static const char *const follow_names[TORC_FOLLOW_FAMILIES] = {"shard", "node", "want"};
+static const char *const follow_prefixes[TORC_FOLLOW_FAMILIES] = {"shard/", "node/", "want/"};
+static const uint32_t follow_most[TORC_FOLLOW_FAMILIES] = {
+    TORC_CHAN_MAP_ENTRIES, TORC_CHAN_NODES_MAX, TORC_CHAN_MAP_ENTRIES};
 
 void torc_follow_init(struct torc_follow *follow, struct torc_survey *survey,
                       struct torc_cluster *cluster)
@@ -230,7 +230,7 @@ static void follow_take_watch(struct torc_follow *follow, uint32_t index,
         follow_named(follow, family, id);
         if (family == TORC_FOLLOW_SHARD) {
             follow_wake_shard(follow, id);
-        } else {
+        } else if (family == TORC_FOLLOW_NODE) {
             follow_wake_node(follow, id);
         }
     }
@@ -239,9 +239,18 @@ static void follow_take_watch(struct torc_follow *follow, uint32_t index,
 static enum torc_err follow_put(struct torc_follow *follow, const struct torc_meta_record *record,
                                 struct torc_fail *why)
 {
+    struct torc_cluster_shard *own = NULL;
     bool changed = false;
+    uint64_t id = 0;
     enum torc_err err = torc_survey_put(follow->survey, record, &changed, why);
 
+    if (torc_record_id(record->key, "want", &id)) { // the map says nothing of it
+        own = id <= UINT32_MAX ? torc_cluster_shard(follow->cluster, (uint32_t)id) : NULL;
+        if (own != NULL) {
+            own->wish = own->wish || changed;
+        }
+        return err;
+    }
     follow->news = follow->news || changed;
     return err;
 }

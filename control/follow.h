@@ -6,7 +6,8 @@
 // Owner   control's one thread. Pure.
 // Memory  the struct; the survey and the table of own shards are the caller's.
 // Wakes   a shard of this node whose record, or one of whose members' nodes, has changed is marked
-//         in the table (`wake`): its replica is told to read (REPLICATION.md M1).
+//         in the table (`wake`): its replica is told to read (REPLICATION.md M1). What placement
+//         wishes for one marks it too (`wish`).
 // Invariants
 //   U1  whatever changed is read after it changed: a key named while its read is under way is read
 //       again; nothing is dropped from the list of keys but by reading the whole family.
@@ -32,6 +33,7 @@
 enum torc_follow_family {
     TORC_FOLLOW_SHARD,
     TORC_FOLLOW_NODE,
+    TORC_FOLLOW_WANT,
     TORC_FOLLOW_FAMILIES,
 };
 

@@ -46,6 +46,9 @@ uint64_t torc_node_meta_deadline_ns(const struct torc_node *node);
 // READ or PROPOSE of a worker.
 void torc_node_meta_event(struct torc_node *node, uint32_t worker, const struct torc_evt *event);
 
+// What a replica has become.
+void torc_node_meta_role(struct torc_node *node, const struct torc_evt_role *role);
+
 // The map table, as the survey is now.
 void torc_node_write_map(struct torc_node *node);
 

@@ -1,4 +1,5 @@
 // Torc control: a life of the dataplane, from being found to being lost. See control/node_os.h.
+#include "control/based_os.h"
 #include "control/node_impl_os.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
@@ -76,6 +77,26 @@ static void node_start_life(struct torc_node *node)
     torc_node_go(node, TORC_NODE_SCANNING);
 }
 
+// Which replicas go on from what lies here: members, those that ever were one in this copy, those
+// with a checkpoint; and where nothing lies here of a shard that was born empty: an empty log is a
+// beginning of each of its logs.
+static enum torc_err node_find_bases(struct torc_node *node, struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    torc_based_load(&node->dir, node->registry.node.copy, cluster);
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+
+        const struct torc_survey_shard *known =
+            torc_survey_shard(node->registry.survey, shard->shard);
+
+        shard->based = shard->based || shard->insync || shard->has_checkpoint ||
+                       (node->recover_shards[i].stream == 0 && known != NULL && known->born_empty);
+    }
+    return torc_based_save(&node->dir, node->registry.node.copy, cluster, why);
+}
+
 // Takes over what recovery found: turns, what is covered by a checkpoint; and begins the streams.
 static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *why)
 {
@@ -94,6 +115,9 @@ static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *wh
         shard->start_sequence = from->checkpoint.start_sequence;
         shard->covered = from->has_checkpoint && from->checkpoint.turn == shard->turn &&
                          from->checkpoint.stream == shard->worker + 1;
+    }
+    if (err == TORC_ERR_OK && node->registry.meta.replicas > 1) {
+        err = node_find_bases(node, why);
     }
     for (uint32_t i = 0; i < node->attach.hello.worker_count && err == TORC_ERR_OK; i++) {
         err = torc_log_store_begin(node->store, &node->attach, i,
@@ -176,15 +200,14 @@ static bool node_open_worker(struct torc_node *node, uint32_t index)
         const struct torc_cluster_shard *shard = cluster->shards + worker->shard_at;
         struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
 
-        order.shard =
-            (struct torc_cmd_shard){.lo = shard->lo,
-                                    .hi = shard->hi,
-                                    .shard = shard->shard,
-                                    .epoch = shard->epoch,
-                                    .turn = shard->turn,
-                                    .moved = shard->moved ? 1 : 0,
-                                    .is_replica = shard->replica ? 1 : 0,
-                                    .has_base = shard->insync || shard->has_checkpoint ? 1 : 0};
+        order.shard = (struct torc_cmd_shard){.lo = shard->lo,
+                                              .hi = shard->hi,
+                                              .shard = shard->shard,
+                                              .epoch = shard->epoch,
+                                              .turn = shard->turn,
+                                              .moved = shard->moved ? 1 : 0,
+                                              .is_replica = shard->replica ? 1 : 0,
+                                              .has_base = shard->based ? 1 : 0};
         if (shard->worker == index && !torc_attach_cmd(&node->attach, index, &order)) {
             return false;
         }
@@ -299,7 +322,8 @@ static uint32_t node_map_worker(const struct torc_node *node,
 
         for (uint32_t m = 0; m < TORC_CHAN_MEMBERS_MAX && entry->shard == shard->shard; m++) {
             if (m < entry->member_count && entry->members[m].node == node->dir.node) {
-                return entry->epoch == shard->epoch ? entry->members[m].core : UINT32_MAX;
+                return shard->replica || entry->epoch == shard->epoch ? entry->members[m].core
+                                                                      : UINT32_MAX;
             }
         }
     }

@@ -188,6 +188,45 @@ static void meta_wake_step(struct torc_node *node)
     }
 }
 
+// What placement wishes, to the replicas that it is about.
+static void meta_wish_step(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count && meta_has_workers(node); i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+        const struct torc_survey_want *want =
+            shard->wish && shard->replica ? torc_survey_want(node->registry.survey, shard->shard)
+                                          : NULL;
+        struct torc_cmd order = {.kind = TORC_CMD_WANT};
+
+        if (want != NULL) {
+            order.want = (struct torc_cmd_want){.shard = shard->shard,
+                                                .primary_node = want->primary,
+                                                .node_count = want->node_count};
+            memcpy(order.want.nodes, want->nodes, sizeof(want->nodes));
+            shard->wish = !torc_attach_cmd(&node->attach, shard->worker, &order);
+        }
+    }
+}
+
+void torc_node_meta_role(struct torc_node *node, const struct torc_evt_role *role)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    torc_log(TORC_LOG_DEBUG, "replica", "role",
+             "shard=%" PRIu32 " epoch=%" PRIu32 " role=%" PRIu32 " primary=%" PRIu32
+             " applied=%" PRIu64,
+             role->shard, role->epoch, role->role, role->primary_node, role->applied_lsn);
+    // T8: clients are sent here before the record was read that says so.
+    if (role->role == TORC_CHAN_ACTIVE && torc_cluster_shard(cluster, role->shard) != NULL &&
+        torc_survey_lead(node->registry.survey, role->shard, role->epoch, cluster->node,
+                         cluster->boot)) {
+        node->meta->follow.news = true;
+        node->slow_ns = 0;
+    }
+}
+
 // -- `down` ---------------------------------------------------------------------------------------
 
 void torc_node_meta_down(struct torc_node *node, uint64_t boot)
@@ -349,6 +388,7 @@ void torc_node_meta_step(struct torc_node *node)
     }
     meta_map_step(node);
     meta_wake_step(node);
+    meta_wish_step(node);
     meta_answer_step(node);
 }
 

@@ -130,8 +130,13 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
     case TORC_EVT_QUIESCED: worker->quiesced = true; return;
     case TORC_EVT_READ:
     case TORC_EVT_PROPOSE: torc_node_meta_event(node, index, event); return;
-    case TORC_EVT_ROLE:
+    case TORC_EVT_ROLE: torc_node_meta_role(node, &event->role); return;
     case TORC_EVT_CHECKPOINT:
+        shard = torc_cluster_shard(&node->registry.cluster, event->role.shard);
+        if (shard != NULL) {
+            shard->wanted = true;
+        }
+        return;
     case TORC_EVT_SHARD_GONE: return;
     case TORC_EVT_ALARM:
         node->numbers[TORC_CONTROL_ALARMS]++;

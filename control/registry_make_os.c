@@ -211,6 +211,21 @@ static void make_shard_of(const struct make *make, const struct torc_placement_s
     fields->insync.count = placed->count;
 }
 
+// The shard, and the wish that it stays where it is: who is removed while it is away comes back.
+static void make_add_shard(struct make *make, uint32_t shard,
+                           const struct torc_shard_fields *fields)
+{
+    struct torc_want_fields want = {.primary = fields->primary_node,
+                                    .nonce = torc_registry_nonce()};
+
+    for (uint32_t i = 0; i < fields->insync.count; i++) {
+        want.nodes.at[i] = fields->insync.at[i].node;
+    }
+    want.nodes.count = fields->insync.count;
+    torc_registry_add(&make->batch, "shard", shard, TORC_RECORD_SHARD, fields, TORC_META_ABSENT);
+    torc_registry_add(&make->batch, "want", shard, TORC_RECORD_WANT, &want, TORC_META_ABSENT);
+}
+
 // Those that are not there yet.
 static enum torc_err make_put_shards(struct make *make, const struct torc_placement_shard *placed,
                                      const uint64_t *copies, struct torc_fail *why)
@@ -235,10 +250,9 @@ static enum torc_err make_put_shards(struct make *make, const struct torc_placem
 
         make_shard_of(make, placed + i, copies, &fields);
         if (!there[placed[i].shard]) {
-            torc_registry_add(&make->batch, "shard", placed[i].shard, TORC_RECORD_SHARD, &fields,
-                              TORC_META_ABSENT);
+            make_add_shard(make, placed[i].shard, &fields);
         }
-        if (make->batch.count == TORC_REGISTRY_BATCH || i + 1 == make->meta->shards) {
+        if (make->batch.count + 2 > TORC_REGISTRY_BATCH || i + 1 == make->meta->shards) {
             err = torc_registry_write(make->store, &make->batch, &version, why);
         }
     }

@@ -185,6 +185,9 @@ static enum torc_err registry_read_survey(struct torc_registry *registry, struct
     if (err == TORC_ERR_OK) {
         err = registry_survey_family(registry, "node/", TORC_CHAN_NODES_MAX, why);
     }
+    if (err == TORC_ERR_OK) {
+        err = registry_survey_family(registry, "want/", TORC_CHAN_MAP_ENTRIES, why);
+    }
     survey->revision = revision;
     return err == TORC_ERR_OK ? torc_survey_check(survey, why) : err;
 }
@@ -213,14 +216,15 @@ static void registry_take_shards(struct torc_registry *registry)
     for (uint32_t i = 0; i < survey->shard_count; i++) {
         const struct torc_survey_shard *shard = survey->shards + i;
 
-        if (torc_survey_has(shard, cluster->node)) {
+        if (torc_survey_concerns(registry->survey, shard, cluster->node)) {
             cluster->shards[cluster->shard_count++] =
                 (struct torc_cluster_shard){.lo = shard->lo,
                                             .hi = shard->hi,
                                             .shard = shard->shard,
                                             .epoch = shard->epoch,
                                             .replica = registry->meta.replicas > 1,
-                                            .insync = registry_is_insync(registry, shard)};
+                                            .insync = registry_is_insync(registry, shard),
+                                            .wish = true};
         }
     }
 }

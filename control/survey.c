@@ -32,7 +32,8 @@ static void survey_shard_of(struct torc_survey_shard *shard, const struct torc_s
                                         .primary_boot = fields->primary_boot,
                                         .epoch = (uint32_t)fields->epoch,
                                         .primary_node = (uint32_t)fields->primary_node,
-                                        .member_count = (uint32_t)fields->insync.count};
+                                        .member_count = (uint32_t)fields->insync.count,
+                                        .born_empty = fields->birth == TORC_RECORD_BIRTH_NONE};
     memcpy(shard->members, fields->insync.at, fields->insync.count * sizeof(shard->members[0]));
 }
 
@@ -152,43 +153,118 @@ static enum torc_err survey_put_node(struct torc_survey *survey, uint64_t id,
     return TORC_ERR_OK;
 }
 
-// -- Records -------------------------------------------------------------------------------------
+// -- Wishes ---------------------------------------------------------------------------------------
 
-static enum torc_err survey_record_fail(const char *key, enum torc_err err,
-                                        const struct torc_fail *inner, struct torc_fail *why)
+struct torc_survey_want *torc_survey_want(struct torc_survey *survey, uint32_t shard)
 {
-    return torc_fail(why, err, "metastore: %.40s: %.100s", key, inner->text);
+    for (uint32_t i = 0; i < survey->want_count; i++) {
+        if (survey->wants[i].shard == shard) {
+            return survey->wants + i;
+        }
+    }
+    return NULL;
 }
+
+bool torc_survey_concerns(struct torc_survey *survey, const struct torc_survey_shard *shard,
+                          uint32_t node)
+{
+    const struct torc_survey_want *want = torc_survey_want(survey, shard->shard);
+    bool concerns = torc_survey_has(shard, node);
+
+    for (uint32_t i = 0; want != NULL && i < want->node_count; i++) {
+        concerns = concerns || want->nodes[i] == node;
+    }
+    return concerns;
+}
+
+static enum torc_err survey_put_want(struct torc_survey *survey, uint64_t id,
+                                     const struct torc_want_fields *fields, uint64_t version,
+                                     bool *changed, struct torc_fail *why)
+{
+    struct torc_survey_want *want = torc_survey_want(survey, (uint32_t)id);
+
+    if (want != NULL && version <= want->version) { // V1
+        want->listed = survey->lists;
+        return TORC_ERR_OK;
+    }
+    if (fields->nodes.count > TORC_CHAN_MEMBERS_MAX ||
+        (want == NULL && survey->want_count == TORC_COUNT_OF(survey->wants))) {
+        return torc_fail(why, TORC_ERR_LIMIT,
+                         "metastore: want/%" PRIu64 ": %" PRIu64 " nodes, at most %u", id,
+                         fields->nodes.count, TORC_CHAN_MEMBERS_MAX);
+    }
+    if (want == NULL) {
+        want = survey->wants + survey->want_count++;
+    }
+    *want = (struct torc_survey_want){.version = version,
+                                      .listed = survey->lists,
+                                      .shard = (uint32_t)id,
+                                      .primary = (uint32_t)fields->primary,
+                                      .node_count = (uint32_t)fields->nodes.count};
+    for (uint32_t i = 0; i < want->node_count; i++) {
+        want->nodes[i] = (uint32_t)fields->nodes.at[i];
+    }
+    *changed = true;
+    return TORC_ERR_OK;
+}
+
+static void survey_drop_want(struct torc_survey *survey, uint32_t at)
+{
+    survey->wants[at] = survey->wants[--survey->want_count];
+}
+
+bool torc_survey_lead(struct torc_survey *survey, uint32_t shard, uint32_t epoch, uint32_t node,
+                      uint64_t boot)
+{
+    struct torc_survey_shard *found = torc_survey_shard(survey, shard);
+
+    if (found == NULL || found->epoch >= epoch || !torc_survey_has(found, node)) {
+        return false;
+    }
+    found->epoch = epoch;
+    found->primary_node = node;
+    found->primary_boot = boot;
+    return true;
+}
+
+// -- Records -------------------------------------------------------------------------------------
 
 enum torc_err torc_survey_put(struct torc_survey *survey, const struct torc_meta_record *record,
                               bool *changed, struct torc_fail *why)
 {
     const char *key = record->key;
     struct torc_fail inner = {0};
-    struct torc_shard_fields shard;
-    struct torc_node_fields node;
+    union {
+        struct torc_shard_fields shard;
+        struct torc_node_fields node;
+        struct torc_want_fields want;
+    } fields;
+    enum torc_record kind;
     uint64_t id = 0;
     enum torc_err err;
 
     *changed = false;
     if (torc_record_id(key, "shard", &id) && id > 0 && id <= UINT32_MAX) {
-        err = torc_record_decode(TORC_RECORD_SHARD, &shard, record->value, record->value_bytes,
-                                 &inner);
-        return err != TORC_ERR_OK
-                   ? survey_record_fail(key, err, &inner, why)
-                   : survey_put_shard(survey, id, &shard, record->version, changed, why);
-    }
-    if (torc_record_id(key, "node", &id) && id > 0 && id <= TORC_RECORD_NODE_MAX) {
-        err =
-            torc_record_decode(TORC_RECORD_NODE, &node, record->value, record->value_bytes, &inner);
-        return err != TORC_ERR_OK
-                   ? survey_record_fail(key, err, &inner, why)
-                   : survey_put_node(survey, id, &node, record->version, changed, why);
-    }
-    if (strncmp(key, "shard/", 6) == 0 || strncmp(key, "node/", 5) == 0) {
+        kind = TORC_RECORD_SHARD;
+    } else if (torc_record_id(key, "node", &id) && id > 0 && id <= TORC_RECORD_NODE_MAX) {
+        kind = TORC_RECORD_NODE;
+    } else if (torc_record_id(key, "want", &id) && id > 0 && id <= UINT32_MAX) {
+        kind = TORC_RECORD_WANT;
+    } else if (strncmp(key, "shard/", 6) == 0 || strncmp(key, "node/", 5) == 0) {
         return torc_fail(why, TORC_ERR_CORRUPT, "metastore: a record named %.60s", key);
+    } else {
+        return TORC_ERR_OK;
     }
-    return TORC_ERR_OK;
+    err = torc_record_decode(kind, &fields, record->value, record->value_bytes, &inner);
+    if (err != TORC_ERR_OK) {
+        return torc_fail(why, err, "metastore: %.40s: %.100s", key, inner.text);
+    }
+    if (kind == TORC_RECORD_SHARD) {
+        return survey_put_shard(survey, id, &fields.shard, record->version, changed, why);
+    }
+    return kind == TORC_RECORD_NODE
+               ? survey_put_node(survey, id, &fields.node, record->version, changed, why)
+               : survey_put_want(survey, id, &fields.want, record->version, changed, why);
 }
 
 static void survey_drop_node(struct torc_survey *survey, uint32_t at)
@@ -218,6 +294,14 @@ bool torc_survey_drop(struct torc_survey *survey, const char *key)
         }
         return node != NULL;
     }
+    if (torc_record_id(key, "want", &id) && id <= UINT32_MAX) {
+        struct torc_survey_want *want = torc_survey_want(survey, (uint32_t)id);
+
+        if (want != NULL) {
+            survey_drop_want(survey, (uint32_t)(want - survey->wants));
+        }
+        return want != NULL;
+    }
     return false;
 }
 
@@ -228,10 +312,9 @@ void torc_survey_list(struct torc_survey *survey)
 
 bool torc_survey_sweep(struct torc_survey *survey, const char *prefix, uint64_t revision)
 {
-    bool shards = strcmp(prefix, "shard/") == 0;
     bool any = false;
 
-    for (uint32_t i = survey->shard_count; i > 0 && shards; i--) {
+    for (uint32_t i = survey->shard_count; i > 0 && strcmp(prefix, "shard/") == 0; i--) {
         const struct torc_survey_shard *shard = survey->shards + i - 1;
 
         if (shard->listed != survey->lists && shard->version <= revision) {
@@ -239,11 +322,19 @@ bool torc_survey_sweep(struct torc_survey *survey, const char *prefix, uint64_t 
             any = true;
         }
     }
-    for (uint32_t i = survey->node_count; i > 0 && !shards; i--) {
+    for (uint32_t i = survey->node_count; i > 0 && strcmp(prefix, "node/") == 0; i--) {
         const struct torc_survey_node *node = survey->nodes + i - 1;
 
         if (node->listed != survey->lists && node->version <= revision) {
             survey_drop_node(survey, i - 1);
+            any = true;
+        }
+    }
+    for (uint32_t i = survey->want_count; i > 0 && strcmp(prefix, "want/") == 0; i--) {
+        const struct torc_survey_want *want = survey->wants + i - 1;
+
+        if (want->listed != survey->lists && want->version <= revision) {
+            survey_drop_want(survey, i - 1);
             any = true;
         }
     }

@@ -3,7 +3,7 @@
 // What    the newest record known of every shard and node; which shards this node has a part in;
 //         the map table of the channel, which clients get.
 // Owner   control's one thread. Pure.
-// Memory  the caller's, 900 kB, touched as it fills.
+// Memory  the caller's, 1.2 MB, touched as it fills.
 // Trust   a survey is as old as the last record put into it. Nothing decides by it what a
 //         linearizable read has to (REPLICATION.md M1): it shows the way, and says whom to ask.
 // Invariants
@@ -30,6 +30,7 @@ struct torc_survey_shard {
     uint32_t epoch;
     uint32_t primary_node;
     uint32_t member_count;
+    bool born_empty; // not of other shards
     struct torc_record_member members[TORC_CHAN_MEMBERS_MAX];
 };
 
@@ -46,17 +47,29 @@ struct torc_survey_node {
     char address6[TORC_SURVEY_ADDRESS_BYTES];
 };
 
+// What placement wishes for a shard.
+struct torc_survey_want {
+    uint64_t version;
+    uint64_t listed; // as above
+    uint32_t shard;
+    uint32_t primary; // 0: no wish
+    uint32_t node_count;
+    uint32_t nodes[TORC_CHAN_MEMBERS_MAX];
+};
+
 struct torc_survey {
     uint64_t keys;
     uint64_t revision; // highest that is known of
     uint64_t lists;    // taken
     uint32_t shard_count;
     uint32_t node_count;
+    uint32_t want_count;
     struct torc_survey_shard shards[TORC_CHAN_MAP_ENTRIES]; // by lo, then by number
     struct torc_survey_node nodes[TORC_CHAN_NODES_MAX];     // by number
+    struct torc_survey_want wants[TORC_CHAN_MAP_ENTRIES];   // as they came
 };
 
-// Takes a record in, of the families `shard` and `node`; others are ignored. *changed: it is news.
+// Takes a record in, of the families `shard`, `node` and `want`; others are ignored. *changed: it is news.
 // CORRUPT, UNSUPPORTED_VERSION, LIMIT; then nothing changed.
 enum torc_err torc_must_use torc_survey_put(struct torc_survey *survey,
                                             const struct torc_meta_record *record, bool *changed,
@@ -76,9 +89,18 @@ enum torc_err torc_must_use torc_survey_check(const struct torc_survey *survey,
 
 struct torc_survey_shard *torc_survey_shard(struct torc_survey *survey, uint32_t shard);
 struct torc_survey_node *torc_survey_node(struct torc_survey *survey, uint32_t node);
+struct torc_survey_want *torc_survey_want(struct torc_survey *survey, uint32_t shard);
 
 // Whether `node` is one of the shard's members.
 bool torc_survey_has(const struct torc_survey_shard *shard, uint32_t node);
+
+// Whether it is one of them, or wished to be.
+bool torc_survey_concerns(struct torc_survey *survey, const struct torc_survey_shard *shard,
+                          uint32_t node);
+
+// `node` says that it is primary of an epoch, before the record was read that says so. True: news.
+bool torc_survey_lead(struct torc_survey *survey, uint32_t shard, uint32_t epoch, uint32_t node,
+                      uint64_t boot);
 
 // Writes the map table. Cores are known of this node's own shards alone, as `cluster` gave them
 // out. `nodes`: of the survey's nodes, with their addresses as bytes.

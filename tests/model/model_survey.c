@@ -14,6 +14,7 @@ enum {
     CONTROLS = 2,
     SHARDS = 24,
     NODES = 8,
+    WANTS = 10,
     ROUNDS = 60,
     BUSY = 300,
     QUIET = 6000,
@@ -27,6 +28,7 @@ struct control {
     struct torc_cluster_shard own[SHARDS];
     bool owed[SHARDS]; // changed since it was woken
     uint64_t versions[SHARDS];
+    uint64_t wished[SHARDS]; // version of the wish that was told last
 };
 
 struct model {
@@ -71,6 +73,18 @@ static void change_node(struct model *model, uint32_t id)
                         torc_record_encode(TORC_RECORD_NODE, &fields, text));
 }
 
+static void change_want(struct model *model, uint32_t id)
+{
+    struct torc_want_fields fields = {.primary = torc_rng_below(&model->rng, 9),
+                                      .nodes = {.count = 1, .at = {1}}};
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
+
+    torc_record_name(name, "want", id);
+    torc_fake_store_put(&model->meta, name, torc_rng_chance(&model->rng, 200000) ? NULL : text,
+                        torc_record_encode(TORC_RECORD_WANT, &fields, text));
+}
+
 static void control_step(struct model *model, uint32_t index)
 {
     struct control *control = &model->controls[index];
@@ -100,6 +114,12 @@ static void control_step(struct model *model, uint32_t index)
 
         control->owed[i] = control->owed[i] && !control->own[i].wake;
         control->own[i].wake = false;
+        if (control->own[i].wish) {
+            const struct torc_survey_want *want = torc_survey_want(&control->survey, i + 1);
+
+            control->wished[i] = want != NULL ? want->version : 0;
+            control->own[i].wish = false;
+        }
         if (shard != NULL) {
             CU_ASSERT_TRUE(shard->version >= control->versions[i]); // V1
             control->versions[i] = shard->version;
@@ -118,6 +138,9 @@ static void run(struct model *model, uint32_t steps, bool quiet)
         }
         if (!quiet && torc_rng_chance(&model->rng, 100000)) {
             change_node(model, 1 + (uint32_t)torc_rng_below(&model->rng, NODES));
+        }
+        if (!quiet && torc_rng_chance(&model->rng, 200000)) {
+            change_want(model, 1 + (uint32_t)torc_rng_below(&model->rng, WANTS));
         }
         for (uint32_t c = 0; c < CONTROLS; c++) {
             control_step(model, c);
@@ -153,6 +176,21 @@ static bool same_node(const struct model *model, struct control *control, uint32
     return node->version == record->version && strcmp(node->address, "10.79.0.11") == 0;
 }
 
+// And the last wish that there is was told.
+static bool same_want(const struct model *model, struct control *control, uint32_t id)
+{
+    char name[TORC_RECORD_NAME_BYTES];
+    const struct torc_survey_want *want = torc_survey_want(&control->survey, id);
+    const struct torc_fake_record *record;
+
+    torc_record_name(name, "want", id);
+    record = torc_fake_store_find(&model->meta, name);
+    if (record == NULL || want == NULL) {
+        return record == NULL && want == NULL;
+    }
+    return want->version == record->version && control->wished[id - 1] == record->version;
+}
+
 static bool survey_is_sorted(const struct torc_survey *survey)
 {
     for (uint32_t i = 1; i < survey->shard_count; i++) {
@@ -181,6 +219,9 @@ static bool all_same(struct model *model)
         }
         for (uint32_t i = 0; i < NODES; i++) {
             same = same && same_node(model, control, i + 1);
+        }
+        for (uint32_t i = 0; i < WANTS; i++) {
+            same = same && same_want(model, control, i + 1);
         }
         model->failures += control->follow.failures;
     }
@@ -293,7 +334,7 @@ static void the_map_is_the_surveys(void)
 
 static void records_that_make_no_sense_are_named(void)
 {
-    static const char *const names[] = {"shard/x", "node/5", "shard/7", "want/5"};
+    static const char *const names[] = {"shard/x", "node/5", "want/7", "other/5"};
     struct torc_survey *survey = calloc(1, sizeof(*survey));
     struct torc_fail why;
     bool changed;
