@@ -69,8 +69,8 @@ struct torc_survey {
     struct torc_survey_want wants[TORC_CHAN_MAP_ENTRIES];   // as they came
 };
 
-// Takes a record in, of the families `shard`, `node` and `want`; others are ignored. *changed: it is news.
-// CORRUPT, UNSUPPORTED_VERSION, LIMIT; then nothing changed.
+// Takes a record in, of the families `shard`, `node` and `want`; others are ignored. *changed: it
+// is news. CORRUPT, UNSUPPORTED_VERSION, LIMIT; then nothing changed.
 enum torc_err torc_must_use torc_survey_put(struct torc_survey *survey,
                                             const struct torc_meta_record *record, bool *changed,
                                             struct torc_fail *why);
