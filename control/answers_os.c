@@ -44,6 +44,7 @@ void torc_node_count(struct torc_node *node)
     node->numbers[TORC_CONTROL_SERVING] = node->state == TORC_NODE_SERVING ? 1 : 0;
     node->numbers[TORC_CONTROL_CLEAR] = node->registry.meta.security == TORC_SECURITY_CLEAR ? 1 : 0;
     node->numbers[TORC_CONTROL_PRINCIPALS] = node->keys.count;
+    torc_node_count_cluster(node);
 }
 
 // Numbers of JSON end at 2^63 in many readers: what may be larger is text.
@@ -150,7 +151,7 @@ static json_t *answer_recovery(const struct torc_node *node)
     return recovery;
 }
 
-static json_t *answer_shards(const struct torc_node *node)
+static json_t *answer_shards(struct torc_node *node)
 {
     const struct torc_cluster *cluster = &node->registry.cluster;
     json_t *shards = json_array();
@@ -167,6 +168,7 @@ static json_t *answer_shards(const struct torc_node *node)
         answer_set(line, "core", answer_u64(shard->worker));
         answer_set(line, "state",
                    json_string(shard->ready && node->attached ? "ready" : "not-ready"));
+        torc_node_answer_members(node, shard->shard, line);
         failed = json_array_append_new(shards, line);
         torc_assert(failed == 0);
     }
@@ -182,6 +184,7 @@ static json_t *answer_status(struct torc_node *node)
     char text[24];
 
     torc_node_count(node);
+    torc_node_advise_cluster(node, advice);
     (void)snprintf(text, sizeof(text), "%016" PRIx64, registry->cluster.cluster);
     answer_set(status, "ok", json_true());
     answer_set(status, "state", json_string(torc_node_state_name(node->state)));
@@ -219,6 +222,7 @@ static json_t *answer_status(struct torc_node *node)
     answer_set(status, "checkpoints", answer_u64(node->numbers[TORC_CONTROL_CHECKPOINTS]));
     answer_set(status, "shard_count", answer_u64(registry->cluster.shard_count));
     answer_set(status, "shards_ready", answer_u64(torc_cluster_ready(&registry->cluster)));
+    answer_set(status, "nodes", torc_node_answer_nodes(node));
     answer_set(status, "shards", answer_shards(node));
     return status;
 }

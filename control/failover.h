@@ -62,18 +62,13 @@ struct torc_failover_ask {
     char text[TORC_RECORD_BYTES_MAX];
 };
 
-// X(name, help): what happened, for metrics.
-#define TORC_FAILOVER_COUNTER_TABLE(X)                                      \
-    X(reads, "records of shards read for their replicas")                   \
-    X(won, "proposals of replicas that took effect")                        \
-    X(lost, "proposals that another configuration was faster than")         \
-    X(unknown, "proposals that the metastore could not say the outcome of") \
-    X(refused, "questions of workers that made no sense or found no room")
-
+// What happened: metrics (control/metrics.h).
 struct torc_failover_counters {
-#define X(name, help) uint64_t name;
-    TORC_FAILOVER_COUNTER_TABLE(X)
-#undef X
+    uint64_t reads;
+    uint64_t won;
+    uint64_t lost;
+    uint64_t unknown;
+    uint64_t refused;
 };
 
 struct torc_failover {

@@ -36,6 +36,24 @@
     X(PRINCIPALS, "torc_control_principals", "gauge", "who may have sessions (security = keys)")   \
     X(SLEEPS, "torc_control_sleeps_total", "counter", "times control blocked with nothing to do")  \
     X(ALARMS, "torc_control_alarms_total", "counter", "alarms the workers raised")                 \
+    X(NODES, "torc_control_nodes", "gauge", "nodes of the cluster that are known here")            \
+    X(NODES_DOWN, "torc_control_nodes_down", "gauge", "those whose last life is over")             \
+    X(SHARDS_LED, "torc_control_shards_led", "gauge", "shards that this node is primary of")       \
+    X(SHARDS_SHORT, "torc_control_shards_short", "gauge",                                          \
+      "shards of the cluster with fewer members that are up than replicas")                        \
+    X(SHARDS_AWAY, "torc_control_shards_away", "gauge", "shards with no member that is up")        \
+    X(RECORD_READS, "torc_control_record_reads_total", "counter",                                  \
+      "records of shards read for their replicas")                                                 \
+    X(PROPOSALS_WON, "torc_control_proposals_won_total", "counter",                                \
+      "proposals of replicas that took effect")                                                    \
+    X(PROPOSALS_LOST, "torc_control_proposals_lost_total", "counter",                              \
+      "proposals that another configuration was faster than")                                      \
+    X(PROPOSALS_UNKNOWN, "torc_control_proposals_unknown_total", "counter",                        \
+      "proposals that the metastore could not say the outcome of")                                 \
+    X(QUESTIONS_REFUSED, "torc_control_questions_refused_total", "counter",                        \
+      "questions of workers that made no sense or found no room")                                  \
+    X(METASTORE_FAILURES, "torc_control_metastore_failures_total", "counter",                      \
+      "answers of the metastore that failed, and were asked for again")                            \
     X(START_TIME_S, "torc_control_start_time_seconds", "gauge", "when it started, Unix time")
 
 enum torc_control_number {

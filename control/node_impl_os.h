@@ -43,6 +43,9 @@ void torc_node_close_meta(struct torc_node *node);
 void torc_node_meta_step(struct torc_node *node);
 uint64_t torc_node_meta_deadline_ns(const struct torc_node *node);
 
+// Numbers of it into node->numbers.
+void torc_node_meta_count(struct torc_node *node);
+
 // READ or PROPOSE of a worker.
 void torc_node_meta_event(struct torc_node *node, uint32_t worker, const struct torc_evt *event);
 

@@ -310,6 +310,19 @@ static uint64_t meta_down_deadline_ns(const struct meta_down *down)
     return down->swapping ? torc_swap_deadline_ns(&down->swap) : down->again_ns;
 }
 
+void torc_node_meta_count(struct torc_node *node)
+{
+    const struct torc_failover_counters *counters = &node->meta->failover.counters;
+    uint64_t *numbers = node->numbers;
+
+    numbers[TORC_CONTROL_RECORD_READS] = counters->reads;
+    numbers[TORC_CONTROL_PROPOSALS_WON] = counters->won;
+    numbers[TORC_CONTROL_PROPOSALS_LOST] = counters->lost;
+    numbers[TORC_CONTROL_PROPOSALS_UNKNOWN] = counters->unknown;
+    numbers[TORC_CONTROL_QUESTIONS_REFUSED] = counters->refused;
+    numbers[TORC_CONTROL_METASTORE_FAILURES] = node->meta->follow.failures;
+}
+
 // -- All of it ------------------------------------------------------------------------------------
 
 static void meta_complain(struct torc_node *node, const struct torc_fail *why)

@@ -126,6 +126,13 @@ const char *torc_node_state_name(enum torc_node_state state);
 // Numbers of the parts into node->numbers.
 void torc_node_count(struct torc_node *node);
 
+// -- Of the cluster (control/answers_cluster_os.c)
+
+void torc_node_count_cluster(struct torc_node *node);
+json_t *torc_node_answer_nodes(struct torc_node *node);
+void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line);
+void torc_node_advise_cluster(struct torc_node *node, json_t *advice);
+
 // `context`: the node.
 json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request);
 void torc_node_page(void *context, const char *path, struct torc_http_page *page);

@@ -99,10 +99,14 @@ def one_store(cluster, wanted):
     checks.that("each node has a third of them", min(spread) > len(wanted) // 4, spread)
 
 
-def shards(cluster, number):
+def status_of(cluster, number):
     answer = subprocess.run([PROGRAMS["torc"], "status", "--data", cluster.data(number), "-o", "json"],
                             capture_output=True, stdin=subprocess.DEVNULL, check=True, timeout=30)
-    return json.loads(answer.stdout)["shards"]
+    return json.loads(answer.stdout)
+
+
+def shards(cluster, number):
+    return status_of(cluster, number)["shards"]
 
 
 def check_history(cluster, sentence, during=lambda: None, patience=20000):
@@ -144,6 +148,12 @@ def case_file():
         cluster("start", 2)
         checks.that("status shows that it is back", " up" in cluster.status()[1], cluster.status())
         checks.equal("with what it had", rows(cluster.torc("range", 0, KEYS)), wanted)
+        subprocess.run([PROGRAMS["torc"], "stop", "--data", cluster.data(2)], capture_output=True, check=True)
+        said = status_of(cluster, 1)
+        checks.that("who was stopped cleanly is known to be down, and what to do",
+                    any("node 2 is down: start it; 4 shards" in line for line in said["advice"]), said["advice"])
+        checks.equal("all nodes are shown", [line["state"] for line in said["nodes"]], ["up", "down", "up"])
+        checks.equal("and whose each shard is", {shard["primary"] for shard in said["shards"]}, {1})
 
 
 def here(cluster, key, number):

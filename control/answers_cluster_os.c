@@ -1,0 +1,109 @@
+// Torc control: what a node says of its cluster: nodes, who has which shard, what is missing. See
+// control/node_os.h.
+//
+// Source  the survey: as good as the last watch (control/survey.h).
+#include "control/node_impl_os.h"
+
+enum {
+    ANSWER_TEXT_BYTES = 200
+};
+
+// Of a node that has run: its last life is known to be over.
+static bool answer_is_down(const struct torc_survey_node *node)
+{
+    return node->boot > 0 && node->down == node->boot;
+}
+
+static uint32_t answer_alive(struct torc_survey *survey, const struct torc_survey_shard *shard)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < shard->member_count; i++) {
+        const struct torc_survey_node *node =
+            torc_survey_node(survey, (uint32_t)shard->members[i].node);
+
+        count += node != NULL && node->boot > 0 && !answer_is_down(node) ? 1 : 0;
+    }
+    return count;
+}
+
+void torc_node_count_cluster(struct torc_node *node)
+{
+    struct torc_survey *survey = node->registry.survey;
+    uint64_t *numbers = node->numbers;
+
+    numbers[TORC_CONTROL_NODES] = survey->node_count;
+    numbers[TORC_CONTROL_NODES_DOWN] = 0;
+    numbers[TORC_CONTROL_SHARDS_LED] = 0;
+    numbers[TORC_CONTROL_SHARDS_SHORT] = 0;
+    numbers[TORC_CONTROL_SHARDS_AWAY] = 0;
+    for (uint32_t i = 0; i < survey->node_count; i++) {
+        numbers[TORC_CONTROL_NODES_DOWN] += answer_is_down(survey->nodes + i) ? 1 : 0;
+    }
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+        uint32_t alive = answer_alive(survey, shard);
+
+        numbers[TORC_CONTROL_SHARDS_LED] += shard->primary_node == node->dir.node ? 1 : 0;
+        numbers[TORC_CONTROL_SHARDS_SHORT] += alive < node->registry.meta.replicas ? 1 : 0;
+        numbers[TORC_CONTROL_SHARDS_AWAY] += alive == 0 ? 1 : 0;
+    }
+    torc_node_meta_count(node);
+}
+
+json_t *torc_node_answer_nodes(struct torc_node *node)
+{
+    const struct torc_survey *survey = node->registry.survey;
+    json_t *lines = json_array();
+
+    for (uint32_t i = 0; i < survey->node_count; i++) {
+        const struct torc_survey_node *from = survey->nodes + i;
+        const char *state = from->boot == 0        ? "never started"
+                            : answer_is_down(from) ? "down"
+                                                   : "up";
+        const char *address = from->address[0] != '\0' ? from->address : from->address6;
+        json_t *line = json_pack("{s:i, s:s, s:s, s:i, s:I, s:I}", "node", (int)from->node, "state",
+                                 state, "address", address, "base_port", (int)from->base_port,
+                                 "boot", (json_int_t)from->boot, "copy", (json_int_t)from->copy);
+        int failed = json_array_append_new(lines, line);
+
+        torc_assert(failed == 0);
+    }
+    return lines;
+}
+
+void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line)
+{
+    const struct torc_survey_shard *found = torc_survey_shard(node->registry.survey, shard);
+    json_t *members = json_array();
+    int failed = json_object_set_new(
+        line, "primary", json_integer(found != NULL ? (json_int_t)found->primary_node : 0));
+
+    for (uint32_t i = 0; found != NULL && i < found->member_count; i++) {
+        failed |= json_array_append_new(members, json_integer((json_int_t)found->members[i].node));
+    }
+    failed |= json_object_set_new(line, "members", members);
+    torc_assert(failed == 0);
+}
+
+// One line each: the cause, what it does, what to do.
+void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
+{
+    struct torc_survey *survey = node->registry.survey;
+    uint64_t away = node->numbers[TORC_CONTROL_SHARDS_AWAY];
+    char text[ANSWER_TEXT_BYTES];
+
+    for (uint32_t i = 0; i < survey->node_count; i++) {
+        const struct torc_survey_node *other = survey->nodes + i;
+        int failed = 0;
+
+        if (answer_is_down(other) && other->node != node->dir.node) {
+            (void)snprintf(text, sizeof(text),
+                           "node %" PRIu32 " is down: start it; %" PRIu64
+                           " shards have no node that is up, and wait",
+                           other->node, away);
+            failed = json_array_append_new(advice, json_string(text));
+        }
+        torc_assert(failed == 0);
+    }
+}
