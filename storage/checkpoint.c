@@ -275,7 +275,8 @@ static uint32_t writer_footer(struct torc_checkpoint_writer *writer, const struc
 
     writer->end_lsn = shard->applied_lsn;
     writer->end_hlc = shard->applied_hlc;
-    writer->end_sequence = shard->applied_sequence;
+    // What was logged again in this stream is not looked for in the old one any more.
+    writer->end_sequence = torc_max_u64(shard->applied_sequence, shard->relog_sequence);
     footer =
         (struct torc_checkpoint_footer){.record_count = torc_le64(writer->record_count),
                                         .value_bytes = torc_le64(writer->value_bytes),

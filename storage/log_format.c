@@ -89,7 +89,17 @@ static void builder_shard_add(struct torc_log_builder *builder,
                                         .first_lsn = first_lsn,
                                         .next_lsn = first_lsn,
                                         .base_hlc = record->hlc,
-                                        .last_hlc = record->hlc};
+                                        .last_hlc = record->hlc,
+                                        .commit_lsn = record->commit_lsn};
+}
+
+// What an entry says of its shard's commits, if it can.
+static uint32_t builder_behind(const struct torc_log_builder_shard *shard)
+{
+    uint64_t behind = shard->first_lsn - shard->commit_lsn;
+
+    torc_assert(shard->commit_lsn < shard->first_lsn);
+    return shard->commit_lsn == 0 || behind > UINT32_MAX ? 0 : (uint32_t)behind;
 }
 
 // The bucket of a client: where it is, or the free one where it would go.
@@ -274,6 +284,7 @@ static void builder_put_dictionaries(const struct torc_log_builder *builder)
         struct torc_log_shard_entry entry = {.shard = torc_le32(shard->shard),
                                              .epoch = torc_le32(shard->epoch),
                                              .turn = torc_le32(shard->turn),
+                                             .behind = torc_le32(builder_behind(shard)),
                                              .first_lsn = torc_le64(shard->first_lsn),
                                              .base_hlc = torc_le64(shard->base_hlc)};
 
@@ -404,7 +415,8 @@ static const unsigned char *block_shards(const struct torc_log_block *block)
     return block->bytes + HEADER_BYTES + block->carry_bytes + block->record_bytes;
 }
 
-// The reserved words of the dictionaries. A newer writer's meaning of them is not ours to guess.
+// The reserved words of the dictionaries, whose meaning in a newer writer's block is not ours to
+// guess; and that no entry says more of commits than there can be.
 static bool block_is_plain(const struct torc_log_block *block)
 {
     const unsigned char *at = block_shards(block);
@@ -414,7 +426,9 @@ static bool block_is_plain(const struct torc_log_block *block)
         struct torc_log_shard_entry entry;
 
         memcpy(&entry, at, sizeof(entry));
-        sum |= torc_get_le32(entry.zero);
+        if (torc_get_le32(entry.behind) > torc_get_le64(entry.first_lsn)) {
+            return false;
+        }
     }
     for (uint32_t i = 0; i < block->client_count; i++, at += CLIENT_BYTES) {
         struct torc_log_client_entry entry;
@@ -480,9 +494,11 @@ void torc_log_block_shard(const struct torc_log_block *block, uint32_t index,
                           struct torc_log_builder_shard *shard)
 {
     struct torc_log_shard_entry entry;
+    uint32_t behind;
 
     torc_assert(index < block->shard_count);
     memcpy(&entry, block_shards(block) + (size_t)index * SHARD_BYTES, sizeof(entry));
+    behind = torc_get_le32(entry.behind);
     *shard = (struct torc_log_builder_shard){.shard = torc_get_le32(entry.shard),
                                              .epoch = torc_get_le32(entry.epoch),
                                              .turn = torc_get_le32(entry.turn),
@@ -490,6 +506,7 @@ void torc_log_block_shard(const struct torc_log_block *block, uint32_t index,
                                              .next_lsn = torc_get_le64(entry.first_lsn),
                                              .base_hlc = torc_get_le64(entry.base_hlc),
                                              .last_hlc = torc_get_le64(entry.base_hlc)};
+    shard->commit_lsn = behind == 0 ? 0 : shard->first_lsn - behind;
 }
 
 const void *torc_log_block_carry(const struct torc_log_block *block)
@@ -534,6 +551,7 @@ static bool reader_get_shard(struct torc_log_reader *reader, const unsigned char
     record->epoch = shard.epoch;
     record->turn = shard.turn;
     record->lsn = reader->next_lsn[place];
+    record->commit_lsn = shard.commit_lsn;
     reader->next_lsn[place] += record->kind != TORC_LOG_MOVED;
     reader->last_hlc[place] = record->hlc;
     return true;

@@ -102,7 +102,8 @@ struct torc_log_shard_entry {
     struct torc_le32 shard;
     struct torc_le32 epoch;
     struct torc_le32 turn; // how often the shard changed its stream (DESIGN.md section 5)
-    struct torc_le32 zero;
+    // first_lsn less the LSN up to which the shard was known committed then; 0: it does not say
+    struct torc_le32 behind;
     struct torc_le64 first_lsn; // of the entry's first record here (or of the one after the carry)
     struct torc_le64 base_hlc;  // of the same; deltas begin here
 };
@@ -146,6 +147,8 @@ struct torc_log_record {
     uint64_t key;
     const void *value;
     uint32_t piece_bytes; // reading: of the value, in this block; less than value_bytes: it goes on
+    // Known committed when it was appended; reading: when the first of its entry was. 0: unknown.
+    uint64_t commit_lsn;
 };
 
 // -- Building -----------------------------------------------------------------------------------
@@ -161,6 +164,7 @@ struct torc_log_builder_shard {
     uint64_t base_hlc;
     uint64_t last_hlc;
     uint64_t last_lsn;
+    uint64_t commit_lsn; // of the entry's first record
 };
 
 struct torc_log_builder_client {

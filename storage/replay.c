@@ -1,52 +1,27 @@
 // Torc storage: rebuilding shards. See storage/replay.h.
-#include "storage/replay.h"
-
 #include "kit/bugs.h"
 #include "kit/hlc.h"
+#include "storage/replay_impl.h"
 
 #include <string.h>
 
-#define BATCH        64u
+#define BATCH        TORC_REPLAY_BATCH
 #define BLOCK_BYTES  UINT64_C(262144) // TORC_LOG_BLOCK_BYTES_MAX
 #define TABLE_PLACES 1024u
 #define SHARDS_MAX   (TABLE_PLACES / 2u)
 #define ALIGN_BYTES  64u
 #define HLC_MAX      (UINT64_MAX / 2) // in the year 73000
-#define RECORD_BITS  20u              // records of one block: fewer than its bytes
+#define RECORD_BITS  TORC_REPLAY_RECORD_BITS
 
 _Static_assert((uint32_t)BLOCK_BYTES == TORC_LOG_BLOCK_BYTES_MAX, "one block is put together");
-
-struct replay_cut {
-    uint32_t turn;
-    uint64_t position;
-    uint64_t lsn;
-};
-
-struct replay_shard {
-    struct torc_shard *shard;
-    uint64_t base_lsn; // of the checkpoint: everything up to it is in the tree
-    uint64_t end_lsn;  // of the checkpoint: below it the tree may be of several moments
-    uint64_t next_lsn; // of the next record
-    uint64_t hlc;      // of the last record applied
-    uint64_t replayed;
-    uint32_t epoch; // of the last record
-    uint32_t turn;
-    bool surveyed;
-    uint64_t survey_next;
-    uint32_t cut_count;
-    struct replay_cut cuts[TORC_REPLAY_CUTS_MAX];
-    uint32_t batch_count;
-    bool fuzzy; // one of the batch lies at or below end_lsn
-    struct torc_tree_write batch[BATCH];
-};
 
 // A stream, and the record that its last block left unfinished.
 struct replay_stream {
     uint32_t stream;
     uint64_t sequence; // of its last block; 0: none yet
     bool unfinished;
-    bool headless;              // its blocks so far only go on with a record that began before them
-    struct replay_shard *owner; // of the unfinished record; NULL: not ours
+    bool headless; // its blocks so far only go on with a record that began before them
+    struct torc_replay_shard *owner; // of the unfinished record; NULL: not ours
     struct torc_log_record record;
     struct torc_tree_ticket ticket;
     uint64_t position;
@@ -54,7 +29,7 @@ struct replay_stream {
 };
 
 struct torc_replay {
-    struct replay_shard *shards;
+    struct torc_replay_shard *shards;
     uint32_t shard_count;
     uint32_t shard_max;
     uint32_t stream_count;
@@ -81,7 +56,7 @@ static uint64_t align_up(uint64_t bytes)
 uint64_t torc_replay_bytes(uint32_t shards_max)
 {
     return align_up(sizeof(struct torc_replay)) +
-           align_up((uint64_t)shards_max * sizeof(struct replay_shard)) + BLOCK_BYTES +
+           align_up((uint64_t)shards_max * sizeof(struct torc_replay_shard)) + BLOCK_BYTES +
            align_up(torc_checkpoint_reader_bytes());
 }
 
@@ -95,8 +70,8 @@ struct torc_replay *torc_replay_init(void *memory, uint64_t memory_bytes, uint32
     torc_assert((uintptr_t)memory % ALIGN_BYTES == 0);
     *replay = (struct torc_replay){.shard_max = shards_max};
     at += align_up(sizeof(*replay));
-    replay->shards = (struct replay_shard *)(void *)at;
-    at += align_up((uint64_t)shards_max * sizeof(struct replay_shard));
+    replay->shards = (struct torc_replay_shard *)(void *)at;
+    at += align_up((uint64_t)shards_max * sizeof(struct torc_replay_shard));
     replay->block = at;
     replay->checkpoint_block = at + BLOCK_BYTES;
     return replay;
@@ -114,7 +89,7 @@ static uint32_t table_place(const struct torc_replay *replay, uint32_t shard)
     return place;
 }
 
-static struct replay_shard *replay_find(const struct torc_replay *replay, uint32_t shard)
+static struct torc_replay_shard *replay_find(const struct torc_replay *replay, uint32_t shard)
 {
     uint16_t index = replay->table[table_place(replay, shard)];
 
@@ -129,9 +104,12 @@ void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard)
     torc_assert(replay->table[place] == 0);
     torc_assert(shard->state == TORC_SHARD_LOADING);
     replay->shards[replay->shard_count] =
-        (struct replay_shard){.shard = shard, .next_lsn = 1, .survey_next = 1};
+        (struct torc_replay_shard){.shard = shard, .next_lsn = 1, .survey_next = 1};
     replay->table[place] = (uint16_t)++replay->shard_count;
     shard->replaying = true;
+    if (shard->follows) {
+        torc_replay_hold_begin(&replay->shards[replay->shard_count - 1]);
+    }
 }
 
 // -- Checkpoints --------------------------------------------------------------------------------
@@ -139,7 +117,7 @@ void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard)
 enum torc_err torc_replay_checkpoint(struct torc_replay *replay, uint32_t shard, const void *bytes,
                                      uint64_t byte_count, struct torc_fail *why)
 {
-    struct replay_shard *found = replay_find(replay, shard);
+    struct torc_replay_shard *found = replay_find(replay, shard);
 
     if (found == NULL) {
         return torc_fail(why, TORC_ERR_CORRUPT,
@@ -161,7 +139,7 @@ enum torc_err torc_replay_checkpoint(struct torc_replay *replay, uint32_t shard,
 enum torc_err torc_replay_checkpoint_end(struct torc_replay *replay, uint32_t shard,
                                          struct torc_fail *why)
 {
-    struct replay_shard *found = replay_find(replay, shard);
+    struct torc_replay_shard *found = replay_find(replay, shard);
     const struct torc_checkpoint_info *info = &replay->checkpoint.info;
     enum torc_err err;
 
@@ -185,13 +163,16 @@ enum torc_err torc_replay_checkpoint_end(struct torc_replay *replay, uint32_t sh
     // What was applied when the file began has this as its upper bound; the log says it exactly.
     found->hlc =
         found->base_lsn == found->end_lsn ? torc_get_le64(replay->checkpoint.footer.end_hlc) : 0;
+    if (found->shard->follows) {
+        torc_replay_hold_begin(found);
+    }
     return TORC_ERR_OK;
 }
 
 // -- Applying -----------------------------------------------------------------------------------
 
 // Leaves only those of a batch that the tree does not have yet (storage/checkpoint_format.h).
-static void batch_filter(struct replay_shard *shard)
+static void batch_filter(struct torc_replay_shard *shard)
 {
     struct torc_tree_hit hits[BATCH];
     uint64_t keys[BATCH];
@@ -211,7 +192,7 @@ static void batch_filter(struct replay_shard *shard)
     shard->batch_count = kept;
 }
 
-static enum torc_err batch_flush(struct replay_shard *shard, struct torc_fail *why)
+static enum torc_err batch_flush(struct torc_replay_shard *shard, struct torc_fail *why)
 {
     uint32_t failed;
 
@@ -243,7 +224,7 @@ static enum torc_err replay_flush(struct torc_replay *replay, struct torc_fail *
     return err;
 }
 
-static bool shard_remember(struct replay_shard *shard, const struct torc_log_record *record)
+static bool shard_remember(struct torc_replay_shard *shard, const struct torc_log_record *record)
 {
     struct torc_completion_table *table = &shard->shard->completions;
     struct torc_completion_promise none = {0};
@@ -265,7 +246,8 @@ static bool shard_remember(struct replay_shard *shard, const struct torc_log_rec
 }
 
 // A record whose turn it is. `ticket`: of a value that was put together; else zeroed.
-static enum torc_err shard_apply(struct replay_shard *shard, const struct torc_log_record *record,
+static enum torc_err shard_apply(struct torc_replay_shard *shard,
+                                 const struct torc_log_record *record,
                                  struct torc_tree_ticket ticket, struct torc_fail *why)
 {
     if (!shard_remember(shard, record)) {
@@ -292,11 +274,11 @@ static enum torc_err shard_apply(struct replay_shard *shard, const struct torc_l
 }
 
 // A1: a later EPOCH took this LSN for another record.
-static bool shard_cancels(const struct replay_shard *shard, uint32_t turn, uint64_t position,
+static bool shard_cancels(const struct torc_replay_shard *shard, uint32_t turn, uint64_t position,
                           uint64_t lsn)
 {
     for (uint32_t i = 0; i < shard->cut_count && !TORC_BUG(EPOCH_KEEPS_TAIL); i++) {
-        const struct replay_cut *cut = &shard->cuts[i];
+        const struct torc_replay_cut *cut = &shard->cuts[i];
 
         if (cut->lsn <= lsn &&
             (cut->turn > turn || (cut->turn == turn && cut->position > position))) {
@@ -306,7 +288,7 @@ static bool shard_cancels(const struct replay_shard *shard, uint32_t turn, uint6
     return false;
 }
 
-static enum torc_err shard_fail(const struct replay_shard *shard,
+static enum torc_err shard_fail(const struct torc_replay_shard *shard,
                                 const struct torc_log_record *record, const char *what,
                                 struct torc_fail *why)
 {
@@ -316,11 +298,10 @@ static enum torc_err shard_fail(const struct replay_shard *shard,
 }
 
 // P1: whether the record may come now.
-static enum torc_err shard_check(const struct replay_shard *shard,
+static enum torc_err shard_check(const struct torc_replay_shard *shard,
                                  const struct torc_log_record *record, struct torc_fail *why)
 {
-    if (record->epoch > shard->shard->epoch ||
-        (record->epoch == shard->shard->epoch && !shard->shard->follows)) {
+    if (record->epoch >= shard->shard->epoch) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": its log is of epoch %" PRIu32
                          ", the metastore gave it %" PRIu32 " now: it went back",
@@ -350,7 +331,8 @@ static enum torc_err shard_check(const struct replay_shard *shard,
                : shard_fail(shard, record, "its HLC does not rise", why);
 }
 
-static enum torc_err shard_record(struct replay_shard *shard, const struct torc_log_record *record,
+static enum torc_err shard_record(struct torc_replay_shard *shard,
+                                  const struct torc_log_record *record,
                                   struct torc_tree_ticket ticket, uint64_t position,
                                   struct torc_fail *why)
 {
@@ -378,9 +360,35 @@ static enum torc_err shard_record(struct replay_shard *shard, const struct torc_
     return shard_apply(shard, record, ticket, why);
 }
 
+static enum torc_err replay_record(struct torc_replay *replay, struct torc_replay_shard *shard,
+                                   const struct torc_replay_held *held, struct torc_fail *why)
+{
+    enum torc_err err;
+
+    if (!shard->shard->follows) {
+        return shard_record(shard, held->record, held->ticket, held->position, why);
+    }
+    err = torc_replay_hold(shard, held, why);
+    if (err == TORC_ERR_BUSY) {
+        for (uint32_t i = 0; i < replay->shard_count; i++) {
+            if (replay->shards[i].shard->follows) {
+                torc_replay_hold_yield(&replay->shards[i]);
+            }
+        }
+        err = torc_replay_hold(shard, held, why);
+    }
+    if (err != TORC_ERR_OK) {
+        struct torc_tree_ticket ticket = held->ticket;
+
+        torc_tree_cancel(&shard->shard->tree, &ticket);
+    }
+    return err == TORC_ERR_BUSY ? TORC_ERR_NO_SPACE : err;
+}
+
 // First pass: takes note of what EPOCH records cancel.
-static enum torc_err shard_survey(struct replay_shard *shard, const struct torc_log_record *record,
-                                  uint64_t position, struct torc_fail *why)
+static enum torc_err shard_survey(struct torc_replay_shard *shard,
+                                  const struct torc_log_record *record, uint64_t position,
+                                  struct torc_fail *why)
 {
     shard->surveyed = true;
     if (record->kind == TORC_LOG_MOVED) {
@@ -390,8 +398,8 @@ static enum torc_err shard_survey(struct replay_shard *shard, const struct torc_
         if (shard->cut_count == TORC_REPLAY_CUTS_MAX) {
             return shard_fail(shard, record, "more cuts than one log should hold", why);
         }
-        shard->cuts[shard->cut_count++] =
-            (struct replay_cut){.turn = record->turn, .position = position, .lsn = record->lsn};
+        shard->cuts[shard->cut_count++] = (struct torc_replay_cut){
+            .turn = record->turn, .position = position, .lsn = record->lsn};
     }
     shard->survey_next = record->lsn + 1;
     return TORC_ERR_OK;
@@ -409,7 +417,7 @@ static void stream_forget(struct replay_stream *stream)
 }
 
 // A record that goes on in the next block.
-static enum torc_err stream_begin(struct replay_stream *stream, struct replay_shard *shard,
+static enum torc_err stream_begin(struct replay_stream *stream, struct torc_replay_shard *shard,
                                   const struct torc_log_record *record, uint64_t position,
                                   struct torc_fail *why)
 {
@@ -442,11 +450,15 @@ static enum torc_err block_fail(const struct torc_log_block *block, const char *
 }
 
 // The bytes of the last block's unfinished record.
-static enum torc_err stream_carry(struct replay_stream *stream, const struct torc_log_block *block,
-                                  bool is_first, struct torc_fail *why)
+static enum torc_err stream_carry(struct torc_replay *replay, struct replay_stream *stream,
+                                  const struct torc_log_block *block, bool is_first,
+                                  struct torc_fail *why)
 {
     uint32_t left = stream->record.value_bytes - stream->done_bytes;
-    struct replay_shard *shard = stream->owner;
+    struct torc_replay_shard *shard = stream->owner;
+    struct torc_replay_held held = {.record = &stream->record,
+                                    .position = stream->position,
+                                    .last_sequence = block->place.sequence};
 
     if (block->carry_bytes == 0) { // it never happened
         stream->headless = false;
@@ -475,9 +487,8 @@ static enum torc_err stream_carry(struct replay_stream *stream, const struct tor
     stream->unfinished = false;
     stream->owner = NULL;
     stream->record.value = stream->ticket.block;
-    return shard == NULL
-               ? TORC_ERR_OK
-               : shard_record(shard, &stream->record, stream->ticket, stream->position, why);
+    held.ticket = stream->ticket;
+    return shard == NULL ? TORC_ERR_OK : replay_record(replay, shard, &held, why);
 }
 
 static enum torc_err block_records(struct torc_replay *replay, struct replay_stream *stream,
@@ -490,7 +501,7 @@ static enum torc_err block_records(struct torc_replay *replay, struct replay_str
 
     torc_log_reader_init(&replay->reader, block);
     while (err == TORC_ERR_OK) {
-        struct replay_shard *shard;
+        struct torc_replay_shard *shard;
 
         err = torc_log_reader_next(&replay->reader, &record, &more, why);
         if (err != TORC_ERR_OK || !more) {
@@ -504,9 +515,10 @@ static enum torc_err block_records(struct torc_replay *replay, struct replay_str
         } else if (record.piece_bytes < record.value_bytes) {
             err = stream_begin(stream, shard, &record, position, why);
         } else if (shard != NULL) {
-            struct torc_tree_ticket none = {0};
+            struct torc_replay_held held = {
+                .record = &record, .position = position, .last_sequence = block->place.sequence};
 
-            err = shard_record(shard, &record, none, position, why);
+            err = replay_record(replay, shard, &held, why);
         }
     }
     return err;
@@ -554,7 +566,7 @@ static enum torc_err replay_block(struct torc_replay *replay, uint32_t stream_id
     stream->sequence = block.place.sequence;
     replay->hlc = torc_max_u64(replay->hlc, block.place.ceiling);
     if (!replay->surveying) {
-        err = stream_carry(stream, &block, is_first, why);
+        err = stream_carry(replay, stream, &block, is_first, why);
     }
     err = err == TORC_ERR_OK ? block_records(replay, stream, &block, why) : err;
     // Values lie in the block.
@@ -635,22 +647,24 @@ enum torc_err torc_replay_log_end(struct torc_replay *replay, uint32_t stream,
 
 // -- The end ------------------------------------------------------------------------------------
 
-static enum torc_err shard_end(struct replay_shard *found, struct torc_fail *why)
+static enum torc_err shard_end(struct torc_replay_shard *found, struct torc_fail *why)
 {
     struct torc_shard *shard = found->shard;
 
-    if (found->next_lsn <= found->end_lsn) {
+    if (found->next_lsn <= found->end_lsn && !found->lost) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": its log ends at LSN %" PRIu64
                          ", its checkpoint needs it up to %" PRIu64,
                          shard->shard, found->next_lsn - 1, found->end_lsn);
     }
-    if (shard->turn < found->turn || shard->epoch < found->epoch ||
-        (shard->epoch == found->epoch && !shard->follows)) {
+    if (shard->turn < found->turn || (shard->epoch <= found->epoch && !shard->follows)) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": opened in epoch %" PRIu32 " turn %" PRIu32
                          ", its log is of epoch %" PRIu32 " turn %" PRIu32,
                          shard->shard, shard->epoch, shard->turn, found->epoch, found->turn);
+    }
+    if (shard->follows) {
+        return torc_replay_hold_end(found, why);
     }
     shard->next_lsn = found->next_lsn;
     shard->applied_lsn = found->next_lsn - 1;
@@ -694,15 +708,22 @@ enum torc_err torc_replay_end(struct torc_replay *replay, struct torc_fail *why)
 
 struct torc_replay_result torc_replay_result(const struct torc_replay *replay, uint32_t shard)
 {
-    const struct replay_shard *found = replay_find(replay, shard);
+    const struct torc_replay_shard *found = replay_find(replay, shard);
+
+    struct torc_replay_result result;
 
     torc_assert(found != NULL);
-    return (struct torc_replay_result){.records = found->shard->tree.record_count,
-                                       .replayed = found->replayed,
-                                       .lsn = found->next_lsn - 1,
-                                       .hlc = found->hlc,
-                                       .epoch = found->epoch,
-                                       .turn = found->turn};
+    result = (struct torc_replay_result){.records = found->shard->tree.record_count,
+                                         .replayed = found->replayed,
+                                         .lsn = found->next_lsn - 1,
+                                         .applied_lsn = found->shard->applied_lsn,
+                                         .hlc = found->hlc,
+                                         .epoch = found->epoch,
+                                         .turn = found->turn,
+                                         .lost = found->lost,
+                                         .epoch_count = found->epoch_count};
+    memcpy(result.epochs, found->epochs, sizeof(result.epochs));
+    return result;
 }
 
 void torc_replay_drop(struct torc_replay *replay)
@@ -711,7 +732,7 @@ void torc_replay_drop(struct torc_replay *replay)
         stream_forget(&replay->streams[i]);
     }
     for (uint32_t i = 0; i < replay->shard_count; i++) {
-        struct replay_shard *shard = &replay->shards[i];
+        struct torc_replay_shard *shard = &replay->shards[i];
 
         for (uint32_t j = 0; j < shard->batch_count; j++) {
             torc_tree_cancel(&shard->shard->tree, &shard->batch[j].ticket);

@@ -14,6 +14,12 @@
 //         or above its own. One node never makes such a log; replicas do. Since what is in a tree
 //         cannot be taken out, such logs need a first pass (torc_replay_survey with all blocks, in
 //         the same order), or replay says that it does.
+// Followers  records of a shard that follows (storage/shard.h) need not be committed, so they are
+//         held: pending as on the day they were taken, until the log says that they are committed,
+//         or all of it was seen that a checkpoint needs. What a later record cancels is cut, EPOCH
+//         or not, and no survey is needed. (One of the same LSN and epoch is the same record.)
+//         Where slots run out the oldest are applied; if those are then cut, the shard is `lost`,
+//         and empty: its replica needs a base.
 // Fuzzy   records above the checkpoint's LSN go in only where their HLC is above the version found
 //         (the proof is in storage/checkpoint_format.h).
 // Invariants
@@ -29,16 +35,28 @@
 
 #define TORC_REPLAY_STREAMS_MAX 256u // that one core's shards have records in
 // cancelling EPOCH records of one shard that the log still holds
-#define TORC_REPLAY_CUTS_MAX 64u
+#define TORC_REPLAY_CUTS_MAX   64u
+#define TORC_REPLAY_EPOCHS_MAX 16u
+
+// From first_lsn on up to the next one's, records were written in this epoch.
+struct torc_replay_epoch {
+    uint32_t epoch;
+    uint64_t first_lsn;
+};
 
 // Where a shard stands after replay.
 struct torc_replay_result {
-    uint64_t records;  // keys with a value
-    uint64_t replayed; // records applied over the checkpoint
-    uint64_t lsn;      // of the last record
+    uint64_t records;     // keys with a value
+    uint64_t replayed;    // records over the checkpoint
+    uint64_t lsn;         // of the last record
+    uint64_t applied_lsn; // the records above it are held: they may not be committed
     uint64_t hlc;
     uint32_t epoch; // of the last record; 0: none
     uint32_t turn;
+    bool lost; // see above
+    // Of a shard that follows: the latest ones, rising in both, from the checkpoint's LSN on.
+    uint32_t epoch_count;
+    struct torc_replay_epoch epochs[TORC_REPLAY_EPOCHS_MAX];
 };
 
 struct torc_replay;
@@ -49,7 +67,8 @@ uint64_t torc_replay_bytes(uint32_t shards_max);
 struct torc_replay *torc_replay_init(void *memory, uint64_t memory_bytes, uint32_t shards_max);
 
 // A shard that torc_shard_init made. Its epoch is the one that this life will write in: a log that
-// holds that epoch (unless it follows) or a later one is refused (the metastore went back).
+// holds that epoch or a later one is refused (the metastore went back), unless it follows: it
+// learns its epoch later.
 void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard);
 
 enum torc_err torc_must_use torc_replay_checkpoint(struct torc_replay *replay, uint32_t shard,

@@ -69,7 +69,8 @@ void torc_shard_slot_record(const struct torc_shard *shard, const struct torc_sh
                                        .low = write->low,
                                        .key = write->key,
                                        .value = write->value,
-                                       .piece_bytes = write->value_bytes};
+                                       .piece_bytes = write->value_bytes,
+                                       .commit_lsn = shard->shared ? shard->applied_lsn : 0};
 }
 
 void torc_shard_pending_link(struct torc_shard *shard, uint32_t index,
@@ -97,6 +98,7 @@ void torc_shard_pending_link(struct torc_shard *shard, uint32_t index,
     pool->pending_count++;
     pool->taken_count += slot->taken ? 1 : 0;
     shard->unlogged = true;
+    shard->unlogged_slot = index;
     if (!shard->dirty && !shard->shared) {
         torc_shard_dirty_push(shard);
     }
@@ -112,6 +114,7 @@ static void pending_add(struct torc_shard *shard, uint32_t index, enum torc_log_
 
     slot->kind = kind;
     slot->epoch = shard->epoch;
+    slot->turn = shard->turn;
     slot->with_client = torc_shard_kind_is_write(kind);
     slot->taken = !slot->with_client && shard->shared;
     slot->lsn = shard->next_lsn;
@@ -164,9 +167,13 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
 
     torc_assert(shard->unlogged);
     torc_assert(first_sequence <= last_sequence);
-    slot = &shard->pool->slots[shard->pending_tail];
+    slot = &shard->pool->slots[shard->unlogged_slot];
     slot->first_sequence = first_sequence;
     slot->last_sequence = last_sequence;
+    if (shard->relogging) {
+        shard->relogging = false;
+        shard->relog_sequence = last_sequence;
+    }
     shard->unlogged = false;
     if (shard->shared) {
         torc_shard_mark_add(shard, slot);
@@ -424,6 +431,29 @@ static void completions_expire(struct torc_shard *shard, uint64_t hlc)
     }
 }
 
+// The tree may be of later moments than the log (storage/checkpoint_format.h): leaves only what it
+// does not have yet.
+static uint32_t pending_filter(struct torc_shard *shard, struct torc_tree_write *writes,
+                               uint32_t count)
+{
+    struct torc_tree_hit hits[TORC_SHARD_BATCH];
+    uint64_t keys[TORC_SHARD_BATCH];
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        keys[i] = writes[i].key;
+    }
+    torc_tree_lookup_batch(&shard->tree, keys, count, hits);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!hits[i].found || writes[i].version > hits[i].version) {
+            writes[kept++] = writes[i];
+        } else {
+            torc_tree_cancel(&shard->tree, &writes[i].ticket);
+        }
+    }
+    return kept;
+}
+
 // Puts the values of the first `count` pending writes into the tree.
 static void pending_apply(struct torc_shard *shard, uint32_t count)
 {
@@ -444,6 +474,9 @@ static void pending_apply(struct torc_shard *shard, uint32_t count)
                                                              .ticket = slot->write.ticket};
             slot->write.ticket = (struct torc_tree_ticket){0};
         }
+    }
+    if (write_count > 0 && shard->applied_lsn < shard->fuzzy_lsn) {
+        write_count = pending_filter(shard, writes, write_count);
     }
     if (write_count > 0) {
         uint32_t failed = torc_tree_write_batch(&shard->tree, writes, write_count);
@@ -592,6 +625,18 @@ uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequen
 
 // -- The past -----------------------------------------------------------------------------------
 
+// Whether a record is pending that a read at `ts` sees. (A MOVED changes nothing.)
+static bool pending_has(const struct torc_shard *shard, uint64_t ts)
+{
+    const struct torc_shard_slot *slots = shard->pool->slots;
+    uint32_t index = shard->pending_head;
+
+    while (index != NONE && slots[index].kind == TORC_LOG_MOVED) {
+        index = slots[index].next;
+    }
+    return index != NONE && slots[index].hlc <= ts;
+}
+
 enum torc_shard_past torc_shard_past(struct torc_shard *shard, uint64_t ts, uint32_t entry_max,
                                      uint64_t *oldest)
 {
@@ -602,10 +647,8 @@ enum torc_shard_past torc_shard_past(struct torc_shard *shard, uint64_t ts, uint
         return TORC_SHARD_PAST_AHEAD;
     }
     if (ts >= shard->applied_hlc) {
-        return shard->pending_head != NONE && pool->slots[shard->pending_head].hlc <= ts &&
-                       !TORC_BUG(READ_SKIPS_PENDING)
-                   ? TORC_SHARD_PAST_PENDING
-                   : TORC_SHARD_PAST_READY;
+        return pending_has(shard, ts) && !TORC_BUG(READ_SKIPS_PENDING) ? TORC_SHARD_PAST_PENDING
+                                                                       : TORC_SHARD_PAST_READY;
     }
     state = torc_undo_is_on(&pool->undo) && ts >= shard->undo_floor
                 ? torc_undo_prepare(&pool->undo, ts, entry_max)
@@ -660,6 +703,7 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
                                  .undo_floor = UINT64_MAX,
                                  .pending_head = NONE,
                                  .pending_tail = NONE,
+                                 .relog_slot = NONE,
                                  .staged_head = NONE,
                                  .staged_tail = NONE};
     torc_completion_init(&shard->completions, &pool->completions, config->shard);
@@ -672,6 +716,10 @@ bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
     torc_assert(!shard->replaying); // its next LSN is not known before
     if (shard->state == TORC_SHARD_LOADING) {
         shard->state = TORC_SHARD_OPENING;
+    }
+    if (!shard->moved && shard->relog_slot != NONE) {
+        torc_shard_begin_again(shard, record);
+        return true;
     }
     if (!shard->moved && !shard->epoch_wanted) {
         return false;
@@ -696,7 +744,7 @@ void torc_shard_slot_drop(struct torc_shard *shard, uint32_t index)
     torc_shard_slot_give(shard->pool, index);
 }
 
-static void shard_drop_pending(struct torc_shard *shard)
+void torc_shard_drop_pending(struct torc_shard *shard)
 {
     struct torc_shard_pool *pool = shard->pool;
 
@@ -712,13 +760,15 @@ static void shard_drop_pending(struct torc_shard *shard)
         }
         torc_shard_slot_drop(shard, index);
     }
+    shard->pending_tail = NONE;
+    shard->pending_count = 0;
 }
 
 void torc_shard_drop(struct torc_shard *shard)
 {
     torc_shard_drop_waiting(shard);
     torc_shard_unstage(shard);
-    shard_drop_pending(shard);
+    torc_shard_drop_pending(shard);
     torc_shard_dirty_remove(shard);
     torc_shard_mark_drop(shard);
     torc_completion_drop(&shard->completions);

@@ -175,7 +175,7 @@ struct torc_shard_config {
     uint32_t epoch; // the one this life writes in
     uint32_t turn;
     bool moved;   // its last stream was another one: MOVED comes first
-    bool follows; // it may go on in the epoch of its log: torc_shard_follow comes after replay
+    bool follows; // torc_shard_follow comes after replay, which holds what may not be committed
     const struct torc_tree_code *code;
     struct torc_chunk_pool *chunks;
     struct torc_heap *heap;
@@ -211,6 +211,7 @@ struct torc_shard {
     uint32_t last_epoch;       // of the same
     uint32_t applied_epoch;    // of record applied_lsn; 0: none
     uint64_t epoch_lsn;        // of the last EPOCH that this replica made
+    uint64_t fuzzy_lsn;        // below it the tree may be of several moments
     uint64_t applied_lsn;      // S: committed and in the tree
     uint64_t applied_hlc;      // for CLOCK and ranges (H4)
     uint64_t applied_sequence; // block that the last applied record ends in
@@ -219,7 +220,11 @@ struct torc_shard {
     uint32_t pending_head;     // in order of LSN
     uint32_t pending_tail;
     uint32_t pending_count;
-    uint32_t staged_head; // in order of LSN, behind the pending ones
+    uint32_t unlogged_slot;  // pending, if unlogged
+    bool relogging;          // it was there before
+    uint64_t relog_sequence; // a checkpoint counts on the log up to here
+    uint32_t relog_slot;     // pending ones that this stream does not have begin here; NONE: none
+    uint32_t staged_head;    // in order of LSN, behind the pending ones
     uint32_t staged_tail;
     uint32_t staged_count;
     struct torc_shard *dirty_next;
@@ -261,9 +266,13 @@ enum torc_err torc_must_use torc_shard_init(struct torc_shard *shard, struct tor
                                             const struct torc_shard_config *config,
                                             struct torc_fail *why);
 
-// After replay: the records that open this life (MOVED if its stream changed, EPOCH). True: append
-// `record`, call torc_shard_appended, call again. False: nothing more to log.
+// After replay: the records that open this life (MOVED if its stream changed, and what replay held
+// back, which the old stream will not keep; EPOCH of a sole member). True: append `record`, call
+// torc_shard_appended, call again, before anything else. False: nothing more to log.
 bool torc_must_use torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record);
+
+// Bytes of the value that torc_shard_begin will give next, for asking the log whether it takes it.
+uint32_t torc_shard_begin_bytes(const struct torc_shard *shard);
 
 // Cancels pending and waiting writes without an answer, frees the tree. The shard is then zeroed.
 void torc_shard_drop(struct torc_shard *shard);
@@ -342,6 +351,11 @@ void torc_shard_unstage(struct torc_shard *shard);
 // The records above `lsn` never were. False: the tree has some of them already (replay applied
 // them before anybody knew); nothing has changed, and the replica needs a base.
 bool torc_must_use torc_shard_cut(struct torc_shard *shard, uint64_t lsn);
+
+// FOLLOWING or not: the shard is empty, as if it had never been; its log goes on above `lsn`, whose
+// record is of `epoch`. NO_SPACE: no chunk for its tree, and it is good for torc_shard_drop only.
+enum torc_err torc_must_use torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t epoch,
+                                             struct torc_fail *why);
 
 // Primary of `epoch`: fills its EPOCH record, stamped above `hlc_floor` and everything heard;
 // append it and call torc_shard_appended. FOLLOWING turns OPENING; an active primary goes on

@@ -41,7 +41,7 @@ void torc_shard_mark_add(struct torc_shard *shard, const struct torc_shard_slot 
     struct torc_shard_mark *last =
         shard->mark_count == 0 ? NULL : &shard->marks[shard->mark_count - 1];
 
-    if (slot->kind == TORC_LOG_MOVED) {
+    if (slot->kind == TORC_LOG_MOVED || slot->lsn <= shard->durable_lsn) {
         return;
     }
     if (last == NULL ||
@@ -126,6 +126,40 @@ struct torc_shard *torc_shard_durable(struct torc_shard_pool *pool, uint64_t dur
         }
     }
     return NULL;
+}
+
+// -- Another stream ------------------------------------------------------------------------------
+
+void torc_shard_relog_from(struct torc_shard *shard, uint32_t index)
+{
+    const struct torc_shard_slot *slots = shard->pool->slots;
+
+    while (index != NONE && slots[index].turn == shard->turn) {
+        index = slots[index].next;
+    }
+    shard->relog_slot = index;
+}
+
+// What replay held of another stream is logged in this one too.
+void torc_shard_begin_again(struct torc_shard *shard, struct torc_log_record *record)
+{
+    struct torc_shard_slot *slot = &shard->pool->slots[shard->relog_slot];
+
+    torc_assert(slot->state == TORC_SHARD_SLOT_PENDING);
+    torc_assert(slot->turn != shard->turn);
+    slot->turn = shard->turn;
+    torc_shard_slot_record(shard, slot, record);
+    shard->unlogged = true;
+    shard->unlogged_slot = shard->relog_slot;
+    shard->relogging = true;
+    torc_shard_relog_from(shard, slot->next);
+}
+
+uint32_t torc_shard_begin_bytes(const struct torc_shard *shard)
+{
+    return shard->moved || shard->relog_slot == NONE
+               ? 0
+               : shard->pool->slots[shard->relog_slot].write.value_bytes;
 }
 
 // -- Roles ----------------------------------------------------------------------------------------
@@ -219,6 +253,35 @@ void torc_shard_serve(struct torc_shard *shard)
     shard->state = TORC_SHARD_ACTIVE;
 }
 
+enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t epoch,
+                               struct torc_fail *why)
+{
+    const struct torc_tree_code *code = shard->tree.code;
+    struct torc_chunk_pool *chunks = shard->tree.chunks.pool;
+    struct torc_heap *heap = shard->tree.heap;
+
+    torc_assert(!shard->unlogged);
+    shard->relog_slot = NONE;
+    torc_shard_drop_waiting(shard);
+    torc_shard_unstage(shard);
+    torc_shard_drop_pending(shard);
+    torc_shard_mark_drop(shard);
+    torc_completion_drop(&shard->completions);
+    torc_tree_drop(&shard->tree);
+    shard->next_lsn = lsn + 1;
+    shard->applied_lsn = lsn;
+    shard->durable_lsn = lsn;
+    shard->last_epoch = epoch;
+    shard->applied_epoch = epoch;
+    shard->durable_epoch = epoch;
+    shard->last_hlc = 0;
+    shard->applied_hlc = 0;
+    shard->fuzzy_lsn = 0;
+    shard->epoch_lsn = 0;
+    shard->undo_floor = UINT64_MAX;
+    return torc_tree_init(&shard->tree, code, chunks, heap, why);
+}
+
 // -- Taking records -------------------------------------------------------------------------------
 
 static enum torc_err stage_fail(const struct torc_shard *shard,
@@ -297,11 +360,13 @@ static void stage_link(struct torc_shard *shard, uint32_t index)
     pool->staged_count++;
 }
 
-enum torc_err torc_shard_stage(struct torc_shard *shard, const struct torc_log_record *record,
-                               struct torc_fail *why)
+// A slot with the record, and all memory that it will need. `ticket`: of its value, if it is there
+// already.
+static enum torc_err stage_make(struct torc_shard *shard, const struct torc_log_record *record,
+                                const struct torc_tree_ticket *ticket, uint32_t *index,
+                                struct torc_fail *why)
 {
     struct torc_completion_client who = {.client = record->client, .principal = record->principal};
-    struct torc_shard_pool *pool = shard->pool;
     struct torc_completion_promise promise = {0};
     struct torc_shard_write write = {.key = record->key,
                                      .client = record->client,
@@ -311,45 +376,58 @@ enum torc_err torc_shard_stage(struct torc_shard *shard, const struct torc_log_r
                                      .value_bytes = record->value_bytes,
                                      .principal = record->principal,
                                      .epoch = record->epoch,
-                                     .remove = record->kind != TORC_LOG_PUT};
+                                     .remove = record->kind != TORC_LOG_PUT,
+                                     .ticket = *ticket};
     struct torc_shard_slot *slot;
-    enum torc_err err;
-    uint32_t index;
 
-    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
-    torc_assert(!shard->unlogged);
-    err = stage_check(shard, record, why);
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
     if (record->with_client &&
         !torc_completion_reserve_logged(&shard->completions, who, &promise)) {
         return torc_fail(why, TORC_ERR_BUSY, "shard %" PRIu32 ": no room for a completion record",
                          shard->shard);
     }
-    if (!write.remove && torc_shard_reserve(shard, &write) != TORC_ERR_OK) {
+    if (!write.remove && ticket->nodes == 0 && torc_shard_reserve(shard, &write) != TORC_ERR_OK) {
         torc_completion_cancel(&shard->completions, &promise);
         return torc_fail(why, TORC_ERR_NO_SPACE,
                          "shard %" PRIu32 ": no memory for a value of %" PRIu32 " bytes",
                          shard->shard, record->value_bytes);
     }
-    if (!stage_slot(shard, record->kind, &index)) {
+    if (!stage_slot(shard, record->kind, index)) {
         torc_completion_cancel(&shard->completions, &promise);
-        torc_tree_cancel(&shard->tree, &write.ticket);
+        if (ticket->nodes == 0) {
+            torc_tree_cancel(&shard->tree, &write.ticket);
+        }
         return torc_fail(why, TORC_ERR_BUSY, "shard %" PRIu32 ": no slot for a record",
                          shard->shard);
     }
-    slot = &pool->slots[index];
+    slot = &shard->pool->slots[*index];
     torc_shard_slot_fill(slot, shard, &write);
     slot->promise = promise;
     slot->kind = record->kind;
     slot->epoch = record->epoch;
+    slot->turn = shard->turn;
     slot->with_client = record->with_client;
     slot->taken = true;
     slot->lsn = record->lsn;
     slot->hlc = record->hlc;
-    stage_link(shard, index);
     return TORC_ERR_OK;
+}
+
+enum torc_err torc_shard_stage(struct torc_shard *shard, const struct torc_log_record *record,
+                               struct torc_fail *why)
+{
+    struct torc_tree_ticket none = {0};
+    enum torc_err err;
+    uint32_t index = NONE;
+
+    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
+    torc_assert(!shard->unlogged);
+    torc_assert(!shard->moved && shard->relog_slot == NONE); // torc_shard_begin is through
+    err = stage_check(shard, record, why);
+    err = err == TORC_ERR_OK ? stage_make(shard, record, &none, &index, why) : err;
+    if (err == TORC_ERR_OK) {
+        stage_link(shard, index);
+    }
+    return err;
 }
 
 static uint32_t staged_pop(struct torc_shard *shard)
@@ -383,6 +461,51 @@ bool torc_shard_take(struct torc_shard *shard, struct torc_log_record *record)
     return true;
 }
 
+// Of another stream, sequences mean nothing in the one that this life writes.
+static void slot_place(const struct torc_shard *shard, struct torc_shard_slot *slot,
+                       const struct torc_shard_held *held)
+{
+    bool here = held->record->turn == shard->turn;
+
+    slot->turn = held->record->turn;
+    slot->first_sequence = here ? held->first_sequence : 0;
+    slot->last_sequence = here ? held->last_sequence : 0;
+}
+
+enum torc_err torc_shard_hold(struct torc_shard *shard, const struct torc_shard_held *held,
+                              struct torc_fail *why)
+{
+    struct torc_shard_pool *pool = shard->pool;
+    struct torc_log_record record;
+    uint32_t index = NONE;
+    enum torc_err err = stage_make(shard, held->record, &held->ticket, &index, why);
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    torc_assert(pool->slots[index].lsn == shard->next_lsn); // S1
+    if (torc_shard_kind_is_write(pool->slots[index].kind)) {
+        torc_shard_pending_enter(pool, index);
+    }
+    torc_shard_pending_link(shard, index, &record);
+    slot_place(shard, &pool->slots[index], held);
+    shard->unlogged = false; // it lies in the log
+    return TORC_ERR_OK;
+}
+
+void torc_shard_hold_again(struct torc_shard *shard, const struct torc_shard_held *held)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    uint32_t index = shard->pending_head;
+
+    while (index != NONE && pool->slots[index].lsn != held->record->lsn) {
+        index = pool->slots[index].next;
+    }
+    if (index != NONE) {
+        slot_place(shard, &pool->slots[index], held);
+    }
+}
+
 void torc_shard_unstage(struct torc_shard *shard)
 {
     while (shard->staged_head != NONE) {
@@ -392,7 +515,7 @@ void torc_shard_unstage(struct torc_shard *shard)
 
 // -- Cutting and committing -----------------------------------------------------------------------
 
-bool torc_shard_cut(struct torc_shard *shard, uint64_t lsn)
+bool torc_shard_pending_cut(struct torc_shard *shard, uint64_t lsn)
 {
     struct torc_shard_pool *pool = shard->pool;
     uint32_t *link = &shard->pending_head;
@@ -400,8 +523,7 @@ bool torc_shard_cut(struct torc_shard *shard, uint64_t lsn)
     uint32_t epoch = shard->applied_epoch;
 
     torc_assert(!shard->unlogged);
-    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
-    torc_shard_unstage(shard);
+    torc_assert(shard->relog_slot == NONE);
     if (lsn < shard->applied_lsn) {
         return false; // S7
     }
@@ -411,8 +533,10 @@ bool torc_shard_cut(struct torc_shard *shard, uint64_t lsn)
         struct torc_shard_slot *slot = &pool->slots[index];
 
         if (slot->kind == TORC_LOG_MOVED || slot->lsn <= lsn) {
-            epoch = slot->kind == TORC_LOG_MOVED ? epoch : slot->epoch;
-            shard->last_hlc = torc_max_u64(shard->last_hlc, slot->hlc);
+            if (slot->kind != TORC_LOG_MOVED) {
+                epoch = slot->epoch;
+                shard->last_hlc = slot->hlc;
+            }
             last = index;
             link = &slot->next;
             continue;
@@ -431,6 +555,13 @@ bool torc_shard_cut(struct torc_shard *shard, uint64_t lsn)
     shard->next_lsn = torc_min_u64(shard->next_lsn, lsn + 1);
     marks_cut(shard, lsn, epoch);
     return true;
+}
+
+bool torc_shard_cut(struct torc_shard *shard, uint64_t lsn)
+{
+    torc_assert(shard->state == TORC_SHARD_FOLLOWING);
+    torc_shard_unstage(shard);
+    return torc_shard_pending_cut(shard, lsn);
 }
 
 // How many of the first pending records lie at or below `lsn`.
@@ -455,6 +586,7 @@ uint32_t torc_shard_commit_to(struct torc_shard *shard, uint64_t lsn,
 
     torc_assert(shard->shared);
     torc_assert(!shard->unlogged);
+    torc_assert(shard->relog_slot == NONE);
     torc_assert(lsn < shard->next_lsn);
     while (given < outcome_max) {
         uint32_t room = outcome_max - given;

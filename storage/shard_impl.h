@@ -24,6 +24,7 @@ struct torc_shard_slot {
     enum torc_shard_slot_state state;
     enum torc_log_kind kind;
     uint32_t epoch; // that it was written in
+    uint32_t turn;  // that it was logged in here
     bool own;       // one of own_max
     bool taken;     // nobody here waits for its commit
     bool with_client;
@@ -148,6 +149,14 @@ void torc_shard_slot_drop(struct torc_shard *shard, uint32_t index);
 uint32_t torc_shard_pending_commit(struct torc_shard *shard, uint32_t count,
                                    struct torc_shard_outcome *outcomes);
 
+// torc_shard_begin: the next of what is pending of another turn. From slot `index` on it is looked
+// for.
+void torc_shard_begin_again(struct torc_shard *shard, struct torc_log_record *record);
+void torc_shard_relog_from(struct torc_shard *shard, uint32_t index);
+
+// Forgets all pending records.
+void torc_shard_drop_pending(struct torc_shard *shard);
+
 // The shard's place in the list of those that torc_shard_commit looks at.
 void torc_shard_dirty_push(struct torc_shard *shard);
 void torc_shard_dirty_remove(struct torc_shard *shard);
@@ -157,6 +166,25 @@ void torc_shard_dirty_remove(struct torc_shard *shard);
 void torc_shard_remember(struct torc_shard *shard);
 
 // -- Shared: storage/shard_follow.c ---------------------------------------------------------------
+
+// Replay: the next record of the shard's own log becomes pending, as if it had been staged, taken
+// and appended. `ticket` has its value already if it has nodes; it stays the caller's on failure.
+struct torc_shard_held {
+    const struct torc_log_record *record;
+    struct torc_tree_ticket ticket;
+    uint64_t first_sequence;
+    uint64_t last_sequence;
+};
+enum torc_err torc_must_use torc_shard_hold(struct torc_shard *shard,
+                                            const struct torc_shard_held *held,
+                                            struct torc_fail *why);
+
+// The record is there already, and in the log once more: whoever moved to another stream was not
+// through with it.
+void torc_shard_hold_again(struct torc_shard *shard, const struct torc_shard_held *held);
+
+// torc_shard_cut, in any state.
+bool torc_must_use torc_shard_pending_cut(struct torc_shard *shard, uint64_t lsn);
 
 // The shard's last pending record was appended.
 void torc_shard_mark_add(struct torc_shard *shard, const struct torc_shard_slot *slot);

@@ -34,9 +34,8 @@ bool chance(struct world *world, uint32_t percent)
 
 // -- Life -----------------------------------------------------------------------------------------
 
-static void node_init(struct world *world, uint32_t index)
+void node_open(struct world *world, struct node *node)
 {
-    struct node *node = &world->nodes[index];
     struct torc_shard_pool_config config = {
         .slots_max = world->tight ? SLOTS_TIGHT : SLOTS,
         .own_max = TORC_SHARD_OWN,
@@ -44,28 +43,32 @@ static void node_init(struct world *world, uint32_t index)
         .completion_bytes = 4u << 20,
         .principal_ppm = 1000000,
         .dedup_ttl_s = TTL_S,
-        .seed = world->seed + index,
+        .seed = world->seed + node->index,
         .undo = {.bytes = 4u << 20, .age_us = 3600000000, .pin_us = 60000000}};
     struct torc_shard_config shard = shard_rig_config(world->rig);
     uint64_t bytes = (torc_shard_pool_bytes(&config) + 63) / 64 * 64;
+    uint64_t wall_us = node->pool.wall_us;
     struct torc_fail why;
 
-    node->pool_memory = aligned_alloc(64, bytes);
+    if (node->pool_memory == NULL) {
+        node->pool_memory = aligned_alloc(64, bytes);
+    }
     torc_assert(node->pool_memory != NULL);
     memset(node->pool_memory, 0, bytes - torc_undo_bytes(&config.undo) / 64 * 64);
     torc_shard_pool_init(&node->pool, node->pool_memory, &config);
-    node->pool.wall_us = UINT64_C(1700000000000000) + below(world, 100000);
+    node->pool.wall_us = wall_us;
     shard.shard = 7;
     shard.lo = KEY_BASE;
     shard.hi = KEY_BASE + KEYS;
-    shard.epoch = 1;
     shard.follows = true;
-    shard.moved = chance(world, 30);
+    if (chance(world, 30)) {
+        node->stream++;
+        node->turn++;
+    }
+    shard.moved =
+        node->stream != (node->tape_count == 0 ? 0 : node->tape[node->tape_count - 1].stream);
+    shard.turn = node->turn;
     TORC_TEST_OK(torc_shard_init(&node->shard, &node->pool, &shard, &why), &why);
-    node->next_sequence = 1;
-    node->member = true;
-    torc_shard_follow(&node->shard, 1);
-    node->undo_from = node->shard.undo_floor;
 }
 
 void world_init(struct world *world, struct shard_rig *rig, uint64_t seed, enum fault fault)
@@ -85,8 +88,18 @@ void world_init(struct world *world, struct shard_rig *rig, uint64_t seed, enum 
         world->low[i] = 1;
     }
     for (uint32_t i = 0; i < NODES; i++) {
-        node_init(world, i);
+        struct node *node = &world->nodes[i];
+
+        node->index = i;
+        node->pool.wall_us = UINT64_C(1700000000000000) + below(world, 100000);
+        node->next_sequence = 1;
+        node->member = true;
+        node_open(world, node);
+        torc_shard_follow(&node->shard, 1);
+        node->undo_from = node->shard.undo_floor;
     }
+    world->replay_memory = aligned_alloc(64, (torc_replay_bytes(1) + 63) / 64 * 64);
+    torc_assert(world->replay_memory != NULL);
     world->epoch = 1;
     world->nodes[0].synced = true; // and primary
 }
@@ -108,7 +121,10 @@ void world_free(struct world *world)
                "counted after drop", node->pool.pending_count, node->pool.taken_count);
         torc_undo_clear(&node->pool.undo);
         free(node->pool_memory);
+        free(node->making.bytes);
+        free(node->kept.bytes);
     }
+    free(world->replay_memory);
     expect(world, world->rig->heap.block_count == 0, "blocks leaked", world->rig->heap.block_count,
            0);
     expect(world, torc_chunk_pool_free(&world->rig->chunks) == world->rig->chunks.chunk_count,
@@ -138,7 +154,18 @@ void node_append(struct world *world, struct node *node, const struct torc_log_r
     node->next_sequence += chance(world, 30) ? below(world, 3) : 0;
     torc_shard_appended(&node->shard, first, node->next_sequence);
     node->top_sequence = node->next_sequence;
+    torc_assert(node->tape_count < TAPE_MAX);
+    node->tape[node->tape_count] = (struct taped){.record = *record, .stream = node->stream};
     if (record->kind == TORC_LOG_MOVED) {
+        node->tape[node->tape_count++].made.sequence = node->next_sequence;
+        return;
+    }
+    node->tape[node->tape_count].made = *made;
+    node->tape[node->tape_count++].made.sequence = node->next_sequence;
+    if (record->lsn <= node->last) { // held over a restart, in a new stream
+        expect(world, record->epoch == made->epoch && record->hlc == made->hlc, "logged again",
+               record->lsn, record->epoch);
+        node->log[record->lsn].sequence = node->next_sequence;
         return;
     }
     expect(world, record->lsn == node->last + 1, "LSN", record->lsn, node->last + 1);

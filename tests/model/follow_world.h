@@ -4,6 +4,7 @@
 #define TORC_TESTS_MODEL_FOLLOW_WORLD_H
 
 #include "kit/hlc.h"
+#include "storage/replay.h"
 #include "tests/shard_rig.h"
 
 enum {
@@ -12,6 +13,7 @@ enum {
     CLIENTS = 6,
     SEQS = 2048, // of one client
     LOG_MAX = 4096,
+    TAPE_MAX = 4 * LOG_MAX, // what was ever appended, cut records too
     WORLD_OPS = 6000,
     CHUNKS = 256,
     TTL_S = 120,
@@ -42,10 +44,29 @@ struct record {
     uint64_t value_seed;
     uint32_t value_bytes;
     uint64_t sequence;
+    bool on_disk; // whatever its sequence says: it lay there when this life began
     uint64_t tag; // of the primary that made it; 0: none
 };
 
+// The same as it was appended: with MOVED, and with what was cut later.
+struct taped {
+    struct torc_log_record record;
+    struct record made;
+    uint32_t stream;
+};
+
+// A checkpoint of a node, made or being made.
+struct checkpoint {
+    bool busy;
+    bool kept;
+    struct torc_checkpoint_writer writer;
+    unsigned char *bytes;
+    uint64_t byte_count;
+    uint64_t room;
+};
+
 struct node {
+    uint32_t index;
     struct torc_shard_pool pool;
     void *pool_memory;
     struct torc_shard shard;
@@ -60,6 +81,12 @@ struct node {
     struct record cells[KEYS]; // the last record applied of each key; kind 0: none
     uint64_t lows[CLIENTS];    // applied
     uint64_t undo_from;        // applied_hlc when it began to keep the past
+    struct taped tape[TAPE_MAX];
+    uint32_t tape_count;
+    uint32_t stream;
+    uint32_t turn;
+    struct checkpoint making;
+    struct checkpoint kept;
 };
 
 // A write as it was sent last.
@@ -87,7 +114,9 @@ struct world {
     uint64_t next_seq[CLIENTS];
     uint64_t low[CLIENTS];
     struct sent sent[CLIENTS][SEQS];
-    uint64_t counts[8];
+    struct torc_replay *replay;
+    unsigned char *replay_memory;
+    uint64_t counts[16];
 };
 
 enum {
@@ -98,6 +127,9 @@ enum {
     COUNT_RETRY,
     COUNT_REFUSED,
     COUNT_PAST,
+    COUNT_RESTART,
+    COUNT_HELD,
+    COUNT_CHECKPOINT,
     COUNT_OPS,
 };
 
@@ -110,6 +142,9 @@ bool chance(struct world *world, uint32_t percent);
 void world_init(struct world *world, struct shard_rig *rig, uint64_t seed, enum fault fault);
 void world_free(struct world *world);
 
+// An empty shard in an empty pool.
+void node_open(struct world *world, struct node *node);
+
 // The engine gave `record` to be appended: it is the node's next; the model and the engine know it.
 void node_append(struct world *world, struct node *node, const struct torc_log_record *record,
                  const struct record *made);
@@ -120,6 +155,10 @@ void node_catch_up(struct world *world, struct node *node);
 // Everything that can be seen of a node, against its log.
 void node_check(struct world *world, struct node *node);
 void node_check_past(struct world *world, struct node *node);
+
+// follow_restart.c: a slice of a checkpoint; and a new life from the last one and the log.
+void checkpoint_some(struct world *world, struct node *node);
+void node_restart(struct world *world, struct node *node);
 
 // LSN of (client, seq) in the node's log; 0: it is not there.
 uint64_t node_find(const struct node *node, uint32_t client, uint64_t seq);

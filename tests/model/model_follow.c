@@ -155,7 +155,10 @@ static void write_answer(struct world *world, struct node *primary, uint32_t cli
     } else if (outcome->err == TORC_ERR_CONDITION_FAILED || outcome->err == TORC_ERR_NOT_FOUND) {
         expect(world, lsn == 0, "failed, but in the log", client, write->seq);
     } else if (outcome->err == TORC_ERR_BUSY || outcome->err == TORC_ERR_NO_SPACE) {
-        expect(world, world->tight, "refused without need", outcome->err, outcome->info);
+        expect(world,
+               world->tight || primary->pool.waiting_count == primary->pool.waiting_max ||
+                   primary->pool.pending_count + 50 > SLOTS,
+               "refused without need", outcome->err, outcome->info);
         world->counts[COUNT_REFUSED]++;
     } else {
         expect(world, outcome->err == TORC_ERR_PENDING || outcome->err == TORC_ERR_SEQ_OLD,
@@ -309,6 +312,7 @@ static void take_staged(struct world *world, const struct node *from, struct nod
         struct record made = from->log[record.lsn];
 
         made.tag = 0;
+        made.on_disk = false;
         node_append(world, to, &record, &made);
         world->counts[COUNT_TAKE]++;
     }
@@ -386,7 +390,9 @@ static void durable_some(struct world *world, struct node *node)
         return;
     }
     for (uint64_t lsn = 1; lsn <= node->last; lsn++) {
-        on_disk = node->log[lsn].sequence <= node->durable_sequence ? lsn : on_disk;
+        if (node->log[lsn].on_disk || node->log[lsn].sequence <= node->durable_sequence) {
+            on_disk = lsn;
+        }
     }
     all = node->durable_sequence >= node->top_sequence;
     expect(world, node->shard.durable_lsn <= on_disk, "durable too early", node->shard.durable_lsn,
@@ -440,6 +446,24 @@ static void node_follow(struct world *world, uint32_t index)
 }
 
 // A member leads a new epoch. Some nodes hear of it at once, some later, some are left out.
+static void lead(struct world *world, struct node *node)
+{
+    for (uint64_t lsn = 1; lsn <= node->last; lsn++) {
+        node->log[lsn].tag = 0;
+    }
+    for (uint32_t i = 0; i < NODES; i++) {
+        world->nodes[i].synced = false;
+        if (i != node->index && chance(world, 20)) {
+            world->nodes[i].member = false;
+        }
+    }
+    node->synced = true;
+    world->primary = node->index;
+    world->active = false;
+    open_log(world, node);
+    world->counts[COUNT_TAKEOVER]++;
+}
+
 static void take_over(struct world *world)
 {
     uint32_t next = (uint32_t)below(world, NODES);
@@ -457,20 +481,22 @@ static void take_over(struct world *world)
     if (node->shard.state != TORC_SHARD_FOLLOWING) { // it was demoted for a moment
         torc_shard_follow(&node->shard, world->epoch);
     }
-    for (uint64_t lsn = 1; lsn <= node->last; lsn++) {
-        node->log[lsn].tag = 0;
+    lead(world, node);
+}
+
+// A new life: a primary takes over from itself (T9), others are brought to its log again.
+static void restart_some(struct world *world, struct node *node)
+{
+    if (world->tight || leader(world)->last > LOG_MAX - 64 || node->tape_count > TAPE_MAX - 300 ||
+        node->pool.own_count >= TORC_SHARD_OWN - 1) {
+        return;
     }
-    for (uint32_t i = 0; i < NODES; i++) {
-        world->nodes[i].synced = false;
-        if (i != next && chance(world, 20)) {
-            world->nodes[i].member = false;
-        }
+    node_restart(world, node);
+    node->synced = false;
+    if (!world->broken && node == leader(world)) {
+        world->epoch++;
+        lead(world, node);
     }
-    node->synced = true;
-    world->primary = next;
-    world->active = false;
-    open_log(world, node);
-    world->counts[COUNT_TAKEOVER]++;
 }
 
 // Members and others come to the new primary.
@@ -544,8 +570,14 @@ static void world_step(struct world *world)
         join_some(world, index);
     } else if (dice < 982) {
         idle_some(world);
-    } else if (dice < 990) {
+    } else if (dice < 988) {
         take_over(world);
+    } else if (dice < 992) {
+        restart_some(world, node);
+    } else {
+        for (uint32_t i = 0; i < 3; i++) {
+            checkpoint_some(world, node);
+        }
     }
 }
 

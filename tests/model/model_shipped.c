@@ -131,7 +131,7 @@ static void check_floor(struct world *world, uint32_t index)
         const struct one *gone = &log->records[floor];
 
         expect(world,
-               world->kept_bytes - gone->kept_bytes + 2 * VALUE_MAX >
+               world->kept_bytes - gone->kept_bytes + UINT64_C(2) * VALUE_MAX >
                        world->config.value_bytes / 2 ||
                    world->kept_count - gone->number >= world->config.record_max ||
                    gone->value_bytes > world->config.value_bytes / 2,
