@@ -45,15 +45,17 @@ bool torc_placement_may_hold(const struct torc_placement *p,
                              const struct torc_placement_shard *shard, uint32_t node,
                              uint32_t except, uint32_t per_domain);
 
-// Whether the node may have the list's nodes, its replica `except` aside, as new partners.
+// Whether the node may have the list's nodes, its replica `except` aside, as new partners: it then
+// has partners_max at most, they have fewer than others_max now.
 bool torc_placement_may_meet(const struct torc_placement *p,
                              const struct torc_placement_shard *shard, uint32_t node,
-                             uint32_t except, uint32_t partners_max);
+                             uint32_t except, uint32_t partners_max, uint32_t others_max);
 
 // The node that takes the shard in place of its replica `except`: one of the next few clockwise or
 // one that makes nobody new partners, below the lower bound or else the upper; before the upper one
-// when `calm`, which says that the replica could stay as well, a stranger. At last whoever is
-// lightest. 0: none.
+// when `calm`, which says that the replica could stay as well, a stranger. None of these has more
+// partners then than MENDED. Else one of the next few whatever it has, at last whoever is lightest.
+// 0: none.
 uint32_t torc_placement_pick(const struct torc_placement *p,
                              const struct torc_placement_shard *shard, uint32_t token,
                              uint32_t except, bool calm);

@@ -61,9 +61,36 @@ static uint32_t pick_partner(const struct torc_placement *p,
     return best;
 }
 
+// Whether the node may have the list's nodes, its replica `except` aside, as new partners.
+bool torc_placement_may_meet(const struct torc_placement *p,
+                             const struct torc_placement_shard *shard, uint32_t node,
+                             uint32_t except, uint32_t partners_max, uint32_t others_max)
+{
+    for (uint32_t i = 0; i < shard->count; i++) {
+        if (i != except && p->partner_count[shard->nodes[i]] >= others_max) {
+            return false;
+        }
+    }
+    return p->partner_count[node] + shard->count <= partners_max;
+}
+
+// Whether the node shares a shard with each of the list's nodes, its replica `except` aside.
+static bool knows_all(const struct torc_placement *p, const struct torc_placement_shard *shard,
+                      uint32_t node, uint32_t except)
+{
+    for (uint32_t i = 0; i < shard->count; i++) {
+        uint32_t other = shard->nodes[i];
+
+        if (i != except && (p->partners[node][other / 64] >> other % 64 & 1) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // The next node clockwise, of `token_count` tokens, that is below its bound.
 static uint32_t pick_next(const struct torc_placement *p, const struct torc_placement_shard *shard,
-                          uint32_t token, uint32_t except, const uint64_t *bounds)
+                          uint32_t token, uint32_t except, const uint64_t *bounds, bool bounded)
 {
     uint32_t count = (uint32_t)torc_min_u64(p->ring.token_count, p->near);
     uint32_t at = token;
@@ -73,7 +100,10 @@ static uint32_t pick_next(const struct torc_placement *p, const struct torc_plac
 
         at = at + 1 == p->ring.token_count ? 0 : at + 1;
         if (torc_placement_may_hold(p, shard, node, except, p->per_domain) &&
-            accepts(p, node, placement_weight(shard), bounds)) {
+            accepts(p, node, placement_weight(shard), bounds) &&
+            (!bounded || knows_all(p, shard, node, except) ||
+             torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_MENDED,
+                                     TORC_PLACEMENT_MENDED))) {
             return node;
         }
     }
@@ -100,19 +130,6 @@ uint32_t torc_placement_pick_lightest(const struct torc_placement *p,
     return best;
 }
 
-// Whether the node may have the list's nodes, its replica `except` aside, as new partners.
-bool torc_placement_may_meet(const struct torc_placement *p,
-                             const struct torc_placement_shard *shard, uint32_t node,
-                             uint32_t except, uint32_t partners_max)
-{
-    for (uint32_t i = 0; i < shard->count; i++) {
-        if (i != except && p->partner_count[shard->nodes[i]] >= TORC_PLACEMENT_PARTNERS) {
-            return false;
-        }
-    }
-    return p->partner_count[node] + shard->count <= partners_max;
-}
-
 // The lightest of those that may meet the nodes of the list. One is enough for many shards: it is a
 // partner then.
 static uint32_t pick_stranger(const struct torc_placement *p,
@@ -126,7 +143,8 @@ static uint32_t pick_stranger(const struct torc_placement *p,
         if (accepts(p, node, placement_weight(shard), p->accept) &&
             (best == 0 ||
              placement_lighter(p->load[node], p->share[node], p->load[best], p->share[best])) &&
-            torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_PARTNERS) &&
+            torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_MENDED,
+                                    TORC_PLACEMENT_MENDED) &&
             torc_placement_may_hold(p, shard, node, except, p->per_domain)) {
             best = node;
         }
@@ -134,21 +152,21 @@ static uint32_t pick_stranger(const struct torc_placement *p,
     return best;
 }
 
-// The node that takes the shard in place of its replica `except`: one of the next few clockwise or
-// one that makes nobody new partners, below the lower bound or else the upper; before the upper
-// one, when the replica could stay as well, a stranger. At last whoever is lightest. 0: none.
+// See placement_impl.h. At a first placement nobody has partners yet: the ring alone decides.
 uint32_t torc_placement_pick(const struct torc_placement *p,
                              const struct torc_placement_shard *shard, uint32_t token,
                              uint32_t except, bool calm)
 {
-    uint32_t node = pick_next(p, shard, token, except, p->accept);
+    uint32_t node = pick_next(p, shard, token, except, p->accept, !p->first);
 
     if (node == 0 && shard->count > (except < shard->count ? 1 : 0)) {
         node = pick_partner(p, shard, except, p->accept);
         node = node != 0 || !calm ? node : pick_stranger(p, shard, except);
-        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim);
+        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, !p->first);
         node = node != 0 ? node : pick_partner(p, shard, except, p->brim);
         node = node != 0 || calm ? node : pick_stranger(p, shard, except);
+        node = node != 0 ? node : pick_next(p, shard, token, except, p->accept, false);
+        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, false);
     }
     return node != 0 ? node : torc_placement_pick_lightest(p, shard, except, p->per_domain);
 }

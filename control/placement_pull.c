@@ -89,7 +89,8 @@ static bool may_join(const struct torc_placement *p, const struct torc_placement
 {
     return arc->strangers || knows(p, shard, node, except, NULL) ||
            (knows(p, shard, node, except, arc) &&
-            torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_PARTNERS));
+            torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_PARTNERS,
+                                    TORC_PLACEMENT_PARTNERS));
 }
 
 // The node takes the shard from the one of its nodes that has most, if that has more than the arc's
@@ -214,7 +215,8 @@ static void donate(struct torc_placement *p, struct torc_placement_shard *shard,
             !placement_lighter(p->load[node] + weight, p->share[node], p->load[donor],
                                p->share[donor]) ||
             !(knows(p, shard, node, i, NULL) ||
-              torc_placement_may_meet(p, shard, node, i, DONORS_PARTNERS))) {
+              torc_placement_may_meet(p, shard, node, i, DONORS_PARTNERS,
+                                      TORC_PLACEMENT_PARTNERS))) {
             continue;
         }
         torc_placement_replace(p, shard, i, node);

@@ -1,6 +1,8 @@
 // Torc perf: placement: how fast, how even, and how little moves.
 //
-//     torc-ring-bench [--quick] [--nodes N] [--shards N]
+//     torc-ring-bench [--quick] [--nodes N] [--shards N] [--changes N]
+//
+// --changes: of the long series (100; 0 leaves it out, as --quick does); it tells of partners.
 //
 // Prints a JSON line a row, table `scale` of GOALS.md. Times are this thread's CPU, medians of
 // several runs; everything else is counted by this program from the lists alone. Less is better:
@@ -351,16 +353,43 @@ static void rows_of(const char *what, uint32_t node_count, const uint32_t *capac
     row(name, (double)world.together, 0);
 }
 
+// Many changes: what a cluster is after them, rather than what the worst of them does.
+static void rows_of_many(const char *what, uint32_t node_count, const uint32_t *capacities,
+                         uint32_t domains, uint32_t changes)
+{
+    char name[160];
+
+    if (changes == 0) {
+        return;
+    }
+    open_world(node_count, capacities, domains);
+    (void)place();
+    for (uint32_t i = 0; i < changes; i++) {
+        churn_one(i, i % 2 == 0, capacities, domains);
+    }
+    (void)snprintf(name, sizeof(name), "%s: partners of a node, the most in %u changes, against 64",
+                   what, changes);
+    row(name, world.partners_max, 64);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {{"nodes", required_argument, NULL, 'n'},
                                             {"shards", required_argument, NULL, 's'},
+                                            {"changes", required_argument, NULL, 'c'},
                                             {"quick", no_argument, NULL, 'q'},
                                             {0}};
-    static const uint32_t equal[] = {1, 1, 1};
-    static const uint32_t unequal[] = {1, 2, 3};
+    static const struct {
+        const char *what;
+        uint32_t capacities[3];
+        uint32_t domains;
+    } worlds[] = {{"equal nodes", {1, 1, 1}, 0},
+                  {"capacities 1 : 2 : 3", {1, 2, 3}, 0},
+                  {"3 domains", {1, 1, 1}, 3},
+                  {"20 domains", {1, 1, 1}, 20}};
     uint64_t node_count = 1000;
     uint64_t shard_count = 1000000;
+    uint64_t changes = 100;
     bool quick = false;
     int option;
 
@@ -369,14 +398,17 @@ int main(int argc, char **argv)
         switch (option) {
         case 'n': node_count = strtoull(optarg, NULL, 10); break;
         case 's': shard_count = strtoull(optarg, NULL, 10); break;
+        case 'c': changes = strtoull(optarg, NULL, 10); break;
         case 'q': quick = true; break;
         default:
-            (void)fprintf(stderr, "usage: ring-bench [--quick] [--nodes N] [--shards N]\n");
+            (void)fprintf(stderr, "usage: ring-bench [--quick] [--nodes N] [--shards N] "
+                                  "[--changes N]\n");
             return 2;
         }
     }
-    if (node_count < 12 || node_count > 4000 || shard_count < 1000 || shard_count > 20000000) {
-        die("from 12 to 4000 nodes, from 1000 to 20000000 shards");
+    if (node_count < 12 || node_count > 4000 || shard_count < 1000 || shard_count > 20000000 ||
+        changes > 100000) {
+        die("from 12 to 4000 nodes, from 1000 to 20000000 shards, to 100000 changes");
     }
     world.shard_count = (uint32_t)shard_count;
     world.shards = calloc(shard_count, sizeof(*world.shards));
@@ -384,10 +416,12 @@ int main(int argc, char **argv)
     if (world.shards == NULL || world.before == NULL) {
         die("out of memory");
     }
-    rows_of("equal nodes", (uint32_t)node_count, equal, 0, quick ? 4 : 20);
-    rows_of("capacities 1 : 2 : 3", (uint32_t)node_count, unequal, 0, quick ? 4 : 20);
-    rows_of("3 domains", (uint32_t)node_count, equal, 3, quick ? 4 : 20);
-    rows_of("20 domains", (uint32_t)node_count, equal, 20, quick ? 4 : 20);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(worlds); i++) {
+        rows_of(worlds[i].what, (uint32_t)node_count, worlds[i].capacities, worlds[i].domains,
+                quick ? 4 : 20);
+        rows_of_many(worlds[i].what, (uint32_t)node_count, worlds[i].capacities, worlds[i].domains,
+                     quick ? 0 : (uint32_t)changes);
+    }
     free(world.shards);
     free(world.before);
     return 0;
