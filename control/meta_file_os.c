@@ -1,6 +1,7 @@
 // Torc control: the metastore in one file. See control/meta_file_os.h and control/journal.h.
 #include "control/meta_file_os.h"
 
+#include "control/meta_table_os.h"
 #include "kit/clock_os.h"
 
 #include <errno.h>
@@ -14,7 +15,6 @@
 
 enum {
     META_LOCK_PAUSE_NS = 500000, // a holder keeps it for one sync
-    META_GONE_MAX = 64,          // deletions that a watch can still be told by name
     META_COMPACT_BYTES =
         4 << 20,             // an idle journal stays below it; a start of 4096 shards adds 1 MiB
     META_COMPACT_FACTOR = 4, // and at least this many times what is live
@@ -30,18 +30,6 @@ _Static_assert(TORC_META_OPS_MAX == TORC_JOURNAL_OPS_MAX, "whatever is submitted
 _Static_assert(TORC_META_TXN_BYTES == TORC_JOURNAL_ENTRY_MAX, "whatever is submitted fits");
 // NOLINTEND(misc-redundant-expression)
 
-struct meta_held {
-    char *key;
-    char *value; // value_bytes and a zero, so that texts can be read as such
-    uint32_t value_bytes;
-    uint64_t version;
-};
-
-struct meta_gone {
-    char key[TORC_JOURNAL_KEY_MAX + 1];
-    uint64_t version; // the revision that deleted it
-};
-
 struct torc_meta_file {
     char folder[META_PATH_BYTES];
     uint8_t machine[TORC_JOURNAL_MACHINE_BYTES];
@@ -50,126 +38,11 @@ struct torc_meta_file {
     int journal_fd;
     uint64_t end;      // of the last good entry seen
     uint64_t revision; // of that entry
-    uint64_t live_bytes;
-    bool failed; // M3
-    struct meta_held *held;
-    uint32_t held_count;
-    uint32_t held_room;
-    unsigned char *scratch;               // one entry
-    struct meta_gone gone[META_GONE_MAX]; // a ring
-    uint64_t gone_count;                  // ever
-    uint64_t gap_revision;                // deletions up to it are not known by name
-    atomic_bool stop;                     // waits no longer for the lock
+    bool failed;       // M3
+    struct torc_meta_table table;
+    unsigned char *scratch; // one entry
+    atomic_bool stop;       // waits no longer for the lock
 };
-
-// -- The records in memory -----------------------------------------------------------------------
-
-// Where `key` is, or belongs.
-static uint32_t meta_find(const struct torc_meta_file *store, const char *key, uint32_t key_bytes,
-                          bool *there)
-{
-    uint32_t low = 0;
-    uint32_t high = store->held_count;
-
-    *there = false;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const char *other = store->held[middle].key;
-        int order = strncmp(other, key, key_bytes);
-
-        if (order == 0 && other[key_bytes] != '\0') {
-            order = 1;
-        }
-        if (order == 0) {
-            *there = true;
-            return middle;
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-static void meta_drop(struct torc_meta_file *store, uint32_t at)
-{
-    torc_assert(at < store->held_count);
-    store->live_bytes -= strlen(store->held[at].key) + store->held[at].value_bytes;
-    // NOLINTBEGIN(clang-analyzer-unix.Malloc): each entry owns its own two
-    free(store->held[at].key);
-    free(store->held[at].value);
-    // NOLINTEND(clang-analyzer-unix.Malloc)
-    store->held_count--;
-    memmove(store->held + at, store->held + at + 1,
-            (store->held_count - at) * sizeof(*store->held));
-}
-
-static void meta_forget(struct torc_meta_file *store)
-{
-    while (store->held_count > 0) {
-        meta_drop(store, store->held_count - 1);
-    }
-    store->gone_count = 0;
-    store->gap_revision = 0;
-    store->end = 0;
-    store->revision = 0;
-}
-
-static char *meta_copy(const void *bytes, uint32_t byte_count)
-{
-    char *copy = malloc((size_t)byte_count + 1);
-
-    torc_assert(copy != NULL); // a few hundred bytes: without them nothing can go on
-    if (byte_count > 0) {
-        memcpy(copy, bytes, byte_count);
-    }
-    copy[byte_count] = '\0';
-    return copy;
-}
-
-static void meta_note_gone(struct torc_meta_file *store, const struct torc_journal_op *op)
-{
-    struct meta_gone *gone = store->gone + store->gone_count % META_GONE_MAX;
-
-    if (store->gone_count >= META_GONE_MAX) {
-        store->gap_revision = gone->version;
-    }
-    memcpy(gone->key, op->key, op->key_bytes);
-    gone->key[op->key_bytes] = '\0';
-    gone->version = op->version;
-    store->gone_count++;
-}
-
-static void meta_apply(struct torc_meta_file *store, const struct torc_journal_op *op)
-{
-    bool there;
-    uint32_t at = meta_find(store, op->key, op->key_bytes, &there);
-
-    if (there) {
-        meta_drop(store, at);
-    }
-    if (op->kind == TORC_JOURNAL_DELETE) {
-        if (there) {
-            meta_note_gone(store, op);
-        }
-        return;
-    }
-    if (store->held_count == store->held_room) {
-        store->held_room = store->held_room == 0 ? 64 : store->held_room * 2;
-        store->held = realloc(store->held, store->held_room * sizeof(*store->held));
-        torc_assert(store->held != NULL);
-    }
-    memmove(store->held + at + 1, store->held + at,
-            (store->held_count - at) * sizeof(*store->held));
-    store->held[at] = (struct meta_held){.key = meta_copy(op->key, op->key_bytes),
-                                         .value = meta_copy(op->value, op->value_bytes),
-                                         .value_bytes = op->value_bytes,
-                                         .version = op->version};
-    store->held_count++;
-    store->live_bytes += op->key_bytes + op->value_bytes;
-}
 
 // -- The lock ------------------------------------------------------------------------------------
 
@@ -243,14 +116,14 @@ static enum torc_err meta_take(struct torc_meta_file *store, const unsigned char
             break;
         }
         while (torc_journal_op_next(&read, &op)) {
-            meta_apply(store, &op);
+            torc_meta_table_apply(&store->table, &op);
         }
         if (read.op_count > 0) {
             return torc_fail(why, TORC_ERR_CORRUPT, "%s/journal at %" PRIu64 ": unknown operation",
                              store->folder, store->end);
         }
         snapshot_left -= snapshot ? 1 : 0;
-        store->gap_revision = snapshot ? read.revision : store->gap_revision;
+        store->table.gap_revision = snapshot ? read.revision : store->table.gap_revision;
         store->revision = read.revision;
         store->end += read.entry_bytes;
         at += read.entry_bytes;
@@ -306,7 +179,9 @@ static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail
         store->journal_fd = -1;
     }
     if (store->journal_fd < 0) {
-        meta_forget(store);
+        torc_meta_table_forget(&store->table);
+        store->end = 0;
+        store->revision = 0;
         from = 0;
         store->journal_fd = openat(store->folder_fd, "journal", O_RDWR | O_CLOEXEC);
         // Whoever compacted may have died between its rename and the sync of that.
@@ -401,22 +276,12 @@ static uint32_t meta_write_snapshot(struct torc_meta_file *store, int fd, struct
     uint64_t offset = sizeof(struct torc_journal_header);
     uint32_t entries = 0;
 
-    for (uint32_t at = 0; at < store->held_count; entries++) {
-        uint32_t count = 0;
-        uint64_t bytes;
+    for (uint32_t at = 0; at < store->table.held_count; entries++) {
+        uint32_t count = torc_meta_table_puts(&store->table, at, ops);
+        uint64_t bytes = torc_journal_entry_bytes(ops, count);
 
-        for (; count < TORC_JOURNAL_OPS_MAX && at < store->held_count; count++, at++) {
-            const struct meta_held *held = store->held + at;
-
-            ops[count] = (struct torc_journal_op){.kind = TORC_JOURNAL_PUT,
-                                                  .key = held->key,
-                                                  .key_bytes = (uint32_t)strlen(held->key),
-                                                  .value = held->value,
-                                                  .value_bytes = held->value_bytes,
-                                                  .version = held->version};
-        }
-        bytes = torc_journal_entry_bytes(ops, count);
         torc_assert(bytes > 0);
+        at += count;
         torc_journal_entry_make(store->scratch, ops, count, store->revision, TORC_JOURNAL_SNAPSHOT);
         if (meta_write_all(fd, offset, store->scratch, bytes, why) != TORC_ERR_OK) {
             return 0;
@@ -438,7 +303,7 @@ static enum torc_err meta_write_journal(struct torc_meta_file *store, struct tor
         return torc_fail(why, TORC_ERR_IO, "create %s/journal.new: %s", store->folder,
                          strerrordesc_np(errno));
     }
-    if (store->held_count > 0) {
+    if (store->table.held_count > 0) {
         struct torc_fail inner = {.err = TORC_ERR_IO};
 
         entries = meta_write_snapshot(store, fd, &inner);
@@ -466,7 +331,8 @@ static enum torc_err meta_write_journal(struct torc_meta_file *store, struct tor
 static void meta_compact(struct torc_meta_file *store)
 {
     if (store->end < META_COMPACT_BYTES ||
-        store->end < META_COMPACT_FACTOR * (store->live_bytes + UINT64_C(64) * store->held_count)) {
+        store->end < META_COMPACT_FACTOR *
+                         (store->table.live_bytes + UINT64_C(64) * store->table.held_count)) {
         return;
     }
     if (meta_write_journal(store, NULL) == TORC_ERR_OK) {
@@ -582,13 +448,12 @@ void torc_meta_file_close(struct torc_meta_file *store)
 {
     const int fds[] = {store->journal_fd, store->lock_fd, store->folder_fd};
 
-    meta_forget(store);
+    torc_meta_table_free(&store->table);
     for (uint32_t i = 0; i < TORC_COUNT_OF(fds); i++) {
         if (fds[i] >= 0) {
             (void)close(fds[i]); // every txn was synced
         }
     }
-    free(store->held);
     free(store->scratch);
     free(store);
 }
@@ -609,42 +474,21 @@ static enum torc_err meta_begin_read(struct torc_meta_file *store, struct torc_f
     return err;
 }
 
-static struct torc_meta_record meta_record(const struct meta_held *held)
-{
-    return (struct torc_meta_record){.key = held->key,
-                                     .value = held->value,
-                                     .value_bytes = held->value_bytes,
-                                     .version = held->version};
-}
-
 enum torc_err torc_meta_file_get(struct torc_meta_file *store, const char *key,
                                  struct torc_meta_record *record, struct torc_fail *why)
 {
     enum torc_err err = meta_begin_read(store, why);
-    bool there;
-    uint32_t at;
 
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    at = meta_find(store, key, (uint32_t)strlen(key), &there);
-    if (!there) {
+    if (err == TORC_ERR_OK && !torc_meta_table_get(&store->table, key, record)) {
         return torc_fail(why, TORC_ERR_NOT_FOUND, "the metastore has no %s", key);
     }
-    *record = meta_record(store->held + at);
-    return TORC_ERR_OK;
+    return err;
 }
 
 bool torc_meta_file_peek(const struct torc_meta_file *store, const char *key,
                          struct torc_meta_record *record)
 {
-    bool there;
-    uint32_t at = meta_find(store, key, (uint32_t)strlen(key), &there);
-
-    if (there) {
-        *record = meta_record(store->held + at);
-    }
-    return there;
+    return torc_meta_table_get(&store->table, key, record);
 }
 
 enum torc_err torc_meta_file_look(struct torc_meta_file *store, struct torc_fail *why)
@@ -656,29 +500,7 @@ bool torc_meta_file_changes(const struct torc_meta_file *store, const char *pref
                             struct torc_meta_record *records, uint32_t record_max,
                             uint32_t *record_count)
 {
-    uint64_t prefix_bytes = strlen(prefix);
-    uint64_t gone_from = store->gone_count > META_GONE_MAX ? store->gone_count - META_GONE_MAX : 0;
-    uint32_t count = 0;
-    bool there;
-
-    for (uint32_t at = meta_find(store, prefix, (uint32_t)prefix_bytes, &there);
-         at < store->held_count && strncmp(store->held[at].key, prefix, prefix_bytes) == 0; at++) {
-        if (store->held[at].version >= from && count++ < record_max) {
-            records[count - 1] = (struct torc_meta_record){.key = store->held[at].key,
-                                                           .version = store->held[at].version};
-        }
-    }
-    for (uint64_t i = gone_from; i < store->gone_count; i++) {
-        const struct meta_gone *gone = store->gone + i % META_GONE_MAX;
-
-        if (gone->version >= from && strncmp(gone->key, prefix, prefix_bytes) == 0 &&
-            count++ < record_max) {
-            records[count - 1] =
-                (struct torc_meta_record){.key = gone->key, .version = gone->version};
-        }
-    }
-    *record_count = (uint32_t)torc_min_u64(count, record_max);
-    return count <= record_max && store->gap_revision < from;
+    return torc_meta_table_changes(&store->table, prefix, from, records, record_max, record_count);
 }
 
 enum torc_err torc_meta_file_list(struct torc_meta_file *store, const char *prefix,
@@ -686,23 +508,13 @@ enum torc_err torc_meta_file_list(struct torc_meta_file *store, const char *pref
                                   uint32_t *record_count, struct torc_fail *why)
 {
     enum torc_err err = meta_begin_read(store, why);
-    uint64_t prefix_bytes = strlen(prefix);
-    uint32_t count = 0;
-    bool there;
 
-    if (err != TORC_ERR_OK) {
-        return err;
+    if (err == TORC_ERR_OK &&
+        !torc_meta_table_list(&store->table, prefix, records, record_max, record_count)) {
+        return torc_fail(why, TORC_ERR_LIMIT, "over %" PRIu32 " records below %s", record_max,
+                         prefix);
     }
-    for (uint32_t at = meta_find(store, prefix, (uint32_t)prefix_bytes, &there);
-         at < store->held_count && strncmp(store->held[at].key, prefix, prefix_bytes) == 0; at++) {
-        if (count == record_max) {
-            return torc_fail(why, TORC_ERR_LIMIT, "over %" PRIu32 " records below %s", record_max,
-                             prefix);
-        }
-        records[count++] = meta_record(store->held + at);
-    }
-    *record_count = count;
-    return TORC_ERR_OK;
+    return err;
 }
 
 // Is every record as its operation expects?
@@ -710,9 +522,10 @@ static enum torc_err meta_check(const struct torc_meta_file *store, const struct
                                 uint32_t op_count, struct torc_fail *why)
 {
     for (uint32_t i = 0; i < op_count; i++) {
-        bool there;
-        uint32_t at = meta_find(store, ops[i].key, (uint32_t)strlen(ops[i].key), &there);
-        uint64_t version = there ? store->held[at].version : TORC_META_ABSENT;
+        struct torc_meta_record record;
+        uint64_t version = torc_meta_table_get(&store->table, ops[i].key, &record)
+                               ? record.version
+                               : TORC_META_ABSENT;
 
         if (ops[i].expected != TORC_META_ANY && ops[i].expected != version) {
             return torc_fail(why, TORC_ERR_CONDITION_FAILED,
@@ -766,7 +579,7 @@ static enum torc_err meta_change(struct torc_meta_file *store, const struct torc
     store->end += bytes;
     store->revision++;
     for (uint32_t i = 0; i < change_count; i++) {
-        meta_apply(store, changes + i);
+        torc_meta_table_apply(&store->table, changes + i);
     }
     return TORC_ERR_OK;
 }
