@@ -49,7 +49,7 @@ void torc_replica_on_probe_ack(struct torc_replica *replica, const struct torc_r
 static void takeover_probe(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
     if (replica->probe_since_ns == 0 ||
-        replica->now_ns >= replica->probe_since_ns + replica->timing.lonely_ns) {
+        replica->now_ns >= replica->probe_since_ns + 2 * replica->timing.lonely_ns) {
         replica->probe_since_ns = replica->now_ns; // ask all of them anew
         replica->probe_at_ns = replica->now_ns;
         for (uint32_t i = 0; i < replica->peer_count; i++) {
@@ -112,6 +112,15 @@ static uint64_t takeover_stagger_ns(const struct torc_replica *replica)
     return place * replica->timing.stagger_ns;
 }
 
+// Sick by its own word: it is to be relieved, whoever hears it (C5).
+static bool takeover_is_sick(struct torc_replica *replica)
+{
+    const struct torc_replica_peer *primary =
+        torc_replica_find(replica, replica->configuration.primary_node);
+
+    return primary != NULL && primary->state.health != 0;
+}
+
 // S3: whether the others' answers allow it, now.
 static bool takeover_is_backed(struct torc_replica *replica, bool dead)
 {
@@ -132,12 +141,11 @@ static bool takeover_is_backed(struct torc_replica *replica, bool dead)
     }
     all = answers == others ||
           replica->now_ns >= replica->probe_since_ns + replica->timing.stagger_ns;
-    if (dead || others == 0) {
+    if (dead || others == 0 || takeover_is_sick(replica)) {
         return all;
     }
     return (deaf > 0 && all) ||
-           (answers == 0 &&
-            replica->now_ns + 1 >= replica->probe_since_ns + replica->timing.lonely_ns);
+           (answers == 0 && replica->now_ns >= replica->probe_since_ns + replica->timing.lonely_ns);
 }
 
 // -- The proposal -------------------------------------------------------------------------------
