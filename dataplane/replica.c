@@ -145,6 +145,9 @@ void torc_replica_adopt(struct torc_replica *replica, uint64_t down_boot, bool k
         &torc_replica_emit(actions, TORC_REPLICA_ADOPT, replica->node)->adoption;
 
     replica->adopted = false;
+    if (down_boot != 0 && TORC_BUG(DOWN_VOIDS_ALL)) {
+        replica->promise_until_ns = 0;
+    }
     adoption->shard = replica->shard;
     adoption->epoch = replica->epoch;
     adoption->primary_node = replica->configuration.primary_node;
@@ -170,8 +173,8 @@ static void replica_reset_peer(struct torc_replica_peer *peer, bool keeps)
     peer->resend_at_ns = 0;
     peer->behind_at_ns = 0;
     peer->answered = false;
+    peer->acked_boot = 0;
     if (!TORC_BUG(ACK_OF_LAST_EPOCH)) {
-        peer->acked_boot = 0;
         peer->received_lsn = 0;
         peer->durable_lsn = 0;
     }

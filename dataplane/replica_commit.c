@@ -8,7 +8,7 @@ uint64_t torc_replica_mark(const struct torc_replica *replica, const struct torc
 {
     bool amnesiac = peer->acked_copy != peer->copy && !TORC_BUG(COPY_IGNORED);
 
-    if (peer->acked_boot == 0 || peer->needs_base || amnesiac) {
+    if ((peer->acked_boot == 0 && !TORC_BUG(ACK_OF_LAST_EPOCH)) || peer->needs_base || amnesiac) {
         return 0;
     }
     return replica->durability == TORC_DURABILITY_DURABLE ? peer->durable_lsn : peer->received_lsn;

@@ -182,9 +182,6 @@ static uint64_t claims_promised(const struct torc_watch *watch, uint32_t node, u
         return 0;
     }
     dead = down_boot != 0 && peer->state.boot == down_boot;
-    if (dead && TORC_BUG(DOWN_VOIDS_ALL)) {
-        return 0;
-    }
     return torc_max_u64(peer->promise_until_other_ns, dead ? 0 : peer->promise_until_ns);
 }
 

@@ -16,7 +16,7 @@
 bool torc_bug_on[TORC_BUG_COUNT];
 
 static struct world world;
-static char life_text[72]; // which life is lived
+static char life_text[67]; // which life is lived
 
 // An assertion of the machines ends a life, and the process: say which.
 static void on_abort(int number)
@@ -25,41 +25,40 @@ static void on_abort(int number)
     (void)!write(STDERR_FILENO, life_text, sizeof(life_text) - 1);
 }
 
-// Those before OFTEN are found within some dozens of lives: each run tries one of them.
-#define OFTEN 10u
+// The first OFTEN are found within some dozens of lives: each run of the test tries one of them.
+// docs/decisions/0024-replica.md has the table, and says why 17 and 44 are not here.
+#define OFTEN 23u
 static const enum torc_bug planted[] = {
     TORC_BUG_T7_NO_PROMISE_WAIT,
-    TORC_BUG_T7_NO_MEMBER_ACKS,
     TORC_BUG_TAKEOVER_NOT_IN_SYNC,
     TORC_BUG_COPY_IGNORED,
     TORC_BUG_COMMIT_BY_MAJORITY,
+    TORC_BUG_COMMIT_WITHOUT_PROPOSED,
     TORC_BUG_CUT_TO_COMMIT_MARK,
     TORC_BUG_TAIL_NOT_APPLIED,
     TORC_BUG_REMOVAL_FROM_REQUEST,
-    TORC_BUG_RESTART_SAME_EPOCH,
-    TORC_BUG_NO_CUT,
-    TORC_BUG_COMMIT_WITHOUT_PROPOSED,
-    TORC_BUG_ACK_OLD_EPOCH_APPEND,
-    TORC_BUG_RESTART_FORGETS_PROMISE,
-    TORC_BUG_LEASE_WITHOUT_PROPOSED,
     TORC_BUG_LEASE_OF_ANY,
+    TORC_BUG_RESTART_SAME_EPOCH,
     TORC_BUG_ACK_BEFORE_READ,
-    TORC_BUG_ACK_OF_LAST_EPOCH,
+    TORC_BUG_NO_CUT,
     TORC_BUG_LEASE_FROM_ARRIVAL,
     TORC_BUG_NOW_BEFORE_POLL,
     TORC_BUG_PROMISE_WITHOUT_EXCEPTIONS,
     TORC_BUG_PROMISE_WITHOUT_MAXIMUM,
     TORC_BUG_MIN_IN_SYNC_STOPS_TAIL,
-    TORC_BUG_JOIN_BASE_IN_MEMORY,
     TORC_BUG_DEMOTED_ANSWERS,
     TORC_BUG_PROBE_SKIPPED,
     TORC_BUG_JOIN_BELOW_COMMIT,
     TORC_BUG_EXCEPTIONS_UNPUBLISHED,
-    TORC_BUG_DOWN_VOIDS_ALL,
     TORC_BUG_LEASE_OWN_K,
-    TORC_BUG_LATE_EPOCH_CUTS,
     TORC_BUG_RELEASE_OUTLIVES,
-    TORC_BUG_LEASE_UNDER_OLD_CLAIM,
+    TORC_BUG_JOIN_BASE_IN_MEMORY,
+    TORC_BUG_LEASE_WITHOUT_PROPOSED,
+    TORC_BUG_ACK_OLD_EPOCH_APPEND,
+    TORC_BUG_LATE_EPOCH_CUTS,
+    TORC_BUG_DOWN_VOIDS_ALL,
+    TORC_BUG_RESTART_FORGETS_PROMISE,
+    TORC_BUG_T7_NO_MEMBER_ACKS,
 };
 
 static const char *const names[] = {
@@ -91,6 +90,7 @@ static bool life(uint64_t seed)
         setup.min_in_sync = 1;
     }
     setup.trouble_ns = 300 * MS + torc_rng_below(&rng, 1200 * MS);
+    setup.alarms = torc_rng_below(&rng, 4) == 0 ? 1 + (uint32_t)torc_rng_below(&rng, 3) : 0;
     world_run(&world, &setup);
     return world.wrong[0] == 0;
 }
@@ -185,7 +185,7 @@ static void test_planted_faults_are_found(void)
 {
     struct torc_rng seeds = {torc_test_seed()};
     const char *which = getenv("TORC_REPLICA_BUGS"); // NOLINT(concurrency-mt-unsafe): one thread
-    uint64_t lives_max = number_from("TORC_REPLICA_LIVES", 1000);
+    uint64_t lives_max = number_from("TORC_REPLICA_LIVES", 2000);
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(planted) && which != NULL; i++) {
         if (strcmp(which, "all") == 0 || strcmp(which, names[planted[i]]) == 0) {

@@ -9,7 +9,7 @@ const struct torc_watch_timing watch_timing = {
     .promise_ns = 20 * MS,
     .suspect_ns = 25 * MS,
     .margin_ns = 500 * US,
-    .calm_ns = 10000 * MS,
+    .calm_ns = 150 * MS, // ten seconds in life
     .drift_ppm = 1000,
 };
 
@@ -38,6 +38,9 @@ static void shell_log(struct world *world, struct node *node, uint64_t lsn, stru
     struct disk *disk = &node->disk;
     uint64_t start_ns = torc_max_u64(world->now_ns, node->disk_at_ns);
 
+    // What queues behind a slow write is written with it.
+    bool slow = world->now_ns < node->slow_disk_ns && start_ns < world->now_ns + 60 * MS;
+
     torc_assert(lsn < LSN_MAX);
     torc_assert(disk->count < WRITES_MAX);
     node->log[lsn] = record;
@@ -45,9 +48,8 @@ static void shell_log(struct world *world, struct node *node, uint64_t lsn, stru
     node->pending[lsn] = 0;
     disk->has_base = disk->has_base || lsn == 1; // a log from its first record on is whole
     disk->writes[disk->count] = (struct disk_write){.lsn = lsn, .record = record};
-    node->disk_at_ns =
-        start_ns + 20 * US + torc_rng_below(&world->rng, 300 * US) / 4 +
-        (world->now_ns < node->slow_disk_ns ? torc_rng_below(&world->rng, 30 * MS) : 0);
+    node->disk_at_ns = start_ns + 20 * US + torc_rng_below(&world->rng, 300 * US) / 4 +
+                       (slow ? torc_rng_below(&world->rng, 30 * MS) : 0);
     world_at(world, EVENT_DISK, world_number(world, node), node->disk_at_ns - world->now_ns)
         ->write = disk->count++;
 }
@@ -177,6 +179,9 @@ void shell_start(struct world *world, struct node *node)
         }
     }
     torc_replica_init(&node->replica, now_ns, &start);
+    for (uint32_t i = 0; i < world->setup.alarms; i++) {
+        shell_false_alarm(world, node);
+    }
 }
 
 void shell_crash(struct world *world, struct node *node, bool keeps_memory)
@@ -213,6 +218,8 @@ void shell_crash(struct world *world, struct node *node, bool keeps_memory)
 
 static void shell_step(struct world *world, struct node *node,
                        const struct torc_replica_event *event, const struct packet *packet);
+static void shell_watch_step(struct world *world, struct node *node,
+                             const struct torc_watch_event *event);
 
 static void shell_ship(struct world *world, struct node *node,
                        const struct torc_replica_action *action)
@@ -294,6 +301,16 @@ static void shell_take(struct world *world, struct node *node, const struct torc
     for (uint32_t i = 0; i < take->count; i++) {
         shell_log(world, node, lsn + i, packet->records[take->skip + i]);
     }
+}
+
+static void shell_demoted(struct world *world, struct node *node)
+{
+    for (uint64_t lsn = 1; lsn < LSN_MAX && TORC_BUG(DEMOTED_ANSWERS); lsn++) {
+        if (node->pending[lsn] != 0) {
+            oracle_answer(world, node, lsn, node->pending[lsn]);
+        }
+    }
+    memset(node->pending, 0, sizeof(node->pending));
 }
 
 static void shell_told(struct world *world, struct node *node, enum torc_replica_event_kind kind,
@@ -384,11 +401,11 @@ static void shell_act(struct world *world, struct node *node,
         world->takeovers++;
         oracle_tree(world, node, "becoming active");
         return;
-    case TORC_REPLICA_DEMOTED: memset(node->pending, 0, sizeof(node->pending)); return;
+    case TORC_REPLICA_DEMOTED: shell_demoted(world, node); return;
     case TORC_REPLICA_ALARM:
         oracle_wrong(world, "the metastore went back to epoch %u", action->epoch);
         return;
-    case TORC_REPLICA_ALIVE: return;
+    case TORC_REPLICA_ALIVE: shell_false_alarm(world, node); return;
     case TORC_REPLICA_RESET: shell_reset(node, action->lsn, packet); return;
     case TORC_REPLICA_PIECE: shell_piece(world, node, action); return;
     case TORC_REPLICA_SETTLE: return;
@@ -445,6 +462,13 @@ static void shell_watch_step(struct world *world, struct node *node,
         case TORC_WATCH_READ: shell_told(world, node, TORC_REPLICA_WAKE, 0); break;
         }
     }
+}
+
+void shell_false_alarm(struct world *world, struct node *node)
+{
+    struct torc_watch_event event = {.kind = TORC_WATCH_FALSE_ALARM};
+
+    shell_watch_step(world, node, &event);
 }
 
 // -- Events -------------------------------------------------------------------------------------
@@ -592,7 +616,8 @@ void shell_event(struct world *world, struct node *node, const struct event *eve
     case EVENT_RESTART:
     case EVENT_DOWN:
     case EVENT_CLIENT:
-    case EVENT_FAULT: break;
+    case EVENT_FAULT:
+    case EVENT_AIM: break;
     }
     torc_unreachable("not a node's event");
 }

@@ -136,6 +136,7 @@ void world_send(struct world *world, uint32_t from, uint32_t to, const struct pa
             rough && torc_rng_chance(&world->rng, world->now_ns < world->slow_ns ? 200000 : 4000);
         struct event *event;
 
+        delay_ns += world->now_ns < world->late_ns[from][to] ? world->late_by_ns : 0;
         delay_ns += slow ? torc_rng_below(&world->rng,
                                           torc_rng_chance(&world->rng, 200000) ? 400 * MS : 20 * MS)
                          : 0;
@@ -151,7 +152,7 @@ void world_send(struct world *world, uint32_t from, uint32_t to, const struct pa
 static void world_notify(struct world *world)
 {
     for (uint32_t i = 1; i <= world->setup.nodes; i++) {
-        if (world->nodes[i].up &&
+        if (world->nodes[i].up && world->now_ns >= world->store_ns[i] &&
             !(world_is_rough(world) && torc_rng_chance(&world->rng, 300000))) {
             world_at(world, EVENT_NOTIFIED, i, torc_rng_below(&world->rng, 3 * MS));
         }
@@ -168,22 +169,33 @@ static void world_fill_record(const struct world *world, struct torc_replica_rec
 // What the epoch's record says must tile with the last one: a member at least, all of them known.
 static bool world_swap_record(struct world *world, const struct torc_replica_proposal *proposal)
 {
+    bool joined;
+    bool taken;
+
     if (proposal->expected_epoch != world->record.epoch) {
         return false;
     }
-    world->joins += proposal->configuration.member_count > world->record.member_count;
+    joined = proposal->configuration.member_count > world->record.member_count;
+    taken = proposal->configuration.primary_node != world->record.primary_node;
+    if (taken && proposal->configuration.primary_node == world->deaf) { // S3
+        oracle_wrong(world, "node %u deposes node %u, which all others hear", world->deaf,
+                     world->record.primary_node);
+    }
+    world->joins += joined;
     world->removals += proposal->configuration.member_count < world->record.member_count;
     world->record = proposal->configuration;
     if (world->record.member_count == 0 || world->record.epoch != proposal->expected_epoch + 1) {
         oracle_wrong(world, "a record of epoch %u without members", world->record.epoch);
     }
+    aims_swapped(world, joined);
     world_notify(world);
     return true;
 }
 
 static void world_request(struct world *world, const struct event *event)
 {
-    bool away = world_is_rough(world) && world->now_ns < world->away_ns;
+    bool away = world_is_rough(world) &&
+                world->now_ns < torc_max_u64(world->away_ns, world->store_ns[event->node]);
     bool won = false;
     bool lost_reply;
     struct event *reply;
@@ -196,6 +208,7 @@ static void world_request(struct world *world, const struct event *event)
         won = won || world->record.nonce == event->request.proposal.configuration.nonce;
     }
     lost_reply = world_is_rough(world) && torc_rng_chance(&world->rng, 100000);
+    lost_reply = lost_reply || world->now_ns < world->store_ns[event->node];
     if (lost_reply || !world->nodes[event->node].up ||
         world->nodes[event->node].boot != event->boot) {
         return;
@@ -225,7 +238,7 @@ static uint32_t world_some_node(struct world *world)
     return 1 + (uint32_t)world_some(world, world->setup.nodes);
 }
 
-static void world_kill(struct world *world, uint32_t number, bool keeps_memory, uint64_t back_ns)
+void world_kill(struct world *world, uint32_t number, bool keeps_memory, uint64_t back_ns)
 {
     struct node *node = &world->nodes[number];
 
@@ -234,7 +247,10 @@ static void world_kill(struct world *world, uint32_t number, bool keeps_memory, 
     }
     shell_crash(world, node, keeps_memory);
     world_at(world, EVENT_RESTART, number, back_ns);
-    if (world_some(world, 2) == 0) { // its control lives, and says so
+    if (world->down_at_once) {
+        world_at(world, EVENT_DOWN, number, 200 * US + world_some(world, 1 * MS))->down_boot =
+            node->boot;
+    } else if (world_some(world, 2) == 0) { // its control lives, and says so
         world_at(world, EVENT_DOWN, number, 1 * MS + world_some(world, 5 * MS))->down_boot =
             node->boot;
     }
@@ -284,7 +300,12 @@ static void world_trouble(struct world *world)
     struct node *node = &world->nodes[a];
     uint64_t back_ns = world_some(world, 3) == 0 ? 1 * MS + world_some(world, 5 * MS)
                                                  : 20 * MS + world_some(world, 300 * MS);
+    uint64_t plan_ns = world_some(world, 3) == 0 ? aims_begin(world) : 0;
 
+    if (plan_ns > 0) {
+        world_at(world, EVENT_FAULT, 0, plan_ns);
+        return;
+    }
     // The primary is the one whose trouble matters.
     if (world_some(world, 2) == 0) {
         a = world->record.primary_node;
@@ -322,9 +343,29 @@ static void world_trouble(struct world *world)
              1 * MS + world_some(world, world_some(world, 2) == 0 ? 5 * MS : 60 * MS));
 }
 
+// Once in a life, before all other trouble: a member of three is deaf to the primary, and to it
+// alone. It may be removed, and must not take over (S3).
+static bool world_begin_deaf(struct world *world)
+{
+    uint32_t primary = world->record.primary_node;
+    bool first = !world->troubled && world->record.epoch == 1;
+
+    world->troubled = true;
+    world->deaf = 0;
+    if (!first || world->record.member_count < 3 || world_some(world, 4) != 0) {
+        return false;
+    }
+    world->deaf = 1 + primary % world->setup.replicas;
+    world->cut_ns[primary][world->deaf] = world->now_ns + 250 * MS;
+    return true;
+}
+
 static void world_heal(struct world *world)
 {
     memset(world->cut_ns, 0, sizeof(world->cut_ns));
+    memset(world->store_ns, 0, sizeof(world->store_ns));
+    world->deaf = 0;
+    world->aim = AIM_NONE;
     for (uint32_t i = 1; i <= world->setup.nodes; i++) {
         world->nodes[i].slow_disk_ns = 0;
         world->nodes[i].health = 0;
@@ -387,12 +428,15 @@ static void world_dispatch(struct world *world, uint32_t slot)
         world_at(world, EVENT_CLIENT, 0, 50 * US + world_some(world, 600 * US));
         return;
     case EVENT_FAULT:
-        if (world_is_rough(world)) {
+        if (world_is_rough(world) && !world_begin_deaf(world)) {
             world_trouble(world);
+        } else if (world_is_rough(world)) {
+            world_at(world, EVENT_FAULT, 0, 300 * MS);
         } else {
             world_heal(world);
         }
         return;
+    case EVENT_AIM: aims_step(world); return;
     case EVENT_NONE:
     case EVENT_PACKET:
     case EVENT_WAKE:

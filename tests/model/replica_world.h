@@ -5,6 +5,7 @@
 //         or as "unknown"; disks that finish late; a placement that changes its mind. One seed, one
 //         run, exactly.
 //             replica_world.c   events, nodes, network, metastore, faults
+//             replica_aims.c    faults that are aimed at one rule each
 //             replica_shell.c   what a worker does with a replica's actions
 //             replica_oracle.c  what must hold, checked with the true time (REPLICATION.md, 14)
 // Memory  one struct world, static in the test.
@@ -99,6 +100,19 @@ enum event_kind {
     EVENT_DOWN, // control saw the dataplane die
     EVENT_CLIENT,
     EVENT_FAULT,
+    EVENT_AIM, // the next step of a plan
+};
+
+// Plans of replica_aims.c, and what they are to break (numbers of REPLICATION.md, 15).
+enum aim {
+    AIM_NONE,
+    AIM_CHAIN,     // three primaries within one promise: 9, 21, 39
+    AIM_LONELY,    // a member takes over alone while the others hear the primary: 13
+    AIM_LATE,      // late answers, a growing k, then silence: 18, 40
+    AIM_TRANSFER,  // a transfer that the primary takes back: 43
+    AIM_JOIN_CUT,  // a member that has just joined, out of the primary's reach: 6, 10
+    AIM_JOIN_DARK, // power goes as a member has just joined: 31
+    AIM_COUNT,
 };
 
 enum packet_kind {
@@ -157,6 +171,7 @@ struct world_setup {
     uint32_t replicas;
     uint32_t min_in_sync;
     uint64_t trouble_ns; // how long faults come
+    uint32_t alarms;     // how often each node has been suspected before: k is 2 to that
 };
 
 struct world {
@@ -170,16 +185,28 @@ struct world {
     uint32_t free_count;
     uint32_t free_list[EVENTS_MAX];
     struct event events[EVENTS_MAX];
-    struct node nodes[NODES_MAX + 1];              // by number, from 1
-    uint64_t cut_ns[NODES_MAX + 1][NODES_MAX + 1]; // from, to: until then nothing gets through
+    struct node nodes[NODES_MAX + 1];               // by number, from 1
+    uint64_t cut_ns[NODES_MAX + 1][NODES_MAX + 1];  // from, to: until then nothing gets through
+    uint64_t late_ns[NODES_MAX + 1][NODES_MAX + 1]; // until then all come late_by_ns later
+    uint64_t late_by_ns;
     uint64_t lossy_ns;
     uint64_t slow_ns;
+    // plan
+    enum aim aim;
+    uint32_t aim_stage;
+    uint32_t aim_primary; // when it began
+    uint32_t aim_node;    // whom its next step is for
+    uint64_t aim_until_ns;
+    bool down_at_once; // whoever is killed now is known dead by its control in a moment
+    bool troubled;     // faults have begun
+    uint32_t deaf;     // hears nothing from the primary, which all others do; 0: nobody
     // metastore
     struct torc_configuration record;
     uint64_t node_boot[NODES_MAX + 1];
     uint64_t node_down[NODES_MAX + 1];
     uint64_t copy_count;
     uint64_t away_ns;
+    uint64_t store_ns[NODES_MAX + 1]; // until then it is away for this node
     struct torc_replica_want want;
     // oracle
     uint32_t next_id;
@@ -212,12 +239,20 @@ struct event *world_at(struct world *world, enum event_kind kind, uint32_t node,
 uint64_t world_local_ns(const struct world *world, const struct node *node);
 void world_send(struct world *world, uint32_t from, uint32_t to, const struct packet *packet);
 uint32_t world_number(const struct world *world, const struct node *node);
+void world_kill(struct world *world, uint32_t number, bool keeps_memory, uint64_t back_ns);
+
+// -- replica_aims.c
+// Begins a plan, maybe; how long to leave it alone with that.
+uint64_t aims_begin(struct world *world);
+void aims_swapped(struct world *world, bool joined);
+void aims_step(struct world *world);
 
 // -- replica_shell.c
 void shell_start(struct world *world, struct node *node);
 void shell_crash(struct world *world, struct node *node, bool keeps_memory);
 void shell_event(struct world *world, struct node *node, const struct event *event);
 void shell_turn(struct world *world, struct node *node);
+void shell_false_alarm(struct world *world, struct node *node);
 bool shell_may_read(struct world *world, struct node *node);
 bool shell_write(struct world *world, struct node *node);
 
