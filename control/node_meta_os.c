@@ -196,8 +196,9 @@ static void meta_wish_step(struct torc_node *node)
     for (uint32_t i = 0; i < cluster->shard_count && meta_has_workers(node); i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
         const struct torc_survey_want *want =
-            shard->wish && shard->replica ? torc_survey_want(node->registry.survey, shard->shard)
-                                          : NULL;
+            shard->wish && shard->replica && shard->ready // before that its replica does not live
+                ? torc_survey_want(node->registry.survey, shard->shard)
+                : NULL;
         struct torc_cmd order = {.kind = TORC_CMD_WANT};
 
         if (want != NULL) {
