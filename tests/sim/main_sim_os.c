@@ -2,6 +2,7 @@
 //
 //   torc-sim --seeds N [--base S] [--seconds T] [--jobs J] [--bug NAME] [--json] [--twice]
 //   torc-sim --story SEED [--bug NAME] [--without CLASS]… [--faults A-B] [--ops N] [--keys N]
+//       [--replicas R]
 //   torc-sim --minimize SEED [--bug NAME]
 //   torc-sim --list-bugs
 //
@@ -297,8 +298,9 @@ static int minimize(struct options *options)
     (void)wish_fails(&wish, &result);
     (void)printf("seed %" PRIu64 ": %s\n", wish.seed, result.text);
     story_tell(&wish, result.text);
-    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u", wish.seed,
-                 (unsigned)wish.faults_from, (unsigned)wish.faults_to, (unsigned)wish.ops_max);
+    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u --replicas %u",
+                 wish.seed, (unsigned)wish.faults_from, (unsigned)wish.faults_to,
+                 (unsigned)wish.ops_max, (unsigned)wish.replicas);
     tell_without(&wish);
     (void)printf("\n");
     return 1;
@@ -452,7 +454,8 @@ static void usage(const char *what)
         "torc-sim: %s\n"
         "usage: scripts/sim --seeds N [--base S] [--seconds T] [--bug NAME] [--list-bugs]\n"
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
-        "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n",
+        "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n"
+        "                   [--replicas R]\n",
         what);
     _exit(2);
 }
@@ -511,6 +514,8 @@ static bool option(struct options *options, const char *name, const char *value)
         options->wish.ops_max = (uint32_t)number(value);
     } else if (strcmp(name, "--keys") == 0) {
         options->wish.keys_max = (uint32_t)number(value);
+    } else if (strcmp(name, "--replicas") == 0) {
+        options->wish.replicas = (uint32_t)torc_min_u64(number(value), SIM_NODES_MAX);
     } else if (strcmp(name, "--without") == 0) {
         options->wish.classes_off |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
     } else if (strcmp(name, "--faults") == 0 && value != NULL) {

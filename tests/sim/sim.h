@@ -7,9 +7,10 @@
 //           sim_sched.c   time, the heap of events, the story, counters of what was reached
 //           sim_net.c     packets between clients and nodes, and between nodes
 //           sim_disk.c    control/disk_uring.h over files in memory that lose what was not synced
-//           sim_meta.c    the metastore: compare-and-swap that is slow, away, or answers "unknown"
+//           sim_records.c the metastore: compare-and-swap that is slow, away, or answers "unknown"
 //           sim_node.c    a machine: its dataplane's life, clocks, turns of workers
-//           sim_control.c a machine's control: boot, recovery, log, checkpoints, resuming
+//           sim_control.c a machine's control: recovery, log, checkpoints, resuming
+//           sim_agree.c   and its way to the metastore: boots, maps, replicas' questions
 //           sim_client.c  engines, the workload, what they saw
 //           sim_faults.c  what this seed's faults are, and when
 //           sim_world.c   one run: prologue, faults, quiet, the last look
@@ -90,6 +91,14 @@ struct torc_frame_tx; // dataplane/worker.h
     X(META_UNKNOWN, "metastore outcomes unknown", 0)                 \
     X(META_UNKNOWN_DONE, "of them, those that took effect", 0)       \
     X(META_CONFLICT, "compare-and-swaps that lost", 0)               \
+    X(PEER_SENT, "messages between nodes", 0)                        \
+    X(PEER_LOST, "messages between nodes lost", 0)                   \
+    X(ROLE_ACTIVE, "replicas that began to serve", 0)                \
+    X(ROLE_CANDIDATE, "replicas that took over", 0)                  \
+    X(ROLE_BACKUP, "replicas that became backups", 0)                \
+    X(ROLE_LEARNER, "replicas that became learners", 0)              \
+    X(MEMBERS_FEWER, "members removed", 0)                           \
+    X(MEMBERS_MORE, "members that joined", 0)                        \
     X(DISK_SECTOR_OLD, "sectors lost at a crash", 0)                 \
     X(DISK_SECTOR_NEW, "unsynced sectors kept at a crash", 0)        \
     X(DISK_SECTOR_BAD, "sectors left as garbage", 0)                 \
@@ -172,6 +181,7 @@ struct sim_config {
     uint32_t nodes;
     uint32_t workers;
     uint32_t shards;
+    uint32_t replicas; // 1: a node alone has its shards
     uint32_t clients;
     uint32_t keys;      // hot ones
     uint32_t in_flight; // of a client
@@ -212,6 +222,7 @@ struct sim_wish {
     uint32_t faults_to;
     uint32_t ops_max;  // 0: the seed's
     uint32_t keys_max; // 0: the seed's
+    uint32_t replicas; // 0: the seed's
     bool story;
 };
 
@@ -237,7 +248,7 @@ enum sim_event_kind {
     SIM_EVENT_PACKET,  // what: struct sim_packet
     SIM_EVENT_FAULT,   // the next one
     SIM_EVENT_MEND,    // a: what ends (enum sim_mend), b: of which node or pair
-    SIM_EVENT_META     // a: node: the metastore's answer
+    SIM_EVENT_META     // a: node: the metastore's, for its control
 };
 
 struct sim_event {
@@ -282,30 +293,20 @@ struct sim_packet {
     uint32_t to;
     uint16_t from_port; // of a node
     uint16_t to_port;
+    uint64_t boot; // of the node it is from, where it is a message between nodes; else 0
     uint32_t byte_count;
-    uint8_t bytes[]; // to a client: the UDP payload; to a node: the frame
+    uint8_t bytes[]; // to a client: the UDP payload; to a node: the frame, or the message
 };
 
 // -- The metastore --------------------------------------------------------------------------------
 
-struct sim_meta_node {
-    uint64_t boot;
-    uint64_t nonce; // of the transaction that wrote it
-};
+struct sim_records; // sim_records.c
 
 struct sim_meta {
     uint64_t revision;
-    struct sim_meta_node nodes[SIM_NODES_MAX];
-    uint32_t epochs[SIM_SHARDS_MAX];
-    uint64_t next_ticket;
+    struct sim_records *records;
     bool away;
     uint64_t delay_ns;
-};
-
-// What a control is told about its node.
-struct sim_meta_answer {
-    uint64_t ticket;
-    enum torc_err err; // OK; UNAVAILABLE: it did not happen; IN_DOUBT
 };
 
 // -- Clients and what they saw --------------------------------------------------------------------
@@ -399,7 +400,7 @@ struct sim {
     uint64_t seen_version[SIM_KEYS_MAX];
     uint64_t last_ts; // of some snapshot that was read
     uint64_t shard_lo[SIM_SHARDS_MAX + 1];
-    uint32_t shard_node[SIM_SHARDS_MAX]; // index
+    uint32_t shard_node[SIM_SHARDS_MAX]; // index of its first; the others follow in a ring
     struct sim_op *ops;
     uint32_t op_count;
     struct sim_row *rows;
@@ -444,13 +445,10 @@ void sim_net_init(void);
 void sim_net_from_client(uint32_t client, const uint8_t ip_to[16], uint16_t port,
                          const uint8_t *payload, uint32_t payload_bytes);
 void sim_net_from_node(struct sim_node *node, const struct torc_frame_tx *frame);
+// A message of a worker to a worker of another node (0-based).
+void sim_net_between(struct sim_node *from, uint32_t from_core, uint32_t to, uint32_t to_core,
+                     const uint8_t *bytes, uint32_t byte_count);
 void sim_net_arrive(struct sim_packet *packet);
-
-// -- sim_meta.c
-void sim_meta_init(void);
-uint64_t sim_meta_boot(uint32_t node); // asks for a boot; the answer comes as an event
-uint64_t sim_meta_read(uint32_t node);
-struct sim_meta_answer *sim_meta_take(struct sim_event *event);
 
 // -- sim_node.c: by index
 struct sim_node *sim_node_of(uint32_t index);

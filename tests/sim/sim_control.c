@@ -43,18 +43,10 @@ static bool control_lost(const struct sim_node *node)
 
 static void control_cluster(struct sim_node *node)
 {
-    struct torc_cluster *cluster = &node->control.cluster;
-
-    *cluster = (struct torc_cluster){.cluster = SIM_CLUSTER,
-                                     .keys = sim->config.key_count,
-                                     .node = node->number,
-                                     .shards = node->control.shards};
-    for (uint32_t i = 0; i < sim->config.shards; i++) {
-        if (sim->shard_node[i] == node->index) {
-            cluster->shards[cluster->shard_count++] = (struct torc_cluster_shard){
-                .lo = sim->shard_lo[i], .hi = sim->shard_lo[i + 1], .shard = i + 1};
-        }
-    }
+    node->control.cluster = (struct torc_cluster){.cluster = SIM_CLUSTER,
+                                                  .keys = sim->config.key_count,
+                                                  .node = node->number,
+                                                  .shards = node->control.shards};
 }
 
 void sim_control_start(struct sim_node *node)
@@ -73,6 +65,7 @@ void sim_control_start(struct sim_node *node)
     control->actor = actor;
     control->actor.paused_ns = 0;
     control_cluster(node);
+    control->agree = sim_agree_open(node);
     control->disk = sim_disk_open(node);
     torc_assert(torc_log_store_open(&control->store, control->disk, &config, &why) == TORC_ERR_OK);
     control_go(node, SIM_CONTROL_WAITING);
@@ -99,6 +92,8 @@ void sim_control_kill(struct sim_node *node)
     }
     sim_story("node %u  control ends", (unsigned)node->number);
     sim_disk_kill(control->disk);
+    sim_agree_close(control->agree);
+    control->agree = NULL;
     control_let_go(node);
     control->state = SIM_CONTROL_DEAD;
     sim_stop(&control->actor);
@@ -187,10 +182,10 @@ static void control_look(struct sim_node *node)
     control->look_ns = sim->now_ns + LOOK_NS;
     control_attach(node);
     if (control->attach.hello.boot == 0 && control->fresh) {
-        control->meta_ticket = sim_meta_boot(node->index);
+        sim_agree_begin(node, true);
         control_go(node, SIM_CONTROL_ASKING);
     } else {
-        control->meta_ticket = sim_meta_read(node->index);
+        sim_agree_begin(node, false);
         control_go(node, SIM_CONTROL_READING);
     }
 }
@@ -216,25 +211,12 @@ static enum torc_err control_begin_recover(struct sim_node *node, struct torc_fa
     return torc_recover_begin(&control->recover, &config, why);
 }
 
-static void control_read_epochs(struct sim_node *node)
-{
-    struct torc_cluster *cluster = &node->control.cluster;
-
-    cluster->boot = sim->meta.nodes[node->index].boot;
-    cluster->map_version = sim->meta.revision;
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        cluster->shards[i].epoch = sim->meta.epochs[cluster->shards[i].shard - 1];
-        cluster->shards[i].ready = false;
-        cluster->shards[i].wanted = false;
-    }
-}
-
 // A boot is ours: recovery begins.
 static void control_booted(struct sim_node *node)
 {
     struct torc_fail why;
 
-    control_read_epochs(node);
+    sim_agree_take_shards(node);
     torc_cluster_spread(&node->control.cluster, node->worker_count);
     if (control_begin_recover(node, &why) != TORC_ERR_OK) {
         control_fail(node, &why);
@@ -272,8 +254,12 @@ static bool control_can_resume(struct sim_node *node)
         struct torc_cluster_shard *shard = &control->cluster.shards[i];
         const struct torc_chan_map_entry *entry = &map->entries[shard->shard - 1];
 
-        serving = entry->shard == shard->shard && entry->epoch == shard->epoch;
-        shard->worker = entry->members[0].core;
+        serving = entry->shard == shard->shard && (shard->replica || entry->epoch == shard->epoch);
+        for (uint32_t at = 0; at < entry->member_count; at++) {
+            if (entry->members[at].node == node->number) {
+                shard->worker = entry->members[at].core;
+            }
+        }
         shard->ready = true;
     }
     return serving;
@@ -285,7 +271,7 @@ static void control_read(struct sim_node *node)
     struct torc_fail why;
     enum torc_err err;
 
-    control_read_epochs(node);
+    sim_agree_take_shards(node);
     if (!control_can_resume(node)) {
         sim_story("node %u  this dataplane cannot be continued", (unsigned)node->number);
         sim_cover(SIM_COVER_NODE_KILLED);
@@ -303,7 +289,8 @@ static void control_read(struct sim_node *node)
         shard->has_checkpoint = from->has_checkpoint;
         shard->checkpoint_lsn = from->checkpoint.lsn;
         shard->start_sequence = from->checkpoint.start_sequence;
-        shard->covered = from->has_checkpoint && from->checkpoint.epoch == shard->epoch &&
+        shard->covered = from->has_checkpoint && !shard->replica &&
+                         from->checkpoint.epoch == shard->epoch &&
                          from->checkpoint.stream == shard->worker + 1;
     }
     if (err == TORC_ERR_OK) {
@@ -319,64 +306,7 @@ static void control_read(struct sim_node *node)
     control_go(node, SIM_CONTROL_RESUMING);
 }
 
-void sim_control_meta(struct sim_node *node, const struct sim_meta_answer *answer)
-{
-    struct sim_control *control = &node->control;
-    bool asking = control->state == SIM_CONTROL_ASKING;
-    bool ours = sim->meta.nodes[node->index].nonce == answer->ticket;
-
-    if ((!asking && control->state != SIM_CONTROL_READING) ||
-        answer->ticket != control->meta_ticket || control_lost(node)) {
-        return; // of a control before us
-    }
-    if (answer->err == TORC_ERR_UNAVAILABLE ||
-        (asking && !ours && answer->err != TORC_ERR_OK)) { // M2: read, then again
-        control->meta_ticket = asking ? sim_meta_boot(node->index) : sim_meta_read(node->index);
-        return;
-    }
-    sim->may_die = true;
-    if (setjmp(sim->death) != 0) {
-        sim->may_die = false;
-        control_died(node);
-        return;
-    }
-    if (asking) {
-        control_booted(node);
-    } else {
-        control_read(node);
-    }
-    sim->may_die = false;
-    sim_control_wake(node, sim->now_ns + WAKE_NS);
-}
-
 // -- Recovery -------------------------------------------------------------------------------------
-
-// The map names all shards of the cluster; others' epochs are not known here and not needed.
-static void control_write_map(struct sim_node *node)
-{
-    struct torc_chan_map *map = node->control.attach.map;
-    uint64_t sequence = atomic_load(&map->sequence) | 1;
-
-    atomic_store(&map->sequence, sequence);
-    map->version = node->control.cluster.map_version;
-    map->entry_count = sim->config.shards;
-    for (uint32_t i = 0; i < sim->config.shards; i++) {
-        map->entries[i] = (struct torc_chan_map_entry){.lo = sim->shard_lo[i],
-                                                       .hi = sim->shard_lo[i + 1],
-                                                       .shard = i + 1,
-                                                       .epoch = sim->meta.epochs[i],
-                                                       .member_count = 1};
-        map->entries[i].members[0] = (struct torc_chan_member){
-            .node = sim->shard_node[i] + 1, .core = UINT8_MAX, .state = 1};
-    }
-    for (uint32_t i = 0; i < node->control.cluster.shard_count; i++) {
-        const struct torc_cluster_shard *shard = &node->control.cluster.shards[i];
-
-        map->entries[shard->shard - 1].members[0].core = (uint8_t)shard->worker;
-        map->entries[shard->shard - 1].epoch = shard->epoch;
-    }
-    atomic_store(&map->sequence, sequence + 1);
-}
 
 // As node_take_over.
 static enum torc_err control_take_over(struct sim_node *node, struct torc_fail *why)
@@ -405,7 +335,7 @@ static enum torc_err control_take_over(struct sim_node *node, struct torc_fail *
     }
     torc_recover_numbers(control->recover, &found);
     sim_cover_add(SIM_COVER_NODE_TORN, found.torn_blocks > 0 ? 1 : 0);
-    control_write_map(node);
+    sim_agree_write_map(node);
     return err;
 }
 
@@ -450,10 +380,24 @@ static bool control_configure(struct sim_node *node, uint32_t worker)
         .segment_bytes = sim->config.segment_bytes,
         .dedup_ttl_s = sim->config.dedup_ttl_s,
         .sessions_max = 256,
+        .copy = sim_agree_copy(node),
+        .min_in_sync = sim->config.replicas / 2 + (sim->config.replicas > 2 ? 1 : 0),
         .map_version = (uint32_t)control->cluster.map_version};
     memset(order.configure.secret, (int)node->number, sizeof(order.configure.secret));
     return torc_attach_cmd(&control->attach, worker, &order) &&
            torc_attach_cmd(&control->attach, worker, &map);
+}
+
+static bool control_want(struct sim_node *node, const struct torc_cluster_shard *shard)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_WANT};
+
+    if (!shard->replica) {
+        return true;
+    }
+    order.want.shard = shard->shard;
+    order.want.node_count = sim_agree_want(shard->shard, order.want.nodes);
+    return torc_attach_cmd(&node->control.attach, shard->worker, &order);
 }
 
 static bool control_open_worker(struct sim_node *node, uint32_t index)
@@ -474,8 +418,13 @@ static bool control_open_worker(struct sim_node *node, uint32_t index)
                                               .shard = shard->shard,
                                               .epoch = shard->epoch,
                                               .turn = shard->turn,
-                                              .moved = shard->moved ? 1 : 0};
-        if (shard->worker == index && !torc_attach_cmd(&control->attach, index, &order)) {
+                                              .moved = shard->moved ? 1 : 0,
+                                              .is_replica = shard->replica,
+                                              // Nothing here ever loses what a disk has synced.
+                                              .has_base = shard->replica};
+        if (shard->worker == index &&
+            (torc_spsc_writable(cmd, 2) < 2 || !torc_attach_cmd(&control->attach, index, &order) ||
+             !control_want(node, shard))) {
             return false;
         }
         worker->shard_at++;
@@ -576,6 +525,27 @@ static void control_resumed(struct sim_node *node)
 
 // -- Serving --------------------------------------------------------------------------------------
 
+static void control_role(struct sim_node *node, const struct torc_evt_role *role)
+{
+    static const enum sim_cover covers[] = {[TORC_CHAN_LEARNER] = SIM_COVER_ROLE_LEARNER,
+                                            [TORC_CHAN_BACKUP] = SIM_COVER_ROLE_BACKUP,
+                                            [TORC_CHAN_CANDIDATE] = SIM_COVER_ROLE_CANDIDATE,
+                                            [TORC_CHAN_ACTIVE] = SIM_COVER_ROLE_ACTIVE};
+    static const char *const names[] = {[TORC_CHAN_LEARNER] = "learns",
+                                        [TORC_CHAN_BACKUP] = "is a backup",
+                                        [TORC_CHAN_CANDIDATE] = "takes over",
+                                        [TORC_CHAN_ACTIVE] = "serves"};
+
+    if (role->role < TORC_CHAN_LEARNER || role->role > TORC_CHAN_ACTIVE) {
+        sim_fail("node %u: role %u", (unsigned)node->number, (unsigned)role->role);
+        return;
+    }
+    sim_cover(covers[role->role]);
+    sim_story("node %u  shard %u %s in epoch %u, up to %u", (unsigned)node->number,
+              (unsigned)role->shard, names[role->role], (unsigned)role->epoch,
+              (unsigned)role->applied_lsn);
+}
+
 static void control_event(struct sim_node *node, uint32_t worker, const struct torc_evt *event)
 {
     struct sim_control *control = &node->control;
@@ -587,7 +557,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
         if (control->state == SIM_CONTROL_READING || control->state == SIM_CONTROL_RESUMING) {
             return; // was meant for the control before us
         }
-        if (shard == NULL || shard->epoch != event->shard.epoch) {
+        if (shard == NULL || (!shard->replica && shard->epoch != event->shard.epoch)) {
             sim_fail("node %u: shard %u is ready in an epoch that nobody gave it",
                      (unsigned)node->number, (unsigned)event->shard.shard);
             return;
@@ -612,10 +582,15 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
         return;
     case TORC_EVT_QUIESCED: control->workers[worker].quiesced = true; return;
     case TORC_EVT_READ:
-    case TORC_EVT_PROPOSE:
-    case TORC_EVT_ROLE:
+    case TORC_EVT_PROPOSE: sim_agree_event(node, worker, event); return;
+    case TORC_EVT_ROLE: control_role(node, &event->role); return;
     case TORC_EVT_CHECKPOINT:
-    case TORC_EVT_SHARD_GONE: break; // of replicas: none was opened
+        shard = torc_cluster_shard(&control->cluster, event->role.shard);
+        if (shard != NULL) {
+            shard->wanted = true;
+        }
+        return;
+    case TORC_EVT_SHARD_GONE: break; // nobody told it to
     }
     sim_fail("node %u: event %u", (unsigned)node->number, (unsigned)event->kind);
 }
@@ -668,26 +643,6 @@ static void control_checkpoints(struct sim_node *node)
     }
 }
 
-// The map has changed elsewhere: a watch says so, some time later.
-static void control_refresh(struct sim_node *node)
-{
-    struct sim_control *control = &node->control;
-    struct torc_cmd order = {.kind = TORC_CMD_MAP_CHANGED, .map_version = sim->meta.revision};
-
-    if (control->cluster.map_version == sim->meta.revision || sim->meta.away ||
-        sim->now_ns < control->look_ns) {
-        return;
-    }
-    control->look_ns = sim->now_ns + LOOK_NS;
-    control->cluster.map_version = sim->meta.revision;
-    control_write_map(node);
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        if (!torc_attach_cmd(&control->attach, i, &order)) {
-            control->cluster.map_version = 0; // its ring is full: again
-        }
-    }
-}
-
 // A log that has failed is the operator's, whether the node serves already or not yet.
 static void control_operator(struct sim_node *node)
 {
@@ -708,7 +663,6 @@ static void control_serve(struct sim_node *node)
     struct sim_control *control = &node->control;
     struct torc_log_store_numbers log;
 
-    control_refresh(node);
     control_operator(node);
     torc_log_store_numbers(control->store, &log);
     if (log.full && !control->told_full) {
@@ -790,13 +744,22 @@ static void control_step(struct sim_node *node)
             torc_recover_close(control->recover);
             control->recover = NULL;
         }
+        sim_agree_forget(node);
         control_go(node, SIM_CONTROL_DRAINING);
     }
     switch (control->state) {
     case SIM_CONTROL_DEAD:
-    case SIM_CONTROL_FAILED:
+    case SIM_CONTROL_FAILED: return;
     case SIM_CONTROL_ASKING:
-    case SIM_CONTROL_READING: return;
+        if (sim_agree_is_read(node)) {
+            control_booted(node);
+        }
+        return;
+    case SIM_CONTROL_READING:
+        if (sim_agree_is_read(node)) {
+            control_read(node);
+        }
+        return;
     case SIM_CONTROL_WAITING: control_look(node); return;
     case SIM_CONTROL_SCANNING: control_scan(node); return;
     case SIM_CONTROL_FEEDING: control_feed(node); return;
@@ -852,6 +815,7 @@ static void control_rest(struct sim_node *node, bool moved)
     }
     at_ns = torc_min_u64(at_ns, torc_max_u64(sim_disk_deadline(control->disk), sim->now_ns));
     at_ns = torc_min_u64(at_ns, sim_when(&node->clock, torc_log_store_deadline_ns(control->store)));
+    at_ns = torc_min_u64(at_ns, sim_when(&node->clock, sim_agree_deadline_ns(node)));
     sim_control_wake(node, torc_max_u64(at_ns, sim->now_ns + 1000));
 }
 
@@ -878,6 +842,7 @@ void sim_control_turn(struct sim_node *node)
     if (control->checkpoints != NULL && control->state != SIM_CONTROL_DRAINING) {
         control_checkpoints(node);
     }
+    sim_agree_step(node);
     control_step(node);
     sim->may_die = false;
     if (control->state != SIM_CONTROL_DEAD) {

@@ -6,6 +6,7 @@
 //         that the minimizer can leave some out without changing the others.
 #include "tests/sim/sim_machine.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static uint64_t draw(uint64_t bound)
@@ -28,6 +29,8 @@ bool sim_has(enum sim_class class)
 static void draw_cluster(struct sim_config *config)
 {
     config->nodes = draw_chance(30) ? 1 : 2 + (uint32_t)draw(SIM_NODES_MAX - 2);
+    config->replicas = sim->wish.replicas > 0 ? sim->wish.replicas : 1;
+    config->nodes = (uint32_t)torc_max_u64(config->nodes, config->replicas);
     config->workers = 1 + (uint32_t)draw(2);
     config->mixed_workers = draw_chance(30);
     config->shards = config->nodes + (uint32_t)draw(SIM_SHARDS_MAX / 2);
@@ -36,6 +39,7 @@ static void draw_cluster(struct sim_config *config)
         draw_chance(50) ? 4 + (uint32_t)draw(20) : 20 + (uint32_t)draw(SIM_KEYS_MAX - 20);
     config->key_count = draw_chance(50) ? 1000 : UINT64_C(1) << (20 + draw(40));
     config->durability = draw_chance(85) ? TORC_DURABILITY_DURABLE : TORC_DURABILITY_NONE;
+    config->durability = config->replicas > 1 ? TORC_DURABILITY_DURABLE : config->durability;
     config->sealed = draw_chance(60);
     config->steered = draw_chance(50);
     config->mtu = 1500;

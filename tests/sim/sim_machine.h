@@ -5,7 +5,9 @@
 #define TORC_TESTS_SIM_SIM_MACHINE_H
 
 #include "control/checkpoint_uring.h"
+#include "control/metastore.h"
 #include "control/recover_uring.h"
+#include "dataplane/council.h"
 #include "dataplane/handover.h"
 #include "dataplane/sessions.h"
 #include "dataplane/worker.h"
@@ -54,6 +56,10 @@ struct sim_worker {
     struct sim_packet *queue[512]; // of the port
     uint32_t queue_first;
     uint32_t queue_count;
+    struct sim_packet *letters[2048]; // of other nodes
+    uint32_t letter_first;
+    uint32_t letter_count;
+    struct sim_packet *letter; // taken
 };
 
 struct sim_control_worker {
@@ -87,7 +93,7 @@ struct sim_control {
     struct torc_cluster_shard shards[SIM_SHARDS_MAX];
     struct torc_recover_shard recover_shards[SIM_SHARDS_MAX];
     struct sim_control_worker workers[SIM_WORKERS_MAX];
-    uint64_t meta_ticket;
+    struct sim_agree *agree;
     uint32_t io_retry; // tries of a recovery that met a failing disk
 };
 
@@ -112,6 +118,10 @@ struct sim_node {
     uint64_t handover_bytes;
     struct torc_sessions *sessions;
     struct torc_handover *handover;
+    void *council_memory; // NULL: no replicas
+    uint64_t council_bytes;
+    struct torc_council *council;
+    struct torc_post post;
     struct torc_worker_port port;
     struct sim_actor thread;
     struct sim_worker workers[SIM_WORKERS_MAX];
@@ -139,6 +149,7 @@ void sim_node_start(struct sim_node *node);
 void sim_node_kill(struct sim_node *node, bool by_power);
 void sim_node_parent(struct sim_node *node);
 void sim_node_packet(struct sim_node *node, struct sim_packet *packet);
+void sim_node_letter(struct sim_node *node, struct sim_packet *packet);
 void sim_node_turn(struct sim_node *node, uint32_t index);
 void sim_node_thread(struct sim_node *node);
 bool sim_node_serves(const struct sim_node *node);
@@ -149,7 +160,24 @@ void sim_node_tell(const struct sim_node *node);
 void sim_control_start(struct sim_node *node);
 void sim_control_kill(struct sim_node *node);
 void sim_control_turn(struct sim_node *node);
-void sim_control_meta(struct sim_node *node, const struct sim_meta_answer *answer);
 void sim_control_wake(struct sim_node *node, uint64_t at_ns);
+
+// -- sim_agree.c: what a control has to do with the metastore
+struct sim_agree *sim_agree_open(struct sim_node *node);
+void sim_agree_close(struct sim_agree *agree);
+// Reads everything; `boot`: after a start of the dataplane was written down. Ends with _is_read.
+void sim_agree_begin(struct sim_node *node, bool boot);
+bool sim_agree_is_read(const struct sim_node *node);
+// The node's shards, as the records have them, and its boot.
+void sim_agree_take_shards(struct sim_node *node);
+void sim_agree_step(struct sim_node *node);
+void sim_agree_event(struct sim_node *node, uint32_t worker, const struct torc_evt *event);
+void sim_agree_write_map(struct sim_node *node);
+void sim_agree_forget(struct sim_node *node); // the dataplane is gone
+uint64_t sim_agree_copy(const struct sim_node *node);
+uint64_t sim_agree_deadline_ns(const struct sim_node *node); // local
+// The nodes that shall have the shard, by number; returns how many.
+uint32_t sim_agree_want(uint32_t shard, uint32_t *nodes);
+void sim_agree_init(void); // the cluster's first records
 
 #endif

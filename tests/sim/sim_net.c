@@ -10,11 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IP_UDP_BYTES 28u
-#define CLIENT_PORT  5000u
-#define CLIENT_HOST  100u // 10.79.0.100 and up
-#define NODE_HOST    10u
-#define PACKET_NS    UINT64_C(400) // of a full one, between two machines
+#define IP_UDP_BYTES     28u
+#define CLIENT_PORT      5000u
+#define CLIENT_HOST      100u // 10.79.0.100 and up
+#define NODE_HOST        10u
+#define LETTER_BYTES_MAX (2u << 20)    // the largest value, and what is around it
+#define PACKET_NS        UINT64_C(400) // of a full one, between two machines
 
 static const uint8_t net_client_mac[6] = {0x02, 0, 0, 0, 1, 0x02};
 
@@ -167,6 +168,31 @@ void sim_net_from_node(struct sim_node *node, const struct torc_frame_tx *frame)
         memmove(out.packet.bytes, parsed.payload, parsed.payload_bytes);
     }
     net_send(&out.packet, parsed.payload_bytes + IP_UDP_BYTES);
+}
+
+// Sealed between nodes: a damaged one is a lost one, and paths take them whole.
+void sim_net_between(struct sim_node *from, uint32_t from_core, uint32_t to, uint32_t to_core,
+                     const uint8_t *bytes, uint32_t byte_count)
+{
+    static union {
+        struct sim_packet packet;
+        uint8_t room[sizeof(struct sim_packet) + LETTER_BYTES_MAX];
+    } out;
+
+    torc_assert(byte_count <= LETTER_BYTES_MAX && to < sim->config.nodes && from->up);
+    out.packet = (struct sim_packet){.from = from->index,
+                                     .to = to,
+                                     .from_port = (uint16_t)from_core,
+                                     .to_port = (uint16_t)to_core,
+                                     .boot = atomic_load(&((struct torc_chan *)from->chan)->boot),
+                                     .byte_count = byte_count};
+    memcpy(out.packet.bytes, bytes, byte_count);
+    sim_cover(SIM_COVER_PEER_SENT);
+    if (!sim->quiet && net_chance(sim->config.damage_ppm)) {
+        sim_cover(SIM_COVER_PEER_LOST);
+        return;
+    }
+    net_send(&out.packet, 0);
 }
 
 // -- In -------------------------------------------------------------------------------------------

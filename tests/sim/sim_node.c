@@ -46,7 +46,11 @@ struct sim_actor *sim_node_actor(const struct sim_event *event)
 
 void sim_node_arrive(uint32_t index, struct sim_packet *packet)
 {
-    sim_node_packet(sim_node_of(index), packet);
+    if (packet->boot != 0) {
+        sim_node_letter(sim_node_of(index), packet);
+    } else {
+        sim_node_packet(sim_node_of(index), packet);
+    }
 }
 
 void sim_node_init(struct sim_node *node, uint32_t index)
@@ -89,6 +93,69 @@ void sim_node_init(struct sim_node *node, uint32_t index)
     }
 }
 
+// -- Messages between nodes -----------------------------------------------------------------------
+
+static void post_send(void *context, uint32_t index, struct torc_peer_to to,
+                      const unsigned char *op, uint32_t byte_count)
+{
+    struct sim_node *node = context;
+    uint32_t cores = to.core == TORC_POST_EACH ? sim_node_of(to.node - 1)->worker_count : 1;
+
+    for (uint32_t i = 0; i < cores; i++) {
+        sim_net_between(node, index, to.node - 1, to.core == TORC_POST_EACH ? i : to.core, op,
+                        byte_count);
+    }
+}
+
+static bool post_take(void *context, uint32_t index, struct torc_peer_from *from,
+                      const unsigned char **op, uint32_t *byte_count)
+{
+    struct sim_node *node = context;
+    struct sim_worker *worker = &node->workers[index];
+
+    free(worker->letter);
+    worker->letter = NULL;
+    if (worker->letter_count == 0) {
+        return false;
+    }
+    worker->letter = worker->letters[worker->letter_first];
+    worker->letter_first = (worker->letter_first + 1) % TORC_COUNT_OF(worker->letters);
+    worker->letter_count--;
+    *from = (struct torc_peer_from){.node = worker->letter->from + 1,
+                                    .core = worker->letter->from_port,
+                                    .boot = worker->letter->boot};
+    *op = worker->letter->bytes;
+    *byte_count = worker->letter->byte_count;
+    return true;
+}
+
+void sim_node_letter(struct sim_node *node, struct sim_packet *packet)
+{
+    struct sim_worker *worker = &node->workers[packet->to_port % SIM_WORKERS_MAX];
+
+    if (!node->up || packet->to_port >= node->worker_count ||
+        worker->letter_count == TORC_COUNT_OF(worker->letters)) {
+        sim_cover(SIM_COVER_PEER_LOST);
+        free(packet);
+        return;
+    }
+    worker
+        ->letters[(worker->letter_first + worker->letter_count) % TORC_COUNT_OF(worker->letters)] =
+        packet;
+    worker->letter_count++;
+    sim_wake(&worker->actor, sim->now_ns + 500, SIM_EVENT_WORKER, node->index, packet->to_port);
+}
+
+static void letters_drop(struct sim_worker *worker)
+{
+    for (uint32_t at = 0; at < worker->letter_count; at++) {
+        free(worker->letters[(worker->letter_first + at) % TORC_COUNT_OF(worker->letters)]);
+    }
+    free(worker->letter);
+    worker->letter = NULL;
+    worker->letter_count = 0;
+}
+
 // -- A life ---------------------------------------------------------------------------------------
 
 static void worker_start(struct sim_node *node, uint32_t index)
@@ -101,6 +168,9 @@ static void worker_start(struct sim_node *node, uint32_t index)
         .chan_bytes = node->chan_bytes,
         .sessions = node->sessions,
         .handover = node->handover,
+        .replicas = node->council != NULL,
+        .council = node->council,
+        .post = node->council != NULL ? &node->post : NULL,
         .ipv4_prefix = 24,
         .base_port = SIM_BASE_PORT,
         .port_count = 1,
@@ -157,6 +227,13 @@ void sim_node_start(struct sim_node *node)
     node->handover_memory = sim_memory(node->handover_bytes);
     torc_assert(torc_handover_init(&node->handover, node->handover_memory, node->handover_bytes,
                                    node->worker_count, SIM_FRAME_BYTES, &why) == TORC_ERR_OK);
+    if (sim->config.replicas > 1) {
+        node->council_bytes = torc_council_bytes(node->worker_count, SIM_SHARDS_MAX);
+        node->council_memory = sim_memory(node->council_bytes);
+        torc_assert(torc_council_init(&node->council, node->council_memory, node->council_bytes,
+                                      node->worker_count, SIM_SHARDS_MAX, &why) == TORC_ERR_OK);
+        node->post = (struct torc_post){.context = node, .send = post_send, .take = post_take};
+    }
     for (uint32_t i = 0; i < node->worker_count; i++) {
         worker_start(node, i);
     }
@@ -184,6 +261,7 @@ void sim_node_kill(struct sim_node *node, bool by_power)
             free(worker->queue[(worker->queue_first + at) % TORC_COUNT_OF(worker->queue)]);
         }
         worker->queue_count = 0;
+        letters_drop(worker);
         sim_stop(&worker->actor);
         worker->actor.paused_ns = 0;
     }
@@ -191,6 +269,10 @@ void sim_node_kill(struct sim_node *node, bool by_power)
     node->thread.paused_ns = 0;
     sim_memory_free(node->sessions_memory, node->sessions_bytes);
     sim_memory_free(node->handover_memory, node->handover_bytes);
+    if (node->council != NULL) {
+        sim_memory_free(node->council_memory, node->council_bytes);
+        node->council = NULL;
+    }
     if (node->control.attached && node->old_chan == NULL) {
         node->old_chan = node->chan;
         node->old_chan_bytes = node->chan_bytes;
@@ -272,7 +354,7 @@ static void node_rest(struct sim_node *node, uint32_t index, const struct torc_t
     struct torc_chan_worker *page = torc_chan_worker_page(node->chan, index);
     uint64_t at_ns = sim->now_ns + cost_ns;
 
-    if (!turn->more && worker->queue_count == 0) {
+    if (!turn->more && worker->queue_count == 0 && worker->letter_count == 0) {
         atomic_store_explicit(&page->sleeping, 1, memory_order_relaxed);
         if (torc_worker_idle(worker->worker)) {
             at_ns = torc_max_u64(at_ns, sim_when(&node->clock, turn->deadline_ns));

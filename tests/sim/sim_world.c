@@ -4,6 +4,7 @@
 //         everything must have come back: all operations have ended, each hot key can be read. Then
 //         the oracles.
 #include "tests/sim/sim_machine.h"
+#include "tests/sim/sim_records.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,8 @@ static void world_init(void)
     }
     world_keys();
     sim_net_init();
-    sim_meta_init();
+    sim_records_init();
+    sim_agree_init();
     sim->last_at = UINT32_MAX;
     for (uint32_t i = 0; i < config->nodes; i++) {
         sim_node_init(&sim->nodes[i], i);
@@ -67,7 +69,6 @@ static void world_init(void)
 static void world_event(struct sim_event *event)
 {
     struct sim_node *node = &sim->nodes[event->a < SIM_NODES_MAX ? event->a : 0];
-    struct sim_meta_answer *answer;
 
     switch ((enum sim_event_kind)event->kind) {
     case SIM_EVENT_WORKER: sim_node_turn(node, event->b); return;
@@ -77,13 +78,7 @@ static void world_event(struct sim_event *event)
     case SIM_EVENT_PACKET: sim_net_arrive(event->what); return;
     case SIM_EVENT_FAULT: sim_faults_next(); return;
     case SIM_EVENT_MEND: sim_faults_mend(event->a, event->b); return;
-    case SIM_EVENT_META:
-        answer = sim_meta_take(event);
-        if (answer != NULL) {
-            sim_control_meta(node, answer);
-        }
-        free(event->what);
-        return;
+    case SIM_EVENT_META: sim_records_event(event); return;
     }
     torc_unreachable("no such event");
 }
@@ -170,14 +165,15 @@ static void world_introduce(void)
 #undef X
     };
 
-    sim_story("seed %" PRIu64
-              ": %u nodes of %u workers, %u shards, %u clients, %u keys below %" PRIu64
-              ", %s, %s, a fault every %u ms",
-              sim->wish.seed, (unsigned)config->nodes, (unsigned)config->workers,
-              (unsigned)config->shards, (unsigned)config->clients, (unsigned)config->keys,
-              config->key_count, config->sealed ? "sealed" : "clear",
-              config->durability == TORC_DURABILITY_DURABLE ? "durable" : "in memory",
-              (unsigned)config->fault_every_ms);
+    sim_story(
+        "seed %" PRIu64
+        ": %u nodes of %u workers, %u shards of %u replicas, %u clients, %u keys below %" PRIu64
+        ", %s, %s, a fault every %u ms",
+        sim->wish.seed, (unsigned)config->nodes, (unsigned)config->workers,
+        (unsigned)config->shards, (unsigned)config->replicas, (unsigned)config->clients,
+        (unsigned)config->keys, config->key_count, config->sealed ? "sealed" : "clear",
+        config->durability == TORC_DURABILITY_DURABLE ? "durable" : "in memory",
+        (unsigned)config->fault_every_ms);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if (sim_has((enum sim_class)i)) {
             sim_story("        class %s", names[i]);

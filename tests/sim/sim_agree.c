@@ -1,0 +1,451 @@
+// Torc simulator: what a control has to do with the metastore. See sim.h.
+//
+// What    as control/registry_os.c (a start of the dataplane) and node_meta_os.c (while it runs) do
+//         it, without waiting: all records are read; a start is one compare-and-swap of the node's
+//         record, and with one replica of its shards' epochs; then all is read again. From then on
+//         control/follow.h keeps the survey, and control/failover.h executes what replicas ask.
+#include "control/failover.h"
+#include "control/follow.h"
+#include "tests/sim/sim_machine.h"
+#include "tests/sim/sim_records.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TICKET_LIST 1u
+#define TICKET_SWAP 2u
+#define SUBMITS     64u
+#define WAIT_NS     SIM_S
+
+enum agree_stage {
+    AGREE_IDLE,
+    AGREE_ASK, // all records are to be read
+    AGREE_ASKED,
+    AGREE_SWAP,
+    AGREE_READ
+};
+
+struct sim_agree {
+    struct torc_metastore *store;
+    enum agree_stage stage;
+    bool boot; // a start is to be written down
+    bool follows;
+    struct torc_swap swap;
+    struct torc_meta_op ops[1 + SIM_SHARDS_MAX];
+    char names[1 + SIM_SHARDS_MAX][TORC_RECORD_NAME_BYTES];
+    char texts[1 + SIM_SHARDS_MAX][TORC_RECORD_BYTES_MAX];
+    uint32_t op_count;
+    struct torc_node_fields node;
+    struct torc_survey survey;
+    struct torc_follow follow;
+    struct torc_failover failover;
+    bool map_due[SIM_WORKERS_MAX];
+};
+
+static struct sim_agree *agree_of(const struct sim_node *node)
+{
+    return node->control.agree;
+}
+
+struct sim_agree *sim_agree_open(struct sim_node *node)
+{
+    struct sim_agree *agree = sim_memory(sizeof(*agree));
+
+    agree->store = sim_records_open(node->index);
+    return agree;
+}
+
+void sim_agree_close(struct sim_agree *agree)
+{
+    torc_metastore_close(agree->store);
+    sim_memory_free(agree, sizeof(*agree));
+}
+
+// -- The first records ----------------------------------------------------------------------------
+
+uint32_t sim_agree_want(uint32_t shard, uint32_t *nodes)
+{
+    for (uint32_t i = 0; i < sim->config.replicas; i++) {
+        nodes[i] = (sim->shard_node[shard - 1] + i) % sim->config.nodes + 1;
+    }
+    return sim->config.replicas;
+}
+
+void sim_agree_init(void)
+{
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
+
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        struct torc_node_fields node = {.copy = 100 + i, .base_port = SIM_BASE_PORT, .cores = 1};
+
+        (void)snprintf(node.address, sizeof(node.address), "10.79.0.%u", (unsigned)(11 + i));
+        text[torc_record_encode(TORC_RECORD_NODE, &node, text)] = '\0';
+        torc_record_name(name, "node", i + 1);
+        sim_records_put(name, text);
+    }
+    for (uint32_t i = 0; i < sim->config.shards; i++) {
+        uint32_t nodes[SIM_NODES_MAX];
+        struct torc_shard_fields shard = {.lo = sim->shard_lo[i],
+                                          .hi = sim->shard_lo[i + 1],
+                                          .epoch = 1,
+                                          .primary_node = sim->shard_node[i] + 1};
+
+        shard.insync.count = sim_agree_want(i + 1, nodes);
+        for (uint32_t at = 0; at < shard.insync.count; at++) {
+            shard.insync.at[at] =
+                (struct torc_record_member){.node = nodes[at], .copy = 99 + nodes[at]};
+        }
+        text[torc_record_encode(TORC_RECORD_SHARD, &shard, text)] = '\0';
+        torc_record_name(name, "shard", i + 1);
+        sim_records_put(name, text);
+    }
+}
+
+// -- Reading all, and a start ---------------------------------------------------------------------
+
+void sim_agree_begin(struct sim_node *node, bool boot)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    agree->stage = AGREE_ASK;
+    agree->boot = boot;
+    sim_control_wake(node, sim->now_ns);
+}
+
+bool sim_agree_is_read(const struct sim_node *node)
+{
+    return agree_of(node)->stage == AGREE_READ;
+}
+
+uint64_t sim_agree_copy(const struct sim_node *node)
+{
+    return agree_of(node)->node.copy;
+}
+
+static void agree_add(struct sim_agree *agree, enum torc_record kind, const void *fields,
+                      const struct torc_meta_record *record)
+{
+    uint32_t at = agree->op_count++;
+
+    memcpy(agree->names[at], record->key, strlen(record->key) + 1);
+    agree->ops[at] =
+        (struct torc_meta_op){.kind = TORC_META_PUT,
+                              .key = agree->names[at],
+                              .value = agree->texts[at],
+                              .value_bytes = torc_record_encode(kind, fields, agree->texts[at]),
+                              .expected = record->version};
+}
+
+static const struct torc_meta_record *agree_record(const struct torc_meta_answer *answer,
+                                                   const char *family, uint64_t id)
+{
+    char name[TORC_RECORD_NAME_BYTES];
+
+    torc_record_name(name, family, id);
+    for (uint32_t i = 0; i < answer->record_count; i++) {
+        if (strcmp(answer->records[i].key, name) == 0) {
+            return answer->records + i;
+        }
+    }
+    torc_unreachable("records are never deleted");
+}
+
+static void agree_decode(enum torc_record kind, void *fields, const struct torc_meta_record *record)
+{
+    struct torc_fail why;
+
+    if (torc_record_decode(kind, fields, record->value, record->value_bytes, &why) != TORC_ERR_OK) {
+        sim_fail("metastore: %s: %s", record->key, why.text);
+    }
+}
+
+static void agree_begin_life(struct sim_node *node, const struct torc_meta_answer *answer)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    agree->op_count = 0;
+    agree->node.boot++;
+    agree->node.start_count++;
+    agree->node.cores = node->worker_count;
+    agree->node.nonce = torc_rng_next(&sim->rng);
+    agree_add(agree, TORC_RECORD_NODE, &agree->node, agree_record(answer, "node", node->number));
+    for (uint32_t i = 0; i < sim->config.shards && sim->config.replicas == 1; i++) {
+        const struct torc_meta_record *record = agree_record(answer, "shard", i + 1);
+        struct torc_shard_fields shard;
+
+        if (sim->shard_node[i] == node->index) {
+            agree_decode(TORC_RECORD_SHARD, &shard, record);
+            shard.epoch++;
+            shard.primary_boot = agree->node.boot;
+            agree_add(agree, TORC_RECORD_SHARD, &shard, record);
+        }
+    }
+    torc_swap_begin(&agree->swap, agree->ops, agree->op_count, TICKET_SWAP);
+    agree->stage = AGREE_SWAP;
+}
+
+static void agree_take_list(struct sim_node *node, const struct torc_meta_answer *answer)
+{
+    struct sim_agree *agree = agree_of(node);
+    struct torc_fail why;
+    bool changed;
+
+    if (agree->stage != AGREE_ASKED) {
+        return;
+    }
+    if (answer->err != TORC_ERR_OK) {
+        agree->stage = AGREE_ASK;
+        return;
+    }
+    memset(&agree->survey, 0, sizeof(agree->survey));
+    agree->survey.keys = sim->config.key_count;
+    for (uint32_t i = 0; i < answer->record_count; i++) {
+        if (torc_survey_put(&agree->survey, answer->records + i, &changed, &why) != TORC_ERR_OK) {
+            sim_fail("metastore: %s", why.text);
+        }
+    }
+    agree->survey.revision = answer->revision;
+    agree_decode(TORC_RECORD_NODE, &agree->node, agree_record(answer, "node", node->number));
+    if (agree->boot) {
+        agree_begin_life(node, answer);
+        return;
+    }
+    agree->stage = AGREE_READ;
+    if (!agree->follows) {
+        torc_follow_init(&agree->follow, &agree->survey, &node->control.cluster);
+        torc_failover_init(&agree->failover);
+        agree->follows = true;
+    }
+}
+
+void sim_agree_take_shards(struct sim_node *node)
+{
+    struct torc_cluster *cluster = &node->control.cluster;
+    const struct sim_agree *agree = agree_of(node);
+    uint32_t nodes[SIM_NODES_MAX];
+
+    cluster->boot = agree->node.boot;
+    cluster->map_version = agree->survey.revision;
+    cluster->shard_count = 0;
+    for (uint32_t i = 0; i < sim->config.shards; i++) {
+        const struct torc_survey_shard *shard = agree->survey.shards + i;
+        uint32_t count = sim_agree_want(shard->shard, nodes);
+        bool wanted = false;
+
+        for (uint32_t at = 0; at < count; at++) {
+            wanted = wanted || nodes[at] == node->number;
+        }
+        if (wanted) {
+            cluster->shards[cluster->shard_count++] =
+                (struct torc_cluster_shard){.lo = shard->lo,
+                                            .hi = shard->hi,
+                                            .shard = shard->shard,
+                                            .epoch = shard->epoch,
+                                            .replica = sim->config.replicas > 1};
+        }
+    }
+}
+
+// -- The map --------------------------------------------------------------------------------------
+
+void sim_agree_write_map(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+    struct torc_chan_node nodes[SIM_NODES_MAX];
+
+    for (uint32_t i = 0; i < agree->survey.node_count; i++) {
+        const struct torc_survey_node *from = agree->survey.nodes + i;
+
+        nodes[i] = (struct torc_chan_node){.boot = from->boot,
+                                           .down = from->down,
+                                           .copy = from->copy,
+                                           .node = from->node,
+                                           .base_port = from->base_port,
+                                           .cores = from->cores,
+                                           .address_count = 1};
+        torc_ip_map(nodes[i].addresses[0], sim_node_ipv4(from->node - 1));
+    }
+    torc_survey_write_map(&agree->survey, &node->control.cluster, nodes, agree->survey.node_count,
+                          node->control.attach.map);
+    node->control.cluster.map_version = agree->survey.revision;
+    agree->follow.news = false;
+}
+
+static bool agree_has_workers(const struct sim_node *node)
+{
+    enum sim_control_state state = node->control.state;
+
+    return node->control.attached && node->up && node->old_chan == NULL &&
+           (state == SIM_CONTROL_REPLAYING || state == SIM_CONTROL_SERVING);
+}
+
+static void agree_map_step(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+    struct torc_cmd order = {.kind = TORC_CMD_MAP_CHANGED};
+
+    if (agree->follow.news && torc_survey_check(&agree->survey, NULL) == TORC_ERR_OK) {
+        sim_agree_write_map(node);
+        memset(agree->map_due, 1, sizeof(agree->map_due));
+    }
+    order.map_version = node->control.cluster.map_version;
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        agree->map_due[i] = agree->map_due[i] && !torc_attach_cmd(&node->control.attach, i, &order);
+    }
+}
+
+// -- Replicas -------------------------------------------------------------------------------------
+
+void sim_agree_event(struct sim_node *node, uint32_t worker, const struct torc_evt *event)
+{
+    struct torc_failover *failover = &agree_of(node)->failover;
+    uint64_t local_ns = sim_local_ns(&node->clock);
+
+    if (!sim_agree_is_read(node)) {
+        return; // the worker asks again
+    }
+    if (event->kind == TORC_EVT_READ) {
+        torc_failover_read(failover, local_ns, worker, &event->read);
+    } else {
+        torc_failover_propose(failover, local_ns, worker, &event->propose);
+    }
+}
+
+void sim_agree_forget(struct sim_node *node)
+{
+    torc_failover_forget(&agree_of(node)->failover);
+}
+
+static void agree_answers(struct sim_node *node)
+{
+    struct torc_failover *failover = &agree_of(node)->failover;
+    struct torc_cmd order;
+    uint32_t place = 0;
+    uint32_t worker;
+
+    while (torc_failover_answer(failover, &place, &worker, &order)) {
+        if (torc_attach_cmd(&node->control.attach, worker, &order)) {
+            torc_failover_sent(failover, sim_local_ns(&node->clock), place);
+        }
+        place++;
+    }
+}
+
+static void agree_wakes(struct sim_node *node)
+{
+    struct torc_cluster *cluster = &node->control.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+        struct torc_cmd order = {.kind = TORC_CMD_WAKE, .wake_shard = shard->shard};
+
+        if (shard->wake) {
+            shard->wake =
+                shard->replica && !torc_attach_cmd(&node->control.attach, shard->worker, &order);
+        }
+    }
+}
+
+// -- Requests and answers -------------------------------------------------------------------------
+
+static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_meta_request *request)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    switch (agree->stage) {
+    case AGREE_IDLE:
+    case AGREE_ASKED: return false;
+    case AGREE_ASK:
+        agree->stage = AGREE_ASKED;
+        *request = (struct torc_meta_request){
+            .verb = TORC_META_LIST, .ticket = TICKET_LIST, .key = "", .record_max = 64};
+        return true;
+    case AGREE_SWAP: return torc_swap_next(&agree->swap, local_ns, request);
+    case AGREE_READ:
+        return torc_follow_next(&agree->follow, local_ns, request) ||
+               torc_failover_next(&agree->failover, local_ns, request);
+    }
+    torc_unreachable("no such stage");
+}
+
+static void agree_refused(struct sim_agree *agree, uint64_t local_ns,
+                          const struct torc_meta_request *request, enum torc_err err)
+{
+    if (torc_follow_is_mine(request->ticket)) {
+        torc_follow_refused(&agree->follow, local_ns, request);
+    } else if (torc_failover_is_mine(request->ticket)) {
+        torc_failover_refused(&agree->failover, local_ns, request, err);
+    } else {
+        sim_fail("metastore: a first request was refused: %s", torc_err_name(err));
+    }
+}
+
+static void agree_take(struct sim_node *node, uint64_t local_ns,
+                       const struct torc_meta_answer *answer)
+{
+    struct sim_agree *agree = agree_of(node);
+    struct torc_fail why;
+
+    if (answer->ticket == TICKET_LIST) {
+        agree_take_list(node, answer);
+    } else if (answer->ticket == TICKET_SWAP && agree->stage == AGREE_SWAP) {
+        torc_swap_take(&agree->swap, local_ns, answer);
+        if (torc_swap_is_over(&agree->swap)) {
+            agree->boot = agree->swap.state != TORC_SWAP_WON; // somebody was faster: once more
+            agree->stage = AGREE_ASK;
+        }
+    } else if (agree->follows && torc_follow_is_mine(answer->ticket)) {
+        if (torc_follow_take(&agree->follow, local_ns, answer, &why) != TORC_ERR_OK &&
+            why.err == TORC_ERR_CORRUPT) {
+            sim_fail("node %u: follow: %s", (unsigned)node->number, why.text);
+        }
+    } else if (agree->follows && torc_failover_is_mine(answer->ticket)) {
+        torc_failover_take(&agree->failover, local_ns, answer);
+    }
+}
+
+void sim_agree_step(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+    uint64_t local_ns = sim_local_ns(&node->clock);
+    struct torc_meta_answer answer;
+    struct torc_meta_request request;
+
+    torc_metastore_step(agree->store, local_ns);
+    while (torc_metastore_take(agree->store, &answer)) {
+        agree_take(node, local_ns, &answer);
+    }
+    for (uint32_t i = 0; i < SUBMITS && agree_next(node, local_ns, &request); i++) {
+        struct torc_fail why;
+        enum torc_err err;
+
+        request.deadline_ns = local_ns + WAIT_NS;
+        err = torc_metastore_submit(agree->store, &request, local_ns, &why);
+        if (err != TORC_ERR_OK) {
+            agree_refused(agree, local_ns, &request, err);
+            break;
+        }
+    }
+    if (agree->stage == AGREE_READ && agree_has_workers(node)) {
+        agree_answers(node);
+        agree_map_step(node);
+        agree_wakes(node);
+    }
+}
+
+uint64_t sim_agree_deadline_ns(const struct sim_node *node)
+{
+    const struct sim_agree *agree = agree_of(node);
+
+    switch (agree->stage) {
+    case AGREE_IDLE:
+    case AGREE_ASKED: return UINT64_MAX;
+    case AGREE_ASK: return 0;
+    case AGREE_SWAP: return torc_swap_deadline_ns(&agree->swap);
+    case AGREE_READ:
+        return torc_min_u64(torc_follow_deadline_ns(&agree->follow),
+                            torc_failover_deadline_ns(&agree->failover));
+    }
+    torc_unreachable("no such stage");
+}
