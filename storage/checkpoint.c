@@ -417,7 +417,7 @@ void torc_checkpoint_reader_init(struct torc_checkpoint_reader *reader, struct t
 {
     *reader = (struct torc_checkpoint_reader){.shard = shard, .block = memory};
     if (shard != NULL) {
-        torc_assert(shard->state == TORC_SHARD_LOADING);
+        torc_assert(shard->state == TORC_SHARD_LOADING || shard->state == TORC_SHARD_FOLLOWING);
         torc_assert(shard->tree.record_count == 0);
     }
 }

@@ -133,7 +133,7 @@ struct torc_checkpoint_reader {
 
 uint64_t torc_checkpoint_reader_bytes(void);
 
-// `shard` is LOADING and empty, or NULL: then the bytes are only checked, whatever shard they are
+// `shard` is LOADING (or, for storage/base.h, FOLLOWING) and empty, or NULL: then the bytes are only checked, whatever shard they are
 // of. `memory` is aligned to 8.
 void torc_checkpoint_reader_init(struct torc_checkpoint_reader *reader, struct torc_shard *shard,
                                  void *memory);

@@ -100,27 +100,13 @@ static enum torc_err hold_fail(const struct torc_replay_shard *shard,
                      shard->shard->shard, record->lsn, record->epoch, record->turn, what);
 }
 
-// P1, after what the record cancels was cut.
-static enum torc_err hold_check(const struct torc_replay_shard *shard,
-                                const struct torc_log_record *record, struct torc_fail *why)
+// P1, after what the record cancels was cut: whether it goes on where the log stood. It does not
+// where the shard began anew (torc_shard_reset), and no checkpoint of its base was kept.
+static bool hold_goes_on(const struct torc_shard *engine, const struct torc_log_record *record)
 {
-    const struct torc_shard *engine = shard->shard;
-
-    if (record->lsn > engine->next_lsn) {
-        return torc_fail(why, TORC_ERR_CORRUPT,
-                         "shard %" PRIu32 ": records %" PRIu64 " to %" PRIu64
-                         " are missing from its log",
-                         engine->shard, engine->next_lsn, record->lsn - 1);
-    }
-    if (record->lsn < engine->next_lsn) {
-        return hold_fail(shard, record, "is in the log twice", why);
-    }
-    if (record->kind == TORC_LOG_EPOCH ? record->epoch <= engine->last_epoch
-                                       : record->epoch != engine->last_epoch) {
-        return hold_fail(shard, record, "its epoch does not follow on the one before it", why);
-    }
-    return record->hlc > engine->last_hlc ? TORC_ERR_OK
-                                          : hold_fail(shard, record, "its HLC does not rise", why);
+    return record->lsn == engine->next_lsn &&
+           (record->kind == TORC_LOG_EPOCH ? record->epoch > engine->last_epoch
+                                           : record->epoch == engine->last_epoch);
 }
 
 // The epoch of a record that is there; 0: it is not known any more.
@@ -140,12 +126,19 @@ static enum torc_err hold_take(struct torc_replay_shard *shard, const struct tor
 {
     const struct torc_log_record *record = one->record;
     struct torc_shard *engine = shard->shard;
-    enum torc_err err = hold_check(shard, record, why);
+    enum torc_err err;
 
-    if (err == TORC_ERR_OK) {
-        hold_commit(shard, torc_min_u64(record->commit_lsn, engine->next_lsn - 1));
-        err = torc_shard_hold(engine, one, why);
+    if (!hold_goes_on(engine, record)) {
+        struct torc_tree_ticket ticket = one->ticket;
+
+        torc_tree_cancel(&engine->tree, &ticket);
+        return hold_lose(shard, why);
     }
+    if (record->hlc <= engine->last_hlc) {
+        return hold_fail(shard, record, "its HLC does not rise", why);
+    }
+    hold_commit(shard, torc_min_u64(record->commit_lsn, engine->next_lsn - 1));
+    err = torc_shard_hold(engine, one, why);
     if (err == TORC_ERR_OK) {
         epochs_add(shard, record->epoch, record->lsn);
         shard->replayed++;

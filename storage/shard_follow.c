@@ -302,6 +302,7 @@ static enum torc_err stage_check(const struct torc_shard *shard,
     uint64_t last_hlc = last == NULL ? shard->last_hlc : last->hlc;
     uint32_t last_epoch = last == NULL ? shard->last_epoch : last->epoch;
     bool is_write = torc_shard_kind_is_write(record->kind);
+    bool after_base = last_epoch == 0 && record->lsn > 1; // whose epoch was not known
 
     if (record->lsn != shard->next_lsn + shard->staged_count || record->shard != shard->shard) {
         return stage_fail(shard, record, "does not follow on its log", why);
@@ -313,7 +314,7 @@ static enum torc_err stage_check(const struct torc_shard *shard,
         return stage_fail(shard, record, "its HLC does not rise", why);
     }
     if (record->kind == TORC_LOG_EPOCH ? record->epoch <= last_epoch
-                                       : record->epoch != last_epoch) { // A1
+                                       : record->epoch != last_epoch && !after_base) { // A1
         return stage_fail(shard, record, "its epoch does not follow on the one before it", why);
     }
     if (record->with_client && record->low > record->seq) {
@@ -590,13 +591,18 @@ uint32_t torc_shard_commit_to(struct torc_shard *shard, uint64_t lsn,
     torc_assert(lsn < shard->next_lsn);
     while (given < outcome_max) {
         uint32_t room = outcome_max - given;
-        uint32_t count =
-            pending_upto(shard, lsn, room < TORC_SHARD_BATCH ? room : TORC_SHARD_BATCH);
+        bool fuzzy = shard->applied_lsn < shard->fuzzy_lsn;
+        uint32_t count = pending_upto(shard, fuzzy ? torc_min_u64(lsn, shard->fuzzy_lsn) : lsn,
+                                      room < TORC_SHARD_BATCH ? room : TORC_SHARD_BATCH);
 
         if (count == 0) {
             break;
         }
         given += torc_shard_pending_commit(shard, count, outcomes + given);
+        if (fuzzy && shard->applied_lsn == shard->fuzzy_lsn && shard->undo_floor == UINT64_MAX &&
+            shard->state == TORC_SHARD_FOLLOWING) {
+            torc_shard_remember(shard); // the base is a moment now: history begins (H7)
+        }
     }
     return given;
 }

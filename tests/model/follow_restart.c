@@ -26,6 +26,9 @@ void checkpoint_some(struct world *world, struct node *node)
         .cluster = 1, .checkpoint = 1, .next_sequence = node->next_sequence, .node = 1};
     struct checkpoint old = node->kept;
 
+    if (!node_is_whole(node)) {
+        return;
+    }
     if (!node->making.busy) {
         node->making.busy = true;
         node->making.byte_count = 0;
@@ -38,6 +41,7 @@ void checkpoint_some(struct world *world, struct node *node)
         node->kept.busy = false;
         node->making = old;
         node->making.busy = false;
+        node->unkept = false;
         world->counts[COUNT_CHECKPOINT]++;
     }
 }
@@ -189,6 +193,7 @@ void node_restart(struct world *world, struct node *node)
     enum torc_err err;
 
     world->counts[COUNT_RESTART]++;
+    base_give_up(node);
     torc_shard_drop(&node->shard);
     torc_undo_clear(&node->pool.undo);
     node->making.busy = false;
@@ -205,9 +210,19 @@ void node_restart(struct world *world, struct node *node)
         torc_replay_drop(world->replay);
         return;
     }
-    result_check(world, node);
+    if (node->unkept) { // its base is gone
+        node->needs_base = true;
+        node->last = 0;
+        expect(world,
+               torc_replay_result(world->replay, 7).lost || node->tape_count == 0 ||
+                   node->tape[node->tape_count - 1].record.kind == TORC_LOG_MOVED,
+               "not lost", node->tape_count, 0);
+    } else {
+        result_check(world, node);
+    }
     torc_shard_follow(&node->shard, torc_replay_result(world->replay, 7).epoch);
     node->undo_from = node->shard.undo_floor;
+    node->whole_lsn = 0;
     node->durable_sequence = node->top_sequence; // and what comes now is in a later block
     node->next_sequence = node->top_sequence + 1;
     while (torc_shard_begin(&node->shard, &record)) {

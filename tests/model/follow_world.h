@@ -4,6 +4,7 @@
 #define TORC_TESTS_MODEL_FOLLOW_WORLD_H
 
 #include "kit/hlc.h"
+#include "storage/base.h"
 #include "storage/replay.h"
 #include "tests/shard_rig.h"
 
@@ -87,6 +88,14 @@ struct node {
     uint32_t turn;
     struct checkpoint making;
     struct checkpoint kept;
+    // A base: being taken; or wanted, for its log goes on nowhere.
+    bool loading;
+    bool needs_base;
+    bool unkept;        // no checkpoint since
+    uint64_t whole_lsn; // below it its tree is of no moment
+    struct torc_base_writer base_writer;
+    struct torc_base_reader base_reader;
+    void *base_memory;
 };
 
 // A write as it was sent last.
@@ -130,6 +139,7 @@ enum {
     COUNT_RESTART,
     COUNT_HELD,
     COUNT_CHECKPOINT,
+    COUNT_BASE,
     COUNT_OPS,
 };
 
@@ -159,6 +169,15 @@ void node_check_past(struct world *world, struct node *node);
 // follow_restart.c: a slice of a checkpoint; and a new life from the last one and the log.
 void checkpoint_some(struct world *world, struct node *node);
 void node_restart(struct world *world, struct node *node);
+
+// follow_base.c: begins a base from the leader, or goes on with it; and gives it up.
+void base_some(struct world *world, struct node *node);
+void base_give_up(struct node *node);
+
+static inline bool node_is_whole(const struct node *node)
+{
+    return !node->loading && !node->needs_base && node->applied >= node->whole_lsn;
+}
 
 // LSN of (client, seq) in the node's log; 0: it is not there.
 uint64_t node_find(const struct node *node, uint32_t client, uint64_t seq);

@@ -133,7 +133,7 @@ static void commit_backup(struct world *world, struct node *node)
     if (world->fault == FAULT_COMMIT && node->last > lsn) {
         lsn = node->last;
     }
-    if (node->synced && node != leader(world) && lsn > node->applied) {
+    if (node->synced && !node->loading && node != leader(world) && lsn > node->applied) {
         node_commit(world, node, lsn - below(world, 2));
     }
 }
@@ -332,6 +332,9 @@ static void stage_nonsense(struct world *world, struct node *to, const struct to
     case 4: bad.low = bad.seq + 1; break;
     default: bad.key = KEY_BASE + KEYS; break;
     }
+    if (bad.epoch != good->epoch && to->shard.last_epoch == 0) {
+        return; // behind a base whose epoch is not known yet
+    }
     if ((bad.kind == TORC_LOG_EPOCH && bad.hlc > to->shard.last_hlc && bad.lsn == good->lsn)) {
         return; // of an EPOCH the rest means nothing
     }
@@ -400,7 +403,7 @@ static void durable_some(struct world *world, struct node *node)
     expect(world, !all || node->shard.durable_lsn == on_disk, "durable too late",
            node->shard.durable_lsn, on_disk);
     expect(world,
-           node->shard.durable_lsn == 0 ||
+           node->shard.durable_lsn == 0 || !node_is_whole(node) ||
                node->shard.durable_epoch == node->log[node->shard.durable_lsn].epoch,
            "durable epoch", node->shard.durable_epoch, node->shard.durable_lsn);
 }
@@ -452,6 +455,7 @@ static void lead(struct world *world, struct node *node)
         node->log[lsn].tag = 0;
     }
     for (uint32_t i = 0; i < NODES; i++) {
+        base_give_up(&world->nodes[i]);
         world->nodes[i].synced = false;
         if (i != node->index && chance(world, 20)) {
             world->nodes[i].member = false;
@@ -487,8 +491,8 @@ static void take_over(struct world *world)
 // A new life: a primary takes over from itself (T9), others are brought to its log again.
 static void restart_some(struct world *world, struct node *node)
 {
-    if (world->tight || leader(world)->last > LOG_MAX - 64 || node->tape_count > TAPE_MAX - 300 ||
-        node->pool.own_count >= TORC_SHARD_OWN - 1) {
+    if (world->tight || (node->unkept && node->member) || leader(world)->last > LOG_MAX - 64 ||
+        node->tape_count > TAPE_MAX - 300 || node->pool.own_count >= TORC_SHARD_OWN - 1) {
         return;
     }
     node_restart(world, node);
@@ -514,7 +518,8 @@ static void join_some(struct world *world, uint32_t index)
 {
     struct node *node = &world->nodes[index];
 
-    if (world->active && node->synced && !node->member && node->last >= world->commit) { // J3
+    if (world->active && node->synced && !node->member && node->last >= world->commit &&
+        node_is_whole(node) && !node->unkept) { // J2, J3
         torc_shard_share(&leader(world)->shard);
         node->member = true;
     } else if (world->active && node->member && index != world->primary && chance(world, 10)) {
@@ -570,6 +575,11 @@ static void world_step(struct world *world)
         join_some(world, index);
     } else if (dice < 982) {
         idle_some(world);
+    } else if (dice < 984 || node->needs_base || node->loading) {
+        if (world->active && !node->member && index != world->primary &&
+            (node->loading || node->needs_base || chance(world, 20))) {
+            base_some(world, node);
+        }
     } else if (dice < 988) {
         take_over(world);
     } else if (dice < 992) {
@@ -599,6 +609,11 @@ static void world_settle(struct world *world)
 {
     for (uint32_t round = 0; round < 4000 && !world->broken; round++) {
         for (uint32_t i = 0; i < NODES; i++) {
+            struct node *node = &world->nodes[i];
+
+            if (world->active && (node->loading || node->needs_base)) {
+                base_some(world, node);
+            }
             sync_some(world, i);
             ship_some(world, i);
             commit_backup(world, &world->nodes[i]);
