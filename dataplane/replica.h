@@ -256,6 +256,8 @@ struct torc_replica_peer {
     uint64_t durable_lsn;
     uint64_t next_lsn; // to be shipped
     uint64_t told_commit_lsn;
+    uint32_t told_count;   // times that it was told this mark
+    uint64_t repeated_lsn; // shipped again from behind it, since it said this twice
     uint64_t resend_at_ns;
     uint64_t behind_lsn;           // it has to reach it by behind_at_ns (C5)
     uint64_t behind_at_ns;         // 0: not behind

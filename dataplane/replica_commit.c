@@ -14,10 +14,13 @@ uint64_t torc_replica_mark(const struct torc_replica *replica, const struct torc
     return replica->durability == TORC_DURABILITY_DURABLE ? peer->durable_lsn : peer->received_lsn;
 }
 
+// As the members' (A3): nothing before the EPOCH record is on disk. A late end of a write that was
+// cut and taken again has the same epoch and LSN, and must not count.
 static uint64_t commit_own_mark(const struct torc_replica *replica)
 {
-    return replica->durability == TORC_DURABILITY_DURABLE ? replica->durable_lsn
-                                                          : replica->last_lsn;
+    uint64_t durable_lsn = replica->durable_lsn >= replica->epoch_lsn ? replica->durable_lsn : 0;
+
+    return replica->durability == TORC_DURABILITY_DURABLE ? durable_lsn : replica->last_lsn;
 }
 
 // Whether a peer is still in the set that a removal, not yet decided, would leave.

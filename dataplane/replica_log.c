@@ -333,8 +333,20 @@ static void log_greet(const struct torc_replica *replica, struct torc_replica_pe
     peer->durable_lsn = 0;
     peer->next_lsn = 0;
     peer->told_commit_lsn = 0;
+    peer->repeated_lsn = UINT64_MAX;
     peer->resend_at_ns = 0;
     torc_replica_emit(actions, TORC_REPLICA_HURRY, peer->node);
+}
+
+// The same marks twice while more is under way: something came out of order, and what followed was
+// dropped. Shipping goes back once for each mark; if that is lost too, time does it.
+static void log_hear_repeated(struct torc_replica_peer *peer, const struct torc_peer_ack *ack)
+{
+    if (ack->received_lsn == peer->received_lsn && ack->durable_lsn <= peer->durable_lsn &&
+        peer->next_lsn > peer->received_lsn + 1 && peer->repeated_lsn != peer->received_lsn) {
+        peer->repeated_lsn = peer->received_lsn;
+        peer->next_lsn = peer->received_lsn + 1;
+    }
 }
 
 void torc_replica_on_ack(struct torc_replica *replica, const struct torc_replica_event *event,
@@ -360,6 +372,7 @@ void torc_replica_on_ack(struct torc_replica *replica, const struct torc_replica
     peer->acked_stream = ack->stream;
     peer->needs_base = ack->needs_base;
     peer->usable = ack->usable;
+    log_hear_repeated(peer, ack);
     peer->received_lsn =
         torc_max_u64(peer->received_lsn, torc_min_u64(ack->received_lsn, replica->last_lsn));
     peer->durable_lsn =
@@ -397,9 +410,14 @@ static void log_send_records(struct torc_replica *replica, struct torc_replica_p
         (uint32_t)torc_min_u64(replica->last_lsn + 1 - peer->next_lsn, TORC_REPLICA_SHIP_MAX);
     append->commit_lsn = replica->commit_lsn;
     peer->next_lsn += append->count;
+    peer->told_count = peer->told_commit_lsn == replica->commit_lsn ? peer->told_count + 1 : 1;
     peer->told_commit_lsn = replica->commit_lsn;
     peer->resend_at_ns = replica->now_ns + replica->timing.resend_ns;
 }
+
+// A commit mark is not acknowledged. So often it is told where nothing follows that would carry it;
+// lost as often, an idle backup's tree stays behind until the next write (a bet).
+#define LOG_TOLD_ENOUGH 3u
 
 // Whether it has all and has said so: then there is nothing to repeat.
 static bool log_is_content(const struct torc_replica *replica, const struct torc_replica_peer *peer)
@@ -445,7 +463,7 @@ static void log_ship_to(struct torc_replica *replica, struct torc_replica_peer *
     if (peer->next_lsn <= replica->last_lsn &&
         peer->next_lsn - peer->received_lsn <= TORC_REPLICA_WINDOW_MAX) {
         log_send_records(replica, peer, actions);
-    } else if (again && log_is_content(replica, peer)) {
+    } else if (again && log_is_content(replica, peer) && peer->told_count >= LOG_TOLD_ENOUGH) {
         peer->resend_at_ns = 0;
     } else if (again) {
         log_send_records(replica, peer, actions); // none: the mark alone, to be answered

@@ -96,7 +96,7 @@ static bool life(uint64_t seed)
 }
 
 struct totals {
-    uint64_t steps, writes, reads, takeovers, joins, removals, bases, transfers, cuts;
+    uint64_t steps, writes, reads, takeovers, joins, removals, bases, transfers, cuts, healing_us;
 };
 
 static void add_up(struct totals *totals)
@@ -110,6 +110,7 @@ static void add_up(struct totals *totals)
     totals->bases += world.bases;
     totals->transfers += world.transfers;
     totals->cuts += world.cuts;
+    totals->healing_us += (world.now_ns - world.calm_ns) / US;
 }
 
 static void test_nothing_breaks(void)
@@ -131,12 +132,16 @@ static void test_nothing_breaks(void)
         }
         add_up(&totals);
     }
+    if (runs == 0) {
+        return;
+    }
     (void)fprintf(stderr,
                   "%" PRIu64 " lives: steps %" PRIu64 " writes %" PRIu64 " reads %" PRIu64
                   " takeovers %" PRIu64 " joins %" PRIu64 " removals %" PRIu64 " bases %" PRIu64
-                  " transfers %" PRIu64 " cuts %" PRIu64 "\n",
+                  " transfers %" PRIu64 " cuts %" PRIu64 "; well after %" PRIu64 " ms on average\n",
                   runs, totals.steps, totals.writes, totals.reads, totals.takeovers, totals.joins,
-                  totals.removals, totals.bases, totals.transfers, totals.cuts);
+                  totals.removals, totals.bases, totals.transfers, totals.cuts,
+                  totals.healing_us / runs / 1000);
     if (runs >= 200) { // the lives were worth living
         CU_ASSERT_TRUE(totals.takeovers > runs);
         CU_ASSERT_TRUE(totals.joins > 0);
