@@ -88,7 +88,7 @@ static void net_send(struct sim_packet *packet, uint32_t ip_bytes)
         sim_cover(SIM_COVER_NET_DOUBLED);
         net_put(packet, net_delay_ns());
     }
-    if (!sim->quiet && net_chance(sim->config.damage_ppm)) {
+    if (packet->boot == 0 && !sim->quiet && net_chance(sim->config.damage_ppm)) {
         net_damage(packet);
     }
     net_put(packet, net_delay_ns());
