@@ -54,8 +54,8 @@ bool torc_placement_may_meet(const struct torc_placement *p,
 // The node that takes the shard in place of its replica `except`: one of the next few clockwise or
 // one that makes nobody new partners, below the lower bound or else the upper; before the upper one
 // when `calm`, which says that the replica could stay as well, a stranger. None of these has more
-// partners then than MENDED. Else one of the next few whatever it has, at last whoever is lightest.
-// 0: none.
+// partners then than MENDED; else the same up to PARTNERS, then one of the next few whatever it
+// has, at last whoever is lightest. 0: none.
 uint32_t torc_placement_pick(const struct torc_placement *p,
                              const struct torc_placement_shard *shard, uint32_t token,
                              uint32_t except, bool calm);

@@ -90,7 +90,8 @@ static bool knows_all(const struct torc_placement *p, const struct torc_placemen
 
 // The next node clockwise, of `token_count` tokens, that is below its bound.
 static uint32_t pick_next(const struct torc_placement *p, const struct torc_placement_shard *shard,
-                          uint32_t token, uint32_t except, const uint64_t *bounds, bool bounded)
+                          uint32_t token, uint32_t except, const uint64_t *bounds,
+                          uint32_t partners_max)
 {
     uint32_t count = (uint32_t)torc_min_u64(p->ring.token_count, p->near);
     uint32_t at = token;
@@ -101,9 +102,8 @@ static uint32_t pick_next(const struct torc_placement *p, const struct torc_plac
         at = at + 1 == p->ring.token_count ? 0 : at + 1;
         if (torc_placement_may_hold(p, shard, node, except, p->per_domain) &&
             accepts(p, node, placement_weight(shard), bounds) &&
-            (!bounded || knows_all(p, shard, node, except) ||
-             torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_MENDED,
-                                     TORC_PLACEMENT_MENDED))) {
+            (knows_all(p, shard, node, except) ||
+             torc_placement_may_meet(p, shard, node, except, partners_max, partners_max))) {
             return node;
         }
     }
@@ -133,7 +133,8 @@ uint32_t torc_placement_pick_lightest(const struct torc_placement *p,
 // The lightest of those that may meet the nodes of the list. One is enough for many shards: it is a
 // partner then.
 static uint32_t pick_stranger(const struct torc_placement *p,
-                              const struct torc_placement_shard *shard, uint32_t except)
+                              const struct torc_placement_shard *shard, uint32_t except,
+                              uint32_t partners_max)
 {
     uint32_t best = 0;
 
@@ -143,8 +144,7 @@ static uint32_t pick_stranger(const struct torc_placement *p,
         if (accepts(p, node, placement_weight(shard), p->accept) &&
             (best == 0 ||
              placement_lighter(p->load[node], p->share[node], p->load[best], p->share[best])) &&
-            torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_MENDED,
-                                    TORC_PLACEMENT_MENDED) &&
+            torc_placement_may_meet(p, shard, node, except, partners_max, partners_max) &&
             torc_placement_may_hold(p, shard, node, except, p->per_domain)) {
             best = node;
         }
@@ -157,16 +157,19 @@ uint32_t torc_placement_pick(const struct torc_placement *p,
                              const struct torc_placement_shard *shard, uint32_t token,
                              uint32_t except, bool calm)
 {
-    uint32_t node = pick_next(p, shard, token, except, p->accept, !p->first);
+    uint32_t few = p->first ? UINT32_MAX : TORC_PLACEMENT_MENDED;
+    uint32_t most = TORC_PLACEMENT_PARTNERS;
+    uint32_t node = pick_next(p, shard, token, except, p->accept, few);
 
     if (node == 0 && shard->count > (except < shard->count ? 1 : 0)) {
         node = pick_partner(p, shard, except, p->accept);
-        node = node != 0 || !calm ? node : pick_stranger(p, shard, except);
-        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, !p->first);
+        node = node != 0 || !calm ? node : pick_stranger(p, shard, except, TORC_PLACEMENT_MENDED);
+        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, few);
         node = node != 0 ? node : pick_partner(p, shard, except, p->brim);
-        node = node != 0 || calm ? node : pick_stranger(p, shard, except);
-        node = node != 0 ? node : pick_next(p, shard, token, except, p->accept, false);
-        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, false);
+        node = node != 0 || calm ? node : pick_stranger(p, shard, except, TORC_PLACEMENT_MENDED);
+        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, most);
+        node = node != 0 ? node : pick_stranger(p, shard, except, most);
+        node = node != 0 ? node : pick_next(p, shard, token, except, p->brim, UINT32_MAX);
     }
     return node != 0 ? node : torc_placement_pick_lightest(p, shard, except, p->per_domain);
 }

@@ -10,7 +10,9 @@
 // nodes met the limit before their turn came, and moved a fifth of a share beside each join's.
 #define DONORS          20u
 #define DONORS_PARTNERS 58u // that a new node may meet by them
-#define WELCOME_MAX     8u  // new nodes of a plan that get donors: each is a pass over all shards
+#define STRANGERS_PARTNERS \
+    64u                // that anybody may have by meeting a node with less than half its share
+#define WELCOME_MAX 8u // new nodes of a plan that get donors: each is a pass over all shards
 
 // -- Nodes with less than is theirs --------------------------------------------------------------
 
@@ -20,8 +22,8 @@ struct arc {
     uint32_t count;
     uint32_t from; // its shards
     uint32_t to;
-    uint32_t floor; // in thousandths of a share: nobody with less loses a shard
-    bool strangers; // nodes may meet new partners
+    uint32_t floor;     // in thousandths of a share: nobody with less loses a shard
+    uint32_t strangers; // nodes may meet new partners up to so many; 0: none
     uint16_t nodes[2 * TORC_PLACEMENT_REPLICAS_MAX + WIDER_MAX];
 };
 
@@ -87,7 +89,9 @@ static bool knows(const struct torc_placement *p, const struct torc_placement_sh
 static bool may_join(const struct torc_placement *p, const struct torc_placement_shard *shard,
                      uint32_t node, uint32_t except, const struct arc *arc)
 {
-    return arc->strangers || knows(p, shard, node, except, NULL) ||
+    return (arc->strangers != 0 &&
+            torc_placement_may_meet(p, shard, node, except, arc->strangers, arc->strangers)) ||
+           knows(p, shard, node, except, NULL) ||
            (knows(p, shard, node, except, arc) &&
             torc_placement_may_meet(p, shard, node, except, TORC_PLACEMENT_PARTNERS,
                                     TORC_PLACEMENT_PARTNERS));
@@ -290,7 +294,7 @@ static void mark_low(struct torc_placement *p)
 
 // One pass over the ring. Shards of an arc are those from the token before on.
 static void pull_pass(struct torc_placement *p, struct torc_placement_shard *shards,
-                      uint32_t shard_count, uint32_t wider, bool strangers)
+                      uint32_t shard_count, uint32_t wider, uint32_t strangers)
 {
     const struct torc_ring *ring = &p->ring;
 
@@ -300,7 +304,7 @@ static void pull_pass(struct torc_placement *p, struct torc_placement_shard *sha
 
         arc_read(p, token, &arc);
         arc_widen(p, token, &arc, wider);
-        arc.floor = wider == WIDER_MAX && !strangers ? TORC_PLACEMENT_HEAVY : 0;
+        arc.floor = wider == WIDER_MAX && strangers == 0 ? TORC_PLACEMENT_HEAVY : 0;
         arc.strangers = strangers;
         if (arc_marked(p, &arc)) {
             arc.from = t == 0 ? 0 : shard_find(shards, shard_count, ring->tokens[t - 1].position);
@@ -312,19 +316,27 @@ static void pull_pass(struct torc_placement *p, struct torc_placement_shard *sha
     }
 }
 
+static void unmark_from(struct torc_placement *p, uint32_t part)
+{
+    for (uint32_t i = 0; i < p->member_count; i++) {
+        uint32_t node = p->members[i].node;
+
+        if ((p->flags[node] & PLACEMENT_MARKED) != 0 && p->load[node] >= p->share[node] / part) {
+            placement_unmark(p, node);
+        }
+    }
+}
+
+// Better a little too light than known to everybody.
 void torc_placement_pull_all(struct torc_placement *p, struct torc_placement_shard *shards,
                              uint32_t shard_count)
 {
     mark_low(p);
-    pull_pass(p, shards, shard_count, WIDER_MAX, false);
-    pull_pass(p, shards, shard_count, 0, false);
-    pull_pass(p, shards, shard_count, 1, false);
-    for (uint32_t i = 0; i < p->member_count; i++) {
-        uint32_t node = p->members[i].node;
-
-        if ((p->flags[node] & PLACEMENT_MARKED) != 0 && p->load[node] >= p->share[node] / 2) {
-            placement_unmark(p, node); // better a little too light than known to everybody
-        }
-    }
-    pull_pass(p, shards, shard_count, WIDER_MAX, true);
+    pull_pass(p, shards, shard_count, WIDER_MAX, 0);
+    pull_pass(p, shards, shard_count, 0, 0);
+    pull_pass(p, shards, shard_count, 1, 0);
+    unmark_from(p, 2);
+    pull_pass(p, shards, shard_count, WIDER_MAX, STRANGERS_PARTNERS);
+    unmark_from(p, 4);
+    pull_pass(p, shards, shard_count, WIDER_MAX, UINT32_MAX);
 }
