@@ -430,12 +430,16 @@ static void replica_on_event(struct torc_replica *replica, const struct torc_rep
 
 // -- Steps --------------------------------------------------------------------------------------
 
+static bool replica_waits_to_be_fed(const struct torc_replica *replica)
+{
+    return !replica_leads(replica) && (!replica->synced || replica->role == TORC_REPLICA_LEARNER);
+}
+
 static void replica_ask(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
     struct torc_replica_open *open = &replica->proposal;
 
-    if (!replica_leads(replica) && (!replica->synced || replica->role == TORC_REPLICA_LEARNER) &&
-        replica_due(replica, replica->refresh_at_ns)) {
+    if (replica_waits_to_be_fed(replica) && replica_due(replica, replica->refresh_at_ns)) {
         replica->refresh_at_ns = replica->now_ns + replica->timing.lonely_ns;
         replica->read_wanted = true;
     }
@@ -531,7 +535,8 @@ uint64_t torc_replica_deadline_ns(const struct torc_replica *replica)
         deadline_ns = replica_earlier(
             deadline_ns,
             replica->base_loading ? replica->base_moved_ns + replica->timing.grace_ns : 0);
-        deadline_ns = replica_earlier(deadline_ns, replica->refresh_at_ns);
+        deadline_ns = replica_earlier(
+            deadline_ns, replica_waits_to_be_fed(replica) ? replica->refresh_at_ns : 0);
         deadline_ns = replica_earlier(deadline_ns, replica->suspect_at_ns);
         deadline_ns =
             replica_earlier(deadline_ns, replica->probe_since_ns == 0 ? 0 : replica->probe_at_ns);
