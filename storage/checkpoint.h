@@ -133,8 +133,8 @@ struct torc_checkpoint_reader {
 
 uint64_t torc_checkpoint_reader_bytes(void);
 
-// `shard` is LOADING (or, for storage/base.h, FOLLOWING) and empty, or NULL: then the bytes are only checked, whatever shard they are
-// of. `memory` is aligned to 8.
+// `shard` is empty, and LOADING (a base's: FOLLOWING), or NULL: then the bytes are only checked,
+// whatever shard they are of. `memory` is aligned to 8.
 void torc_checkpoint_reader_init(struct torc_checkpoint_reader *reader, struct torc_shard *shard,
                                  void *memory);
 

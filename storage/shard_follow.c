@@ -320,10 +320,12 @@ static enum torc_err stage_check(const struct torc_shard *shard,
     if (record->with_client && record->low > record->seq) {
         return stage_fail(shard, record, "its low is above its seq", why);
     }
-    if (is_write && (!record->with_client || !torc_shard_has(shard, record->key) ||
-                     record->value_bytes > TORC_LOG_VALUE_BYTES_MAX ||
+    if (is_write && (!record->with_client || record->value_bytes > TORC_LOG_VALUE_BYTES_MAX ||
                      (record->kind == TORC_LOG_DELETE && record->value_bytes > 0))) {
-        return stage_fail(shard, record, "no write of this shard is so", why);
+        return stage_fail(shard, record, "no write is so", why);
+    }
+    if (is_write && !torc_shard_has(shard, record->key)) {
+        return stage_fail(shard, record, "its key is another shard's", why);
     }
     return TORC_ERR_OK;
 }

@@ -159,13 +159,12 @@ static uint64_t value_place(const struct torc_shipped *shipped, uint32_t byte_co
 void torc_shipped_keep(struct torc_shipped *shipped, const struct torc_log_record *record)
 {
     uint32_t shard_index = shard_find(shipped, record->shard);
-    struct torc_shipped_shard *shard = &shipped->shards[shard_index];
+    struct torc_shipped_shard *shard = shard_index == NONE ? NULL : &shipped->shards[shard_index];
     struct torc_shipped_record *kept;
     uint32_t *bucket;
     uint64_t place;
 
-    torc_assert(shard_index != NONE);
-    if (record->kind == TORC_LOG_MOVED) {
+    if (shard == NULL || record->kind == TORC_LOG_MOVED || record->lsn <= shard->last_lsn) {
         return;
     }
     torc_assert(record->lsn == shard->last_lsn + 1);

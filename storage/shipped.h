@@ -56,7 +56,8 @@ void torc_shipped_open(struct torc_shipped *shipped, uint32_t shard, uint64_t fl
 
 void torc_shipped_close(struct torc_shipped *shipped, uint32_t shard);
 
-// The next record of an open shard's log: a copy is kept. MOVED is none.
+// The next record of an open shard's log: a copy is kept. Nothing is kept of MOVED, of a record
+// that is here already (logged again, torc_shard_begin), and of a shard that is not open.
 void torc_shipped_keep(struct torc_shipped *shipped, const struct torc_log_record *record);
 
 // The records above `lsn` never were (torc_shard_cut).
