@@ -376,6 +376,12 @@ struct sim_net {
     bool cut[SIM_PLACES][SIM_PLACES];
 };
 
+// Who may answer reads of a replicated shard, by its leases, until when.
+struct sim_server {
+    uint32_t node; // number; 0: nobody ever
+    uint64_t until_ns;
+};
+
 struct sim {
     struct sim_wish wish;
     struct sim_config config;
@@ -409,6 +415,7 @@ struct sim {
     uint8_t *value;
     uint32_t last_at; // of the last look
     struct sim_result result;
+    struct sim_server servers[SIM_SHARDS_MAX + 1]; // by number of the shard
     jmp_buf death; // of the control that has a turn
     bool may_die;
 };

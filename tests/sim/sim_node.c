@@ -3,6 +3,7 @@
 // What    one life of a dataplane: the channel, sessions, handover rings and workers in memory of
 //         its own, as dataplane/node_dpdk.c makes them; turns of workers and of the session thread,
 //         each when something wakes it as the doorbells would. Its parent starts it again.
+#include "dataplane/worker_replica.h"
 #include "dataplane/worker_state.h"
 #include "storage/cpu_os.h"
 #include "tests/sim/sim_machine.h"
@@ -265,6 +266,10 @@ void sim_node_kill(struct sim_node *node, bool by_power)
         sim_stop(&worker->actor);
         worker->actor.paused_ns = 0;
     }
+    for (uint32_t i = 0; i <= SIM_SHARDS_MAX; i++) { // the dead read nothing
+        sim->servers[i].until_ns = sim->servers[i].node == node->number ? 0
+                                                                        : sim->servers[i].until_ns;
+    }
     sim_stop(&node->thread);
     node->thread.paused_ns = 0;
     sim_memory_free(node->sessions_memory, node->sessions_bytes);
@@ -364,6 +369,36 @@ static void node_rest(struct sim_node *node, uint32_t index, const struct torc_t
     sim_wake(&worker->actor, at_ns, SIM_EVENT_WORKER, node->index, index);
 }
 
+// Oracle "one server": in this turn the worker could have answered reads of these shards; nobody
+// else may until its leases have ended, by their owner's own clock.
+static void node_judge_servers(const struct sim_node *node, const struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_worker_shard *shard = &worker->shards[i];
+        struct sim_server *server = &sim->servers[shard->engine.shard];
+        uint64_t until_ns = UINT64_MAX;
+
+        if (shard->replica == NULL || !shard->readable) {
+            continue;
+        }
+        if (server->node != 0 && server->node != node->number && sim->now_ns < server->until_ns) {
+            sim_fail("one server: node %u may read shard %u, and node %u may for %u ns more",
+                     (unsigned)node->number, (unsigned)shard->engine.shard, (unsigned)server->node,
+                     (unsigned)(server->until_ns - sim->now_ns));
+        }
+        for (uint32_t at = 0; at < TORC_REPLICA_PEERS_MAX; at++) {
+            const struct torc_replica_peer *peer = &shard->replica->machine.peers[at];
+
+            if (peer->node != 0 && (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed)) {
+                until_ns = torc_min_u64(until_ns, peer->lease.until_ns);
+            }
+        }
+        *server = (struct sim_server){
+            .node = node->number,
+            .until_ns = until_ns == UINT64_MAX ? 0 : sim_when(&node->clock, until_ns)};
+    }
+}
+
 void sim_node_turn(struct sim_node *node, uint32_t index)
 {
     static struct torc_frame_tx tx[TORC_TURN_TX_MAX];
@@ -393,6 +428,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     }
     turn.rx_waiting = worker->queue_count;
     torc_worker_turn(worker->worker, &turn);
+    node_judge_servers(node, worker->worker);
     sim_hash((uint64_t)turn.rx_count << 8 ^ turn.tx_count);
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         sim_net_from_node(node, &tx[i]);
