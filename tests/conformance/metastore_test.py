@@ -570,6 +570,8 @@ def etcd_init(store):
                        "--shards", "70", *words)
 
     checks.program("init makes a cluster", init(1), 0, "made node 1")
+    checks.program("another node does not without the cluster's keys", init(2), 2, "torc.keys is missing")
+    shutil.copy2(folder / "node1/torc.keys", folder / "node2/torc.keys")
     checks.program("another node joins it", init(2), 0, "made node 2")
     with Meta(store.address) as a:
         checks.equal("its shards", len(a.ask("list", "shard/", 100)["records"]), 70)
