@@ -121,18 +121,22 @@ static void shard_begin(struct torc_worker *worker, struct torc_worker_shard *sh
 // A replica starts from its log; the machine then asks for the shard's record.
 static void shard_begin_replica(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
+    struct torc_replay_result result = {0};
     struct torc_log_record record;
-    bool replayed = shard->has_base;
 
-    if (!shard->begun) {
-        torc_shard_follow(&shard->engine,
-                          replayed ? torc_replay_result(worker->replay, shard->engine.shard).epoch
-                                   : 0);
-        shard->begun = true;
+    if (shard->has_base) {
+        result = torc_replay_result(worker->replay, shard->engine.shard);
     }
-    while (torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK) {
-        if (!torc_shard_begin(&shard->engine, &record)) { // MOVED
-            torc_worker_replica_begin(worker, shard);
+    if (!shard->begun) {
+        torc_shard_follow(&shard->engine, result.epoch);
+        shard->begun = true;
+        shard->replica->lost = result.lost;
+        shard->has_base = shard->has_base && !result.lost;
+    }
+    while (torc_log_writer_admit(&worker->log, torc_shard_begin_bytes(&shard->engine)).err ==
+           TORC_ERR_OK) {
+        if (!torc_shard_begin(&shard->engine, &record)) { // MOVED, and what replay held
+            torc_worker_replica_begin(worker, shard, &result);
             return;
         }
         torc_worker_append(worker, &shard->engine, &record);

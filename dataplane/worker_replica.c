@@ -405,7 +405,20 @@ static struct torc_replica_timing replica_timing(const struct torc_cmd_configure
         .join_records = cluster->join_records == 0 ? 4096 : cluster->join_records};
 }
 
-void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_shard *shard)
+// Which epochs the log's records are of, as replay found them.
+static void replica_table(struct torc_epoch_table *table, const struct torc_replay_result *found)
+{
+    _Static_assert(TORC_REPLAY_EPOCHS_MAX <= TORC_EPOCHS_MAX, "all that replay knows");
+
+    table->count = found->epoch_count;
+    for (uint32_t i = 0; i < found->epoch_count; i++) {
+        table->entries[i] = (struct torc_epoch_entry){.epoch = found->epochs[i].epoch,
+                                                      .first_lsn = found->epochs[i].first_lsn};
+    }
+}
+
+void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_shard *shard,
+                               const struct torc_replay_result *found)
 {
     struct torc_worker_replica *replica = shard->replica;
     const struct torc_shard *engine = &shard->engine;
@@ -423,11 +436,21 @@ void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_sh
         .has_base = shard->has_base};
 
     torc_assert(!replica->live);
+    // What replay held back lies in the engine, as pending; what comes is kept from here on.
     torc_shipped_open(&worker->replicas.shipped, engine->shard, start.last_lsn);
+    if (shard->has_base) {
+        replica_table(&start.table, found);
+    }
     torc_replica_init(&replica->machine, worker->now_ns, &start);
     replica->live = true;
     replica->touched = true;
     worker->replicas.count++;
+    if (replica->want_known) {
+        struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &replica->want};
+
+        torc_worker_replica_step(worker, shard, &event);
+        replica_meet_all(worker, &replica->machine);
+    }
 }
 
 // -- What control and worker 0 say ----------------------------------------------------------------
@@ -533,6 +556,22 @@ static uint32_t replica_order_shard(const struct torc_cmd *order)
     }
 }
 
+// Whether the record says that this very copy has all that was ever acknowledged.
+static bool replica_is_listed(const struct torc_worker *worker, const struct torc_cmd *order)
+{
+    const struct torc_chan_record *record = &order->record.record;
+
+    for (uint32_t i = 0;
+         order->kind == TORC_CMD_RECORD && i < record->member_count && i < TORC_CHAN_MEMBERS_MAX;
+         i++) {
+        if (record->members[i].node == worker->cluster.node &&
+            record->members[i].copy == worker->cluster.copy) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd *order)
 {
     struct torc_worker_shard *shard = torc_worker_shard_number(worker, replica_order_shard(order));
@@ -540,8 +579,26 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
     struct torc_replica_result result;
     struct torc_replica_want want;
 
-    if (shard == NULL || shard->replica == NULL || !shard->replica->live) {
-        return; // control says it again when the replica asks
+    if (shard == NULL || shard->replica == NULL) {
+        return;
+    }
+    if (order->kind == TORC_CMD_WANT) {
+        want = (struct torc_replica_want){
+            .primary_node = order->want.primary_node,
+            .node_count = (uint32_t)torc_min_u64(order->want.node_count, TORC_MEMBERS_MAX)};
+        memcpy(want.nodes, order->want.nodes, sizeof(want.nodes));
+        shard->replica->want = want;
+        shard->replica->want_known = true;
+        event.kind = TORC_REPLICA_WANT;
+        event.want = &want;
+    }
+    if (!shard->replica->live) {
+        return; // a wish waits; what else there is to know, the replica asks for
+    }
+    if (shard->replica->lost && replica_is_listed(worker, order)) {
+        torc_worker_alarm(worker, TORC_ERR_CORRUPT, shard->engine.shard,
+                          "a member's log is not whole: this node needs a new data directory");
+        return; // it never acknowledges anything
     }
     if (order->kind == TORC_CMD_RECORD || order->kind == TORC_CMD_RESULT) {
         result = (struct torc_replica_result){
@@ -557,13 +614,6 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
         } else {
             event.result = &result;
         }
-    } else if (order->kind == TORC_CMD_WANT) {
-        want = (struct torc_replica_want){
-            .primary_node = order->want.primary_node,
-            .node_count = (uint32_t)torc_min_u64(order->want.node_count, TORC_MEMBERS_MAX)};
-        memcpy(want.nodes, order->want.nodes, sizeof(want.nodes));
-        event.kind = TORC_REPLICA_WANT;
-        event.want = &want;
     }
     torc_worker_replica_step(worker, shard, &event);
     replica_meet_all(worker, &shard->replica->machine);

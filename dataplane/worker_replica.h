@@ -17,6 +17,7 @@
 
 #include "dataplane/council.h"
 #include "dataplane/worker.h"
+#include "storage/replay.h"
 #include "storage/shard.h"
 #include "storage/shipped.h"
 #include "wire/peer_codec.h"
@@ -52,6 +53,9 @@ struct torc_worker_follow_up {
 struct torc_worker_replica {
     struct torc_replica machine;
     struct torc_watch_adoption adoption; // the last one
+    bool lost;                           // replay found no whole log: no base is here
+    struct torc_replica_want want;       // came before the machine ran
+    bool want_known;                     // it did
     bool live;                           // the machine runs: the log was replayed
     bool adopt_owed;                     // the ring to worker 0 was full
     uint64_t adopt_ns;                   // when it was said
@@ -117,7 +121,8 @@ struct torc_worker_replicas {
 // -- worker_replica.c -----------------------------------------------------------------------------
 
 // After replay, and for an empty learner at once: the machine begins.
-void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_shard *shard);
+void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_shard *shard,
+                               const struct torc_replay_result *found);
 
 // One event, and what follows. `records` are those of an APPEND at hand, staged.
 void torc_worker_replica_step(struct torc_worker *worker, struct torc_worker_shard *shard,

@@ -531,7 +531,7 @@ void torc_worker_append(struct torc_worker *worker, struct torc_shard *shard,
     uint64_t first_sequence = worker->log.next_sequence;
     uint64_t last_sequence = torc_log_writer_append(&worker->log, record, worker->now_ns);
 
-    if (shard->shared && record->kind != TORC_LOG_MOVED) {
+    if (shard->shared && torc_worker_of_engine(shard)->replica->live) {
         torc_shipped_keep(&worker->replicas.shipped, record);
     }
     torc_shard_appended(shard, first_sequence, last_sequence);

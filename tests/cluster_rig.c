@@ -388,3 +388,54 @@ void torc_cluster_compare(struct torc_cluster *cluster, uint32_t shard)
         first = at;
     }
 }
+
+static void cluster_describe_peer(const struct torc_cluster *cluster,
+                                  const struct torc_replica_peer *peer)
+{
+    (void)fprintf(stderr,
+                  "    peer %" PRIu32 ": role %d, acked boot %" PRIu64 ", received %" PRIu64
+                  ", durable %" PRIu64 ", next %" PRIu64 ", %s%s%s%slease %" PRId64
+                  " us, stream %d, copy %" PRIu64 "/%" PRIu64 "\n",
+                  peer->node, (int)peer->role, peer->acked_boot, peer->received_lsn,
+                  peer->durable_lsn, peer->next_lsn, peer->needs_base ? "needs a base, " : "",
+                  peer->usable ? "usable, " : "", peer->state.silent ? "silent, " : "",
+                  peer->state.mute ? "mute, " : "",
+                  ((int64_t)peer->lease.until_ns - (int64_t)cluster->now_ns) / 1000,
+                  (int)peer->stream, peer->copy, peer->acked_copy);
+}
+
+void torc_cluster_describe(struct torc_cluster *cluster, uint32_t shard)
+{
+    const struct torc_chan_record *record = &cluster->meta.records[shard];
+
+    (void)fprintf(stderr, "shard %" PRIu32 ": epoch %" PRIu32 ", primary %" PRIu32 "/%" PRIu64 ",",
+                  shard, record->epoch, record->primary_node, record->primary_boot);
+    for (uint32_t i = 0; i < record->member_count; i++) {
+        (void)fprintf(stderr, " %" PRIu32 "/%" PRIu64, record->members[i].node,
+                      record->members[i].copy);
+    }
+    (void)fprintf(stderr, "\n");
+    for (uint32_t node = 1; node <= cluster->config.nodes; node++) {
+        const struct torc_worker_shard *at = torc_cluster_shard(cluster, node, shard);
+        const struct torc_replica *machine = at == NULL ? NULL : &at->replica->machine;
+
+        if (at == NULL) {
+            (void)fprintf(stderr, "  node %" PRIu32 " is down\n", node);
+            continue;
+        }
+        (void)fprintf(stderr,
+                      "  node %" PRIu32 ": role %d, epoch %" PRIu32 "%s%s%s%s%s, last %" PRIu64
+                      ", durable %" PRIu64 ", commit %" PRIu64 ", applied %" PRIu64 "/%" PRIu64
+                      ", floor %" PRIu64 ", engine %d, transfer to %" PRIu32 ", health %u\n",
+                      node, (int)machine->role, machine->epoch, machine->synced ? ", synced" : "",
+                      machine->adopted ? ", adopted" : "", machine->has_base ? ", based" : "",
+                      machine->proposal.open ? ", proposes" : "",
+                      machine->went_back ? ", WENT BACK" : "", machine->last_lsn,
+                      machine->durable_lsn, machine->commit_lsn, machine->applied_lsn,
+                      at->engine.applied_lsn, machine->floor_lsn, (int)at->engine.state,
+                      machine->transfer_node, machine->health);
+        for (uint32_t i = 0; i < machine->peer_count; i++) {
+            cluster_describe_peer(cluster, &machine->peers[i]);
+        }
+    }
+}

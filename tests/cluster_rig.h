@@ -106,4 +106,7 @@ bool torc_cluster_has(struct torc_cluster *cluster, uint32_t node, uint64_t key,
 // Trees and completion tables of all that is up and in sync are equal; the test ends if not.
 void torc_cluster_compare(struct torc_cluster *cluster, uint32_t shard);
 
+// What the metastore and each node say of the shard, on stderr.
+void torc_cluster_describe(struct torc_cluster *cluster, uint32_t shard);
+
 #endif

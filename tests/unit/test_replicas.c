@@ -204,6 +204,69 @@ static void a_lossy_network_only_takes_longer(void)
     torc_cluster_close(&cluster);
 }
 
+static void a_backup_that_restarts_at_once_stays_a_member(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 30);
+    torc_cluster_kill(&cluster, 3, false);
+    torc_cluster_start(&cluster, 3, true);
+    put_many(31, 30);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    check_many(3, 1, 60);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void a_member_removed_comes_back_by_the_log(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 30);
+    torc_cluster_kill(&cluster, 3, true);
+    put_many(31, 30);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+    torc_cluster_start(&cluster, 3, true);
+    put_many(61, 30);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    check_many(3, 1, 90);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void a_primary_that_restarts_takes_over_from_itself_or_follows(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 30);
+    torc_cluster_kill(&cluster, 1, true);
+    torc_cluster_start(&cluster, 1, true);
+    put_many(31, 30);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    for (uint32_t node = 1; node <= 3; node++) {
+        check_many(node, 1, 60);
+    }
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void all_lose_power_and_nothing_acknowledged_is_lost(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 60);
+    for (uint32_t node = 1; node <= 3; node++) {
+        torc_cluster_kill(&cluster, node, false);
+    }
+    for (uint32_t node = 1; node <= 3; node++) {
+        torc_cluster_start(&cluster, node, true);
+    }
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 1000000));
+    put_many(61, 10);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 100000));
+    for (uint32_t node = 1; node <= 3; node++) {
+        check_many(node, 1, 70);
+    }
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -216,6 +279,13 @@ int main(void)
         {"below min_in_sync no write is taken", below_min_in_sync_no_write_is_taken},
         {"a primary is handed over on request", a_primary_is_handed_over_on_request},
         {"a lossy network only takes longer", a_lossy_network_only_takes_longer},
+        {"a backup that restarts at once stays a member",
+         a_backup_that_restarts_at_once_stays_a_member},
+        {"a member removed comes back by the log", a_member_removed_comes_back_by_the_log},
+        {"a primary that restarts takes over from itself, or follows",
+         a_primary_that_restarts_takes_over_from_itself_or_follows},
+        {"all lose power, and nothing acknowledged is lost",
+         all_lose_power_and_nothing_acknowledged_is_lost},
         CU_TEST_INFO_NULL,
     };
 

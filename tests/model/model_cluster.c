@@ -1,0 +1,317 @@
+// Torc tests: three nodes and one client, against what the client was told.
+//
+// What    lives of a cluster (tests/cluster_rig.h): real workers, engines, logs and machines, with
+//         nodes that die and come back, cuts in one direction, loss, a metastore that is away or
+//         says UNKNOWN, disks that stand still, primaries that are wished elsewhere.
+// Oracle  for each key the value last acknowledged, and those of writes whose end is not known:
+//         a read shows one of them, and when all faults are over every shard is served, holds what
+//         was acknowledged, and its members' trees are equal. A write that is sent again with its
+//         number has one effect. Never do two nodes serve a shard (torc_cluster_server looks).
+#include "tests/cluster_rig.h"
+#include "tests/torc_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS        24u
+#define KEY_SPACE   UINT64_C(240000)
+#define MAYBES      16u
+#define OPS         120u
+#define CALL_STEPS  1500u
+#define LIVES_QUICK 1u
+#define LIVES       8u
+
+struct model_key {
+    uint32_t acked; // number of the write; 0: none
+    uint32_t maybe_count;
+    uint32_t maybes[MAYBES];
+};
+
+static struct torc_cluster cluster;
+static struct model_key model[KEYS];
+static uint32_t next_write;
+
+static uint64_t model_key(uint32_t index)
+{
+    return (uint64_t)index * (KEY_SPACE / KEYS);
+}
+
+static uint32_t model_shard(uint32_t index)
+{
+    return 1 + index * cluster.config.shards / KEYS;
+}
+
+static bool chance(uint32_t percent)
+{
+    return torc_rng_below(&cluster.rng, 100) < percent;
+}
+
+static uint32_t random_node(void)
+{
+    return 1 + (uint32_t)torc_rng_below(&cluster.rng, cluster.config.nodes);
+}
+
+// Whoever serves the shard, or anybody.
+static uint32_t some_server(uint32_t shard)
+{
+    uint32_t server = torc_cluster_server(&cluster, shard);
+
+    for (uint32_t i = 0; i < 20 && server == 0; i++) {
+        torc_cluster_run(&cluster, 100);
+        server = torc_cluster_server(&cluster, shard);
+    }
+    if (server == 0 || chance(5)) {
+        server = random_node();
+    }
+    return cluster.rigs[server].up ? server : 0;
+}
+
+// -- What the client does -------------------------------------------------------------------------
+
+static bool is_refusal(enum torc_err err)
+{
+    return err == TORC_ERR_WRONG_SHARD || err == TORC_ERR_UNAVAILABLE || err == TORC_ERR_BUSY ||
+           err == TORC_ERR_TAKING_OVER;
+}
+
+static void model_put(uint32_t index)
+{
+    struct model_key *key = &model[index];
+    uint32_t number = ++next_write;
+    uint64_t wseq = cluster.next_wseq++;
+    enum torc_err err = TORC_ERR_BUSY;
+    uint64_t version;
+    char text[24];
+    bool unknown = false;
+
+    (void)snprintf(text, sizeof(text), "write %" PRIu32, number);
+    for (uint32_t i = 0; i < 4 && err != TORC_ERR_OK; i++) {
+        uint32_t node = some_server(model_shard(index));
+
+        err = node == 0 ? TORC_ERR_BUSY
+                        : torc_cluster_put(&cluster, node, model_key(index), text, wseq, &version);
+        unknown = unknown || (err != TORC_ERR_OK && !is_refusal(err));
+    }
+    if (err == TORC_ERR_OK) {
+        key->acked = number;
+        key->maybe_count = 0;
+    } else if (unknown && key->maybe_count < MAYBES) {
+        key->maybes[key->maybe_count++] = number;
+    }
+    torc_assert(key->maybe_count < MAYBES);
+}
+
+// The number of the write that a value is of.
+static uint32_t value_number(const struct torc_reply *reply)
+{
+    char text[24] = {0};
+
+    torc_assert(reply->body_bytes < sizeof(text) && reply->body_bytes > strlen("write "));
+    memcpy(text, reply->body, reply->body_bytes);
+    torc_assert(memcmp(text, "write ", strlen("write ")) == 0);
+    return (uint32_t)strtoul(text + strlen("write "), NULL, 10);
+}
+
+static void model_seen(uint32_t index, uint32_t number)
+{
+    struct model_key *key = &model[index];
+
+    if (number == key->acked) {
+        return;
+    }
+    for (uint32_t i = 0; i < key->maybe_count; i++) {
+        if (key->maybes[i] == number) {
+            key->acked = number; // it happened, and everybody will see it from now on
+            key->maybes[i] = key->maybes[--key->maybe_count];
+            return;
+        }
+    }
+    (void)fprintf(stderr, "key %" PRIu32 ": read write %" PRIu32 ", acknowledged was %" PRIu32 "\n",
+                  index, number, key->acked);
+    torc_assert(!"a read that no history allows");
+}
+
+// True: it was answered.
+static bool model_get(uint32_t index)
+{
+    struct torc_request request = torc_rig_get(model_key(index));
+    uint32_t node = some_server(model_shard(index));
+    struct torc_reply reply;
+
+    if (node == 0 || !torc_cluster_call(&cluster, node, &request, &reply, CALL_STEPS) ||
+        (reply.status != TORC_ERR_OK && reply.status != TORC_ERR_NOT_FOUND)) {
+        return false;
+    }
+    model_seen(index, reply.status == TORC_ERR_OK ? value_number(&reply) : 0);
+    return true;
+}
+
+// -- Faults ---------------------------------------------------------------------------------------
+
+// Durable nodes may all die; of others one that remembers stays.
+static bool may_die(uint32_t node)
+{
+    if (!cluster.rigs[node].up) {
+        return false;
+    }
+    for (uint32_t shard = 1;
+         shard <= cluster.config.shards && cluster.config.durability != TORC_DURABILITY_DURABLE;
+         shard++) {
+        bool other = false;
+
+        for (uint32_t i = 1; i <= cluster.config.nodes; i++) {
+            other = other || (i != node && cluster.rigs[i].up &&
+                              torc_fake_meta_is_member(&cluster.meta, shard, i));
+        }
+        if (!other) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void revive(uint32_t node)
+{
+    // A fast node's log outlives its process only in part: it comes back as another copy.
+    torc_cluster_start(&cluster, node, cluster.config.durability == TORC_DURABILITY_DURABLE);
+}
+
+static void wish(void)
+{
+    uint32_t shard = 1 + (uint32_t)torc_rng_below(&cluster.rng, cluster.config.shards);
+    struct torc_cmd_want want = cluster.meta.wants[shard];
+
+    want.primary_node = chance(30) ? 0 : random_node();
+    torc_fake_meta_want(&cluster.meta, shard, &want);
+}
+
+static void some_fault(void)
+{
+    uint32_t node = random_node();
+
+    switch (torc_rng_below(&cluster.rng, 8)) {
+    case 0:
+    case 1:
+        if (may_die(node)) {
+            torc_cluster_kill(&cluster, node, chance(50));
+        } else if (!cluster.rigs[node].up) {
+            revive(node);
+        }
+        return;
+    case 2:
+        if (!cluster.rigs[node].up) {
+            revive(node);
+        }
+        return;
+    case 3: cluster.cut[node][random_node()] = chance(50); return;
+    case 4: cluster.loss_ppm = chance(50) ? 0 : 30000; return;
+    case 5: cluster.meta.away = chance(30); return;
+    case 6: cluster.meta.unknowns += (uint32_t)torc_rng_below(&cluster.rng, 3); return;
+    case 7: wish(); return;
+    default: torc_unreachable("below 8");
+    }
+}
+
+static void all_well(void)
+{
+    memset(cluster.cut, 0, sizeof(cluster.cut));
+    cluster.loss_ppm = 0;
+    cluster.meta.away = false;
+    cluster.meta.unknowns = 0;
+    for (uint32_t node = 1; node <= cluster.config.nodes; node++) {
+        if (!cluster.rigs[node].up) {
+            revive(node);
+        }
+    }
+}
+
+// -- Lives ----------------------------------------------------------------------------------------
+
+// A replica that needs a base gets none yet (docs/decisions/0029-replicas-in-workers.md), so not
+// all members need come back; but whoever is one has everything.
+static void judge(void)
+{
+    for (uint32_t index = 0; index < KEYS; index++) {
+        bool read = false;
+
+        for (uint32_t i = 0; i < 400 && !read; i++) {
+            read = model_get(index);
+        }
+        if (!read) {
+            torc_cluster_describe(&cluster, model_shard(index));
+        }
+        torc_assert(read);
+    }
+    for (uint32_t index = 0; index < KEYS; index++) {
+        model_put(index); // brings the last commit mark, where writes are taken
+    }
+    torc_cluster_run(&cluster, 5000);
+    for (uint32_t shard = 1; shard <= cluster.config.shards; shard++) {
+        torc_cluster_compare(&cluster, shard);
+    }
+}
+
+static void live(uint64_t seed, uint8_t durability)
+{
+    struct torc_cluster_config config = {.nodes = 3,
+                                         .replicas = 3,
+                                         .shards = 2,
+                                         .workers = 1 + (uint32_t)(seed % 2),
+                                         .min_in_sync = 2,
+                                         .durability = durability,
+                                         .key_count = KEY_SPACE,
+                                         .seed = seed};
+
+    memset(model, 0, sizeof(model));
+    torc_cluster_open(&cluster, &config);
+    for (uint32_t op = 0; op < OPS; op++) {
+        uint32_t index = (uint32_t)torc_rng_below(&cluster.rng, KEYS);
+
+        if (chance(12)) {
+            some_fault();
+        }
+        if (chance(60)) {
+            model_put(index);
+        } else {
+            (void)model_get(index);
+        }
+        torc_cluster_run(&cluster, (uint32_t)torc_rng_below(&cluster.rng, 200));
+    }
+    all_well();
+    judge();
+    torc_cluster_close(&cluster);
+}
+
+static void lives(uint8_t durability)
+{
+    struct torc_rng rng = {.state = torc_test_seed()};
+    const char *quick = getenv("TORC_TEST_QUICK"); // NOLINT(concurrency-mt-unsafe): one thread
+    uint32_t count = quick != NULL ? LIVES_QUICK : LIVES;
+
+    for (uint32_t i = 0; i < count; i++) {
+        live(torc_rng_next(&rng), durability);
+    }
+}
+
+static void nothing_acknowledged_is_lost_by_durable_nodes(void)
+{
+    lives(TORC_DURABILITY_DURABLE);
+}
+
+static void nothing_acknowledged_is_lost_by_fast_nodes(void)
+{
+    lives(TORC_DURABILITY_REPLICATED);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"nothing acknowledged is lost by durable nodes",
+         nothing_acknowledged_is_lost_by_durable_nodes},
+        {"nothing acknowledged is lost by fast nodes", nothing_acknowledged_is_lost_by_fast_nodes},
+        CU_TEST_INFO_NULL,
+    };
+
+    return torc_test_run("cluster", tests);
+}
