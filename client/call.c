@@ -91,6 +91,12 @@ void torc_call_attempt(struct torc_engine *engine, uint32_t index, struct torc_r
         op->sent_epoch = op->epoch;
         op->first_at_epoch = op->attempts;
     }
+    if (op->attempts == 0 || op->sent_node != op->node ||
+        op->sent_session != engine->nodes[op->node].session) {
+        op->sent_node = op->node;
+        op->sent_session = engine->nodes[op->node].session;
+        op->first_in_session = op->attempts;
+    }
     request->opcode = op->is_delete ? TORC_OPCODE_DELETE : TORC_OPCODE_PUT;
     request->flags = conditions[op->condition];
     request->attempt = (uint8_t)op->attempts;
@@ -231,6 +237,16 @@ static bool refusal_is_of_content(enum torc_err status)
            status == TORC_ERR_UNSUPPORTED || status == TORC_ERR_BAD_PACKET;
 }
 
+// FORBIDDEN is said of the write when nothing of it was done, in the memory of the epoch that the
+// attempt names. Attempts of lower epochs run nowhere any more (E2), those of earlier sessions
+// neither: they ended with the rights, before there was another. Those of the same session have the
+// same rights. So all is refused, answered or not, unless there was a later session.
+static bool refusal_is_of_write(const struct torc_op *op, enum torc_err status, uint32_t attempt)
+{
+    return status == TORC_ERR_FORBIDDEN && attempt != TORC_ATTEMPT_NONE &&
+           attempt >= op->first_at_epoch && attempt >= op->first_in_session;
+}
+
 uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
                             enum torc_err status, uint64_t info)
 {
@@ -293,7 +309,8 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
     }
     if (!torc_err_retryable(status)) {
         if (op->kind != TORC_OP_WRITE || !is_refusal || attempts_all_refused(op) ||
-            (refusal_is_of_content(status) && attempt != TORC_ATTEMPT_NONE)) {
+            (refusal_is_of_content(status) && attempt != TORC_ATTEMPT_NONE) ||
+            refusal_is_of_write(op, status, attempt)) {
             torc_op_end(engine, index, status, NULL);
             return;
         }

@@ -116,12 +116,15 @@ struct torc_op {
     uint64_t ts;   // of a get: as of this moment; 0: now
     uint64_t wseq; // 0: none yet
     uint64_t stamp;
-    uint64_t count;          // of a count
-    uint64_t asked_version;  // of a condition
-    uint64_t last_info;      // that came with last_refusal
-    uint16_t attempts;       // sendings of a write
-    uint16_t first_at_epoch; // attempt number
-    uint32_t sent_epoch;     // highest of its attempts
+    uint64_t count;            // of a count
+    uint64_t asked_version;    // of a condition
+    uint64_t last_info;        // that came with last_refusal
+    uint16_t attempts;         // sendings of a write
+    uint16_t first_at_epoch;   // attempt number
+    uint16_t first_in_session; // of the session of the last attempt
+    uint16_t sent_node;
+    uint8_t sent_session;
+    uint32_t sent_epoch; // highest of its attempts
     uint16_t refusals;
     uint16_t wrong_shards;
     bool owes;            // it was refused for load: another sending is the retry budget's

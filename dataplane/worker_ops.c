@@ -60,6 +60,12 @@ static bool op_may(struct torc_worker *worker, const struct torc_packet *packet,
     return false;
 }
 
+// A write is asked for its rights when all is known that was done of it (torc_shard_write).
+static bool op_is_write(uint8_t opcode)
+{
+    return opcode == TORC_OPCODE_PUT || opcode == TORC_OPCODE_DELETE;
+}
+
 // Whether it touches records: then the node must be serving.
 static bool op_is_data(uint8_t opcode)
 {
@@ -205,10 +211,24 @@ static void op_refuse(struct torc_worker *worker, struct torc_packet *packet,
 {
     struct torc_shard_outcome outcome = {.err = err, .info = info};
 
-    if (request->opcode == TORC_OPCODE_PUT || request->opcode == TORC_OPCODE_DELETE) {
+    if (op_is_write(request->opcode)) {
         torc_worker_write_answer(worker, packet, answer, request, &outcome);
     } else {
         torc_answer_status(worker, answer, request->opcode, request->op_id, err, info);
+    }
+}
+
+void torc_worker_forbid(struct torc_worker *worker, struct torc_packet *packet,
+                        struct torc_answer *answer, const struct torc_request *request)
+{
+    struct torc_fail why;
+    bool may = op_may(worker, packet, request, &why);
+
+    torc_assert(!may);
+    if (packet->tight) {
+        op_refuse(worker, packet, answer, request, TORC_ERR_FORBIDDEN, 0);
+    } else {
+        torc_answer_text(worker, answer, request, &why);
     }
 }
 
@@ -277,7 +297,8 @@ static void op_answer(struct torc_worker *worker, struct torc_packet *packet,
     if (err == TORC_ERR_FORBIDDEN) {
         torc_stats_add(&worker->stats->counters[TORC_COUNTER_FORBIDDEN_ROLE], 1);
     }
-    if (err == TORC_ERR_OK && !op_may(worker, packet, &request, &why)) {
+    if (err == TORC_ERR_OK && !op_is_write(request.opcode) &&
+        !op_may(worker, packet, &request, &why)) {
         err = TORC_ERR_FORBIDDEN;
     }
     if (err != TORC_ERR_OK && packet->tight) {

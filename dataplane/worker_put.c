@@ -132,6 +132,10 @@ void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packe
         torc_fragments_find(&worker->fragments, put_id(packet, request));
     uint32_t place;
 
+    if (!torc_worker_may_write(packet, request->key)) {
+        (void)torc_worker_write(worker, packet, answer, request); // no piece is looked at
+        return;
+    }
     if (torc_worker_write_check(worker, packet, answer, request, &place) != TORC_ERR_OK ||
         put_is_done(worker, packet, answer, request, place)) {
         return;

@@ -408,6 +408,19 @@ static inline bool torc_worker_is_plain_get(const unsigned char *op, uint32_t le
 // Bytes that the shortest answer to an operation takes, padded.
 uint32_t torc_worker_op_owed(const unsigned char *op, uint32_t length);
 
+// Whether the packet's principal may write the key.
+static inline bool torc_worker_may_write(const struct torc_packet *packet, uint64_t key)
+{
+    const struct torc_session *session = packet->session;
+
+    return (session->roles & TORC_ROLE_WRITE) != 0 &&
+           (session->rights == NULL || torc_rights_cover(session->rights, key, key + 1));
+}
+
+// The answer to a write that it may not (torc_worker_may_write), with the reason; counted.
+void torc_worker_forbid(struct torc_worker *worker, struct torc_packet *packet,
+                        struct torc_answer *answer, const struct torc_request *request);
+
 // Whether the packet's principal has this role (0: none is needed) and [lo, hi) is among its keys.
 // What it may not is counted. hi below lo is somebody else's to refuse.
 static inline bool torc_worker_may(struct torc_worker *worker, const struct torc_packet *packet,

@@ -518,6 +518,7 @@ static void write_fill(struct torc_shard_write *write, const struct torc_packet 
         .epoch = request->epoch,
         .attempt = request->attempt,
         .remove = request->opcode == TORC_OPCODE_DELETE,
+        .forbidden = !torc_worker_may_write(packet, request->key),
         .want_current = (request->flags & TORC_WRITE_RETURN_CURRENT) != 0,
         .condition = (request->flags & TORC_WRITE_IF_ABSENT) != 0    ? TORC_SHARD_IF_ABSENT
                      : (request->flags & TORC_WRITE_IF_PRESENT) != 0 ? TORC_SHARD_IF_PRESENT
@@ -559,10 +560,15 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
         write_log_state(worker, &write);
         verdict = torc_shard_write(&worker->shards[place].engine, &write, &record, &outcome);
     }
+    if (verdict == TORC_SHARD_ANSWER && outcome.err == TORC_ERR_FORBIDDEN) {
+        torc_worker_forbid(worker, packet, answer, request);
+        return outcome.err;
+    }
     if (verdict == TORC_SHARD_ANSWER) {
         torc_worker_write_answer(worker, packet, answer, request, &outcome);
         return outcome.err;
     }
+    torc_assert(!write.forbidden);
     owed = gather_add(worker, gather, request);
     owed->state = TORC_OWED_PENDING;
     owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;

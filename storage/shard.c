@@ -237,7 +237,7 @@ static bool write_check_stamp(const struct torc_shard_pool *pool,
     return true;
 }
 
-// E2, E3, E4. False: `outcome` has the answer.
+// E2, E3, E4, and whether it may be done at all. False: `outcome` has the answer.
 static bool write_check_identity(struct torc_shard *shard, const struct torc_shard_write *write,
                                  struct torc_shard_outcome *outcome)
 {
@@ -275,7 +275,15 @@ static bool write_check_identity(struct torc_shard *shard, const struct torc_sha
         return false;
     }
     torc_completion_seen(&shard->completions, write_who(write), write->low);
-    return write_check_stamp(shard->pool, write, outcome);
+    if (!write_check_stamp(shard->pool, write, outcome)) {
+        return false;
+    }
+    // After all that: it was not done, nor will an earlier attempt be (docs/decisions/0017).
+    if (write->forbidden) {
+        outcome_set(outcome, TORC_ERR_FORBIDDEN, 0);
+        return false;
+    }
+    return true;
 }
 
 // Whether it must wait for others on its key. `woken`: it has its turn.

@@ -91,6 +91,9 @@ struct torc_shard_write {
     uint8_t attempt; // echoed
     bool remove;     // a delete
     bool want_current;
+    // Its session may not write here. What was done before is told all the same; a write that would
+    // have to be looked at is answered with FORBIDDEN. Never of one that waits.
+    bool forbidden;
     enum torc_shard_condition condition;
     // Whether the log takes a record now (dataplane/log.h): if not OK, a write that would have to
     // be appended is answered with this instead.

@@ -28,6 +28,7 @@ PRINCIPALS = {
     "narrow": ("--roles", "read,write", "--ranges", "1000-2000,5000-6000"),
     "few": ("--roles", "read,write", "--max-sessions", "2"),
     "other": ("--roles", "read,write"),
+    "loser": ("--roles", "read,write"),
 }
 keys = {}  # by name
 
@@ -258,6 +259,27 @@ def test_roles(host):
         checks.equal("41: what was forbidden was not done", client.get(1500)[1], b"written")
 
 
+def test_rights_lost(setup, host):
+    """41: a write is asked for its rights last"""
+    first = connect(host, key=keys["loser"])
+    core, epoch = place(first, 1600)
+    op = lambda client, wseq, at: t.encode_write(t.PUT, client.new_op(), 1600, wseq, wseq, stamp, at, 1, b"once")  # noqa: E731
+    stamp = first.stamp()
+    done = one(first, op(first, 7, epoch), core)
+    checks.equal("41: it writes", done.status, "OK")
+    setup.node.torc("keys", "change", "loser", "--roles", "read", "--data", setup.node.data)
+    with connect(host, client_id=first.client_id, key=keys["loser"]) as second:
+        again = one(second, op(second, 7, epoch), core)
+        checks.equal("41: what was done is told to who may no longer do it", (again.status, again.info),
+                     ("OK", done.info))
+        checks.equal("41: another epoch is WRONG_SHARD", one(second, op(second, 8, epoch + 1), core).status,
+                     "WRONG_SHARD")
+        checks.equal("41: what was not done is FORBIDDEN", one(second, op(second, 8, epoch), core).status, "FORBIDDEN")
+        checks.equal("41: and is not done", second.get(1600)[1], b"once")
+    setup.node.torc("keys", "change", "loser", "--roles", "read,write", "--data", setup.node.data)
+    first.close()
+
+
 def test_ranges(host):
     """42: key ranges"""
     with connect(host, key=keys["narrow"]) as client:
@@ -311,6 +333,8 @@ def main():
             for test in (test_strangers, test_low_order, test_bound, test_sessions_of_one, test_packets):
                 checks.case(test, setup, host)
                 checks.case(setup.sync)
+            checks.case(test_rights_lost, setup, host)
+            checks.case(setup.sync)
             for test in (test_secrecy, test_roles, test_ranges, test_same_client):
                 checks.case(test, host)
                 checks.case(setup.sync)

@@ -199,6 +199,57 @@ static void a_refusal_says_why_and_changes_nothing(void)
     close_rig();
 }
 
+static void as_first_piece(struct torc_request *request)
+{
+    static const unsigned char piece[1000];
+
+    request->flags = TORC_WRITE_FRAGMENTED;
+    request->total_bytes = 2 * sizeof(piece);
+    request->fragment_bytes = sizeof(piece);
+    request->data = piece;
+    request->data_bytes = sizeof(piece);
+}
+
+// What was done before the rights were lost is told, and what is in progress; then the epoch is
+// asked for, and the rights last.
+static void a_write_is_asked_for_its_rights_last(void)
+{
+    struct torc_request done;
+    struct torc_request waits;
+    struct torc_request request;
+    struct torc_reply first;
+    struct torc_reply reply;
+
+    open_with(TORC_ROLE_READ | TORC_ROLE_WRITE);
+    done = torc_rig_put(rig, client, 150, "x", 1);
+    first = ask(&done);
+    CU_ASSERT_EQUAL(first.status, TORC_ERR_OK);
+    rig->controls[0].disk_stuck = true;
+    waits = torc_rig_put(rig, client, 151, "y", 1);
+    (void)torc_rig_add(client, &waits);
+    (void)torc_rig_flush(rig, client, 0);
+    torc_rig_step(rig, 10000);
+    session_of_client()->roles = TORC_ROLE_READ;
+    reply = ask(&waits);
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_PENDING);
+    reply = ask(&done);
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(reply.info, first.info);
+    as_first_piece(&done); // the answer is that of its number, however it is asked for
+    CU_ASSERT_EQUAL(ask(&done).status, TORC_ERR_OK);
+    request = torc_rig_put(rig, client, 152, "z", 1);
+    request.epoch++;
+    CU_ASSERT_EQUAL(ask(&request).status, TORC_ERR_WRONG_SHARD);
+    CU_ASSERT_EQUAL(counted(TORC_COUNTER_FORBIDDEN_ROLE), 0);
+    request.epoch--;
+    CU_ASSERT_EQUAL(ask(&request).status, TORC_ERR_FORBIDDEN);
+    as_first_piece(&request);
+    CU_ASSERT_EQUAL(ask(&request).status, TORC_ERR_FORBIDDEN);
+    CU_ASSERT_EQUAL(counted(TORC_COUNTER_FORBIDDEN_ROLE), 2);
+    rig->controls[0].disk_stuck = false;
+    close_rig();
+}
+
 static void operations_of_nodes_are_forbidden_and_counted(void)
 {
     struct torc_request request = {.opcode = TORC_OPCODE_GET, .key = 1};
@@ -224,6 +275,7 @@ int main(void)
         {"a range that sticks out is forbidden", a_range_that_sticks_out_is_forbidden},
         {"roles are asked for first", roles_are_asked_for_first},
         {"a refusal says why and changes nothing", a_refusal_says_why_and_changes_nothing},
+        {"a write is asked for its rights last", a_write_is_asked_for_its_rights_last},
         {"operations of nodes are forbidden and counted",
          operations_of_nodes_are_forbidden_and_counted},
         CU_TEST_INFO_NULL,
