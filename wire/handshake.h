@@ -440,6 +440,7 @@ struct torc_handshake_entropy {
 struct torc_handshake_offer {
     uint64_t client_id; // of lane 0: random, low byte 0
     uint64_t features;
+    uint64_t boot;         // of a node; 0 of a client
     uint32_t client_index; // of lane 0
     uint32_t node;         // expected; TORC_NODE_UNKNOWN: whoever answers
     uint16_t payload_max;  // that we can receive
@@ -452,7 +453,7 @@ struct torc_handshake_offer {
     // The key. Without: CLEAR mode.
     const uint8_t *psk; // TORC_NOISE_KEY_BYTES, or NULL
     uint64_t cluster;   // expected; 0: whichever answers
-    uint32_t principal;
+    uint32_t principal; // of a node without a key too
     uint8_t key_id;
     uint8_t suites; // that we can: some of TORC_SUITES_SEALED
     bool psk_bound; // the PSK is the node's already (torc_noise_bind), not the principal's

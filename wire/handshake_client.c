@@ -52,9 +52,12 @@ void torc_handshake_init(struct torc_handshake *handshake, const struct torc_han
         .client_id = offer->client_id,
         .client_index = offer->client_index,
         .payload_max = offer->payload_max,
-        .features = offer->features};
-    if (has_psk) {
+        .features = offer->features,
+        .boot = offer->boot};
+    if (has_psk || offer->principal >= TORC_PRINCIPAL_NODE) {
         init->principal = offer->principal;
+    }
+    if (has_psk) {
         init->key = offer->key_id;
         memcpy(handshake->psk, offer->psk, sizeof(handshake->psk));
     }

@@ -181,6 +181,19 @@ void torc_noise_bind(uint8_t bound[TORC_NOISE_KEY_BYTES], const uint8_t psk[TORC
                                      sizeof(text), psk, TORC_NOISE_KEY_BYTES);
 }
 
+void torc_noise_caller(uint8_t psk[TORC_NOISE_KEY_BYTES],
+                       const uint8_t secret[TORC_NOISE_KEY_BYTES], uint32_t node)
+{
+    struct {
+        char name[14]; // with its final zero
+        struct torc_le32 node;
+    } text = {"torc/1 caller", torc_le32(node)};
+
+    _Static_assert(sizeof(text) == 18, "no padding");
+    (void)crypto_generichash_blake2b(psk, TORC_NOISE_KEY_BYTES, (const unsigned char *)&text,
+                                     sizeof(text), secret, TORC_NOISE_KEY_BYTES);
+}
+
 void torc_noise_begin(struct torc_noise *noise, const struct torc_noise_start *start)
 {
     memset(noise, 0, sizeof(*noise));

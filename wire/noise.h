@@ -46,6 +46,11 @@ void torc_noise_ephemeral_make(struct torc_noise_ephemeral *ephemeral);
 void torc_noise_bind(uint8_t bound[TORC_NOISE_KEY_BYTES], const uint8_t psk[TORC_NOISE_KEY_BYTES],
                      uint64_t cluster, uint32_t node);
 
+// The PSK of a node as a caller of its peers, made from the cluster's secret (WIRE.md, section 6);
+// then bound to the peer like any other.
+void torc_noise_caller(uint8_t psk[TORC_NOISE_KEY_BYTES],
+                       const uint8_t secret[TORC_NOISE_KEY_BYTES], uint32_t node);
+
 // What the two messages are bound to.
 struct torc_noise_start {
     const void *prologue;

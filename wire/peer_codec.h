@@ -84,7 +84,8 @@ struct torc_peer_records {
     uint32_t left;
     uint32_t shard;
     uint32_t epoch;
-    uint64_t lsn; // of the next one
+    uint64_t lsn;               // of the next one
+    const unsigned char *whole; // the value of one that came in parts, put together; else NULL
 };
 
 // False: no more.

@@ -226,7 +226,8 @@ bool torc_peer_record_next(struct torc_peer_records *records, struct torc_peer_r
         .shard = records->shard, .epoch = records->epoch, .lsn = records->lsn};
     head = record_decode(record, &flags, records->bytes, UINT32_MAX);
     if ((flags & RECORD_PART) != 0) {
-        record->value = records->bytes + head + sizeof(struct part_wire);
+        record->value = records->whole != NULL ? records->whole
+                                               : records->bytes + head + sizeof(struct part_wire);
     } else {
         record->value = record->value_bytes > 0 ? records->bytes + head : NULL;
         records->bytes += head + ((record->value_bytes + 7) & ~7u);
