@@ -70,7 +70,7 @@ enum torc_err torc_keys_table(struct torc_chan_principal *list, struct torc_keys
 }
 
 uint64_t torc_keys_write(struct torc_chan_keys *table, const struct torc_chan_principal *list,
-                         uint32_t count)
+                         uint32_t count, const uint8_t *secret)
 {
     uint64_t sequence = atomic_load_explicit(&table->sequence, memory_order_relaxed);
     uint32_t before = table->count;
@@ -85,6 +85,12 @@ uint64_t torc_keys_write(struct torc_chan_keys *table, const struct torc_chan_pr
         sodium_memzero(&table->principals[i], sizeof(table->principals[i]));
     }
     table->count = count;
+    table->has_secret = secret != NULL ? 1 : 0;
+    if (secret != NULL) {
+        memcpy(table->secret, secret, sizeof(table->secret));
+    } else {
+        sodium_memzero(table->secret, sizeof(table->secret));
+    }
     // Pairs with the reader's acquire load of an even sequence: the table is there.
     atomic_store_explicit(&table->sequence, sequence + 1, memory_order_release);
     return sequence + 1;

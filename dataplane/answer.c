@@ -55,6 +55,20 @@ bool torc_answer_bare(struct torc_worker *worker, const struct torc_path *path, 
     return true;
 }
 
+void torc_answer_place(struct torc_worker *worker, const struct torc_path *path,
+                       const unsigned char *payload, uint32_t byte_count)
+{
+    struct torc_turn *turn = worker->turn;
+    struct torc_frame_tx *tx = &turn->tx[turn->tx_count];
+    unsigned char *to = tx->bytes + answer_head_bytes(path);
+
+    torc_assert(turn->tx_count < turn->tx_room);
+    if (to != payload) {
+        memmove(to, payload, byte_count);
+    }
+    answer_send(worker, tx, path, byte_count);
+}
+
 bool torc_answer_begin(struct torc_worker *worker, struct torc_answer *answer,
                        struct torc_answer_to *to)
 {

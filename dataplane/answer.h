@@ -85,6 +85,10 @@ void torc_answer_notice(struct torc_worker *worker, struct torc_answer_to *to);
 bool torc_answer_bare(struct torc_worker *worker, const struct torc_path *path, const void *bytes,
                       uint32_t byte_count);
 
+// The same of a payload that lies in the next buffer already, with room for headers before it.
+void torc_answer_place(struct torc_worker *worker, const struct torc_path *path,
+                       const unsigned char *payload, uint32_t byte_count);
+
 // Largest UDP payload to that place.
 uint32_t torc_answer_payload_max(const struct torc_worker *worker, const struct torc_path *path);
 

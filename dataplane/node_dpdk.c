@@ -137,6 +137,7 @@ struct node_layout {
     uint64_t sessions_bytes;
     uint64_t handover_bytes;
     uint64_t council_bytes;
+    uint64_t board_bytes;
     uint64_t worker_bytes; // of one worker
     uint64_t loop_bytes;   // of one loop
     uint32_t session_slots;
@@ -169,6 +170,7 @@ static struct node_layout node_lay_out(const struct torc_node *node,
         node_round_up(torc_handover_bytes(node->worker_count, layout.frame_bytes));
     layout.council_bytes =
         node_round_up(torc_council_bytes(node->worker_count, TORC_CHAN_SHARDS_MAX));
+    layout.board_bytes = node_round_up(torc_peers_board_bytes(node->worker_count));
     layout.worker_bytes = node_round_up(torc_worker_bytes(config));
     layout.loop_bytes = node_round_up(sizeof(struct torc_loop));
     return layout;
@@ -266,6 +268,8 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
                                 TORC_CHAN_SHARDS_MAX, why);
     }
     at += layout->council_bytes;
+    node->board = torc_peers_board_init(at, node->worker_count);
+    at += layout->board_bytes;
     for (uint32_t i = 0; i < node->worker_count && err == TORC_ERR_OK; i++) {
         struct torc_node_worker *worker = &node->workers[i];
 
@@ -275,6 +279,7 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
         worker->config.sessions = node->sessions;
         worker->config.handover = node->handover;
         worker->config.council = node->council;
+        worker->config.board = node->board;
         worker->config.heap = &worker->heap;
         worker->memory = at;
         worker->memory_bytes = layout->worker_bytes;
@@ -282,6 +287,9 @@ static enum torc_err node_fill_shared(struct torc_node *node, const struct node_
         worker->loop = (struct torc_loop *)(void *)at;
         at += layout->loop_bytes;
         err = node_random(&worker->config.seed, sizeof(worker->config.seed), why);
+        if (err == TORC_ERR_OK) {
+            err = node_random(worker->config.entropy, sizeof(worker->config.entropy), why);
+        }
     }
     return err;
 }
@@ -321,6 +329,7 @@ static enum torc_err node_open_memory(struct torc_node *node, struct torc_fail *
     layout = node_lay_out(node, &config);
     err = torc_mapping_open(&node->shared,
                             layout.sessions_bytes + layout.handover_bytes + layout.council_bytes +
+                                layout.board_bytes +
                                 node->worker_count * (layout.worker_bytes + layout.loop_bytes),
                             why);
     if (err != TORC_ERR_OK) {

@@ -74,6 +74,7 @@ struct torc_node {
     struct torc_sessions *sessions;
     struct torc_handover *handover;
     struct torc_council *council;
+    struct torc_peers_board *board;
     struct torc_session_thread session_thread;
     struct torc_node_worker *workers;
 };

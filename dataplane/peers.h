@@ -111,6 +111,9 @@ enum torc_err torc_must_use torc_peers_meet(struct torc_peers *peers, uint64_t n
                                             const struct torc_peer_place *place,
                                             struct torc_fail *why);
 
+// Worker 0: the nodes that were met and not forgotten; how many.
+uint32_t torc_peers_met(const struct torc_peers *peers, uint32_t nodes[TORC_PEERS_MAX]);
+
 // Worker 0: no more.
 void torc_peers_forget(struct torc_peers *peers, uint32_t node);
 
@@ -199,7 +202,6 @@ struct torc_peer_from {
     uint32_t node;
     uint32_t core; // of the sender: its worker
     uint64_t boot;
-    uint64_t arrived_ns;
 };
 
 // A packet of a peer's own session came: a boot that we have no session with is called at once.

@@ -6,7 +6,7 @@
 // Path    a session begins with packets that every path carries. A PING of the largest size that
 //         both ends take goes out; when it comes back, packets may be as large. One a second says
 //         whether that still holds; after three that do not come back the next smaller size is
-//         tried, and packets are small until one returns.
+//         tried, packets are small until one returns, and a new session is made beside the old.
 #include "dataplane/peers_impl.h"
 
 #include <sodium.h>
@@ -131,6 +131,18 @@ enum torc_err torc_peers_meet(struct torc_peers *peers, uint64_t now_ns,
                           memory_order_relaxed);
     torc_peers_publish(peers, seat, &session);
     return TORC_ERR_OK;
+}
+
+uint32_t torc_peers_met(const struct torc_peers *peers, uint32_t nodes[TORC_PEERS_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t seat = 0; seat < peers->call_end; seat++) {
+        if (peers->calls[seat].wanted) {
+            nodes[count++] = peers->calls[seat].place.node;
+        }
+    }
+    return count;
 }
 
 void torc_peers_forget(struct torc_peers *peers, uint32_t node)
@@ -315,6 +327,8 @@ static void path_step(struct torc_peers *peers, uint32_t seat)
         atomic_store_explicit(&peers->board->seats[seat].payload, TORC_PAYLOAD_MIN,
                               memory_order_relaxed);
         call->ping_lost = 0;
+        // Or the peer has the session no more, and nobody said so: its index is another's now.
+        call->shake_ns = torc_min_u64(call->shake_ns, torc_max_u64(call->again_ns, peers->now_ns));
         if (call->ping_size <= PING_USUAL) {
             call->ping_size = path_largest(peers, seat);
             call->ping_ns = peers->now_ns + PING_REST * PEERS_SECOND;

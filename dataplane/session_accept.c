@@ -218,6 +218,7 @@ static void accept_publish(struct torc_session_thread *thread, const struct acce
         atomic_store_explicit(&session->confirmed, 0, memory_order_relaxed);
         session->serial = ++thread->last_serial;
         session->client_id = try->init.client_id;
+        session->boot = try->init.boot;
         memcpy(session->ip, try->note->path.ip, sizeof(session->ip));
         session->client_index = try->init.client_index + lane;
         session->principal = try->init.principal;

@@ -43,6 +43,7 @@ struct torc_session {
     const struct torc_rights *rights; // key ranges of its principal; NULL: all keys
     uint64_t client_id;               // of lane 0
     uint64_t tokens[2];               // CLEAR mode, by enum torc_direction
+    uint64_t boot;                    // of a node: the caller's
     struct torc_aead_key keys[2];     // sealed, by enum torc_direction
 };
 

@@ -107,6 +107,7 @@ struct worker_parts {
     void *pool;
     void *jobs;
     void *fragments;
+    void *peers;
     void *shipped;
 };
 
@@ -175,6 +176,7 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     parts->pool = carve(memory, torc_shard_pool_bytes(&pool_config));
     parts->jobs = carve(memory, torc_jobs_bytes(config->jobs_max));
     parts->fragments = carve(memory, torc_fragments_bytes(config->fragment_pool_bytes));
+    parts->peers = carve(memory, torc_worker_peers_bytes(config));
 }
 
 uint64_t torc_worker_bytes(const struct torc_worker_config *config)
@@ -372,6 +374,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
         return err;
     }
     made->stats = &made->rings.worker->stats;
+    torc_worker_peers_init(made, parts.peers);
     made->replay =
         torc_replay_init(made->replay, torc_replay_bytes(made->shards_max), made->shards_max);
     worker_tables(made, &parts);
@@ -551,6 +554,7 @@ static void turn_deadline(struct torc_worker *worker, bool checkpointing)
     }
     deadline_ns = torc_min_u64(deadline_ns, torc_worker_replicas_deadline_ns(worker));
     deadline_ns = torc_min_u64(deadline_ns, torc_worker_watch_deadline_ns(worker));
+    deadline_ns = torc_min_u64(deadline_ns, torc_worker_peers_deadline_ns(worker));
     if (worker->ring_owed) {
         deadline_ns = torc_min_u64(deadline_ns, worker->rung_sessions_ns + RING_SESSIONS_NS);
     }
@@ -603,6 +607,7 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     torc_worker_receive(worker);
     torc_worker_watch_turn(worker);
     torc_worker_replicas_end(worker);
+    torc_worker_peers_turn(worker);
     if (worker->cluster.durability != TORC_DURABILITY_DURABLE) {
         torc_worker_commit(worker);
     }

@@ -48,6 +48,7 @@
 #ifndef TORC_DATAPLANE_WORKER_H
 #define TORC_DATAPLANE_WORKER_H
 
+#include "dataplane/peers.h"
 #include "dataplane/sessions.h"
 #include "kit/fail.h"
 #include "storage/memory.h"
@@ -96,19 +97,7 @@ struct torc_frame_tx {
 
 // -- Other nodes ----------------------------------------------------------------------------------
 
-#define TORC_POST_EACH UINT32_MAX // each core of a node
-
-struct torc_peer_to {
-    uint32_t node;
-    uint32_t core; // or TORC_POST_EACH
-};
-
-// Where a message came from: a node's worker `core`.
-struct torc_peer_from {
-    uint32_t node;
-    uint32_t core;
-    uint64_t boot;
-};
+#define TORC_POST_EACH UINT32_MAX // as the core of a struct torc_peer_to: each core of the node
 
 // -- Configuration --------------------------------------------------------------------------------
 
@@ -138,7 +127,9 @@ struct torc_worker_config {
     struct torc_handover *handover; // one for all workers
     bool replicas;                  // shards may have members on other nodes; else no council
     struct torc_council *council;   // one for all workers
-    const struct torc_post *post;   // NULL: no other node can be reached
+    const struct torc_post *post;   // in place of the board, for tests
+    struct torc_peers_board *board; // one for all workers; both NULL: no other node can be reached
+    uint8_t entropy[32];            // worker 0, with a board: random, for ephemeral keys
     // Addresses that this node answers to. Prefix 0: no address of that family.
     uint8_t ipv4[4];
     uint8_t ipv6[16];

@@ -341,7 +341,8 @@ void torc_worker_answer_packet(struct torc_worker *worker, struct torc_packet *p
         if (!packet->late && !packet->clock_ahead && torc_worker_is_plain_get(op, length)) {
             torc_worker_get_noted(worker, packet, &answer, op);
             gets++;
-        } else {
+        } else if (!torc_opcode_is_peer(op[0]) ||
+                   !torc_worker_peers_op(worker, packet, op, length)) {
             op_answer(worker, packet, &answer, op, length);
         }
     }

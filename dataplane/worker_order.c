@@ -241,7 +241,9 @@ static void order_map(struct torc_worker *worker)
 
     if (torc_worker_map_read(worker, &why) != TORC_ERR_OK) {
         torc_worker_alarm(worker, why.err, 0, why.text);
+        return;
     }
+    torc_worker_peers_map(worker);
 }
 
 static void order_hello(struct torc_worker *worker)

@@ -11,8 +11,19 @@ static void post_bytes(struct torc_worker *worker, struct torc_peer_to to, uint3
 void torc_worker_post(struct torc_worker *worker, struct torc_peer_to to,
                       const struct torc_peer_op *op)
 {
+    uint32_t first = to.core;
+    uint32_t end = to.core + 1;
+
     if (worker->config.post != NULL) {
         post_bytes(worker, to, torc_peer_op_encode(worker->posting.bytes, op));
+        return;
+    }
+    if (to.core == TORC_POST_EACH) {
+        first = 0;
+        end = worker->peers == NULL ? 0 : torc_peers_cores(worker->peers, to.node);
+    }
+    for (uint32_t core = first; core < end && worker->peers != NULL; core++) {
+        (void)torc_peers_send(worker->peers, (struct torc_peer_to){to.node, core}, op);
     }
 }
 
@@ -36,12 +47,19 @@ void torc_worker_post_begin(struct torc_worker *worker, struct torc_peer_to to,
 {
     worker->posting.to = to;
     worker->posting.append = *append;
-    post_open(worker);
+    if (worker->peers != NULL) {
+        torc_peers_ship_begin(worker->peers, &worker->posting.ship, to, append);
+    } else {
+        post_open(worker);
+    }
 }
 
 bool torc_worker_post_record(struct torc_worker *worker, const struct torc_peer_record *record,
                              uint32_t *value_done)
 {
+    if (worker->peers != NULL) {
+        return torc_peers_ship_record(worker->peers, &worker->posting.ship, record, value_done);
+    }
     *value_done = 0; // whole or not at all
     if (worker->config.post == NULL) {
         return false;
@@ -57,7 +75,9 @@ bool torc_worker_post_record(struct torc_worker *worker, const struct torc_peer_
 
 void torc_worker_post_end(struct torc_worker *worker)
 {
-    if (worker->config.post != NULL) {
+    if (worker->peers != NULL) {
+        torc_peers_ship_end(worker->peers, &worker->posting.ship);
+    } else if (worker->config.post != NULL) {
         post_close(worker);
     }
 }

@@ -46,8 +46,7 @@ static void rx_path(struct torc_path *path, const struct torc_frame *frame, uint
 
 // -- First pass: headers --------------------------------------------------------------------------
 
-// A frame of `bytes` that lies in the next buffer and is no UDP packet.
-static void rx_send(struct torc_worker *worker, uint32_t bytes, uint8_t port)
+void torc_worker_send_raw(struct torc_worker *worker, uint32_t bytes, uint8_t port)
 {
     struct torc_frame_tx *tx = &worker->turn->tx[worker->turn->tx_count++];
 
@@ -72,7 +71,7 @@ void torc_worker_announce(struct torc_worker *worker)
 
         worker->announced++;
         if (bytes > 0) {
-            rx_send(worker, bytes, port);
+            torc_worker_send_raw(worker, bytes, port);
         }
     }
 }
@@ -84,6 +83,10 @@ static void rx_neighbour(struct torc_worker *worker, const struct torc_frame *fr
     enum torc_drop reason = TORC_DROP_NONE;
     uint32_t bytes;
 
+    if (worker->peers != NULL && frame->kind != TORC_FRAME_ECHO &&
+        torc_worker_peers_learn(worker, frame, port)) {
+        return;
+    }
     if (frame->kind == TORC_FRAME_ECHO &&
         !torc_bucket_take(&worker->echo, worker->now_ns, ECHO_RATE, ECHO_BURST)) {
         torc_worker_drop(worker, TORC_DROP_ECHO);
@@ -98,7 +101,7 @@ static void rx_neighbour(struct torc_worker *worker, const struct torc_frame *fr
         torc_worker_drop(worker, reason);
         return;
     }
-    rx_send(worker, bytes, port);
+    torc_worker_send_raw(worker, bytes, port);
 }
 
 static void rx_hand_over(struct torc_worker *worker, const struct rx_item *item, uint32_t core)
@@ -123,6 +126,22 @@ static void rx_hand_over(struct torc_worker *worker, const struct rx_item *item,
     torc_stats_add(&worker->stats->counters[TORC_COUNTER_HANDOFF], 1);
 }
 
+// From a responder: for the worker whose port it came to.
+static void rx_answer(struct torc_worker *worker, const struct rx_item *item,
+                      const struct torc_frame *frame)
+{
+    uint32_t core = (uint32_t)frame->destination_port - worker->config.base_port;
+
+    torc_assert(core < worker->count); // torc_frame_parse lets no other port through
+    if (core != worker->index) {
+        rx_hand_over(worker, item, core);
+        return;
+    }
+    worker->turn->futile = false;
+    torc_peers_receive(worker->peers, worker->now_ns, item->bytes + (frame->payload - item->bytes),
+                       frame->payload_bytes);
+}
+
 // A packet of type DATA or CLEAR: up to its core. True: a candidate.
 static bool rx_data(struct torc_worker *worker, const struct rx_item *item,
                     struct rx_candidate *candidate)
@@ -131,6 +150,11 @@ static bool rx_data(struct torc_worker *worker, const struct rx_item *item,
     enum torc_drop drop = torc_data_decode(&candidate->data, frame->payload, frame->payload_bytes);
     uint32_t slot;
 
+    if (drop == TORC_DROP_NONE &&
+        torc_worker_is_answer(worker, candidate->data.type, candidate->data.flags)) {
+        rx_answer(worker, item, frame);
+        return false;
+    }
     if (drop == TORC_DROP_NONE && (candidate->data.flags & ~TORC_DATA_CONGESTION) != 0) {
         drop = TORC_DROP_FLAGS;
     }
@@ -176,6 +200,8 @@ static bool rx_udp(struct torc_worker *worker, const struct rx_item *item,
         torc_worker_hello(worker, frame, &candidate->path);
     } else if (type == TORC_TYPE_DATA || type == TORC_TYPE_CLEAR) {
         return rx_data(worker, item, candidate);
+    } else if (torc_worker_is_answer(worker, type, 0)) {
+        rx_answer(worker, item, frame);
     } else {
         torc_worker_drop(worker, TORC_DROP_TYPE);
     }
@@ -396,6 +422,9 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
     atomic_store_explicit(&line->last_seen_s, (uint32_t)(worker->now_ns / 1000000000u),
                           memory_order_relaxed);
     rx_packet_init(packet, candidate, session, line);
+    if (torc_unlikely(session->principal >= TORC_PRINCIPAL_NODE)) {
+        torc_worker_peers_heard(worker, packet);
+    }
     rx_prefetch_answer(worker, session, packet->ops_bytes);
     if (torc_unlikely(worker->admit->shedding) && !rx_admit(worker, packet, shed)) {
         return false;

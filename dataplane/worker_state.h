@@ -8,6 +8,7 @@
 //     worker_recover.c  recovery, checkpoints            answer.c         packets to clients
 //     worker_replica*.c, worker_watch.c, worker_post.c  other nodes: worker_replica.h
 //     scan.c            ranges and cursors               neighbour.c      ARP, ND, echo
+//     worker_peers.c    sessions with other nodes
 #ifndef TORC_DATAPLANE_WORKER_STATE_H
 #define TORC_DATAPLANE_WORKER_STATE_H
 
@@ -37,6 +38,7 @@ struct torc_worker_posting {
     struct torc_peer_to to;
     struct torc_peer_message append;
     struct torc_peer_append_builder builder;
+    struct torc_peers_ship ship;
     unsigned char bytes[65536];
 };
 
@@ -52,6 +54,7 @@ struct torc_worker_posting {
 #define TORC_WORKER_TEXT_BYTES 16384u
 #define TORC_WORKER_NONE       UINT32_MAX
 #define TORC_WORKER_NO_KEYS    UINT64_MAX // as the bounds of an operation on none
+#define TORC_WORKER_CARGO      (1u << 20) // longest thing of a node put together
 #define TORC_WORKER_GET_BYTES  24u        // of a GET without a timestamp
 #define TORC_WORKER_CEILING_US 200000u    // REPLICATION.md, section 13: ceiling_step
 #define TORC_WORKER_WAIT_US    10000u     // of UNAVAILABLE: ask again when some recovery is done
@@ -261,6 +264,9 @@ struct torc_worker {
     struct torc_worker_shard *shards;
     struct torc_worker_replicas replicas;
     struct torc_worker_posting posting;
+    struct torc_peers *peers; // NULL: no board
+    uint64_t asked_ns;        // worker 0: when link addresses of peers were last asked for
+    uint64_t keys_sequence;   // worker 0: of the table that its identity is from, plus 1
     uint32_t shard_count;
     uint32_t shards_max;
     uint32_t *shard_order;  // places of shards by lo
@@ -350,11 +356,49 @@ static inline bool torc_worker_is_readable(const struct torc_worker *worker, uin
 // After what time a refused client may try again: twice the age of the burst.
 uint32_t torc_worker_retry_us(const struct torc_worker *worker);
 void torc_worker_receive(struct torc_worker *worker);
+
+// A frame of `bytes` that lies in the next buffer and is no UDP packet leaves.
+void torc_worker_send_raw(struct torc_worker *worker, uint32_t bytes, uint8_t port);
 // Under load: notices of packets dropped unread, to sessions that got no answer since.
 void torc_worker_tell(struct torc_worker *worker);
 
 // Tells each port's link whose our addresses are, once after SERVE.
 void torc_worker_announce(struct torc_worker *worker);
+
+// -- worker_peers.c -------------------------------------------------------------------------------
+
+// Whether a payload came from a responder of ours, by its type and flags; then it is for the worker
+// whose port it came to.
+static inline bool torc_worker_is_answer(const struct torc_worker *worker, uint8_t type,
+                                         uint8_t flags)
+{
+    return worker->peers != NULL && (((type == TORC_TYPE_DATA || type == TORC_TYPE_CLEAR) &&
+                                      (flags & TORC_DATA_FROM_RESPONDER) != 0) ||
+                                     type == TORC_TYPE_RETRY || type == TORC_TYPE_ACCEPT ||
+                                     type == TORC_TYPE_REFUSE || type == TORC_TYPE_NOSESSION);
+}
+
+uint64_t torc_worker_peers_bytes(const struct torc_worker_config *config);
+void torc_worker_peers_init(struct torc_worker *worker, void *memory);
+
+// Worker 0: the map's nodes have changed.
+void torc_worker_peers_map(struct torc_worker *worker);
+
+// A packet of a node's session came.
+void torc_worker_peers_heard(struct torc_worker *worker, const struct torc_packet *packet);
+
+// An operation of opcode 40 to 5F. False: its session is not a node's.
+bool torc_must_use torc_worker_peers_op(struct torc_worker *worker,
+                                        const struct torc_packet *packet, const unsigned char *op,
+                                        uint32_t length);
+
+// An ARP or ND frame may say where a peer is. True: it answered a question of ours.
+bool torc_worker_peers_learn(struct torc_worker *worker, const struct torc_frame *frame,
+                             uint8_t port);
+
+// After the machines were stepped: what they said leaves.
+void torc_worker_peers_turn(struct torc_worker *worker);
+uint64_t torc_worker_peers_deadline_ns(const struct torc_worker *worker);
 
 // -- worker_hello.c -------------------------------------------------------------------------------
 

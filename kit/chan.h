@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        7u
+#define TORC_CHAN_VERSION        8u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -453,7 +453,8 @@ struct torc_chan_principal {
 struct torc_chan_keys {
     _Atomic uint64_t sequence; // odd while control writes; 0: never written
     uint32_t count;
-    uint32_t zero;
+    uint32_t has_secret;
+    uint8_t secret[TORC_CHAN_PSK_BYTES]; // of the cluster: nodes' keys are made from it
     struct torc_chan_principal principals[TORC_CHAN_PRINCIPALS_MAX]; // by rising number
 };
 

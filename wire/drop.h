@@ -56,7 +56,9 @@
     X(HANDOVER_FULL, "handover_full", "the owning core is behind with frames handed over to it")  \
     X(NOT_READY, "not_ready", "the node is still recovering, or stopping")                        \
     X(SESSION, "session", "for a session that we do not have, from a client that keeps sending")  \
-    X(REPLY_LOST, "reply_lost", "an answer that found no room and will be asked for again")
+    X(REPLY_LOST, "reply_lost", "an answer that found no room and will be asked for again")       \
+    X(PEER, "peer", "a node's message that does not decode, or whose clock is far ahead")         \
+    X(PEER_LINK, "peer_link", "for another node whose Ethernet address is not known yet")
 
 enum torc_drop {
 #define X(name, label, explanation) TORC_DROP_##name,

@@ -312,6 +312,23 @@ static void test_a_restart_is_noticed_by_its_own_packets(void)
     close_world();
 }
 
+// Node 1 gives the index of node 0's lost session to node 2 first, so nobody tells node 0.
+static void test_a_restart_is_noticed_though_nobody_says_so(void)
+{
+    open_world((struct world_config){
+        .seed = torc_test_seed() + 25, .nodes = 3, .clear = true, .same_index = true});
+    check_all_arrives();
+    for (uint32_t i = 0; i < 5; i++) {
+        world_stop(world, 1);
+        world_run(world, below(200 * MS));
+        world_start(world, 1);
+        world_run(world, 4000 * MS);
+        CU_ASSERT(world_is_joined(world));
+    }
+    check_nothing_is_wrong();
+    close_world();
+}
+
 static void test_sessions_are_renewed_and_kept_alive(void)
 {
     uint64_t sessions;
@@ -439,6 +456,8 @@ int main(void)
         {"sealed nodes find each other", test_sealed_nodes_find_each_other},
         {"clear nodes find each other", test_clear_nodes_find_each_other},
         {"a restart is noticed by its own packets", test_a_restart_is_noticed_by_its_own_packets},
+        {"a restart is noticed though nobody says so",
+         test_a_restart_is_noticed_though_nobody_says_so},
         {"sessions are renewed and kept alive", test_sessions_are_renewed_and_kept_alive},
         {"packets are as large as the path carries", test_packets_are_as_large_as_the_path_carries},
         {"small messages find room beside ships", test_small_messages_find_room_beside_ships},

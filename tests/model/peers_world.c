@@ -363,6 +363,9 @@ static void data_receive(struct world *world, struct world_packet *packet)
         nosession(world, packet, &data);
         return;
     }
+    if (session->node != packet->from) {
+        return; // another address than its session's
+    }
     window = &session->windows[data.core];
     seal = session_seal(session, TORC_TO_SERVER);
     if ((torc_window_check(window->high, window->bits, data.seq) != TORC_DROP_NONE &&
@@ -439,7 +442,7 @@ void world_start(struct world *world, uint32_t at)
 
     node->down = false;
     node->boot++;
-    node->last_index = ((uint32_t)node->boot << 20) + 1;
+    node->last_index = (world->config.same_index ? 0 : (uint32_t)node->boot << 20) + 1;
     memset(node->sessions, 0, sizeof(node->sessions));
     memset(world->sealed[at], 0, sizeof(world->sealed[at]));
     node->board =
@@ -559,7 +562,7 @@ static void pull(struct world *world, uint32_t at, uint32_t core)
         }
         packet.to = way.ip[15] - 1u;
         packet.to_core = way.udp_port - BASE_PORT;
-        if (packet.payload[1] != 0x10) {
+        if (packet.payload[1] != 0x10 && !world->config.same_index) {
             check_sealed(world, &packet);
         }
         net_send(world, &packet);

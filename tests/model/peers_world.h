@@ -4,8 +4,8 @@
 //         session thread and worker_rx.c: it answers INITs, opens packets, checks windows. The
 //         network between them loses, repeats, delays and spoils packets.
 // Owner   the test.  Memory  one static struct.
-#ifndef TORC_TESTS_PEERS_WORLD_H
-#define TORC_TESTS_PEERS_WORLD_H
+#ifndef TORC_TESTS_MODEL_PEERS_WORLD_H
+#define TORC_TESTS_MODEL_PEERS_WORLD_H
 
 #include "dataplane/peers.h"
 #include "kit/rng.h"
@@ -22,6 +22,7 @@ struct world_config {
     uint64_t seed;
     uint32_t nodes;
     bool clear;
+    bool same_index; // each life of a node gives its sessions the same indices
     bool no_window;  // planted: the responder takes packets twice
     bool first_core; // planted: the responder says that all is from worker 0
 };
