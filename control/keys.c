@@ -1,6 +1,8 @@
 // Torc control: the table of keys; see keys.h.
 #include "control/keys.h"
 
+#include "wire/op.h"
+
 #include <sodium.h>
 
 #include <string.h>
@@ -36,6 +38,10 @@ static enum torc_err keys_bind(struct torc_chan_principal *to, const struct torc
     }
     for (uint32_t i = 0; i < from->psk_count; i++) {
         to->key_ids[i] = from->psks[i].id;
+        if (from->roles == TORC_ROLE_NODE) { // each caller's is made of it, then bound
+            memcpy(to->psks[i], from->psks[i].bytes, sizeof(to->psks[i]));
+            continue;
+        }
         if (!torc_psk_bind(to->psks[i], &from->psks[i], cluster, node)) {
             return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                              "%s: key %u is bound to node %" PRIu32 ", this is node %" PRIu32,
@@ -70,7 +76,7 @@ enum torc_err torc_keys_table(struct torc_chan_principal *list, struct torc_keys
 }
 
 uint64_t torc_keys_write(struct torc_chan_keys *table, const struct torc_chan_principal *list,
-                         uint32_t count, const uint8_t *secret)
+                         uint32_t count)
 {
     uint64_t sequence = atomic_load_explicit(&table->sequence, memory_order_relaxed);
     uint32_t before = table->count;
@@ -85,12 +91,6 @@ uint64_t torc_keys_write(struct torc_chan_keys *table, const struct torc_chan_pr
         sodium_memzero(&table->principals[i], sizeof(table->principals[i]));
     }
     table->count = count;
-    table->has_secret = secret != NULL ? 1 : 0;
-    if (secret != NULL) {
-        memcpy(table->secret, secret, sizeof(table->secret));
-    } else {
-        sodium_memzero(table->secret, sizeof(table->secret));
-    }
     // Pairs with the reader's acquire load of an even sequence: the table is there.
     atomic_store_explicit(&table->sequence, sequence + 1, memory_order_release);
     return sequence + 1;

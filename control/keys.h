@@ -34,9 +34,8 @@ enum torc_err torc_must_use torc_keys_table(struct torc_chan_principal *list,
                                             const struct torc_keys_place *place,
                                             struct torc_fail *why);
 
-// Writes the channel's table; what it held before is wiped. Returns its sequence. `secret`: of the
-// cluster, TORC_CHAN_PSK_BYTES; NULL: there is none, and no node has a session.
+// Writes the channel's table; what it held before is wiped. Returns its sequence.
 uint64_t torc_keys_write(struct torc_chan_keys *table, const struct torc_chan_principal *list,
-                         uint32_t count, const uint8_t *secret);
+                         uint32_t count);
 
 #endif

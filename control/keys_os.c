@@ -14,6 +14,7 @@ enum {
 };
 
 static const char keys_local[] = "local";
+static const char keys_nodes[] = "nodes";
 
 static const char keys_head[] =
     TORC_KEYS_FIRST_LINE "\n"
@@ -80,7 +81,7 @@ static enum torc_err keys_make_file(const char *data, struct torc_fail *why)
                                        .sessions_max = TORC_KEYS_SESSIONS_DEFAULT,
                                        .psk_count = 1};
     char path[KEYS_PATH_BYTES];
-    char bytes[sizeof(keys_head) + KEYS_LINE_BYTES];
+    char bytes[sizeof(keys_head) + 2 * (uint64_t)KEYS_LINE_BYTES];
     struct torc_text text = {.bytes = bytes, .room = sizeof(bytes) - 1};
     enum torc_err err;
 
@@ -88,6 +89,13 @@ static enum torc_err keys_make_file(const char *data, struct torc_fail *why)
     principal.psks[0].id = 1;
     torc_random(principal.psks[0].bytes, TORC_PSK_BYTES);
     torc_text_add(&text, "%s", keys_head);
+    torc_principal_write(&text, &principal);
+    torc_text_add(&text, "\n");
+    // Nodes among themselves.
+    principal.number = TORC_KEYS_NUMBER_MAX;
+    principal.roles = TORC_ROLE_NODE;
+    memcpy(principal.name, keys_nodes, sizeof(keys_nodes));
+    torc_random(principal.psks[0].bytes, TORC_PSK_BYTES);
     torc_principal_write(&text, &principal);
     torc_text_add(&text, "\n");
     torc_assert(text.used <= text.room);

@@ -20,7 +20,7 @@ void torc_node_hand_keys(struct torc_node *node)
         return;
     }
     (void)torc_secret_hide(table, sizeof(*table)); // as far as the limit of locked memory goes
-    node->keys_sequence = torc_keys_write(table, node->keys.list, node->keys.count, NULL);
+    node->keys_sequence = torc_keys_write(table, node->keys.list, node->keys.count);
     node->keys_ns = node->now_ns;
     node->keys_told = false;
 }

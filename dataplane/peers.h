@@ -65,6 +65,7 @@ struct torc_peers_identity {
     uint64_t boot;
     uint32_t node;
     bool clear;                            // security = clear: no key
+    uint8_t key_id;                        // else: which of the cluster's secrets psk is of
     uint8_t suites;                        // that we offer
     uint8_t psk[TORC_NOISE_KEY_BYTES];     // this node's as a caller, not bound
     uint8_t entropy[TORC_NOISE_KEY_BYTES]; // random: ephemeral keys follow from it by a ratchet

@@ -183,7 +183,7 @@ static void shake_begin(struct torc_peers *peers, uint32_t seat)
         .agent = "torc node",
         .boot = identity->boot,
         .principal = TORC_PRINCIPAL_NODE + identity->node,
-        .key_id = 1,
+        .key_id = identity->key_id,
         .cookie = call->has_cookie   ? call->cookie
                   : call->has_ticket ? call->ticket
                                      : NULL};

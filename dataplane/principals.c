@@ -1,6 +1,8 @@
 // Torc dataplane: the table of principals; see principals.h.
 #include "dataplane/principals.h"
 
+#include "wire/handshake.h"
+#include "wire/noise.h"
 #include "wire/op.h"
 
 #include <sodium.h>
@@ -37,7 +39,7 @@ struct torc_principals {
     uint32_t count; // live ones
     uint32_t free_count;
     uint32_t last_serial;
-    uint32_t zero;
+    uint32_t nodes; // place of the one with role node, or TORC_PRINCIPAL_NOBODY
     uint8_t dummy[TORC_CHAN_PSK_BYTES];
     uint16_t order[TORC_CHAN_PRINCIPALS_MAX]; // places of live ones, by number
     uint16_t free[ENTRIES];                   // a stack of places
@@ -57,6 +59,7 @@ void torc_principals_init(struct torc_principals **principals, void *memory,
     torc_assert((uintptr_t)memory % 64 == 0);
     memcpy(made->dummy, dummy, sizeof(made->dummy));
     made->free_count = ENTRIES;
+    made->nodes = TORC_PRINCIPAL_NOBODY;
     for (uint32_t i = 0; i < ENTRIES; i++) {
         made->free[i] = (uint16_t)(ENTRIES - 1 - i); // the lowest first: memory is touched in order
     }
@@ -109,8 +112,8 @@ void torc_principals_find(const struct torc_principals *principals, uint32_t num
 
     *found =
         (struct torc_principal_found){.psk = principals->dummy, .place = TORC_PRINCIPAL_NOBODY};
-    if (place == TORC_PRINCIPAL_NOBODY) {
-        return;
+    if (place == TORC_PRINCIPAL_NOBODY || place == principals->nodes) {
+        return; // nodes call under numbers of their own
     }
     for (uint32_t i = 0; i < principals->entries[place].key_count; i++) {
         const struct entry *entry = &principals->entries[place];
@@ -122,6 +125,28 @@ void torc_principals_find(const struct torc_principals *principals, uint32_t num
             found->key_serial = entry->serials[i];
         }
     }
+}
+
+void torc_principals_find_node(const struct torc_principals *principals,
+                               const struct torc_principal_caller *caller,
+                               uint8_t psk[TORC_CHAN_PSK_BYTES], struct torc_principal_found *found)
+{
+    const struct entry *entry =
+        principals->nodes == TORC_PRINCIPAL_NOBODY ? NULL : &principals->entries[principals->nodes];
+    const uint8_t *secret = principals->dummy;
+
+    torc_assert(caller->number >= TORC_PRINCIPAL_NODE);
+    *found = (struct torc_principal_found){.psk = psk, .place = TORC_PRINCIPAL_NOBODY};
+    for (uint32_t i = 0; entry != NULL && i < entry->key_count; i++) {
+        if (entry->key_ids[i] == caller->key) {
+            secret = entry->psks[i];
+            found->rights = &entry->rights;
+            found->place = principals->nodes;
+            found->key_serial = entry->serials[i];
+        }
+    }
+    torc_noise_caller(psk, secret, caller->number - TORC_PRINCIPAL_NODE);
+    torc_noise_bind(psk, psk, caller->cluster, caller->node);
 }
 
 // -- Sessions ------------------------------------------------------------------------------------
@@ -210,9 +235,18 @@ static bool ranges_ok(const struct torc_chan_principal *from)
     return true;
 }
 
+// The role node stands alone, and goes for all keys.
+static bool roles_ok(const struct torc_chan_principal *from)
+{
+    if (from->roles == TORC_ROLE_NODE) {
+        return from->range_count == 0;
+    }
+    return from->roles != 0 && (from->roles & ~(uint32_t)ROLES) == 0;
+}
+
 static bool principal_ok(const struct torc_chan_principal *from)
 {
-    return from->number != 0 && from->roles != 0 && (from->roles & ~(uint32_t)ROLES) == 0 &&
+    return from->number != 0 && from->number < TORC_PRINCIPAL_NODE && roles_ok(from) &&
            from->sessions_max != 0 && from->range_count <= TORC_CHAN_RANGES_MAX &&
            ranges_ok(from) && from->key_count >= 1 && from->key_count <= 2 &&
            (from->key_count == 1 || from->key_ids[0] != from->key_ids[1]);
@@ -221,12 +255,16 @@ static bool principal_ok(const struct torc_chan_principal *from)
 static enum torc_err list_check(const struct torc_chan_principal *list, uint32_t count,
                                 struct torc_fail *why)
 {
+    uint32_t nodes = 0;
+
     if (count > TORC_CHAN_PRINCIPALS_MAX) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%" PRIu32 " principals: at most %u",
                          count, TORC_CHAN_PRINCIPALS_MAX);
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (!principal_ok(&list[i]) || (i > 0 && list[i].number <= list[i - 1].number)) {
+        nodes += list[i].roles == TORC_ROLE_NODE ? 1 : 0;
+        if (nodes > 1 || !principal_ok(&list[i]) ||
+            (i > 0 && list[i].number <= list[i - 1].number)) {
             return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                              "principal %" PRIu32 ", number %" PRIu32
                              ", of the table of keys makes no sense",
@@ -381,5 +419,9 @@ enum torc_err torc_principals_load(struct torc_principals *principals,
     }
     memcpy(principals->order, order, count * sizeof(order[0]));
     principals->count = count;
+    principals->nodes = TORC_PRINCIPAL_NOBODY;
+    for (uint32_t i = 0; i < count; i++) {
+        principals->nodes = list[i].roles == TORC_ROLE_NODE ? order[i] : principals->nodes;
+    }
     return TORC_ERR_OK;
 }

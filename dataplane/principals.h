@@ -66,6 +66,21 @@ enum torc_err torc_must_use torc_principals_load(struct torc_principals *princip
 void torc_principals_find(const struct torc_principals *principals, uint32_t number, uint8_t key,
                           struct torc_principal_found *found);
 
+// A node that calls: number TORC_PRINCIPAL_NODE and above, to this `node` of `cluster`.
+struct torc_principal_caller {
+    uint64_t cluster;
+    uint32_t number;
+    uint32_t node;
+    uint8_t key;
+};
+
+// The same of a node: its secret is made in `psk`, which the caller wipes. Takes 2 us, for nobody
+// too (P1). Its sessions are those of the principal with the role node.
+void torc_principals_find_node(const struct torc_principals *principals,
+                               const struct torc_principal_caller *caller,
+                               uint8_t psk[TORC_CHAN_PSK_BYTES],
+                               struct torc_principal_found *found);
+
 // How many more sessions it may have.
 uint32_t torc_principals_room(const struct torc_principals *principals, uint32_t place);
 

@@ -25,6 +25,7 @@ struct accept_try {
     struct torc_session_note *answer;
     struct torc_init init;
     struct torc_principal_found found; // rights NULL in CLEAR mode
+    uint8_t psk[TORC_CHAN_PSK_BYTES];  // of a node
     uint8_t suite;                     // that both ends have
     // Sealed sessions.
     struct torc_noise noise;
@@ -101,6 +102,21 @@ static bool accept_suite(const struct torc_session_thread *thread, struct accept
     return false;
 }
 
+static void accept_find(const struct torc_session_thread *thread, struct accept_try *try)
+{
+    const struct torc_sessions_identity *identity = &thread->table->identity;
+    struct torc_principal_caller caller = {.cluster = identity->cluster,
+                                           .number = try->init.principal,
+                                           .node = identity->node,
+                                           .key = try->init.key};
+
+    if (caller.number >= TORC_PRINCIPAL_NODE) {
+        torc_principals_find_node(thread->principals, &caller, try->psk, &try->found);
+    } else {
+        torc_principals_find(thread->principals, caller.number, caller.key, &try->found);
+    }
+}
+
 // Opens payload 1, in CLEAR mode or under the principal's key. False: answered or dropped.
 static bool accept_open(const struct torc_session_thread *thread, struct accept_try *try)
 {
@@ -112,7 +128,7 @@ static bool accept_open(const struct torc_session_thread *thread, struct accept_
     if (clear) {
         drop = torc_init_open_clear(init, try->note->bytes);
     } else {
-        torc_principals_find(thread->principals, init->principal, init->key, &try->found);
+        accept_find(thread, try);
         drop = torc_init_open(init, try->note->bytes, try->found.psk, &try->noise);
     }
     if (clear ? drop == TORC_DROP_NONE && init->principal != 0 &&

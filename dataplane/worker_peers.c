@@ -35,14 +35,25 @@ void torc_worker_peers_init(struct torc_worker *worker, void *memory)
 
 // -- Whom to call --------------------------------------------------------------------------------
 
-// The cluster's secret, which control has put beside the keys of principals. False: control is just
-// writing, or there is none.
-static bool peers_secret(struct torc_worker *worker, uint64_t sequence, uint8_t secret[32])
+// The newest secret of the cluster in the table of keys. False: control is just writing, or there
+// is none.
+static bool peers_secret(struct torc_worker *worker, uint64_t sequence,
+                         struct torc_peers_identity *identity)
 {
     const struct torc_chan_keys *table = torc_chan_keys(worker->chan);
-    bool there = table->has_secret != 0;
+    uint32_t count = (uint32_t)torc_min_u64(table->count, TORC_CHAN_PRINCIPALS_MAX);
+    bool there = false;
 
-    memcpy(secret, table->secret, sizeof(table->secret));
+    for (uint32_t i = 0; i < count && !there; i++) {
+        const struct torc_chan_principal *principal = &table->principals[i];
+        uint32_t newest = principal->key_count == 2 ? 1 : 0;
+
+        if (principal->roles == TORC_ROLE_NODE) {
+            memcpy(identity->psk, principal->psks[newest], sizeof(identity->psk));
+            identity->key_id = principal->key_ids[newest];
+            there = true;
+        }
+    }
     // Pairs with the release fence of control's writing.
     atomic_thread_fence(memory_order_acquire);
     return sequence % 2 == 0 && there &&
@@ -60,16 +71,15 @@ static void peers_identify(struct torc_worker *worker)
                                            .boot = cluster->boot,
                                            .node = cluster->node,
                                            .clear = cluster->security == TORC_SECURITY_CLEAR};
-    uint8_t secret[TORC_NOISE_KEY_BYTES];
 
     if (!worker->configured || worker->keys_sequence == sequence + 1) {
         return;
     }
     if (!identity.clear) {
-        if (!peers_secret(worker, sequence, secret)) {
+        if (!peers_secret(worker, sequence, &identity)) {
             return;
         }
-        torc_noise_caller(identity.psk, secret, cluster->node);
+        torc_noise_caller(identity.psk, identity.psk, cluster->node);
         identity.suites = worker->sessions->aead->suites;
     }
     worker->keys_sequence = sequence + 1;
@@ -79,7 +89,6 @@ static void peers_identify(struct torc_worker *worker)
                                      identity.entropy, sizeof(identity.entropy), NULL, 0);
     torc_peers_configure(worker->peers, worker->now_ns, &identity);
     sodium_memzero(&identity, sizeof(identity));
-    sodium_memzero(secret, sizeof(secret));
 }
 
 // Whether the map has the node; then where it is.

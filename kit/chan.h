@@ -446,15 +446,15 @@ struct torc_chan_principal {
     uint8_t key_count;    // 1 or 2
     uint8_t key_ids[2];
     uint8_t zero[5];
-    uint8_t psks[2][TORC_CHAN_PSK_BYTES]; // bound to this node
+    // Bound to this node; of the role node, of which there is one at most: secrets of the cluster.
+    uint8_t psks[2][TORC_CHAN_PSK_BYTES];
     struct torc_chan_range ranges[TORC_CHAN_RANGES_MAX];
 };
 
 struct torc_chan_keys {
     _Atomic uint64_t sequence; // odd while control writes; 0: never written
     uint32_t count;
-    uint32_t has_secret;
-    uint8_t secret[TORC_CHAN_PSK_BYTES]; // of the cluster: nodes' keys are made from it
+    uint32_t zero;
     struct torc_chan_principal principals[TORC_CHAN_PRINCIPALS_MAX]; // by rising number
 };
 

@@ -156,7 +156,10 @@ static bool word_hex(const struct word *word, uint8_t *bytes, uint32_t byte_coun
 static const struct {
     uint32_t role;
     const char *name;
-} file_roles[] = {{TORC_ROLE_READ, "read"}, {TORC_ROLE_WRITE, "write"}, {TORC_ROLE_ADMIN, "admin"}};
+} file_roles[] = {{TORC_ROLE_READ, "read"},
+                  {TORC_ROLE_WRITE, "write"},
+                  {TORC_ROLE_ADMIN, "admin"},
+                  {TORC_ROLE_NODE, "node"}};
 
 static enum torc_err roles_parse(struct word word, uint32_t *roles, struct torc_fail *why)
 {
@@ -173,9 +176,12 @@ static enum torc_err roles_parse(struct word word, uint32_t *roles, struct torc_
         }
         if (role == 0) {
             return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                             "roles are read, write and admin, joined by commas");
+                             "roles are read, write and admin, joined by commas; or node");
         }
         *roles |= role;
+    }
+    if ((*roles & TORC_ROLE_NODE) != 0 && *roles != TORC_ROLE_NODE) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "the role node stands alone");
     }
     return TORC_ERR_OK;
 }
@@ -419,6 +425,16 @@ static enum torc_err principal_take_head(struct torc_principal *principal, struc
     return roles_parse(word, &principal->roles, why);
 }
 
+// Keys of the role node are the cluster's secret: each node's own are made from them.
+static enum torc_err nodes_check(const struct torc_principal *principal, struct torc_fail *why)
+{
+    if (principal->range_count > 0 || principal->psks[0].bound || principal->psks[1].bound) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "%s: the role node goes without key ranges and :node=", principal->name);
+    }
+    return TORC_ERR_OK;
+}
+
 static enum torc_err principal_parse(struct torc_principal *principal, struct reader *reader,
                                      const struct word *name, struct torc_fail *why)
 {
@@ -432,6 +448,9 @@ static enum torc_err principal_parse(struct torc_principal *principal, struct re
     }
     if (err == TORC_ERR_OK && principal->psk_count == 0) {
         err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%s: it has no key", principal->name);
+    }
+    if (err == TORC_ERR_OK && principal->roles == TORC_ROLE_NODE) {
+        err = nodes_check(principal, why);
     }
     if (principal->sessions_max == 0) {
         principal->sessions_max = TORC_KEYS_SESSIONS_DEFAULT;
@@ -494,6 +513,10 @@ static enum torc_err principals_differ(const struct torc_principal *principals, 
             return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                              "%s: its number %" PRIu32 " is that of %s", last->name, last->number,
                              principals[i].name);
+        }
+        if (last->roles == TORC_ROLE_NODE && principals[i].roles == TORC_ROLE_NODE) {
+            return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%s: the role node has %s already",
+                             last->name, principals[i].name);
         }
     }
     return TORC_ERR_OK;

@@ -8,6 +8,8 @@
 //         Fields are parted by blanks; '#' begins a comment. Ranges are half-open; without any, all
 //         keys are meant. A key is `id:64 hex digits`, one or two of them; with `:node=N` it is
 //         bound to that node already (torc_psk_bind), so that it is good for nothing elsewhere.
+//         A line of the role `node`, one at most, is the nodes' own: its keys are secrets of the
+//         cluster, from which each node's key as a caller of its peers is made (wire/noise.h).
 //             torc-key 1
 //             cluster 51d3a0e2f7c94b18
 //             principal 2 web

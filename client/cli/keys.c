@@ -2,6 +2,7 @@
 #include "client/cli/keys.h"
 
 #include "client/cli/key.h"
+#include "wire/op.h"
 
 #include <string.h>
 
@@ -86,7 +87,9 @@ static uint32_t keys_new_number(const struct torc_keys_file *file)
     uint32_t number = 1;
 
     for (uint32_t i = 0; i < file->count; i++) {
-        highest = file->principals[i].number > highest ? file->principals[i].number : highest;
+        if (file->principals[i].roles != TORC_ROLE_NODE) { // that one's is the highest there is
+            highest = file->principals[i].number > highest ? file->principals[i].number : highest;
+        }
     }
     if (highest < TORC_KEYS_NUMBER_MAX) {
         return highest + 1;
@@ -193,6 +196,11 @@ enum torc_err torc_keys_client(const struct torc_principal *principal, uint64_t 
                                     .principal = principal->number,
                                     .psk = principal->psks[principal->psk_count - 1]};
     memcpy(key->name, principal->name, sizeof(key->name));
+    if (principal->roles == TORC_ROLE_NODE) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "%s is what nodes know each other by: no client shows it",
+                         principal->name);
+    }
     return node == 0 ? TORC_ERR_OK : keys_bind(&key->psk, principal->name, cluster, node, why);
 }
 
@@ -206,7 +214,9 @@ enum torc_err torc_keys_node_file(struct torc_text *out, const struct torc_keys_
     for (uint32_t i = 0; i < file->count && err == TORC_ERR_OK; i++) {
         struct torc_principal one = file->principals[i];
 
-        for (uint32_t k = 0; k < one.psk_count && err == TORC_ERR_OK; k++) {
+        // Of the role node they are the cluster's, and every node has them.
+        for (uint32_t k = 0; one.roles != TORC_ROLE_NODE && k < one.psk_count && err == TORC_ERR_OK;
+             k++) {
             err = keys_bind(&one.psks[k], one.name, cluster, node, why);
         }
         torc_principal_write(out, &one);

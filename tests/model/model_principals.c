@@ -2,6 +2,7 @@
 // and key: reloads, rotations, removals, sessions that end and rest, tables that make no sense.
 #include "dataplane/principals.h"
 #include "tests/torc_test.h"
+#include "wire/handshake.h"
 #include "wire/op.h"
 
 #include <stdlib.h>
@@ -198,7 +199,7 @@ static bool load_nonsense(struct torc_rng *rng, struct model *model)
     switch (torc_rng_below(rng, 7)) {
     case 0: one->number = 0; break;
     case 1: one->roles = 0; break;
-    case 2: one->roles = TORC_ROLE_NODE; break;
+    case 2: one->roles = TORC_ROLE_NODE | TORC_ROLE_READ; break;
     case 3: one->range_count = TORC_CHAN_RANGES_MAX + 1; break;
     case 4: one->key_count = (uint8_t)(3 * torc_rng_below(rng, 2)); break;
     case 5: model->list[1].number = model->list[0].number; break;
@@ -451,12 +452,59 @@ static void test_full_table_waits_for_sessions_to_end(void)
     free(memory);
 }
 
+// A node's key is made of the cluster's secret, for this node alone.
+static void test_nodes_are_known_by_the_secret(void)
+{
+    struct torc_chan_principal list[2] = {
+        {.number = 4, .roles = TORC_ROLE_READ, .sessions_max = 1, .key_count = 1, .key_ids = {1}},
+        {.number = 9, .roles = TORC_ROLE_NODE, .sessions_max = 4, .key_count = 1, .key_ids = {3}}};
+    struct torc_principal_caller caller = {
+        .cluster = 77, .number = TORC_PRINCIPAL_NODE + 5, .node = 2, .key = 3};
+    struct torc_principals *table = NULL;
+    void *memory = NULL;
+    uint8_t dummy[TORC_CHAN_PSK_BYTES] = {1};
+    uint8_t psk[TORC_CHAN_PSK_BYTES];
+    uint8_t wanted[TORC_CHAN_PSK_BYTES];
+    struct torc_principal_found found;
+    struct torc_fail why;
+
+    CU_ASSERT_EQUAL_FATAL(posix_memalign(&memory, 64, torc_principals_bytes()), 0);
+    memset(memory, 0, torc_principals_bytes());
+    torc_principals_init(&table, memory, dummy);
+    torc_principals_find_node(table, &caller, psk, &found); // no table yet
+    CU_ASSERT_PTR_NULL(found.rights);
+    torc_test_value(list[1].psks[0], 5, TORC_CHAN_PSK_BYTES);
+    TORC_TEST_OK(torc_principals_load(table, list, 2, &why), &why);
+    torc_principals_find_node(table, &caller, psk, &found);
+    CU_ASSERT_FATAL(found.rights != NULL && found.rights->roles == TORC_ROLE_NODE);
+    CU_ASSERT_PTR_EQUAL(found.psk, psk);
+    torc_noise_caller(wanted, list[1].psks[0], 5);
+    torc_noise_bind(wanted, wanted, 77, 2);
+    CU_ASSERT_EQUAL(memcmp(psk, wanted, sizeof(psk)), 0);
+    caller.number++; // another node's is another key
+    torc_principals_find_node(table, &caller, psk, &found);
+    CU_ASSERT_NOT_EQUAL(memcmp(psk, wanted, sizeof(psk)), 0);
+    caller.key = 1;
+    torc_principals_find_node(table, &caller, psk, &found);
+    CU_ASSERT_PTR_NULL(found.rights);
+    torc_principals_find(table, 9, 3, &found); // the secret itself is nobody's key
+    CU_ASSERT_PTR_NULL(found.rights);
+    list[0].roles = TORC_ROLE_NODE; // two of them
+    CU_ASSERT_EQUAL(torc_principals_load(table, list, 2, &why), TORC_ERR_INVALID_ARGUMENT);
+    TORC_TEST_OK(torc_principals_load(table, list, 0, &why), &why);
+    caller.key = 3;
+    torc_principals_find_node(table, &caller, psk, &found);
+    CU_ASSERT_PTR_NULL(found.rights);
+    free(memory);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"agrees with a list of lives", test_agrees},
         {"finds a key that came back", test_finds_a_key_that_came_back},
         {"a full table waits for sessions to end", test_full_table_waits_for_sessions_to_end},
+        {"nodes are known by the secret", test_nodes_are_known_by_the_secret},
         CU_TEST_INFO_NULL,
     };
 

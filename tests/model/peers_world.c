@@ -419,6 +419,7 @@ static void node_configure(struct world *world, uint32_t at)
         .boot = world->nodes[at].boot,
         .node = at,
         .clear = world->config.clear,
+        .key_id = 1,
         .suites = world->config.clear ? 0 : torc_aead_code_best()->suites};
 
     torc_noise_caller(identity.psk, world->secret, at);

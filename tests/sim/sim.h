@@ -416,7 +416,7 @@ struct sim {
     uint32_t last_at; // of the last look
     struct sim_result result;
     struct sim_server servers[SIM_SHARDS_MAX + 1]; // by number of the shard
-    jmp_buf death; // of the control that has a turn
+    jmp_buf death;                                 // of the control that has a turn
     bool may_die;
 };
 

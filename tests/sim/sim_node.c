@@ -267,8 +267,8 @@ void sim_node_kill(struct sim_node *node, bool by_power)
         worker->actor.paused_ns = 0;
     }
     for (uint32_t i = 0; i <= SIM_SHARDS_MAX; i++) { // the dead read nothing
-        sim->servers[i].until_ns = sim->servers[i].node == node->number ? 0
-                                                                        : sim->servers[i].until_ns;
+        sim->servers[i].until_ns =
+            sim->servers[i].node == node->number ? 0 : sim->servers[i].until_ns;
     }
     sim_stop(&node->thread);
     node->thread.paused_ns = 0;
