@@ -134,7 +134,7 @@ void torc_shard_relog_from(struct torc_shard *shard, uint32_t index)
 {
     const struct torc_shard_slot *slots = shard->pool->slots;
 
-    while (index != NONE && slots[index].turn == shard->turn) {
+    while (index != NONE && !slots[index].elsewhere) {
         index = slots[index].next;
     }
     shard->relog_slot = index;
@@ -146,8 +146,8 @@ void torc_shard_begin_again(struct torc_shard *shard, struct torc_log_record *re
     struct torc_shard_slot *slot = &shard->pool->slots[shard->relog_slot];
 
     torc_assert(slot->state == TORC_SHARD_SLOT_PENDING);
-    torc_assert(slot->turn != shard->turn);
-    slot->turn = shard->turn;
+    torc_assert(slot->elsewhere);
+    slot->elsewhere = false;
     torc_shard_slot_record(shard, slot, record);
     shard->unlogged = true;
     shard->unlogged_slot = shard->relog_slot;
@@ -407,7 +407,7 @@ static enum torc_err stage_make(struct torc_shard *shard, const struct torc_log_
     slot->promise = promise;
     slot->kind = record->kind;
     slot->epoch = record->epoch;
-    slot->turn = shard->turn;
+    slot->elsewhere = false;
     slot->with_client = record->with_client;
     slot->taken = true;
     slot->lsn = record->lsn;
@@ -470,7 +470,7 @@ static void slot_place(const struct torc_shard *shard, struct torc_shard_slot *s
 {
     bool here = held->record->turn == shard->turn;
 
-    slot->turn = held->record->turn;
+    slot->elsewhere = !here;
     slot->first_sequence = here ? held->first_sequence : 0;
     slot->last_sequence = here ? held->last_sequence : 0;
 }

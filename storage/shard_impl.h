@@ -21,14 +21,13 @@ enum torc_shard_slot_state {
 struct torc_shard_slot {
     struct torc_shard *shard;
     struct torc_shard_write write; // value: `small`, or the ticket's block
-    enum torc_shard_slot_state state;
-    enum torc_log_kind kind;
-    uint32_t epoch; // that it was written in
-    uint32_t turn;  // that it was logged in here
-    bool own;       // one of own_max
-    bool taken;     // nobody here waits for its commit
+    enum torc_shard_slot_state state : 8;
+    enum torc_log_kind kind : 8;
+    bool own;   // one of own_max
+    bool taken; // nobody here waits for its commit
     bool with_client;
-    uint64_t lsn; // pending, staged
+    bool elsewhere; // logged in a stream that the shard has left
+    uint64_t lsn;   // pending, staged
     uint64_t hlc;
     uint64_t first_sequence;
     uint64_t last_sequence; // UINT64_MAX: not appended yet
@@ -39,8 +38,11 @@ struct torc_shard_slot {
     uint32_t client_home;  // its place in the pool's client_table
     uint32_t waiting_next; // all waiting
     uint32_t waiting_prev;
+    uint32_t epoch; // that it was written in
     unsigned char small[TORC_TREE_INLINE_BYTES_MAX];
 };
+
+_Static_assert(sizeof(struct torc_shard_slot) % 64 == 0, "whole cache lines");
 
 struct torc_shard_group {
     uint64_t key;
