@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from node import BUILD, PROGRAMS, ROOT, Checks, run
 
@@ -195,6 +196,44 @@ def pid_of(cluster, number, name):
         if words[0].endswith(name.encode()) and str(cluster.data(number)).encode() in words:
             return int(folder.name)
     return None
+
+
+def callers(cluster, number):
+    """The nodes that have sessions with this one, and by which cipher."""
+    done = subprocess.run([PROGRAMS["torc"], "sessions", "--data", cluster.data(number), "-o", "json"],
+                          capture_output=True, stdin=subprocess.DEVNULL, check=True, timeout=30)
+    return {(row["principal"] - 2**31, row["suite"]) for row in json.loads(done.stdout)["sessions"]
+            if row["agent"] == "torc node" and row["idle_s"] < 3}
+
+
+def check_callers(cluster, sentence, suites):
+    for number in (1, 2, 3):
+        end = time.monotonic() + 20
+        others, heard = {1, 2, 3} - {number}, set()
+        while {node for node, _ in heard} != others and time.monotonic() < end:
+            heard = callers(cluster, number)
+            time.sleep(0.05)
+        checks.that(f"{sentence}: node {number} is called by the others",
+                    {node for node, _ in heard} == others and {suite for _, suite in heard} <= suites, heard)
+
+
+def case_peers():
+    """nodes have sessions with each other, under keys of their own, and new ones when one of them restarts"""
+    with Cluster() as cluster:
+        check_callers(cluster, "at first", {"AES-256-GCM", "ChaCha20-Poly1305"})
+        cluster("kill", 2)
+        cluster("start", 2)
+        check_callers(cluster, "after a restart", {"AES-256-GCM", "ChaCha20-Poly1305"})
+        for words in (("rotate", "nodes"), ("remove-key", "nodes", "1")):
+            for number in (1, 2, 3):
+                if number > 1:
+                    shutil.copy2(cluster.data(1) / "torc.keys", cluster.data(number) / "torc.keys")
+                done = subprocess.run([PROGRAMS["torc"], "keys", *(words if number == 1 else ("reload",)), "--data",
+                                       cluster.data(number)], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+                checks.equal(f"{words[0]} at node {number}", (done.returncode, done.stderr), (0, b""))
+            check_callers(cluster, f"after {words[0]}", {"AES-256-GCM", "ChaCha20-Poly1305"})
+    with Cluster("--clear") as cluster:
+        check_callers(cluster, "in the clear", {"CLEAR"})
 
 
 def case_etcd():
