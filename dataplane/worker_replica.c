@@ -481,6 +481,17 @@ static void replica_take_peer(struct torc_worker *worker, const struct torc_peer
     replica_each(worker, &event);
 }
 
+// What is known of other nodes, for a machine that has just met some of them.
+static void replica_tell_peers(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    for (uint32_t i = 0; i < worker->replicas.peer_count; i++) {
+        struct torc_replica_event peer = {.kind = TORC_REPLICA_PEER,
+                                          .peer = worker->replicas.peers[i]};
+
+        torc_worker_replica_step(worker, shard, &peer);
+    }
+}
+
 static void replica_take_adopted(struct torc_worker *worker, const struct torc_council_note *note)
 {
     struct torc_worker_shard *shard = torc_worker_shard_number(worker, note->shard);
@@ -491,12 +502,7 @@ static void replica_take_adopted(struct torc_worker *worker, const struct torc_c
     if (shard == NULL || shard->replica == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < worker->replicas.peer_count; i++) {
-        struct torc_replica_event peer = {.kind = TORC_REPLICA_PEER,
-                                          .peer = worker->replicas.peers[i]};
-
-        torc_worker_replica_step(worker, shard, &peer);
-    }
+    replica_tell_peers(worker, shard);
     torc_worker_replica_step(worker, shard, &event);
 }
 
@@ -617,6 +623,9 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
     }
     torc_worker_replica_step(worker, shard, &event);
     replica_meet_all(worker, &shard->replica->machine);
+    if (event.kind == TORC_REPLICA_WANT) {
+        replica_tell_peers(worker, shard);
+    }
 }
 
 // -- Turn -----------------------------------------------------------------------------------------
@@ -653,7 +662,9 @@ static void replica_take_health(struct torc_worker *worker)
 {
     struct torc_worker_replicas *replicas = &worker->replicas;
     uint32_t own = (worker->log.failed ? TORC_HEALTH_LOG_FAILED : 0u) |
-                   (worker->log.disk_full ? TORC_HEALTH_DISK_FULL : 0u);
+                   (worker->log.disk_full ? TORC_HEALTH_DISK_FULL : 0u) |
+                   // Control is about to go: whoever can takes this node's primaries.
+                   (worker->quiescing ? TORC_HEALTH_CONTROL_GONE : 0u);
     uint32_t health;
     struct torc_replica_event event = {.kind = TORC_REPLICA_HEALTH};
 

@@ -88,6 +88,13 @@ void torc_worker_replica_open(struct torc_worker *worker, struct torc_worker_sha
 
     torc_shard_lead(&shard->engine, machine->epoch, ceiling, &record);
     torc_assert(record.lsn == machine->epoch_lsn);
+    if (worker->log.failed) {
+        // The compare-and-swap was won, and the log failed meanwhile. The record lies in a block
+        // that will never be durable: nothing is acknowledged, and this node's health lets another
+        // member take over.
+        torc_shard_appended(&shard->engine, worker->log.next_sequence, worker->log.next_sequence);
+        return;
+    }
     torc_worker_append(worker, &shard->engine, &record);
 }
 
@@ -122,11 +129,8 @@ static void stage_records(struct torc_worker *worker, struct torc_worker_shard *
         }
         record_from_peer(&logged, &record, engine->turn);
         err = torc_shard_stage(engine, &logged, &why);
-        if (err == TORC_ERR_CORRUPT) {
-            torc_worker_alarm(worker, err, engine->shard, why.text);
-        }
         if (err != TORC_ERR_OK) {
-            return;
+            return; // no room, or damaged on its way: it comes again
         }
     }
 }
@@ -143,8 +147,9 @@ void torc_worker_replica_stage(struct torc_worker *worker, struct torc_worker_sh
     if (append->count == 0) {
         return;
     }
-    // Whom the machine will not listen to anyway costs nothing here.
-    if (engine->state == TORC_SHARD_FOLLOWING && machine->synced &&
+    // Whom the machine will not listen to anyway costs nothing here; a log that is being closed
+    // takes nothing more.
+    if (engine->state == TORC_SHARD_FOLLOWING && machine->synced && !worker->quiescing &&
         append->epoch == machine->epoch) {
         stage_records(worker, shard, op);
     }

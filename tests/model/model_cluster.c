@@ -17,6 +17,7 @@
 #define KEYS        24u
 #define KEY_SPACE   UINT64_C(240000)
 #define MAYBES      16u
+#define WRITES      65536u
 #define OPS         120u
 #define CALL_STEPS  1500u
 #define LIVES_QUICK 1u
@@ -30,6 +31,7 @@ struct model_key {
 
 static struct torc_cluster cluster;
 static struct model_key model[KEYS];
+static uint64_t versions[WRITES]; // of each write's one effect, as soon as it is known
 static uint32_t next_write;
 
 static uint64_t model_key(uint32_t index)
@@ -75,6 +77,19 @@ static bool is_refusal(enum torc_err err)
            err == TORC_ERR_TAKING_OVER;
 }
 
+// Exactly once: whoever tells of the write tells of the same effect.
+static void model_version(uint32_t number, uint64_t version)
+{
+    uint64_t *known = &versions[number % WRITES];
+
+    if (*known != 0 && *known != version) {
+        (void)fprintf(stderr, "write %" PRIu32 " has versions %" PRIx64 " and %" PRIx64 "\n",
+                      number, *known, version);
+    }
+    torc_assert(*known == 0 || *known == version);
+    *known = version;
+}
+
 static void model_put(uint32_t index)
 {
     struct model_key *key = &model[index];
@@ -85,6 +100,7 @@ static void model_put(uint32_t index)
     char text[24];
     bool unknown = false;
 
+    versions[number % WRITES] = 0;
     (void)snprintf(text, sizeof(text), "write %" PRIu32, number);
     for (uint32_t i = 0; i < 4 && err != TORC_ERR_OK; i++) {
         uint32_t node = some_server(model_shard(index));
@@ -94,6 +110,7 @@ static void model_put(uint32_t index)
         unknown = unknown || (err != TORC_ERR_OK && !is_refusal(err));
     }
     if (err == TORC_ERR_OK) {
+        model_version(number, version);
         key->acked = number;
         key->maybe_count = 0;
     } else if (unknown && key->maybe_count < MAYBES) {
@@ -142,6 +159,9 @@ static bool model_get(uint32_t index)
     if (node == 0 || !torc_cluster_call(&cluster, node, &request, &reply, CALL_STEPS) ||
         (reply.status != TORC_ERR_OK && reply.status != TORC_ERR_NOT_FOUND)) {
         return false;
+    }
+    if (reply.status == TORC_ERR_OK) {
+        model_version(value_number(&reply), reply.info);
     }
     model_seen(index, reply.status == TORC_ERR_OK ? value_number(&reply) : 0);
     return true;
