@@ -317,6 +317,7 @@ struct torc_engine {
     bool map_fresh;
     uint32_t map_op; // the question in flight
     uint64_t map_again_ns;
+    uint64_t silent_again_ns;
 
     struct torc_counters counters;
     struct torc_fail trouble; // the last reason why a node cannot be reached
@@ -549,6 +550,10 @@ bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *nod
 // ---- route.c
 const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, uint64_t key);
 void torc_route_ask(struct torc_engine *engine);
+// A node does not answer: another one is asked for the map, as often as K3 has it.
+void torc_route_silent(struct torc_engine *engine, uint16_t node);
+// Nor does the one that was asked for the map: the next one.
+void torc_route_elsewhere(struct torc_engine *engine, uint32_t index);
 // A MAP_ENTRY or NODE_ENTRY among the replies of a packet.
 void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply);
 void torc_route_answer(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);

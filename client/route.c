@@ -1,18 +1,36 @@
 // Torc client: which node has a key: the shard map as known here; see engine_state.h.
 //
 // What    the whole map is asked for with the first session, and again when a key's entry is
-//         missing or proved wrong; WRONG_SHARD brings the one entry that matters along.
+//         missing or proved wrong; WRONG_SHARD brings the one entry that matters along. When a node
+//         does not answer, another one is asked, and so on round all that are known (K3).
 #include "client/engine_state.h"
 
 #define ASK_EVERY_NS UINT64_C(50000000)
 #define ASK_TIME_NS  UINT64_C(5000000000)
+// Between two questions for the map because a node is silent (REPLICATION.md, K3: client_probe).
+#define SILENT_EVERY_NS UINT64_C(8000000)
+#define ROUTE_ANY       UINT16_MAX
 
 const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, uint64_t key)
 {
     return torc_map_find(&engine->map, key);
 }
 
-static void route_question(struct torc_engine *engine, uint64_t lo)
+// The next node that is known beside this one, round and round; the same when there is no other.
+static uint16_t route_other(const struct torc_engine *engine, uint16_t node)
+{
+    for (uint32_t i = 1; i < engine->node_count; i++) {
+        uint16_t other = (uint16_t)((node + i) % engine->node_count);
+
+        if (engine->nodes[other].address_count > 0) {
+            return other;
+        }
+    }
+    return node;
+}
+
+// `silent`: not this node, the next one; ROUTE_ANY: the first.
+static void route_question(struct torc_engine *engine, uint64_t lo, uint16_t silent)
 {
     uint32_t index = torc_op_take(engine, true);
     struct torc_op *op;
@@ -25,10 +43,56 @@ static void route_question(struct torc_engine *engine, uint64_t lo)
     op->key = lo;
     op->hi = engine->keys;
     op->deadline_ns = engine->now_ns + ASK_TIME_NS;
-    op->to_first_node = true;
+    op->to_first_node = silent == ROUTE_ANY;
+    if (silent != ROUTE_ANY) {
+        op->fixed_node = true;
+        op->node = route_other(engine, silent);
+    }
     engine->map_op = index;
     engine->map_again_ns = engine->now_ns + ASK_EVERY_NS;
     torc_op_route(engine, index);
+}
+
+void torc_route_elsewhere(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    op->to_first_node = false;
+    op->fixed_node = true;
+    op->node = route_other(engine, op->node);
+}
+
+void torc_route_silent(struct torc_engine *engine, uint16_t node)
+{
+    if (engine->now_ns < engine->silent_again_ns || engine->keys == 0 ||
+        route_other(engine, node) == node) {
+        return;
+    }
+    engine->silent_again_ns = engine->now_ns + SILENT_EVERY_NS;
+    if (engine->map_op == TORC_OP_NONE) {
+        route_question(engine, 0, node);
+    } else if (engine->ops[engine->map_op].node == node &&
+               engine->ops[engine->map_op].state == TORC_OP_PARKED) {
+        torc_route_elsewhere(engine, engine->map_op);
+        torc_op_route(engine, engine->map_op);
+    }
+}
+
+// What is under way to a node that is not its shard's primary any more goes to the one that is.
+static void route_redirect(struct torc_engine *engine)
+{
+    for (uint32_t index = 0; index < engine->op_count; index++) {
+        struct torc_op *op = &engine->ops[index];
+        bool sent = op->state == TORC_OP_SENT || op->state == TORC_OP_STREAMING;
+        const struct torc_map_entry *shard =
+            sent && !op->fixed_node ? torc_route_find(engine, op->key) : NULL;
+
+        if (shard != NULL && shard->primary < shard->member_count &&
+            shard->members[shard->primary].node != engine->nodes[op->node].id) {
+            op->backoff = 0;
+            torc_op_route(engine, index);
+        }
+    }
 }
 
 void torc_route_ask(struct torc_engine *engine)
@@ -37,7 +101,7 @@ void torc_route_ask(struct torc_engine *engine)
         return;
     }
     engine->map_fresh = false;
-    route_question(engine, 0);
+    route_question(engine, 0, ROUTE_ANY);
 }
 
 void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply)
@@ -73,10 +137,11 @@ void torc_route_answer(struct torc_engine *engine, uint32_t index, const struct 
     }
     torc_op_end(engine, index, TORC_ERR_OK, NULL);
     if (next < engine->keys) {
-        route_question(engine, next);
+        route_question(engine, next, ROUTE_ANY);
         return;
     }
     engine->map_fresh = true;
     engine->map_again_ns = engine->now_ns + ASK_EVERY_NS;
+    route_redirect(engine);
     torc_engine_unpark(engine);
 }

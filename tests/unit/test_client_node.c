@@ -133,12 +133,77 @@ static void test_unread_write(void)
     close_node();
 }
 
+// -- Another node ---------------------------------------------------------------------------------
+
+#define DEAD_PORT 30000u
+
+static bool is_alive(struct torc_net *whole, struct torc_net_packet *packet, uint8_t *bytes)
+{
+    (void)whole;
+    (void)bytes;
+    return !packet->to_node || packet->node_port != DEAD_PORT;
+}
+
+// A second node that never answers is known, and nothing else is known of it.
+static void learn_a_dead_node(void)
+{
+    static const unsigned char address[16] = {[10] = 0xff, 0xff, 10, 79, 0, 99};
+    const struct torc_node_entry node = {
+        .node = 9, .base_port = DEAD_PORT, .cores = 1, .address_count = 1, .addresses = address};
+
+    net->tamper = is_alive;
+    torc_node_learn(engine, &node);
+    CU_ASSERT_EQUAL_FATAL(engine->node_count, 2);
+}
+
+static bool get_ends(uint64_t key, uint64_t within_ns)
+{
+    uint64_t end_ns = engine->now_ns + within_ns;
+    struct torc_completion done;
+    bool ended = false;
+
+    CU_ASSERT_EQUAL_FATAL(torc_engine_get(engine, key, NULL, 0, NULL), TORC_ERR_OK);
+    while (!ended && engine->now_ns < end_ns) {
+        torc_net_step(net, 10 * STEP_NS);
+        ended = torc_engine_poll(engine, &done, 1) > 0;
+    }
+    return ended && done.status == TORC_ERR_NOT_FOUND;
+}
+
+// The map is old: it says that a shard is on a node that is dead. Another node knows better (K3).
+static void test_dead_primary(void)
+{
+    open_node(1, 1);
+    learn_a_dead_node();
+    engine->map.entries[0].version = 0;
+    engine->map.entries[0].members[0].node = 9;
+    CU_ASSERT_TRUE(get_ends(5, UINT64_C(2000000000))); // its deadline is later
+    CU_ASSERT_EQUAL(engine->map.entries[0].members[0].node, 1);
+    close_node();
+}
+
+// The only node that has the map is silent for a while, and the other one is dead: the question
+// goes round, and comes to its end.
+static void test_silent_node(void)
+{
+    open_node(1, 1);
+    learn_a_dead_node();
+    CU_ASSERT_TRUE(get_ends(5, UINT64_C(2000000000)));
+    net->cut = true;
+    CU_ASSERT_FALSE(get_ends(6, UINT64_C(300000000)));
+    net->cut = false;
+    CU_ASSERT_TRUE(get_ends(7, UINT64_C(3000000000)));
+    close_node();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a node that comes back with fewer cores", test_fewer_cores},
         {"a node that was elsewhere for seconds is not left alone for longer", test_late_round},
         {"a write is never taken for unread", test_unread_write},
+        {"a dead primary's shard is asked for elsewhere", test_dead_primary},
+        {"the question for the map goes round", test_silent_node},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("client_node", tests);
