@@ -365,7 +365,7 @@ static bool receive_nosession(struct torc_peers *peers, const unsigned char *pay
     return false;
 }
 
-void torc_peers_receive(struct torc_peers *peers, uint64_t now_ns, unsigned char *payload,
+bool torc_peers_receive(struct torc_peers *peers, uint64_t now_ns, unsigned char *payload,
                         uint32_t byte_count)
 {
     enum torc_payload_kind kind = TORC_PAYLOAD_NEWER;
@@ -384,6 +384,7 @@ void torc_peers_receive(struct torc_peers *peers, uint64_t now_ns, unsigned char
                 torc_peers_shake_receive(peers, payload, byte_count);
     }
     peers->counters.ignored += taken ? 0 : 1;
+    return taken;
 }
 
 // -- Link addresses ------------------------------------------------------------------------------

@@ -195,7 +195,8 @@ bool torc_peers_pending(const struct torc_peers *peers);
 // -- Receiving -----------------------------------------------------------------------------------
 
 // A payload from a responder (an answer to an INIT, NOSESSION, a data packet): changed in place.
-void torc_peers_receive(struct torc_peers *peers, uint64_t now_ns, unsigned char *payload,
+// False: it answers nothing of ours; counted.
+bool torc_peers_receive(struct torc_peers *peers, uint64_t now_ns, unsigned char *payload,
                         uint32_t byte_count);
 
 // Whose message came, on which session of theirs.

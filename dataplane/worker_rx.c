@@ -126,9 +126,10 @@ static void rx_hand_over(struct torc_worker *worker, const struct rx_item *item,
     torc_stats_add(&worker->stats->counters[TORC_COUNTER_HANDOFF], 1);
 }
 
-// From a responder: for the worker whose port it came to.
+// From a responder: for the worker whose port it came to. `otherwise`: why it is dropped when it
+// answers nothing of ours.
 static void rx_answer(struct torc_worker *worker, const struct rx_item *item,
-                      const struct torc_frame *frame)
+                      const struct torc_frame *frame, enum torc_drop otherwise)
 {
     uint32_t core = (uint32_t)frame->destination_port - worker->config.base_port;
 
@@ -137,9 +138,12 @@ static void rx_answer(struct torc_worker *worker, const struct rx_item *item,
         rx_hand_over(worker, item, core);
         return;
     }
-    worker->turn->futile = false;
-    torc_peers_receive(worker->peers, worker->now_ns, item->bytes + (frame->payload - item->bytes),
-                       frame->payload_bytes);
+    if (torc_peers_receive(worker->peers, worker->now_ns,
+                           item->bytes + (frame->payload - item->bytes), frame->payload_bytes)) {
+        worker->turn->futile = false;
+    } else {
+        torc_worker_drop(worker, otherwise);
+    }
 }
 
 // A packet of type DATA or CLEAR: up to its core. True: a candidate.
@@ -152,7 +156,7 @@ static bool rx_data(struct torc_worker *worker, const struct rx_item *item,
 
     if (drop == TORC_DROP_NONE &&
         torc_worker_is_answer(worker, candidate->data.type, candidate->data.flags)) {
-        rx_answer(worker, item, frame);
+        rx_answer(worker, item, frame, TORC_DROP_FLAGS);
         return false;
     }
     if (drop == TORC_DROP_NONE && (candidate->data.flags & ~TORC_DATA_CONGESTION) != 0) {
@@ -201,7 +205,7 @@ static bool rx_udp(struct torc_worker *worker, const struct rx_item *item,
     } else if (type == TORC_TYPE_DATA || type == TORC_TYPE_CLEAR) {
         return rx_data(worker, item, candidate);
     } else if (torc_worker_is_answer(worker, type, 0)) {
-        rx_answer(worker, item, frame);
+        rx_answer(worker, item, &candidate->frame, TORC_DROP_TYPE);
     } else {
         torc_worker_drop(worker, TORC_DROP_TYPE);
     }

@@ -405,8 +405,8 @@ static void receive(struct world *world, struct world_packet *packet)
                (packet->payload[3] & TORC_DATA_FROM_RESPONDER) == 0) {
         data_receive(world, packet);
     } else {
-        torc_peers_receive(node->peers[packet->to_core], world->now_ns, packet->payload,
-                           packet->bytes);
+        (void)torc_peers_receive(node->peers[packet->to_core], world->now_ns, packet->payload,
+                                 packet->bytes);
     }
 }
 
