@@ -11,7 +11,6 @@
 #define REFUSED_FIRST_NS  UINT64_C(1000000)    // 1 ms, doubling
 #define REFUSED_LAST_NS   UINT64_C(1000000000) // to 1 s
 #define SILENCE_NS        UINT64_C(1000000000) // then a handshake asks whether the node is there
-#define CLIENT_PROBE_NS   UINT64_C(8000000)    // then other nodes are asked who has its shards
 #define BACKOFF_MAX       10u
 #define MAP_REPLY_PACKETS 8u
 
@@ -540,7 +539,7 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
     }
     if (op->kind == TORC_OP_MAP) {
         torc_route_elsewhere(engine, index);
-    } else if (engine->now_ns - node->heard_ns > CLIENT_PROBE_NS) { // K3
+    } else if (engine->now_ns - node->heard_ns > TORC_CLIENT_PROBE_NS) { // K3
         torc_route_silent(engine, op->node);
     }
     op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, BACKOFF_MAX);

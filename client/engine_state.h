@@ -36,8 +36,9 @@
 #define TORC_OP_NONE         UINT32_MAX
 #define TORC_OP_INLINE_BYTES 256u
 #define TORC_OP_TEXT_BYTES   160u
-#define TORC_OP_SLOT_BITS    18u  // 65 536 of callers, and as many of ours at most
-#define TORC_OPS_OWN         512u // for parts of ranges, map questions, probes
+#define TORC_OP_SLOT_BITS    18u               // 65 536 of callers, and as many of ours at most
+#define TORC_OPS_OWN         512u              // for parts of ranges, map questions, probes
+#define TORC_CLIENT_PROBE_NS UINT64_C(8000000) // a node silent for so long: others are asked (K3)
 #define TORC_TRIES_MAX       200u // attempts are told apart by 8 bits, and only so many fit
 #define TORC_ATTEMPT_NONE    UINT32_MAX
 #define TORC_WINDOW_SHIFT    8u // windows in 1/256 packets
@@ -107,6 +108,7 @@ struct torc_op {
     bool owns_block;
     bool fixed_node;    // `node` and `core` are not the map's business
     bool to_first_node; // once there is one
+    bool elsewhere;     // not its node, but the next one
     bool traced;        // of the caller: its time is told apart
     uint16_t backoff;   // time-outs in a row
     uint32_t parent;    // of a scan or a page's get: the page; TORC_OP_NONE: the caller's own
@@ -552,7 +554,9 @@ const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, u
 void torc_route_ask(struct torc_engine *engine);
 // A node does not answer: another one is asked for the map, as often as K3 has it.
 void torc_route_silent(struct torc_engine *engine, uint16_t node);
-// Nor does the one that was asked for the map: the next one.
+// The next node that is known beside this one, round and round; the same when there is no other.
+uint16_t torc_route_other(const struct torc_engine *engine, uint16_t node);
+// Nor does the one that was asked for the map: the next one, when it is placed again.
 void torc_route_elsewhere(struct torc_engine *engine, uint32_t index);
 // A MAP_ENTRY or NODE_ENTRY among the replies of a packet.
 void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply);

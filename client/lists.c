@@ -225,6 +225,10 @@ static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t in
         op->fixed_node = true;
         op->node = (uint16_t)engine->first_node;
     }
+    if (op->elsewhere) {
+        op->elsewhere = false;
+        op->node = torc_route_other(engine, op->node);
+    }
     if (op->fixed_node) {
         return &engine->nodes[op->node];
     }

@@ -16,8 +16,7 @@ const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, u
     return torc_map_find(&engine->map, key);
 }
 
-// The next node that is known beside this one, round and round; the same when there is no other.
-static uint16_t route_other(const struct torc_engine *engine, uint16_t node)
+uint16_t torc_route_other(const struct torc_engine *engine, uint16_t node)
 {
     for (uint32_t i = 1; i < engine->node_count; i++) {
         uint16_t other = (uint16_t)((node + i) % engine->node_count);
@@ -46,7 +45,7 @@ static void route_question(struct torc_engine *engine, uint64_t lo, uint16_t sil
     op->to_first_node = silent == ROUTE_ANY;
     if (silent != ROUTE_ANY) {
         op->fixed_node = true;
-        op->node = route_other(engine, silent);
+        op->node = torc_route_other(engine, silent);
     }
     engine->map_op = index;
     engine->map_again_ns = engine->now_ns + ASK_EVERY_NS;
@@ -59,13 +58,13 @@ void torc_route_elsewhere(struct torc_engine *engine, uint32_t index)
 
     op->to_first_node = false;
     op->fixed_node = true;
-    op->node = route_other(engine, op->node);
+    op->elsewhere = true; // when it has left its packet, which is of the node before
 }
 
 void torc_route_silent(struct torc_engine *engine, uint16_t node)
 {
     if (engine->now_ns < engine->silent_again_ns || engine->keys == 0 ||
-        route_other(engine, node) == node) {
+        torc_route_other(engine, node) == node) {
         return;
     }
     engine->silent_again_ns = engine->now_ns + SILENT_EVERY_NS;
@@ -78,17 +77,20 @@ void torc_route_silent(struct torc_engine *engine, uint16_t node)
     }
 }
 
-// What is under way to a node that is not its shard's primary any more goes to the one that is.
+// What is under way to a silent node that is not its shard's primary any more goes to the one that
+// is; its packet is lost, else the node's window would wait for it for ever.
 static void route_redirect(struct torc_engine *engine)
 {
     for (uint32_t index = 0; index < engine->op_count; index++) {
         struct torc_op *op = &engine->ops[index];
-        bool sent = op->state == TORC_OP_SENT || op->state == TORC_OP_STREAMING;
-        const struct torc_map_entry *shard =
-            sent && !op->fixed_node ? torc_route_find(engine, op->key) : NULL;
+        const struct torc_client_node *node = &engine->nodes[op->node];
+        bool stuck = op->state == TORC_OP_SENT && !op->fixed_node &&
+                     engine->now_ns - node->heard_ns > TORC_CLIENT_PROBE_NS;
+        const struct torc_map_entry *shard = stuck ? torc_route_find(engine, op->key) : NULL;
 
         if (shard != NULL && shard->primary < shard->member_count &&
-            shard->members[shard->primary].node != engine->nodes[op->node].id) {
+            shard->members[shard->primary].node != node->id) {
+            torc_packet_lost(engine, op->packet);
             op->backoff = 0;
             torc_op_route(engine, index);
         }

@@ -137,6 +137,7 @@ static void test_unread_write(void)
 
 #define DEAD_PORT 30000u
 
+// NOLINTNEXTLINE(readability-non-const-parameter): the type is the net's
 static bool is_alive(struct torc_net *whole, struct torc_net_packet *packet, uint8_t *bytes)
 {
     (void)whole;
@@ -193,6 +194,14 @@ static void test_silent_node(void)
     CU_ASSERT_FALSE(get_ends(6, UINT64_C(300000000)));
     net->cut = false;
     CU_ASSERT_TRUE(get_ends(7, UINT64_C(3000000000)));
+    for (uint32_t i = 0; i < 5000 && (engine->map_op != TORC_OP_NONE ||
+                                      engine->nodes[0].paths[0].ops_in_flight > 0);
+         i++) {
+        torc_net_step(net, 10 * STEP_NS);
+    }
+    CU_ASSERT_EQUAL(engine->nodes[0].paths[0].ops_in_flight,
+                    0); // whoever left it was counted there
+    CU_ASSERT_EQUAL(engine->nodes[1].paths[0].ops_in_flight, 0);
     close_node();
 }
 
