@@ -109,6 +109,7 @@ struct worker_parts {
     void *fragments;
     void *peers;
     void *shipped;
+    unsigned char *loads;
 };
 
 // Nothing where no shard can have other members.
@@ -127,6 +128,10 @@ static void worker_carve_replicas(struct torc_worker *worker, struct worker_carv
     }
     worker->replicas.all = carve(memory, config->shards_max * sizeof(struct torc_worker_replica));
     parts->shipped = carve(memory, torc_shipped_bytes(&shipped_config));
+    worker->replicas.streams =
+        carve(memory, TORC_WORKER_STREAMS * sizeof(struct torc_worker_stream));
+    worker->replicas.loads = carve(memory, TORC_WORKER_LOADS * sizeof(struct torc_worker_load));
+    parts->loads = carve(memory, TORC_WORKER_LOADS * torc_base_reader_bytes());
     worker->replicas.actions = carve(memory, sizeof(struct torc_replica_actions));
     if (config->index != 0) {
         return;
@@ -323,6 +328,9 @@ static void worker_tables(struct torc_worker *worker, const struct worker_parts 
 
     if (config->replicas) {
         torc_shipped_init(&worker->replicas.shipped, parts->shipped, &shipped_config);
+        for (uint32_t i = 0; i < TORC_WORKER_LOADS; i++) {
+            worker->replicas.loads[i].memory = parts->loads + i * torc_base_reader_bytes();
+        }
     }
     torc_shard_pool_init(&worker->pool, parts->pool, &pool_config);
     worker_ranges(worker, parts->pool, torc_shard_pool_bytes(&pool_config),
@@ -387,6 +395,9 @@ void torc_worker_close(struct torc_worker *worker)
 {
     if (!worker->recovered && !worker->replay_failed) {
         torc_replay_drop(worker->replay);
+    }
+    for (uint32_t i = 0; i < TORC_WORKER_LOADS && worker->replicas.loads != NULL; i++) {
+        torc_worker_base_give_up(&worker->replicas.loads[i]);
     }
     for (uint32_t i = 0; i < worker->shard_count; i++) {
         torc_shard_drop(&worker->shards[i].engine);

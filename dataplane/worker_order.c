@@ -195,7 +195,8 @@ static bool order_has_tree(const struct torc_worker_shard *shard)
         return shard->engine.state == TORC_SHARD_ACTIVE;
     }
     return shard->replica->live && shard->replica->machine.has_base &&
-           !shard->replica->machine.base_loading;
+           !shard->replica->machine.base_loading &&
+           shard->replica->machine.applied_lsn >= shard->replica->machine.base_end_lsn;
 }
 
 static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_checkpoint *order)
@@ -227,6 +228,10 @@ static void order_checkpoint_end(struct torc_worker *worker,
     for (uint32_t i = 0; i < worker->shard_count; i++) {
         struct torc_worker_shard *shard = &worker->shards[i];
 
+        if (shard->replica != NULL && shard->engine.shard == order->shard && order->given_up == 0 &&
+            order->checkpoint != 0) {
+            torc_worker_base_kept(worker, shard, order->checkpoint);
+        }
         if (order->checkpoint == 0 || shard->checkpoint_number == order->checkpoint) {
             shard->checkpoint_number = 0;
         }

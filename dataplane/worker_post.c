@@ -82,6 +82,25 @@ void torc_worker_post_end(struct torc_worker *worker)
     }
 }
 
+bool torc_worker_post_piece(struct torc_worker *worker, struct torc_peer_to to,
+                            const struct torc_peer_message *snap,
+                            const struct torc_worker_piece *piece, uint32_t *done)
+{
+    struct torc_peer_op op = {.opcode = TORC_PEER_OP_SNAP,
+                              .message = *snap,
+                              .cargo = {.bytes = piece->bytes,
+                                        .byte_count = piece->byte_count,
+                                        .total_bytes = piece->byte_count,
+                                        .part_bytes = piece->byte_count}};
+
+    if (worker->peers != NULL) {
+        to.core = to.core == TORC_POST_EACH ? 0 : to.core;
+        return torc_peers_ship_piece(worker->peers, to, snap, &op.cargo, done);
+    }
+    torc_worker_post(worker, to, &op);
+    return true;
+}
+
 // -- What comes -----------------------------------------------------------------------------------
 
 void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from *from,
@@ -114,10 +133,17 @@ void torc_worker_post_take(struct torc_worker *worker)
     uint32_t byte_count;
 
     while (post != NULL && post->take(post->context, worker->index, &from, &bytes, &byte_count)) {
+        struct torc_framing framing = {.bytes = bytes, .byte_count = byte_count};
         struct torc_peer_op op;
+        const unsigned char *at;
+        uint32_t length; // without its padding
+        uint32_t count;
+        uint32_t offset;
         struct torc_fail why;
 
-        if (torc_peer_op_decode(&op, bytes, byte_count, &why) == TORC_ERR_OK) {
+        if (torc_framing_check(bytes, byte_count, &count, &offset) == TORC_ERR_OK &&
+            torc_framing_next(&framing, &at, &length) &&
+            torc_peer_op_decode(&op, at, length, &why) == TORC_ERR_OK) {
             torc_worker_peer_op(worker, &from, &op);
         }
     }

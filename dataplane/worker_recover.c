@@ -214,6 +214,10 @@ static void checkpoint_tell(struct torc_worker *worker, struct torc_worker_shard
                                                     .bytes = writer->byte_count,
                                                     .shard = shard->engine.shard};
     if (torc_worker_say(worker, &event)) {
+        if (shard->replica != NULL) {
+            shard->replica->kept_checkpoint = shard->checkpoint_number;
+            shard->replica->kept_lsn = writer->lsn;
+        }
         shard->checkpoint_number = 0;
     }
 }

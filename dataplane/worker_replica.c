@@ -9,7 +9,7 @@
 #define ELSEWHERE_US   5000u
 #define NOTES_MAX      256u               // a turn
 #define ADOPT_AGAIN_NS UINT64_C(30000000) // an answer of worker 0 found no room
-#define STEPS_MAX      8u                 // of one machine that follow from one event
+#define STEPS_MAX      64u                // of one machine that follow from one event
 
 static bool replica_leads(const struct torc_worker_replica *replica)
 {
@@ -201,12 +201,17 @@ void torc_worker_replica_message(struct torc_worker *worker, const struct torc_p
         return; // not here (any more), or not yet
     }
     replica_note_core(shard->replica, from);
+    if (!torc_worker_base_may_begin(worker, shard, &op->message)) {
+        return;
+    }
+    worker->replicas.cargo = &op->cargo;
     if (op->opcode == TORC_PEER_OP_APPEND) {
         torc_worker_replica_flush(worker, shard);
         torc_worker_replica_stage(worker, shard, op);
     }
     torc_worker_replica_step(worker, shard, &event);
     torc_shard_unstage(&shard->engine);
+    worker->replicas.cargo = NULL;
 }
 
 // -- Actions --------------------------------------------------------------------------------------
@@ -309,7 +314,7 @@ static void replica_act(struct torc_worker *worker, struct torc_worker_shard *sh
     case TORC_REPLICA_PIECE:
     case TORC_REPLICA_SETTLE:
     case TORC_REPLICA_STORE:
-    case TORC_REPLICA_WHOLE: return; // a learner is fed by the log alone: bases are not made yet
+    case TORC_REPLICA_WHOLE: torc_worker_replica_base(worker, shard, action); return;
     }
     torc_unreachable("an action was added");
 }
@@ -326,9 +331,11 @@ static bool replica_next(struct torc_worker_replica *replica, struct torc_replic
                                              .lsn = follow_up->applied_lsn};
         return true;
     }
-    if (follow_up->base) {
-        follow_up->base = false;
-        *base = follow_up->base_event;
+    if (follow_up->base_count > 0) {
+        *base = follow_up->bases[0];
+        follow_up->base_count--;
+        memmove(&follow_up->bases[0], &follow_up->bases[1],
+                follow_up->base_count * sizeof(follow_up->bases[0]));
         *event = (struct torc_replica_event){.kind = TORC_REPLICA_BASE, .base = base};
         return true;
     }
@@ -601,7 +608,8 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
     if (!shard->replica->live) {
         return; // a wish waits; what else there is to know, the replica asks for
     }
-    if (shard->replica->lost && replica_is_listed(worker, order)) {
+    if (shard->replica->lost && !shard->replica->machine.has_base &&
+        replica_is_listed(worker, order)) {
         torc_worker_alarm(worker, TORC_ERR_CORRUPT, shard->engine.shard,
                           "a member's log is not whole: this node needs a new data directory");
         return; // it never acknowledges anything
@@ -726,6 +734,7 @@ void torc_worker_replicas_end(struct torc_worker *worker)
         }
         torc_worker_replica_flush(worker, shard);
         torc_worker_replica_floor(worker, shard);
+        torc_worker_base_turn(worker, shard);
         if (replica->touched || worker->now_ns >= replica->deadline_ns) {
             torc_worker_replica_step(worker, shard, NULL);
         }

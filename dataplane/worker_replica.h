@@ -3,6 +3,7 @@
 //
 //     worker_replica.c      life of a replica, steps, what control says, roles, leases
 //     worker_replica_log.c  records: appended, shipped, taken, durable, applied
+//     worker_replica_base.c bases, made for learners and taken
 //     worker_watch.c        worker 0: the watch, notes from other workers, leases published
 //     worker_post.c         messages to and from other nodes
 //
@@ -17,6 +18,7 @@
 
 #include "dataplane/council.h"
 #include "dataplane/worker.h"
+#include "storage/base.h"
 #include "storage/replay.h"
 #include "storage/shard.h"
 #include "storage/shipped.h"
@@ -45,9 +47,38 @@ struct torc_worker_shipping {
 // A step's consequences for the machine itself, which follow as events of their own.
 struct torc_worker_follow_up {
     bool applied;
-    bool base;
     uint64_t applied_lsn;
-    struct torc_replica_base_event base_event;
+    uint32_t base_count;
+    struct torc_replica_base_event bases[2 * TORC_REPLICA_PEERS_MAX];
+};
+
+#define TORC_WORKER_STREAMS     2u // bases that a worker makes at once
+#define TORC_WORKER_LOADS       2u // and takes
+#define TORC_WORKER_PIECE_BYTES 61440u
+
+struct torc_worker_piece {
+    struct torc_peer_message message; // that it goes with
+    bool due;                         // to be sent
+    uint32_t done;                    // bytes that left
+    uint32_t byte_count;
+    unsigned char bytes[TORC_WORKER_PIECE_BYTES];
+};
+
+// A base on its way to a learner.
+struct torc_worker_stream {
+    uint32_t node; // 0: free
+    uint32_t shard;
+    uint32_t made; // pieces so far
+    struct torc_base_writer writer;
+    struct torc_worker_piece pieces[TORC_REPLICA_PIECES_MAX]; // the last ones
+};
+
+// A base that comes in.
+struct torc_worker_load {
+    uint32_t shard; // 0: free
+    bool broken;    // no memory, or damaged: the next base begins anew
+    void *memory;   // torc_base_reader_bytes()
+    struct torc_base_reader reader;
 };
 
 struct torc_worker_replica {
@@ -59,8 +90,12 @@ struct torc_worker_replica {
     bool live;                           // the machine runs: the log was replayed
     bool adopt_owed;                     // the ring to worker 0 was full
     uint64_t adopt_ns;                   // when it was said
-    bool claims_owed;                    // likewise
-    bool touched;                        // to be stepped before the turn ends
+    bool base_wanted;                    // a base is whole in memory and not on disk
+    uint64_t base_asked_ns;              // when control was asked for a checkpoint of it
+    uint64_t kept_checkpoint;            // the last one that was all sent, and up to where it goes
+    uint64_t kept_lsn;
+    bool claims_owed; // likewise
+    bool touched;     // to be stepped before the turn ends
     bool role_told;
     enum torc_replica_role told_role; // to control
     uint32_t told_epoch;
@@ -104,11 +139,14 @@ struct torc_worker_replicas {
     struct torc_council *council; // NULL: none here, every shard is this node's alone
     struct torc_replica_actions *actions;
     struct torc_shipped shipped;
-    struct torc_worker_replica *all; // by place of the shard
-    uint32_t *numbers;               // of shards, by place
-    uint32_t count;                  // that are live
-    uint32_t health;                 // as last told to the machines
-    uint64_t durable;                // of the log, as last told
+    struct torc_worker_stream *streams;  // TORC_WORKER_STREAMS
+    struct torc_worker_load *loads;      // TORC_WORKER_LOADS
+    const struct torc_peer_cargo *cargo; // of the message at hand
+    struct torc_worker_replica *all;     // by place of the shard
+    uint32_t *numbers;                   // of shards, by place
+    uint32_t count;                      // that are live
+    uint32_t health;                     // as last told to the machines
+    uint64_t durable;                    // of the log, as last told
     struct torc_spsc_port up;
     struct torc_spsc_port down;
     uint32_t met_count;
@@ -193,6 +231,27 @@ void torc_worker_replica_floor(struct torc_worker *worker, struct torc_worker_sh
 // The log's durable mark rose.
 void torc_worker_replicas_durable(struct torc_worker *worker);
 
+// -- worker_replica_base.c ------------------------------------------------------------------------
+
+// RESET, STREAM, PIECE, SETTLE, STORE, WHOLE.
+void torc_worker_replica_base(struct torc_worker *worker, struct torc_worker_shard *shard,
+                              const struct torc_replica_action *action);
+
+// Whether there is memory for the base that the message may begin; else it is dropped, and comes
+// again.
+bool torc_worker_base_may_begin(struct torc_worker *worker, const struct torc_worker_shard *shard,
+                                const struct torc_peer_message *message);
+
+// What came of a base is dropped.
+void torc_worker_base_give_up(struct torc_worker_load *load);
+
+// Once a turn.
+void torc_worker_base_turn(struct torc_worker *worker, struct torc_worker_shard *shard);
+
+// Control keeps that checkpoint of the shard.
+void torc_worker_base_kept(struct torc_worker *worker, struct torc_worker_shard *shard,
+                           uint64_t checkpoint);
+
 // -- worker_watch.c -------------------------------------------------------------------------------
 
 uint64_t torc_worker_watch_bytes(uint32_t worker_count, uint32_t shards_max);
@@ -220,6 +279,11 @@ void torc_worker_post_begin(struct torc_worker *worker, struct torc_peer_to to,
 bool torc_worker_post_record(struct torc_worker *worker, const struct torc_peer_record *record,
                              uint32_t *value_done);
 void torc_worker_post_end(struct torc_worker *worker);
+
+// A SNAP with a piece of a base; `done` as value_done above. False: no room for all of it now.
+bool torc_worker_post_piece(struct torc_worker *worker, struct torc_peer_to to,
+                            const struct torc_peer_message *snap,
+                            const struct torc_worker_piece *piece, uint32_t *done);
 
 // A message of another node, checked; what is no business of ours is dropped.
 void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from *from,

@@ -19,6 +19,7 @@
 #define MAYBES      16u
 #define WRITES      65536u
 #define OPS         120u
+#define SETTLE      400000u // 4 s
 #define CALL_STEPS  1500u
 #define LIVES_QUICK 1u
 #define LIVES       8u
@@ -248,26 +249,32 @@ static void all_well(void)
 
 // -- Lives ----------------------------------------------------------------------------------------
 
-// A replica that needs a base gets none yet (docs/decisions/0029-replicas-in-workers.md), so not
-// all members need come back; but whoever is one has everything.
 static void judge(void)
 {
     for (uint32_t index = 0; index < KEYS; index++) {
+        uint32_t before = next_write;
         bool read = false;
 
         for (uint32_t i = 0; i < 400 && !read; i++) {
             read = model_get(index);
+            torc_cluster_run(&cluster, read ? 0 : 500);
         }
-        if (!read) {
+        for (uint32_t i = 0; i < 400 && model[index].acked <= before; i++) {
+            model_put(index); // also brings the last commit mark to all
+            torc_cluster_run(&cluster, model[index].acked > before ? 0 : 500);
+        }
+        if (!read || model[index].acked <= before) {
             torc_cluster_describe(&cluster, model_shard(index));
         }
-        torc_assert(read);
+        torc_assert(read && model[index].acked > before);
     }
-    for (uint32_t index = 0; index < KEYS; index++) {
-        model_put(index); // brings the last commit mark, where writes are taken
-    }
-    torc_cluster_run(&cluster, 5000);
     for (uint32_t shard = 1; shard <= cluster.config.shards; shard++) {
+        bool settled = torc_cluster_settle(&cluster, shard, 0, cluster.config.replicas, SETTLE);
+
+        if (!settled) {
+            torc_cluster_describe(&cluster, shard);
+        }
+        torc_assert(settled);
         torc_cluster_compare(&cluster, shard);
     }
 }

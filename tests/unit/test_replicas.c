@@ -267,6 +267,26 @@ static void all_lose_power_and_nothing_acknowledged_is_lost(void)
     torc_cluster_close(&cluster);
 }
 
+static void a_node_with_an_empty_disk_comes_back_by_a_base(uint8_t durability)
+{
+    replicas_come_up(durability);
+    put_many(1, 90);
+    torc_cluster_kill(&cluster, 3, true);
+    put_many(91, 10);
+    torc_cluster_start(&cluster, 3, false);
+    put_many(101, 40);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    check_many(3, 41, 100);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void an_empty_disk_is_filled_by_a_base(void)
+{
+    a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_DURABLE);
+    a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_REPLICATED);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -286,6 +306,7 @@ int main(void)
          a_primary_that_restarts_takes_over_from_itself_or_follows},
         {"all lose power, and nothing acknowledged is lost",
          all_lose_power_and_nothing_acknowledged_is_lost},
+        {"an empty disk is filled by a base", an_empty_disk_is_filled_by_a_base},
         CU_TEST_INFO_NULL,
     };
 
