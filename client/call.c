@@ -10,7 +10,11 @@
 #define CONDITION_BYTES   8u
 #define REFUSED_FIRST_NS  UINT64_C(1000000)    // 1 ms, doubling
 #define REFUSED_LAST_NS   UINT64_C(1000000000) // to 1 s
+#define ELSEWHERE_LAST_NS UINT64_C(64000000)   // where another may serve it: to 64 ms
+#define ELSEWHERE_TRIES   100u                 // and 1 s after so many
+#define CIRCLE_STEPS      3u                   // the shard's node, its core, once more
 #define SILENCE_NS        UINT64_C(1000000000) // then a handshake asks whether the node is there
+#define CLIENT_PROBE_NS   UINT64_C(8000000)    // then other nodes are asked who has its shards
 #define BACKOFF_MAX       10u
 #define MAP_REPLY_PACKETS 8u
 
@@ -24,6 +28,7 @@ uint32_t torc_call_bytes(const struct torc_op *op)
         return WRITE_BYTES + (op->condition == TORC_IF_VERSION ? CONDITION_BYTES : 0) +
                torc_op_padded(op->bytes);
     case TORC_OP_PROBE: return op->bytes - TORC_DATA_OVERHEAD;
+    case TORC_OP_SCOUT:
     case TORC_OP_STATUS:
     case TORC_OP_PAGE:
     case TORC_OP_SCAN:
@@ -51,6 +56,7 @@ uint32_t torc_call_reply_bytes(const struct torc_engine *engine, const struct to
     case TORC_OP_MAP: return MAP_REPLY_PACKETS * payload;
     case TORC_OP_STATUS:
     case TORC_OP_PAGE:
+    case TORC_OP_SCOUT:
     case TORC_OP_PROBE: break;
     }
     return payload - TORC_DATA_OVERHEAD;
@@ -158,6 +164,12 @@ uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *t
         request.lo = op->key;
         request.hi = op->hi;
         break;
+    case TORC_OP_SCOUT:
+        request.opcode = TORC_OPCODE_MAP;
+        request.lo = op->key;
+        request.hi = op->key + 1;
+        request.entries_max = 1;
+        break;
     case TORC_OP_PROBE:
         request.opcode = TORC_OPCODE_PING;
         request.data_bytes = op->bytes - TORC_DATA_OVERHEAD - TORC_REQUEST_HEAD_BYTES;
@@ -253,7 +265,10 @@ uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op
     uint64_t told_ns = torc_min_u64(torc_info_retry_us(status, info), 10000000) * 1000;
     uint64_t own_ns = REFUSED_FIRST_NS << torc_min_u64(op->refusals, BACKOFF_MAX);
 
-    uint64_t least_ns = torc_max_u64(told_ns, torc_min_u64(own_ns, REFUSED_LAST_NS));
+    bool elsewhere = (status == TORC_ERR_WRONG_SHARD || status == TORC_ERR_UNAVAILABLE) &&
+                     op->refusals < ELSEWHERE_TRIES && torc_scout_applies(engine, op);
+    uint64_t last_ns = elsewhere ? ELSEWHERE_LAST_NS : REFUSED_LAST_NS;
+    uint64_t least_ns = torc_max_u64(told_ns, torc_min_u64(own_ns, last_ns));
 
     // Clients that were refused in the same moment must not come back in the same moment.
     return least_ns + torc_rng_below(&engine->rng, least_ns + 1);
@@ -268,9 +283,14 @@ static void refused_wrong_shard(struct torc_engine *engine, uint32_t index)
 
     op->wrong_shards++;
     torc_op_route(engine, index);
-    if (op->state == TORC_OP_QUEUED && op->epoch == epoch && op->node == node && op->core == core) {
+    if (op->epoch != epoch) {
+        op->wrong_shards = 0;
+    }
+    if (op->state == TORC_OP_QUEUED && op->epoch == epoch &&
+        ((op->node == node && op->core == core) || op->wrong_shards > CIRCLE_STEPS)) {
         // The map says nothing new: ask, and do not run in a circle meanwhile.
         torc_route_ask(engine);
+        torc_scout_call(engine, index, engine->now_ns, true);
         torc_op_wait(engine, index,
                      engine->now_ns + torc_call_pause_ns(engine, op, TORC_ERR_WRONG_SHARD, 0));
     }
@@ -291,6 +311,19 @@ static void refused_for_load(struct torc_engine *engine, uint32_t index, uint64_
     }
 }
 
+// Of a sending under an older epoch, or by a node from which it was taken away meanwhile: the
+// answer to the later sending counts.
+static bool refusal_is_of_before(const struct torc_engine *engine, const struct torc_op *op,
+                                 uint32_t attempt)
+{
+    if (op->kind == TORC_OP_WRITE && attempt != TORC_ATTEMPT_NONE &&
+        (op->epoch > op->sent_epoch || attempt < op->first_at_epoch)) {
+        return true;
+    }
+    return (op->kind == TORC_OP_GET || op->kind == TORC_OP_WRITE || op->kind == TORC_OP_SCAN) &&
+           (op->node != engine->reply_node || op->core != engine->reply_core);
+}
+
 void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t attempt,
                        enum torc_err status, uint64_t info)
 {
@@ -301,12 +334,20 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
         torc_op_end(engine, index, status, NULL);
         return;
     }
-    op->refusals = (uint16_t)torc_min_u64(op->refusals + 1u, UINT16_MAX);
-    op->last_refusal = (uint8_t)status;
-    op->last_info = info;
+    if (op->kind == TORC_OP_SCOUT) {
+        torc_scout_reply(engine, index);
+        return;
+    }
     if (op->kind == TORC_OP_WRITE && is_refusal && attempt < op->attempts) {
         op->refused[attempt / 64] |= UINT64_C(1) << (attempt % 64);
     }
+    if (refusal_is_of_before(engine, op, attempt) &&
+        (torc_err_retryable(status) || op->attempts > 0)) {
+        return;
+    }
+    op->refusals = (uint16_t)torc_min_u64(op->refusals + 1u, UINT16_MAX);
+    op->last_refusal = (uint8_t)status;
+    op->last_info = info;
     if (!torc_err_retryable(status)) {
         if (op->kind != TORC_OP_WRITE || !is_refusal || attempts_all_refused(op) ||
             (refusal_is_of_content(status) && attempt != TORC_ATTEMPT_NONE) ||
@@ -323,6 +364,13 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
     if (refusal_is_of_load(status)) {
         refused_for_load(engine, index, torc_call_pause_ns(engine, op, status, info));
         return;
+    }
+    if (status == TORC_ERR_TAKING_OVER) {
+        torc_op_wait(engine, index, engine->now_ns + torc_scout_hold_ns(engine, index, info));
+        return;
+    }
+    if (status == TORC_ERR_UNAVAILABLE) {
+        torc_scout_call(engine, index, engine->now_ns, true);
     }
     op->owes |= status == TORC_ERR_PENDING; // the question was for a lost answer's sake
     torc_op_wait(engine, index, engine->now_ns + torc_call_pause_ns(engine, op, status, info));
@@ -472,6 +520,7 @@ void torc_call_reply(struct torc_engine *engine, uint32_t index, const struct to
         }
         return;
     case TORC_OP_PROBE: torc_mtu_answer(engine, index, reply); return;
+    case TORC_OP_SCOUT: torc_scout_reply(engine, index); return;
     case TORC_OP_PAGE: break; // its id is never sent
     }
 }
@@ -530,6 +579,11 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
         torc_mtu_overdue(engine, index);
         return;
     }
+    torc_scout_call(
+        engine, index,
+        torc_max_u64(engine->now_ns, engine->packets[op->packet].sent_ns + TORC_SCOUT_FIRST_NS),
+        false);
+    torc_scout_doubt(engine, node);
     torc_packet_lost(engine, op->packet);
     if (engine->now_ns - node->heard_ns > SILENCE_NS) {
         torc_node_shake(engine, node, NULL);
@@ -537,10 +591,9 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
     if (op->kind == TORC_OP_SCAN && torc_scan_late(engine, index)) {
         return;
     }
-    if (op->kind == TORC_OP_MAP) {
-        torc_route_elsewhere(engine, index);
-    } else if (engine->now_ns - node->heard_ns > TORC_CLIENT_PROBE_NS) { // K3
-        torc_route_silent(engine, op->node);
+    if (op->kind != TORC_OP_MAP && engine->now_ns - node->heard_ns > CLIENT_PROBE_NS &&
+        !torc_scout_applies(engine, op)) { // nobody else has the shard: perhaps it moved
+        torc_route_silent(engine);
     }
     op->backoff = (uint16_t)torc_min_u64(op->backoff + 1u, BACKOFF_MAX);
     engine->counters.resends_timer++;
@@ -552,6 +605,10 @@ void torc_call_timer(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
 
+    if (op->kind == TORC_OP_SCOUT) {
+        torc_scout_timer(engine, index);
+        return;
+    }
     if (engine->now_ns >= op->deadline_ns) {
         call_deadline(engine, index);
         return;

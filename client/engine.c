@@ -25,6 +25,7 @@ struct layout {
     uint64_t links;
     uint64_t packets;
     uint64_t shards;
+    uint64_t scouts;
     uint64_t paths;
     uint64_t wseqs;
     uint64_t wseq_ops;
@@ -53,6 +54,7 @@ static struct layout layout_of(const struct torc_engine_config *config)
     layout.links = lay(&at, (slots + TORC_ENGINE_NODES_MAX) * sizeof(struct torc_wheel_link));
     layout.packets = lay(&at, (slots + (uint64_t)PACKETS_SPARE) * sizeof(struct torc_packet));
     layout.shards = lay(&at, (uint64_t)TORC_ENGINE_SHARDS_MAX * sizeof(struct torc_map_entry));
+    layout.scouts = lay(&at, (uint64_t)TORC_SCOUTS * sizeof(struct torc_scout));
     layout.paths = lay(&at, 256ull * TORC_ENGINE_NODES_MAX * sizeof(struct torc_client_path));
     layout.wseqs = lay(&at, TORC_WSEQ_SPAN / 8);
     layout.wseq_ops = lay(&at, TORC_WSEQ_SPAN * sizeof(uint32_t));
@@ -107,6 +109,7 @@ static void engine_tables(struct torc_engine *engine, const struct layout *layou
     engine->wseq_ops = (uint32_t *)(void *)(base + layout->wseq_ops);
     engine->texts = (char *)(base + layout->texts);
     engine->inlines = base + layout->inlines;
+    engine->scouts = (struct torc_scout *)(void *)(base + layout->scouts);
     for (uint32_t i = 0; i < TORC_ENGINE_NODES_MAX; i++) {
         engine->nodes[i].paths =
             (struct torc_client_path *)(void *)(base + layout->paths) + (uint64_t)i * 256;

@@ -11,6 +11,7 @@
 //           shake.c    handshakes
 //           send.c     packets to a node
 //           route.c    shard map: lookup, updates, questions
+//           scout.c    what becomes of a shard whose primary does not answer or serve
 //           big.c      values over one packet: fragments out, pulls in
 //           range.c    ranges: scans of a page's holes, tiles; page.c makes rows of tiles
 // Owner   the engine's thread.
@@ -36,9 +37,8 @@
 #define TORC_OP_NONE         UINT32_MAX
 #define TORC_OP_INLINE_BYTES 256u
 #define TORC_OP_TEXT_BYTES   160u
-#define TORC_OP_SLOT_BITS    18u               // 65 536 of callers, and as many of ours at most
-#define TORC_OPS_OWN         512u              // for parts of ranges, map questions, probes
-#define TORC_CLIENT_PROBE_NS UINT64_C(8000000) // a node silent for so long: others are asked (K3)
+#define TORC_OP_SLOT_BITS    18u  // 65 536 of callers, and as many of ours at most
+#define TORC_OPS_OWN         768u // for parts of ranges, map questions, probes, scouts
 #define TORC_TRIES_MAX       200u // attempts are told apart by 8 bits, and only so many fit
 #define TORC_ATTEMPT_NONE    UINT32_MAX
 #define TORC_WINDOW_SHIFT    8u // windows in 1/256 packets
@@ -55,7 +55,8 @@ enum torc_op_kind {
     TORC_OP_PAGE, // a range or count of the caller: waits for its scans
     TORC_OP_SCAN, // one RANGE_READ for a page, or one CLOCK for a snapshot's
     TORC_OP_MAP,
-    TORC_OP_PROBE // PING of a packet size
+    TORC_OP_PROBE, // PING of a packet size
+    TORC_OP_SCOUT  // MAP of one key, from a member that is not its primary; again and again
 };
 
 enum torc_op_state {
@@ -108,7 +109,6 @@ struct torc_op {
     bool owns_block;
     bool fixed_node;    // `node` and `core` are not the map's business
     bool to_first_node; // once there is one
-    bool elsewhere;     // not its node, but the next one
     bool traced;        // of the caller: its time is told apart
     uint16_t backoff;   // time-outs in a row
     uint32_t parent;    // of a scan or a page's get: the page; TORC_OP_NONE: the caller's own
@@ -174,6 +174,7 @@ struct torc_client_path {
     uint64_t read_var_ns;
     uint64_t write_srtt_ns;
     uint64_t write_var_ns;
+    uint64_t heard_ns;
     uint32_t ops_in_flight;
 };
 
@@ -220,6 +221,7 @@ struct torc_client_node {
     uint64_t boot;
     uint64_t heard_ns;
     uint64_t refused_ns; // when it last refused something for load; 0: never
+    uint64_t doubt_ns;   // what waits for it is looked through no earlier (scout.c)
     uint64_t shake_since_ns;
     uint64_t shake_at_ns;    // the next INIT
     uint64_t shake_again_ns; // earliest next one beside a session
@@ -252,6 +254,25 @@ struct torc_client_node {
     struct torc_client_path *paths; // [256]
 };
 
+// scout.c. Of one shard; which one: its number modulo TORC_SCOUTS.
+struct torc_scout {
+    uint64_t wanted_ns;  // an operation was not answered in time, or found no session
+    uint64_t refused_ns; // or the primary said that it cannot
+    uint64_t again_ns;   // the next question
+    uint64_t held_ns;    // until then `held_by` is about to ask the candidate again
+    uint32_t held_by;    // id of an operation
+    uint32_t held_shard;
+    uint32_t shard;
+    uint32_t epoch; // of the entry that is doubted
+    uint32_t steps; // questions
+    uint8_t turn;   // the member that was asked last
+    bool active;
+    bool holds; // an operation of held_shard was told TAKING_OVER, and none was done since
+};
+
+#define TORC_SCOUTS         1024u
+#define TORC_SCOUT_FIRST_NS UINT64_C(8000000) // REPLICATION.md: client_probe
+
 struct torc_engine {
     struct torc_engine_config config;
     struct torc_pool pool;
@@ -263,7 +284,9 @@ struct torc_engine {
     uint64_t hlc_at_ns;
     uint32_t reply_clock_us; // of the packet that is being read: our clock when its request left
     uint8_t reply_session;   // and the session that it came in
-    uint32_t marked;         // the operation whose answer that is, with a TRACE; TORC_OP_NONE
+    uint8_t reply_core;
+    uint16_t reply_node;
+    uint32_t marked; // the operation whose answer that is, with a TRACE; TORC_OP_NONE
     struct torc_trace_marks marks;
     bool has_trace;
     struct torc_trace trace; // of the traced operation that ended last
@@ -320,6 +343,8 @@ struct torc_engine {
     uint32_t map_op; // the question in flight
     uint64_t map_again_ns;
     uint64_t silent_again_ns;
+    bool redirect_due; // a shard has another primary than before
+    struct torc_scout *scouts;
 
     struct torc_counters counters;
     struct torc_fail trouble; // the last reason why a node cannot be reached
@@ -553,14 +578,31 @@ bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *nod
 const struct torc_map_entry *torc_route_find(const struct torc_engine *engine, uint64_t key);
 void torc_route_ask(struct torc_engine *engine);
 // A node does not answer: another one is asked for the map, as often as K3 has it.
-void torc_route_silent(struct torc_engine *engine, uint16_t node);
-// The next node that is known beside this one, round and round; the same when there is no other.
-uint16_t torc_route_other(const struct torc_engine *engine, uint16_t node);
-// Nor does the one that was asked for the map: the next one, when it is placed again.
-void torc_route_elsewhere(struct torc_engine *engine, uint32_t index);
+void torc_route_silent(struct torc_engine *engine);
 // A MAP_ENTRY or NODE_ENTRY among the replies of a packet.
 void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply);
 void torc_route_answer(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
+
+// Operations under an older epoch than their shard's go to its primary.
+void torc_route_redirect(struct torc_engine *engine);
+// Whom to ask for the map.
+uint16_t torc_route_teller(const struct torc_engine *engine, const struct torc_op *op);
+
+// ---- scout.c
+// Whether the key's shard has members beside its primary.
+bool torc_scout_applies(const struct torc_engine *engine, const struct torc_op *op);
+// The primary of the operation's shard owes an answer, or a session: at_ns others are asked about
+// it, unless it has done something by then. `refused`: it says itself that it cannot.
+void torc_scout_call(struct torc_engine *engine, uint32_t index, uint64_t at_ns, bool refused);
+// The node is silent: the same for what waits to be sent to it.
+void torc_scout_doubt(struct torc_engine *engine, struct torc_client_node *node);
+void torc_scout_timer(struct torc_engine *engine, uint32_t index);
+void torc_scout_reply(struct torc_engine *engine, uint32_t index);
+void torc_scout_end(struct torc_engine *engine, uint32_t index);
+// TAKING_OVER: how long the operation waits. One of a shard asks again, the others are held back.
+uint64_t torc_scout_hold_ns(struct torc_engine *engine, uint32_t index, uint64_t told_us);
+// The shard of the key serves: whoever is held back goes.
+void torc_scout_release(struct torc_engine *engine, uint64_t key);
 
 // ---- big.c
 struct torc_big;

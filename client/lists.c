@@ -223,11 +223,7 @@ static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t in
 
     if (op->to_first_node) {
         op->fixed_node = true;
-        op->node = (uint16_t)engine->first_node;
-    }
-    if (op->elsewhere) {
-        op->elsewhere = false;
-        op->node = torc_route_other(engine, op->node);
+        op->node = torc_route_teller(engine, op);
     }
     if (op->fixed_node) {
         return &engine->nodes[op->node];
@@ -331,6 +327,7 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
             torc_node_shake(engine, node, NULL);
         }
         op_park(engine, index);
+        torc_scout_call(engine, index, engine->now_ns + TORC_SCOUT_FIRST_NS, false);
         return;
     }
     // A write sent before holds `low` back; a probe, the size of all that follows.
@@ -355,15 +352,22 @@ void torc_op_owe(struct torc_engine *engine, uint32_t index)
     torc_wheel_set(&engine->wheel, index, op->deadline_ns);
 }
 
+static bool op_is_done(enum torc_err status)
+{
+    return status == TORC_ERR_OK || status == TORC_ERR_NOT_FOUND ||
+           status == TORC_ERR_CONDITION_FAILED;
+}
+
 void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err status,
                  const char *format, ...)
 {
     struct torc_op *op = &engine->ops[index];
+    bool releases = op->last_refusal == TORC_ERR_TAKING_OVER && op_is_done(status);
+    uint64_t key = op->key;
 
     torc_assert(op->state != TORC_OP_FREE);
     torc_assert(op->state != TORC_OP_DONE);
-    if (op->lent && (status == TORC_ERR_OK || status == TORC_ERR_NOT_FOUND ||
-                     status == TORC_ERR_CONDITION_FAILED)) {
+    if (op->lent && op_is_done(status)) {
         torc_budget_proved(engine, &engine->nodes[op->node]);
     }
     torc_op_unlink(engine, index);
@@ -385,6 +389,9 @@ void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err statu
     if (op->kind == TORC_OP_PROBE) {
         torc_mtu_end(engine, index);
     }
+    if (op->kind == TORC_OP_SCOUT) {
+        torc_scout_end(engine, index);
+    }
     torc_big_free(engine, index);
     if (op->kind == TORC_OP_PAGE) {
         torc_page_abandon(engine, index);
@@ -404,6 +411,9 @@ void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err statu
     }
     if (op->kind == TORC_OP_WRITE) {
         torc_call_outcome_known(engine, op); // last: it may set others going
+    }
+    if (releases) {
+        torc_scout_release(engine, key);
     }
 }
 

@@ -467,6 +467,7 @@ static void replies_receive(struct torc_engine *engine, struct torc_client_node 
         is_traced |= reply.opcode == TORC_OPCODE_TRACE;
     }
     sample_take(engine, node, data, is_write);
+    engine->reply_core = data->core;
     engine->reply_clock_us = data->clock_us;
     engine->marked = TORC_OP_NONE;
     offset = 0;
@@ -477,6 +478,9 @@ static void replies_receive(struct torc_engine *engine, struct torc_client_node 
         reply_receive(engine, node, data->core, &reply);
     }
     engine->marked = TORC_OP_NONE;
+    if (engine->redirect_due) {
+        torc_route_redirect(engine);
+    }
 }
 
 static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t bytes)
@@ -488,6 +492,7 @@ static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t 
 
     if (node != NULL && node->state == TORC_NODE_UP) {
         engine->reply_session = node->session;
+        engine->reply_node = node->index;
         if (torc_lane_matches(&node->lane, payload, bytes)) {
             lane = &node->lane;
         } else if (node->has_previous && torc_lane_matches(&node->previous, payload, bytes)) {

@@ -152,6 +152,7 @@ void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node,
     struct torc_client_path *path = &node->paths[core];
 
     rtt_ns = torc_max_u64(rtt_ns, 1);
+    path->heard_ns = engine->now_ns;
     if (node->base_rtt_ns == 0 || engine->now_ns >= node->base_until_ns) {
         node->base_rtt_ns = node->base_next_ns == 0 ? rtt_ns : node->base_next_ns;
         node->base_next_ns = rtt_ns;

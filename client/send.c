@@ -14,6 +14,7 @@ static bool op_is_long(const struct torc_op *op)
     case TORC_OP_PAGE:
     case TORC_OP_SCAN:
     case TORC_OP_MAP:
+    case TORC_OP_SCOUT:
     case TORC_OP_PROBE: return true;
     }
     torc_unreachable("a kind of the enum");

@@ -207,7 +207,7 @@ void torc_node_shake_timer(struct torc_engine *engine, struct torc_client_node *
     }
     node->init_due = true;
     node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, ++node->shake_tries);
-    torc_route_silent(engine, node->index);
+    torc_route_silent(engine);
 }
 
 // ---- Answers

@@ -188,6 +188,9 @@ const struct torc_map_entry *torc_map_find(const struct torc_map *map, uint64_t 
 
 static bool map_is_newer(const struct torc_map_entry *a, const struct torc_map_entry *b)
 {
+    if (a->shard == b->shard && a->epoch != b->epoch) {
+        return a->epoch > b->epoch;
+    }
     return a->version != b->version ? a->version > b->version : a->epoch > b->epoch;
 }
 

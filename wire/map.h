@@ -6,8 +6,8 @@
 // Memory  an array of the caller's.
 // Invariants
 //   M1  entries are sorted by lo and do not overlap; each is not empty.
-//   M2  a key's entry is never replaced by one of a lower version, nor by one of the same version
-//       with a lower epoch.
+//   M2  a key's entry is never replaced by one of its shard with a lower epoch, nor, at the same
+//       epoch or from another shard, by one of a lower version.
 //   M3  a core that was known in a version and epoch is not forgotten for one of both that names
 //       none: each node knows its own cores.
 // Sources WIRE.md, section 3; REPLICATION.md, section 3.

@@ -31,6 +31,9 @@ struct model {
 
 static bool older_or_same(const struct cell *cell, const struct torc_map_entry *entry)
 {
+    if (cell->used && cell->shard == entry->shard && cell->epoch != entry->epoch) {
+        return cell->epoch < entry->epoch;
+    }
     return !cell->used || cell->version < entry->version ||
            (cell->version == entry->version && cell->epoch <= entry->epoch);
 }
@@ -88,7 +91,7 @@ static bool step(struct torc_rng *rng, struct model *model, bool old_wins)
                                    .hi = torc_max_u64(a, b),
                                    .version = torc_rng_below(rng, 6),
                                    .epoch = (uint32_t)torc_rng_below(rng, 3),
-                                   .shard = (uint32_t)torc_rng_next(rng)};
+                                   .shard = (uint32_t)torc_rng_below(rng, 3)};
 
     if (a == b) {
         return true;

@@ -1,0 +1,495 @@
+// Torc tests: the client's engine when a shard's primary falls silent or is no primary any more.
+//
+// Three nodes of a script, that have one shard among them: each has an entry of the map that it
+// believes in, and a role. They answer as workers do (dataplane/worker_map.c, worker_replica.c),
+// one step after a packet came. Time is the test's.
+#include "client/engine_state.h"
+#include "tests/torc_test.h"
+
+#include <stdlib.h>
+
+#define NODES       3u
+#define KEYS        UINT64_C(1000)
+#define STEP_NS     UINT64_C(50000)
+#define MS_NS       UINT64_C(1000000)
+#define PAUSE_NS    (20 * MS_NS) // REPLICATION.md, section 13: the client's part
+#define BASE_PORT   7000u
+#define PACKETS     512u
+#define PACKET_MAX  1472u
+#define OPS_MAX     256u
+#define CLUSTER     UINT64_C(77)
+#define MAP_VERSION UINT64_C(9)
+
+enum role {
+    SILENT,
+    FOLLOWS,
+    TAKES_OVER,
+    SERVES
+};
+
+struct fake {
+    enum role role;
+    uint32_t epoch; // of the entry that it believes in
+    uint32_t primary;
+};
+
+struct letter {
+    uint32_t bytes;
+    uint8_t payload[PACKET_MAX];
+};
+
+struct world {
+    struct torc_engine *engine;
+    uint64_t now_ns;
+    struct fake nodes[NODES + 1]; // from 1
+    struct letter letters[PACKETS];
+    uint32_t letter_count;
+    uint64_t seq;   // of answers
+    uint64_t sends; // operations on keys that nodes saw, or would have seen
+    uint64_t questions;
+    uint32_t executed[OPS_MAX + 1]; // by wseq
+    uint32_t done;
+    uint32_t statuses[256];
+};
+
+static struct world *world;
+
+// ---- Nodes
+
+static void answer_entry(uint8_t *ops, uint32_t *at, uint32_t op_id, const struct fake *fake)
+{
+    struct torc_map_entry entry = {.hi = KEYS,
+                                   .version = MAP_VERSION,
+                                   .shard = 5,
+                                   .epoch = fake->epoch,
+                                   .member_count = NODES,
+                                   .primary = (uint8_t)(fake->primary - 1)};
+    uint8_t body[TORC_MAP_ENTRY_BYTES_MAX];
+    struct torc_reply reply = {
+        .opcode = TORC_OPCODE_MAP_ENTRY, .op_id = op_id, .info = MAP_VERSION, .body = body};
+
+    for (uint32_t i = 0; i < NODES; i++) {
+        entry.members[i] = (struct torc_map_member){.node = i + 1, .state = TORC_MAP_IN_SYNC};
+    }
+    reply.body_bytes = torc_map_entry_body(body, &entry);
+    *at += torc_reply_encode(ops + *at, &reply);
+}
+
+static void answer_nodes(uint8_t *ops, uint32_t *at, uint32_t op_id)
+{
+    for (uint32_t i = 1; i <= NODES; i++) {
+        uint8_t address[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = (uint8_t)i};
+        struct torc_node_entry node = {.node = i,
+                                       .base_port = (uint16_t)(BASE_PORT + i),
+                                       .cores = 1,
+                                       .address_count = 1,
+                                       .addresses = address};
+        uint8_t body[64];
+        struct torc_reply reply = {.opcode = TORC_OPCODE_NODE_ENTRY,
+                                   .op_id = op_id,
+                                   .info = MAP_VERSION,
+                                   .body = body,
+                                   .body_bytes = torc_node_entry_body(body, &node)};
+
+        *at += torc_reply_encode(ops + *at, &reply);
+    }
+}
+
+static void answer(const struct fake *fake, uint32_t self, const struct torc_request *request,
+                   uint8_t *ops, uint32_t *at)
+{
+    uint8_t body[8] = {request->attempt};
+    struct torc_reply reply = {.opcode = request->opcode | TORC_REPLY_BIT,
+                               .op_id = request->op_id,
+                               .body = body,
+                               .body_bytes = sizeof(body)};
+    bool is_write = request->opcode == TORC_OPCODE_PUT;
+
+    if (request->opcode == TORC_OPCODE_MAP) {
+        struct torc_le64 next = torc_le64(request->hi);
+
+        answer_nodes(ops, at, request->op_id);
+        answer_entry(ops, at, request->op_id, fake);
+        memcpy(body, &next, sizeof(body));
+        reply.info = MAP_VERSION;
+    } else if (fake->role == TAKES_OVER) {
+        reply.status = TORC_ERR_TAKING_OVER;
+        reply.info = 2000;
+    } else if (fake->role != SERVES || fake->primary != self ||
+               (is_write && request->epoch != fake->epoch) || request->epoch > fake->epoch) {
+        reply.status = TORC_ERR_WRONG_SHARD;
+        reply.info = MAP_VERSION;
+    } else if (is_write) {
+        world->executed[request->wseq] = 1; // replicated: the same number again changes nothing
+        reply.info = 1;
+    } else {
+        reply.status = TORC_ERR_NOT_FOUND;
+    }
+    *at += torc_reply_encode(ops + *at, &reply);
+    if (reply.status == TORC_ERR_WRONG_SHARD) {
+        answer_entry(ops, at, request->op_id, fake);
+    }
+}
+
+static void letter_send(struct torc_client_node *node, const struct torc_data *to,
+                        const uint8_t *ops, uint32_t bytes)
+{
+    struct letter *letter = &world->letters[world->letter_count++];
+    struct torc_data data = {.type = TORC_TYPE_CLEAR,
+                             .core = to->core,
+                             .flags = TORC_DATA_FROM_RESPONDER,
+                             .index = node->lane.client_index,
+                             .clock_us = to->clock_us,
+                             .seq = ++world->seq,
+                             .hlc = 6};
+    struct torc_seal seal = torc_lane_direction(&node->lane, TORC_TO_CLIENT);
+
+    torc_assert(world->letter_count <= PACKETS);
+    torc_assert(bytes <= PACKET_MAX - TORC_DATA_OVERHEAD);
+    torc_data_encode(letter->payload, &data);
+    memcpy(letter->payload + TORC_DATA_HEAD_BYTES, ops, bytes);
+    letter->bytes = torc_data_seal(&seal, letter->payload, TORC_DATA_HEAD_BYTES + bytes);
+}
+
+static void node_take(uint32_t self, struct torc_client_node *node, struct torc_datagram *datagram)
+{
+    const struct fake *fake = &world->nodes[self];
+    struct torc_framing framing;
+    const unsigned char *op;
+    uint8_t ops[8 * PACKET_MAX];
+    uint32_t length;
+    uint32_t at = 0;
+    struct torc_data data;
+
+    torc_assert(torc_data_decode(&data, datagram->payload, datagram->bytes) == TORC_DROP_NONE);
+    framing = (struct torc_framing){.bytes = datagram->payload + TORC_DATA_HEAD_BYTES,
+                                    .byte_count = datagram->bytes - TORC_DATA_OVERHEAD};
+    while (torc_framing_next(&framing, &op, &length)) {
+        struct torc_request request;
+
+        if (torc_request_decode(&request, op, length, NULL) != TORC_ERR_OK) {
+            continue;
+        }
+        world->sends += request.opcode == TORC_OPCODE_PUT || request.opcode == TORC_OPCODE_GET;
+        world->questions += request.opcode == TORC_OPCODE_MAP ? 1 : 0;
+        if (fake->role != SILENT && request.opcode != TORC_OPCODE_PING) {
+            answer(fake, self, &request, ops, &at);
+        }
+        if (at > PACKET_MAX / 2) {
+            letter_send(node, &data, ops, at);
+            at = 0;
+        }
+    }
+    if (at > 0) {
+        letter_send(node, &data, ops, at);
+    }
+}
+
+// What a handshake with it ends with.
+static void node_accept(uint32_t self, struct torc_client_node *node)
+{
+    struct torc_accept accept = {.lanes = 1,
+                                 .suite = TORC_SUITE_CLEAR,
+                                 .token_to_server = 11,
+                                 .token_to_client = 12,
+                                 .session_index = 100 + self,
+                                 .cores = 1,
+                                 .base_port = (uint16_t)(BASE_PORT + self),
+                                 .payload_max = PACKET_MAX,
+                                 .cluster = CLUSTER,
+                                 .key_count = KEYS,
+                                 .boot = 1,
+                                 .node = self,
+                                 .value_bytes_max = 1 << 20,
+                                 .packet_ops_max = 16,
+                                 .core_ops_max = 256,
+                                 .packets_max = 64,
+                                 .fragments_max = 16,
+                                 .age_s = 3600,
+                                 .deadline_ms_max = 10000,
+                                 .write_window = 1024};
+
+    if (world->nodes[self].role != SILENT) {
+        torc_node_accepted(world->engine, node, &accept);
+    }
+}
+
+static struct torc_client_node *node_at(uint32_t self)
+{
+    struct torc_client_node *node = torc_node_of_id(world->engine, self);
+
+    return node != NULL ? node : &world->engine->nodes[0]; // the seed
+}
+
+// ---- The world
+
+static void step(void)
+{
+    struct torc_engine *engine = world->engine;
+    uint8_t payload[TORC_ENGINE_PAYLOAD_MAX];
+    struct torc_datagram datagram = {.payload = payload};
+    uint32_t count = world->letter_count;
+    struct torc_completion done[16];
+    uint32_t got;
+
+    world->now_ns += STEP_NS;
+    torc_engine_time(engine, world->now_ns, world->now_ns / 1000);
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_endpoint from = {.port = 0};
+
+        torc_engine_receive(engine, &from, world->letters[i].payload, world->letters[i].bytes);
+    }
+    world->letter_count = 0;
+    torc_engine_clock(engine, world->now_ns, world->now_ns / 1000);
+    while (torc_engine_transmit(engine, &datagram)) {
+        uint32_t self = datagram.to.port - BASE_PORT;
+
+        if (datagram.payload[1] == torc_wire_type_byte(TORC_TYPE_INIT)) {
+            node_accept(self, node_at(self));
+        } else {
+            node_take(self, node_at(self), &datagram);
+        }
+    }
+    while ((got = torc_engine_poll(engine, done, TORC_COUNT_OF(done))) > 0) {
+        for (uint32_t i = 0; i < got; i++) {
+            world->statuses[done[i].status & 0xff]++;
+            world->done++;
+        }
+    }
+}
+
+static void run_ms(uint64_t ms)
+{
+    for (uint64_t end_ns = world->now_ns + ms * MS_NS; world->now_ns < end_ns;) {
+        step();
+    }
+}
+
+// Steps until so many operations have ended; how long that took.
+static uint64_t await_done(uint32_t count, uint64_t ms_max)
+{
+    uint64_t began_ns = world->now_ns;
+
+    while (world->done < count && world->now_ns < began_ns + ms_max * MS_NS) {
+        step();
+    }
+    CU_ASSERT_EQUAL(world->done, count);
+    return world->now_ns - began_ns;
+}
+
+// All believe that node 1 is primary under epoch 1; the client knows of node `seed` alone.
+static void open_world(uint32_t seed)
+{
+    struct torc_engine_config config = {.client_id = 0x1234567800,
+                                        .seed = torc_test_seed(),
+                                        .pool_bytes = 4 << 20,
+                                        .operations = OPS_MAX,
+                                        .payload_bytes = PACKET_MAX,
+                                        .read_rto_us = 1000};
+    struct torc_endpoint place = {.address = {[10] = 0xff, [11] = 0xff, [12] = 10},
+                                  .port = (uint16_t)(BASE_PORT + seed)};
+    uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
+    void *memory = aligned_alloc(4096, bytes);
+
+    world = calloc(1, sizeof(*world));
+    torc_assert(memory != NULL && world != NULL);
+    memset(memory, 0, bytes);
+    world->now_ns = UINT64_C(1000000000);
+    for (uint32_t i = 1; i <= NODES; i++) {
+        world->nodes[i] =
+            (struct fake){.role = i == 1 ? SERVES : FOLLOWS, .epoch = 1, .primary = 1};
+    }
+    world->engine = torc_engine_init(memory, &config, world->now_ns, world->now_ns / 1000);
+    place.address[15] = (uint8_t)seed;
+    CU_ASSERT_EQUAL_FATAL(torc_engine_seed(world->engine, &place, NULL), TORC_ERR_OK);
+}
+
+static void close_world(void)
+{
+    free(world->engine);
+    free(world);
+}
+
+// Half of them writes. Microseconds of patience: 0 is the default.
+static void begin(uint32_t count, uint64_t timeout_us)
+{
+    struct torc_read_options options = {.timeout_us = timeout_us};
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_engine_write write = {
+            .key = i % KEYS, .data = "value", .bytes = 5, .timeout_us = timeout_us};
+        enum torc_err err = i % 2 == 0
+                                ? torc_engine_write(world->engine, &write, NULL)
+                                : torc_engine_get(world->engine, i % KEYS, &options, i, NULL);
+
+        CU_ASSERT_EQUAL_FATAL(err, TORC_ERR_OK);
+    }
+}
+
+static void believe(uint32_t node, enum role role, uint32_t epoch, uint32_t primary)
+{
+    world->nodes[node] = (struct fake){.role = role, .epoch = epoch, .primary = primary};
+}
+
+// As many as that were done, and each write is executed.
+static void check_all_done(uint32_t count)
+{
+    uint32_t executed = 0;
+
+    for (uint32_t i = 0; i <= OPS_MAX; i++) {
+        executed += world->executed[i];
+    }
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_OK] + world->statuses[TORC_ERR_NOT_FOUND],
+                    world->done);
+    CU_ASSERT_EQUAL(executed, count / 2);
+}
+
+// ---- What is asked
+
+// Deadlines are far: nothing is an error, and the pause ends with the new primary's beginning.
+static void test_silent(void)
+{
+    for (uint64_t after_ms = 1; after_ms <= 90; after_ms += 7) {
+        open_world(3);
+        run_ms(50);
+        begin(2, 0);
+        (void)await_done(2, 50);
+        believe(1, SILENT, 1, 1);
+        world->sends = world->questions = 0;
+        begin(16, 0);
+        run_ms(after_ms);
+        CU_ASSERT_EQUAL(world->done, 2);
+        believe(2, SERVES, 2, 2);
+        believe(3, FOLLOWS, 2, 2);
+        CU_ASSERT(await_done(18, 1000) <= PAUSE_NS);
+        check_all_done(18);
+        CU_ASSERT(world->sends <= UINT64_C(192));
+        CU_ASSERT(world->questions <= 16);
+        close_world();
+    }
+}
+
+// The candidate is asked by one of them, the others wait until that one is served.
+static void test_taking_over(void)
+{
+    open_world(1);
+    run_ms(50);
+    begin(2, 0);
+    (void)await_done(2, 50);
+    believe(1, SILENT, 1, 1);
+    begin(64, 0);
+    run_ms(25);
+    believe(2, TAKES_OVER, 2, 2);
+    believe(3, FOLLOWS, 2, 2);
+    run_ms(20);
+    world->sends = 0;
+    run_ms(40);
+    CU_ASSERT(world->sends <= 64 + 40); // none is asked for twice but by the one
+    CU_ASSERT_EQUAL(world->done, 2);
+    believe(2, SERVES, 2, 2);
+    CU_ASSERT(await_done(66, 1000) <= PAUSE_NS);
+    check_all_done(66);
+    close_world();
+}
+
+// Everybody sends the client to somebody who is none: it goes round slowly, and comes out.
+static void test_circle(void)
+{
+    open_world(1);
+    run_ms(50);
+    believe(1, FOLLOWS, 1, 2);
+    believe(2, FOLLOWS, 1, 1);
+    believe(3, FOLLOWS, 1, 3);
+    world->sends = world->questions = 0;
+    begin(8, 0);
+    run_ms(1000);
+    CU_ASSERT_EQUAL(world->done, 0);
+    CU_ASSERT(world->sends <= UINT64_C(320));
+    CU_ASSERT(world->questions <= 200);
+    believe(3, SERVES, 2, 3);
+    CU_ASSERT(await_done(8, 1000) <= 160 * MS_NS); // two are asked in turn, every 64 ms +- 10 %
+    check_all_done(8);
+    close_world();
+}
+
+// While it goes to the second primary there is a third; what the first says later is not believed.
+static void test_epochs_rise(void)
+{
+    open_world(1);
+    run_ms(50);
+    begin(2, 0);
+    (void)await_done(2, 50);
+    believe(1, SILENT, 1, 1);
+    begin(16, 0);
+    run_ms(20);
+    believe(2, TAKES_OVER, 2, 2);
+    run_ms(10);
+    believe(2, SILENT, 2, 2);
+    run_ms(30);
+    believe(3, SERVES, 3, 3);
+    CU_ASSERT(await_done(18, 1000) <= PAUSE_NS);
+    check_all_done(18);
+    believe(1, SERVES, 1, 1); // it sleeps no more, and has not heard
+    torc_engine_map_refresh(world->engine);
+    run_ms(100);
+    CU_ASSERT_EQUAL(torc_route_find(world->engine, 0)->epoch, 3);
+    begin(4, 0);
+    CU_ASSERT(await_done(22, 1000) <= PAUSE_NS);
+    close_world();
+}
+
+// It never had a session with the primary.
+static void test_no_session(void)
+{
+    open_world(3);
+    believe(1, SILENT, 1, 1);
+    begin(16, 0);
+    run_ms(60);
+    believe(2, SERVES, 2, 2);
+    believe(3, FOLLOWS, 2, 2);
+    CU_ASSERT(await_done(16, 1000) <= PAUSE_NS);
+    check_all_done(16);
+    close_world();
+}
+
+static void test_deadline(void)
+{
+    open_world(1);
+    run_ms(50);
+    for (uint32_t i = 1; i <= NODES; i++) {
+        believe(i, SILENT, 1, 1);
+    }
+    begin(8, 300000);
+    (void)await_done(8, 400);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_IN_DOUBT], 4);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_DEADLINE], 4);
+    close_world();
+}
+
+// Each attempt was refused: it is known that none was executed.
+static void test_deadline_refused(void)
+{
+    open_world(1);
+    run_ms(50);
+    believe(1, TAKES_OVER, 1, 1);
+    begin(8, 300000);
+    (void)await_done(8, 400);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_TAKING_OVER], 8);
+    CU_ASSERT_EQUAL(world->executed[1], 0);
+    close_world();
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"a silent primary: others are asked who it is now", test_silent},
+        {"a candidate is asked by one, the others are held back", test_taking_over},
+        {"stale maps in a circle", test_circle},
+        {"epochs rise on the way", test_epochs_rise},
+        {"no session with the primary can be made", test_no_session},
+        {"nobody answers until the deadline", test_deadline},
+        {"everybody refuses until the deadline", test_deadline_refused},
+        CU_TEST_INFO_NULL};
+
+    return torc_test_run("client_failover", tests);
+}
