@@ -491,11 +491,59 @@ void torc_worker_tell(struct torc_worker *worker)
 
 // -- A burst --------------------------------------------------------------------------------------
 
+static bool rx_is_of_node(const struct torc_packet *packet)
+{
+    return packet->session->principal >= TORC_PRINCIPAL_NODE;
+}
+
+static void rx_note_again(struct torc_worker *worker, struct torc_packet *packet)
+{
+    packet->write_count = 0;
+    packet->plain_count = 0;
+    packet->late = false;
+    torc_worker_note_gets(worker, packet);
+}
+
+static void rx_forget_notes(struct torc_worker *worker)
+{
+    worker->get_count = 0;
+    memset(worker->get_counts, 0, worker->shard_count * sizeof(worker->get_counts[0]));
+}
+
+// What other nodes say changes trees, and who may read them. So it comes before the gets of the
+// burst are noted and looked up: what was found points into the tree as it was. The packets that
+// are left, clients' all.
+static uint32_t rx_nodes_first(struct torc_worker *worker, uint32_t packet_count)
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < packet_count; i++) {
+        struct torc_packet *packet = &worker->burst[i];
+
+        if (rx_is_of_node(packet)) {
+            rx_forget_notes(worker);
+            rx_note_again(worker, packet);
+            torc_worker_look_up(worker);
+            worker->tx_owed--;
+            torc_worker_answer_packet(worker, packet);
+        }
+    }
+    rx_forget_notes(worker);
+    for (uint32_t i = 0; i < packet_count; i++) {
+        if (!rx_is_of_node(&worker->burst[i])) {
+            worker->burst[left] = worker->burst[i];
+            rx_note_again(worker, &worker->burst[left++]);
+        }
+    }
+    return left;
+}
+
 static void rx_burst(struct torc_worker *worker, const struct rx_item *items, uint32_t count)
 {
     struct rx_candidate candidates[TORC_WORKER_BURST];
     uint32_t candidate_count = 0;
     uint32_t packet_count = 0;
+    uint32_t nodes = 0;
     bool many = worker->admit->shedding && worker->admit->pressed;
 
     torc_assert(count <= TORC_WORKER_BURST);
@@ -509,11 +557,15 @@ static void rx_burst(struct torc_worker *worker, const struct rx_item *items, ui
     for (uint32_t i = 0; i < candidate_count; i++) {
         if (rx_check(worker, &candidates[i], &worker->burst[packet_count])) {
             torc_worker_note_gets(worker, &worker->burst[packet_count]);
+            nodes += rx_is_of_node(&worker->burst[packet_count]) ? 1 : 0;
             packet_count++;
         }
     }
-    torc_worker_look_up(worker);
     worker->tx_owed -= count - packet_count;
+    if (torc_unlikely(nodes > 0)) {
+        packet_count = rx_nodes_first(worker, packet_count);
+    }
+    torc_worker_look_up(worker);
     for (uint32_t i = 0; i < packet_count; i++) {
         struct torc_packet *packet = &worker->burst[i];
 
