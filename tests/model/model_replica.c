@@ -26,7 +26,7 @@ static void on_abort(int number)
 }
 
 // The first OFTEN are found within some dozens of lives: each run of the test tries one of them.
-// docs/decisions/0024-replica.md has the table, and says why 17 and 44 are not here.
+// docs/decisions/0024-replica.md has the table, and says why 17 is not here. 44: model_watch.c.
 #define OFTEN 23u
 static const enum torc_bug planted[] = {
     TORC_BUG_T7_NO_PROMISE_WAIT,
