@@ -18,20 +18,20 @@ from node import BUILD, PROGRAMS, ROOT, Checks, run
 
 KEYS = 1000000
 FEW = 24  # of a cluster whose keys are all in a history
-SETTINGS = ("--workers", "1", "--memory", "128M", "--large-memory", "32M", "--shards", "12", "--segment-bytes", "4M")
+SETTINGS = ("--workers", "1", "--memory", "128M", "--large-memory", "32M", "--segment-bytes", "4M")
 checks = Checks()
 
 
 class Cluster:
     """scripts/cluster up … down, in a folder of its own."""
 
-    def __init__(self, *words, nodes=3, keys=KEYS, settings=()):
+    def __init__(self, *words, nodes=3, keys=KEYS, shards=12, settings=()):
         self.histories = []
         self.shards = {}  # of each node, as first asked
         self.folder = tempfile.mkdtemp(prefix="torc-cluster-", dir=os.environ.get("TORC_TEST_DATA"))
         self.environment = dict(os.environ, TORC_BUILD=str(BUILD), TORC_CLUSTER_DIR=f"{self.folder}/cluster")
-        self.up = self("up", "--nodes", nodes, *words, "--", *SETTINGS, "--keys", keys, *settings,
-                       check=False)
+        self.up = self("up", "--nodes", nodes, *words, "--", *SETTINGS, "--shards", shards, "--keys", keys,
+                       *settings, check=False)
         self.address = self.up.stdout.decode().splitlines()[-1] if self.up.returncode == 0 else None
 
     def __call__(self, *words, check=True):
