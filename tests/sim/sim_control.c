@@ -255,11 +255,13 @@ static bool control_can_resume(struct sim_node *node)
         const struct torc_chan_map_entry *entry = &map->entries[shard->shard - 1];
 
         serving = entry->shard == shard->shard && (shard->replica || entry->epoch == shard->epoch);
+        shard->worker = UINT8_MAX;
         for (uint32_t at = 0; at < entry->member_count; at++) {
             if (entry->members[at].node == node->number) {
                 shard->worker = entry->members[at].core;
             }
         }
+        serving = serving && shard->worker < node->worker_count; // a learner's is in no map
         shard->ready = true;
     }
     return serving;

@@ -472,12 +472,36 @@ void sim_node_thread(struct sim_node *node)
     sim_wake(&node->thread, at_ns, SIM_EVENT_THREAD, node->index, 0);
 }
 
+// Where its replicas stand, for people.
+static void node_tell_replicas(const struct sim_node *node, const struct torc_worker *worker)
+{
+    static const char *const roles[] = {"learner", "backup", "candidate", "active"};
+
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_worker_shard *shard = &worker->shards[i];
+        const struct torc_replica *machine;
+
+        if (shard->replica == NULL) {
+            continue;
+        }
+        machine = &shard->replica->machine;
+        sim_story("node %u  shard %u: %s in epoch %u of node %u, %s, log to %u, committed %u, "
+                  "applied %u, %s",
+                  (unsigned)node->number, (unsigned)shard->engine.shard, roles[machine->role],
+                  (unsigned)machine->epoch, (unsigned)machine->configuration.primary_node,
+                  machine->synced ? "synced" : "not synced", (unsigned)machine->last_lsn,
+                  (unsigned)machine->commit_lsn, (unsigned)machine->applied_lsn,
+                  shard->readable ? "can be read" : "cannot be read");
+    }
+}
+
 // What it dropped, for people.
 void sim_node_tell(const struct sim_node *node)
 {
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
         const struct torc_stats *stats = torc_worker_stats(node->workers[i].worker);
 
+        node_tell_replicas(node, node->workers[i].worker);
         for (uint32_t reason = 1; reason < TORC_DROP_COUNT; reason++) {
             if (torc_stats_get(&stats->drops[reason]) > 0) {
                 sim_story("node %u  worker %u dropped %" PRIu64 ": %s", (unsigned)node->number,
