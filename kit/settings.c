@@ -370,11 +370,15 @@ enum torc_err torc_settings_check(const struct torc_settings *settings, struct t
                          "s: a repetition could outlive its answer",
                          settings->deadline_max_ms, settings->dedup_ttl_s);
     }
-    if (settings->replicas > 1 || settings->durability == 1) {
+    if (settings->durability == 1) {
         return torc_fail(why, TORC_ERR_UNSUPPORTED,
-                         "%s: this version keeps one copy; replicas = 1 and durability = durable "
-                         "or none",
-                         settings->replicas > 1 ? "replicas" : "durability = replicated");
+                         "durability = replicated: this version knows durable and none");
+    }
+    if (settings->replicas > 1 && settings->durability != 0) {
+        return torc_fail(why, TORC_ERR_UNSUPPORTED,
+                         "replicas = %" PRIu64 " with durability = none: this version keeps "
+                         "several copies of shards that are durable",
+                         settings->replicas);
     }
     return TORC_ERR_OK;
 }

@@ -146,8 +146,7 @@ static void test_unknown_keys_get_the_nearest_name(void)
 
 static void test_combinations_are_checked(void)
 {
-    static const char *const bad[][2] = {{"replicas", "3"},
-                                         {"durability", "replicated"},
+    static const char *const bad[][2] = {{"durability", "replicated"},
                                          {"segment-bytes", "5242881"},
                                          {"deadline-max", "1h"},
                                          {"checkpoint-bytes", "16M"}};
@@ -160,6 +159,19 @@ static void test_combinations_are_checked(void)
         TORC_TEST_OK(torc_settings_set(&settings, NULL, bad[i][0], bad[i][1], 0, &why), &why);
         CU_ASSERT_NOT_EQUAL(torc_settings_check(&settings, &why), TORC_ERR_OK);
     }
+}
+
+static void test_several_copies_are_durable(void)
+{
+    struct torc_settings settings;
+    struct torc_fail why = {0};
+
+    torc_settings_default(&settings);
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, "replicas", "3", 0, &why), &why);
+    TORC_TEST_OK(torc_settings_check(&settings, &why), &why);
+    TORC_TEST_OK(torc_settings_set(&settings, NULL, "durability", "none", 0, &why), &why);
+    CU_ASSERT_EQUAL(torc_settings_check(&settings, &why), TORC_ERR_UNSUPPORTED);
+    CU_ASSERT(strstr(why.text, "replicas = 3") != NULL);
 }
 
 static void test_ini_reads_back(void)
@@ -394,6 +406,7 @@ int main(void)
         {"texts have a limit and no control bytes", test_texts_have_a_limit_and_no_control_bytes},
         {"unknown keys get the nearest name", test_unknown_keys_get_the_nearest_name},
         {"combinations are checked", test_combinations_are_checked},
+        {"several copies are durable", test_several_copies_are_durable},
         {"the INI file reads back", test_ini_reads_back},
         {"files", test_files},
         {"long lines are refused, not cut", test_long_lines_are_refused_not_cut},
