@@ -151,18 +151,21 @@ void torc_peers_ship_begin(struct torc_peers *peers, struct torc_peers_ship *shi
     torc_assert(append->kind == TORC_PEER_APPEND);
     ship->to = to;
     ship->message = *append;
+    ship->packet = 0; // none yet
     ship->open = false;
 }
 
 void torc_peers_ship_end(struct torc_peers *peers, struct torc_peers_ship *ship)
 {
-    struct peers_packet *packet = &peers->packets[ship->packet];
+    struct peers_packet *packet;
 
-    if (ship->open) {
-        packet->used = (uint16_t)(packet->used + torc_peer_append_end(&ship->builder));
-        packet->op_count++;
-        ship->open = false;
+    if (!ship->open) {
+        return;
     }
+    packet = &peers->packets[ship->packet];
+    packet->used = (uint16_t)(packet->used + torc_peer_append_end(&ship->builder));
+    packet->op_count++;
+    ship->open = false;
 }
 
 // Begins an operation in a packet with room for `bytes` of them. False: no room.

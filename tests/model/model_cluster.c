@@ -147,7 +147,7 @@ static void model_seen(uint32_t index, uint32_t number)
     }
     (void)fprintf(stderr, "key %" PRIu32 ": read write %" PRIu32 ", acknowledged was %" PRIu32 "\n",
                   index, number, key->acked);
-    torc_assert(!"a read that no history allows");
+    torc_unreachable("a read that no history allows");
 }
 
 // True: it was answered.
