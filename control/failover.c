@@ -289,7 +289,7 @@ static void failover_take_shard(struct torc_failover *failover, struct torc_fail
     struct torc_shard_fields fields;
     struct torc_fail why;
 
-    if (answer->err != TORC_ERR_OK ||
+    if (answer->err != TORC_ERR_OK || answer->records == NULL ||
         torc_record_decode(TORC_RECORD_SHARD, &fields, answer->records->value,
                            answer->records->value_bytes, &why) != TORC_ERR_OK ||
         fields.insync.count > TORC_CHAN_MEMBERS_MAX) {
@@ -312,7 +312,7 @@ static void failover_take_node(struct torc_failover *failover, struct torc_failo
     struct torc_fail why;
     bool won = ask->is_proposal && ask->answer.record.nonce == ask->proposal.nonce;
 
-    if (answer->err != TORC_ERR_OK ||
+    if (answer->err != TORC_ERR_OK || answer->records == NULL ||
         torc_record_decode(TORC_RECORD_NODE, &fields, answer->records->value,
                            answer->records->value_bytes, &why) != TORC_ERR_OK) {
         failover_give_up(failover, ask);

@@ -86,7 +86,8 @@ static enum torc_err make_check_new(const struct make *make, struct torc_fail *w
                          settings->replicas, settings->nodes);
     }
     return torc_registry_check_room(
-        (make->meta->shards * settings->replicas + settings->nodes - 1) / settings->nodes,
+        (make->meta->shards * settings->replicas + settings->nodes - 1) /
+            torc_max_u64(settings->nodes, 1),
         torc_registry_workers(settings), why);
 }
 
@@ -143,7 +144,7 @@ static enum torc_err make_put_node(struct make *make, uint64_t node, uint64_t sl
 
 static enum torc_err make_put_nodes(struct make *make, uint64_t *copies, struct torc_fail *why)
 {
-    struct torc_node_fields fields;
+    struct torc_node_fields fields = {0};
     uint64_t version;
     enum torc_err err = TORC_ERR_OK;
 

@@ -189,7 +189,7 @@ uint64_t torc_worker_bytes(const struct torc_worker_config *config)
     struct torc_worker_config with_defaults = *config;
     struct torc_worker nobody;
     struct worker_carve memory = {.base = NULL};
-    struct worker_parts parts;
+    struct worker_parts parts = {0};
 
     worker_defaults(&with_defaults);
     (void)carve(&memory, sizeof(struct torc_worker));
@@ -359,7 +359,7 @@ enum torc_err torc_worker_init(struct torc_worker **worker, void *memory, uint64
 {
     struct worker_carve cut = {.base = memory};
     struct torc_worker *made = carve(&cut, sizeof(*made));
-    struct worker_parts parts;
+    struct worker_parts parts = {0};
     enum torc_err err = worker_check(config, memory_bytes, why);
 
     torc_assert((uintptr_t)memory % 4096 == 0);

@@ -287,7 +287,7 @@ static struct model *model_open(void)
 {
     struct model *model = calloc(1, sizeof(*model));
 
-    CU_ASSERT_PTR_NOT_NULL_FATAL(model);
+    torc_assert(model != NULL);
     model->rng = (struct torc_rng){torc_test_seed()};
     model->good = true;
     torc_fake_store_init(&model->meta, &model->rng);

@@ -233,7 +233,7 @@ static bool run_rounds(bool lies, uint64_t *failures)
     struct model *model = calloc(1, sizeof(*model));
     bool same = true;
 
-    CU_ASSERT_PTR_NOT_NULL_FATAL(model);
+    torc_assert(model != NULL);
     model->rng = (struct torc_rng){torc_test_seed()};
     torc_fake_store_init(&model->meta, &model->rng);
     model->meta.lies = lies;
@@ -303,7 +303,7 @@ static void the_map_is_the_surveys(void)
     const struct torc_chan_node node = {.node = 2, .cores = 4};
     struct torc_fail why;
 
-    CU_ASSERT_FATAL(survey != NULL && map != NULL);
+    torc_assert(survey != NULL && map != NULL);
     survey->keys = 100;
     survey->revision = 9;
     CU_ASSERT_EQUAL(torc_survey_check(survey, &why), TORC_ERR_CORRUPT);

@@ -287,9 +287,9 @@ static struct handle *handle_of(const struct meta_event *event)
     return handle != NULL && handle->life == event->life ? handle : NULL;
 }
 
-void sim_records_event(struct sim_event *it)
+void sim_records_event(struct sim_event *due)
 {
-    struct meta_event *event = it->what;
+    struct meta_event *event = due->what;
     struct handle *handle = handle_of(event);
     struct ready *ready;
 

@@ -21,6 +21,6 @@ const char *sim_records_get(const char *key);
 struct torc_metastore *sim_records_open(uint32_t node);
 
 // An event of kind SIM_EVENT_META.
-void sim_records_event(struct sim_event *event);
+void sim_records_event(struct sim_event *due);
 
 #endif

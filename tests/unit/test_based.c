@@ -23,7 +23,7 @@ static void open_folder(void)
     dir = (struct torc_data_dir){.fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     cluster = (struct torc_cluster){.shard_count = SHARDS,
                                     .shards = calloc(SHARDS, sizeof(*cluster.shards))};
-    CU_ASSERT_PTR_NOT_NULL_FATAL(cluster.shards);
+    torc_assert(cluster.shards != NULL);
     for (uint32_t i = 0; i < SHARDS; i++) {
         cluster.shards[i].shard = UINT32_MAX - i; // the longest numbers
     }

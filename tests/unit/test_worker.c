@@ -342,7 +342,7 @@ static void the_map_says_where_other_nodes_are(void)
 {
     struct torc_request request = {.opcode = TORC_OPCODE_MAP, .lo = 0, .hi = KEYS};
     struct torc_map_entry entry;
-    struct torc_node_entry node;
+    struct torc_node_entry node = {0};
     struct torc_reply reply;
     struct torc_fail why;
     uint32_t nodes[2] = {0};
@@ -371,6 +371,7 @@ static void the_map_says_where_other_nodes_are(void)
     CU_ASSERT_EQUAL(nodes[0], 1);
     CU_ASSERT_EQUAL(nodes[1], 7);
     CU_ASSERT_EQUAL(node.cores, 3);
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): four entries came, as asserted
     CU_ASSERT_EQUAL(node.addresses[15], 42);
     close_rig();
 }
