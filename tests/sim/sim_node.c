@@ -16,6 +16,7 @@
 #define TURN_NS       UINT64_C(2000)
 #define WAKE_NS       UINT64_C(3000)
 #define IDLE_NS       (20 * SIM_MS) // a look at the latest, as a beat would
+#define WOKEN_NS      (10 * SIM_MS)
 #define HEAP_BYTES    (UINT64_C(32) << 20)
 
 static uint8_t *tx_memory;
@@ -517,7 +518,12 @@ void sim_node_tell(const struct sim_node *node)
 bool sim_node_serves(const struct sim_node *node)
 {
     for (uint32_t i = 0; i < node->worker_count; i++) {
-        if (!node->up || !node->workers[i].worker->serving) {
+        const struct sim_worker *worker = &node->workers[i];
+
+        // Who was suspended takes the first packets after it for as old as the suspension was
+        // long, and refuses them by their deadlines: a moment later that is over.
+        if (!node->up || !worker->worker->serving ||
+            worker->actor.paused_ns + WOKEN_NS > sim->now_ns) {
             return false;
         }
     }
