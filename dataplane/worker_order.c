@@ -205,7 +205,7 @@ static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_c
     struct torc_checkpoint_place place = {.cluster = worker->cluster.cluster,
                                           .checkpoint = order->checkpoint,
                                           .ceiling = worker->log.ceiling_wanted,
-                                          .next_sequence = worker->log.next_sequence,
+                                          .durable = worker->log.durable,
                                           .node = worker->cluster.node,
                                           .stream = worker->cluster.stream};
     struct torc_evt refused = {.kind = TORC_EVT_CHECKPOINT_DONE};

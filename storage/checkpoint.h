@@ -21,7 +21,7 @@ struct torc_checkpoint_place {
     uint64_t cluster;
     uint64_t checkpoint;    // control's number
     uint64_t ceiling;       // HLC: read at, or about to be; the next life stamps above it
-    uint64_t next_sequence; // of the log, now: torc_log_writer's next_sequence
+    uint64_t durable;       // the highest block of the stream that is known durable now
     uint32_t node;
     uint32_t stream;
 };

@@ -200,11 +200,15 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
     }
 }
 
-uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t next_sequence)
+uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t durable)
 {
+    uint64_t start = durable + 1;
+
     torc_assert(!shard->unlogged);
-    return shard->pending_head == NONE ? next_sequence
-                                       : shard->pool->slots[shard->pending_head].first_sequence;
+    if (shard->pending_head != NONE) {
+        start = torc_min_u64(start, shard->pool->slots[shard->pending_head].first_sequence);
+    }
+    return start;
 }
 
 // -- Evaluating ---------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ static void shard_fill(struct torc_shard *shard, const uint8_t *recipe, size_t s
 
 static uint64_t file_write(struct torc_shard *shard, uint32_t room)
 {
-    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 1, .next_sequence = 1};
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 1};
     struct torc_checkpoint_writer writer;
     uint64_t bytes = 0;
 

@@ -23,7 +23,7 @@ static void checkpoint_write(struct world *world, struct node *node)
 void checkpoint_some(struct world *world, struct node *node)
 {
     struct torc_checkpoint_place place = {
-        .cluster = 1, .checkpoint = 1, .next_sequence = node->next_sequence, .node = 1};
+        .cluster = 1, .checkpoint = 1, .durable = node->durable_sequence, .node = 1};
     struct checkpoint old = node->kept;
 
     if (!node_is_whole(node)) {

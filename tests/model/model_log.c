@@ -317,7 +317,7 @@ static void send_write(struct world *world)
 static void checkpoint_take(struct world *world)
 {
     struct torc_checkpoint_place place = {
-        .cluster = 7, .checkpoint = 1, .next_sequence = world->next_sequence, .stream = 1};
+        .cluster = 7, .checkpoint = 1, .durable = world->durable, .stream = 1};
     struct torc_checkpoint_writer writer;
     uint64_t room = 1 << 20;
     unsigned char *bytes = malloc(room);

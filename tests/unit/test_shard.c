@@ -532,7 +532,7 @@ static void test_turns_are_replayed_in_order(void)
 static void test_a_checkpoint_needs_its_log(void)
 {
     static unsigned char file[1 << 17];
-    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9, .next_sequence = 1};
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9};
     struct torc_checkpoint_writer writer;
     struct torc_replay *replay;
     struct torc_fail why;
@@ -566,6 +566,20 @@ static void test_a_checkpoint_needs_its_log(void)
     torc_shard_drop(&replayed);
 }
 
+// Blocks of others that are lost have their numbers used again, by this shard too.
+static void test_a_checkpoint_needs_what_may_be_lost(void)
+{
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9, .durable = 4};
+    struct torc_checkpoint_writer writer;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(1, "one");
+    torc_checkpoint_writer_begin(&writer, &bench.shard, &place);
+    CU_ASSERT_EQUAL(writer.start_sequence, 5);
+    torc_shard_drop(&bench.shard);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -579,6 +593,7 @@ int main(void)
         {"an epoch cancels what it replaces", test_an_epoch_cancels_what_it_replaces},
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
+        {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
         CU_TEST_INFO_NULL};
     int status;
 
