@@ -27,6 +27,26 @@ static uint32_t answer_alive(struct torc_survey *survey, const struct torc_surve
     return count;
 }
 
+// Shards none of whose members has the memory that it was a member with: nobody may take over.
+static uint32_t answer_closed(struct torc_survey *survey)
+{
+    uint32_t closed = 0;
+
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+        bool remembered = false;
+
+        for (uint32_t m = 0; m < shard->member_count; m++) {
+            const struct torc_survey_node *node =
+                torc_survey_node(survey, (uint32_t)shard->members[m].node);
+
+            remembered = remembered || node == NULL || node->copy == shard->members[m].copy;
+        }
+        closed += remembered ? 0 : 1;
+    }
+    return closed;
+}
+
 void torc_node_count_cluster(struct torc_node *node)
 {
     struct torc_survey *survey = node->registry.survey;
@@ -91,8 +111,19 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
 {
     struct torc_survey *survey = node->registry.survey;
     uint64_t away = node->numbers[TORC_CONTROL_SHARDS_AWAY];
+    uint32_t closed = answer_closed(survey);
     char text[ANSWER_TEXT_BYTES];
 
+    if (closed > 0) {
+        int failed;
+
+        (void)snprintf(text, sizeof(text),
+                       "%" PRIu32 " shards are closed: all their copies in sync were lost or lost "
+                       "power together (durability = replicated), and writes with them",
+                       closed);
+        failed = json_array_append_new(advice, json_string(text));
+        torc_assert(failed == 0);
+    }
     for (uint32_t i = 0; i < survey->node_count; i++) {
         const struct torc_survey_node *other = survey->nodes + i;
         int failed = 0;

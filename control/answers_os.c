@@ -177,7 +177,9 @@ static json_t *answer_shards(struct torc_node *node)
 
 static json_t *answer_status(struct torc_node *node)
 {
-    static const char *const durabilities[] = {"durable", "replicated", "none"};
+    static const char *const durabilities[] = {
+        "durable", "replicated: power lost by all nodes at once loses what was written last",
+        "none"};
     const struct torc_registry *registry = &node->registry;
     json_t *status = json_object();
     json_t *advice = answer_advice(node);

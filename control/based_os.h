@@ -4,7 +4,9 @@
 //         checkpoint, or the empty tree that all members once had). By it a member that was removed
 //         while it was away comes back by the log it has, not by a copy of everything.
 // Owner   control's one thread.
-// Bound   to the node's copy: another copy has forgotten, and begins without.
+// Bound   to the node's copy: a node without its data begins without. A copy that is new because a
+//         dataplane forgot (`replicated`) has the log of the one before it, up to some record:
+//         that is a base.
 #ifndef TORC_CONTROL_BASED_OS_H
 #define TORC_CONTROL_BASED_OS_H
 

@@ -32,12 +32,13 @@ struct torc_cluster_shard {
     bool has_checkpoint;
     bool covered; // K2
     bool ready;
-    bool replica; // others have the shard too, or may
-    bool insync;  // this node's present copy is one of its members
-    bool based;   // its log here goes on from a base (control/based_os.h)
-    bool wanted;  // a checkpoint of it is wanted
-    bool wake;    // its record, or that of a member's node, may have changed
-    bool wish;    // what placement wishes for it is to be told
+    bool replica;    // others have the shard too, or may
+    bool insync;     // this node's present copy is one of its members
+    bool based;      // its log here goes on from a base (control/based_os.h)
+    bool wanted;     // a checkpoint of it is wanted
+    bool base_asked; // by a worker that has taken a base: it lies in memory alone until then
+    bool wake;       // its record, or that of a member's node, may have changed
+    bool wish;       // what placement wishes for it is to be told
 };
 
 struct torc_cluster {

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 enum {
-    DIR_LOCK_PAUSE_NS = 5000000
+    DIR_LOCK_PAUSE_NS = 5000000,
+    DIR_SEAL_BYTES = 64
 };
 
 // What may lie in a directory before a node is made in it: others make these on their way, and a
@@ -391,6 +392,31 @@ enum torc_err torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_co
         dir->start_count = start_count;
     }
     return err;
+}
+
+enum torc_err torc_data_dir_seal(struct torc_data_dir *dir, uint64_t boot, struct torc_fail *why)
+{
+    char text[DIR_SEAL_BYTES];
+    int bytes = snprintf(text, sizeof(text), "torc-seal 1 %016" PRIx64 " %" PRIu64 "\n",
+                         dir->cluster, boot);
+
+    torc_assert(bytes > 0 && bytes < (int)sizeof(text));
+    return torc_file_replace(dir->fd, "seal", text, (uint64_t)bytes, 0640, why);
+}
+
+bool torc_data_dir_is_sealed(const struct torc_data_dir *dir, uint64_t boot)
+{
+    char wanted[DIR_SEAL_BYTES];
+    char text[DIR_SEAL_BYTES] = {0};
+    int fd = openat(dir->fd, "seal", O_RDONLY | O_CLOEXEC);
+    int64_t bytes = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+    (void)snprintf(wanted, sizeof(wanted), "torc-seal 1 %016" PRIx64 " %" PRIu64 "\n", dir->cluster,
+                   boot);
+    if (fd >= 0) {
+        (void)close(fd); // only read
+    }
+    return bytes > 0 && strcmp(text, wanted) == 0;
 }
 
 void torc_data_dir_close(struct torc_data_dir *dir)

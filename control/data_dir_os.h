@@ -6,6 +6,7 @@
 //           log/ checkpoint/ run/   their files belong to log_uring, checkpoint_uring, admin
 //           secret        32 random bytes, for cookies and tickets
 //           torc.keys local.key   who may talk to it: control/keys_os.h
+//           seal          of which boot the log has everything, after a clean stop
 // Owner   control's one thread; one control at a time.
 // Memory  descriptors, until torc_data_dir_close. `lock_fd` is registered in the I/O ring before
 //         the first write, so that the lock lives as long as the last request (FIELDNOTES.md,
@@ -61,6 +62,12 @@ enum torc_err torc_must_use torc_data_dir_open(struct torc_data_dir *dir, const 
 // Records that this start is number `start_count`.
 enum torc_err torc_must_use torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_count,
                                                   struct torc_fail *why);
+
+// The log has all that this boot acknowledged, and nothing will be acknowledged any more: its
+// memory is on the disk. The next start raises the boot, so a seal is good for one start.
+enum torc_err torc_must_use torc_data_dir_seal(struct torc_data_dir *dir, uint64_t boot,
+                                               struct torc_fail *why);
+bool torc_must_use torc_data_dir_is_sealed(const struct torc_data_dir *dir, uint64_t boot);
 
 void torc_data_dir_close(struct torc_data_dir *dir);
 

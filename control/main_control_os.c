@@ -59,6 +59,7 @@ static int main_status(enum torc_err err)
 
 static enum torc_err main_init(const struct torc_settings *settings, struct torc_fail *why)
 {
+    static const char *const durabilities[] = {"durable", "replicated", "none"};
     struct torc_meta_fields meta;
     enum torc_err err = torc_registry_make(settings, &meta, why);
 
@@ -66,7 +67,7 @@ static enum torc_err main_init(const struct torc_settings *settings, struct torc
         (void)printf("made node %" PRIu64 " of cluster %016" PRIx64 " in %s: keys %" PRIu64
                      ", shards %" PRIu64 ", durability %s\n",
                      settings->node, meta.cluster, settings->data, meta.keys, meta.shards,
-                     meta.durability == TORC_DURABILITY_NONE ? "none" : "durable");
+                     durabilities[torc_min_u64(meta.durability, 2)]);
     }
     return err;
 }

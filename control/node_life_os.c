@@ -62,6 +62,7 @@ static void node_start_life(struct torc_node *node)
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         cluster->shards[i].ready = false;
         cluster->shards[i].wanted = false;
+        cluster->shards[i].base_asked = false;
     }
     node_make_recover_shards(node);
     if (err == TORC_ERR_OK) {
@@ -84,7 +85,7 @@ static enum torc_err node_find_bases(struct torc_node *node, struct torc_fail *w
 {
     struct torc_cluster *cluster = &node->registry.cluster;
 
-    torc_based_load(&node->dir, node->registry.node.copy, cluster);
+    torc_based_load(&node->dir, node->registry.disk_copy, cluster);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
 

@@ -106,6 +106,16 @@ static enum torc_err node_open_admin(struct torc_node *node, struct torc_fail *w
     return err;
 }
 
+static void node_warn_durability(const struct torc_node *node)
+{
+    if (node->registry.meta.durability == TORC_DURABILITY_REPLICATED) {
+        torc_log(TORC_LOG_WARN, "node", "replicated",
+                 "note=\"durability = replicated: writes are acknowledged from memory and written "
+                 "behind; when all copies of a shard lose power or are killed at once, the shard "
+                 "stays closed and what was acknowledged last may be lost\"");
+    }
+}
+
 static enum torc_err node_open_keys(struct torc_node *node, struct torc_fail *why)
 {
     if (node->registry.meta.security != TORC_SECURITY_KEYS) {
@@ -154,6 +164,7 @@ enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings 
         err = torc_node_open_meta(node, why);
     }
     if (err == TORC_ERR_OK) {
+        node_warn_durability(node);
         err = node_open_keys(node, why);
     }
     if (err == TORC_ERR_OK) {

@@ -135,6 +135,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         shard = torc_cluster_shard(&node->registry.cluster, event->role.shard);
         if (shard != NULL) {
             shard->wanted = true;
+            shard->base_asked = true;
         }
         return;
     case TORC_EVT_SHARD_GONE: return;
@@ -268,6 +269,22 @@ static void node_begin_stop(struct torc_node *node)
     torc_node_go(node, TORC_NODE_CHECKPOINTING);
 }
 
+// All that was acknowledged is on the disk; but a base whose checkpoint was not kept lies in memory
+// alone (J2).
+static enum torc_err node_seal(struct torc_node *node, struct torc_fail *why)
+{
+    const struct torc_cluster *cluster = &node->registry.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        if (cluster->shards[i].base_asked) {
+            return torc_fail(why, TORC_ERR_UNAVAILABLE,
+                             "shard %" PRIu32 ": its base is not in a checkpoint",
+                             cluster->shards[i].shard);
+        }
+    }
+    return torc_data_dir_seal(&node->dir, node->registry.cluster.boot, why);
+}
+
 static void node_quiesce(struct torc_node *node)
 {
     struct torc_fail why = {0};
@@ -289,7 +306,8 @@ static void node_quiesce(struct torc_node *node)
     }
     if (node_log_failed(node)) {
         torc_log(TORC_LOG_ERROR, "node", "stopped-unclean", "reason=\"the log had failed\"");
-    } else if (torc_registry_down(&node->registry, &why) != TORC_ERR_OK) {
+    } else if (node_seal(node, &why) != TORC_ERR_OK ||
+               torc_registry_down(&node->registry, &why) != TORC_ERR_OK) {
         torc_log(TORC_LOG_WARN, "node", "not-sealed", "reason=\"%s\"", why.text);
     }
     torc_log(TORC_LOG_INFO, "node", "stopped", "boot=%" PRIu64, node->registry.cluster.boot);

@@ -1,5 +1,6 @@
 // Torc control: the cluster as the metastore has it. See control/registry_os.h.
 #include "control/registry_impl_os.h"
+#include "kit/log_os.h"
 
 #include <arpa/inet.h>
 #include <sched.h>
@@ -392,6 +393,7 @@ static enum torc_err registry_change_node(struct torc_registry *registry,
 struct registry_life {
     const struct torc_registry *registry;
     const struct torc_network *network;
+    uint64_t copy; // the node's
     uint32_t worker_count;
 };
 
@@ -402,6 +404,7 @@ static void registry_begin_life(const void *context, struct torc_node_fields *fi
 
     fields->boot++;
     fields->start_count++;
+    fields->copy = life->copy;
     fields->cores = life->worker_count;
     fields->base_port = network->base_port;
     fields->capacity = life->registry->capacity;
@@ -480,14 +483,45 @@ static enum torc_err registry_raise(struct torc_registry *registry, struct torc_
     return err;
 }
 
+// Which memory the node has in its next life: its own, or another one where what was acknowledged
+// lay in a dataplane that is gone. The first start has nothing to forget.
+static enum torc_err registry_copy(struct torc_registry *registry, const struct torc_data_dir *dir,
+                                   uint64_t *copy, struct torc_fail *why)
+{
+    const struct torc_node_fields *node = &registry->node;
+    enum torc_err err;
+
+    registry->disk_copy = node->copy;
+    *copy = node->copy;
+    if (registry->meta.durability != TORC_DURABILITY_REPLICATED || node->boot == 0 ||
+        torc_data_dir_is_sealed(dir, node->boot)) {
+        return TORC_ERR_OK;
+    }
+    err = torc_metastore_draw(registry->store, "counter/copies", 0, 1, copy, why);
+    if (err == TORC_ERR_OK) {
+        torc_log(TORC_LOG_WARN, "node", "forgot",
+                 "boot=%" PRIu64 " copy=%" PRIu64 " note=\"durability = replicated, and the last "
+                 "life did not end by a clean stop: this node joins its shards anew\"",
+                 node->boot, *copy);
+    }
+    return err;
+}
+
 enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_data_dir *dir,
                                   uint32_t worker_count, const struct torc_network *network,
                                   struct torc_fail *why)
 {
     struct torc_cluster *cluster = &registry->cluster;
-    const struct registry_life life = {
+    struct registry_life life = {
         .registry = registry, .network = network, .worker_count = worker_count};
-    enum torc_err err = registry_change_node(registry, registry_begin_life, &life, why);
+    enum torc_err err = registry_read_node(registry, why);
+
+    if (err == TORC_ERR_OK) {
+        err = registry_copy(registry, dir, &life.copy, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_change_node(registry, registry_begin_life, &life, why);
+    }
 
     // Whoever has others beside it is made primary by its replica, in an epoch of its own (T9).
     if (err == TORC_ERR_OK && registry->meta.replicas == 1) {

@@ -12,6 +12,8 @@
 //         and with replicas = 1 each shard's epoch, 64 records a transaction (M5), before anything
 //         is served (T9). A crash in between leaves some epochs raised and others not: the next
 //         start raises all again.
+// Copies  with `replicated` a dataplane that ended without a clean stop has forgotten what it had
+//         acknowledged and not written: its node is another copy (REPLICATION.md, section 2).
 // Invariants
 //   N1  torc.node's start count is the metastore's, or one less (a crash between the two): anything
 //       else means that one of them is an old copy, and nothing is started.
@@ -31,7 +33,8 @@ struct torc_registry {
     struct torc_meta_fields meta;
     struct torc_node_fields node;
     uint64_t node_version;
-    uint64_t capacity; // MiB
+    uint64_t disk_copy; // whose records lie on the disk: the node's copy, or the one before it
+    uint64_t capacity;  // MiB
     char domain[TORC_RECORD_TEXT_BYTES];
     struct torc_survey *survey; // of all nodes
     struct torc_cluster cluster;

@@ -452,6 +452,9 @@ static void turn_quiesce(struct torc_worker *worker)
     bool settled = worker->log.failed ||
                    (torc_log_writer_settled(&worker->log) && torc_shard_is_settled(&worker->pool));
 
+    // H6: what this process alone has kept goes with it.
+    settled = settled && (worker->cluster.durability != TORC_DURABILITY_REPLICATED ||
+                          worker->log.failed || worker->log.ceiling_wanted <= worker->log.ceiling);
     if (worker->quiescing && !worker->quiesced && settled && worker->gathers_used == 0 &&
         torc_worker_say(worker, &event)) {
         worker->quiesced = true;

@@ -585,6 +585,14 @@ static bool replica_is_listed(const struct torc_worker *worker, const struct tor
     return false;
 }
 
+// What the metastore says can make a candidate, which logs; and with `replicated` what is logged
+// counts as kept, though after a clean stop nobody may write it any more. The next life asks again.
+static bool replica_is_sealing(const struct torc_worker *worker, const struct torc_cmd *order)
+{
+    return worker->quiescing && worker->cluster.durability == TORC_DURABILITY_REPLICATED &&
+           (order->kind == TORC_CMD_RECORD || order->kind == TORC_CMD_RESULT);
+}
+
 void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd *order)
 {
     struct torc_worker_shard *shard = torc_worker_shard_number(worker, replica_order_shard(order));
@@ -592,7 +600,7 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
     struct torc_replica_result result;
     struct torc_replica_want want;
 
-    if (shard == NULL || shard->replica == NULL) {
+    if (shard == NULL || shard->replica == NULL || replica_is_sealing(worker, order)) {
         return;
     }
     if (order->kind == TORC_CMD_WANT) {

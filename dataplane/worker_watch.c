@@ -396,13 +396,15 @@ static void watch_self(struct torc_worker *worker)
     }
 }
 
-// H6: a ceiling is acknowledged when it is kept: on disk where the log is.
+// H6: a ceiling is acknowledged when it is kept: on disk where the log is. With `replicated` the
+// process keeps it, whose copy ends with it, and a clean stop writes it: so none is taken later.
 static void watch_keep(struct torc_worker *worker)
 {
     struct torc_worker_watch *watch = worker->replicas.watch;
     struct torc_watch_event event = {.kind = TORC_WATCH_CEILING, .ceiling = watch->ceiling_keeping};
 
-    if (watch->ceiling_keeping <= watch->watch.ceiling_kept) {
+    if (watch->ceiling_keeping <= watch->watch.ceiling_kept ||
+        (worker->quiescing && worker->cluster.durability == TORC_DURABILITY_REPLICATED)) {
         return;
     }
     // Before any answer that says so leaves: whoever takes over stamps above it.

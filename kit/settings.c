@@ -1,6 +1,7 @@
 // Torc kit: the configuration's table at work. See kit/settings.h.
 #include "kit/settings.h"
 
+#include "kit/chan.h"
 #include "kit/text.h"
 
 #include <string.h>
@@ -370,14 +371,15 @@ enum torc_err torc_settings_check(const struct torc_settings *settings, struct t
                          "s: a repetition could outlive its answer",
                          settings->deadline_max_ms, settings->dedup_ttl_s);
     }
-    if (settings->durability == 1) {
-        return torc_fail(why, TORC_ERR_UNSUPPORTED,
-                         "durability = replicated: this version knows durable and none");
+    if (settings->durability == TORC_DURABILITY_REPLICATED && settings->replicas == 1) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "durability = replicated with replicas = 1: one copy in memory is no "
+                         "safety; give replicas (2 to 7), or durability = durable or none");
     }
-    if (settings->replicas > 1 && settings->durability != 0) {
+    if (settings->durability == TORC_DURABILITY_NONE && settings->replicas > 1) {
         return torc_fail(why, TORC_ERR_UNSUPPORTED,
-                         "replicas = %" PRIu64 " with durability = none: this version keeps "
-                         "several copies of shards that are durable",
+                         "replicas = %" PRIu64 " with durability = none: several copies are "
+                         "durable or replicated",
                          settings->replicas);
     }
     return TORC_ERR_OK;

@@ -181,18 +181,35 @@ static void cluster_forget(struct torc_cluster *cluster, uint32_t node)
     }
 }
 
-void torc_cluster_start(struct torc_cluster *cluster, uint32_t node, bool keeps)
+static void cluster_recover(struct torc_cluster *cluster, uint32_t node)
 {
     struct torc_rig *rig = &cluster->rigs[node];
 
-    if (!keeps) {
-        cluster_forget(cluster, node);
-    }
-    (void)torc_fake_meta_start(&cluster->meta, node, keeps);
     rig->now_ns = cluster->now_ns;
     rig->wall_us = cluster->wall_us;
     torc_rig_recover(rig);
     cluster_connect(cluster, node);
+}
+
+void torc_cluster_start(struct torc_cluster *cluster, uint32_t node, bool keeps)
+{
+    if (!keeps) {
+        cluster_forget(cluster, node);
+    }
+    (void)torc_fake_meta_start(&cluster->meta, node, keeps);
+    cluster_recover(cluster, node);
+}
+
+void torc_cluster_start_behind(struct torc_cluster *cluster, uint32_t node)
+{
+    struct torc_rig *rig = &cluster->rigs[node];
+
+    for (uint32_t worker = 0; worker < rig->config.workers; worker++) {
+        torc_fake_control_cut(&rig->controls[worker], rig->controls[worker].durable);
+        rig->controls[worker].disk_stuck = false;
+    }
+    (void)torc_fake_meta_start(&cluster->meta, node, false);
+    cluster_recover(cluster, node);
 }
 
 void torc_cluster_step(struct torc_cluster *cluster)

@@ -74,6 +74,10 @@ void torc_cluster_kill(struct torc_cluster *cluster, uint32_t node, bool seen);
 // A new life. `keeps`: it has its disk and remembers; else it comes with an empty one.
 void torc_cluster_start(struct torc_cluster *cluster, uint32_t node, bool keeps);
 
+// A new life with what its disk says it has synced; but what it acknowledged beyond that is
+// forgotten, so it is another copy (REPLICATION.md, section 2: `replicated`).
+void torc_cluster_start_behind(struct torc_cluster *cluster, uint32_t node);
+
 // Every node that is up has a turn, and time goes on by 10 us.
 void torc_cluster_step(struct torc_cluster *cluster);
 void torc_cluster_run(struct torc_cluster *cluster, uint32_t steps);

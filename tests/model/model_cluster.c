@@ -195,7 +195,22 @@ static bool may_die(uint32_t node)
 static void revive(uint32_t node)
 {
     // A fast node's log outlives its process only in part: it comes back as another copy.
+    if (cluster.config.durability != TORC_DURABILITY_DURABLE && chance(75)) {
+        torc_cluster_start_behind(&cluster, node);
+        return;
+    }
     torc_cluster_start(&cluster, node, cluster.config.durability == TORC_DURABILITY_DURABLE);
+}
+
+// Fast nodes acknowledge what their disks have not.
+static void stick(uint32_t node)
+{
+    struct torc_rig *rig = &cluster.rigs[node];
+
+    for (uint32_t worker = 0; worker < rig->config.workers && rig->up; worker++) {
+        rig->controls[worker].disk_stuck =
+            cluster.config.durability != TORC_DURABILITY_DURABLE && chance(70);
+    }
 }
 
 static void wish(void)
@@ -211,7 +226,7 @@ static void some_fault(void)
 {
     uint32_t node = random_node();
 
-    switch (torc_rng_below(&cluster.rng, 8)) {
+    switch (torc_rng_below(&cluster.rng, 9)) {
     case 0:
     case 1:
         if (may_die(node)) {
@@ -230,7 +245,8 @@ static void some_fault(void)
     case 5: cluster.meta.away = chance(30); return;
     case 6: cluster.meta.unknowns += (uint32_t)torc_rng_below(&cluster.rng, 3); return;
     case 7: wish(); return;
-    default: torc_unreachable("below 8");
+    case 8: stick(node); return;
+    default: torc_unreachable("below 9");
     }
 }
 
@@ -243,6 +259,9 @@ static void all_well(void)
     for (uint32_t node = 1; node <= cluster.config.nodes; node++) {
         if (!cluster.rigs[node].up) {
             revive(node);
+        }
+        for (uint32_t worker = 0; worker < cluster.rigs[node].config.workers; worker++) {
+            cluster.rigs[node].controls[worker].disk_stuck = false;
         }
     }
 }
