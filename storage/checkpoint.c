@@ -62,12 +62,12 @@ void torc_checkpoint_writer_begin(struct torc_checkpoint_writer *writer,
                                   const struct torc_shard *shard,
                                   const struct torc_checkpoint_place *place)
 {
-    *writer = (struct torc_checkpoint_writer){
-        .place = *place,
-        .step = TORC_CHECKPOINT_STEP_HEADER,
-        .lsn = shard->applied_lsn,
-        .epoch = shard->applied_epoch,
-        .start_sequence = torc_shard_start_sequence(shard, place->durable)};
+    *writer = (struct torc_checkpoint_writer){.place = *place,
+                                              .step = TORC_CHECKPOINT_STEP_HEADER,
+                                              .lsn = shard->applied_lsn,
+                                              .epoch = shard->applied_epoch,
+                                              .start_sequence =
+                                                  torc_shard_start_sequence(shard, place->durable)};
     torc_tree_cursor_open(&writer->cursor, shard->lo, shard->hi - 1, false);
 }
 

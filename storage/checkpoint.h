@@ -19,9 +19,9 @@
 // What the header says about the file; the caller knows it.
 struct torc_checkpoint_place {
     uint64_t cluster;
-    uint64_t checkpoint;    // control's number
-    uint64_t ceiling;       // HLC: read at, or about to be; the next life stamps above it
-    uint64_t durable;       // the highest block of the stream that is known durable now
+    uint64_t checkpoint; // control's number
+    uint64_t ceiling;    // HLC: read at, or about to be; the next life stamps above it
+    uint64_t durable;    // the highest block of the stream that is known durable now
     uint32_t node;
     uint32_t stream;
 };

@@ -409,9 +409,9 @@ enum torc_shard_past torc_must_use torc_shard_past(struct torc_shard *shard, uin
 void torc_shard_get_past(const struct torc_shard *shard, uint64_t key, uint64_t ts,
                          struct torc_tree_hit *hit);
 
-// The lowest block that a record above applied_lsn begins in, or may: a block above `durable` can be
-// lost, whose-ever records it holds, and then the next life uses its number again, for this shard's
-// records too. Checkpoints keep the log from there on.
+// The lowest block that a record above applied_lsn begins in, or may: a block above `durable` can
+// be lost, whosever records it holds, and then the next life uses its number again, for this
+// shard's records too. Checkpoints keep the log from there on.
 uint64_t torc_shard_start_sequence(const struct torc_shard *shard, uint64_t durable);
 
 // Walks S1, S2, S5 and the tables below; CORRUPT and the text says what. For tests.

@@ -127,7 +127,7 @@ void checkpoint_step(struct world *world, struct side *side)
     if (!making->busy) {
         struct torc_checkpoint_place place = {.cluster = 7,
                                               .checkpoint = world->ops,
-                                              .next_sequence = world->next_sequence,
+                                              .durable = world->durable,
                                               .node = 1,
                                               .stream = 1};
 
