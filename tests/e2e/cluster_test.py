@@ -30,9 +30,13 @@ class Cluster:
         self.shards = {}  # of each node, as first asked
         self.folder = tempfile.mkdtemp(prefix="torc-cluster-", dir=os.environ.get("TORC_TEST_DATA"))
         self.environment = dict(os.environ, TORC_BUILD=str(BUILD), TORC_CLUSTER_DIR=f"{self.folder}/cluster")
+        self.prepare()
         self.up = self("up", "--nodes", nodes, *words, "--", *SETTINGS, "--shards", shards, "--keys", keys,
                        *settings, check=False)
         self.address = self.up.stdout.decode().splitlines()[-1] if self.up.returncode == 0 else None
+
+    def prepare(self):
+        """What has to be there before the nodes are."""
 
     def __call__(self, *words, check=True):
         done = subprocess.run([ROOT / "scripts/cluster", *map(str, words)], env=self.environment, capture_output=True,
@@ -178,6 +182,7 @@ def case_faults():
             cluster("heal", 2)
         check_history(cluster, "stopped and cut off", stop_and_go)
         check_history(cluster, "killed", lambda: (cluster("kill", 2), cluster("start", 2)))
+        metastore_away(cluster)
         # A node's control alone: its dataplane goes on, and it goes on with it.
         control = pid_of(cluster, 1, "torc-control")
         os.kill(control, 9)
@@ -185,6 +190,18 @@ def case_faults():
             pass
         checks.equal("a write after control came back", cluster.torc("put", 5, "late"), "")
         checks.equal("and it is read", cluster.torc("get", 5, number=2).strip(), "late")
+
+
+def metastore_away(cluster):
+    """The metastore is asked by nobody who reads or writes keys."""
+    for verb, back in (("kill", "start"), ("stop", "cont")):
+        cluster(verb, "metastore")
+        checks.equal(f"{verb} metastore: a write meanwhile", cluster.torc("put", 7, verb), "")
+        checks.equal(f"{verb} metastore: a read meanwhile", cluster.torc("get", 7, number=2).strip(), verb)
+        if verb == "kill":
+            checks.equal("killed twice is refused", cluster("kill", "metastore", check=False).returncode, 1)
+        cluster(back, "metastore")
+    checks.equal("started twice is refused", cluster("start", "metastore", check=False).returncode, 1)
 
 
 def pid_of(cluster, number, name):
@@ -241,6 +258,8 @@ def case_etcd():
     with Cluster("--metastore", "etcd") as cluster:
         wanted = fill(cluster)
         one_store(cluster, wanted)
+        metastore_away(cluster)
+        wanted = rows(cluster.torc("range", 0, KEYS))
         cluster("kill", 1)
         cluster("start", 1)
         checks.equal("all is there after a death", rows(cluster.torc("range", 0, KEYS, number=2)), wanted)

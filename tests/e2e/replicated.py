@@ -6,6 +6,7 @@
         cluster.await_whole(60)                   # every node runs, every shard has all members
         result = load.end()                       # torc-perf's last line; load.entries(): the history
 """
+import errno
 import json
 import os
 import pathlib
@@ -14,18 +15,62 @@ import subprocess
 import time
 
 from cluster_test import Cluster
-from node import BUILD, PROGRAMS
+from node import BUILD, PROGRAMS, run
 
 PROBE_S = 0.1
 CALM_S = 0.3  # whole means: this long without a change
 
 
 class Replicated(Cluster):
-    """A cluster as scripts/cluster makes it; who is in it, and what can befall its nodes."""
+    """A cluster as scripts/cluster makes it; who is in it, and what can befall its nodes. The last node has, with
+    small_disk_mib, a disk of its own of that size."""
 
-    def __init__(self, nodes, replicas, keys, *words, **more):
-        self.count, self.replicas = nodes, replicas
-        super().__init__("--clear", "--replicas", replicas, *words, nodes=nodes, keys=keys, **more)
+    def __init__(self, nodes, replicas, keys, *words, sealed=False, small_disk_mib=0, **more):
+        self.count, self.replicas, self.small_disk_mib = nodes, replicas, small_disk_mib
+        try:
+            super().__init__(*(() if sealed else ("--clear",)), "--replicas", replicas, *words, nodes=nodes, keys=keys,
+                             **more)
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self):
+        if self.small_disk_mib:
+            self.data(self.count).mkdir(parents=True)
+            run("mount", "-t", "tmpfs", "-o", f"mode=750,size={self.small_disk_mib}m", "torc-rounds", self.data(self.count))
+
+    def close(self):
+        self("down", check=False)
+        if self.small_disk_mib:
+            run("umount", "-l", self.data(self.count), check=False)
+        super().close()
+
+    def fill_disk(self):
+        """Leaves no byte of the last node's disk. Its name, to be removed."""
+        ballast = self.data(self.count) / "ballast"
+        with open(ballast, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        return ballast
+
+    def cut_pair(self, one, other, cut):
+        """Takes two nodes' words for each other away, or gives them back: all others hear both."""
+        state = json.loads((pathlib.Path(self.folder) / "cluster" / "cluster.json").read_text(encoding="utf-8"))
+        for node in (one, other):
+            run("ip", "-n", state["namespace"], "link", "set", f"torc{node}h", "type", "bridge_slave", "isolated",
+                "on" if cut else "off")
+
+    def await_status(self, node, holds, timeout):
+        """Until what the node says of itself holds."""
+        end = time.monotonic() + timeout
+        while not ((said := self.ask(node)) and holds(said)):
+            if time.monotonic() > end:
+                raise RuntimeError(f"node {node} after {timeout} s: {json.dumps(said)[:1500]}")
+            time.sleep(PROBE_S)
 
     @property
     def nodes(self):
