@@ -11,18 +11,21 @@
 //           sim_node.c    a machine: its dataplane's life, clocks, turns of workers
 //           sim_control.c a machine's control: recovery, log, checkpoints, resuming
 //           sim_agree.c   and its way to the metastore: boots, maps, replicas' questions
+//           sim_wish.c    what placement wishes; which copies of data are what
 //           sim_client.c  engines, the workload, what they saw
 //           sim_faults.c  what this seed's faults are, and when
 //           sim_world.c   one run: prologue, faults, quiet, the last look
 //           sim_check.c   the oracle of single keys (linearizability)
 //           sim_cut.c     the oracle of ranges: one moment
+//           sim_ghost.c   the oracle of logs: one, of which nothing is lost
 //           main_sim_os.c seeds, processes, bugs, minimizing, the report
 // Owner   one thread. A run lives in a process of its own (main_sim_os.c), so nothing is freed that
 //         a dead process would have left.
 // Time    nanoseconds of real time since the run began; each machine has its own view of it
 //         (sim_clock). Everybody is an actor that has turns; packets, disks and faults are events.
-// Rules   no oracle looks at what a node believes: only at what clients saw, at the bytes on disk,
-//         and at invariants that the code itself offers (torc_shard_check, torc_tree_check).
+// Rules   oracles look at what clients saw, at the bytes on disk, and at invariants that the code
+//         itself offers (torc_shard_check, torc_tree_check); of replicated shards also at who may
+//         answer reads and at what was applied, never at why a node believes that.
 #ifndef TORC_TESTS_SIM_SIM_H
 #define TORC_TESTS_SIM_SIM_H
 
@@ -78,6 +81,10 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_POWER, "machines without power", 1)                      \
     X(FAULT_POWER_ALL, "all machines without power", 1)              \
     X(FAULT_CLEAN, "clean stops", 1)                                 \
+    X(FAULT_DISK_LOST, "disks lost", 1)                              \
+    X(FAULT_LEAD, "primaries wished elsewhere", 1)                   \
+    X(FAULT_MORE, "replicas wished beside the others", 1)            \
+    X(FAULT_STRIKE, "crashes right after an answer", 1)              \
     X(FAULT_PAUSE, "processes stalled", 1)                           \
     X(FAULT_SUSPEND, "machines suspended", 1)                        \
     X(FAULT_WALL, "jumps of a wall clock", 1)                        \
@@ -86,10 +93,12 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_DISK_WRITE, "log writes that fail", 1)                   \
     X(FAULT_DISK_SYNC, "other writes and syncs that fail", 1)        \
     X(FAULT_META_AWAY, "metastore away", 1)                          \
+    X(FAULT_META_LONG, "metastore away for seconds", 1)              \
     X(FAULT_META_SLOW, "metastore slow", 1)                          \
     X(FAULT_CHECKPOINT, "checkpoint rounds ordered", 0)              \
     X(META_UNKNOWN, "metastore outcomes unknown", 0)                 \
     X(META_UNKNOWN_DONE, "of them, those that took effect", 0)       \
+    X(META_DOWN, "deaths told by control", 0)                        \
     X(META_CONFLICT, "compare-and-swaps that lost", 0)               \
     X(PEER_SENT, "messages between nodes", 0)                        \
     X(PEER_LOST, "messages between nodes lost", 0)                   \
@@ -97,8 +106,11 @@ struct torc_frame_tx; // dataplane/worker.h
     X(ROLE_CANDIDATE, "replicas that took over", 0)                  \
     X(ROLE_BACKUP, "replicas that became backups", 0)                \
     X(ROLE_LEARNER, "replicas that became learners", 0)              \
-    X(MEMBERS_FEWER, "members removed", 0)                           \
-    X(MEMBERS_MORE, "members that joined", 0)                        \
+    X(MEMBERS_FEWER, "members proposed for removal", 0)              \
+    X(MEMBERS_MORE, "learners proposed as members", 0)               \
+    X(PRIMARIES_MOVED, "primaries handed over on request", 0)        \
+    X(RECORDS_CUT, "records cut because a primary had others", 0)    \
+    X(SHARDS_CLOSED, "shards that no living copy is in sync of", 0)  \
     X(DISK_SECTOR_OLD, "sectors lost at a crash", 0)                 \
     X(DISK_SECTOR_NEW, "unsynced sectors kept at a crash", 0)        \
     X(DISK_SECTOR_BAD, "sectors left as garbage", 0)                 \
@@ -140,6 +152,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(CLIENT_RESTARTED, "clients started anew", 1)                   \
     X(CHECK_DOUBT_SEEN, "writes in doubt that were seen", 0)         \
     X(CHECK_CUT, "ranges judged as one moment", 0)                   \
+    X(CHECK_TREES, "trees of replicas compared", 0)                  \
     X(CHECK_SKIPPED, "keys too tangled to judge", 0)
 
 enum sim_cover {
@@ -167,6 +180,9 @@ enum sim_cover {
     X(DISK_FULL)           \
     X(DISK_FAIL)           \
     X(META)                \
+    X(DISK_LOST)           \
+    X(WISH)                \
+    X(STRIKE)              \
     X(CHECKPOINT)          \
     X(CLIENT)
 
@@ -270,6 +286,7 @@ enum sim_mend {
     SIM_MEND_POWER,
     SIM_MEND_SLOW,
     SIM_MEND_FULL,
+    SIM_MEND_ANEW, // an operator starts a node anew that is to open other shards
     SIM_MEND_META
 };
 
@@ -301,6 +318,7 @@ struct sim_packet {
 // -- The metastore --------------------------------------------------------------------------------
 
 struct sim_records; // sim_records.c
+struct sim_ghost;   // sim_ghost.c
 
 struct sim_meta {
     uint64_t revision;
@@ -376,6 +394,13 @@ struct sim_net {
     bool cut[SIM_PLACES][SIM_PLACES];
 };
 
+// What placement wishes of a shard.
+struct sim_want {
+    uint32_t nodes[SIM_NODES_MAX]; // by number
+    uint32_t count;
+    uint32_t primary; // 0: no wish
+};
+
 // Who may answer reads of a replicated shard, by its leases, until when.
 struct sim_server {
     uint32_t node; // number; 0: nobody ever
@@ -407,6 +432,8 @@ struct sim {
     uint64_t last_ts; // of some snapshot that was read
     uint64_t shard_lo[SIM_SHARDS_MAX + 1];
     uint32_t shard_node[SIM_SHARDS_MAX]; // index of its first; the others follow in a ring
+    struct sim_want wants[SIM_SHARDS_MAX];
+    uint64_t copies; // numbers drawn
     struct sim_op *ops;
     uint32_t op_count;
     struct sim_row *rows;
@@ -416,7 +443,8 @@ struct sim {
     uint32_t last_at; // of the last look
     struct sim_result result;
     struct sim_server servers[SIM_SHARDS_MAX + 1]; // by number of the shard
-    jmp_buf death;                                 // of the control that has a turn
+    struct sim_ghost *ghosts;
+    jmp_buf death; // of the control that has a turn
     bool may_die;
 };
 
@@ -475,6 +503,8 @@ uint32_t sim_key_place(uint64_t key); // the hot key's index, or UINT32_MAX
 bool sim_has(enum sim_class class);
 void sim_faults_draw(void);
 void sim_faults_next(void);
+// An operation of the key has ended well.
+void sim_faults_strike(uint64_t key);
 void sim_faults_mend(uint32_t what, uint32_t which);
 void sim_faults_stop(void);
 

@@ -14,6 +14,7 @@
 
 #define TICKET_LIST 1u
 #define TICKET_SWAP 2u
+#define TICKET_DOWN 3u
 #define SUBMITS     64u
 #define WAIT_NS     SIM_S
 
@@ -23,6 +24,18 @@ enum agree_stage {
     AGREE_ASKED,
     AGREE_SWAP,
     AGREE_READ
+};
+
+// As node_meta_os.c's: the node's `down` is read, then swapped, until it says what it has to.
+struct agree_down {
+    uint64_t boot; // 0: nothing is to be said
+    bool reading;
+    bool swapping;
+    uint64_t again_ns;
+    struct torc_swap swap;
+    struct torc_meta_op op;
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
 };
 
 struct sim_agree {
@@ -40,6 +53,7 @@ struct sim_agree {
     struct torc_follow follow;
     struct torc_failover failover;
     bool map_due[SIM_WORKERS_MAX];
+    struct agree_down down;
 };
 
 static struct sim_agree *agree_of(const struct sim_node *node)
@@ -63,21 +77,14 @@ void sim_agree_close(struct sim_agree *agree)
 
 // -- The first records ----------------------------------------------------------------------------
 
-uint32_t sim_agree_want(uint32_t shard, uint32_t *nodes)
-{
-    for (uint32_t i = 0; i < sim->config.replicas; i++) {
-        nodes[i] = (sim->shard_node[shard - 1] + i) % sim->config.nodes + 1;
-    }
-    return sim->config.replicas;
-}
-
 void sim_agree_init(void)
 {
     char name[TORC_RECORD_NAME_BYTES];
     char text[TORC_RECORD_BYTES_MAX];
 
     for (uint32_t i = 0; i < sim->config.nodes; i++) {
-        struct torc_node_fields node = {.copy = 100 + i, .base_port = SIM_BASE_PORT, .cores = 1};
+        struct torc_node_fields node = {
+            .copy = sim->nodes[i].copy, .base_port = SIM_BASE_PORT, .cores = 1};
 
         (void)snprintf(node.address, sizeof(node.address), "10.79.0.%u", (unsigned)(11 + i));
         text[torc_record_encode(TORC_RECORD_NODE, &node, text)] = '\0';
@@ -85,16 +92,17 @@ void sim_agree_init(void)
         sim_records_put(name, text);
     }
     for (uint32_t i = 0; i < sim->config.shards; i++) {
-        uint32_t nodes[SIM_NODES_MAX];
         struct torc_shard_fields shard = {.lo = sim->shard_lo[i],
                                           .hi = sim->shard_lo[i + 1],
                                           .epoch = 1,
                                           .primary_node = sim->shard_node[i] + 1};
 
-        shard.insync.count = sim_agree_want(i + 1, nodes);
+        shard.insync.count = sim->config.replicas;
         for (uint32_t at = 0; at < shard.insync.count; at++) {
+            uint32_t member = sim->wants[i].nodes[at];
+
             shard.insync.at[at] =
-                (struct torc_record_member){.node = nodes[at], .copy = 99 + nodes[at]};
+                (struct torc_record_member){.node = member, .copy = sim->nodes[member - 1].copy};
         }
         text[torc_record_encode(TORC_RECORD_SHARD, &shard, text)] = '\0';
         torc_record_name(name, "shard", i + 1);
@@ -168,6 +176,9 @@ static void agree_begin_life(struct sim_node *node, const struct torc_meta_answe
     agree->node.boot++;
     agree->node.start_count++;
     agree->node.cores = node->worker_count;
+    if (node->copy == 0) { // `copy` is renewed: this disk has nothing of the one before
+        agree->node.copy = ++sim->copies;
+    }
     agree->node.nonce = torc_rng_next(&sim->rng);
     agree_add(agree, TORC_RECORD_NODE, &agree->node, agree_record(answer, "node", node->number));
     for (uint32_t i = 0; i < sim->config.shards && sim->config.replicas == 1; i++) {
@@ -219,31 +230,56 @@ static void agree_take_list(struct sim_node *node, const struct torc_meta_answer
     }
 }
 
+static bool agree_is_insync(const struct sim_agree *agree, const struct torc_survey_shard *shard,
+                            uint32_t node)
+{
+    for (uint32_t i = 0; i < shard->member_count; i++) {
+        if (shard->members[i].node == node) {
+            return shard->members[i].copy == agree->node.copy;
+        }
+    }
+    return false;
+}
+
 void sim_agree_take_shards(struct sim_node *node)
 {
     struct torc_cluster *cluster = &node->control.cluster;
-    const struct sim_agree *agree = agree_of(node);
-    uint32_t nodes[SIM_NODES_MAX];
+    struct sim_agree *agree = agree_of(node);
 
     cluster->boot = agree->node.boot;
     cluster->map_version = agree->survey.revision;
     cluster->shard_count = 0;
     for (uint32_t i = 0; i < sim->config.shards; i++) {
         const struct torc_survey_shard *shard = agree->survey.shards + i;
-        uint32_t count = sim_agree_want(shard->shard, nodes);
-        bool wanted = false;
 
-        for (uint32_t at = 0; at < count; at++) {
-            wanted = wanted || nodes[at] == node->number;
-        }
-        if (wanted) {
+        if (torc_survey_concerns(&agree->survey, shard, node->number)) {
             cluster->shards[cluster->shard_count++] =
                 (struct torc_cluster_shard){.lo = shard->lo,
                                             .hi = shard->hi,
                                             .shard = shard->shard,
                                             .epoch = shard->epoch,
-                                            .replica = sim->config.replicas > 1};
+                                            .replica = sim->config.replicas > 1,
+                                            .insync = agree_is_insync(agree, shard, node->number),
+                                            .wish = true};
         }
+    }
+}
+
+// As node_find_bases.
+void sim_agree_find_bases(struct sim_node *node)
+{
+    struct torc_cluster *cluster = &node->control.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = &cluster->shards[i];
+        const struct torc_survey_shard *known =
+            torc_survey_shard(&agree_of(node)->survey, shard->shard);
+        uint32_t bit = 1u << shard->shard;
+
+        shard->based =
+            (node->based & bit) != 0 || shard->insync || shard->has_checkpoint ||
+            (node->control.recover_shards[i].stream == 0 && known != NULL && known->born_empty);
+        node->based |= shard->based ? bit : 0;
     }
 }
 
@@ -312,11 +348,6 @@ void sim_agree_event(struct sim_node *node, uint32_t worker, const struct torc_e
     }
 }
 
-void sim_agree_forget(struct sim_node *node)
-{
-    torc_failover_forget(&agree_of(node)->failover);
-}
-
 static void agree_answers(struct sim_node *node)
 {
     struct torc_failover *failover = &agree_of(node)->failover;
@@ -347,12 +378,120 @@ static void agree_wakes(struct sim_node *node)
     }
 }
 
+// As meta_wish_step.
+static void agree_wishes(struct sim_node *node)
+{
+    struct torc_cluster *cluster = &node->control.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+        const struct torc_survey_want *want =
+            shard->wish && shard->replica && shard->ready
+                ? torc_survey_want(&agree_of(node)->survey, shard->shard)
+                : NULL;
+        struct torc_cmd order = {.kind = TORC_CMD_WANT};
+
+        if (want != NULL) {
+            order.want = (struct torc_cmd_want){.shard = shard->shard,
+                                                .primary_node = want->primary,
+                                                .node_count = want->node_count};
+            memcpy(order.want.nodes, want->nodes, sizeof(want->nodes));
+            shard->wish = !torc_attach_cmd(&node->control.attach, shard->worker, &order);
+        }
+    }
+}
+
+// -- `down` ---------------------------------------------------------------------------------------
+
+void sim_agree_down(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    agree->down = (struct agree_down){.boot = node->control.cluster.boot};
+    torc_record_name(agree->down.name, "node", node->number);
+    torc_failover_forget(&agree->failover);
+    sim_control_wake(node, sim->now_ns);
+}
+
+bool sim_agree_is_told(const struct sim_node *node)
+{
+    return agree_of(node)->down.boot == 0;
+}
+
+static bool agree_down_next(struct agree_down *down, uint64_t local_ns,
+                            struct torc_meta_request *request)
+{
+    if (down->boot == 0 || down->reading || local_ns < down->again_ns) {
+        return false;
+    }
+    if (down->swapping) {
+        return torc_swap_next(&down->swap, local_ns, request);
+    }
+    down->reading = true;
+    *request =
+        (struct torc_meta_request){.verb = TORC_META_GET, .ticket = TICKET_DOWN, .key = down->name};
+    return true;
+}
+
+static void agree_down_read(struct agree_down *down, uint64_t local_ns,
+                            const struct torc_meta_answer *answer)
+{
+    struct torc_node_fields fields;
+
+    down->reading = false;
+    if (answer->err != TORC_ERR_OK) {
+        down->again_ns = local_ns + TORC_FOLLOW_PAUSE_NS;
+        return;
+    }
+    agree_decode(TORC_RECORD_NODE, &fields, answer->records);
+    if (fields.boot != down->boot || fields.down == down->boot) {
+        sim_cover_add(SIM_COVER_META_DOWN, fields.down == down->boot ? 1 : 0);
+        down->boot = 0; // it is said, or over
+        return;
+    }
+    fields.down = down->boot;
+    fields.nonce = torc_rng_next(&sim->rng);
+    down->op = (struct torc_meta_op){.kind = TORC_META_PUT,
+                                     .key = down->name,
+                                     .value = down->text,
+                                     .value_bytes =
+                                         torc_record_encode(TORC_RECORD_NODE, &fields, down->text),
+                                     .expected = answer->records->version};
+    torc_swap_begin(&down->swap, &down->op, 1, TICKET_DOWN);
+    down->swapping = true;
+}
+
+static void agree_down_take(struct agree_down *down, uint64_t local_ns,
+                            const struct torc_meta_answer *answer)
+{
+    if (!down->swapping) {
+        agree_down_read(down, local_ns, answer);
+        return;
+    }
+    torc_swap_take(&down->swap, local_ns, answer);
+    if (torc_swap_is_over(&down->swap)) {
+        down->swapping = false; // read again: it tells what there is
+        down->again_ns = down->swap.state == TORC_SWAP_FAILED ? local_ns + TORC_FOLLOW_PAUSE_NS : 0;
+    }
+}
+
+static uint64_t agree_down_deadline_ns(const struct agree_down *down)
+{
+    if (down->boot == 0 || down->reading) {
+        return UINT64_MAX;
+    }
+    return down->swapping ? torc_swap_deadline_ns(&down->swap) : down->again_ns;
+}
+
 // -- Requests and answers -------------------------------------------------------------------------
 
 static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_meta_request *request)
 {
     struct sim_agree *agree = agree_of(node);
 
+    if (agree_down_next(&agree->down, local_ns, request)) {
+        return true;
+    }
     switch (agree->stage) {
     case AGREE_IDLE:
     case AGREE_ASKED: return false;
@@ -376,6 +515,8 @@ static void agree_refused(struct sim_agree *agree, uint64_t local_ns,
         torc_follow_refused(&agree->follow, local_ns, request);
     } else if (torc_failover_is_mine(request->ticket)) {
         torc_failover_refused(&agree->failover, local_ns, request, err);
+    } else if (request->ticket == TICKET_DOWN) {
+        agree_down_take(&agree->down, local_ns, &(struct torc_meta_answer){.err = err});
     } else {
         sim_fail("metastore: a first request was refused: %s", torc_err_name(err));
     }
@@ -389,10 +530,13 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
 
     if (answer->ticket == TICKET_LIST) {
         agree_take_list(node, answer);
+    } else if (answer->ticket == TICKET_DOWN) {
+        agree_down_take(&agree->down, local_ns, answer);
     } else if (answer->ticket == TICKET_SWAP && agree->stage == AGREE_SWAP) {
         torc_swap_take(&agree->swap, local_ns, answer);
         if (torc_swap_is_over(&agree->swap)) {
             agree->boot = agree->swap.state != TORC_SWAP_WON; // somebody was faster: once more
+            node->copy = agree->boot ? node->copy : agree->node.copy;
             agree->stage = AGREE_ASK;
         }
     } else if (agree->follows && torc_follow_is_mine(answer->ticket)) {
@@ -431,13 +575,12 @@ void sim_agree_step(struct sim_node *node)
         agree_answers(node);
         agree_map_step(node);
         agree_wakes(node);
+        agree_wishes(node);
     }
 }
 
-uint64_t sim_agree_deadline_ns(const struct sim_node *node)
+static uint64_t agree_stage_deadline_ns(const struct sim_agree *agree)
 {
-    const struct sim_agree *agree = agree_of(node);
-
     switch (agree->stage) {
     case AGREE_IDLE:
     case AGREE_ASKED: return UINT64_MAX;
@@ -448,4 +591,11 @@ uint64_t sim_agree_deadline_ns(const struct sim_node *node)
                             torc_failover_deadline_ns(&agree->failover));
     }
     torc_unreachable("no such stage");
+}
+
+uint64_t sim_agree_deadline_ns(const struct sim_node *node)
+{
+    const struct sim_agree *agree = agree_of(node);
+
+    return torc_min_u64(agree_stage_deadline_ns(agree), agree_down_deadline_ns(&agree->down));
 }

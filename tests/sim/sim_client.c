@@ -381,6 +381,9 @@ static void client_done(uint32_t index, const struct torc_completion *done)
               op->number, op->version, (unsigned)op->row_count,
               done->text != NULL && done->text[0] != '\0' ? "; " : "",
               done->text != NULL ? done->text : "");
+    if (done->status == TORC_ERR_OK && !op->last) {
+        sim_faults_strike(op->kind < SIM_OP_RANGE ? sim->keys[op->key] : op->lo);
+    }
     if (op->more && op->consistency == TORC_SNAPSHOT && !sim->quiet &&
         sim->op_count + 64 < SIM_OPS_MAX && sim->clients[index].pending + 1 < OPERATIONS) {
         client_next_page(index, op);

@@ -331,6 +331,7 @@ static enum torc_err control_take_over(struct sim_node *node, struct torc_fail *
         sim_cover_add(SIM_COVER_NODE_MOVED, shard->moved ? 1 : 0);
         sim_cover_add(SIM_COVER_NODE_FROM_CHECKPOINT, from->has_checkpoint ? 1 : 0);
     }
+    sim_agree_find_bases(node);
     for (uint32_t i = 0; i < node->worker_count && err == TORC_ERR_OK; i++) {
         err = torc_log_store_begin(control->store, &control->attach, i,
                                    torc_recover_next_sequence(control->recover, i + 1), why);
@@ -390,18 +391,6 @@ static bool control_configure(struct sim_node *node, uint32_t worker)
            torc_attach_cmd(&control->attach, worker, &map);
 }
 
-static bool control_want(struct sim_node *node, const struct torc_cluster_shard *shard)
-{
-    struct torc_cmd order = {.kind = TORC_CMD_WANT};
-
-    if (!shard->replica) {
-        return true;
-    }
-    order.want.shard = shard->shard;
-    order.want.node_count = sim_agree_want(shard->shard, order.want.nodes);
-    return torc_attach_cmd(&node->control.attach, shard->worker, &order);
-}
-
 static bool control_open_worker(struct sim_node *node, uint32_t index)
 {
     struct sim_control *control = &node->control;
@@ -422,11 +411,8 @@ static bool control_open_worker(struct sim_node *node, uint32_t index)
                                               .turn = shard->turn,
                                               .moved = shard->moved ? 1 : 0,
                                               .is_replica = shard->replica,
-                                              // Nothing here ever loses what a disk has synced.
-                                              .has_base = shard->replica};
-        if (shard->worker == index &&
-            (torc_spsc_writable(cmd, 2) < 2 || !torc_attach_cmd(&control->attach, index, &order) ||
-             !control_want(node, shard))) {
+                                              .has_base = shard->based};
+        if (shard->worker == index && !torc_attach_cmd(&control->attach, index, &order)) {
             return false;
         }
         worker->shard_at++;
@@ -578,7 +564,6 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
                      event->alarm.text);
         }
         return;
-    case TORC_EVT_SHARD_HERE: return;
     case TORC_EVT_CONTROL_SEEN:
         control->workers[worker].seen = true;
         control->workers[worker].said = event->seen;
@@ -690,13 +675,14 @@ static void control_quiesce(struct sim_node *node)
     struct sim_control *control = &node->control;
     struct torc_log_store_numbers log;
     bool quiesced = control_order_all(node, TORC_CMD_QUIESCE);
+    bool over = sim->now_ns - control->state_ns > 5 * SIM_S;
 
     torc_log_store_numbers(control->store, &log);
     for (uint32_t i = 0; i < node->worker_count; i++) {
         quiesced = quiesced && control->workers[i].quiesced;
     }
-    if (log.failed || sim->now_ns - control->state_ns > 5 * SIM_S) {
-        if (!log.failed) {
+    if (log.failed || over) {
+        if (!log.failed && !control->tells) {
             sim_fail("node %u: a worker does not come to rest", (unsigned)node->number);
         }
         quiesced = true;
@@ -704,6 +690,13 @@ static void control_quiesce(struct sim_node *node)
         return;
     }
     if (!quiesced) {
+        return;
+    }
+    if (!control->tells && !log.failed) {
+        control->tells = true;
+        sim_agree_down(node);
+    }
+    if (!over && !sim_agree_is_told(node)) {
         return;
     }
     sim_cover(SIM_COVER_NODE_QUIESCED);
@@ -747,7 +740,7 @@ static void control_step(struct sim_node *node)
             torc_recover_close(control->recover);
             control->recover = NULL;
         }
-        sim_agree_forget(node);
+        sim_agree_down(node);
         control_go(node, SIM_CONTROL_DRAINING);
     }
     switch (control->state) {

@@ -373,6 +373,13 @@ void sim_store_power_loss(struct sim_node *node)
     }
 }
 
+void sim_store_lose(struct sim_node *node)
+{
+    for (uint32_t i = 0; i < FOLDERS; i++) { // files of a run are never freed
+        memset(&node->store->folders[i], 0, sizeof(node->store->folders[i]));
+    }
+}
+
 // -- control/disk_uring.h -------------------------------------------------------------------------
 
 enum torc_err torc_disk_file_open(struct torc_disk *disk, int folder_fd, const char *name,

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STRIKE_PPM 60000u // of answers, where there is a fault every millisecond
+
 static uint64_t draw(uint64_t bound)
 {
     return torc_rng_below(&sim->chaos, bound);
@@ -26,10 +28,18 @@ bool sim_has(enum sim_class class)
 
 // -- The seed's configuration ---------------------------------------------------------------------
 
+static uint32_t draw_replicas(void)
+{
+    uint64_t dice = draw(100);
+    uint32_t drawn = dice < 35 ? 1 : dice < 50 ? 2 : dice < 93 ? 3 : 5;
+
+    return sim->wish.replicas > 0 ? sim->wish.replicas : drawn;
+}
+
 static void draw_cluster(struct sim_config *config)
 {
-    config->nodes = draw_chance(30) ? 1 : 2 + (uint32_t)draw(SIM_NODES_MAX - 2);
-    config->replicas = sim->wish.replicas > 0 ? sim->wish.replicas : 1;
+    config->nodes = draw_chance(30) ? 1 : 2 + (uint32_t)draw(SIM_NODES_MAX - 1);
+    config->replicas = draw_replicas();
     config->nodes = (uint32_t)torc_max_u64(config->nodes, config->replicas);
     config->workers = 1 + (uint32_t)draw(2);
     config->mixed_workers = draw_chance(30);
@@ -83,9 +93,12 @@ void sim_faults_draw(void)
     config->late_max_ms = 1u << draw(11);
     config->unknown_ppm = 300000;
     if (config->durability != TORC_DURABILITY_DURABLE) { // what is in memory alone may be lost
-        config->classes &=
-            ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER | 1u << SIM_CLASS_DISK_FAIL);
+        config->classes &= ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER |
+                             1u << SIM_CLASS_DISK_FAIL | 1u << SIM_CLASS_STRIKE);
         config->classes |= 1u << SIM_CLASS_PAUSE;
+    }
+    if (config->replicas == 1) {
+        config->classes &= ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH);
     }
     config->classes &= ~sim->wish.classes_off;
     config->loss_ppm *= sim_has(SIM_CLASS_LOSS) ? 1 : 0;
@@ -237,6 +250,41 @@ static void power_off(struct sim_node *node)
     fault_until(5, 300, SIM_MEND_POWER, node->index);
 }
 
+// It comes back with an empty disk, and a copy of its own.
+static void fault_disk_lost(void)
+{
+    struct sim_node *node = fault_node();
+
+    if (!node->powered || !sim_wish_may_lose(node->number)) {
+        return;
+    }
+    fault_note(SIM_COVER_FAULT_DISK_LOST);
+    power_off(node);
+    sim_story("FAULT   node %u loses its disk", (unsigned)node->number);
+    sim_store_lose(node);
+    node->copy = 0;
+    node->based = 0;
+}
+
+static void fault_wish(void)
+{
+    uint32_t shard = 1 + (uint32_t)draw(sim->config.shards);
+    uint32_t place = (uint32_t)draw(SIM_NODES_MAX);
+    uint32_t node = draw_chance(40) ? sim_wish_more(shard, (uint32_t)draw(sim->config.nodes)) : 0;
+
+    if (node == 0) {
+        node = sim_wish_lead(shard, place);
+        fault_note(SIM_COVER_FAULT_LEAD);
+        sim_story("FAULT   shard %u: node %u is wished as primary", (unsigned)shard,
+                  (unsigned)node);
+        return;
+    }
+    fault_note(SIM_COVER_FAULT_MORE);
+    sim_story("FAULT   shard %u: node %u is to have it too", (unsigned)shard, (unsigned)node);
+    sim_post(sim->now_ns + SIM_MS + draw(50 * SIM_MS), SIM_EVENT_MEND, SIM_MEND_ANEW, node - 1,
+             NULL);
+}
+
 static void fault_power(void)
 {
     if (draw_chance(75)) {
@@ -341,16 +389,18 @@ static void fault_disk(enum sim_class class)
 
 static void fault_meta(void)
 {
-    if (draw_chance(50)) {
+    bool is_long = draw_chance(10);
+
+    if (is_long || draw_chance(50)) {
         sim->meta.away = true;
-        fault_note(SIM_COVER_FAULT_META_AWAY);
+        fault_note(is_long ? SIM_COVER_FAULT_META_LONG : SIM_COVER_FAULT_META_AWAY);
     } else {
         sim->meta.delay_ns = SIM_MS << draw(7);
         fault_note(SIM_COVER_FAULT_META_SLOW);
     }
     sim_story("FAULT   metastore: %s, %u us", sim->meta.away ? "away" : "there",
               (unsigned)(sim->meta.delay_ns / SIM_US));
-    fault_until(20, 500, SIM_MEND_META, 0);
+    fault_until(is_long ? 1000 : 20, is_long ? 3000 : 500, SIM_MEND_META, 0);
 }
 
 static void fault_client(void)
@@ -375,6 +425,8 @@ static void fault_happen(enum sim_class class)
     case SIM_CLASS_DISK_FULL:
     case SIM_CLASS_DISK_FAIL: fault_disk(class); return;
     case SIM_CLASS_META: fault_meta(); return;
+    case SIM_CLASS_DISK_LOST: fault_disk_lost(); return;
+    case SIM_CLASS_WISH: fault_wish(); return;
     case SIM_CLASS_CHECKPOINT:
         fault_node()->control.wants_round = true;
         sim_cover(SIM_COVER_FAULT_CHECKPOINT);
@@ -384,9 +436,16 @@ static void fault_happen(enum sim_class class)
     case SIM_CLASS_DOUBLE:
     case SIM_CLASS_DAMAGE:
     case SIM_CLASS_DELAY:
-    case SIM_CLASS_COUNT: return; // of each packet
+    case SIM_CLASS_STRIKE:
+    case SIM_CLASS_COUNT: return; // of each packet, or answer
     }
     torc_unreachable("no such class");
+}
+
+static void fault_dice(uint32_t number)
+{
+    sim->chaos = (struct torc_rng){sim->wish.seed * UINT64_C(0x2545f4914f6cdd1d) + number};
+    (void)torc_rng_next(&sim->chaos);
 }
 
 void sim_faults_next(void)
@@ -397,8 +456,7 @@ void sim_faults_next(void)
     if (sim->quiet) {
         return;
     }
-    sim->chaos = (struct torc_rng){sim->wish.seed * UINT64_C(0x2545f4914f6cdd1d) + number};
-    (void)torc_rng_next(&sim->chaos);
+    fault_dice(number);
     sim_post(sim->now_ns + SIM_MS + draw(UINT64_C(2) * sim->config.fault_every_ms * SIM_MS),
              SIM_EVENT_FAULT, 0, 0, NULL);
     class = (uint32_t)draw(SIM_CLASS_COUNT);
@@ -408,6 +466,40 @@ void sim_faults_next(void)
     }
     if (sim_has(class) && number >= sim->wish.faults_from && number < sim->wish.faults_to) {
         fault_happen(class);
+    }
+}
+
+// At the moment of an answer, so that what was answered is as young as can be.
+void sim_faults_strike(uint64_t key)
+{
+    uint32_t number = sim->fault_number;
+    struct sim_node *node;
+    uint32_t shard = 1;
+    uint64_t dice;
+
+    if (sim->quiet || !sim_has(SIM_CLASS_STRIKE) ||
+        !torc_rng_chance(&sim->rng, STRIKE_PPM / sim->config.fault_every_ms)) {
+        return;
+    }
+    sim->fault_number++;
+    fault_dice(number);
+    while (sim->shard_lo[shard] <= key) {
+        shard++;
+    }
+    node = &sim->nodes[sim->wants[shard - 1].nodes[draw(sim->config.replicas)] - 1];
+    dice = draw(100);
+    if (number < sim->wish.faults_from || number >= sim->wish.faults_to || !node->powered) {
+        return;
+    }
+    fault_note(SIM_COVER_FAULT_STRIKE);
+    if (dice < 30) {
+        fault_kill(node, true, false);
+    } else if (dice < 60) {
+        fault_kill(node, true, true);
+    } else if (dice < 70) {
+        fault_suspend(node);
+    } else {
+        power_off(node);
     }
 }
 
@@ -428,6 +520,15 @@ static void mend_failed(struct sim_node *node)
     fault_parent(node);
 }
 
+static void mend_anew(struct sim_node *node)
+{
+    if (node->control.state == SIM_CONTROL_SERVING) {
+        node->control.wants_stop = true;
+    } else if (node->powered && !sim->quiet) {
+        fault_kill(node, true, true);
+    }
+}
+
 void sim_faults_mend(uint32_t what, uint32_t which)
 {
     struct sim_node *node = &sim->nodes[which < SIM_NODES_MAX ? which : 0];
@@ -435,6 +536,7 @@ void sim_faults_mend(uint32_t what, uint32_t which)
     switch ((enum sim_mend)what) {
     case SIM_MEND_PARENT: sim_node_parent(node); return;
     case SIM_MEND_FAILED: mend_failed(node); return;
+    case SIM_MEND_ANEW: mend_anew(node); return;
     case SIM_MEND_NET:
         memset(sim->net.cut, 0, sizeof(sim->net.cut));
         sim->net.storm_ppm = 0;

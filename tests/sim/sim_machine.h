@@ -82,6 +82,7 @@ struct sim_control {
     bool attached;
     bool wants_round;
     bool wants_stop;
+    bool tells; // that it stops
     bool told_full;
     bool fresh; // no control before us gave orders to this dataplane
     struct torc_disk *disk;
@@ -105,6 +106,8 @@ struct sim_node {
     uint8_t mac[6];
     struct torc_mapping mapping;
     struct sim_store *store;
+    uint64_t copy;  // that its disk is; 0: an empty disk
+    uint32_t based; // bit of each shard whose log here goes on from a base (control/based_os.h)
     struct sim_disk_faults faults;
     // The dataplane.
     bool up;
@@ -141,6 +144,7 @@ struct torc_disk *sim_disk_open(struct sim_node *node);
 // The process that had it is dead; `power`: the machine as well.
 void sim_disk_kill(struct torc_disk *disk);
 void sim_store_power_loss(struct sim_node *node);
+void sim_store_lose(struct sim_node *node);               // all of it
 uint64_t sim_disk_deadline(const struct torc_disk *disk); // when the next operation is back
 
 // -- sim_node.c
@@ -173,11 +177,28 @@ void sim_agree_take_shards(struct sim_node *node);
 void sim_agree_step(struct sim_node *node);
 void sim_agree_event(struct sim_node *node, uint32_t worker, const struct torc_evt *event);
 void sim_agree_write_map(struct sim_node *node);
-void sim_agree_forget(struct sim_node *node); // the dataplane is gone
+// The dataplane is gone, or about to end: all are told.
+void sim_agree_down(struct sim_node *node);
+bool sim_agree_is_told(const struct sim_node *node);
 uint64_t sim_agree_copy(const struct sim_node *node);
 uint64_t sim_agree_deadline_ns(const struct sim_node *node); // local
-// The nodes that shall have the shard, by number; returns how many.
-uint32_t sim_agree_want(uint32_t shard, uint32_t *nodes);
-void sim_agree_init(void); // the cluster's first records
+void sim_agree_find_bases(struct sim_node *node); // after recovery has looked at the folders
+void sim_agree_init(void);                        // the cluster's first records
+
+// -- sim_wish.c
+void sim_wish_init(void);
+// Another primary is wished; returns its node.
+uint32_t sim_wish_lead(uint32_t shard, uint32_t place);
+// One replica more is wished; returns the node that is to get it, 0: all have it.
+uint32_t sim_wish_more(uint32_t shard, uint32_t from_node);
+// No shard has this node's copy alone.
+bool sim_wish_may_lose(uint32_t node);
+// No copy that exists is in sync: the shard stays closed until an operator accepts the loss.
+bool sim_wish_is_closed(uint32_t shard);
+
+// -- sim_ghost.c
+void sim_ghost_init(void);
+void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worker);
+void sim_ghost_judge(void);
 
 #endif

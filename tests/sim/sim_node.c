@@ -246,6 +246,27 @@ void sim_node_start(struct sim_node *node)
               (unsigned)node->life, (unsigned)node->worker_count);
 }
 
+// What its replicas did in this life.
+static void node_count(const struct sim_node *node)
+{
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        const struct torc_worker *worker = node->workers[i].worker;
+
+        for (uint32_t at = 0; at < worker->shard_count; at++) {
+            const struct torc_worker_replica *replica = worker->shards[at].replica;
+            const struct torc_replica_counters *counters =
+                replica != NULL ? &replica->machine.counters : NULL;
+
+            if (counters != NULL) {
+                sim_cover_add(SIM_COVER_MEMBERS_FEWER, counters->removals);
+                sim_cover_add(SIM_COVER_MEMBERS_MORE, counters->joins);
+                sim_cover_add(SIM_COVER_PRIMARIES_MOVED, counters->transfers);
+                sim_cover_add(SIM_COVER_RECORDS_CUT, counters->cut_records);
+            }
+        }
+    }
+}
+
 // The process ends where it stands. Control still has the channel.
 void sim_node_kill(struct sim_node *node, bool by_power)
 {
@@ -254,6 +275,7 @@ void sim_node_kill(struct sim_node *node, bool by_power)
     }
     sim_story("node %u  dataplane %u ends%s", (unsigned)node->number, (unsigned)node->life,
               by_power ? ", no power" : "");
+    node_count(node);
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct sim_worker *worker = &node->workers[i];
 
@@ -379,7 +401,8 @@ static void node_judge_servers(const struct sim_node *node, const struct torc_wo
         struct sim_server *server = &sim->servers[shard->engine.shard];
         uint64_t until_ns = UINT64_MAX;
 
-        if (shard->replica == NULL || !shard->readable) {
+        if (shard->replica == NULL || !shard->readable || worker->quiescing) {
+            server->until_ns = server->node == node->number ? 0 : server->until_ns; // has let go
             continue;
         }
         if (server->node != 0 && server->node != node->number && sim->now_ns < server->until_ns) {
@@ -430,6 +453,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     turn.rx_waiting = worker->queue_count;
     torc_worker_turn(worker->worker, &turn);
     node_judge_servers(node, worker->worker);
+    sim_ghost_turn(node, worker->worker);
     sim_hash((uint64_t)turn.rx_count << 8 ^ turn.tx_count);
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         sim_net_from_node(node, &tx[i]);
@@ -499,6 +523,9 @@ static void node_tell_replicas(const struct sim_node *node, const struct torc_wo
 // What it dropped, for people.
 void sim_node_tell(const struct sim_node *node)
 {
+    if (node->up) {
+        node_count(node);
+    }
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
         const struct torc_stats *stats = torc_worker_stats(node->workers[i].worker);
 

@@ -117,10 +117,13 @@ static void record_write(struct record *record, const void *value, uint32_t valu
         (struct change){.revision = sim->meta.revision, .record = (uint32_t)(record - it->records)};
 }
 
+static void watches_tell(void);
+
 void sim_records_put(const char *key, const char *value)
 {
     sim->meta.revision++;
     record_write(record_of(key, true), value, (uint32_t)strlen(value));
+    watches_tell();
 }
 
 const char *sim_records_get(const char *key)
@@ -175,8 +178,6 @@ static bool op_holds(const struct torc_meta_op *op)
 
     return op->expected == TORC_META_ANY || op->expected == version;
 }
-
-static void watches_tell(void);
 
 static void run_txn(const struct torc_meta_request *request, struct ready *ready)
 {

@@ -13,7 +13,8 @@
 
 void sim_records_init(void);
 
-// Before the run, and for oracles: at once, without faults. NULL: there is no such record.
+// Before the run, of placement, and for oracles: at once, without faults. NULL: there is no such
+// record.
 void sim_records_put(const char *key, const char *value);
 const char *sim_records_get(const char *key);
 

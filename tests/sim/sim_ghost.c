@@ -1,0 +1,139 @@
+// Torc simulator: the oracle of logs: what is committed is one log, and nothing of it is lost.
+//
+// What    a ghost of each shard's log: the record (epoch, HLC) that somebody in sync applied at an
+//         LSN. Whoever applies another there has another log; whoever may answer reads has applied
+//         what any active replica did (REPLICATION.md 14.2 and 14.4). It is seen after each turn,
+//         so of the records of one turn only the last. At the end, replicas that applied as much
+//         hold the same versions of all hot keys (14.5).
+// Owner   the run.
+#include "dataplane/worker_replica.h"
+#include "dataplane/worker_state.h"
+#include "tests/sim/sim_machine.h"
+
+#define LSNS_MAX 32768u // of a shard: later ones are not looked at
+
+struct ghost_record {
+    uint64_t hlc; // 0: nobody applied it yet
+    uint32_t epoch;
+    uint32_t node; // that did so first
+};
+
+struct sim_ghost {
+    struct ghost_record records[LSNS_MAX];
+    uint64_t most; // that an active replica applied, and may have answered
+    uint32_t most_node;
+};
+
+void sim_ghost_init(void)
+{
+    sim->ghosts = sim_memory((SIM_SHARDS_MAX + UINT64_C(1)) * sizeof(*sim->ghosts));
+}
+
+// In sync, as far as it knows, and its tree is of one moment.
+static bool ghost_counts(const struct torc_worker_shard *shard)
+{
+    const struct torc_replica *machine = &shard->replica->machine;
+
+    return machine->synced && machine->role != TORC_REPLICA_LEARNER &&
+           shard->engine.applied_lsn >= shard->engine.fuzzy_lsn && shard->engine.applied_lsn > 0 &&
+           shard->engine.applied_lsn < LSNS_MAX;
+}
+
+static void ghost_look(const struct sim_node *node, const struct torc_worker_shard *shard)
+{
+    const struct torc_shard *engine = &shard->engine;
+    struct sim_ghost *ghost = &sim->ghosts[engine->shard];
+    struct ghost_record *record = &ghost->records[engine->applied_lsn];
+
+    if (record->hlc == 0) {
+        *record = (struct ghost_record){
+            .hlc = engine->applied_hlc, .epoch = engine->applied_epoch, .node = node->number};
+    } else if (record->hlc != engine->applied_hlc || record->epoch != engine->applied_epoch) {
+        sim_fail("logs: shard %u, LSN %" PRIu64 ": node %u applied epoch %u, HLC %" PRIx64
+                 "; node %u did epoch %u, HLC %" PRIx64,
+                 (unsigned)engine->shard, engine->applied_lsn, (unsigned)node->number,
+                 (unsigned)engine->applied_epoch, engine->applied_hlc, (unsigned)record->node,
+                 (unsigned)record->epoch, record->hlc);
+    }
+    if (shard->replica->machine.role == TORC_REPLICA_ACTIVE && engine->applied_lsn > ghost->most) {
+        ghost->most = engine->applied_lsn;
+        ghost->most_node = node->number;
+    }
+}
+
+void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_worker_shard *shard = &worker->shards[i];
+
+        if (shard->replica == NULL || !ghost_counts(shard)) {
+            continue;
+        }
+        ghost_look(node, shard);
+        if (shard->readable && shard->engine.applied_lsn < sim->ghosts[shard->engine.shard].most) {
+            sim_fail("lost: node %u may read shard %u, applied to %" PRIu64 "; node %u had applied "
+                     "%" PRIu64,
+                     (unsigned)node->number, (unsigned)shard->engine.shard,
+                     shard->engine.applied_lsn,
+                     (unsigned)sim->ghosts[shard->engine.shard].most_node,
+                     sim->ghosts[shard->engine.shard].most);
+        }
+    }
+}
+
+// -- At the end -----------------------------------------------------------------------------------
+
+static const struct torc_worker_shard *ghost_replica(const struct sim_node *node, uint32_t number)
+{
+    for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
+        const struct torc_worker *worker = node->workers[i].worker;
+
+        for (uint32_t at = 0; at < worker->shard_count; at++) {
+            if (worker->shards[at].engine.shard == number && worker->shards[at].replica != NULL) {
+                return &worker->shards[at];
+            }
+        }
+    }
+    return NULL;
+}
+
+static void ghost_compare(const struct torc_worker_shard *one, const struct torc_worker_shard *two)
+{
+    for (uint32_t i = 0; i < sim->config.keys; i++) {
+        uint64_t key = sim->keys[i];
+        struct torc_tree_hit a;
+        struct torc_tree_hit b;
+
+        if (key < one->engine.lo || key >= one->engine.hi) {
+            continue;
+        }
+        (void)torc_tree_lookup(&one->engine.tree, key, &a);
+        (void)torc_tree_lookup(&two->engine.tree, key, &b);
+        if (a.found != b.found || (a.found && a.version != b.version)) {
+            sim_fail("trees: shard %u, key %" PRIu64 ": two replicas that applied %" PRIu64
+                     " have versions %" PRIx64 " and %" PRIx64,
+                     (unsigned)one->engine.shard, key, one->engine.applied_lsn,
+                     a.found ? a.version : 0, b.found ? b.version : 0);
+        }
+    }
+}
+
+void sim_ghost_judge(void)
+{
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        const struct torc_worker_shard *first = NULL;
+
+        for (uint32_t i = 0; i < sim->config.nodes; i++) {
+            const struct torc_worker_shard *shard = ghost_replica(&sim->nodes[i], number);
+
+            if (shard == NULL || !ghost_counts(shard)) {
+                continue;
+            }
+            if (first != NULL && first->engine.applied_lsn == shard->engine.applied_lsn) {
+                ghost_compare(first, shard);
+                sim_cover(SIM_COVER_CHECK_TREES);
+            }
+            first = first == NULL ? shard : first;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+// Torc simulator: what placement wishes, and which copies of data are what. See sim.h.
+//
+// What    records `want`, which this file writes in place of placement's leader, at random: who
+//         shall have a shard, who shall lead it. A node that is wanted anew is started anew by its
+//         operator, as it opens shards when it starts. And the ghost of `copy`: a disk that was
+//         lost is empty and has no copy, until its control draws the next number.
+#include "control/records.h"
+#include "tests/sim/sim_machine.h"
+#include "tests/sim/sim_records.h"
+
+#include <string.h>
+
+static void want_write(uint32_t shard)
+{
+    const struct sim_want *want = &sim->wants[shard - 1];
+    struct torc_want_fields fields = {.primary = want->primary};
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
+
+    fields.nodes.count = want->count;
+    for (uint32_t i = 0; i < want->count; i++) {
+        fields.nodes.at[i] = want->nodes[i];
+    }
+    text[torc_record_encode(TORC_RECORD_WANT, &fields, text)] = '\0';
+    torc_record_name(name, "want", shard);
+    sim_records_put(name, text);
+}
+
+void sim_wish_init(void)
+{
+    for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
+        sim->wants[shard - 1].count = sim->config.replicas;
+        for (uint32_t i = 0; i < sim->config.replicas; i++) {
+            sim->wants[shard - 1].nodes[i] =
+                (sim->shard_node[shard - 1] + i) % sim->config.nodes + 1;
+        }
+        if (sim->config.replicas > 1) {
+            want_write(shard);
+        }
+    }
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        sim->nodes[i].copy = ++sim->copies;
+    }
+}
+
+// -- Changes --------------------------------------------------------------------------------------
+
+static bool want_has(const struct sim_want *want, uint32_t node)
+{
+    for (uint32_t i = 0; i < want->count; i++) {
+        if (want->nodes[i] == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t sim_wish_lead(uint32_t shard, uint32_t place)
+{
+    struct sim_want *want = &sim->wants[shard - 1];
+
+    want->primary = want->nodes[place % want->count];
+    want_write(shard);
+    return want->primary;
+}
+
+uint32_t sim_wish_more(uint32_t shard, uint32_t from_node)
+{
+    struct sim_want *want = &sim->wants[shard - 1];
+
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        uint32_t node = (from_node + i) % sim->config.nodes + 1;
+
+        if (!want_has(want, node)) {
+            want->nodes[want->count++] = node;
+            want_write(shard);
+            return node;
+        }
+    }
+    return 0;
+}
+
+// -- Copies ---------------------------------------------------------------------------------------
+
+// Members in sync with the copy that their disk is, but for one node.
+static uint32_t copies_but(uint32_t shard, uint32_t node)
+{
+    struct torc_shard_fields fields;
+    char name[TORC_RECORD_NAME_BYTES];
+    const char *text;
+    struct torc_fail why;
+    uint32_t count = 0;
+
+    torc_record_name(name, "shard", shard);
+    text = sim_records_get(name);
+    torc_assert(text != NULL && torc_record_decode(TORC_RECORD_SHARD, &fields, text, strlen(text),
+                                                   &why) == TORC_ERR_OK);
+    for (uint32_t i = 0; i < fields.insync.count; i++) {
+        const struct torc_record_member *member = &fields.insync.at[i];
+
+        count += member->node != node && member->copy == sim->nodes[member->node - 1].copy ? 1 : 0;
+    }
+    return count;
+}
+
+bool sim_wish_may_lose(uint32_t node)
+{
+    for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
+        if (copies_but(shard, node) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool sim_wish_is_closed(uint32_t shard)
+{
+    return copies_but(shard, 0) == 0;
+}
