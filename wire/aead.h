@@ -62,10 +62,9 @@ struct torc_aead_code {
 // libsodium's; `has_aes` as crypto_aead_aes256gcm_is_available says after sodium_init.
 void torc_aead_code_sodium(struct torc_aead_code *code, bool has_aes);
 
-#ifdef TORC_WITH_IPSEC_MB
 // libipsec-mb's AES behind an initialised manager (IMB_MGR), which must outlive it.
+// Only where that is built in.
 void torc_aead_code_ipsec_mb(struct torc_aead_code *code, const void *manager);
-#endif
 
 // `suite` is one bit of code->suites.
 static inline const struct torc_aead_cipher *torc_aead_cipher(const struct torc_aead_code *code,
