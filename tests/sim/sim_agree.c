@@ -41,7 +41,8 @@ struct agree_down {
 struct sim_agree {
     struct torc_metastore *store;
     enum agree_stage stage;
-    bool boot; // a start is to be written down
+    uint64_t serial; // of the reading: answers to one that was given up come late
+    bool boot;       // a start is to be written down
     bool follows;
     struct torc_swap swap;
     struct torc_meta_op ops[1 + SIM_SHARDS_MAX];
@@ -117,6 +118,7 @@ void sim_agree_begin(struct sim_node *node, bool boot)
     struct sim_agree *agree = agree_of(node);
 
     agree->stage = AGREE_ASK;
+    agree->serial++;
     agree->boot = boot;
     sim_control_wake(node, sim->now_ns);
 }
@@ -129,6 +131,11 @@ bool sim_agree_is_read(const struct sim_node *node)
 uint64_t sim_agree_copy(const struct sim_node *node)
 {
     return agree_of(node)->node.copy;
+}
+
+static uint64_t agree_ticket(const struct sim_agree *agree, uint64_t kind)
+{
+    return agree->serial << 32 | kind;
 }
 
 static void agree_add(struct sim_agree *agree, enum torc_record kind, const void *fields,
@@ -192,7 +199,7 @@ static void agree_begin_life(struct sim_node *node, const struct torc_meta_answe
             agree_add(agree, TORC_RECORD_SHARD, &shard, record);
         }
     }
-    torc_swap_begin(&agree->swap, agree->ops, agree->op_count, TICKET_SWAP);
+    torc_swap_begin(&agree->swap, agree->ops, agree->op_count, agree_ticket(agree, TICKET_SWAP));
     agree->stage = AGREE_SWAP;
 }
 
@@ -497,8 +504,10 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
     case AGREE_ASKED: return false;
     case AGREE_ASK:
         agree->stage = AGREE_ASKED;
-        *request = (struct torc_meta_request){
-            .verb = TORC_META_LIST, .ticket = TICKET_LIST, .key = "", .record_max = 64};
+        *request = (struct torc_meta_request){.verb = TORC_META_LIST,
+                                              .ticket = agree_ticket(agree, TICKET_LIST),
+                                              .key = "",
+                                              .record_max = 64};
         return true;
     case AGREE_SWAP: return torc_swap_next(&agree->swap, local_ns, request);
     case AGREE_READ:
@@ -528,11 +537,11 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
     struct sim_agree *agree = agree_of(node);
     struct torc_fail why;
 
-    if (answer->ticket == TICKET_LIST) {
+    if (answer->ticket == agree_ticket(agree, TICKET_LIST)) {
         agree_take_list(node, answer);
     } else if (answer->ticket == TICKET_DOWN) {
         agree_down_take(&agree->down, local_ns, answer);
-    } else if (answer->ticket == TICKET_SWAP && agree->stage == AGREE_SWAP) {
+    } else if (answer->ticket == agree_ticket(agree, TICKET_SWAP) && agree->stage == AGREE_SWAP) {
         torc_swap_take(&agree->swap, local_ns, answer);
         if (torc_swap_is_over(&agree->swap)) {
             agree->boot = agree->swap.state != TORC_SWAP_WON; // somebody was faster: once more
