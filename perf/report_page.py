@@ -11,6 +11,7 @@ import bench
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "report.json"  # rows of all tables, so that one table can be remade alone
 NAME_MAX = 78
+PAUSES = "report-pauses.png"  # made where they are measured
 ORDER = ("machine", "index", "network", "durability", "ranges", "breakdown", "availability", "scale")
 TITLES = {"machine": "The machine itself", "breakdown": "Where the time goes"}
 INTRO = """# What was measured
@@ -125,6 +126,9 @@ def table_section(table, entry):
                f"{figure(row['peer'])} | {figure(row['ratio'])} | {goal} | {verdict} |")
     yield ""
     yield f"![{table}]({plot(table, entry['rows'])})"
+    if table == "availability":
+        yield ""
+        yield f"![pauses of clients]({PAUSES})"
 
 
 def breakdown_section(entry):

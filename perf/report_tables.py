@@ -9,6 +9,7 @@ import time
 
 import bench
 from bench import Redis, Row, guarded, on_core, say, torc_perf
+from report_availability import table_availability
 
 KEYS = 4294967296
 RECORDS = 10_000_000
@@ -412,10 +413,5 @@ def table_scale(settings):
 # -- all -----------------------------------------------------------------------------------------
 
 
-def table_later(_settings):
-    """Of several nodes: comes with the cluster."""
-    return iter(())
-
-
 TABLES = {"index": table_index, "network": table_network, "durability": table_durability,
-          "availability": table_later, "scale": table_scale, "ranges": table_ranges}
+          "availability": table_availability, "scale": table_scale, "ranges": table_ranges}
