@@ -1,0 +1,175 @@
+// Torc tests: the replica's machine, when nothing happens: what it waits for it looks at again.
+#include "dataplane/replica.h"
+#include "tests/torc_test.h"
+
+#include <string.h>
+
+#define MS    UINT64_C(1000000)
+#define OWN   1u
+#define OTHER 2u
+
+static struct torc_replica replica;
+static struct torc_replica_actions actions;
+static uint64_t now_ns;
+
+static void step(const struct torc_replica_event *event)
+{
+    actions.count = 0;
+    torc_replica_step(&replica, now_ns, event, &actions);
+}
+
+// The record is asked for again until there is an answer.
+static void answer_read(void)
+{
+    struct torc_replica_record record = {.asked_epoch = replica.epoch,
+                                         .configuration = replica.configuration};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
+
+    if (replica.read_at_ns != 0) {
+        step(&event);
+    }
+}
+
+static bool asked_for(enum torc_replica_action_kind kind)
+{
+    for (uint32_t i = 0; i < actions.count; i++) {
+        if (actions.items[i].kind == kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void heard(enum torc_replica_event_kind kind, uint64_t lsn)
+{
+    struct torc_replica_event event = {.kind = kind, .lsn = lsn};
+
+    step(&event);
+}
+
+static void logged(uint64_t lsn)
+{
+    struct torc_replica_event event = {.kind = TORC_REPLICA_DURABLE,
+                                       .durable = {.epoch = replica.epoch, .lsn = lsn}};
+
+    step(&event);
+}
+
+// The only member of its shard, which serves, in the first epoch that it made its own.
+static void lead_alone(void)
+{
+    struct torc_replica_start start = {.timing = {.promise_ns = 20 * MS,
+                                                  .stagger_ns = 10 * MS,
+                                                  .lonely_ns = 200 * MS,
+                                                  .grace_ns = 5000 * MS,
+                                                  .lag_ns = 200 * MS,
+                                                  .resend_ns = 5 * MS,
+                                                  .retry_ns = 30 * MS,
+                                                  .join_records = 64},
+                                       .durability = TORC_DURABILITY_DURABLE,
+                                       .shard = 1,
+                                       .node = OWN,
+                                       .boot = 1,
+                                       .copy = 1,
+                                       .min_in_sync = 1,
+                                       .has_base = true};
+    struct torc_replica_result result = {
+        .record = {.configuration = {.epoch = 1,
+                                     .primary_node = OWN,
+                                     .member_count = 1,
+                                     .members = {{.node = OWN, .copy = 1}}}}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &result.record};
+
+    now_ns = 1000 * MS;
+    torc_replica_init(&replica, now_ns, &start);
+    step(&event);
+    for (uint32_t i = 0; i < 100 && !replica.proposal.open; i++) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+    }
+    CU_ASSERT_TRUE_FATAL(replica.proposal.open);
+    result.nonce = replica.proposal.proposal.configuration.nonce;
+    result.record.asked_epoch = replica.proposal.proposal.expected_epoch;
+    result.record.configuration = replica.proposal.proposal.configuration;
+    event = (struct torc_replica_event){.kind = TORC_REPLICA_RESULT, .result = &result};
+    step(&event);
+    event = (struct torc_replica_event){.kind = TORC_REPLICA_ADOPTED,
+                                        .adopted = {.epoch = replica.epoch}};
+    step(&event);
+    logged(replica.last_lsn);
+    heard(TORC_REPLICA_APPLIED, replica.last_lsn);
+    CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
+}
+
+static void other_is_wanted_and_has_all(void)
+{
+    struct torc_replica_want want = {.primary_node = OWN, .node_count = 2, .nodes = {OWN, OTHER}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &want};
+    struct torc_peer_message message = {.kind = TORC_PEER_ACK, .shard = 1};
+
+    step(&event);
+    event =
+        (struct torc_replica_event){.kind = TORC_REPLICA_PEER, .peer = {.node = OTHER, .boot = 1}};
+    step(&event);
+    message.ack = (struct torc_peer_ack){.epoch = replica.epoch,
+                                         .copy = 2,
+                                         .received_lsn = replica.last_lsn,
+                                         .durable_lsn = replica.last_lsn,
+                                         .usable = true};
+    event = (struct torc_replica_event){
+        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &message};
+    step(&event);
+    CU_ASSERT_FALSE(asked_for(TORC_REPLICA_PROPOSE)); // J3: it has promised nothing yet
+    answer_read();
+}
+
+// Nobody writes, so nothing else will ever happen in this shard.
+static void a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses(void)
+{
+    uint64_t promised_ns;
+    uint64_t end_ns;
+
+    lead_alone();
+    other_is_wanted_and_has_all();
+    promised_ns = now_ns + 100 * MS; // long after its last word
+    end_ns = now_ns + 1000 * MS;
+    while (!asked_for(TORC_REPLICA_PROPOSE) && torc_replica_deadline_ns(&replica) < end_ns) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        if (now_ns >= promised_ns) {
+            torc_replica_lease(&replica, OTHER,
+                               (struct torc_watch_lease){.until_ns = now_ns + 20 * MS});
+        }
+        step(NULL);
+    }
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_PROPOSE));
+    CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 2);
+}
+
+static void who_waits_for_a_learner_that_is_gone_sleeps(void)
+{
+    struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
+                                       .peer = {.node = OTHER, .boot = 1, .silent = true}};
+
+    lead_alone();
+    other_is_wanted_and_has_all();
+    step(&event);
+    answer_read();
+    for (uint32_t i = 0; i < 100 && torc_replica_deadline_ns(&replica) != UINT64_MAX; i++) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+    }
+    CU_ASSERT_EQUAL(torc_replica_deadline_ns(&replica), UINT64_MAX);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"a learner whose promise comes last joins a shard that nobody uses",
+         a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses},
+        {"who waits for a learner that is gone sleeps",
+         who_waits_for_a_learner_that_is_gone_sleeps},
+        CU_TEST_INFO_NULL,
+    };
+
+    return torc_test_run("replica", tests);
+}
