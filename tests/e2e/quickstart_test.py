@@ -56,10 +56,14 @@ def quickstart(folder, name, *words):
     if good:
         checks.that(f"{name}: which country an address is in", COUNTRY in said, said[-2000:])
         counts = re.findall(r"count 0 4294967296\n(\d+)\n", said)
-        checks.that(f"{name}: all ranges are there, also after the restart",
-                    len(counts) == 2 and counts[0] == counts[1] and int(counts[0]) > 300_000, counts)
+        checks.that(f"{name}: all ranges are there, also after the restart and the death",
+                    len(counts) == (4 if name == "first" else 2) and len(set(counts)) == 1 and int(counts[0]) > 300_000,
+                    counts)
         checks.that(f"{name}: says how long it took, within 5 minutes",
                     int(re.search(r"all answers were right, (\d+) s", said)[1]) < 300, said[-100:])
+        death = re.search(r"had (\d+) answers, no error, and waited (\d+) ms at most", said)
+        checks.that(f"{name}: a node of three is killed, and its client told how long it waited",
+                    death is not None and int(death[1]) > 10 if name == "first" else death is None, said[-1500:])
         for verb in ("install-deps", "meson setup build" if name == "first" else "ninja", "serve --detach", "load", "range", "stop"):
             checks.that(f"{name}: prints the command with {verb}", re.search(rf"^\$ .*{verb}", said, re.M))
     return said
@@ -76,7 +80,8 @@ def follow(folder, said):
     """The commands that --keep prints must work as they stand."""
     block = said.split("The node goes on running", 1)[1].split("quickstart:", 1)[0]
     lines = [line.strip() for line in block.splitlines() if line.startswith("  ")]
-    shell = "; ".join(line for line in lines if "interactive" not in line and "stop" not in line and "all verbs" not in line)
+    shell = "; ".join(line for line in lines if "interactive" not in line and "stop" not in line and "all verbs" not in line
+                      and "scripts/demo" not in line)
     checks.equal("kept: a put and a get by hand", inside(folder, "bash", "-ec", shell).stdout, b"forty-two\n")
     stop = next(line for line in lines if " stop " in line)
     checks.equal("kept: is stopped by what is printed", inside(folder, "bash", "-ec", stop).returncode, 0)
