@@ -1,6 +1,7 @@
 // Torc dataplane: the replicas of a worker's shards: their life, their steps, their leases. See
 // worker_replica.h, replica.h.
 #include "dataplane/worker_state.h"
+#include "kit/bugs.h"
 
 #include <string.h>
 
@@ -244,7 +245,7 @@ static void replica_serve(struct torc_worker *worker, struct torc_worker_shard *
     uint64_t ceiling =
         atomic_load_explicit(&worker->replicas.council->ceiling, memory_order_acquire);
 
-    worker->pool.hlc = torc_max_u64(worker->pool.hlc, ceiling);
+    worker->pool.hlc = torc_max_u64(worker->pool.hlc, TORC_BUG(CEILING_NOT_KEPT) ? 0 : ceiling);
     torc_shard_serve(&shard->engine);
 }
 
@@ -663,12 +664,15 @@ static void replica_read_leases(struct torc_worker *worker, struct torc_worker_s
             torc_replica_lease(machine, leases.nodes[i], leases.leases[i]);
         }
     }
-    replica->least_ceiling = UINT64_MAX;
+    replica->least_ceiling = TORC_BUG(LARGEST_CEILING) ? 0 : UINT64_MAX;
     for (uint32_t i = 0; i < machine->peer_count; i++) {
         const struct torc_replica_peer *peer = &machine->peers[i];
 
         if (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed) {
-            replica->least_ceiling = torc_min_u64(replica->least_ceiling, peer->lease.ceiling);
+            replica->least_ceiling =
+                TORC_BUG(LARGEST_CEILING)
+                    ? torc_max_u64(replica->least_ceiling, peer->lease.ceiling)
+                    : torc_min_u64(replica->least_ceiling, peer->lease.ceiling);
         }
     }
 }

@@ -1,6 +1,7 @@
 // Torc dataplane: a replica's records, between machine, engine, log and other nodes. See
 // worker_replica.h, storage/shard.h.
 #include "dataplane/worker_state.h"
+#include "kit/bugs.h"
 
 #include <string.h>
 
@@ -86,6 +87,7 @@ void torc_worker_replica_open(struct torc_worker *worker, struct torc_worker_sha
         atomic_load_explicit(&worker->replicas.council->ceiling, memory_order_acquire);
     struct torc_log_record record;
 
+    ceiling = TORC_BUG(CEILING_NOT_KEPT) ? 0 : ceiling;
     torc_shard_lead(&shard->engine, machine->epoch, ceiling, &record);
     torc_assert(record.lsn == machine->epoch_lsn);
     if (worker->log.failed) {

@@ -1,6 +1,7 @@
 // Torc storage: bases. See storage/base.h.
 #include "storage/base.h"
 
+#include "kit/bugs.h"
 #include "storage/shard_impl.h"
 
 void torc_base_begin(struct torc_base_writer *writer, const struct torc_shard *shard)
@@ -95,6 +96,9 @@ enum torc_err torc_base_whole(struct torc_base_reader *reader, uint64_t end_lsn,
     }
     pool->hlc = torc_max_u64(pool->hlc, torc_max_u64(reader->checkpoint.info.hlc, end_hlc)); // T7
     shard->fuzzy_lsn = end_lsn;
+    if (TORC_BUG(COMPLETIONS_LOST)) {
+        torc_completion_drop(&shard->completions);
+    }
     if (end_lsn == shard->applied_lsn) {
         shard->applied_hlc = end_hlc;
         shard->last_hlc = torc_max_u64(shard->last_hlc, end_hlc);

@@ -73,6 +73,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_PARTITION, "partitions", 1)                              \
     X(FAULT_ONE_WAY, "one-way cuts", 1)                              \
     X(FAULT_STORM, "spells of heavy loss", 1)                        \
+    X(FAULT_SLOW_PATH, "paths slow in one direction", 1)             \
     X(FAULT_MTU, "paths made narrower", 1)                           \
     X(FAULT_DATAPLANE, "dataplanes killed", 1)                       \
     X(FAULT_CONTROL, "controls killed between turns", 1)             \
@@ -87,6 +88,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_STRIKE, "crashes right after an answer", 1)              \
     X(FAULT_PAUSE, "processes stalled", 1)                           \
     X(FAULT_SUSPEND, "machines suspended", 1)                        \
+    X(FAULT_JITTER, "workers that lose their core for a moment", 1)  \
     X(FAULT_WALL, "jumps of a wall clock", 1)                        \
     X(FAULT_DISK_SLOW, "disks slow", 1)                              \
     X(FAULT_DISK_FULL, "disks full", 1)                              \
@@ -183,6 +185,7 @@ enum sim_cover {
     X(DISK_LOST)           \
     X(WISH)                \
     X(STRIKE)              \
+    X(JITTER)              \
     X(CHECKPOINT)          \
     X(CLIENT)
 
@@ -200,6 +203,7 @@ struct sim_config {
     uint32_t replicas; // 1: a node alone has its shards
     uint32_t clients;
     uint32_t keys;      // hot ones
+    uint32_t corner;    // a client but the first uses so many of them; 0: all
     uint32_t in_flight; // of a client
     uint32_t ops;       // of all clients
     uint64_t key_count; // M
@@ -227,6 +231,8 @@ struct sim_config {
     uint32_t late_max_ms;
     uint32_t delay_us;
     uint32_t rho_ppm;
+    uint32_t skew_ms;     // between wall clocks of nodes
+    uint32_t jitter_ms;   // mean, between two moments that a worker has no core; 0: it always has
     uint32_t unknown_ppm; // of the metastore's answers
 };
 
@@ -392,6 +398,7 @@ struct sim_net {
     uint32_t storm_ppm; // beside the configuration's loss
     uint16_t mtu;       // of paths now
     bool cut[SIM_PLACES][SIM_PLACES];
+    uint64_t slow_ns[SIM_PLACES][SIM_PLACES]; // beside the delay
 };
 
 // What placement wishes of a shard.

@@ -153,6 +153,19 @@ uint32_t sim_key_place(uint64_t key)
     return lo < sim->config.keys && sim->keys[lo] == key ? lo : UINT32_MAX;
 }
 
+// Any of the hot keys, or of the client's own corner: who keeps to one hears of the rest late.
+static uint32_t client_key(uint32_t index)
+{
+    uint32_t corner = index > 0 ? sim->config.corner : 0;
+
+    if (corner == 0) {
+        return (uint32_t)torc_rng_below(&sim->load, sim->config.keys);
+    }
+    return (index * (sim->config.keys / SIM_CLIENTS_MAX) +
+            (uint32_t)torc_rng_below(&sim->load, corner)) %
+           sim->config.keys;
+}
+
 // -- Beginning operations -------------------------------------------------------------------------
 
 static const char *const op_words[] = {"?", "get", "put", "delete", "range", "count"};
@@ -161,7 +174,7 @@ static bool client_get(struct sim_client *client, struct sim_op *op)
 {
     struct torc_read_options options = {.timeout_us = op->deadline_ns};
 
-    op->key = (uint32_t)torc_rng_below(&sim->load, sim->config.keys);
+    op->key = client_key(op->client);
     sim_cover(SIM_COVER_OP_GET);
     return torc_engine_get(client->engine, sim->keys[op->key], &options, sim->op_count, NULL) ==
            TORC_ERR_OK;
@@ -172,7 +185,7 @@ static bool client_write(struct sim_client *client, struct sim_op *op)
     struct torc_engine_write write = {.timeout_us = op->deadline_ns, .user_data = sim->op_count};
     uint64_t dice = torc_rng_below(&sim->load, 100);
 
-    op->key = (uint32_t)torc_rng_below(&sim->load, sim->config.keys);
+    op->key = client_key(op->client);
     op->condition = dice < 55   ? TORC_ALWAYS
                     : dice < 67 ? TORC_IF_ABSENT
                     : dice < 80 ? TORC_IF_PRESENT
@@ -216,8 +229,11 @@ static bool client_ask_range(struct sim_client *client, const struct sim_op *op,
 
 static bool client_range(struct sim_client *client, struct sim_op *op)
 {
-    uint64_t a = torc_rng_below(&sim->load, sim->config.key_count);
-    uint64_t b = torc_rng_below(&sim->load, sim->config.key_count);
+    bool corner = op->client > 0 && sim->config.corner > 0;
+    uint64_t a = corner ? sim->keys[client_key(op->client)]
+                        : torc_rng_below(&sim->load, sim->config.key_count);
+    uint64_t b = corner ? sim->keys[client_key(op->client)]
+                        : torc_rng_below(&sim->load, sim->config.key_count);
 
     op->lo = torc_min_u64(a, b);
     op->hi = torc_max_u64(a, b) + 1;

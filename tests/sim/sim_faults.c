@@ -57,12 +57,14 @@ static void draw_cluster(struct sim_config *config)
     config->spares = (uint32_t)draw(4);
     config->inflight = 1 + (uint32_t)draw(16);
     config->rho_ppm = draw_chance(50) ? 1000 : 50;
+    config->skew_ms = draw_chance(60) ? 20 : 1u << draw(10);
 }
 
 static void draw_load(struct sim_config *config)
 {
     config->run_ns = 4600 * SIM_MS + draw(1500) * SIM_MS;
     config->in_flight = 1 + (uint32_t)draw(draw_chance(50) ? 4 : 24);
+    config->corner = draw_chance(40) ? 1 + (uint32_t)draw(config->keys / 2) : 0;
     config->think_us = 500u << draw(5);
     config->think_us = config->think_us * config->clients / 2 + 100;
     config->timeout_ms = draw_chance(30) ? 20 + (uint32_t)draw(80) : 100 + (uint32_t)draw(900);
@@ -89,9 +91,10 @@ void sim_faults_draw(void)
     config->double_ppm = 1000u << draw(7);
     config->damage_ppm = 1000u << draw(5);
     config->delay_us = 10u << draw(8);
-    config->late_ppm = 100u << draw(6);
+    config->late_ppm = 100u << draw(8);
     config->late_max_ms = 1u << draw(11);
     config->unknown_ppm = 300000;
+    config->jitter_ms = 12u << draw(5);
     if (config->durability != TORC_DURABILITY_DURABLE) { // what is in memory alone may be lost
         config->classes &= ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER |
                              1u << SIM_CLASS_DISK_FAIL | 1u << SIM_CLASS_STRIKE);
@@ -107,6 +110,7 @@ void sim_faults_draw(void)
     config->delay_us *= sim_has(SIM_CLASS_DELAY) ? 1 : 0;
     config->late_ppm *= sim_has(SIM_CLASS_DELAY) ? 1 : 0;
     config->unknown_ppm *= sim_has(SIM_CLASS_META) ? 1 : 0;
+    config->jitter_ms *= sim_has(SIM_CLASS_JITTER) ? 1 : 0;
     config->keys = sim->wish.keys_max > 0 ? (uint32_t)torc_min_u64(sim->wish.keys_max, config->keys)
                                           : config->keys;
     config->ops = sim->wish.ops_max > 0 ? (uint32_t)torc_min_u64(sim->wish.ops_max, config->ops)
@@ -142,7 +146,7 @@ static uint32_t fault_place(void)
 
 static void fault_cuts(void)
 {
-    uint64_t dice = draw(3);
+    uint64_t dice = draw(4);
     uint64_t side = draw(UINT64_C(1) << SIM_PLACES);
     uint32_t from = fault_place();
     uint32_t to = fault_place();
@@ -159,6 +163,11 @@ static void fault_cuts(void)
         sim->net.cut[from][to] = true;
         fault_note(SIM_COVER_FAULT_ONE_WAY);
         sim_story("FAULT   nothing comes from place %u to %u", (unsigned)from, (unsigned)to);
+    } else if (dice == 2) {
+        sim->net.slow_ns[from][to] = draw(60 * SIM_MS);
+        fault_note(SIM_COVER_FAULT_SLOW_PATH);
+        sim_story("FAULT   what comes from place %u to %u takes %u us more", (unsigned)from,
+                  (unsigned)to, (unsigned)(sim->net.slow_ns[from][to] / SIM_US));
     } else {
         sim->net.storm_ppm = 100000u << draw(4);
         fault_note(SIM_COVER_FAULT_STORM);
@@ -308,6 +317,14 @@ static void pause_actor(struct sim_actor *actor, uint64_t until_ns, enum sim_eve
     }
 }
 
+static void pause_worker(struct sim_node *node, uint32_t index, uint64_t until_ns)
+{
+    struct sim_worker *worker = &node->workers[index];
+
+    worker->stalled_ns = worker->stalled_ns == 0 ? sim->now_ns : worker->stalled_ns;
+    pause_actor(&worker->actor, until_ns, SIM_EVENT_WORKER, node->index, index);
+}
+
 static void fault_suspend(struct sim_node *node)
 {
     uint64_t until_ns = sim->now_ns + 10 * SIM_MS + draw(700 * SIM_MS);
@@ -316,7 +333,7 @@ static void fault_suspend(struct sim_node *node)
     sim_story("FAULT   node %u is suspended for %u ms", (unsigned)node->number,
               (unsigned)((until_ns - sim->now_ns) / SIM_MS));
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
-        pause_actor(&node->workers[i].actor, until_ns, SIM_EVENT_WORKER, node->index, i);
+        pause_worker(node, i, until_ns);
     }
     pause_actor(&node->thread, until_ns, SIM_EVENT_THREAD, node->index, 0);
     pause_actor(&node->control.actor, until_ns, SIM_EVENT_CONTROL, node->index, 0);
@@ -341,7 +358,7 @@ static void fault_pause(void)
                           : "client",
               (unsigned)((until_ns - sim->now_ns) / SIM_US));
     if (dice < 50) {
-        pause_actor(&node->workers[worker].actor, until_ns, SIM_EVENT_WORKER, node->index, worker);
+        pause_worker(node, worker, until_ns);
     } else if (dice < 75) {
         pause_actor(&node->control.actor, until_ns, SIM_EVENT_CONTROL, node->index, 0);
     } else {
@@ -437,7 +454,8 @@ static void fault_happen(enum sim_class class)
     case SIM_CLASS_DAMAGE:
     case SIM_CLASS_DELAY:
     case SIM_CLASS_STRIKE:
-    case SIM_CLASS_COUNT: return; // of each packet, or answer
+    case SIM_CLASS_JITTER:
+    case SIM_CLASS_COUNT: return; // of each packet, answer or turn
     }
     torc_unreachable("no such class");
 }
@@ -539,6 +557,7 @@ void sim_faults_mend(uint32_t what, uint32_t which)
     case SIM_MEND_ANEW: mend_anew(node); return;
     case SIM_MEND_NET:
         memset(sim->net.cut, 0, sizeof(sim->net.cut));
+        memset(sim->net.slow_ns, 0, sizeof(sim->net.slow_ns));
         sim->net.storm_ppm = 0;
         return;
     case SIM_MEND_MTU: sim->net.mtu = sim->config.mtu; return;

@@ -37,7 +37,9 @@ static uint64_t net_delay_ns(void)
         delay_ns += torc_rng_below(&sim->rng, sim->config.delay_us * SIM_US);
     }
     if (!sim->quiet && net_chance(sim->config.late_ppm)) {
-        delay_ns += torc_rng_below(&sim->rng, sim->config.late_max_ms * SIM_MS + 1);
+        // Mostly not so late that nobody cares any more.
+        delay_ns += torc_rng_below(
+            &sim->rng, (sim->config.late_max_ms * SIM_MS >> torc_rng_below(&sim->rng, 8)) + 1);
         sim_cover(SIM_COVER_NET_LATE);
     }
     return delay_ns;
@@ -91,7 +93,7 @@ static void net_send(struct sim_packet *packet, uint32_t ip_bytes)
     if (packet->boot == 0 && !sim->quiet && net_chance(sim->config.damage_ppm)) {
         net_damage(packet);
     }
-    net_put(packet, net_delay_ns());
+    net_put(packet, net_delay_ns() + sim->net.slow_ns[packet->from][packet->to]);
 }
 
 // -- Out ------------------------------------------------------------------------------------------

@@ -71,10 +71,10 @@ void sim_node_init(struct sim_node *node, uint32_t index)
         .base_ns = 5 * SIM_S + torc_rng_below(&sim->rng, 1000 * SIM_S),
         .rate_ppm = (int64_t)torc_rng_below(&sim->rng, 2 * sim->config.rho_ppm + 1) -
                     (int64_t)sim->config.rho_ppm};
-    // Wall clocks agree to some milliseconds.
+    // Wall clocks agree to some milliseconds, or do not.
     node->clock.wall_us = (int64_t)UINT64_C(1700000000000000) -
                           (int64_t)(node->clock.base_ns / 1000) +
-                          (int64_t)torc_rng_below(&sim->rng, 20000);
+                          (int64_t)torc_rng_below(&sim->rng, sim->config.skew_ms * UINT64_C(1000));
     node->faults = (struct sim_disk_faults){.latency_ns = 100 * SIM_US, .full_after = UINT64_MAX};
     node->store = sim_store_make();
     node->thread.at_ns = UINT64_MAX;
@@ -199,6 +199,8 @@ static void worker_start(struct sim_node *node, uint32_t index)
     torc_assert(torc_worker_init(&worker->worker, worker->memory, worker->memory_bytes, &config,
                                  &why) == TORC_ERR_OK);
     worker->queue_count = 0;
+    worker->jitter_ns = 0;
+    worker->stalled_ns = 0;
     sim_wake(&worker->actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index, index);
 }
 
@@ -423,6 +425,28 @@ static void node_judge_servers(const struct sim_node *node, const struct torc_wo
     }
 }
 
+// A host with more to do than cores: for some milliseconds another has this one. True: now.
+static bool node_jitters(struct sim_node *node, uint32_t index)
+{
+    struct sim_worker *worker = &node->workers[index];
+    uint64_t mean_ns = sim->config.jitter_ms * SIM_MS;
+    bool now = worker->jitter_ns != 0 && sim->now_ns >= worker->jitter_ns;
+
+    if (mean_ns == 0 || sim->quiet) {
+        return false;
+    }
+    if (now || worker->jitter_ns == 0) {
+        worker->jitter_ns = sim->now_ns + torc_rng_below(&sim->rng, 2 * mean_ns);
+    }
+    if (now) {
+        sim_cover(SIM_COVER_FAULT_JITTER);
+        worker->stalled_ns = sim->now_ns;
+        sim_wake(&worker->actor, sim->now_ns + 4 * SIM_MS + torc_rng_below(&sim->rng, 6 * SIM_MS),
+                 SIM_EVENT_WORKER, node->index, index);
+    }
+    return now;
+}
+
 void sim_node_turn(struct sim_node *node, uint32_t index)
 {
     static struct torc_frame_tx tx[TORC_TURN_TX_MAX];
@@ -435,6 +459,13 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
                              .tx = tx,
                              .tx_room = TORC_TURN_TX_MAX};
 
+    if (node_jitters(node, index)) {
+        return;
+    }
+    if (TORC_BUG(NOW_BEFORE_POLL) && worker->stalled_ns != 0) { // the stall came between the two
+        turn.now_ns -= sim->now_ns - worker->stalled_ns;
+    }
+    worker->stalled_ns = 0;
     atomic_store_explicit(&torc_chan_worker_page(node->chan, index)->sleeping, 0,
                           memory_order_relaxed);
     for (uint32_t i = 0; i < TORC_TURN_TX_MAX; i++) {
