@@ -417,6 +417,12 @@ void torc_big_timer(struct torc_engine *engine, uint32_t index)
         big_timer_set(engine, index); // it waits for its turn, not for an answer
         return;
     }
+    // Others of its shard may ask too, but there need not be any (K3).
+    torc_scout_call(
+        engine, index,
+        torc_max_u64(engine->now_ns, engine->nodes[op->node].heard_ns + TORC_SCOUT_FIRST_NS),
+        false);
+    torc_scout_doubt(engine, &engine->nodes[op->node]);
     big_doubt(engine, index, true);
     if (op->hold == TORC_HOLD_OWING) {
         big_timer_set(engine, index);

@@ -33,6 +33,16 @@ struct fake {
     uint32_t primary;
 };
 
+// The last put in pieces that a node was sent.
+struct pieces {
+    uint32_t node;
+    uint32_t op_id;
+    uint32_t count;
+    uint64_t come; // bit i: piece i
+    uint64_t wseq;
+    uint8_t attempt;
+};
+
 struct letter {
     uint32_t bytes;
     uint8_t payload[PACKET_MAX];
@@ -42,6 +52,7 @@ struct world {
     struct torc_engine *engine;
     uint64_t now_ns;
     struct fake nodes[NODES + 1]; // from 1
+    struct pieces pieces;
     struct letter letters[PACKETS];
     uint32_t letter_count;
     uint64_t seq;   // of answers
@@ -95,23 +106,64 @@ static void answer_nodes(uint8_t *ops, uint32_t *at, uint32_t op_id)
     }
 }
 
+// A piece or a question; false: of a put that this node was not sent.
+static bool answer_piece(uint32_t self, const struct torc_request *request,
+                         struct torc_reply *reply, uint8_t *body)
+{
+    struct pieces *pieces = &world->pieces;
+    struct torc_frag_state state = {0};
+
+    if (request->opcode == TORC_OPCODE_PUT) {
+        *pieces = (struct pieces){.node = self,
+                                  .op_id = request->op_id,
+                                  .count = (request->total_bytes - 1) / request->fragment_bytes + 1,
+                                  .wseq = request->wseq,
+                                  .attempt = request->attempt};
+    } else if (pieces->node != self || pieces->op_id != request->op_id) {
+        return false;
+    }
+    if (request->opcode != TORC_OPCODE_FRAG_QUERY) {
+        pieces->come |= UINT64_C(1) << (request->opcode == TORC_OPCODE_PUT ? 0 : request->fragment);
+    }
+    if (pieces->come == (UINT64_C(1) << pieces->count) - 1) {
+        world->executed[pieces->wseq] = 1;
+        reply->opcode = TORC_OPCODE_PUT | TORC_REPLY_BIT;
+        reply->info = 1;
+        body[0] = pieces->attempt;
+        return true;
+    }
+    reply->opcode = TORC_OPCODE_FRAG_QUERY | TORC_REPLY_BIT;
+    state.first_missing = (uint32_t)__builtin_ctzll(~pieces->come);
+    state.send_limit = pieces->count;
+    state.bitmap[0] = (uint8_t)(pieces->come >> state.first_missing);
+    torc_frag_state_body(body, &state);
+    reply->body_bytes = TORC_FRAG_STATE_BYTES;
+    return true;
+}
+
 static void answer(const struct fake *fake, uint32_t self, const struct torc_request *request,
                    uint8_t *ops, uint32_t *at)
 {
-    uint8_t body[8] = {request->attempt};
+    uint8_t body[TORC_FRAG_STATE_BYTES] = {request->attempt};
     struct torc_reply reply = {.opcode = request->opcode | TORC_REPLY_BIT,
                                .op_id = request->op_id,
                                .body = body,
-                               .body_bytes = sizeof(body)};
+                               .body_bytes = 8};
     bool is_write = request->opcode == TORC_OPCODE_PUT;
+    bool is_piece =
+        request->opcode == TORC_OPCODE_FRAG || request->opcode == TORC_OPCODE_FRAG_QUERY;
 
     if (request->opcode == TORC_OPCODE_MAP) {
         struct torc_le64 next = torc_le64(request->hi);
 
         answer_nodes(ops, at, request->op_id);
         answer_entry(ops, at, request->op_id, fake);
-        memcpy(body, &next, sizeof(body));
+        memcpy(body, &next, sizeof(next));
         reply.info = MAP_VERSION;
+    } else if (is_piece && !answer_piece(self, request, &reply, body)) {
+        reply.status = TORC_ERR_NO_MESSAGE;
+    } else if (is_piece) {
+        // told
     } else if (fake->role == TAKES_OVER) {
         reply.status = TORC_ERR_TAKING_OVER;
         reply.info = 2000;
@@ -119,6 +171,8 @@ static void answer(const struct fake *fake, uint32_t self, const struct torc_req
                (is_write && request->epoch != fake->epoch) || request->epoch > fake->epoch) {
         reply.status = TORC_ERR_WRONG_SHARD;
         reply.info = MAP_VERSION;
+    } else if (is_write && (request->flags & TORC_WRITE_FRAGMENTED) != 0) {
+        (void)answer_piece(self, request, &reply, body);
     } else if (is_write) {
         world->executed[request->wseq] = 1; // replicated: the same number again changes nothing
         reply.info = 1;
@@ -452,6 +506,32 @@ static void test_no_session(void)
     close_world();
 }
 
+// One value of several packets, and nothing else of that shard: nobody but its put can ask.
+static void test_pieces(void)
+{
+    static uint8_t value[3 * PACKET_MAX];
+    struct torc_engine_write write = {.key = 7, .data = value, .bytes = sizeof(value)};
+
+    for (uint64_t after_ms = 0; after_ms <= 90; after_ms += 6) {
+        open_world(3);
+        run_ms(50);
+        CU_ASSERT_EQUAL_FATAL(torc_engine_write(world->engine, &write, NULL), TORC_ERR_OK);
+        (void)await_done(1, 50);
+        CU_ASSERT_EQUAL(world->executed[1], 1);
+        CU_ASSERT_EQUAL_FATAL(torc_engine_write(world->engine, &write, NULL), TORC_ERR_OK);
+        if (after_ms % 4 == 0) { // some of it arrives before
+            step();
+        }
+        believe(1, SILENT, 1, 1);
+        run_ms(after_ms);
+        believe(2, SERVES, 2, 2);
+        believe(3, FOLLOWS, 2, 2);
+        CU_ASSERT(await_done(2, 1000) <= 2 * PAUSE_NS);
+        CU_ASSERT_EQUAL(world->executed[2], 1);
+        close_world();
+    }
+}
+
 static void test_deadline(void)
 {
     open_world(1);
@@ -487,6 +567,7 @@ int main(void)
         {"stale maps in a circle", test_circle},
         {"epochs rise on the way", test_epochs_rise},
         {"no session with the primary can be made", test_no_session},
+        {"a value in pieces whose primary is silent finds the next one", test_pieces},
         {"nobody answers until the deadline", test_deadline},
         {"everybody refuses until the deadline", test_deadline_refused},
         CU_TEST_INFO_NULL};
