@@ -205,6 +205,21 @@ static void write_rows(struct check *check, const struct torc_completion *comple
     fputc(']', file);
 }
 
+// Why it has no answer, for people.
+static void write_text(FILE *file, const char *text)
+{
+    if (text == NULL || text[0] == '\0') {
+        return;
+    }
+    fputs(",\"text\":\"", file);
+    for (; *text != '\0'; text++) {
+        bool plain = *text >= 0x20 && *text < 0x7f && *text != '"' && *text != '\\';
+
+        fputc(plain ? *text : '?', file);
+    }
+    fputc('"', file);
+}
+
 static void write_line(struct check *check, uint32_t index,
                        const struct torc_completion *completion, uint64_t now_ns)
 {
@@ -230,6 +245,10 @@ static void write_line(struct check *check, uint32_t index,
     if (client->op != CHECK_RANGE &&
         (completion->status == TORC_ERR_OK || completion->status == TORC_ERR_CONDITION_FAILED)) {
         fprintf(file, ",\"version\":%lu", (unsigned long)completion->version);
+    }
+    if (completion->status != TORC_ERR_OK && completion->status != TORC_ERR_NOT_FOUND &&
+        completion->status != TORC_ERR_CONDITION_FAILED) {
+        write_text(file, completion->text);
     }
     fprintf(file, ",\"call_ns\":%lu,\"return_ns\":%lu%s}\n", (unsigned long)client->call_ns,
             (unsigned long)now_ns,
