@@ -29,6 +29,7 @@ enum agree_stage {
 // As node_meta_os.c's: the node's `down` is read, then swapped, until it says what it has to.
 struct agree_down {
     uint64_t boot; // 0: nothing is to be said
+    uint64_t ticket;
     bool reading;
     bool swapping;
     uint64_t again_ns;
@@ -135,7 +136,7 @@ uint64_t sim_agree_copy(const struct sim_node *node)
 
 static uint64_t agree_ticket(const struct sim_agree *agree, uint64_t kind)
 {
-    return agree->serial << 32 | kind;
+    return agree->serial << 40 | kind; // beside those of follow.h and failover.h
 }
 
 static void agree_add(struct sim_agree *agree, enum torc_record kind, const void *fields,
@@ -414,7 +415,10 @@ void sim_agree_down(struct sim_node *node)
 {
     struct sim_agree *agree = agree_of(node);
 
-    agree->down = (struct agree_down){.boot = node->control.cluster.boot};
+    agree->down = (struct agree_down){
+        .boot = node->control.cluster.boot,
+        .ticket = ((agree->down.ticket >> 40) + 1) << 40 | TICKET_DOWN,
+    };
     torc_record_name(agree->down.name, "node", node->number);
     torc_failover_forget(&agree->failover);
     sim_control_wake(node, sim->now_ns);
@@ -435,8 +439,8 @@ static bool agree_down_next(struct agree_down *down, uint64_t local_ns,
         return torc_swap_next(&down->swap, local_ns, request);
     }
     down->reading = true;
-    *request =
-        (struct torc_meta_request){.verb = TORC_META_GET, .ticket = TICKET_DOWN, .key = down->name};
+    *request = (struct torc_meta_request){
+        .verb = TORC_META_GET, .ticket = down->ticket, .key = down->name};
     return true;
 }
 
@@ -464,7 +468,7 @@ static void agree_down_read(struct agree_down *down, uint64_t local_ns,
                                      .value_bytes =
                                          torc_record_encode(TORC_RECORD_NODE, &fields, down->text),
                                      .expected = answer->records->version};
-    torc_swap_begin(&down->swap, &down->op, 1, TICKET_DOWN);
+    torc_swap_begin(&down->swap, &down->op, 1, down->ticket);
     down->swapping = true;
 }
 
@@ -524,7 +528,7 @@ static void agree_refused(struct sim_agree *agree, uint64_t local_ns,
         torc_follow_refused(&agree->follow, local_ns, request);
     } else if (torc_failover_is_mine(request->ticket)) {
         torc_failover_refused(&agree->failover, local_ns, request, err);
-    } else if (request->ticket == TICKET_DOWN) {
+    } else if (request->ticket == agree->down.ticket) {
         agree_down_take(&agree->down, local_ns, &(struct torc_meta_answer){.err = err});
     } else {
         sim_fail("metastore: a first request was refused: %s", torc_err_name(err));
@@ -539,7 +543,7 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
 
     if (answer->ticket == agree_ticket(agree, TICKET_LIST)) {
         agree_take_list(node, answer);
-    } else if (answer->ticket == TICKET_DOWN) {
+    } else if (answer->ticket == agree->down.ticket) {
         agree_down_take(&agree->down, local_ns, answer);
     } else if (answer->ticket == agree_ticket(agree, TICKET_SWAP) && agree->stage == AGREE_SWAP) {
         torc_swap_take(&agree->swap, local_ns, answer);
