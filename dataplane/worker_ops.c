@@ -170,6 +170,8 @@ static void packet_close_session(struct torc_worker *worker, const struct torc_p
 static void op_run(struct torc_worker *worker, struct torc_packet *packet,
                    struct torc_answer *answer, const struct torc_request *request)
 {
+    bool is_owed; // it is answered, now or later
+
     switch ((enum torc_opcode)request->opcode) {
     case TORC_OPCODE_NOP: return;
     case TORC_OPCODE_PING: op_ping(worker, answer, request); return;
@@ -188,9 +190,11 @@ static void op_run(struct torc_worker *worker, struct torc_packet *packet,
             torc_worker_put_begin(worker, packet, answer, request);
             return;
         }
-        (void)torc_worker_write(worker, packet, answer, request); // answered, now or later
+        (void)torc_worker_write(worker, packet, answer, request, &is_owed);
         return;
-    case TORC_OPCODE_DELETE: (void)torc_worker_write(worker, packet, answer, request); return;
+    case TORC_OPCODE_DELETE:
+        (void)torc_worker_write(worker, packet, answer, request, &is_owed);
+        return;
     case TORC_OPCODE_RANGE_READ:
     case TORC_OPCODE_RANGE_OPEN: torc_jobs_begin(worker, packet, answer, request); return;
     case TORC_OPCODE_RANGE_CREDIT: torc_jobs_credit(worker, packet, answer, request); return;

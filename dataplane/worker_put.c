@@ -50,8 +50,7 @@ static void put_submit(struct torc_worker *worker, struct torc_packet *packet,
 
     whole.data = torc_fragments_value(&worker->fragments, entry);
     whole.data_bytes = entry->total_bytes;
-    err = torc_worker_write(worker, packet, answer, &whole);
-    entry->submitted = err == TORC_ERR_PENDING;
+    err = torc_worker_write(worker, packet, answer, &whole, &entry->submitted);
     // Refused for now: the pieces stay for the next attempt, and for nothing else. A piece or a
     // question of this one that comes late must not execute what was refused (K2).
     entry->refused = !entry->submitted;
@@ -131,9 +130,10 @@ void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packe
     struct torc_fragment_entry *entry =
         torc_fragments_find(&worker->fragments, put_id(packet, request));
     uint32_t place;
+    bool is_owed;
 
     if (!torc_worker_may_write(packet, request->key)) {
-        (void)torc_worker_write(worker, packet, answer, request); // no piece is looked at
+        (void)torc_worker_write(worker, packet, answer, request, &is_owed); // no piece is looked at
         return;
     }
     if (torc_worker_write_check(worker, packet, answer, request, &place) != TORC_ERR_OK ||

@@ -539,7 +539,8 @@ void torc_worker_append(struct torc_worker *worker, struct torc_shard *shard,
 }
 
 enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *packet,
-                                struct torc_answer *answer, const struct torc_request *request)
+                                struct torc_answer *answer, const struct torc_request *request,
+                                bool *is_owed)
 {
     struct torc_shard_write write;
     struct torc_log_record record;
@@ -550,6 +551,7 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     uint32_t place;
     enum torc_err err = torc_worker_write_check(worker, packet, answer, request, &place);
 
+    *is_owed = false;
     if (err != TORC_ERR_OK) {
         return err;
     }
@@ -578,7 +580,8 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
         torc_worker_append(worker, &worker->shards[place].engine, &record);
         owed_logged(worker, gather, owed);
     }
-    return TORC_ERR_PENDING;
+    *is_owed = true;
+    return TORC_ERR_OK;
 }
 
 // -- Commit ---------------------------------------------------------------------------------------

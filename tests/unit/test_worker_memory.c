@@ -200,6 +200,48 @@ static void a_refused_put_is_not_executed_by_a_late_piece(void)
     close_rig();
 }
 
+static void send(const struct torc_request *request)
+{
+    (void)torc_rig_add(client, request);
+    (void)torc_rig_flush(rig, client, 0);
+    torc_rig_step(rig, 10000);
+}
+
+// The same write twice under two op ids, as of a client that heard of a later epoch: the second is
+// told that the first is in progress, and is answered once that is done.
+static void a_put_in_pieces_that_is_in_progress_is_answered_later(void)
+{
+    unsigned char *value = large_value();
+    struct torc_request put;
+    struct torc_request piece = {.opcode = TORC_OPCODE_FRAG,
+                                 .key = 5,
+                                 .fragment = 1,
+                                 .data = value + PIECE_BYTES,
+                                 .data_bytes = PIECE_BYTES};
+
+    open_plain();
+    put = torc_rig_put(rig, client, 5, value, PIECE_BYTES);
+    put.flags = TORC_WRITE_FRAGMENTED;
+    put.total_bytes = 2 * PIECE_BYTES;
+    put.fragment_bytes = PIECE_BYTES;
+    rig->controls[0].away = true; // nothing becomes durable
+    piece.op_id = put.op_id = client->next_op++;
+    send(&put);
+    send(&piece);
+    piece.op_id = put.op_id = client->next_op++;
+    put.attempt = 1;
+    CU_ASSERT_EQUAL(expect(&put, TORC_ERR_OK).opcode, TORC_OPCODE_FRAG_QUERY | TORC_REPLY_BIT);
+    (void)expect(&piece, TORC_ERR_PENDING);
+    put.attempt = 2;
+    (void)expect(&put, TORC_ERR_PENDING); // not merely which pieces are here
+    rig->controls[0].away = false;
+    torc_rig_settle(rig, 20);
+    put.attempt = 3;
+    CU_ASSERT_EQUAL(expect(&put, TORC_ERR_OK).opcode, TORC_OPCODE_PUT | TORC_REPLY_BIT);
+    free(value);
+    close_rig();
+}
+
 // -- Memory --------------------------------------------------------------------------------------
 
 #define PACK_KEYS 2000u
@@ -350,6 +392,8 @@ int main(void)
          a_piece_without_its_put_is_told_to_start_again},
         {"a refused put is not executed by a late piece",
          a_refused_put_is_not_executed_by_a_late_piece},
+        {"a put in pieces that is in progress is answered later",
+         a_put_in_pieces_that_is_in_progress_is_answered_later},
         {"an idle worker puts leaves in order", an_idle_worker_puts_leaves_in_order},
         {"chunks that deletes left sparse go back", chunks_that_deletes_left_sparse_go_back},
         CU_TEST_INFO_NULL,
