@@ -514,8 +514,8 @@ enum torc_err torc_must_use torc_worker_past(struct torc_worker *worker, struct 
 
 // -- worker_write.c -------------------------------------------------------------------------------
 
-// A write whose whole value is at `request->data`. *is_owed: begun, its answer comes later; else the
-// answer that was given is returned. (PENDING is an answer: an earlier sending of it is begun.)
+// A write whose whole value is at `request->data`. *is_owed: begun, its answer comes later; else
+// the answer that was given is returned. (PENDING is one: an earlier sending of it is begun.)
 enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *packet,
                                 struct torc_answer *answer, const struct torc_request *request,
                                 bool *is_owed);
