@@ -138,7 +138,8 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
             shard->base_asked = true;
         }
         return;
-    case TORC_EVT_SHARD_GONE: return;
+    case TORC_EVT_SHARD_GONE:
+    case TORC_EVT_SHARD_HERE: return;
     case TORC_EVT_ALARM:
         node->numbers[TORC_CONTROL_ALARMS]++;
         (void)torc_fail(

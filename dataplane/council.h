@@ -25,10 +25,10 @@ enum torc_council_kind {
     TORC_COUNCIL_CLAIM, // `shard`, `epoch`: the learner `node`
     TORC_COUNCIL_HURRY, // `node`
     TORC_COUNCIL_ALIVE, // this node was deposed, and lives
-    TORC_COUNCIL_DROP,  // `shard` is gone
+    TORC_COUNCIL_DROP,  // `shard`, which was at `place`, is gone
     // From worker 0.
     TORC_COUNCIL_PEER,    // `peer`
-    TORC_COUNCIL_ADOPTED, // `shard`, `epoch`, `promise_until_ns`
+    TORC_COUNCIL_ADOPTED, // `shard`, `epoch`, `life`, `promise_until_ns`
     TORC_COUNCIL_WAKE,    // `shard`: its epoch is over
 };
 
@@ -38,7 +38,7 @@ struct torc_council_note {
     uint32_t node;
     uint32_t epoch;
     uint32_t place;
-    uint32_t zero;
+    uint32_t life; // ADOPT: of the replica that adopts; comes back in ADOPTED
     union {
         struct torc_watch_adoption adoption;
         struct torc_peer_state peer;

@@ -295,8 +295,12 @@ static void replica_on_record(struct torc_replica *replica,
                               struct torc_replica_actions *actions)
 {
     const struct torc_configuration *configuration = &record->configuration;
+    // T9. The copy too: a node that dropped the shard and was given it again is another replica, to
+    // which what was read for the one before it may come late.
     bool ours = configuration->primary_node == replica->node &&
-                (configuration->primary_boot == replica->boot || TORC_BUG(RESTART_SAME_EPOCH));
+                (configuration->primary_boot == replica->boot || TORC_BUG(RESTART_SAME_EPOCH)) &&
+                (torc_replica_is_member(configuration, replica->node, replica->copy) ||
+                 TORC_BUG(RECORD_OF_LAST_COPY));
 
     if (configuration->epoch < record->asked_epoch) { // M3
         replica->went_back = true;

@@ -362,8 +362,12 @@ void torc_replica_on_ack(struct torc_replica *replica, const struct torc_replica
         replica->counters.stranger++;
         return;
     }
-    if (event->boot > peer->acked_boot) { // B1
+    // B1. Another copy of the same boot: it dropped the shard, and was given it again.
+    if (event->boot > peer->acked_boot ||
+        (ack->copy != peer->acked_copy && !TORC_BUG(ACK_OF_LAST_COPY))) {
         log_greet(replica, peer, event->boot, actions);
+        // What is on its way is for the other.
+        peer->stream_boot = ack->copy != peer->acked_copy ? 0 : peer->stream_boot;
     }
     peer->acked_copy = ack->copy;
     if (peer->role == TORC_REPLICA_PEER_LEARNER && !peer->proposed) {

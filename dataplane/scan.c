@@ -307,6 +307,10 @@ static enum torc_err job_past(struct torc_worker *worker, struct torc_job *job, 
     struct torc_worker_shard *shard = &worker->shards[job->shard];
     enum torc_err err = TORC_ERR_OK;
 
+    if (worker->replicas.numbers[job->shard] != job->number) {
+        *info = worker->map.version; // it left this node meanwhile
+        return TORC_ERR_WRONG_SHARD;
+    }
     if (shard->replica != NULL && !shard->readable) {
         err = torc_worker_replica_refusal(worker, shard, info); // each slice is a read (L3)
         err = err == TORC_ERR_UNAVAILABLE || err == TORC_ERR_TAKING_OVER ? TORC_ERR_BUSY : err;
@@ -365,6 +369,7 @@ static void job_open(struct torc_worker *worker, struct torc_job *job,
     job->waits_ns = 0;
     job->op_id = request->op_id;
     job->shard = place;
+    job->number = worker->replicas.numbers[place];
     job->chunk = 0;
     job->credit = cursor ? request->credit : packet->to.packets_left + 1u;
     job->credit = job->credit < TORC_JOB_CREDIT_MAX ? job->credit : TORC_JOB_CREDIT_MAX;

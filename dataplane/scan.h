@@ -32,6 +32,7 @@ struct torc_job {
     uint64_t waits_ns;   // since when `ts` cannot be read yet; 0: it can, or was not tried
     uint32_t op_id;
     uint32_t shard;  // place
+    uint32_t number; // of the shard that lay there
     uint32_t chunk;  // number of the next one
     uint32_t credit; // chunks below it may be sent
     uint32_t next;   // free list or run queue

@@ -400,9 +400,12 @@ void torc_worker_close(struct torc_worker *worker)
         torc_worker_base_give_up(&worker->replicas.loads[i]);
     }
     for (uint32_t i = 0; i < worker->shard_count; i++) {
-        torc_shard_drop(&worker->shards[i].engine);
+        if (torc_worker_is_open(worker, i)) {
+            torc_shard_drop(&worker->shards[i].engine);
+        }
     }
     worker->shard_count = 0;
+    worker->open_count = 0;
 }
 
 bool torc_worker_quiesced(const struct torc_worker *worker)
@@ -498,7 +501,8 @@ static void turn_order(struct torc_worker *worker)
 
         worker->order_at = worker->order_at < worker->shard_count ? worker->order_at : 0;
         shard = &worker->shards[worker->order_at].engine;
-        if (torc_tree_order(&shard->tree, ORDER_LEAVES)) {
+        if (torc_worker_is_open(worker, worker->order_at) &&
+            torc_tree_order(&shard->tree, ORDER_LEAVES)) {
             return;
         }
         worker->order_at++;
@@ -594,6 +598,7 @@ static void turn_control(struct torc_worker *worker)
     torc_worker_take_marks(worker);
     turn->more = torc_worker_take_orders(worker);
     turn->more = torc_worker_take_recovery(worker) || turn->more;
+    torc_worker_hello_step(worker);
     if (!worker->serving) {
         torc_worker_open_shards(worker);
     }

@@ -401,7 +401,7 @@ void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
                        const struct torc_request *request)
 {
     uint32_t room = torc_answer_room(worker, answer, TORC_REPLY_HEAD_BYTES,
-                                     TORC_REPLY_HEAD_BYTES + CLOCK_PAIR * worker->shard_count);
+                                     TORC_REPLY_HEAD_BYTES + CLOCK_PAIR * worker->open_count);
     struct torc_reply reply = {.opcode = TORC_OPCODE_CLOCK | TORC_REPLY_BIT,
                                .op_id = request->op_id};
     unsigned char *body;
@@ -412,7 +412,7 @@ void torc_worker_clock(struct torc_worker *worker, struct torc_answer *answer,
     }
     body = torc_answer_at(answer) + TORC_REPLY_HEAD_BYTES;
     reply.body = body;
-    for (uint32_t i = 0; i < worker->shard_count; i++) {
+    for (uint32_t i = 0; i < worker->open_count; i++) {
         uint32_t place = worker->shard_order[i];
         const struct torc_shard *shard = &worker->shards[place].engine;
         struct torc_le64 pair[2] = {torc_le64(torc_max_u64(shard->lo, request->lo)),

@@ -95,7 +95,7 @@ static void order_configure(struct torc_worker *worker, const struct torc_cmd_co
 static void order_insert(struct torc_worker *worker, uint32_t place)
 {
     uint64_t lo = worker->shards[place].engine.lo;
-    uint32_t at = worker->shard_count;
+    uint32_t at = worker->open_count;
 
     while (at > 0 && worker->shard_starts[at - 1] > lo) {
         worker->shard_starts[at] = worker->shard_starts[at - 1];
@@ -104,13 +104,14 @@ static void order_insert(struct torc_worker *worker, uint32_t place)
     }
     worker->shard_starts[at] = lo;
     worker->shard_order[at] = place;
-    worker->shard_count++;
+    worker->open_count++;
+    worker->shard_count = (uint32_t)torc_max_u64(worker->shard_count, place + UINT64_C(1));
 }
 
 struct torc_worker_shard *torc_worker_shard_number(const struct torc_worker *worker,
                                                    uint32_t number)
 {
-    for (uint32_t i = 0; i < worker->shard_count; i++) {
+    for (uint32_t i = 0; i < worker->shard_count && number != 0; i++) {
         if (worker->replicas.numbers[i] == number) {
             return &worker->shards[i];
         }
@@ -124,7 +125,7 @@ static enum torc_err order_shard_check(const struct torc_worker *worker,
     bool empty = order->is_replica != 0 && order->has_base == 0; // it waits for no recovery
 
     if (!worker->configured || (worker->recovered && !empty) ||
-        worker->shard_count == worker->shards_max) {
+        worker->open_count == worker->shards_max) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "shard %" PRIu32 " cannot be opened: %s",
                          order->shard,
                          !worker->configured ? "CONFIGURE comes first"
@@ -149,10 +150,33 @@ static enum torc_err order_shard_check(const struct torc_worker *worker,
     return TORC_ERR_OK;
 }
 
+// The first place that is free; `shards_max`: none.
+static uint32_t order_place(const struct torc_worker *worker)
+{
+    uint32_t place = 0;
+
+    while (place < worker->shards_max && worker->replicas.numbers[place] != 0) {
+        place++;
+    }
+    return place;
+}
+
+// A life of its own, whoever had the place before.
+static void order_replica(struct torc_worker *worker, struct torc_worker_shard *shard,
+                          const struct torc_cmd_shard *order)
+{
+    struct torc_worker_replicas *replicas = &worker->replicas;
+
+    shard->replica = &replicas->all[shard - worker->shards];
+    memset(shard->replica, 0, sizeof(*shard->replica));
+    shard->replica->life = ++replicas->lives;
+    shard->replica->copy = order->copy != 0 ? order->copy : worker->cluster.copy;
+}
+
 static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_shard *order)
 {
-    uint32_t place = worker->shard_count;
-    struct torc_worker_shard *shard = &worker->shards[place];
+    uint32_t place = order_place(worker);
+    struct torc_worker_shard *shard;
     struct torc_shard_config config = {.lo = order->lo,
                                        .hi = order->hi,
                                        .shard = order->shard,
@@ -166,16 +190,22 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
     struct torc_fail why;
     enum torc_err err = order_shard_check(worker, order, &why);
 
-    if (err == TORC_ERR_OK) {
-        err = torc_shard_init(&shard->engine, &worker->pool, &config, &why);
-    }
     if (err != TORC_ERR_OK) {
+        torc_worker_alarm(worker, why.err, order->shard, why.text);
+        return;
+    }
+    torc_assert(place < worker->shards_max);
+    shard = &worker->shards[place];
+    if (torc_shard_init(&shard->engine, &worker->pool, &config, &why) != TORC_ERR_OK) {
         torc_worker_alarm(worker, why.err, order->shard, why.text);
         return;
     }
     shard->opened_epoch = order->epoch;
     shard->has_base = order->has_base != 0;
-    shard->replica = order->is_replica != 0 ? &worker->replicas.all[place] : NULL;
+    shard->replica = NULL;
+    if (order->is_replica != 0) {
+        order_replica(worker, shard, order);
+    }
     if (shard->replica == NULL || shard->has_base) {
         torc_replay_add(worker->replay, &shard->engine);
     }
@@ -251,20 +281,6 @@ static void order_map(struct torc_worker *worker)
     torc_worker_peers_map(worker);
 }
 
-static void order_hello(struct torc_worker *worker)
-{
-    struct torc_evt event = {.kind = TORC_EVT_CONTROL_SEEN};
-
-    event.seen = (struct torc_evt_control_seen){.sealed_sequence = worker->log.next_sequence - 1,
-                                                .durable_sequence = worker->log.durable,
-                                                .segment = worker->log.segment.segment,
-                                                .segment_prepared = worker->log.segment_last,
-                                                .offset_bytes = worker->log.offset_bytes,
-                                                .shard_count = worker->shard_count,
-                                                .log_failed = worker->log.failed ? 1 : 0};
-    (void)torc_worker_say(worker, &event); // there is room: orders are taken only then
-}
-
 static void order_serve(struct torc_worker *worker)
 {
     worker->serving = true;
@@ -281,7 +297,10 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
     case TORC_CMD_MAP_CHANGED: order_map(worker); return;
     case TORC_CMD_CHECKPOINT: order_checkpoint(worker, &order->checkpoint); return;
     case TORC_CMD_CHECKPOINT_END: order_checkpoint_end(worker, &order->checkpoint); return;
-    case TORC_CMD_CONTROL_HELLO: order_hello(worker); return;
+    case TORC_CMD_CONTROL_HELLO:
+        worker->hello_at = 1;
+        torc_worker_hello_step(worker);
+        return;
     case TORC_CMD_QUIESCE: worker->quiescing = true; return;
     case TORC_CMD_SESSIONS_ASKED:
     case TORC_CMD_KEYS_CHANGED: worker->notified = true; return;
@@ -289,8 +308,8 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
     case TORC_CMD_RESULT:
     case TORC_CMD_WAKE:
     case TORC_CMD_WANT: torc_worker_replica_order(worker, order); return;
-    case TORC_CMD_PEER:
-    case TORC_CMD_SHARD_GONE: break;
+    case TORC_CMD_SHARD_GONE: torc_worker_shard_gone(worker, order->wake_shard); return;
+    case TORC_CMD_PEER: break;
     }
     torc_worker_alarm(worker, TORC_ERR_UNSUPPORTED, 0, "control gave an order of an unknown kind");
 }

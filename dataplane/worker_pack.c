@@ -52,7 +52,8 @@ bool torc_worker_pack_step(struct torc_worker *worker)
         return false;
     }
     if (pack->shard < worker->shard_count) {
-        if (!torc_tree_sweep(pack_tree(worker, pack->shard), &pack->sweep, PACK_LEAVES,
+        if (!torc_worker_is_open(worker, pack->shard) ||
+            !torc_tree_sweep(pack_tree(worker, pack->shard), &pack->sweep, PACK_LEAVES,
                              PACK_MOVE_BYTES)) {
             pack->shard++;
             pack->sweep.next = 0;
@@ -81,9 +82,13 @@ bool torc_worker_compact_step(struct torc_worker *worker, bool busy)
     compact->last_ns = worker->now_ns;
     compact->more = false;
     for (uint32_t i = 0; i < worker->shard_count && !compact->more; i++) {
-        struct torc_tree *tree = pack_tree(worker, compact->shard++ % worker->shard_count);
+        uint32_t place = compact->shard++ % worker->shard_count;
+        struct torc_tree *tree = pack_tree(worker, place);
         uint64_t moved_nodes = tree->compact.moved_nodes;
 
+        if (!torc_worker_is_open(worker, place)) {
+            continue;
+        }
         compact->more =
             torc_tree_compact(tree, busy && !scarce ? COMPACT_STEPS_BUSY : COMPACT_STEPS);
         torc_stats_add(&worker->stats->counters[TORC_COUNTER_COMPACTED_NODES],
@@ -100,7 +105,8 @@ static uint64_t leaves_used(struct torc_worker *worker, uint64_t leaf_bytes)
     for (uint32_t i = 0; i < worker->shard_count && look->sweep.leaf_count < LOOK_LEAVES; i++) {
         uint32_t shard = look->shard % worker->shard_count;
 
-        if (!torc_tree_sweep(pack_tree(worker, shard), &look->sweep,
+        if (!torc_worker_is_open(worker, shard) ||
+            !torc_tree_sweep(pack_tree(worker, shard), &look->sweep,
                              LOOK_LEAVES - look->sweep.leaf_count, 0)) {
             look->shard = shard + 1;
             look->sweep.next = 0;

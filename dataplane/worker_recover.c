@@ -173,6 +173,9 @@ void torc_worker_open_shards(struct torc_worker *worker)
     for (uint32_t i = 0; worker->recovered && i < worker->shard_count; i++) {
         struct torc_worker_shard *shard = &worker->shards[i];
 
+        if (!torc_worker_is_open(worker, i)) {
+            continue;
+        }
         if (!shard->told && shard->replica != NULL) {
             shard_open_replica(worker, shard);
         } else if (!shard->told) {

@@ -66,6 +66,7 @@ static void replica_say_adopt(struct torc_worker *worker, struct torc_worker_sha
     struct torc_council_note note = {.kind = TORC_COUNCIL_ADOPT,
                                      .shard = shard->engine.shard,
                                      .place = (uint32_t)(shard - worker->shards),
+                                     .life = replica->life,
                                      .adoption = replica->adoption};
 
     replica->adopt_owed = !torc_worker_replica_note(worker, &note);
@@ -436,7 +437,7 @@ void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_sh
         .shard = engine->shard,
         .node = worker->cluster.node,
         .boot = worker->cluster.boot,
-        .copy = worker->cluster.copy,
+        .copy = replica->copy,
         .min_in_sync = (uint32_t)torc_max_u64(worker->cluster.min_in_sync, 1),
         .commit_lsn = engine->applied_lsn,
         .last_lsn = engine->next_lsn - 1,
@@ -507,8 +508,8 @@ static void replica_take_adopted(struct torc_worker *worker, const struct torc_c
         .kind = TORC_REPLICA_ADOPTED,
         .adopted = {.epoch = note->epoch, .promise_until_ns = note->promise_until_ns}};
 
-    if (shard == NULL || shard->replica == NULL) {
-        return;
+    if (shard == NULL || shard->replica == NULL || shard->replica->life != note->life) {
+        return; // it is for one that is gone
     }
     replica_tell_peers(worker, shard);
     torc_worker_replica_step(worker, shard, &event);
@@ -571,7 +572,9 @@ static uint32_t replica_order_shard(const struct torc_cmd *order)
 }
 
 // Whether the record says that this very copy has all that was ever acknowledged.
-static bool replica_is_listed(const struct torc_worker *worker, const struct torc_cmd *order)
+static bool replica_is_listed(const struct torc_worker *worker,
+                              const struct torc_worker_replica *replica,
+                              const struct torc_cmd *order)
 {
     const struct torc_chan_record *record = &order->record.record;
 
@@ -579,7 +582,7 @@ static bool replica_is_listed(const struct torc_worker *worker, const struct tor
          order->kind == TORC_CMD_RECORD && i < record->member_count && i < TORC_CHAN_MEMBERS_MAX;
          i++) {
         if (record->members[i].node == worker->cluster.node &&
-            record->members[i].copy == worker->cluster.copy) {
+            record->members[i].copy == replica->copy) {
             return true;
         }
     }
@@ -618,7 +621,7 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
         return; // a wish waits; what else there is to know, the replica asks for
     }
     if (shard->replica->lost && !shard->replica->machine.has_base &&
-        replica_is_listed(worker, order)) {
+        replica_is_listed(worker, shard->replica, order)) {
         torc_worker_alarm(worker, TORC_ERR_CORRUPT, shard->engine.shard,
                           "a member's log is not whole: this node needs a new data directory");
         return; // it never acknowledges anything

@@ -4,6 +4,7 @@
 //     worker_replica.c      life of a replica, steps, what control says, roles, leases
 //     worker_replica_log.c  records: appended, shipped, taken, durable, applied
 //     worker_replica_base.c bases, made for learners and taken
+//     worker_gone.c         shards that leave, and what a new control is told of those here
 //     worker_watch.c        worker 0: the watch, notes from other workers, leases published
 //     worker_post.c         messages to and from other nodes
 //
@@ -94,6 +95,8 @@ struct torc_worker_replica {
     uint64_t base_asked_ns;              // when control was asked for a checkpoint of it
     uint64_t kept_checkpoint;            // the last one that was all sent, and up to where it goes
     uint64_t kept_lsn;
+    uint64_t copy;    // from SHARD_OPEN, or the node's
+    uint32_t life;    // of this replica among all that this worker ever had
     bool claims_owed; // likewise
     bool touched;     // to be stepped before the turn ends
     bool role_told;
@@ -145,6 +148,7 @@ struct torc_worker_replicas {
     struct torc_worker_replica *all;     // by place of the shard
     uint32_t *numbers;                   // of shards, by place
     uint32_t count;                      // that are live
+    uint32_t lives;                      // that there ever were
     uint32_t health;                     // as last told to the machines
     uint64_t durable;                    // of the log, as last told
     struct torc_spsc_port up;
@@ -251,6 +255,14 @@ void torc_worker_base_turn(struct torc_worker *worker, struct torc_worker_shard 
 // Control keeps that checkpoint of the shard.
 void torc_worker_base_kept(struct torc_worker *worker, struct torc_worker_shard *shard,
                            uint64_t checkpoint);
+
+// -- worker_gone.c --------------------------------------------------------------------------------
+
+// SHARD_GONE of control.
+void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number);
+
+// A new control is to be told of all shards; goes on while there is room. Then CONTROL_SEEN.
+void torc_worker_hello_step(struct torc_worker *worker);
 
 // -- worker_watch.c -------------------------------------------------------------------------------
 

@@ -267,8 +267,10 @@ struct torc_worker {
     struct torc_peers *peers; // NULL: no board
     uint64_t asked_ns;        // worker 0: when link addresses of peers were last asked for
     uint64_t keys_sequence;   // worker 0: of the table that its identity is from, plus 1
-    uint32_t shard_count;
+    uint32_t shard_count;     // places up to the last one that is taken; numbers[]: 0 is free
+    uint32_t open_count;      // shards
     uint32_t shards_max;
+    uint32_t hello_at; // a new control is told of the shards from this place on, less 1; 0: none
     uint32_t *shard_order;  // places of shards by lo
     uint64_t *shard_starts; // their lo, in that order
     uint32_t checkpoint_at; // place of the shard whose checkpoint goes out next
@@ -322,6 +324,12 @@ static inline void torc_worker_drop(struct torc_worker *worker, enum torc_drop r
     torc_stats_add(&worker->stats->drops[reason], 1);
 }
 
+// Whether a shard lies at `place`, below shard_count.
+static inline bool torc_worker_is_open(const struct torc_worker *worker, uint32_t place)
+{
+    return worker->replicas.numbers[place] != 0;
+}
+
 // The shard of ours that has `key`, by place; TORC_WORKER_NONE.
 static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, uint64_t key)
 {
@@ -329,13 +337,13 @@ static inline uint32_t torc_worker_shard_of(const struct torc_worker *worker, ui
     uint32_t place;
 
     // The last start that is not above the key, without a branch that could be guessed wrongly.
-    for (uint32_t left = worker->shard_count; left > 1;) {
+    for (uint32_t left = worker->open_count; left > 1;) {
         uint32_t half = left / 2;
 
         at += worker->shard_starts[at + half] <= key ? half : 0;
         left -= half;
     }
-    if (worker->shard_count == 0 || worker->shard_starts[at] > key) {
+    if (worker->open_count == 0 || worker->shard_starts[at] > key) {
         return TORC_WORKER_NONE;
     }
     place = worker->shard_order[at];

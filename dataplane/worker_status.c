@@ -98,7 +98,7 @@ void torc_worker_gauges(struct torc_worker *worker)
         used_bytes +=
             (uint64_t)(shard->tree.leaf_count + shard->tree.inner_count) * TORC_NODE_BYTES;
     }
-    torc_stats_set(&gauges[TORC_GAUGE_SHARDS], worker->shard_count);
+    torc_stats_set(&gauges[TORC_GAUGE_SHARDS], worker->open_count);
     torc_stats_set(&gauges[TORC_GAUGE_RECORDS], records);
     torc_stats_set(&gauges[TORC_GAUGE_SESSIONS],
                    atomic_load_explicit(&worker->sessions->open_count, memory_order_relaxed));

@@ -242,8 +242,10 @@ static void watch_adopt(struct torc_worker *worker, uint32_t from,
 {
     struct torc_worker_watch *watch = worker->replicas.watch;
     const struct torc_watch_adoption *adoption = &note->adoption;
-    struct torc_council_note answer = {
-        .kind = TORC_COUNCIL_ADOPTED, .shard = adoption->shard, .epoch = adoption->epoch};
+    struct torc_council_note answer = {.kind = TORC_COUNCIL_ADOPTED,
+                                       .shard = adoption->shard,
+                                       .epoch = adoption->epoch,
+                                       .life = note->life};
     struct torc_worker_led *led = watch_led(worker, adoption->shard);
     struct torc_fail why;
 
@@ -308,6 +310,26 @@ static void watch_meet(struct torc_worker *worker, uint32_t node)
     watch->nodes[watch->node_count++] = node;
 }
 
+// A worker has let go of the shard. Another may have been given it since, and its note may have
+// come first.
+static void watch_drop(struct torc_worker *worker, uint32_t from,
+                       const struct torc_council_note *note)
+{
+    static const struct torc_council_leases none;
+    struct torc_worker_watch *watch = worker->replicas.watch;
+
+    for (uint32_t i = 0; i < watch->led_count; i++) {
+        struct torc_worker_led *led = &watch->led[i];
+
+        if (led->shard == note->shard && led->worker == from && led->place == note->place) {
+            torc_watch_drop(&watch->watch, note->shard);
+            *led = watch->led[--watch->led_count];
+            break;
+        }
+    }
+    torc_council_publish(worker->replicas.council, from, note->place, &none);
+}
+
 static void watch_take_note(struct torc_worker *worker, uint32_t from,
                             const struct torc_council_note *note)
 {
@@ -320,7 +342,7 @@ static void watch_take_note(struct torc_worker *worker, uint32_t from,
     case TORC_COUNCIL_CLAIM: watch_claim(worker, note); return;
     case TORC_COUNCIL_HURRY: torc_watch_hurry(&watch->watch, note->node); return;
     case TORC_COUNCIL_ALIVE: watch_step(worker, &alarm); return;
-    case TORC_COUNCIL_DROP: torc_watch_drop(&watch->watch, note->shard); return;
+    case TORC_COUNCIL_DROP: watch_drop(worker, from, note); return;
     case TORC_COUNCIL_PEER:
     case TORC_COUNCIL_ADOPTED:
     case TORC_COUNCIL_WAKE: break;

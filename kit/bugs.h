@@ -74,7 +74,9 @@
     X(TRIM_TOO_MUCH, "the log is trimmed to what is durable")                               \
     X(CUT_NOT_WRITTEN, "the first segment of a life does not say where the life begins")    \
     X(DUPLICATE_RUNS, "a copy of a finished write is executed again")                       \
-    X(UNDO_IGNORED, "reading the past takes a leaf as it is now")
+    X(UNDO_IGNORED, "reading the past takes a leaf as it is now")                           \
+    X(RECORD_OF_LAST_COPY, "a record counts that was read for a copy that is gone")         \
+    X(ACK_OF_LAST_COPY, "acks of a copy that is gone count for the next one")
 
 enum torc_bug {
 #define X(name, text) TORC_BUG_##name,

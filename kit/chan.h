@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        8u
+#define TORC_CHAN_VERSION        9u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -82,17 +82,19 @@ enum torc_cmd_kind {
     TORC_CMD_MAP_CHANGED,   // read the map table again
     TORC_CMD_CHECKPOINT,    // stream the shard's leaves out
     TORC_CMD_CHECKPOINT_END, // control has it durably (or gave up: flag); forget about it
-    TORC_CMD_CONTROL_HELLO,  // a new control attached; answers CONTROL_SEEN
+    TORC_CMD_CONTROL_HELLO,  // a new control attached; answers SHARD_HERE of each, CONTROL_SEEN
     TORC_CMD_QUIESCE,      // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
     TORC_CMD_KEYS_CHANGED, // worker 0: the session thread is to read the table of keys again
     TORC_CMD_SESSIONS_ASKED, // worker 0: the session thread is to fill a page of sessions
     // Replicas (REPLICATION.md; dataplane/replica.h)
-    TORC_CMD_PEER,       // every worker: the key between this node and another one
-    TORC_CMD_RECORD,     // the shard's worker: the answer to READ
-    TORC_CMD_RESULT,     // and to PROPOSE
-    TORC_CMD_WAKE,       // and: a watch saw the record, or its primary's node record, change
-    TORC_CMD_WANT,       // and: what placement wishes; after SHARD_OPEN, and when it changes
-    TORC_CMD_SHARD_GONE, // this node is neither member nor wanted: forget the shard, say so
+    TORC_CMD_PEER,   // every worker: the key between this node and another one
+    TORC_CMD_RECORD, // the shard's worker: the answer to READ
+    TORC_CMD_RESULT, // and to PROPOSE
+    TORC_CMD_WAKE,   // and: a watch saw the record, or its primary's node record, change
+    TORC_CMD_WANT,   // and: what placement wishes; after SHARD_OPEN, and when it changes
+    // This node is neither member nor wanted: forget the shard, say so. Only of a learner, and none
+    // of whose checkpoints is being made; else nothing happens, and it is ordered again.
+    TORC_CMD_SHARD_GONE,
 };
 
 // Of leases and suspicion (REPLICATION.md, section 13), in microseconds; 0: the default.
@@ -150,6 +152,9 @@ struct torc_cmd_shard {
     // `in`; so may a shard be opened also after RECOVERED.
     uint8_t has_base;
     uint8_t zero[6];
+    // Replica: its own (REPLICATION.md, section 2); 0: the node's, of CONFIGURE. A shard that is
+    // given to this node once more has a new one, which its late messages and records have not.
+    uint64_t copy;
 };
 
 struct torc_cmd_checkpoint {
@@ -252,7 +257,8 @@ enum torc_evt_kind {
     TORC_EVT_PROPOSE,    // `propose`: answer RESULT
     TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes
     TORC_EVT_CHECKPOINT, // `role`: a learner's base is whole: order a CHECKPOINT of the shard now
-    TORC_EVT_SHARD_GONE, // `role`: forgotten; its checkpoints may go
+    TORC_EVT_SHARD_GONE, // `role`: not here (any more); its checkpoints may go
+    TORC_EVT_SHARD_HERE, // `here`: told to a new control, of each shard
 };
 
 struct torc_evt_shard {
@@ -311,6 +317,17 @@ struct torc_evt_role {
     uint64_t applied_lsn;
 };
 
+// As SHARD_OPEN said.
+struct torc_evt_here {
+    uint64_t lo;
+    uint64_t hi;
+    uint64_t copy;
+    uint32_t shard;
+    uint32_t epoch;
+    uint32_t turn;
+    uint32_t has_base;
+};
+
 struct torc_evt_alarm {
     uint32_t err; // enum torc_err
     uint32_t shard;
@@ -327,6 +344,7 @@ struct torc_evt {
         struct torc_evt_read read;
         struct torc_evt_propose propose;
         struct torc_evt_role role;
+        struct torc_evt_here here;
         struct torc_evt_alarm alarm;
         unsigned char bytes[TORC_CHAN_MESSAGE_BYTES - 8];
     };

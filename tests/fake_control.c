@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#define ORDERS_FREE    512u // of the ring, before an order is said again
 #define SEGMENTS_AHEAD 2u
 #define IN_BULK_BYTES  (TORC_CHAN_BULK_BYTES - 32u)
 
@@ -163,6 +164,13 @@ static bool fake_has_base(const struct torc_fake_control *control, struct torc_f
     return shard->based;
 }
 
+static uint64_t fake_copy(const struct torc_fake_control *control,
+                          const struct torc_fake_shard *shard)
+{
+    return control->meta == NULL ? 0
+                                 : torc_fake_meta_copy(control->meta, shard->shard, control->node);
+}
+
 // Orders that go first in a life: who we are, and the shards of this worker.
 static void fake_open(struct torc_fake_control *control)
 {
@@ -171,6 +179,7 @@ static void fake_open(struct torc_fake_control *control)
     control->told_full = false;
     control->told_failed = false;
     control->quiesced = false;
+    control->held.kind = 0;
     control->event_count = 0;
     control->segments_used = control->segment;
     control->durable =
@@ -178,6 +187,7 @@ static void fake_open(struct torc_fake_control *control)
     for (uint32_t i = 0; i < control->shard_count; i++) {
         control->shards[i].epoch++;
         control->shards[i].ready = false;
+        control->shards[i].leaving = false;
         control->shards[i].changed_told = 0;
         control->shards[i].want_told = UINT64_MAX;
     }
@@ -195,9 +205,68 @@ static void fake_open(struct torc_fake_control *control)
                                               .hi = shard->hi,
                                               .shard = shard->shard,
                                               .epoch = shard->epoch,
+                                              .turn = shard->turn,
+                                              .copy = fake_copy(control, shard),
                                               .is_replica = control->meta == NULL ? 0 : 1,
                                               .has_base = fake_has_base(control, shard) ? 1 : 0};
-        if (shard->core == control->index && shard->node == control->node) {
+        if (shard->core == control->index && shard->node == control->node && !shard->absent) {
+            fake_order(control, &order);
+        }
+    }
+}
+
+// -- Shards given and taken while it runs ---------------------------------------------------------
+
+static void fake_give(struct torc_fake_control *control, struct torc_fake_shard *shard)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+
+    shard->absent = false;
+    shard->ready = false;
+    shard->based = false;
+    shard->turn++;
+    shard->changed_told = 0;
+    shard->want_told = UINT64_MAX;
+    order.shard = (struct torc_cmd_shard){
+        .lo = shard->lo,
+        .hi = shard->hi,
+        .shard = shard->shard,
+        .epoch = shard->epoch,
+        .turn = shard->turn,
+        .is_replica = 1,
+        .copy = torc_fake_meta_copy(control->meta, shard->shard, control->node)};
+    fake_order(control, &order);
+}
+
+static void fake_gone(struct torc_fake_control *control, struct torc_fake_shard *shard)
+{
+    free(shard->kept.bytes);
+    free(shard->making.bytes);
+    memset(&shard->kept, 0, sizeof(shard->kept));
+    memset(&shard->making, 0, sizeof(shard->making));
+    shard->absent = true;
+    shard->leaving = false;
+    shard->ready = false;
+    control->gone++;
+    (void)torc_fake_meta_renew(control->meta, shard->shard, control->node);
+}
+
+// Whoever is neither a member nor wished lets go; who is wished again begins anew.
+static void fake_give_and_take(struct torc_fake_control *control)
+{
+    for (uint32_t i = 0; i < control->shard_count && !control->meta->away; i++) {
+        struct torc_fake_shard *shard = &control->shards[i];
+        struct torc_cmd order = {.kind = TORC_CMD_SHARD_GONE, .wake_shard = shard->shard};
+        bool ours = torc_fake_meta_concerns(control->meta, shard->shard, control->node);
+
+        if (shard->core != control->index || shard->node != control->node) {
+            continue;
+        }
+        if (shard->absent && ours) {
+            fake_give(control, shard);
+        } else if (!shard->absent && !ours && shard->ready &&
+                   torc_spsc_writable(&control->ports.cmd, ORDERS_FREE) >= ORDERS_FREE) {
+            shard->leaving = true; // no checkpoint is ordered any more
             fake_order(control, &order);
         }
     }
@@ -452,16 +521,28 @@ static void fake_replica_event(struct torc_fake_control *control, const struct t
     struct torc_cmd answer;
 
     if (event->kind == TORC_EVT_READ && torc_fake_meta_read(control->meta, &event->read, &answer)) {
-        fake_order(control, &answer);
+        if (control->late && control->held.kind == 0) {
+            control->held = answer;
+        } else {
+            fake_order(control, &answer);
+        }
     }
     if (event->kind == TORC_EVT_PROPOSE &&
         torc_fake_meta_propose(control->meta, &event->propose, &answer)) {
         fake_order(control, &answer);
     }
     for (uint32_t i = 0; i < control->shard_count && event->kind == TORC_EVT_CHECKPOINT; i++) {
-        if (control->shards[i].shard == event->role.shard) {
+        if (control->shards[i].shard == event->role.shard && !control->shards[i].leaving) {
             torc_fake_control_checkpoint(control, i);
         }
+    }
+}
+
+static void fake_late(struct torc_fake_control *control)
+{
+    if (!control->late && control->held.kind != 0) {
+        fake_order(control, &control->held);
+        control->held.kind = 0;
     }
 }
 
@@ -473,7 +554,8 @@ static void fake_replica_watches(struct torc_fake_control *control)
         struct torc_cmd wake = {.kind = TORC_CMD_WAKE, .wake_shard = shard->shard};
         struct torc_cmd want = {.kind = TORC_CMD_WANT};
 
-        if (shard->core != control->index || !shard->ready || control->meta->away) {
+        if (shard->core != control->index || !shard->ready || shard->absent ||
+            control->meta->away) {
             continue;
         }
         if (shard->changed_told != control->meta->changed[shard->shard]) {
@@ -500,6 +582,14 @@ static void fake_event(struct torc_fake_control *control, const struct torc_evt 
 
         torc_assert(shard != NULL && shard->epoch == event->shard.epoch);
         shard->ready = true;
+    }
+    if (event->kind == TORC_EVT_SHARD_GONE) {
+        struct torc_fake_shard *shard = fake_shard(control, event->role.shard);
+
+        torc_assert(shard != NULL);
+        if (!shard->absent) { // else it is the answer to an order said twice
+            fake_gone(control, shard);
+        }
     }
     if (control->meta != NULL) {
         fake_replica_event(control, event);
@@ -544,6 +634,8 @@ void torc_fake_control_step(struct torc_fake_control *control, uint64_t boottime
         torc_spsc_release(&control->ports.evt, 1);
     }
     if (control->meta != NULL) {
+        fake_late(control);
+        fake_give_and_take(control);
         fake_replica_watches(control);
     }
     fake_segments(control);
@@ -568,7 +660,8 @@ bool torc_fake_control_ready(const struct torc_fake_control *control)
     for (uint32_t i = 0; i < control->shard_count; i++) {
         const struct torc_fake_shard *shard = &control->shards[i];
 
-        if (shard->core == control->index && shard->node == control->node && !shard->ready) {
+        if (shard->core == control->index && shard->node == control->node && !shard->ready &&
+            !shard->absent) {
             return false;
         }
     }
@@ -594,6 +687,7 @@ void torc_fake_control_wipe(struct torc_fake_control *control)
         memset(&shard->kept, 0, sizeof(shard->kept));
         memset(&shard->making, 0, sizeof(shard->making));
         shard->based = false;
+        shard->absent = false;
     }
 }
 

@@ -41,7 +41,10 @@ struct torc_fake_shard {
     uint32_t epoch; // rises at every start
     uint32_t node;  // who has it; 1 and worker 0 unless the test says otherwise
     uint8_t core;
+    uint32_t turn;
     bool ready;
+    bool absent;                      // replicas: it was taken away
+    bool leaving;                     // SHARD_GONE was ordered
     bool based;                       // replicas: what is kept here is a whole prefix of the shard
     uint64_t changed_told;            // replicas: up to here the metastore's changes were told
     uint64_t want_told;               // likewise
@@ -93,10 +96,13 @@ struct torc_fake_control {
     bool disk_failed; // says so once
     bool told_full;
     bool told_failed;
+    bool late;            // the next answer to READ waits until it is over
+    struct torc_cmd held; // kind 0: none
     // What the worker said.
     uint32_t event_count;
     struct torc_evt events[TORC_FAKE_EVENTS_MAX];
     bool quiesced;
+    uint64_t gone; // shards taken away
 };
 
 void torc_fake_control_init(struct torc_fake_control *control, uint64_t key_count,

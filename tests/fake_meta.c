@@ -46,6 +46,9 @@ uint64_t torc_fake_meta_start(struct torc_fake_meta *meta, uint32_t node, bool k
     meta->node_boot[node]++;
     if (!keeps) {
         meta->node_copy[node] = ++meta->copy_count;
+        for (uint32_t shard = 1; shard <= meta->shard_count; shard++) {
+            meta->copies[shard][node] = 0;
+        }
     }
     meta_node_changed(meta, node);
     return meta->node_boot[node];
@@ -116,13 +119,39 @@ bool torc_fake_meta_propose(struct torc_fake_meta *meta, const struct torc_evt_p
     return true;
 }
 
+uint64_t torc_fake_meta_copy(const struct torc_fake_meta *meta, uint32_t shard, uint32_t node)
+{
+    return meta->copies[shard][node] != 0 ? meta->copies[shard][node] : meta->node_copy[node];
+}
+
+uint64_t torc_fake_meta_renew(struct torc_fake_meta *meta, uint32_t shard, uint32_t node)
+{
+    meta->copies[shard][node] = ++meta->copy_count;
+    return meta->copies[shard][node];
+}
+
+bool torc_fake_meta_concerns(const struct torc_fake_meta *meta, uint32_t shard, uint32_t node)
+{
+    const struct torc_chan_record *record = &meta->records[shard];
+    const struct torc_cmd_want *want = &meta->wants[shard];
+    bool concerns = false;
+
+    for (uint32_t i = 0; i < record->member_count; i++) {
+        concerns = concerns || record->members[i].node == node;
+    }
+    for (uint32_t i = 0; i < want->node_count; i++) {
+        concerns = concerns || want->nodes[i] == node;
+    }
+    return concerns;
+}
+
 bool torc_fake_meta_is_member(const struct torc_fake_meta *meta, uint32_t shard, uint32_t node)
 {
     const struct torc_chan_record *record = &meta->records[shard];
 
     for (uint32_t i = 0; i < record->member_count; i++) {
         if (record->members[i].node == node) {
-            return record->members[i].copy == meta->node_copy[node];
+            return record->members[i].copy == torc_fake_meta_copy(meta, shard, node);
         }
     }
     return false;

@@ -21,6 +21,8 @@ struct torc_fake_meta {
     uint64_t node_boot[TORC_FAKE_NODES_MAX];
     uint64_t node_down[TORC_FAKE_NODES_MAX];
     uint64_t node_copy[TORC_FAKE_NODES_MAX];
+    // Of a shard that was given to the node once more; 0: the node's.
+    uint64_t copies[TORC_FAKE_RECORDS][TORC_FAKE_NODES_MAX];
     uint64_t copy_count;
     uint32_t shard_count;
     uint32_t min_in_sync;
@@ -48,6 +50,13 @@ bool torc_fake_meta_read(struct torc_fake_meta *meta, const struct torc_evt_read
                          struct torc_cmd *answer);
 bool torc_fake_meta_propose(struct torc_fake_meta *meta, const struct torc_evt_propose *propose,
                             struct torc_cmd *answer);
+
+// The copy that the node's replica of the shard has, and a new one for it.
+uint64_t torc_fake_meta_copy(const struct torc_fake_meta *meta, uint32_t shard, uint32_t node);
+uint64_t torc_fake_meta_renew(struct torc_fake_meta *meta, uint32_t shard, uint32_t node);
+
+// Whether the node is a member, by any copy, or wished to be one.
+bool torc_fake_meta_concerns(const struct torc_fake_meta *meta, uint32_t shard, uint32_t node);
 
 // Whether the node's present copy is in the shard's list.
 bool torc_fake_meta_is_member(const struct torc_fake_meta *meta, uint32_t shard, uint32_t node);

@@ -2,7 +2,8 @@
 //
 // What    lives of a cluster (tests/cluster_rig.h): real workers, engines, logs and machines, with
 //         nodes that die and come back, cuts in one direction, loss, a metastore that is away or
-//         says UNKNOWN, disks that stand still, primaries that are wished elsewhere.
+//         says UNKNOWN, disks that stand still, primaries that are wished elsewhere, shards that
+//         are taken away from a node and given to it again.
 // Oracle  for each key the value last acknowledged, and those of writes whose end is not known:
 //         a read shows one of them, and when all faults are over every shard is served, holds what
 //         was acknowledged, and its members' trees are equal. A write that is sent again with its
@@ -219,6 +220,10 @@ static void wish(void)
     struct torc_cmd_want want = cluster.meta.wants[shard];
 
     want.primary_node = chance(30) ? 0 : random_node();
+    want.node_count = cluster.config.replicas - (chance(40) ? 1 : 0);
+    for (uint32_t i = 0, node = random_node(); i < want.node_count; i++) {
+        want.nodes[i] = (node + i) % cluster.config.nodes + 1;
+    }
     torc_fake_meta_want(&cluster.meta, shard, &want);
 }
 
@@ -226,7 +231,7 @@ static void some_fault(void)
 {
     uint32_t node = random_node();
 
-    switch (torc_rng_below(&cluster.rng, 9)) {
+    switch (torc_rng_below(&cluster.rng, 10)) {
     case 0:
     case 1:
         if (may_die(node)) {
@@ -244,9 +249,10 @@ static void some_fault(void)
     case 4: cluster.loss_ppm = chance(50) ? 0 : 30000; return;
     case 5: cluster.meta.away = chance(30); return;
     case 6: cluster.meta.unknowns += (uint32_t)torc_rng_below(&cluster.rng, 3); return;
-    case 7: wish(); return;
-    case 8: stick(node); return;
-    default: torc_unreachable("below 9");
+    case 7:
+    case 8: wish(); return;
+    case 9: stick(node); return;
+    default: torc_unreachable("below 10");
     }
 }
 
@@ -256,6 +262,11 @@ static void all_well(void)
     cluster.loss_ppm = 0;
     cluster.meta.away = false;
     cluster.meta.unknowns = 0;
+    for (uint32_t shard = 1; shard <= cluster.config.shards; shard++) {
+        struct torc_cmd_want want = {.node_count = 3, .nodes = {1, 2, 3}};
+
+        torc_fake_meta_want(&cluster.meta, shard, &want);
+    }
     for (uint32_t node = 1; node <= cluster.config.nodes; node++) {
         if (!cluster.rigs[node].up) {
             revive(node);

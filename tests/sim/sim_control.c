@@ -564,6 +564,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
                      event->alarm.text);
         }
         return;
+    case TORC_EVT_SHARD_HERE: return;
     case TORC_EVT_CONTROL_SEEN:
         control->workers[worker].seen = true;
         control->workers[worker].said = event->seen;

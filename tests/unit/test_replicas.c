@@ -287,6 +287,158 @@ static void an_empty_disk_is_filled_by_a_base(void)
     a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_REPLICATED);
 }
 
+// -- Shards given and taken while a node runs -----------------------------------------------------
+
+static void wish_for(uint32_t shard, uint32_t primary, uint32_t first, uint32_t second,
+                     uint32_t third)
+{
+    struct torc_cmd_want want = {
+        .primary_node = primary, .node_count = third == 0 ? 2 : 3, .nodes = {first, second, third}};
+
+    torc_fake_meta_want(&cluster.meta, shard, &want);
+}
+
+static void until_gone(uint32_t node, uint32_t shard)
+{
+    for (uint32_t i = 0; i < 100000 && torc_cluster_shard(&cluster, node, shard) != NULL; i++) {
+        torc_cluster_step(&cluster);
+    }
+    CU_ASSERT_PTR_NULL_FATAL(torc_cluster_shard(&cluster, node, shard));
+}
+
+static void give_and_take(uint8_t durability)
+{
+    const struct torc_worker *worker;
+    uint32_t chunks;
+
+    replicas_come_up(durability);
+    worker = cluster.rigs[3].workers[0];
+    chunks = torc_chunk_pool_free(&worker->chunks);
+    for (uint32_t round = 0; round < 3; round++) {
+        put_many(1 + UINT64_C(200) * round, 50);
+        wish_for(1, 1, 1, 2, 0);
+        until_gone(3, 1);
+        CU_ASSERT_TRUE(torc_chunk_pool_free(&worker->chunks) > chunks);
+        put_many(51 + UINT64_C(200) * round, 20);
+        CU_ASSERT_EQUAL(worker->open_count, 2);
+        CU_ASSERT_EQUAL(worker->replicas.count, 2);
+        wish_for(1, 1, 1, 2, 3);
+        put_many(71 + UINT64_C(200) * round, 50);
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 400000));
+        check_many(3, 21 + UINT64_C(200) * round, 100);
+        torc_cluster_compare(&cluster, 1);
+    }
+    CU_ASSERT_EQUAL(cluster.rigs[3].controls[0].gone, 3);
+    // What it has is on its disk: of the shard's lives the last one counts.
+    torc_cluster_kill(&cluster, 3, true);
+    torc_cluster_start(&cluster, 3, durability == TORC_DURABILITY_DURABLE);
+    put_many(521, 10);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    check_many(3, 431, 100);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void a_shard_taken_away_leaves_and_comes_back_by_a_base(void)
+{
+    give_and_take(TORC_DURABILITY_DURABLE);
+    give_and_take(TORC_DURABILITY_REPLICATED);
+}
+
+// A place that is free again is another shard's; what came for the one before is not for it.
+static void places_of_shards_are_used_again(void)
+{
+    uint32_t place;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    wish_for(1, 1, 1, 2, 0);
+    wish_for(2, 2, 2, 1, 0);
+    until_gone(3, 1);
+    until_gone(3, 2);
+    wish_for(2, 2, 2, 1, 3);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 2, 2, 3, 400000));
+    wish_for(1, 3, 1, 2, 3);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 3, 3, 400000));
+    place = (uint32_t)(torc_cluster_shard(&cluster, 3, 2) - cluster.rigs[3].workers[0]->shards);
+    CU_ASSERT_EQUAL(place, 0);
+    put_many(1, 50);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 3, 3, 100000));
+    check_many(1, 1, 50);
+    for (uint32_t shard = 1; shard <= 3; shard++) {
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 3, 100000));
+        torc_cluster_compare(&cluster, shard);
+    }
+    torc_cluster_close(&cluster);
+}
+
+// The record was read for a replica that led, dropped the shard, and was made anew.
+static void a_record_read_for_the_copy_before_is_not_for_the_next(void)
+{
+    struct torc_fake_control *control;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 50);
+    control = &cluster.rigs[1].controls[0];
+    control->late = true;
+    cluster.meta.changed[1]++; // it reads, and hears nothing
+    for (uint32_t i = 0; i < 100000 && control->held.kind == 0; i++) {
+        torc_cluster_step(&cluster);
+    }
+    CU_ASSERT_EQUAL_FATAL(control->held.record.shard, 1);
+    CU_ASSERT_EQUAL_FATAL(control->held.record.record.primary_node, 1);
+    wish_for(1, 2, 1, 2, 3);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 100000));
+    wish_for(1, 2, 2, 3, 0);
+    until_gone(1, 1);
+    wish_for(1, 2, 1, 2, 3);
+    for (uint32_t i = 0; i < 100000 && torc_cluster_shard(&cluster, 1, 1) == NULL; i++) {
+        torc_cluster_step(&cluster);
+    }
+    cluster.meta.away = true; // what it reads itself is not answered
+    for (uint32_t i = 0; i < 20000 && !torc_cluster_shard(&cluster, 1, 1)->replica->live; i++) {
+        torc_cluster_step(&cluster);
+    }
+    CU_ASSERT_TRUE_FATAL(torc_cluster_shard(&cluster, 1, 1)->replica->live);
+    CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, 1, 1)->replica->machine.epoch, 0);
+    control->late = false;
+    torc_cluster_run(&cluster, 10);
+    cluster.meta.away = false;
+    CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, 1, 1)->replica->machine.role,
+                    TORC_REPLICA_LEARNER);
+    put_many(51, 10);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 400000));
+    check_many(1, 1, 60);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+static void a_new_control_is_told_of_all_shards(void)
+{
+    struct torc_fake_control *control;
+    uint32_t here = 0;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    wish_for(2, 2, 2, 1, 0);
+    until_gone(3, 2);
+    control = &cluster.rigs[3].controls[0];
+    control->event_count = 0;
+    torc_fake_control_order(control, TORC_CMD_CONTROL_HELLO);
+    torc_cluster_run(&cluster, 10);
+    for (uint32_t i = 0; i < control->event_count; i++) {
+        const struct torc_evt *event = &control->events[i];
+
+        if (event->kind == TORC_EVT_SHARD_HERE) {
+            CU_ASSERT_EQUAL(event->here.shard, here == 0 ? 1 : 3);
+            CU_ASSERT_EQUAL(event->here.copy, cluster.meta.node_copy[3]);
+            CU_ASSERT_TRUE(event->here.lo < event->here.hi);
+            here++;
+        }
+        CU_ASSERT_TRUE(event->kind != TORC_EVT_CONTROL_SEEN || here == 2);
+    }
+    CU_ASSERT_EQUAL(here, 2);
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -307,6 +459,12 @@ int main(void)
         {"all lose power, and nothing acknowledged is lost",
          all_lose_power_and_nothing_acknowledged_is_lost},
         {"an empty disk is filled by a base", an_empty_disk_is_filled_by_a_base},
+        {"a shard that is taken away leaves, and comes back by a base",
+         a_shard_taken_away_leaves_and_comes_back_by_a_base},
+        {"places of shards are used again", places_of_shards_are_used_again},
+        {"a record read for the copy before is not for the next one",
+         a_record_read_for_the_copy_before_is_not_for_the_next},
+        {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
         CU_TEST_INFO_NULL,
     };
 
