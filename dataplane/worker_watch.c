@@ -415,6 +415,7 @@ static void watch_self(struct torc_worker *worker)
         self.ceiling_wanted != 0 || worker->now_ns >= torc_watch_deadline_ns(&watch->watch)) {
         watch_step(worker, &event);
         atomic_store_explicit(&worker->replicas.council->health, self.health, memory_order_relaxed);
+        torc_stats_set(&worker->stats->gauges[TORC_GAUGE_WATCH_STRETCH], watch->watch.stretch);
     }
 }
 

@@ -54,21 +54,23 @@
     X(COMPACTED_NODES, "torc_compacted_nodes_total", "nodes of trees moved to fuller chunks")
 
 // X(NAME, metric, help). Gauges go up and down.
-#define TORC_GAUGE_TABLE(X)                                                                       \
-    X(SHARDS, "torc_shards", "shards on this core")                                               \
-    X(RECORDS, "torc_records", "keys that have a value")                                          \
-    X(SESSIONS, "torc_sessions", "sessions open")                                                 \
-    X(TREE_BYTES, "torc_tree_bytes", "memory of chunks that shards hold")                         \
-    X(TREE_USED_BYTES, "torc_tree_used_bytes", "bytes in use inside these chunks")                \
-    X(POOL_BYTES, "torc_pool_bytes", "memory set aside for trees and small values")               \
-    X(LARGE_BYTES, "torc_large_value_bytes", "bytes of large values")                             \
-    X(UNDO_BYTES, "torc_undo_bytes", "what writes replaced, kept for reads of the past")          \
-    X(PENDING, "torc_pending_writes", "writes appended and not yet committed")                    \
-    X(COMPLETIONS, "torc_completion_records", "answers kept for exactly-once")                    \
-    X(LOG_DURABLE_SEQUENCE, "torc_log_durable_block", "highest block known durable")              \
-    X(LOG_SEALED_SEQUENCE, "torc_log_sealed_block", "highest block sealed")                       \
-    X(QUEUE_DELAY_US, "torc_queue_delay_microseconds", "age of the oldest request in this burst") \
-    X(WRITES_STOPPED, "torc_writes_stopped", "1 while new writes are refused: log failed or full")
+#define TORC_GAUGE_TABLE(X)                                                                        \
+    X(SHARDS, "torc_shards", "shards on this core")                                                \
+    X(RECORDS, "torc_records", "keys that have a value")                                           \
+    X(SESSIONS, "torc_sessions", "sessions open")                                                  \
+    X(TREE_BYTES, "torc_tree_bytes", "memory of chunks that shards hold")                          \
+    X(TREE_USED_BYTES, "torc_tree_used_bytes", "bytes in use inside these chunks")                 \
+    X(POOL_BYTES, "torc_pool_bytes", "memory set aside for trees and small values")                \
+    X(LARGE_BYTES, "torc_large_value_bytes", "bytes of large values")                              \
+    X(UNDO_BYTES, "torc_undo_bytes", "what writes replaced, kept for reads of the past")           \
+    X(PENDING, "torc_pending_writes", "writes appended and not yet committed")                     \
+    X(COMPLETIONS, "torc_completion_records", "answers kept for exactly-once")                     \
+    X(LOG_DURABLE_SEQUENCE, "torc_log_durable_block", "highest block known durable")               \
+    X(LOG_SEALED_SEQUENCE, "torc_log_sealed_block", "highest block sealed")                        \
+    X(QUEUE_DELAY_US, "torc_queue_delay_microseconds", "age of the oldest request in this burst")  \
+    X(WRITES_STOPPED, "torc_writes_stopped", "1 while new writes are refused: log failed or full") \
+    X(WATCH_STRETCH, "torc_watch_stretch",                                                         \
+      "this node's k, on its first core: other nodes are patient with it k times as long")
 
 // X(NAME, use, help): what a node's memory is used for. `use` is the row's name in `torc stats
 // memory` and the label of torc_memory_bytes; names stay. The first ones are told by the workers'
