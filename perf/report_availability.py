@@ -189,7 +189,7 @@ def torc_put(settings, cluster, window, clients, seconds):
     def measure():
         result = bench.torc_perf(settings.folder, settings.client, cluster.address, cluster.client(), "--workload", "put",
                                  "--records", RECORDS, "--value-bytes", VALUE_BYTES, "--window", window, "--clients",
-                                 clients, "--block", "--no-load", "--seconds", seconds, "--warmup", int(not settings.quick))
+                                 clients, "--block", "--no-load", "--seconds", seconds, "--warmup", 0)
         return {"ops": result["ops_per_s"], "p50": result["update"]["p50_us"]}
     return (functools.partial(pids_of, cluster), measure)
 
