@@ -44,6 +44,8 @@ struct torc_frame_tx; // dataplane/worker.h
 #define SIM_NODES_MAX   5u
 #define SIM_WORKERS_MAX 3u
 #define SIM_SHARDS_MAX  16u
+// Of the last look: after a restart of all, a member may wait 5 s for its primary (startup_grace).
+#define SIM_LOOK_MS     8000u
 #define SIM_CLIENTS_MAX 6u
 #define SIM_KEYS_MAX    256u
 #define SIM_OPS_MAX     24000u
@@ -85,7 +87,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_DISK_LOST, "disks lost", 1)                              \
     X(FAULT_LEAD, "primaries wished elsewhere", 1)                   \
     X(FAULT_MORE, "replicas wished beside the others", 1)            \
-    X(FAULT_STRIKE, "crashes right after an answer", 1)              \
+    X(FAULT_STRIKE, "faults at the right moment", 1)                 \
     X(FAULT_PAUSE, "processes stalled", 1)                           \
     X(FAULT_SUSPEND, "machines suspended", 1)                        \
     X(FAULT_JITTER, "workers that lose their core for a moment", 1)  \
@@ -292,7 +294,8 @@ enum sim_mend {
     SIM_MEND_POWER,
     SIM_MEND_SLOW,
     SIM_MEND_FULL,
-    SIM_MEND_ANEW, // an operator starts a node anew that is to open other shards
+    SIM_MEND_STRIKE, // nothing: something may begin
+    SIM_MEND_ANEW,   // an operator starts a node anew that is to open other shards
     SIM_MEND_META
 };
 
@@ -359,6 +362,7 @@ struct sim_op {
     uint32_t key; // index of the hot key
     uint32_t row_first;
     uint32_t row_count;
+    uint32_t life; // of its client
     uint32_t flags;
     uint8_t kind; // enum sim_op_kind
     uint8_t status;
@@ -510,14 +514,17 @@ uint32_t sim_key_place(uint64_t key); // the hot key's index, or UINT32_MAX
 bool sim_has(enum sim_class class);
 void sim_faults_draw(void);
 void sim_faults_next(void);
-// An operation of the key has ended well.
-void sim_faults_strike(uint64_t key);
+// Something has just happened to the shard: an answer, a replica's new role, another record. Now a
+// fault would come at the right moment; `weight`: how much more often than after an answer.
+void sim_faults_strike(uint32_t shard, uint32_t weight);
+uint32_t sim_shard_of(uint64_t key);
 void sim_faults_mend(uint32_t what, uint32_t which);
 void sim_faults_stop(void);
 
 // -- sim_check.c, sim_cut.c
 void sim_check_keys(void);
 void sim_check_cuts(void);
+void sim_check_order(void);
 
 // -- sim_world.c
 void sim_run(const struct sim_wish *wish, struct sim_result *result);

@@ -166,6 +166,16 @@ static uint32_t client_key(uint32_t index)
            sim->config.keys;
 }
 
+uint32_t sim_shard_of(uint64_t key)
+{
+    uint32_t shard = 1;
+
+    while (sim->shard_lo[shard] <= key) {
+        shard++;
+    }
+    return shard;
+}
+
 // -- Beginning operations -------------------------------------------------------------------------
 
 static const char *const op_words[] = {"?", "get", "put", "delete", "range", "count"};
@@ -273,7 +283,7 @@ static void client_begin(uint32_t index)
     uint64_t dice = torc_rng_below(&sim->load, 100);
     bool begun;
 
-    *op = (struct sim_op){.call_ns = sim->now_ns, .client = (uint8_t)index};
+    *op = (struct sim_op){.call_ns = sim->now_ns, .client = (uint8_t)index, .life = client->life};
     // Microseconds, until it has begun.
     op->deadline_ns = 1000 * (1 + torc_rng_below(&sim->load, sim->config.timeout_ms));
     op->kind = dice < 40   ? SIM_OP_GET
@@ -314,7 +324,7 @@ static bool client_look(uint32_t index)
 {
     struct sim_client *client = &sim->clients[index];
     struct sim_op *op = &sim->ops[sim->op_count];
-    struct torc_read_options options = {.timeout_us = 5000000};
+    struct torc_read_options options = {.timeout_us = SIM_LOOK_MS * UINT64_C(1000)};
 
     *op = (struct sim_op){
         .call_ns = sim->now_ns, .client = (uint8_t)index, .kind = SIM_OP_GET, .last = true};
@@ -398,7 +408,8 @@ static void client_done(uint32_t index, const struct torc_completion *done)
               done->text != NULL && done->text[0] != '\0' ? "; " : "",
               done->text != NULL ? done->text : "");
     if (done->status == TORC_ERR_OK && !op->last) {
-        sim_faults_strike(op->kind < SIM_OP_RANGE ? sim->keys[op->key] : op->lo);
+        sim_faults_strike(sim_shard_of(op->kind < SIM_OP_RANGE ? sim->keys[op->key] : op->lo),
+                          op->kind < SIM_OP_RANGE ? 1 : 5);
     }
     if (op->more && op->consistency == TORC_SNAPSHOT && !sim->quiet &&
         sim->op_count + 64 < SIM_OPS_MAX && sim->clients[index].pending + 1 < OPERATIONS) {

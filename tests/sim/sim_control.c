@@ -529,6 +529,7 @@ static void control_role(struct sim_node *node, const struct torc_evt_role *role
         return;
     }
     sim_cover(covers[role->role]);
+    sim_post(sim->now_ns, SIM_EVENT_MEND, SIM_MEND_STRIKE, role->shard, NULL);
     sim_story("node %u  shard %u %s in epoch %u, up to %u", (unsigned)node->number,
               (unsigned)role->shard, names[role->role], (unsigned)role->epoch,
               (unsigned)role->applied_lsn);

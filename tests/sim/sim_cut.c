@@ -5,6 +5,9 @@
 //         have none, or a delete there; a count is the number of keys that then had a value.
 //         Rows come sorted, without a double, inside what was asked, at most as many as the limit.
 //         Two looks at one moment agree, whichever way and however long apart.
+//         A range holds all that was answered before it began: its moment is not below those
+//         versions. And what a client writes is above all that it has seen by then, so that whoever
+//         sees the second of two writes sees the first.
 // Excused  a key on which some write is in doubt that nobody saw: its version is not known.
 #include "tests/sim/sim.h"
 #include "torc/torc.h"
@@ -194,4 +197,105 @@ void sim_check_cuts(void)
     for (uint32_t i = 0; i < sim->config.keys; i++) {
         free(keys[i].writes);
     }
+}
+
+// -- Order ----------------------------------------------------------------------------------------
+
+struct cut_seen {
+    uint64_t return_ns;
+    uint64_t version;
+};
+
+static bool cut_is_write(const struct sim_op *op)
+{
+    return (op->kind == SIM_OP_PUT || op->kind == SIM_OP_DELETE) && op->status == TORC_ERR_OK &&
+           op->return_ns != 0;
+}
+
+// All that was answered before it began is in it.
+static void order_range(const struct sim_op *range, uint32_t index)
+{
+    for (uint32_t i = 0; i < index; i++) {
+        const struct sim_op *op = &sim->ops[i];
+
+        if (cut_is_write(op) && op->return_ns < range->call_ns && sim->keys[op->key] >= range->lo &&
+            sim->keys[op->key] < range->hi && op->version > range->version) {
+            sim_fail("range #%u is as of %" PRIx64 ": write #%u of key %" PRIu64
+                     " was answered before it, version %" PRIx64,
+                     (unsigned)index, range->version, (unsigned)i, sim->keys[op->key], op->version);
+            return;
+        }
+    }
+}
+
+static int seen_by_return(const void *a, const void *b)
+{
+    const struct cut_seen *one = a;
+    const struct cut_seen *two = b;
+
+    return one->return_ns < two->return_ns ? -1 : one->return_ns > two->return_ns;
+}
+
+// What a life of a client had answered, in the order of the answers.
+static uint32_t order_gather(struct cut_seen *seen, uint32_t client, uint32_t life)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < sim->op_count; i++) {
+        const struct sim_op *op = &sim->ops[i];
+        bool counts = op->status == TORC_ERR_OK && op->return_ns != 0 && op->version != 0 &&
+                      (op->kind < SIM_OP_RANGE || op->consistency == TORC_SNAPSHOT);
+
+        if (counts && op->client == client && op->life == life) {
+            seen[count++] = (struct cut_seen){.return_ns = op->return_ns, .version = op->version};
+        }
+    }
+    if (count > 0) {
+        qsort(seen, count, sizeof(*seen), seen_by_return);
+    }
+    return count;
+}
+
+static void order_client(struct cut_seen *seen, uint32_t client, uint32_t life)
+{
+    uint32_t count = order_gather(seen, client, life);
+    uint64_t known = 0;
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < sim->op_count; i++) {
+        const struct sim_op *op = &sim->ops[i];
+
+        if (op->client != client || op->life != life || !cut_is_write(op)) {
+            continue;
+        }
+        while (at < count && seen[at].return_ns < op->call_ns) {
+            known = torc_max_u64(known, seen[at++].version);
+        }
+        if (op->version <= known) {
+            sim_fail("client %u: write #%u has version %" PRIx64 ", not above %" PRIx64
+                     ", which it had seen",
+                     (unsigned)client, (unsigned)i, op->version, known);
+        }
+    }
+}
+
+void sim_check_order(void)
+{
+    struct cut_seen *seen = malloc((sim->op_count + UINT64_C(1)) * sizeof(*seen));
+
+    torc_assert(seen != NULL);
+    for (uint32_t i = 0; i < sim->op_count && sim->result.failed == 0; i++) {
+        const struct sim_op *op = &sim->ops[i];
+
+        if (op->kind >= SIM_OP_RANGE && op->status == TORC_ERR_OK && op->return_ns != 0 &&
+            op->consistency == TORC_SNAPSHOT && op->asked_ts == 0) {
+            order_range(op, i);
+        }
+    }
+    for (uint32_t client = 0; client < sim->config.clients; client++) {
+        for (uint32_t life = 1; life <= sim->clients[client].life; life++) {
+            order_client(seen, client, life);
+        }
+    }
+    free(seen);
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRIKE_PPM 60000u // of answers, where there is a fault every millisecond
+#define STRIKE_TURN 20u    // weight of a role's or record's change
+#define STRIKE_PPM  60000u // of moments, where there is a fault every millisecond
 
 static uint64_t draw(uint64_t bound)
 {
@@ -321,7 +322,9 @@ static void pause_worker(struct sim_node *node, uint32_t index, uint64_t until_n
 {
     struct sim_worker *worker = &node->workers[index];
 
-    worker->stalled_ns = worker->stalled_ns == 0 ? sim->now_ns : worker->stalled_ns;
+    if (worker->stalled_ns == 0) {
+        worker->stalled_ns = sim_local_ns(&node->clock);
+    }
     pause_actor(&worker->actor, until_ns, SIM_EVENT_WORKER, node->index, index);
 }
 
@@ -487,35 +490,44 @@ void sim_faults_next(void)
     }
 }
 
-// At the moment of an answer, so that what was answered is as young as can be.
-void sim_faults_strike(uint64_t key)
+// Nothing comes from one node to another, either way.
+static void strike_apart(const struct sim_node *node)
+{
+    uint32_t other = (node->index + 1 + (uint32_t)draw(SIM_NODES_MAX)) % sim->config.nodes;
+
+    sim->net.cut[node->index][other] = other != node->index;
+    sim->net.cut[other][node->index] = other != node->index;
+    sim_story("FAULT   nodes %u and %u are apart", (unsigned)node->number, (unsigned)other + 1);
+    fault_until(10, 200, SIM_MEND_NET, 0);
+}
+
+void sim_faults_strike(uint32_t shard, uint32_t weight)
 {
     uint32_t number = sim->fault_number;
     struct sim_node *node;
-    uint32_t shard = 1;
     uint64_t dice;
 
     if (sim->quiet || !sim_has(SIM_CLASS_STRIKE) ||
-        !torc_rng_chance(&sim->rng, STRIKE_PPM / sim->config.fault_every_ms)) {
+        !torc_rng_chance(&sim->rng,
+                         UINT64_C(1) * weight * STRIKE_PPM / sim->config.fault_every_ms)) {
         return;
     }
     sim->fault_number++;
     fault_dice(number);
-    while (sim->shard_lo[shard] <= key) {
-        shard++;
-    }
     node = &sim->nodes[sim->wants[shard - 1].nodes[draw(sim->config.replicas)] - 1];
     dice = draw(100);
     if (number < sim->wish.faults_from || number >= sim->wish.faults_to || !node->powered) {
         return;
     }
     fault_note(SIM_COVER_FAULT_STRIKE);
-    if (dice < 30) {
+    if (dice < 35) {
         fault_kill(node, true, false);
-    } else if (dice < 60) {
+    } else if (dice < 50) {
         fault_kill(node, true, true);
-    } else if (dice < 70) {
+    } else if (dice < 65) {
         fault_suspend(node);
+    } else if (dice < 80 && sim->config.replicas > 1) {
+        strike_apart(node);
     } else {
         power_off(node);
     }
@@ -555,6 +567,7 @@ void sim_faults_mend(uint32_t what, uint32_t which)
     case SIM_MEND_PARENT: sim_node_parent(node); return;
     case SIM_MEND_FAILED: mend_failed(node); return;
     case SIM_MEND_ANEW: mend_anew(node); return;
+    case SIM_MEND_STRIKE: sim_faults_strike(which, STRIKE_TURN); return;
     case SIM_MEND_NET:
         memset(sim->net.cut, 0, sizeof(sim->net.cut));
         memset(sim->net.slow_ns, 0, sizeof(sim->net.slow_ns));

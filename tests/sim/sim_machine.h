@@ -53,7 +53,7 @@ struct sim_worker {
     uint64_t memory_bytes;
     struct torc_heap heap;
     uint64_t jitter_ns;            // it loses its core then
-    uint64_t stalled_ns;           // since when it does not turn; 0: it does
+    uint64_t stalled_ns;           // since when, local, it does not turn; 0: it does
     uint32_t spins;                // turns in a row that moved no packet and asked for more
     struct sim_packet *queue[512]; // of the port
     uint32_t queue_first;

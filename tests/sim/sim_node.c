@@ -440,7 +440,7 @@ static bool node_jitters(struct sim_node *node, uint32_t index)
     }
     if (now) {
         sim_cover(SIM_COVER_FAULT_JITTER);
-        worker->stalled_ns = sim->now_ns;
+        worker->stalled_ns = sim_local_ns(&node->clock);
         sim_wake(&worker->actor, sim->now_ns + 4 * SIM_MS + torc_rng_below(&sim->rng, 6 * SIM_MS),
                  SIM_EVENT_WORKER, node->index, index);
     }
@@ -463,7 +463,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
         return;
     }
     if (TORC_BUG(NOW_BEFORE_POLL) && worker->stalled_ns != 0) { // the stall came between the two
-        turn.now_ns -= sim->now_ns - worker->stalled_ns;
+        turn.now_ns = worker->stalled_ns;
     }
     worker->stalled_ns = 0;
     atomic_store_explicit(&torc_chan_worker_page(node->chan, index)->sleeping, 0,

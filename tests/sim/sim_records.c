@@ -2,6 +2,7 @@
 #include "tests/sim/sim_records.h"
 
 #include "control/meta_wake.h"
+#include "control/records.h"
 #include "tests/sim/sim_machine.h"
 
 #include <stdlib.h>
@@ -182,6 +183,7 @@ static bool op_holds(const struct torc_meta_op *op)
 static void run_txn(const struct torc_meta_request *request, struct ready *ready)
 {
     bool holds = true;
+    uint64_t shard;
 
     for (uint32_t i = 0; i < request->op_count; i++) {
         holds = holds && op_holds(request->ops + i);
@@ -206,6 +208,9 @@ static void run_txn(const struct torc_meta_request *request, struct ready *ready
         if (op->kind != TORC_META_CHECK) {
             record_write(record_of(op->key, true), op->kind == TORC_META_PUT ? op->value : NULL,
                          op->value_bytes);
+            if (torc_record_id(op->key, "shard", &shard)) {
+                sim_post(sim->now_ns, SIM_EVENT_MEND, SIM_MEND_STRIKE, (uint32_t)shard, NULL);
+            }
         }
     }
     watches_tell();

@@ -144,12 +144,7 @@ static void world_complain(void)
 // No copy in sync exists any more: closed until an operator accepts the loss.
 static bool world_is_closed(uint64_t key)
 {
-    uint32_t shard = 1;
-
-    while (sim->shard_lo[shard] <= key) {
-        shard++;
-    }
-    return sim_wish_is_closed(shard);
+    return sim_wish_is_closed(sim_shard_of(key));
 }
 
 static void world_judge(void)
@@ -172,6 +167,7 @@ static void world_judge(void)
     sim_ghost_judge();
     sim_check_keys();
     sim_check_cuts();
+    sim_check_order();
 }
 
 static void world_introduce(void)
@@ -221,7 +217,7 @@ void sim_run(const struct sim_wish *wish, struct sim_result *result)
     sim->last_at = 0;
     sim_wake(&sim->clients[0].actor, sim->now_ns, SIM_EVENT_CLIENT, 0, 0);
     if (sim->result.failed == 0 &&
-        !world_until(sim->now_ns + RECOVERY_NS + SIM_S, world_is_looked_at)) {
+        !world_until(sim->now_ns + (SIM_LOOK_MS + 1000) * SIM_MS, world_is_looked_at)) {
         world_complain();
     }
     // What servers still hold for clients that are gone ends with its deadline.
