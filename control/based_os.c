@@ -1,4 +1,4 @@
-// Torc control: which of a node's replicas have a whole log. See control/based_os.h.
+// Torc control: which of a node's replicas may go on from the log. See control/based_os.h.
 #include "control/based_os.h"
 
 #include <fcntl.h>

@@ -1,8 +1,9 @@
-// Torc control: which of a node's replicas have a whole log.
+// Torc control: which of a node's replicas may go on from the log.
 //
-// What    DATA/replicas: a line for each shard whose log in this directory goes on from a base (a
-//         checkpoint, or the empty tree that all members once had). By it a member that was removed
-//         while it was away comes back by the log it has, not by a copy of everything.
+// What    DATA/replicas: a line for each shard whose log in this directory once went on from a base
+//         (a checkpoint, or the empty tree that all members once had). By it a member that was
+//         removed while it was away comes back by the log it has, not by a copy of everything. If
+//         the log has begun anew since, it says so itself (storage/replay.h).
 // Owner   control's one thread.
 // Bound   to the node's copy: a node without its data begins without. A copy that is new because a
 //         dataplane forgot (`replicated`) has the log of the one before it, up to some record:

@@ -361,7 +361,9 @@ static void node_read_checkpoints(struct torc_node *node)
         shard->has_checkpoint = from->has_checkpoint;
         shard->checkpoint_lsn = from->checkpoint.lsn;
         shard->start_sequence = from->checkpoint.start_sequence;
-        shard->covered = from->has_checkpoint && from->checkpoint.epoch == shard->epoch &&
+        // (A replica's epoch may be of a life before this one.)
+        shard->covered = from->has_checkpoint && !shard->replica &&
+                         from->checkpoint.epoch == shard->epoch &&
                          from->checkpoint.stream == shard->worker + 1;
     }
 }

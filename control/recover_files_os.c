@@ -76,6 +76,13 @@ static enum torc_err recover_check_file(const struct torc_recover *recover, cons
     return err;
 }
 
+// A later turn is newer whatever its LSN: the log may have begun anew in between.
+static bool recover_is_older(const struct torc_checkpoint_info *info,
+                             const struct torc_checkpoint_info *than)
+{
+    return info->turn != than->turn ? info->turn < than->turn : info->lsn < than->lsn;
+}
+
 // A good file: the newest of its shard counts, an older one is of no use any more.
 static void recover_take_file(struct torc_recover *recover, struct torc_recover_shard *shard,
                               const struct torc_checkpoint_info *info, uint64_t byte_count)
@@ -83,7 +90,7 @@ static void recover_take_file(struct torc_recover *recover, struct torc_recover_
     uint64_t old_lsn = shard->has_checkpoint ? shard->checkpoint.lsn : UINT64_MAX;
     char name[TORC_RECOVER_NAME_BYTES];
 
-    if (shard->has_checkpoint && info->lsn < shard->checkpoint.lsn) {
+    if (shard->has_checkpoint && recover_is_older(info, &shard->checkpoint)) {
         old_lsn = info->lsn;
     } else {
         shard->checkpoint = *info;

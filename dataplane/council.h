@@ -80,6 +80,7 @@ struct torc_council {
     // Written by each worker its own.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t worker_health[TORC_CHAN_WORKERS_MAX + 1];
     _Atomic uint64_t ceiling_wanted[TORC_CHAN_WORKERS_MAX + 1]; // a read will use it (H6)
+    _Atomic uint32_t gone_turns[TORC_CHAN_WORKERS_MAX + 1];     // highest, of shards that left
 };
 
 uint64_t torc_council_bytes(uint32_t worker_count, uint32_t shards_max);

@@ -81,6 +81,30 @@ static void gone_sweeps(struct torc_worker *worker, uint32_t place)
     worker->look.sweep.next = 0;
 }
 
+// Its log lies here still. Whoever gives the shard back, to whatever worker, must begin a later
+// turn (torc_worker_turn_above); control hears of SHARD_GONE in between.
+static void gone_turn(struct torc_worker *worker, uint32_t turn)
+{
+    _Atomic uint32_t *highest = &worker->replicas.council->gone_turns[worker->index];
+
+    if (turn > atomic_load_explicit(highest, memory_order_relaxed)) {
+        atomic_store_explicit(highest, turn,
+                              memory_order_release); // pairs with torc_worker_turn_above
+    }
+}
+
+uint32_t torc_worker_turn_above(const struct torc_worker *worker, uint32_t turn)
+{
+    const struct torc_council *council = worker->replicas.council;
+
+    for (uint32_t i = 0; i < council->worker_count; i++) {
+        uint32_t gone = atomic_load_explicit(&council->gone_turns[i], memory_order_acquire);
+
+        turn = gone > turn ? gone : turn;
+    }
+    return turn;
+}
+
 void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number)
 {
     struct torc_worker_shard *shard = torc_worker_shard_number(worker, number);
@@ -94,6 +118,7 @@ void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number)
         return; // ordered again
     }
     place = (uint32_t)(shard - worker->shards);
+    gone_turn(worker, shard->engine.turn);
     gone_bases(worker, number);
     gone_sweeps(worker, place);
     if (shard->replica->live) {

@@ -183,6 +183,7 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
                                        .epoch = order->is_replica != 0 ? 0 : order->epoch,
                                        .turn = order->turn,
                                        .moved = order->moved != 0,
+                                       .anew = order->is_replica != 0 && order->has_base == 0,
                                        .follows = order->is_replica != 0,
                                        .code = worker->config.code,
                                        .chunks = &worker->chunks,
@@ -193,6 +194,9 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
     if (err != TORC_ERR_OK) {
         torc_worker_alarm(worker, why.err, order->shard, why.text);
         return;
+    }
+    if (config.anew) {
+        config.turn = torc_worker_turn_above(worker, config.turn);
     }
     torc_assert(place < worker->shards_max);
     shard = &worker->shards[place];

@@ -135,7 +135,7 @@ static void shard_begin_replica(struct torc_worker *worker, struct torc_worker_s
     }
     while (torc_log_writer_admit(&worker->log, torc_shard_begin_bytes(&shard->engine)).err ==
            TORC_ERR_OK) {
-        if (!torc_shard_begin(&shard->engine, &record)) { // MOVED, and what replay held
+        if (!torc_shard_begin(&shard->engine, &record)) { // BEGUN; or MOVED, and what replay held
             torc_worker_replica_begin(worker, shard, &result);
             return;
         }

@@ -261,6 +261,9 @@ void torc_worker_base_kept(struct torc_worker *worker, struct torc_worker_shard 
 // SHARD_GONE of control.
 void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number);
 
+// `turn`, or the highest of a shard that left any worker of this node if that is higher.
+uint32_t torc_worker_turn_above(const struct torc_worker *worker, uint32_t turn);
+
 // A new control is to be told of all shards; goes on while there is room. Then CONTROL_SEEN.
 void torc_worker_hello_step(struct torc_worker *worker);
 

@@ -178,14 +178,19 @@ void torc_worker_base_give_up(struct torc_worker_load *load)
 bool torc_worker_base_may_begin(struct torc_worker *worker, const struct torc_worker_shard *shard,
                                 const struct torc_peer_message *message)
 {
-    return message->kind != TORC_PEER_SNAP || message->snap.kind == TORC_SNAP_ACK ||
-           message->snap.stream == shard->replica->machine.base_stream ||
-           base_load(worker, shard->engine.shard) != NULL || base_load(worker, 0) != NULL;
+    bool begins = message->kind == TORC_PEER_SNAP && message->snap.kind != TORC_SNAP_ACK &&
+                  message->snap.stream != shard->replica->machine.base_stream;
+
+    return !begins ||
+           ((base_load(worker, shard->engine.shard) != NULL || base_load(worker, 0) != NULL) &&
+            torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK);
 }
 
+// The log says so at once: whatever it has of the shard is of what was.
 static void base_reset(struct torc_worker *worker, struct torc_worker_shard *shard, uint64_t lsn)
 {
     struct torc_worker_load *load = base_load(worker, shard->engine.shard);
+    struct torc_log_record record;
     struct torc_fail why;
 
     if (load != NULL && !load->broken) {
@@ -206,6 +211,9 @@ static void base_reset(struct torc_worker *worker, struct torc_worker_shard *sha
                         torc_replica_epoch_at(&shard->replica->machine, lsn), &why) != TORC_ERR_OK;
     if (load->broken) {
         torc_worker_alarm(worker, why.err, shard->engine.shard, why.text);
+    }
+    while (torc_shard_begin(&shard->engine, &record)) {
+        torc_worker_append(worker, &shard->engine, &record);
     }
     torc_shipped_open(&worker->replicas.shipped, shard->engine.shard, lsn);
 }

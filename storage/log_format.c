@@ -36,6 +36,7 @@ void torc_log_block_begin(struct torc_log_builder *builder, void *memory, uint32
     builder->record_count = 0;
     builder->shard_count = 0;
     builder->client_count = 0;
+    builder->version = TORC_LOG_VERSION;
     builder->unfinished = false;
 }
 
@@ -175,7 +176,7 @@ static unsigned char *builder_put_head(struct torc_log_builder *builder, unsigne
 static void builder_shard_done(struct torc_log_builder_shard *shard,
                                const struct torc_log_record *record)
 {
-    if (record->kind != TORC_LOG_MOVED) {
+    if (torc_log_kind_has_lsn(record->kind)) {
         shard->next_lsn = record->lsn + 1;
         shard->last_lsn = record->lsn;
     }
@@ -259,6 +260,7 @@ bool torc_log_block_append(struct torc_log_builder *builder, const struct torc_l
     }
     builder->used_bytes = (uint32_t)(at - builder->memory) + piece;
     builder->record_count++;
+    builder->version = record->kind == TORC_LOG_BEGUN ? TORC_LOG_VERSION_BEGUN : builder->version;
     torc_assert(builder_bytes(builder) <= builder->capacity_bytes);
     *value_done = piece;
     builder->unfinished = piece < record->value_bytes;
@@ -310,7 +312,7 @@ uint32_t torc_log_block_seal(struct torc_log_builder *builder, const struct torc
         (place->closing ? TORC_LOG_CLOSING : 0u) | (builder->unfinished ? TORC_LOG_UNFINISHED : 0u);
     struct torc_log_block_header header = {
         .magic = torc_le32(TORC_LOG_BLOCK_MAGIC),
-        .version = torc_le16(TORC_LOG_VERSION),
+        .version = torc_le16((uint16_t)builder->version),
         .flags = torc_le16((uint16_t)flags),
         .byte_count = torc_le32(byte_count),
         .payload_bytes = torc_le32(end - HEADER_BYTES),
@@ -342,6 +344,11 @@ uint32_t torc_log_block_seal(struct torc_log_builder *builder, const struct torc
 
 // -- Reading ------------------------------------------------------------------------------------
 
+static bool block_version_is_known(uint32_t version)
+{
+    return version == TORC_LOG_VERSION || version == TORC_LOG_VERSION_BEGUN;
+}
+
 uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes)
 {
     struct torc_log_block_header header;
@@ -353,7 +360,7 @@ uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes)
     memcpy(&header, bytes, sizeof(header));
     byte_count = torc_get_le32(header.byte_count);
     if (torc_get_le32(header.magic) != TORC_LOG_BLOCK_MAGIC ||
-        torc_get_le16(header.version) != TORC_LOG_VERSION || byte_count == 0 ||
+        !block_version_is_known(torc_get_le16(header.version)) || byte_count == 0 ||
         byte_count % TORC_LOG_SLOT_BYTES != 0 || byte_count > TORC_LOG_BLOCK_BYTES_MAX) {
         return 0;
     }
@@ -382,6 +389,7 @@ static void block_decode(const struct torc_log_block_header *header, const void 
                                      .record_bytes = torc_get_le32(header->record_bytes),
                                      .shard_count = torc_get_le16(header->shard_count),
                                      .client_count = torc_get_le16(header->client_count),
+                                     .version = torc_get_le16(header->version),
                                      .unfinished = (flags & TORC_LOG_UNFINISHED) != 0};
 }
 
@@ -465,10 +473,10 @@ enum torc_err torc_log_block_check(const void *bytes, uint64_t available_bytes,
                          "log block: begins with %08" PRIx32 ", not \"Tlog\"",
                          torc_get_le32(header.magic));
     }
-    if (torc_get_le16(header.version) != TORC_LOG_VERSION) {
+    if (!block_version_is_known(torc_get_le16(header.version))) {
         return torc_fail(why, TORC_ERR_UNSUPPORTED_VERSION,
-                         "log block of version %u: this program reads %u",
-                         torc_get_le16(header.version), TORC_LOG_VERSION);
+                         "log block of version %u: this program reads %u and %u",
+                         torc_get_le16(header.version), TORC_LOG_VERSION, TORC_LOG_VERSION_BEGUN);
     }
     if (torc_log_block_peek(bytes, available_bytes) == 0 ||
         torc_get_le32(header.byte_count) > available_bytes) {
@@ -552,7 +560,7 @@ static bool reader_get_shard(struct torc_log_reader *reader, const unsigned char
     record->turn = shard.turn;
     record->lsn = reader->next_lsn[place];
     record->commit_lsn = shard.commit_lsn;
-    reader->next_lsn[place] += record->kind != TORC_LOG_MOVED;
+    reader->next_lsn[place] += torc_log_kind_has_lsn(record->kind);
     reader->last_hlc[place] = record->hlc;
     return true;
 }
@@ -602,10 +610,11 @@ static bool reader_get(struct torc_log_reader *reader, const unsigned char **at,
                        const unsigned char *end, struct torc_log_record *record)
 {
     unsigned kind = **at & ~TORC_LOG_WITH_CLIENT;
+    unsigned last = reader->block->version == TORC_LOG_VERSION ? TORC_LOG_EMPTY : TORC_LOG_BEGUN;
 
     *record = (struct torc_log_record){.with_client = (**at & TORC_LOG_WITH_CLIENT) != 0};
     ++*at;
-    if (kind < TORC_LOG_PUT || kind > TORC_LOG_EMPTY) {
+    if (kind < TORC_LOG_PUT || kind > last) {
         return false;
     }
     record->kind = (enum torc_log_kind)kind;

@@ -36,7 +36,8 @@
 
 #define TORC_LOG_SEGMENT_MAGIC   0x67657354u // "Tseg"
 #define TORC_LOG_BLOCK_MAGIC     0x676f6c54u // "Tlog"
-#define TORC_LOG_VERSION         1u
+#define TORC_LOG_VERSION         1u // of segments; of blocks that a reader of it understands
+#define TORC_LOG_VERSION_BEGUN   2u // of blocks with a BEGUN
 #define TORC_LOG_SLOT_BYTES      4096u
 #define TORC_LOG_BLOCK_BYTES_MAX (256u * 1024u)
 #define TORC_LOG_SHARDS_MAX      64u   // dictionary entries of one block
@@ -126,7 +127,15 @@ enum torc_log_kind {
     TORC_LOG_EPOCH = 3,  // the first record of its entry's epoch
     TORC_LOG_MOVED = 4,  // takes no LSN: the shard's records go on here, with the entry's turn
     TORC_LOG_EMPTY = 5,  // only moves HLC, and a client's low if it names one
+    // Takes no LSN: what the log held of the shard before counts no more. Behind it the shard goes
+    // on from a base (storage/base.h) of the LSN below its own, or with LSN 1 from nothing.
+    TORC_LOG_BEGUN = 6,
 };
+
+static inline bool torc_log_kind_has_lsn(enum torc_log_kind kind)
+{
+    return kind != TORC_LOG_MOVED && kind != TORC_LOG_BEGUN;
+}
 
 #define TORC_LOG_WITH_CLIENT 0x80u // beside the kind: client place, seq and low follow
 
@@ -137,7 +146,7 @@ struct torc_log_record {
     uint32_t shard;
     uint32_t epoch;
     uint32_t turn;
-    uint64_t lsn; // MOVED: of the record after it
+    uint64_t lsn; // MOVED and BEGUN: of the record after it
     uint64_t hlc;
     uint32_t principal;
     uint32_t value_bytes; // of the whole value
@@ -182,6 +191,7 @@ struct torc_log_builder {
     uint32_t record_count;
     uint32_t shard_count;
     uint32_t client_count;
+    uint32_t version;
     bool unfinished;
     struct torc_log_builder_shard shards[TORC_LOG_SHARDS_MAX];
     struct torc_log_builder_client clients[TORC_LOG_CLIENTS_MAX];
@@ -241,6 +251,7 @@ struct torc_log_block {
     uint32_t record_bytes;
     uint32_t shard_count;
     uint32_t client_count;
+    uint32_t version;
     bool unfinished;
 };
 

@@ -89,6 +89,11 @@ static bool note_must_wait(struct torc_log_order *order, const struct torc_log_o
     for (uint32_t i = 0; i < order->note_count && !TORC_BUG(TURN_IGNORED); i++) {
         const struct torc_log_order_note *other = &order->notes[i];
 
+        // A stream's own order is the order of its blocks; one may hold the end of a turn and the
+        // beginning of the next (a BEGUN).
+        if (other->stream == note->stream && other->last <= note->first) {
+            continue;
+        }
         if (other->shard == note->shard && other->turn < note->turn && note_is_open(order, other)) {
             return true;
         }

@@ -316,6 +316,9 @@ static enum torc_err shard_check(const struct torc_replay_shard *shard,
     if (record->turn < shard->turn) {
         return shard_fail(shard, record, "an earlier turn after a later one", why);
     }
+    if (record->kind == TORC_LOG_BEGUN) {
+        return shard_fail(shard, record, "begun anew, and no replica", why);
+    }
     if (record->epoch < shard->epoch) {
         return shard_fail(shard, record, "an earlier epoch after a later one", why);
     }
@@ -341,7 +344,7 @@ static enum torc_err shard_record(struct torc_replay_shard *shard,
     // In the checkpoint, or taken back later; or a MOVED of a life that logged nothing else before
     // it ended, which the checkpoint's turn is past.
     if (record->lsn <= shard->base_lsn ||
-        (record->kind == TORC_LOG_MOVED && record->turn <= shard->turn) ||
+        (!torc_log_kind_has_lsn(record->kind) && record->turn <= shard->turn) ||
         shard_cancels(shard, record->turn, position, record->lsn)) {
         torc_tree_cancel(&shard->shard->tree, &ticket);
         return TORC_ERR_OK;
@@ -391,7 +394,7 @@ static enum torc_err shard_survey(struct torc_replay_shard *shard,
                                   struct torc_fail *why)
 {
     shard->surveyed = true;
-    if (record->kind == TORC_LOG_MOVED) {
+    if (!torc_log_kind_has_lsn(record->kind)) {
         return TORC_ERR_OK;
     }
     if (record->kind == TORC_LOG_EPOCH && record->lsn < shard->survey_next) {

@@ -19,8 +19,8 @@
 //         or all of it was seen that a checkpoint needs. What a later record cancels is cut, EPOCH
 //         or not, and no survey is needed. (One of the same LSN and epoch is the same record.)
 //         Where slots run out the oldest are applied; if those are then cut, the shard is `lost`,
-//         and empty: its replica needs a base. So it is where records do not go on where the log
-//         stood: a base was begun, and is not in a checkpoint.
+//         and empty: its replica needs a base. So it is where a base was begun, and is in no
+//         checkpoint (BEGUN); what the log had before counts no more.
 // Fuzzy   records above the checkpoint's LSN go in only where their HLC is above the version found
 //         (the proof is in storage/checkpoint_format.h).
 // Invariants

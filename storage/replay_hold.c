@@ -68,14 +68,30 @@ void torc_replay_hold_yield(struct torc_replay_shard *shard)
     hold_commit(shard, shard->shard->applied_lsn + (held + 1) / 2);
 }
 
+static enum torc_err hold_empty(struct torc_replay_shard *shard, struct torc_fail *why)
+{
+    shard->epoch_count = 0;
+    shard->end_lsn = 0;
+    shard->base_lsn = 0;
+    shard->base_epoch = 0;
+    shard->next_lsn = 1;
+    return torc_shard_reset(shard->shard, 0, 0, why);
+}
+
 // What was applied has turned out not to be committed: all that is left is a place in the log.
 static enum torc_err hold_lose(struct torc_replay_shard *shard, struct torc_fail *why)
 {
     shard->lost = true;
-    shard->epoch_count = 0;
-    shard->end_lsn = 0;
-    shard->base_lsn = 0;
-    return torc_shard_reset(shard->shard, 0, 0, why);
+    return hold_empty(shard, why);
+}
+
+// BEGUN: of a base whose checkpoint was not kept, or of nothing, and then the log is whole.
+static enum torc_err hold_begin_anew(struct torc_replay_shard *shard,
+                                     const struct torc_log_record *record, struct torc_fail *why)
+{
+    shard->lost = record->lsn > 1;
+    shard->base_turn = record->turn;
+    return hold_empty(shard, why);
 }
 
 static enum torc_err hold_cut(struct torc_replay_shard *shard, uint64_t lsn, struct torc_fail *why)
@@ -164,6 +180,12 @@ enum torc_err torc_replay_hold(struct torc_replay_shard *shard, const struct tor
     if (record->turn < shard->turn && record->turn >= shard->base_turn) {
         return hold_fail(shard, record, "an earlier turn after a later one", why);
     }
+    if (record->kind == TORC_LOG_BEGUN) {
+        bool counts = record->turn > shard->turn && record->turn > shard->base_turn;
+
+        shard->turn = record->turn > shard->turn ? record->turn : shard->turn;
+        return counts ? hold_begin_anew(shard, record, why) : TORC_ERR_OK;
+    }
     shard->turn = record->turn > shard->turn ? record->turn : shard->turn;
     if (!again && !shard->lost && record->kind != TORC_LOG_MOVED &&
         record->turn >= shard->base_turn) {
@@ -195,6 +217,7 @@ enum torc_err torc_replay_hold_end(struct torc_replay_shard *shard, struct torc_
     engine->durable_lsn = engine->next_lsn - 1; // all of it came from the disk
     engine->durable_epoch = engine->last_epoch;
     engine->replaying = false;
+    engine->anew = shard->lost;
     torc_shard_relog_from(engine, engine->pending_head);
     return engine->applied_lsn >= shard->end_lsn
                ? TORC_ERR_OK

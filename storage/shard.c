@@ -187,6 +187,10 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
 
     torc_assert(shard->unlogged);
     torc_assert(first_sequence <= last_sequence);
+    if (shard->unlogged_slot == NONE) { // BEGUN
+        shard->unlogged = false;
+        return;
+    }
     slot = &shard->pool->slots[shard->unlogged_slot];
     slot->first_sequence = first_sequence;
     slot->last_sequence = last_sequence;
@@ -669,6 +673,7 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
                                  .turn = config->turn,
                                  .state = TORC_SHARD_LOADING,
                                  .moved = config->moved,
+                                 .anew = config->anew,
                                  .epoch_wanted = true,
                                  .follows = config->follows,
                                  .next_lsn = 1,
@@ -682,12 +687,35 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
     return torc_tree_init(&shard->tree, config->code, config->chunks, config->heap, why);
 }
 
+// A turn of its own, so that a checkpoint says on which side of it it was made. Nothing waits for
+// it: what follows lies behind it in the log.
+static void begin_anew(struct torc_shard *shard, struct torc_log_record *record)
+{
+    torc_assert(shard->pending_count == 0);
+    torc_assert(shard->relog_slot == NONE);
+    shard->turn++;
+    shard->anew = false;
+    shard->moved = false;
+    shard->unlogged = true;
+    shard->unlogged_slot = NONE;
+    *record = (struct torc_log_record){.kind = TORC_LOG_BEGUN,
+                                       .shard = shard->shard,
+                                       .epoch = shard->last_epoch,
+                                       .turn = shard->turn,
+                                       .lsn = shard->next_lsn,
+                                       .hlc = shard->last_hlc};
+}
+
 bool torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record)
 {
     torc_assert(!shard->unlogged);
     torc_assert(!shard->replaying); // its next LSN is not known before
     if (shard->state == TORC_SHARD_LOADING) {
         shard->state = TORC_SHARD_OPENING;
+    }
+    if (shard->anew) {
+        begin_anew(shard, record);
+        return true;
     }
     if (!shard->moved && shard->relog_slot != NONE) {
         torc_shard_begin_again(shard, record);

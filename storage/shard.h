@@ -178,6 +178,7 @@ struct torc_shard_config {
     uint32_t epoch; // the one this life writes in
     uint32_t turn;
     bool moved;   // its last stream was another one: MOVED comes first
+    bool anew;    // what its log has is of no use: BEGUN comes first
     bool follows; // torc_shard_follow comes after replay, which holds what may not be committed
     const struct torc_tree_code *code;
     struct torc_chunk_pool *chunks;
@@ -206,6 +207,7 @@ struct torc_shard {
     bool shared;               // torc_shard_commit_to, not torc_shard_commit
     bool replaying;            // storage/replay.h has it
     bool moved;                // MOVED is still to be logged
+    bool anew;                 // BEGUN is
     bool epoch_wanted;         // EPOCH is still to be logged
     bool unlogged;             // a record was handed out and torc_shard_appended not yet called
     bool dirty;                // in the pool's list
@@ -269,9 +271,10 @@ enum torc_err torc_must_use torc_shard_init(struct torc_shard *shard, struct tor
                                             const struct torc_shard_config *config,
                                             struct torc_fail *why);
 
-// After replay: the records that open this life (MOVED if its stream changed, and what replay held
-// back, which the old stream will not keep; EPOCH of a sole member). True: append `record`, call
-// torc_shard_appended, call again, before anything else. False: nothing more to log.
+// After replay: the records that open this life (BEGUN if there is nothing to go on from; else
+// MOVED if its stream changed, and what replay held back, which the old stream will not keep; EPOCH
+// of a sole member); and after torc_shard_reset. True: append `record`, call torc_shard_appended,
+// call again, before anything else. False: nothing more to log.
 bool torc_must_use torc_shard_begin(struct torc_shard *shard, struct torc_log_record *record);
 
 // Bytes of the value that torc_shard_begin will give next, for asking the log whether it takes it.
@@ -356,7 +359,8 @@ void torc_shard_unstage(struct torc_shard *shard);
 bool torc_must_use torc_shard_cut(struct torc_shard *shard, uint64_t lsn);
 
 // FOLLOWING or not: the shard is empty, as if it had never been; its log goes on above `lsn`, whose
-// record is of `epoch`. NO_SPACE: no chunk for its tree, and it is good for torc_shard_drop only.
+// record is of `epoch`. torc_shard_begin, at once, gives the BEGUN that says so in the log, and a
+// new turn. NO_SPACE: no chunk for its tree, and it is good for torc_shard_drop only.
 enum torc_err torc_must_use torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t epoch,
                                              struct torc_fail *why);
 

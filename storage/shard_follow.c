@@ -157,7 +157,7 @@ void torc_shard_begin_again(struct torc_shard *shard, struct torc_log_record *re
 
 uint32_t torc_shard_begin_bytes(const struct torc_shard *shard)
 {
-    return shard->moved || shard->relog_slot == NONE
+    return shard->moved || shard->anew || shard->relog_slot == NONE
                ? 0
                : shard->pool->slots[shard->relog_slot].write.value_bytes;
 }
@@ -279,6 +279,7 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
     shard->fuzzy_lsn = 0;
     shard->epoch_lsn = 0;
     shard->undo_floor = UINT64_MAX;
+    shard->anew = true;
     return torc_tree_init(&shard->tree, code, chunks, heap, why);
 }
 
@@ -424,7 +425,8 @@ enum torc_err torc_shard_stage(struct torc_shard *shard, const struct torc_log_r
 
     torc_assert(shard->state == TORC_SHARD_FOLLOWING);
     torc_assert(!shard->unlogged);
-    torc_assert(!shard->moved && shard->relog_slot == NONE); // torc_shard_begin is through
+    torc_assert(!shard->moved && !shard->anew); // torc_shard_begin is through
+    torc_assert(shard->relog_slot == NONE);
     err = stage_check(shard, record, why);
     err = err == TORC_ERR_OK ? stage_make(shard, record, &none, &index, why) : err;
     if (err == TORC_ERR_OK) {

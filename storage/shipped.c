@@ -164,7 +164,7 @@ void torc_shipped_keep(struct torc_shipped *shipped, const struct torc_log_recor
     uint32_t *bucket;
     uint64_t place;
 
-    if (shard == NULL || record->kind == TORC_LOG_MOVED || record->lsn <= shard->last_lsn) {
+    if (shard == NULL || !torc_log_kind_has_lsn(record->kind) || record->lsn <= shard->last_lsn) {
         return;
     }
     torc_assert(record->lsn == shard->last_lsn + 1);

@@ -1,7 +1,7 @@
 // Torc tests: a control process in memory; see fake_control.h.
 #include "tests/fake_control.h"
 
-#include "storage/log_format.h"
+#include "storage/checkpoint.h"
 
 #include <stdlib.h>
 
@@ -171,6 +171,34 @@ static uint64_t fake_copy(const struct torc_fake_control *control,
                                  : torc_fake_meta_copy(control->meta, shard->shard, control->node);
 }
 
+// Of what is kept here, checkpoint and log.
+static uint32_t fake_turn(const struct torc_fake_control *control,
+                          const struct torc_fake_shard *shard)
+{
+    uint32_t turn = shard->turn;
+
+    if (shard->kept.complete) {
+        struct torc_checkpoint_info info;
+
+        torc_assert(torc_checkpoint_header_check(shard->kept.bytes, shard->kept.byte_count, &info,
+                                                 NULL) == TORC_ERR_OK);
+        turn = info.turn > turn ? info.turn : turn;
+    }
+    for (uint64_t i = 0; i < control->block_count; i++) {
+        struct torc_log_block block;
+
+        torc_assert(torc_log_block_check(control->blocks[i].bytes, control->blocks[i].byte_count,
+                                         &block, NULL) == TORC_ERR_OK);
+        for (uint32_t j = 0; j < block.shard_count; j++) {
+            struct torc_log_builder_shard entry;
+
+            torc_log_block_shard(&block, j, &entry);
+            turn = entry.shard == shard->shard && entry.turn > turn ? entry.turn : turn;
+        }
+    }
+    return turn;
+}
+
 // Orders that go first in a life: who we are, and the shards of this worker.
 static void fake_open(struct torc_fake_control *control)
 {
@@ -205,7 +233,7 @@ static void fake_open(struct torc_fake_control *control)
                                               .hi = shard->hi,
                                               .shard = shard->shard,
                                               .epoch = shard->epoch,
-                                              .turn = shard->turn,
+                                              .turn = fake_turn(control, shard),
                                               .copy = fake_copy(control, shard),
                                               .is_replica = control->meta == NULL ? 0 : 1,
                                               .has_base = fake_has_base(control, shard) ? 1 : 0};

@@ -137,17 +137,11 @@ static void show_journal(void)
     show_records(text);
 }
 
-static void show_log(struct torc_log_builder *builder)
+static void show_block(struct torc_log_builder *builder, const char *name,
+                       const struct torc_log_record *records, uint32_t count)
 {
     static unsigned char block[TORC_LOG_SLOT_BYTES];
-    unsigned char slot[TORC_LOG_SLOT_BYTES];
-    struct torc_log_segment segment = {.cluster = CLUSTER,
-                                       .generation = GENERATION,
-                                       .first_sequence = 1,
-                                       .node = 1,
-                                       .stream = 1,
-                                       .segment = 1,
-                                       .segment_bytes = 4 << 20};
+    const struct torc_log_block_header *header = (const void *)block;
     struct torc_log_place place = {.cluster = CLUSTER,
                                    .sequence = 2,
                                    .generation = GENERATION,
@@ -156,6 +150,27 @@ static void show_log(struct torc_log_builder *builder)
                                    .stream = 1,
                                    .segment = 1,
                                    .offset_bytes = 2 * TORC_LOG_SLOT_BYTES};
+
+    torc_log_block_begin(builder, block, sizeof(block));
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t done = 0;
+
+        torc_assert(torc_log_block_append(builder, records + i, &done));
+    }
+    torc_assert(torc_log_block_seal(builder, &place) == sizeof(block));
+    show(name, block, sizeof(*header) + torc_get_le32(header->payload_bytes));
+}
+
+static void show_log(struct torc_log_builder *builder)
+{
+    unsigned char slot[TORC_LOG_SLOT_BYTES];
+    struct torc_log_segment segment = {.cluster = CLUSTER,
+                                       .generation = GENERATION,
+                                       .first_sequence = 1,
+                                       .node = 1,
+                                       .stream = 1,
+                                       .segment = 1,
+                                       .segment_bytes = 4 << 20};
     const struct torc_log_record records[] = {
         {.kind = TORC_LOG_EPOCH, .shard = 1, .epoch = 3, .lsn = 9, .hlc = HLC},
         {.kind = TORC_LOG_PUT,
@@ -183,20 +198,27 @@ static void show_log(struct torc_log_builder *builder)
          .seq = 299,
          .low = 298,
          .key = 1000000}};
+    const struct torc_log_record begun[] = {
+        {.kind = TORC_LOG_BEGUN, .shard = 1, .epoch = 12, .turn = 2, .lsn = 205},
+        {.kind = TORC_LOG_PUT,
+         .with_client = true,
+         .shard = 1,
+         .epoch = 12,
+         .turn = 2,
+         .lsn = 205,
+         .hlc = HLC,
+         .principal = 7,
+         .client = 0xabcd,
+         .seq = 300,
+         .low = 298,
+         .key = 42,
+         .value = "anew",
+         .value_bytes = 4}};
 
     torc_log_segment_write(slot, &segment);
     show("segment", slot, sizeof(struct torc_log_segment_header));
-    torc_log_block_begin(builder, block, sizeof(block));
-    for (uint32_t i = 0; i < TORC_COUNT_OF(records); i++) {
-        uint32_t done = 0;
-
-        torc_assert(torc_log_block_append(builder, records + i, &done));
-    }
-    torc_assert(torc_log_block_seal(builder, &place) == sizeof(block));
-    show("block", block,
-         sizeof(struct torc_log_block_header) +
-             torc_get_le32(
-                 ((const struct torc_log_block_header *)(const void *)block)->payload_bytes));
+    show_block(builder, "block", records, TORC_COUNT_OF(records));
+    show_block(builder, "block-begun", begun, TORC_COUNT_OF(begun));
 }
 
 int main(int argc, char **argv)

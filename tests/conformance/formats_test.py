@@ -67,6 +67,12 @@ def vectors():
     checks.equal("a put", (records[1]["key"], records[1]["value"], records[1]["seq"], records[1]["low"]),
                  (42, b"forty-two", 300, 298))
     checks.equal("a delete", (records[2]["key"], records[2]["hlc"], records[2]["seq"]), (1000000, HLC + 4096, 299))
+    block = f.decode_block(block_of(said["block-begun"]))
+    records = f.decode_records(block)
+    checks.equal("a log begun anew", [(record["kind"], record["lsn"], record["turn"]) for record in records],
+                 [("BEGUN", 205, 2), ("PUT", 205, 2)])
+    checks.equal("a block of version 1 has no BEGUN", (block["version"], f.decode_block(
+        block_of(said["block"]))["version"]), (2, 1))
     head, pairs, clients, footer = f.decode_checkpoint(said["checkpoint"])
     checks.equal("checkpoint", {key: value for key, (value, _) in pairs.items()},
                  {7: b"seven", 42: b"forty-two", 1000: b""})

@@ -134,7 +134,7 @@ def decode_block(data):
     (mark, version, flags, size, payload, crc, stream, segment, offset, sequence, generation, durable, ceiling,
      cluster, node, carry, count, record_size, shard_count, client_count, zero) = struct.unpack_from(
          "<IHHIIIIIIQQQQQIIIIHHI", data)
-    if mark != int.from_bytes(b"Tlog", "little") or version != 1 or size % SLOT or not 0 < size <= 256 << 10 \
+    if mark != int.from_bytes(b"Tlog", "little") or version not in (1, 2) or size % SLOT or not 0 < size <= 256 << 10 \
             or size > len(data):
         return None
     if crc != crc32c(data[:16], data[20:size]):
@@ -144,14 +144,14 @@ def decode_block(data):
     shards = [struct.unpack_from("<IIIIQQ", data, at + 32 * i) for i in range(shard_count)]
     at += 32 * shard_count
     clients = [struct.unpack_from("<QQII", data, at + 24 * i) for i in range(client_count)]
-    return dict(flags=flags, size=size, stream=stream, segment=segment, offset=offset, sequence=sequence,
+    return dict(version=version, flags=flags, size=size, stream=stream, segment=segment, offset=offset, sequence=sequence,
                 generation=generation, durable=durable, ceiling=ceiling, cluster=cluster, node=node, count=count,
                 carry=data[96:96 + carry], records=data[96 + carry:96 + carry + record_size],
                 shards=[dict(shard=s[0], epoch=s[1], turn=s[2], lsn=s[4], hlc=s[5]) for s in shards],
                 clients=[dict(client=c[0], seq=c[1], principal=c[2]) for c in clients])
 
 
-KINDS = {1: "PUT", 2: "DELETE", 3: "EPOCH", 4: "MOVED", 5: "EMPTY"}
+KINDS = {1: "PUT", 2: "DELETE", 3: "EPOCH", 4: "MOVED", 5: "EMPTY", 6: "BEGUN"}
 
 
 def decode_records(block):
@@ -160,14 +160,14 @@ def decode_records(block):
     clients = [dict(entry) for entry in block["clients"]]
     for _ in range(block["count"]):
         kind, with_client = data[at] & 0x7f, data[at] & 0x80
-        check(kind in KINDS, "record: kind")
+        check(kind in KINDS and (kind != 6 or block["version"] == 2), "record: kind")
         place, at = varint(data, at + 1)
         delta, at = varint(data, at)
         shard = shards[place]
         shard["hlc"] += delta
         record = dict(kind=KINDS[kind], shard=shard["shard"], epoch=shard["epoch"], turn=shard["turn"],
                       lsn=shard["lsn"], hlc=shard["hlc"])
-        shard["lsn"] += kind != 4
+        shard["lsn"] += kind not in (4, 6)
         if with_client:
             place, at = varint(data, at)
             delta, at = varint(data, at)
@@ -291,13 +291,14 @@ def read_directory(path):
     meta = read_metastore((path / "meta/journal").read_bytes())
     check(meta["meta"]["cluster"] == node["cluster"], "another cluster's metastore")
     shards = {int(key.split("/")[1]): {} for key in meta if key.startswith("shard/")}
-    lsns = dict.fromkeys(shards, 0)
+    lsns, turns = dict.fromkeys(shards, 0), dict.fromkeys(shards, 0)
     for file in sorted((path / "checkpoint").iterdir()):
         if re.fullmatch(r"\d+-\d+", file.name):
             head, pairs, _, _ = decode_checkpoint(file.read_bytes())
             check(file.name == f"{head['shard']}-{head['lsn']}", "a checkpoint's name")
-            if head["lsn"] >= lsns[head["shard"]]:
+            if (head["turn"], head["lsn"]) >= (turns[head["shard"]], lsns[head["shard"]]):
                 shards[head["shard"]], lsns[head["shard"]] = pairs, head["lsn"]
+                turns[head["shard"]] = head["turn"]
     streams = {}
     for file in (path / "log").iterdir():
         if re.fullmatch(r"\d+-\d+", file.name):
@@ -310,7 +311,9 @@ def read_directory(path):
             records.append((record["shard"], record["turn"], stream, position, record))
             position += 1
     for shard, _, _, _, record in sorted(records, key=lambda line: line[:4]):
-        if record["kind"] == "MOVED" or record["lsn"] <= lsns[shard]:
+        if record["kind"] == "BEGUN" and record["turn"] > turns[shard]:
+            shards[shard], lsns[shard], turns[shard] = {}, record["lsn"] - 1, record["turn"]
+        if record["kind"] in ("MOVED", "BEGUN") or record["lsn"] <= lsns[shard] or record["turn"] < turns[shard]:
             continue
         check(record["lsn"] == lsns[shard] + 1, f"shard {shard}: LSN {record['lsn']} after {lsns[shard]}")
         lsns[shard] = record["lsn"]

@@ -75,7 +75,7 @@ static uint32_t stream_make(const uint8_t *recipe, size_t steps)
     torc_log_block_begin(&builder, stream + SLOT, SLOT);
     for (size_t i = 0; i < steps; i++, recipe += STEP_BYTES) {
         uint32_t shard = recipe[0] & 1;
-        struct torc_log_record record = {.kind = (enum torc_log_kind)(1 + (recipe[0] >> 1) % 5),
+        struct torc_log_record record = {.kind = (enum torc_log_kind)(1 + (recipe[0] >> 1) % 6),
                                          .with_client = (recipe[0] & 0x80) != 0,
                                          .shard = 1 + shard,
                                          .epoch = 1 + (recipe[0] >> 6 & 1),
@@ -89,7 +89,7 @@ static uint32_t stream_make(const uint8_t *recipe, size_t steps)
         uint32_t done = 0;
 
         record.value_bytes = record.kind == TORC_LOG_PUT ? recipe[2] * 30u : 0;
-        lsn[shard] += record.kind != TORC_LOG_MOVED;
+        lsn[shard] += torc_log_kind_has_lsn(record.kind);
         while (!torc_log_block_append(&builder, &record, &done)) {
             if (slot == BLOCKS) {
                 (void)stream_seal(slot);

@@ -12,6 +12,18 @@ void base_give_up(struct node *node)
     }
 }
 
+// The log says that what it has counts no more.
+void base_begun(struct world *world, struct node *node)
+{
+    struct torc_log_record record;
+    bool more = torc_shard_begin(&node->shard, &record);
+
+    expect(world, more && record.kind == TORC_LOG_BEGUN && record.lsn == node->last + 1, "no BEGUN",
+           record.lsn, node->last);
+    node_append(world, node, &record, NULL);
+    expect(world, !torc_shard_begin(&node->shard, &record), "more than BEGUN", record.lsn, 0);
+}
+
 // The node has nothing; what its log will be from here on follows the leader's.
 static void base_begin(struct world *world, struct node *node)
 {
@@ -41,8 +53,7 @@ static void base_begin(struct world *world, struct node *node)
         node->log[lsn].on_disk = true;
     }
     node_catch_up(world, node);
-    node->tape_count = 0;
-    node->kept.kept = false;
+    base_begun(world, node);
     node->making.busy = false;
     node->unkept = true;
     node->loading = true;

@@ -31,6 +31,8 @@ void checkpoint_some(struct world *world, struct node *node)
     }
     if (!node->making.busy) {
         node->making.busy = true;
+        node->making.begun_turn = node->begun_turn;
+        node->making.begun_lsn = node->begun_lsn;
         node->making.byte_count = 0;
         torc_checkpoint_writer_begin(&node->making.writer, &node->shard, &place);
     } else if (!torc_checkpoint_writer_done(&node->making.writer)) {
@@ -119,7 +121,8 @@ static enum torc_err replay_tape(struct world *world, const struct node *node,
 static void result_check(struct world *world, const struct node *node)
 {
     struct torc_replay_result result = torc_replay_result(world->replay, 7);
-    uint64_t from = node->kept.kept ? node->kept.writer.lsn : 0;
+    bool counts = node->kept.kept && node->kept.begun_turn == node->begun_turn;
+    uint64_t from = counts ? node->kept.writer.lsn : 0;
     uint32_t entry = 0;
 
     expect(world, !result.lost, "lost", result.lsn, result.applied_lsn);
@@ -146,16 +149,39 @@ static void result_check(struct world *world, const struct node *node)
     world->counts[COUNT_HELD] += node->last - result.applied_lsn;
 }
 
-// What the log says when it is read from its start: a record cancels all at or above its LSN.
+// From where the log counts: its last BEGUN, or that of the checkpoint. (What lies below its LSN is
+// the same on all nodes, and the model has it.)
+static uint32_t log_begun(struct node *node, uint32_t count)
+{
+    uint32_t at = count;
+
+    while (at > 0 && node->tape[at - 1].record.kind != TORC_LOG_BEGUN) {
+        at--;
+    }
+    node->begun_turn = at == 0 ? 0 : node->tape[at - 1].record.turn;
+    node->begun_lsn = at == 0 ? 0 : node->tape[at - 1].record.lsn - 1;
+    node->unkept = node->begun_lsn > 0;
+    if (node->kept.kept && node->kept.begun_turn >= node->begun_turn) {
+        node->unkept = false;
+        at = node->kept.begun_turn > node->begun_turn ? count : at; // its BEGUN was lost
+        node->begun_turn = node->kept.begun_turn;
+        node->begun_lsn = node->kept.begun_lsn;
+    }
+    return at;
+}
+
+// What the log says when it is read from there: a record cancels all at or above its LSN.
 static void log_from_tape(struct node *node, uint32_t count)
 {
-    node->last = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    uint32_t from = log_begun(node, count);
+
+    node->last = node->begun_lsn;
+    for (uint32_t i = from; i < count; i++) {
         const struct taped *taped = &node->tape[i];
 
         uint64_t lsn = taped->record.lsn;
 
-        if (taped->record.kind != TORC_LOG_MOVED &&
+        if (torc_log_kind_has_lsn(taped->record.kind) &&
             (lsn > node->last || node->log[lsn].epoch != taped->made.epoch)) {
             node->last = lsn;
             node->log[node->last] = taped->made;
@@ -210,13 +236,13 @@ void node_restart(struct world *world, struct node *node)
         torc_replay_drop(world->replay);
         return;
     }
-    if (node->unkept) { // its base is gone
-        node->needs_base = true;
+    node->needs_base = false;
+    if (node->unkept) { // its base is gone: it gets another, or all from the first record on
+        world->counts[COUNT_BASE_GONE]++;
+        node->needs_base = chance(world, 50);
+        node->unkept = node->needs_base;
         node->last = 0;
-        expect(world,
-               torc_replay_result(world->replay, 7).lost || node->tape_count == 0 ||
-                   node->tape[node->tape_count - 1].record.kind == TORC_LOG_MOVED,
-               "not lost", node->tape_count, 0);
+        expect(world, torc_replay_result(world->replay, 7).lost, "not lost", node->tape_count, 0);
     } else {
         result_check(world, node);
     }
@@ -225,6 +251,9 @@ void node_restart(struct world *world, struct node *node)
     node->whole_lsn = 0;
     node->durable_sequence = node->top_sequence; // and what comes now is in a later block
     node->next_sequence = node->top_sequence + 1;
+    if (torc_replay_result(world->replay, 7).lost) {
+        base_begun(world, node);
+    }
     while (torc_shard_begin(&node->shard, &record)) {
         expect(world, record.kind == TORC_LOG_MOVED || record.lsn <= node->last,
                "an EPOCH of a backup", record.kind, record.lsn);

@@ -158,8 +158,15 @@ void node_append(struct world *world, struct node *node, const struct torc_log_r
     node->top_sequence = node->next_sequence;
     torc_assert(node->tape_count < TAPE_MAX);
     node->tape[node->tape_count] = (struct taped){.record = *record, .stream = node->stream};
-    if (record->kind == TORC_LOG_MOVED) {
-        node->tape[node->tape_count++].made.sequence = node->next_sequence;
+    if (!torc_log_kind_has_lsn(record->kind)) {
+        expect(world, record->turn >= node->turn, "turn", record->turn, node->turn);
+        node->turn = record->turn;
+        if (record->kind == TORC_LOG_BEGUN) {
+            node->begun_turn = record->turn;
+            node->begun_lsn = record->lsn - 1;
+        }
+        node->tape[node->tape_count].made.sequence = node->next_sequence;
+        node->tape_count += world->fault == FAULT_BEGUN && record->kind == TORC_LOG_BEGUN ? 0 : 1;
         return;
     }
     node->tape[node->tape_count].made = *made;

@@ -30,6 +30,7 @@ enum fault {
     FAULT_VALUE,  // a record changes on its way to a backup
     FAULT_KEEP,   // one record more than allowed survives a cut
     FAULT_COMMIT, // a backup applies what is not committed
+    FAULT_BEGUN,  // the log does not say that it began anew
     FAULT_COUNT,
 };
 
@@ -60,6 +61,8 @@ struct taped {
 struct checkpoint {
     bool busy;
     bool kept;
+    uint32_t begun_turn; // of the BEGUN that it goes on from; 0: none
+    uint64_t begun_lsn;
     struct torc_checkpoint_writer writer;
     unsigned char *bytes;
     uint64_t byte_count;
@@ -91,8 +94,10 @@ struct node {
     // A base: being taken; or wanted, for its log goes on nowhere.
     bool loading;
     bool needs_base;
-    bool unkept;        // no checkpoint since
-    uint64_t whole_lsn; // below it its tree is of no moment
+    bool unkept;         // no checkpoint since, and its log does not begin with its first record
+    uint32_t begun_turn; // its log counts from this BEGUN on; 0: from its start
+    uint64_t begun_lsn;  // and goes on above this
+    uint64_t whole_lsn;  // below it its tree is of no moment
     struct torc_base_writer base_writer;
     struct torc_base_reader base_reader;
     void *base_memory;
@@ -140,6 +145,7 @@ enum {
     COUNT_HELD,
     COUNT_CHECKPOINT,
     COUNT_BASE,
+    COUNT_BASE_GONE, // with its node's life
     COUNT_OPS,
 };
 
@@ -172,6 +178,7 @@ void node_restart(struct world *world, struct node *node);
 
 // follow_base.c: begins a base from the leader, or goes on with it; and gives it up.
 void base_some(struct world *world, struct node *node);
+void base_begun(struct world *world, struct node *node);
 void base_give_up(struct node *node);
 
 static inline bool node_is_whole(const struct node *node)

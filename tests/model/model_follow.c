@@ -577,7 +577,7 @@ static void world_step(struct world *world)
         idle_some(world);
     } else if (dice < 984 || node->needs_base || node->loading) {
         if (world->active && !node->member && index != world->primary &&
-            (node->loading || node->needs_base || chance(world, 20))) {
+            (node->loading || node->needs_base || chance(world, 60))) {
             base_some(world, node);
         }
     } else if (dice < 988) {
@@ -674,9 +674,11 @@ static void test_worlds(void)
     CU_ASSERT_TRUE(agreed);
     (void)printf(
         "%" PRIu64 " operations: %" PRIu64 " appended, %" PRIu64 " taken, %" PRIu64 " cut, %" PRIu64
-        " takeovers, %" PRIu64 " retries answered, %" PRIu64 " refused, %" PRIu64 " of the past ",
+        " takeovers, %" PRIu64 " retries answered, %" PRIu64 " refused, %" PRIu64
+        " of the past, %" PRIu64 " restarts, %" PRIu64 " bases, %" PRIu64 " lost with a restart ",
         counts[COUNT_OPS], counts[COUNT_APPEND], counts[COUNT_TAKE], counts[COUNT_CUT],
-        counts[COUNT_TAKEOVER], counts[COUNT_RETRY], counts[COUNT_REFUSED], counts[COUNT_PAST]);
+        counts[COUNT_TAKEOVER], counts[COUNT_RETRY], counts[COUNT_REFUSED], counts[COUNT_PAST],
+        counts[COUNT_RESTART], counts[COUNT_BASE], counts[COUNT_BASE_GONE]);
 }
 
 static void test_planted_faults(void)

@@ -1,5 +1,6 @@
 // Torc tests: the log's bytes, block by block; which part of a stream is kept; in which order
 // pieces of streams are replayed.
+#include "kit/crc32c.h"
 #include "storage/log_format.h"
 #include "storage/log_order.h"
 #include "storage/log_scan.h"
@@ -308,8 +309,55 @@ static void test_every_flipped_bit_is_seen(void)
     CU_ASSERT_EQUAL(torc_log_block_check(memory, SLOT, &block, NULL), TORC_ERR_OK);
     CU_ASSERT_EQUAL(torc_log_block_check(memory, SLOT - 1, &block, NULL), TORC_ERR_CORRUPT);
     CU_ASSERT_EQUAL(torc_log_block_check(memory, 95, &block, NULL), TORC_ERR_CORRUPT);
-    memory[4] = 2;
+    memory[4] = 3;
     CU_ASSERT_EQUAL(torc_log_block_check(memory, SLOT, &block, NULL), TORC_ERR_UNSUPPORTED_VERSION);
+}
+
+// Of a block with one record, that was made again as one of version 1.
+static void block_make_older(void)
+{
+    struct torc_le32 crc;
+
+    memory[4] = TORC_LOG_VERSION;
+    crc = torc_le32(torc_crc32c(torc_crc32c(0, memory, 16), memory + 20, SLOT - 20));
+    memcpy(memory + offsetof(struct torc_log_block_header, crc), &crc, sizeof(crc));
+}
+
+static void test_a_log_begun_anew(void)
+{
+    struct torc_log_place place = place_at(3);
+    struct torc_log_record records[2] = {
+        {.kind = TORC_LOG_BEGUN, .shard = 3, .epoch = 5, .turn = 2, .lsn = 41},
+        record_put(41, 300, 50)};
+    struct torc_log_record got;
+    struct torc_log_block block;
+    struct torc_fail why;
+    bool more;
+
+    records[1].turn = 2;
+    torc_log_block_begin(&builder, memory, SLOT);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t done = 0;
+
+        CU_ASSERT_TRUE(torc_log_block_append(&builder, &records[i], &done));
+    }
+    CU_ASSERT_EQUAL(builder.shards[0].last_lsn, 41);
+    (void)torc_log_block_seal(&builder, &place);
+    CU_ASSERT_EQUAL(memory[4], TORC_LOG_VERSION_BEGUN);
+    TORC_TEST_OK(torc_log_block_check(memory, SLOT, &block, &why), &why);
+    torc_log_reader_init(&reader, &block);
+    for (uint32_t i = 0; i < 2; i++) {
+        TORC_TEST_OK(torc_log_reader_next(&reader, &got, &more, &why), &why);
+        check_record(&got, &records[i]);
+    }
+    block_make_older(); // whose reader does not know the kind
+    TORC_TEST_OK(torc_log_block_check(memory, SLOT, &block, &why), &why);
+    torc_log_reader_init(&reader, &block);
+    CU_ASSERT_EQUAL(torc_log_reader_next(&reader, &got, &more, &why), TORC_ERR_CORRUPT);
+    // The next block is one of version 1 again.
+    torc_log_block_begin(&builder, memory, SLOT);
+    (void)torc_log_block_seal(&builder, &place);
+    CU_ASSERT_EQUAL(memory[4], TORC_LOG_VERSION);
 }
 
 static void test_segments_and_fillers(void)
@@ -598,6 +646,24 @@ static void test_turns_come_in_order(void)
     CU_ASSERT_EQUAL(torc_log_order_next(&order, &piece, &more, &why), TORC_ERR_CORRUPT);
 }
 
+// One block may hold the end of a turn and the beginning of the next.
+static void test_turns_change_within_a_block(void)
+{
+    static const struct torc_log_order_piece wanted[] = {
+        {.stream = 2, .first = 1, .last = 1},
+        {.stream = 1, .first = 10, .last = 11},
+    };
+    struct torc_log_order_note notes[16];
+    struct torc_log_order_stream streams[4];
+    struct torc_log_order order;
+
+    torc_log_order_init(&order, notes, TORC_COUNT_OF(notes), streams, TORC_COUNT_OF(streams));
+    order_block(&order, 1, 10, (const uint32_t[]){5, 2, 5, 3, 0});
+    order_block(&order, 1, 11, (const uint32_t[]){5, 3, 5, 4, 0});
+    order_block(&order, 2, 1, (const uint32_t[]){5, 1, 0});
+    check_pieces(&order, wanted, TORC_COUNT_OF(wanted));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -607,6 +673,7 @@ int main(void)
         {"values over several blocks", test_values_over_blocks},
         {"full dictionaries end a block", test_full_dictionaries},
         {"every flipped bit is seen", test_every_flipped_bit_is_seen},
+        {"a log that was begun anew", test_a_log_begun_anew},
         {"segments and fillers", test_segments_and_fillers},
         {"a whole stream is kept", test_a_whole_stream_is_kept},
         {"a torn tail is cut", test_a_torn_tail_is_cut},
@@ -614,6 +681,7 @@ int main(void)
         {"nothing behind a cut comes back", test_nothing_behind_a_cut_comes_back},
         {"an empty stream", test_an_empty_stream},
         {"turns of shards come in order", test_turns_come_in_order},
+        {"turns change within a block", test_turns_change_within_a_block},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("log_format", tests);

@@ -267,16 +267,58 @@ static void all_lose_power_and_nothing_acknowledged_is_lost(void)
     torc_cluster_close(&cluster);
 }
 
+// The records of the last while are not at hand any more.
+static void restart_first_two(uint64_t wseq)
+{
+    for (uint32_t node = 1; node <= 2; node++) {
+        torc_cluster_kill(&cluster, node, true);
+        torc_cluster_start(&cluster, node, true);
+        put_many(wseq, 5);
+        wseq += 5;
+    }
+}
+
 static void a_node_with_an_empty_disk_comes_back_by_a_base(uint8_t durability)
 {
     replicas_come_up(durability);
     put_many(1, 90);
     torc_cluster_kill(&cluster, 3, true);
-    put_many(91, 10);
+    restart_first_two(91);
     torc_cluster_start(&cluster, 3, false);
     put_many(101, 40);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
     check_many(3, 41, 100);
+    CU_ASSERT_NOT_EQUAL(torc_cluster_shard(&cluster, 3, 1)->replica->machine.base_stream, 0);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+// Its log then has what it got before, and what came behind the base that was not kept.
+static void a_learner_that_dies_amid_its_base_takes_another(void)
+{
+    const struct torc_replica *machine;
+    uint32_t begun = 0;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 90);
+    torc_cluster_kill(&cluster, 3, true);
+    restart_first_two(91);
+    torc_cluster_start(&cluster, 3, false);
+    for (uint32_t life = 0; life < 12; life++) {
+        machine = &torc_cluster_shard(&cluster, 3, 1)->replica->machine;
+        for (uint32_t i = 0; i < 50000 && machine->base_stream == 0; i++) {
+            torc_cluster_step(&cluster);
+        }
+        torc_cluster_run(&cluster, (uint32_t)torc_rng_below(&cluster.rng, 300));
+        begun += machine->base_stream != 0 && !machine->base_durable ? 1 : 0;
+        put_many(101 + 10 * life, 5);
+        torc_cluster_kill(&cluster, 3, true);
+        put_many(106 + 10 * life, 5);
+        torc_cluster_start(&cluster, 3, true);
+    }
+    CU_ASSERT_TRUE(begun > 0);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    check_many(3, 171, 50);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
@@ -465,6 +507,8 @@ int main(void)
         {"a record read for the copy before is not for the next one",
          a_record_read_for_the_copy_before_is_not_for_the_next},
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
+        {"a learner that dies amid its base takes another",
+         a_learner_that_dies_amid_its_base_takes_another},
         CU_TEST_INFO_NULL,
     };
 
