@@ -474,6 +474,14 @@ static void log_ship_to(struct torc_replica *replica, struct torc_replica_peer *
     }
 }
 
+// A learner that has all may lack its lease, which is no event: it is looked at again (J3).
+static void log_wait_for(const struct torc_replica *replica, struct torc_replica_peer *peer)
+{
+    if (peer->role == TORC_REPLICA_PEER_LEARNER && peer->resend_at_ns == 0) {
+        peer->resend_at_ns = replica->now_ns + replica->timing.resend_ns;
+    }
+}
+
 void torc_replica_ship(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
     for (uint32_t i = 0; i < replica->peer_count; i++) {
@@ -485,6 +493,7 @@ void torc_replica_ship(struct torc_replica *replica, struct torc_replica_actions
         if (fed && torc_replica_room(actions, TORC_REPLICA_PIECES_MAX + 4)) {
             log_claim(replica, peer, actions);
             log_ship_to(replica, peer, actions);
+            log_wait_for(replica, peer);
             torc_replica_stream(replica, peer, actions);
         }
     }

@@ -110,6 +110,21 @@ static void oracle_primaries(struct world *world, const struct node *node)
     }
 }
 
+// 10: who feeds a learner is stepped again, whatever comes: the learner's lease is no event (J3).
+static void oracle_feeders(struct world *world, const struct node *node)
+{
+    const struct torc_replica *replica = &node->replica;
+
+    for (uint32_t i = 0; i < replica->peer_count; i++) {
+        if (replica->role == TORC_REPLICA_ACTIVE &&
+            replica->peers[i].role == TORC_REPLICA_PEER_LEARNER &&
+            torc_replica_deadline_ns(replica) == UINT64_MAX) {
+            oracle_wrong(world, "node %u feeds node %u and waits for nothing",
+                         world_number(world, node), replica->peers[i].node);
+        }
+    }
+}
+
 // 3 and 1: never two that may answer a read, and whoever may knows every answered write.
 static void oracle_readers(struct world *world)
 {
@@ -122,6 +137,7 @@ static void oracle_readers(struct world *world)
             continue;
         }
         oracle_primaries(world, node);
+        oracle_feeders(world, node);
         if (!shell_may_read(world, node)) {
             continue;
         }
