@@ -95,10 +95,12 @@ json_t *torc_node_answer_nodes(struct torc_node *node)
 void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line)
 {
     const struct torc_survey_shard *found = torc_survey_shard(node->registry.survey, shard);
+    const struct torc_survey_want *want = torc_survey_want(node->registry.survey, shard);
     json_t *members = json_array();
     int failed = json_object_set_new(
         line, "primary", json_integer(found != NULL ? (json_int_t)found->primary_node : 0));
 
+    failed |= json_object_set_new(line, "wished", json_integer(want != NULL ? want->primary : 0));
     for (uint32_t i = 0; found != NULL && i < found->member_count; i++) {
         failed |= json_array_append_new(members, json_integer((json_int_t)found->members[i].node));
     }

@@ -39,6 +39,8 @@ struct torc_cluster_shard {
     bool base_asked; // by a worker that has taken a base: it lies in memory alone until then
     bool wake;       // its record, or that of a member's node, may have changed
     bool wish;       // what placement wishes for it is to be told
+    uint32_t heir;   // who is to lead it in this node's place (control/yield.h); 0: nobody
+    struct torc_cmd_want told; // last, to its replica
 };
 
 struct torc_cluster {

@@ -3,6 +3,7 @@
 //   node_open_os.c  opening all parts and closing them
 //   node_life_os.c  a life of the dataplane: found, rebuilt or taken over, lost
 //   node_meta_os.c  the metastore meanwhile: survey, map, what replicas ask
+//   node_yield_os.c handing primaries over: stops, drained nodes
 //   node_os.c       states, serving, stopping, the loop
 #ifndef TORC_CONTROL_NODE_IMPL_OS_H
 #define TORC_CONTROL_NODE_IMPL_OS_H
@@ -57,7 +58,39 @@ void torc_node_write_map(struct torc_node *node);
 
 // The dataplane of `boot` is dead: the node's record is to say so.
 void torc_node_meta_down(struct torc_node *node, uint64_t boot);
-bool torc_node_meta_is_told(const struct torc_node *node);
+
+// Between taking over and stopping: workers that read maps and take wishes.
+bool torc_node_meta_has_workers(const struct torc_node *node);
+
+// -- Handing over ---------------------------------------------------------------------------------
+
+void torc_node_open_yield(struct torc_node *node);
+void torc_node_close_yield(struct torc_node *node);
+
+// A dataplane was found: a new life of it, or one that goes on.
+void torc_node_yield_begin(struct torc_node *node);
+
+// Requests and answers of what is to be written into nodes' records.
+bool torc_must_use torc_node_yield_next(struct torc_node *node, struct torc_meta_request *request);
+bool torc_must_use torc_node_yield_take(struct torc_node *node,
+                                        const struct torc_meta_answer *answer);
+uint64_t torc_node_yield_deadline_ns(const struct torc_node *node);
+
+// A replica has begun to live: it is to be told what is wished.
+void torc_node_yield_due(struct torc_node *node);
+
+// Plans, and tells the replicas what is wished.
+void torc_node_yield_step(struct torc_node *node);
+
+// `down` of this node's record is to become `boot`.
+void torc_node_yield_down(struct torc_node *node, uint64_t boot);
+
+// It is about to stop: from now on it leads nothing that others could.
+void torc_node_yield_leave(struct torc_node *node);
+bool torc_node_yield_leaves(const struct torc_node *node);
+
+// Shards that still keep it from stopping.
+uint32_t torc_node_yield_left(const struct torc_node *node);
 
 // -- Steps of the states of a life ----------------------------------------------------------------
 

@@ -127,6 +127,7 @@ static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *wh
     torc_recover_numbers(node->recover, &found);
     node->recovered_log_bytes = found.log_bytes;
     torc_node_write_map(node);
+    torc_node_yield_begin(node);
     return err;
 }
 
@@ -388,6 +389,7 @@ static void node_resume(struct torc_node *node)
     torc_log(TORC_LOG_INFO, "node", "resuming",
              "boot=%" PRIu64 " dataplane=%" PRIu32 " note=\"it went on without control\"",
              node->attach.hello.boot, node->attach.hello.pid);
+    torc_node_yield_begin(node);
     torc_node_go(node, TORC_NODE_RESUMING);
 }
 

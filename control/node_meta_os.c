@@ -10,27 +10,13 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-#define META_SUBMITS     64u // requests a step
-#define META_DOWN        UINT64_C(0x20000)
+#define META_SUBMITS     64u           // requests a step
 #define META_COMPLAIN_NS TORC_NS_PER_S // at most so often
-
-// The node's `down`: read, then swapped, until it says what it has to.
-struct meta_down {
-    uint64_t boot; // 0: nothing is to be said
-    bool reading;
-    bool swapping;
-    uint64_t again_ns;
-    struct torc_swap swap;
-    struct torc_meta_op op;
-    char name[TORC_RECORD_NAME_BYTES];
-    char text[TORC_RECORD_BYTES_MAX];
-};
 
 struct torc_node_meta {
     struct torc_metastore *store;
     struct torc_follow follow;
     struct torc_failover failover;
-    struct meta_down down;
     uint64_t complained_ns;
     bool map_due[TORC_CHAN_WORKERS_MAX]; // MAP_CHANGED is to be said
     struct torc_chan_node nodes[TORC_CHAN_NODES_MAX];
@@ -113,12 +99,11 @@ void torc_node_write_map(struct torc_node *node)
     node->meta->follow.news = false;
 }
 
-// Between taking over and stopping: workers that read maps.
-static bool meta_has_workers(const struct torc_node *node)
+bool torc_node_meta_has_workers(const struct torc_node *node)
 {
     return node->attached &&
            (node->state == TORC_NODE_REPLAYING || node->state == TORC_NODE_SERVING ||
-            node->state == TORC_NODE_CHECKPOINTING);
+            node->state == TORC_NODE_CHECKPOINTING || node->state == TORC_NODE_YIELDING);
 }
 
 static void meta_map_step(struct torc_node *node)
@@ -127,7 +112,7 @@ static void meta_map_step(struct torc_node *node)
     struct torc_cmd order = {.kind = TORC_CMD_MAP_CHANGED};
     uint32_t count = node->attach.hello.worker_count;
 
-    if (!meta_has_workers(node)) {
+    if (!torc_node_meta_has_workers(node)) {
         return;
     }
     if (meta->follow.news && torc_survey_check(node->registry.survey, NULL) == TORC_ERR_OK) { // V2
@@ -175,7 +160,7 @@ static void meta_wake_step(struct torc_node *node)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
 
-    if (!meta_has_workers(node)) {
+    if (!torc_node_meta_has_workers(node)) {
         return;
     }
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
@@ -184,29 +169,6 @@ static void meta_wake_step(struct torc_node *node)
 
         if (shard->wake) {
             shard->wake = shard->replica && !torc_attach_cmd(&node->attach, shard->worker, &order);
-        }
-    }
-}
-
-// What placement wishes, to the replicas that it is about.
-static void meta_wish_step(struct torc_node *node)
-{
-    struct torc_cluster *cluster = &node->registry.cluster;
-
-    for (uint32_t i = 0; i < cluster->shard_count && meta_has_workers(node); i++) {
-        struct torc_cluster_shard *shard = cluster->shards + i;
-        const struct torc_survey_want *want =
-            shard->wish && shard->replica && shard->ready // before that its replica does not live
-                ? torc_survey_want(node->registry.survey, shard->shard)
-                : NULL;
-        struct torc_cmd order = {.kind = TORC_CMD_WANT};
-
-        if (want != NULL) {
-            order.want = (struct torc_cmd_want){.shard = shard->shard,
-                                                .primary_node = want->primary,
-                                                .node_count = want->node_count};
-            memcpy(order.want.nodes, want->nodes, sizeof(want->nodes));
-            shard->wish = !torc_attach_cmd(&node->attach, shard->worker, &order);
         }
     }
 }
@@ -228,87 +190,12 @@ void torc_node_meta_role(struct torc_node *node, const struct torc_evt_role *rol
     }
 }
 
-// -- `down` ---------------------------------------------------------------------------------------
+// -- The rest -------------------------------------------------------------------------------------
 
 void torc_node_meta_down(struct torc_node *node, uint64_t boot)
 {
-    struct meta_down *down = &node->meta->down;
-
-    *down = (struct meta_down){.boot = boot};
-    torc_record_name(down->name, "node", node->dir.node);
+    torc_node_yield_down(node, boot);
     torc_failover_forget(&node->meta->failover);
-    node->slow_ns = 0;
-}
-
-bool torc_node_meta_is_told(const struct torc_node *node)
-{
-    return node->meta->down.boot == 0;
-}
-
-static bool meta_down_next(struct meta_down *down, uint64_t now_ns,
-                           struct torc_meta_request *request)
-{
-    if (down->boot == 0 || down->reading || now_ns < down->again_ns) {
-        return false;
-    }
-    if (down->swapping) {
-        return torc_swap_next(&down->swap, now_ns, request);
-    }
-    down->reading = true;
-    *request =
-        (struct torc_meta_request){.verb = TORC_META_GET, .ticket = META_DOWN, .key = down->name};
-    return true;
-}
-
-static void meta_down_read(struct meta_down *down, uint64_t now_ns,
-                           const struct torc_meta_answer *answer)
-{
-    struct torc_node_fields fields;
-    struct torc_fail why;
-
-    down->reading = false;
-    if (answer->err != TORC_ERR_OK ||
-        torc_record_decode(TORC_RECORD_NODE, &fields, answer->records->value,
-                           answer->records->value_bytes, &why) != TORC_ERR_OK) {
-        down->again_ns = now_ns + TORC_FOLLOW_PAUSE_NS;
-        return;
-    }
-    if (fields.boot != down->boot || fields.down == down->boot) {
-        down->boot = 0; // it is said, or over
-        return;
-    }
-    fields.down = down->boot;
-    fields.nonce = torc_registry_nonce();
-    down->op = (struct torc_meta_op){.kind = TORC_META_PUT,
-                                     .key = down->name,
-                                     .value = down->text,
-                                     .value_bytes =
-                                         torc_record_encode(TORC_RECORD_NODE, &fields, down->text),
-                                     .expected = answer->records->version};
-    torc_swap_begin(&down->swap, &down->op, 1, META_DOWN);
-    down->swapping = true;
-}
-
-static void meta_down_take(struct meta_down *down, uint64_t now_ns,
-                           const struct torc_meta_answer *answer)
-{
-    if (!down->swapping) {
-        meta_down_read(down, now_ns, answer);
-        return;
-    }
-    torc_swap_take(&down->swap, now_ns, answer);
-    if (torc_swap_is_over(&down->swap)) {
-        down->swapping = false; // read again: it tells what there is
-        down->again_ns = down->swap.state == TORC_SWAP_FAILED ? now_ns + TORC_FOLLOW_PAUSE_NS : 0;
-    }
-}
-
-static uint64_t meta_down_deadline_ns(const struct meta_down *down)
-{
-    if (down->boot == 0 || down->reading) {
-        return UINT64_MAX;
-    }
-    return down->swapping ? torc_swap_deadline_ns(&down->swap) : down->again_ns;
 }
 
 void torc_node_meta_count(struct torc_node *node)
@@ -341,11 +228,10 @@ static void meta_take(struct torc_node *node, const struct torc_meta_answer *ans
     struct torc_node_meta *meta = node->meta;
     struct torc_fail why = {0};
 
-    if (answer->ticket == META_DOWN) {
-        meta_down_take(&meta->down, node->now_ns, answer);
-    } else if (torc_failover_is_mine(answer->ticket)) {
+    if (torc_failover_is_mine(answer->ticket)) {
         torc_failover_take(&meta->failover, node->now_ns, answer);
-    } else if (torc_follow_take(&meta->follow, node->now_ns, answer, &why) != TORC_ERR_OK) {
+    } else if (!torc_node_yield_take(node, answer) &&
+               torc_follow_take(&meta->follow, node->now_ns, answer, &why) != TORC_ERR_OK) {
         meta_complain(node, &why);
     }
     if (answer->err != TORC_ERR_OK && why.err == TORC_ERR_OK &&
@@ -359,7 +245,7 @@ static bool meta_next(struct torc_node *node, struct torc_meta_request *request)
 {
     struct torc_node_meta *meta = node->meta;
     bool any = torc_failover_next(&meta->failover, node->now_ns, request) ||
-               meta_down_next(&meta->down, node->now_ns, request);
+               torc_node_yield_next(node, request);
 
     if (any) {
         request->deadline_ns = node->now_ns + TORC_FAILOVER_WAIT_NS;
@@ -402,7 +288,7 @@ void torc_node_meta_step(struct torc_node *node)
     }
     meta_map_step(node);
     meta_wake_step(node);
-    meta_wish_step(node);
+    torc_node_yield_step(node);
     meta_answer_step(node);
 }
 
@@ -413,5 +299,5 @@ uint64_t torc_node_meta_deadline_ns(const struct torc_node *node)
 
     deadline_ns = torc_min_u64(deadline_ns, torc_follow_deadline_ns(&meta->follow));
     deadline_ns = torc_min_u64(deadline_ns, torc_failover_deadline_ns(&meta->failover));
-    return torc_min_u64(deadline_ns, meta_down_deadline_ns(&meta->down));
+    return torc_min_u64(deadline_ns, torc_node_yield_deadline_ns(node));
 }

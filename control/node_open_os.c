@@ -161,6 +161,7 @@ enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings 
         err = torc_registry_open(&node->registry, settings, &node->dir, why);
     }
     if (err == TORC_ERR_OK) {
+        torc_node_open_yield(node);
         err = torc_node_open_meta(node, why);
     }
     if (err == TORC_ERR_OK) {
@@ -243,6 +244,7 @@ void torc_node_close(struct torc_node *node)
     free(node->sessions);
     torc_keys_close(&node->keys);
     torc_node_close_meta(node);
+    torc_node_close_yield(node);
     torc_registry_close(&node->registry);
     torc_data_dir_close(&node->dir);
     if (node->signal_fd >= 0) {

@@ -68,6 +68,7 @@ static void node_status(struct torc_node *node)
     case TORC_NODE_RESUMING:
     case TORC_NODE_SERVING:
     case TORC_NODE_CHECKPOINTING:
+    case TORC_NODE_YIELDING:
     case TORC_NODE_QUIESCING:
     case TORC_NODE_DRAINING:
     case TORC_NODE_ENDED:
@@ -114,6 +115,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         shard = torc_cluster_shard(&node->registry.cluster, event->shard.shard);
         if (shard != NULL && shard->worker == index && shard->epoch == event->shard.epoch) {
             shard->ready = true;
+            torc_node_yield_due(node);
             shard->records = event->shard.records;
             shard->replayed = event->shard.replayed;
         }
@@ -254,7 +256,7 @@ static bool node_log_failed(const struct torc_node *node)
     return numbers.failed;
 }
 
-// A clean stop: checkpoints (if wanted), then QUIESCE, then the end.
+// A clean stop: checkpoints (if wanted), primaries are handed over, QUIESCE, the end.
 static void node_begin_stop(struct torc_node *node)
 {
     (void)sd_notify(0, "STOPPING=1");
@@ -284,6 +286,22 @@ static enum torc_err node_seal(struct torc_node *node, struct torc_fail *why)
         }
     }
     return torc_data_dir_seal(&node->dir, node->registry.cluster.boot, why);
+}
+
+static void node_yield(struct torc_node *node)
+{
+    uint64_t waited_ns = node->now_ns - node->state_ns;
+    uint32_t left = torc_node_yield_left(node);
+    bool late = waited_ns >= node->settings->handover_ms * TORC_NS_PER_MS;
+
+    if (left > 0 && !late && node->stops < 2 && !node_log_failed(node)) {
+        return;
+    }
+    if (torc_node_yield_leaves(node)) {
+        torc_log(left > 0 ? TORC_LOG_WARN : TORC_LOG_INFO, "node", "handed-over",
+                 "milliseconds=%" PRIu64 " left=%" PRIu32, waited_ns / TORC_NS_PER_MS, left);
+    }
+    torc_node_go(node, TORC_NODE_QUIESCING);
 }
 
 static void node_quiesce(struct torc_node *node)
@@ -334,8 +352,8 @@ static void node_signals(struct torc_node *node)
         torc_node_go(node, TORC_NODE_ENDED);
     }
     if (node->stops > 0 && node->state != TORC_NODE_CHECKPOINTING &&
-        node->state != TORC_NODE_QUIESCING && node->state != TORC_NODE_DRAINING &&
-        node->state != TORC_NODE_ENDED) {
+        node->state != TORC_NODE_YIELDING && node->state != TORC_NODE_QUIESCING &&
+        node->state != TORC_NODE_DRAINING && node->state != TORC_NODE_ENDED) {
         node_begin_stop(node);
     }
 }
@@ -385,9 +403,11 @@ static void node_step_state(struct torc_node *node)
     case TORC_NODE_SERVING: return;
     case TORC_NODE_CHECKPOINTING:
         if (!node->in_round || node->stops > 1 || node_log_failed(node)) {
-            torc_node_go(node, TORC_NODE_QUIESCING);
+            torc_node_yield_leave(node);
+            torc_node_go(node, TORC_NODE_YIELDING);
         }
         return;
+    case TORC_NODE_YIELDING: node_yield(node); return;
     case TORC_NODE_QUIESCING: node_quiesce(node); return;
     case TORC_NODE_DRAINING: torc_node_drain(node); return;
     case TORC_NODE_ENDED: return;

@@ -38,6 +38,7 @@
     X(RESUMING, "resuming")      \
     X(SERVING, "serving")        \
     X(CHECKPOINTING, "stopping") \
+    X(YIELDING, "handing over")  \
     X(QUIESCING, "quiescing")    \
     X(DRAINING, "draining")      \
     X(ENDED, "ended")
@@ -64,7 +65,8 @@ struct torc_node {
     struct torc_network network;
     struct torc_data_dir dir;
     struct torc_registry registry;
-    struct torc_node_meta *meta; // control/node_meta_os.c
+    struct torc_node_meta *meta;   // control/node_meta_os.c
+    struct torc_node_yield *yield; // control/node_yield_os.c
     struct torc_disk *disk;
     struct torc_log_store *store;
     struct torc_admin *admin;

@@ -74,6 +74,7 @@ enum torc_record_node_state {
     TORC_RECORD_NODE_SERVES,
     TORC_RECORD_NODE_DRAINING, // an operator wants it empty
     TORC_RECORD_NODE_HELD,     // an operator lets it get nothing yet
+    TORC_RECORD_NODE_YIELDS,   // an operator wants it to lead nothing; it keeps its replicas
 };
 
 // X(of, KIND, since, greatest, field). NUMBER: uint64_t up to `greatest`; TEXT: a line; lists:
@@ -94,21 +95,23 @@ enum torc_record_node_state {
 
 // `zone` and `slot` say where the node stands on the ring (control/ring.h): the number of its
 // domain, 0 for none; its slot + 1, 0 before placement's leader gave it one. `capacity`: MiB of
-// memory; 0 counts as 1. `state`: enum torc_record_node_state.
-#define TORC_NODE_RECORD_TABLE(X, of)              \
-    X(of, NUMBER, 1, UINT64_MAX, boot)             \
-    X(of, NUMBER, 1, UINT64_MAX, down)             \
-    X(of, NUMBER, 1, UINT64_MAX, copy)             \
-    X(of, NUMBER, 1, UINT64_MAX, start_count)      \
-    X(of, NUMBER, 1, 65535, base_port)             \
-    X(of, NUMBER, 1, 255, cores)                   \
-    X(of, TEXT, 1, 0, address)                     \
-    X(of, TEXT, 1, 0, address6)                    \
-    X(of, TEXT, 2, 0, domain)                      \
-    X(of, NUMBER, 2, UINT64_MAX, capacity)         \
-    X(of, NUMBER, 3, TORC_RECORD_ZONE_MAX, zone)   \
-    X(of, NUMBER, 3, TORC_RECORD_SLOT_MAX, slot)   \
-    X(of, NUMBER, 3, TORC_RECORD_NODE_HELD, state) \
+// memory; 0 counts as 1. `state`: enum torc_record_node_state. `leaving`: the boot that is about to
+// be stopped cleanly.
+#define TORC_NODE_RECORD_TABLE(X, of)                \
+    X(of, NUMBER, 1, UINT64_MAX, boot)               \
+    X(of, NUMBER, 1, UINT64_MAX, down)               \
+    X(of, NUMBER, 1, UINT64_MAX, copy)               \
+    X(of, NUMBER, 1, UINT64_MAX, start_count)        \
+    X(of, NUMBER, 1, 65535, base_port)               \
+    X(of, NUMBER, 1, 255, cores)                     \
+    X(of, TEXT, 1, 0, address)                       \
+    X(of, TEXT, 1, 0, address6)                      \
+    X(of, TEXT, 2, 0, domain)                        \
+    X(of, NUMBER, 2, UINT64_MAX, capacity)           \
+    X(of, NUMBER, 3, TORC_RECORD_ZONE_MAX, zone)     \
+    X(of, NUMBER, 3, TORC_RECORD_SLOT_MAX, slot)     \
+    X(of, NUMBER, 3, TORC_RECORD_NODE_YIELDS, state) \
+    X(of, NUMBER, 3, UINT64_MAX, leaving)            \
     X(of, NUMBER, 2, UINT64_MAX, nonce)
 
 // `insync`: in takeover order.

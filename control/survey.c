@@ -8,8 +8,11 @@
 struct torc_survey_shard *torc_survey_shard(struct torc_survey *survey, uint32_t shard)
 {
     for (uint32_t i = 0; i < survey->shard_count; i++) {
-        if (survey->shards[i].shard == shard) {
-            return survey->shards + i;
+        uint32_t at = (survey->shard_at + i) % survey->shard_count;
+
+        if (survey->shards[at].shard == shard) {
+            survey->shard_at = at;
+            return survey->shards + at;
         }
     }
     return NULL;
@@ -90,6 +93,7 @@ static enum torc_err survey_put_shard(struct torc_survey *survey, uint64_t id,
     }
     survey_put_in(survey, &shard);
     *changed = true;
+    survey->changes++;
     return TORC_ERR_OK;
 }
 
@@ -143,13 +147,16 @@ static enum torc_err survey_put_node(struct torc_survey *survey, uint64_t id,
                                       .listed = survey->lists,
                                       .boot = fields->boot,
                                       .down = fields->down,
+                                      .leaving = fields->leaving,
                                       .copy = fields->copy,
                                       .node = (uint32_t)id,
+                                      .state = (uint32_t)fields->state,
                                       .base_port = (uint16_t)fields->base_port,
                                       .cores = (uint8_t)fields->cores};
     memcpy(node->address, fields->address, strlen(fields->address) + 1);
     memcpy(node->address6, fields->address6, strlen(fields->address6) + 1);
     *changed = true;
+    survey->changes++;
     return TORC_ERR_OK;
 }
 
@@ -158,8 +165,11 @@ static enum torc_err survey_put_node(struct torc_survey *survey, uint64_t id,
 struct torc_survey_want *torc_survey_want(struct torc_survey *survey, uint32_t shard)
 {
     for (uint32_t i = 0; i < survey->want_count; i++) {
-        if (survey->wants[i].shard == shard) {
-            return survey->wants + i;
+        uint32_t at = (survey->want_at + i) % survey->want_count;
+
+        if (survey->wants[at].shard == shard) {
+            survey->want_at = at;
+            return survey->wants + at;
         }
     }
     return NULL;
@@ -205,6 +215,7 @@ static enum torc_err survey_put_want(struct torc_survey *survey, uint64_t id,
         want->nodes[i] = (uint32_t)fields->nodes.at[i];
     }
     *changed = true;
+    survey->changes++;
     return TORC_ERR_OK;
 }
 
@@ -224,6 +235,7 @@ bool torc_survey_lead(struct torc_survey *survey, uint32_t shard, uint32_t epoch
     found->epoch = epoch;
     found->primary_node = node;
     found->primary_boot = boot;
+    survey->changes++;
     return true;
 }
 
@@ -278,6 +290,7 @@ bool torc_survey_drop(struct torc_survey *survey, const char *key)
 {
     uint64_t id = 0;
 
+    survey->changes++; // or none: it is looked at once more
     if (torc_record_id(key, "shard", &id) && id <= UINT32_MAX) {
         struct torc_survey_shard *shard = torc_survey_shard(survey, (uint32_t)id);
 
@@ -338,6 +351,7 @@ bool torc_survey_sweep(struct torc_survey *survey, const char *prefix, uint64_t 
             any = true;
         }
     }
+    survey->changes += any ? 1 : 0;
     return any;
 }
 

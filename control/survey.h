@@ -39,8 +39,10 @@ struct torc_survey_node {
     uint64_t listed; // as above
     uint64_t boot;
     uint64_t down;
+    uint64_t leaving;
     uint64_t copy;
     uint32_t node;
+    uint32_t state; // enum torc_record_node_state
     uint16_t base_port;
     uint8_t cores;
     char address[TORC_SURVEY_ADDRESS_BYTES]; // empty: none
@@ -61,9 +63,12 @@ struct torc_survey {
     uint64_t keys;
     uint64_t revision; // highest that is known of
     uint64_t lists;    // taken
+    uint64_t changes;  // of all records
     uint32_t shard_count;
     uint32_t node_count;
     uint32_t want_count;
+    uint32_t shard_at; // found last: the next search begins there
+    uint32_t want_at;
     struct torc_survey_shard shards[TORC_CHAN_MAP_ENTRIES]; // by lo, then by number
     struct torc_survey_node nodes[TORC_CHAN_NODES_MAX];     // by number
     struct torc_survey_want wants[TORC_CHAN_MAP_ENTRIES];   // as they came

@@ -608,10 +608,11 @@ bool torc_replica_confirmed(const struct torc_replica *replica, uint64_t arrived
 
 enum torc_err torc_replica_may_append(const struct torc_replica *replica)
 {
-    if (replica->role == TORC_REPLICA_CANDIDATE) {
+    if (replica->role == TORC_REPLICA_CANDIDATE ||
+        (replica->role == TORC_REPLICA_ACTIVE && replica->transfer_node != 0)) {
         return TORC_ERR_TAKING_OVER;
     }
-    if (replica->role != TORC_REPLICA_ACTIVE || replica->transfer_node != 0 ||
+    if (replica->role != TORC_REPLICA_ACTIVE ||
         replica->configuration.member_count < replica->min_in_sync || replica->health != 0) {
         return TORC_ERR_UNAVAILABLE; // C2
     }

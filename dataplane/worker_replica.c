@@ -788,7 +788,7 @@ enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
     const struct torc_replica *machine = &shard->replica->machine;
     enum torc_err append = torc_replica_may_append(machine);
 
-    if (machine->role == TORC_REPLICA_CANDIDATE) {
+    if (append == TORC_ERR_TAKING_OVER) { // also who hands over: the next primary is about to come
         *info = TAKING_OVER_US;
         return TORC_ERR_TAKING_OVER;
     }

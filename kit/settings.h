@@ -115,6 +115,8 @@
       "write checkpoints at a clean stop, for a faster start")                                     \
     X(MS, control_grace_ms, "control-grace", "disk", "500ms", 50, 600000, "",                      \
       "silence of torc-control after which writes are refused")                                    \
+    X(MS, handover_ms, "handover", "disk", "5s", 0, 600000, "",                                    \
+      "longest that a stop waits for other nodes to take its shards over; 0: it does not")         \
     X(S, lock_wait_s, "lock-wait", "disk", "10s", 0, 3600, "",                                     \
       "how long a start waits for the data directory's last owner to let go")                      \
     /* -- limits told to clients in the handshake */                                               \

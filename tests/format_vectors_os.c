@@ -86,6 +86,7 @@ static void show_records(char *text)
                                                  .zone = 4,
                                                  .slot = 7,
                                                  .state = TORC_RECORD_NODE_DRAINING,
+                                                 .leaving = 3,
                                                  .nonce = 77};
     static const struct torc_want_fields want = {
         .nodes = {.count = 3, .at = {1, 2, 4095}}, .primary = 2, .nonce = 77};

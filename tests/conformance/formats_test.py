@@ -51,7 +51,7 @@ def vectors():
     checks.equal("record of a node", f.decode_record(said["record-node"]),
                  dict(boot=3, down=2, copy=1, start_count=3, base_port=28700, cores=2, address="10.79.0.11",
                       address6="fd79::b", domain="rack 1", capacity=100, zone=4, slot=7, state=1,
-                      nonce=77))
+                      leaving=3, nonce=77))
     checks.equal("record of a wish", f.decode_record(said["record-want"]),
                  dict(nodes=[1, 2, 4095], primary=2, nonce=77))
     checks.equal("record of a counter", f.decode_record(said["record-counter"]), dict(value=17, nonce=77))

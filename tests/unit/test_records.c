@@ -73,7 +73,8 @@ static void test_the_largest_fit(void)
     node.cores = 255;
     node.zone = TORC_RECORD_ZONE_MAX;
     node.slot = TORC_RECORD_SLOT_MAX;
-    node.state = TORC_RECORD_NODE_HELD;
+    node.state = TORC_RECORD_NODE_YIELDS;
+    node.leaving = UINT64_MAX;
     memset(node.address, 'a', sizeof(node.address) - 1);
     node.address[sizeof(node.address) - 1] = '\0';
     memcpy(node.address6, node.address, sizeof(node.address6));
@@ -116,7 +117,7 @@ static void test_format_2_is_read(void)
 
     TORC_TEST_OK(decode(TORC_RECORD_NODE, &node, text, &why), &why);
     CU_ASSERT_EQUAL(node.capacity, 9);
-    CU_ASSERT_EQUAL(node.zone + node.slot, 0);
+    CU_ASSERT_EQUAL(node.zone + node.slot + node.leaving, 0);
     CU_ASSERT_EQUAL(node.state, TORC_RECORD_NODE_SERVES);
     (void)snprintf(newer, sizeof(newer), "%sslot=1\n", text);
     CU_ASSERT_EQUAL(decode(TORC_RECORD_NODE, &node, newer, &why), TORC_ERR_CORRUPT);

@@ -1,0 +1,205 @@
+// Torc control: handing primaries over: a stop, a drained node, a wished primary that is back. See
+// control/yield.h for who gets what; here is what carries it out.
+#include "control/node_impl_os.h"
+#include "control/note.h"
+#include "control/yield.h"
+#include "kit/log_os.h"
+
+#include <stdlib.h>
+
+#define YIELD_TICKET UINT32_C(0x20000) // and those behind it, one a note
+
+enum yield_note {
+    YIELD_DOWN,
+    YIELD_LEAVING,
+    YIELD_STATE,
+    YIELD_NOTES
+};
+
+// `torc node drain`, until it has happened.
+struct yield_drain {
+    bool open;
+    bool undo;
+    uint32_t asked;
+    uint32_t node;
+    uint64_t until_ns;
+};
+
+struct torc_node_yield {
+    struct torc_yield yield;
+    uint64_t changes; // of the survey, when it was planned
+    bool due;         // wishes are to be looked at
+    struct torc_note notes[YIELD_NOTES];
+    struct yield_drain drain;
+};
+
+void torc_node_open_yield(struct torc_node *node)
+{
+    node->yield = calloc(1, sizeof(*node->yield));
+    torc_assert(node->yield != NULL);
+}
+
+void torc_node_close_yield(struct torc_node *node)
+{
+    free(node->yield);
+    node->yield = NULL;
+}
+
+// -- Notes ----------------------------------------------------------------------------------------
+
+static void yield_note(struct torc_node *node, enum yield_note at, enum torc_note_kind kind,
+                       uint32_t whose, uint64_t value)
+{
+    torc_note_begin(&node->yield->notes[at], kind, whose, value, YIELD_TICKET + (uint32_t)at);
+    node->slow_ns = 0; // at once
+}
+
+void torc_node_yield_down(struct torc_node *node, uint64_t boot)
+{
+    yield_note(node, YIELD_DOWN, TORC_NOTE_DOWN, node->dir.node, boot);
+}
+
+bool torc_node_yield_next(struct torc_node *node, struct torc_meta_request *request)
+{
+    for (uint32_t i = 0; i < YIELD_NOTES; i++) {
+        if (torc_note_next(&node->yield->notes[i], node->now_ns, request)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool torc_node_yield_take(struct torc_node *node, const struct torc_meta_answer *answer)
+{
+    for (uint32_t i = 0; i < YIELD_NOTES; i++) {
+        if (torc_note_is_mine(&node->yield->notes[i], answer->ticket)) {
+            torc_note_take(&node->yield->notes[i], node->now_ns, answer, torc_registry_nonce());
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t torc_node_yield_deadline_ns(const struct torc_node *node)
+{
+    uint64_t deadline_ns = node->yield->yield.again_ns;
+
+    for (uint32_t i = 0; i < YIELD_NOTES; i++) {
+        deadline_ns = torc_min_u64(deadline_ns, torc_note_deadline_ns(&node->yield->notes[i]));
+    }
+    return deadline_ns;
+}
+
+// -- Wishes ---------------------------------------------------------------------------------------
+
+static void yield_tell(struct torc_node *node, struct torc_cluster_shard *shard)
+{
+    const struct torc_survey_want *want = torc_survey_want(node->registry.survey, shard->shard);
+    struct torc_survey_want wish;
+    struct torc_cmd order = {.kind = TORC_CMD_WANT};
+
+    if (want == NULL) {
+        return;
+    }
+    torc_yield_wish(&node->yield->yield, node->registry.survey, want,
+                    node->registry.meta.min_in_sync, &wish);
+    order.want = (struct torc_cmd_want){
+        .shard = shard->shard, .primary_node = shard->heir, .node_count = wish.node_count};
+    memcpy(order.want.nodes, wish.nodes, wish.node_count * sizeof(wish.nodes[0]));
+    if (!shard->wish && memcmp(&order.want, &shard->told, sizeof(order.want)) == 0) {
+        return;
+    }
+    shard->wish = !torc_attach_cmd(&node->attach, shard->worker, &order);
+    if (!shard->wish) {
+        shard->told = order.want;
+    } else {
+        node->yield->due = true; // its ring is full
+    }
+}
+
+static void yield_wish_step(struct torc_node *node)
+{
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = cluster->shards + i;
+
+        if (shard->replica && shard->ready) { // before that its replica does not live
+            yield_tell(node, shard);
+        }
+    }
+}
+
+// A new life of the dataplane, or one that this control found.
+void torc_node_yield_begin(struct torc_node *node)
+{
+    struct torc_node_yield *it = node->yield;
+
+    torc_yield_init(&it->yield, node->now_ns, node->dir.node, node->registry.cluster.boot);
+    it->yield.again_ns = node->now_ns;
+    // A control before this one was about to stop the node, and did not come to it.
+    if (node->registry.node.leaving == node->registry.cluster.boot) {
+        yield_note(node, YIELD_LEAVING, TORC_NOTE_LEAVING, node->dir.node, 0);
+    }
+}
+
+static void yield_plan_step(struct torc_node *node)
+{
+    struct torc_node_yield *it = node->yield;
+    struct torc_survey *survey = node->registry.survey;
+
+    if (it->yield.node == 0) {
+        return; // no dataplane was there yet
+    }
+    if (it->changes != survey->changes || node->now_ns >= it->yield.again_ns) {
+        it->changes = survey->changes;
+        torc_yield_plan(&it->yield, node->now_ns, survey, &node->registry.cluster);
+        it->due = true;
+    }
+    if (it->due) {
+        it->due = false;
+        yield_wish_step(node);
+    }
+}
+
+void torc_node_yield_due(struct torc_node *node)
+{
+    node->yield->due = true;
+}
+
+// -- A stop ---------------------------------------------------------------------------------------
+
+void torc_node_yield_leave(struct torc_node *node)
+{
+    struct torc_node_yield *it = node->yield;
+
+    if (node->registry.meta.replicas > 1 && node->settings->handover_ms > 0) {
+        it->yield.leaving = true;
+        it->yield.again_ns = node->now_ns;
+        yield_note(node, YIELD_LEAVING, TORC_NOTE_LEAVING, node->dir.node,
+                   node->registry.cluster.boot);
+    }
+}
+
+bool torc_node_yield_leaves(const struct torc_node *node)
+{
+    return node->yield->yield.leaving;
+}
+
+uint32_t torc_node_yield_left(const struct torc_node *node)
+{
+    const struct torc_yield *yield = &node->yield->yield;
+
+    return yield->leaving
+               ? torc_yield_left(yield, node->registry.survey, node->registry.meta.min_in_sync)
+               : 0;
+}
+
+// -- All of it ------------------------------------------------------------------------------------
+
+void torc_node_yield_step(struct torc_node *node)
+{
+    if (torc_node_meta_has_workers(node)) {
+        yield_plan_step(node);
+    }
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/python3
+"""Torc tests: stops that are planned: nodes hand their primaries over before they end, and get them back; clients see
+none of it but redirects. Root only.
+
+    tests/e2e/drain_test.py [WORD…]   all cases, or those whose name holds a word
+Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
+"""
+import pathlib
+import sys
+import time
+
+from node import ROOT, Checks
+from replicated import Load, Replicated
+
+sys.path.insert(0, str(ROOT / "tests" / "history"))
+import check  # noqa: E402
+
+KEYS, SHARDS = 24, 6
+WAIT_S = 40
+checks = Checks()
+
+
+def primaries(cluster, node=1):
+    said = cluster.ask(node)
+    return {shard["shard"]: shard["primary"] for shard in said["shards"]} if said else {}
+
+
+def at_home(cluster):
+    """Whether each shard is led by whom placement wishes."""
+    said = cluster.ask(1)
+    return said is not None and all(shard["primary"] == shard["wished"] for shard in said["shards"])
+
+
+def await_that(what):
+    """Whether `what` came to hold."""
+    end = time.monotonic() + WAIT_S
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def handed_over(cluster, node):
+    """What each stop of the node said: shards that nobody had taken."""
+    log = pathlib.Path(cluster.data(node)) / "run" / "serve.log"
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if " handed-over " in line]
+    return [int(line.rsplit("left=", 1)[1]) for line in lines]
+
+
+def check_load(load, name):
+    result = load.end()
+    checks.equal(f"{name}: nothing failed, was in doubt or torn",
+                 (result["failed"], result["in_doubt"], result["torn"]), (0, 0, 0))
+    checks.that(f"{name}: there was something to fail", result["ops"] > 200, result)
+    checks.equal(f"{name}: the history is linearizable", check.check(load.lines())[1], [])
+
+
+def case_rolling_restart():
+    """all nodes are restarted in turn under load, and nobody notices"""
+    with Replicated(3, 3, KEYS, shards=SHARDS) as cluster:
+        cluster.await_whole(WAIT_S)
+        with Load(cluster, seed=11) as load:
+            done = cluster("rolling-restart")
+            checks.equal("each node is spoken of", done.stdout.count(b"stopped in"), 3)
+            checks.equal("nothing was left to a takeover", [handed_over(cluster, node) for node in cluster.nodes],
+                         [[0], [0], [0]])
+            checks.that("primaries come back to whom placement wishes", await_that(lambda: at_home(cluster)),
+                        primaries(cluster))
+            check_load(load, "a rolling restart")
+
+
+def main():
+    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
+    for name, case in cases.items():
+        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
+            checks.case(case)
+    checks.end()
+
+
+if __name__ == "__main__":
+    main()
