@@ -226,7 +226,8 @@ def rows(series, failed, lost, kills):
         takeovers = found["takeovers"]
         reached = ", ".join(f"{found['stretches'].count(k)} at k = {k}" for k in sorted(set(found["stretches"])))
         for which, name, goal in (("unstretched", "pause of its clients while k = 1, p99 ms", 1),
-                                  ("pauses", "the same whatever k was, p99 ms", 0)):
+                                  ("pauses", "pause of its clients whatever k was, p99 ms",
+                                   0 if found["unstretched"] else 1)):
             pauses = found[which]
             note = f"{len(pauses)} pauses; p50 {figures(pauses)['p50']}, most {figures(pauses)['most']}; kills: {reached}"
             if pauses:
