@@ -78,9 +78,10 @@ json_t *torc_node_answer_nodes(struct torc_node *node)
 
     for (uint32_t i = 0; i < survey->node_count; i++) {
         const struct torc_survey_node *from = survey->nodes + i;
-        const char *state = from->boot == 0        ? "never started"
-                            : answer_is_down(from) ? "down"
-                                                   : "up";
+        const char *state = from->boot == 0                          ? "never started"
+                            : answer_is_down(from)                   ? "down"
+                            : from->state == TORC_RECORD_NODE_YIELDS ? "drained"
+                                                                     : "up";
         const char *address = from->address[0] != '\0' ? from->address : from->address6;
         json_t *line = json_pack("{s:i, s:s, s:s, s:i, s:I, s:I}", "node", (int)from->node, "state",
                                  state, "address", address, "base_port", (int)from->base_port,

@@ -508,13 +508,16 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
     if (strcmp(command, "sessions") == 0) {
         return torc_node_answer_sessions(node, asked, request);
     }
+    if (strcmp(command, "node") == 0) {
+        return torc_node_answer_drain(node, asked, request);
+    }
     if (strcmp(command, "stop") == 0) {
         node->stops++;
         return json_pack("{s:b, s:s}", "ok", 1, "text", "stopping");
     }
     return torc_admin_error(TORC_ERR_UNSUPPORTED,
                             "commands are status, stats, memory, sessions, keys, keys-reload, "
-                            "checkpoint and stop");
+                            "checkpoint, node and stop");
 }
 
 // -- Pages ---------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@
 
 #define YIELD_TICKET UINT32_C(0x20000) // and those behind it, one a note
 
+#define YIELD_DRAIN_NS UINT64_C(10000000000) // a bet: an operator is told then how far it came
+
 enum yield_note {
     YIELD_DOWN,
     YIELD_LEAVING,
@@ -19,9 +21,7 @@ enum yield_note {
 // `torc node drain`, until it has happened.
 struct yield_drain {
     bool open;
-    bool undo;
     uint32_t asked;
-    uint32_t node;
     uint64_t until_ns;
 };
 
@@ -195,6 +195,71 @@ uint32_t torc_node_yield_left(const struct torc_node *node)
                : 0;
 }
 
+// -- Operators ------------------------------------------------------------------------------------
+
+static json_t *yield_error(const struct torc_fail *why)
+{
+    return torc_admin_error(why->err, why->text);
+}
+
+json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const json_t *request)
+{
+    struct torc_node_yield *it = node->yield;
+    const char *verb = json_string_value(json_object_get(request, "verb"));
+    json_int_t number = json_integer_value(json_object_get(request, "node"));
+    bool drains = verb != NULL && strcmp(verb, "drain") == 0;
+    uint32_t whose = number > 0 && number <= TORC_RECORD_NODE_MAX ? (uint32_t)number : 0;
+    struct torc_survey *survey = node->registry.survey;
+    const struct torc_survey_node *found = torc_survey_node(survey, whose);
+    struct torc_fail why = {0};
+
+    if (!drains && (verb == NULL || strcmp(verb, "undrain") != 0)) {
+        return torc_admin_error(TORC_ERR_INVALID_ARGUMENT, "\"verb\" is drain or undrain");
+    }
+    if (it->drain.open) {
+        return torc_admin_error(TORC_ERR_BUSY, "another node is being drained: try again");
+    }
+    if ((drains || found == NULL) && torc_yield_may(survey, whose, &why) != TORC_ERR_OK) {
+        return yield_error(&why);
+    }
+    if (found->state != TORC_RECORD_NODE_SERVES && found->state != TORC_RECORD_NODE_YIELDS) {
+        return torc_admin_error(TORC_ERR_UNAVAILABLE, "placement is emptying or holding it");
+    }
+    it->drain = (struct yield_drain){
+        .open = true, .asked = asked, .until_ns = node->now_ns + YIELD_DRAIN_NS};
+    yield_note(node, YIELD_STATE, TORC_NOTE_STATE, whose,
+               drains ? TORC_RECORD_NODE_YIELDS : TORC_RECORD_NODE_SERVES);
+    return NULL;
+}
+
+// Answers when the record says it, and a drained node leads nothing.
+static void yield_drain_step(struct torc_node *node)
+{
+    struct torc_node_yield *it = node->yield;
+    const struct torc_note *note = &it->notes[YIELD_STATE];
+    bool drains = note->value == TORC_RECORD_NODE_YIELDS;
+    uint32_t leads;
+    json_t *answer;
+
+    if (!it->drain.open) {
+        return;
+    }
+    leads = torc_yield_leads(node->registry.survey, note->node);
+    if ((note->open || (note->err == TORC_ERR_OK && drains && leads > 0)) &&
+        node->now_ns < it->drain.until_ns) {
+        return;
+    }
+    if (note->open || note->err != TORC_ERR_OK) {
+        answer = torc_admin_error(note->open ? TORC_ERR_UNAVAILABLE : note->err,
+                                  "the node's record could not be written");
+    } else {
+        answer = json_pack("{s:b, s:i, s:s, s:i}", "ok", 1, "node", (int)note->node, "state",
+                           drains ? "drained" : "serves", "leads", (int)leads);
+    }
+    it->drain.open = false;
+    torc_admin_finish(node->admin, it->drain.asked, answer);
+}
+
 // -- All of it ------------------------------------------------------------------------------------
 
 void torc_node_yield_step(struct torc_node *node)
@@ -202,4 +267,5 @@ void torc_node_yield_step(struct torc_node *node)
     if (torc_node_meta_has_workers(node)) {
         yield_plan_step(node);
     }
+    yield_drain_step(node);
 }

@@ -461,6 +461,41 @@ enum torc_err torc_cli_sessions(struct torc_cli *cli, struct torc_fail *why)
     return err;
 }
 
+// -- node
+
+enum torc_err torc_cli_node(struct torc_cli *cli, struct torc_fail *why)
+{
+    const char *verb = cli->args->words[0];
+    const char *word = cli->args->words[1];
+    char data[512];
+    char request[128];
+    json_t *answer = NULL;
+    char *end = NULL;
+    unsigned long node = strtoul(word, &end, 10);
+    enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
+
+    if (err == TORC_ERR_OK && strcmp(verb, "drain") != 0 && strcmp(verb, "undrain") != 0) {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc node %.60s: drain or undrain", verb);
+    } else if (err == TORC_ERR_OK && (end == word || *end != '\0' || node == 0 || node > 4095)) {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                        "torc node %.20s %.60s: the number of a node, 1 to 4095", verb, word);
+    }
+    if (err == TORC_ERR_OK) {
+        (void)snprintf(request, sizeof(request),
+                       "{\"command\":\"node\",\"verb\":\"%.10s\",\"node\":%lu}\n", verb, node);
+        err = torc_admin_request(data, request, &answer, why);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    err = torc_admin_verdict(answer, why);
+    if (err == TORC_ERR_OK) {
+        torc_admin_show(cli, answer);
+    }
+    json_decref(answer);
+    return err;
+}
+
 // -- stop
 
 enum torc_err torc_cli_stop(struct torc_cli *cli, struct torc_fail *why)

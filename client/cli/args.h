@@ -127,6 +127,10 @@ enum torc_option {
       "torc sessions --limit 20")                                                                 \
     X(CHECKPOINT, "checkpoint", "", 0, 0, TORC_OPTIONS_ADMIN,                                     \
       "write checkpoints of all shards now", "torc checkpoint")                                   \
+    X(NODE, "node", "drain|undrain NODE", 2, 2, TORC_OPTIONS_ADMIN,                               \
+      "let a node of the cluster lead no shard: it keeps its replicas, others answer for it; "    \
+      "or let it lead again",                                                                     \
+      "torc node drain 2")                                                                        \
     X(KEYS, "keys", "[list|add|change|rotate|remove-key|revoke|export|reload] [NAME] [ID]", 0, 3, \
       TORC_OPTIONS_ADMIN | TORC_OPTIONS_KEYS,                                                     \
       "who may talk to the cluster of this machine's node: show, add, change, rotate its key, "   \

@@ -88,6 +88,7 @@ enum torc_err torc_must_use torc_cli_load(struct torc_cli *cli, struct torc_fail
 enum torc_err torc_must_use torc_cli_bench(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_admin(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_sessions(struct torc_cli *cli, struct torc_fail *why);
+enum torc_err torc_must_use torc_cli_node(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_keys(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_stop(struct torc_cli *cli, struct torc_fail *why);
 

@@ -6,10 +6,11 @@ none of it but redirects. Root only.
 Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
 """
 import pathlib
+import subprocess
 import sys
 import time
 
-from node import ROOT, Checks
+from node import PROGRAMS, ROOT, Checks
 from replicated import Load, Replicated
 
 sys.path.insert(0, str(ROOT / "tests" / "history"))
@@ -68,6 +69,40 @@ def case_rolling_restart():
             checks.that("primaries come back to whom placement wishes", await_that(lambda: at_home(cluster)),
                         primaries(cluster))
             check_load(load, "a rolling restart")
+
+
+def node_verb(cluster, verb, node):
+    return subprocess.run([PROGRAMS["torc"], "node", verb, str(node), "--data", cluster.data(1), "-o", "json"],
+                          capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=60)
+
+
+def led_by(cluster, node):
+    return sum(primary == node for primary in primaries(cluster).values())
+
+
+def case_drain():
+    """a drained node keeps its replicas and leads nothing, until it is undrained"""
+    with Replicated(3, 3, KEYS, shards=SHARDS) as cluster:
+        cluster.await_whole(WAIT_S)
+        checks.that("primaries are where placement wishes", await_that(lambda: at_home(cluster)), primaries(cluster))
+        most = max(cluster.nodes, key=lambda node: led_by(cluster, node))
+        least = min(cluster.nodes, key=lambda node: led_by(cluster, node))
+        with Load(cluster, seed=12) as load:
+            checks.program("drain", node_verb(cluster, "drain", most), 0)
+            checks.equal("it leads nothing", led_by(cluster, most), 0)
+            said = cluster.ask(1)
+            checks.equal("status says so", [line["state"] for line in said["nodes"] if line["node"] == most],
+                         ["drained"])
+            checks.that("it keeps its replicas", all(most in shard["members"] for shard in said["shards"]), said)
+            checks.program("so is another one", node_verb(cluster, "drain", least), 0)
+            other = next(node for node in cluster.nodes if node not in (most, least))
+            checks.program("the last one is not", node_verb(cluster, "drain", other), 3, "no other node could lead")
+            checks.program("nor is one that is not there", node_verb(cluster, "drain", 9), 1, "no such node")
+            checks.program("nor is a word a node", node_verb(cluster, "drain", "x"), 2, "number of a node")
+            for node in (most, least):
+                checks.program("undrain", node_verb(cluster, "undrain", node), 0)
+            checks.that("its shards come back", await_that(lambda: at_home(cluster)), primaries(cluster))
+            check_load(load, "draining")
 
 
 def main():
