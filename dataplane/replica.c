@@ -498,15 +498,6 @@ static uint64_t replica_earlier(uint64_t deadline_ns, uint64_t at_ns)
     return at_ns == 0 ? deadline_ns : torc_min_u64(deadline_ns, at_ns);
 }
 
-// J3. A learner that has all says nothing more, and its promise is read, not heard: a shard that
-// nobody uses has no other event.
-static bool replica_awaits_promise(const struct torc_replica *replica,
-                                   const struct torc_replica_peer *peer)
-{
-    return replica->role == TORC_REPLICA_ACTIVE && peer->role == TORC_REPLICA_PEER_LEARNER &&
-           peer->usable && !peer->proposed && !replica_is_gone(&peer->state);
-}
-
 static uint64_t replica_primary_deadline_ns(const struct torc_replica *replica)
 {
     uint64_t deadline_ns = UINT64_MAX;
@@ -530,9 +521,6 @@ static uint64_t replica_primary_deadline_ns(const struct torc_replica *replica)
             deadline_ns = replica_earlier(deadline_ns, peer->resend_at_ns);
             deadline_ns = replica_earlier(deadline_ns, peer->behind_at_ns);
             deadline_ns = replica_earlier(deadline_ns, peer->stream_at_ns);
-        }
-        if (replica_awaits_promise(replica, peer)) {
-            deadline_ns = replica_earlier(deadline_ns, replica->now_ns + replica->timing.retry_ns);
         }
     }
     return deadline_ns;

@@ -145,29 +145,11 @@ static void a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses(vo
     CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 2);
 }
 
-static void who_waits_for_a_learner_that_is_gone_sleeps(void)
-{
-    struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
-                                       .peer = {.node = OTHER, .boot = 1, .silent = true}};
-
-    lead_alone();
-    other_is_wanted_and_has_all();
-    step(&event);
-    answer_read();
-    for (uint32_t i = 0; i < 100 && torc_replica_deadline_ns(&replica) != UINT64_MAX; i++) {
-        now_ns = torc_replica_deadline_ns(&replica);
-        step(NULL);
-    }
-    CU_ASSERT_EQUAL(torc_replica_deadline_ns(&replica), UINT64_MAX);
-}
-
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a learner whose promise comes last joins a shard that nobody uses",
          a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses},
-        {"who waits for a learner that is gone sleeps",
-         who_waits_for_a_learner_that_is_gone_sleeps},
         CU_TEST_INFO_NULL,
     };
 
