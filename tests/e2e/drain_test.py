@@ -88,13 +88,15 @@ def case_drain():
         most = max(cluster.nodes, key=lambda node: led_by(cluster, node))
         least = min(cluster.nodes, key=lambda node: led_by(cluster, node))
         with Load(cluster, seed=12) as load:
-            checks.program("drain", node_verb(cluster, "drain", most), 0)
-            checks.equal("it leads nothing", led_by(cluster, most), 0)
+            checks.that("drain", await_that(lambda: node_verb(cluster, "drain", most).returncode == 0))
+            checks.that("it leads nothing", await_that(lambda: led_by(cluster, most) == 0), primaries(cluster))
+            whole = await_that(lambda: all(most in shard["members"] for shard in cluster.ask(1)["shards"]))
             said = cluster.ask(1)
             checks.equal("status says so", [line["state"] for line in said["nodes"] if line["node"] == most],
                          ["drained"])
-            checks.that("it keeps its replicas", all(most in shard["members"] for shard in said["shards"]), said)
-            checks.program("so is another one", node_verb(cluster, "drain", least), 0)
+            checks.that("it keeps its replicas", whole, said)
+            # On a busy machine a slow member is out of a set for a moment, and the verb refused.
+            checks.that("so is another one", await_that(lambda: node_verb(cluster, "drain", least).returncode == 0))
             other = next(node for node in cluster.nodes if node not in (most, least))
             checks.program("the last one is not", node_verb(cluster, "drain", other), 3, "no other node could lead")
             checks.program("nor is one that is not there", node_verb(cluster, "drain", 9), 1, "no such node")
