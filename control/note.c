@@ -8,7 +8,7 @@ void torc_note_begin(struct torc_note *note, enum torc_note_kind kind, uint32_t 
 
     torc_assert(node > 0);
     *note = (struct torc_note){.kind = kind,
-                               .open = true,
+                               .open = kind != TORC_NOTE_DOWN || value != 0, // 0: it never began
                                .node = node,
                                .value = value,
                                .ticket = (uint64_t)serial << 32 | ticket,

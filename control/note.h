@@ -15,7 +15,7 @@
 #define TORC_NOTE_PAUSE_NS UINT64_C(100000000) // a bet: until a store that is away is asked again
 
 enum torc_note_kind {
-    TORC_NOTE_DOWN,    // `down` becomes the boot `value`, while that is the node's
+    TORC_NOTE_DOWN,    // `down` becomes the boot `value`, while that is the node's; 0: nothing
     TORC_NOTE_LEAVING, // `leaving`, likewise; 0: it stays after all
     TORC_NOTE_STATE,   // `state` becomes `value` (enum torc_record_node_state)
 };

@@ -6,6 +6,7 @@
 //         control/follow.h keeps the survey, and control/failover.h executes what replicas ask.
 #include "control/failover.h"
 #include "control/follow.h"
+#include "control/note.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
 
@@ -14,7 +15,7 @@
 
 #define TICKET_LIST 1u
 #define TICKET_SWAP 2u
-#define TICKET_DOWN 3u
+#define TICKET_DOWN 0x20000u // as control's own
 #define SUBMITS     64u
 #define WAIT_NS     SIM_S
 
@@ -27,18 +28,6 @@ enum agree_stage {
 };
 
 // As node_meta_os.c's: the node's `down` is read, then swapped, until it says what it has to.
-struct agree_down {
-    uint64_t boot; // 0: nothing is to be said
-    uint64_t ticket;
-    bool reading;
-    bool swapping;
-    uint64_t again_ns;
-    struct torc_swap swap;
-    struct torc_meta_op op;
-    char name[TORC_RECORD_NAME_BYTES];
-    char text[TORC_RECORD_BYTES_MAX];
-};
-
 struct sim_agree {
     struct torc_metastore *store;
     enum agree_stage stage;
@@ -55,7 +44,7 @@ struct sim_agree {
     struct torc_follow follow;
     struct torc_failover failover;
     bool map_due[SIM_WORKERS_MAX];
-    struct agree_down down;
+    struct torc_note down;
 };
 
 static struct sim_agree *agree_of(const struct sim_node *node)
@@ -415,83 +404,15 @@ void sim_agree_down(struct sim_node *node)
 {
     struct sim_agree *agree = agree_of(node);
 
-    agree->down = (struct agree_down){
-        .boot = node->control.cluster.boot,
-        .ticket = ((agree->down.ticket >> 40) + 1) << 40 | TICKET_DOWN,
-    };
-    torc_record_name(agree->down.name, "node", node->number);
+    torc_note_begin(&agree->down, TORC_NOTE_DOWN, node->number, node->control.cluster.boot,
+                    TICKET_DOWN);
     torc_failover_forget(&agree->failover);
     sim_control_wake(node, sim->now_ns);
 }
 
 bool sim_agree_is_told(const struct sim_node *node)
 {
-    return agree_of(node)->down.boot == 0;
-}
-
-static bool agree_down_next(struct agree_down *down, uint64_t local_ns,
-                            struct torc_meta_request *request)
-{
-    if (down->boot == 0 || down->reading || local_ns < down->again_ns) {
-        return false;
-    }
-    if (down->swapping) {
-        return torc_swap_next(&down->swap, local_ns, request);
-    }
-    down->reading = true;
-    *request = (struct torc_meta_request){
-        .verb = TORC_META_GET, .ticket = down->ticket, .key = down->name};
-    return true;
-}
-
-static void agree_down_read(struct agree_down *down, uint64_t local_ns,
-                            const struct torc_meta_answer *answer)
-{
-    struct torc_node_fields fields;
-
-    down->reading = false;
-    if (answer->err != TORC_ERR_OK) {
-        down->again_ns = local_ns + TORC_FOLLOW_PAUSE_NS;
-        return;
-    }
-    agree_decode(TORC_RECORD_NODE, &fields, answer->records);
-    if (fields.boot != down->boot || fields.down == down->boot) {
-        sim_cover_add(SIM_COVER_META_DOWN, fields.down == down->boot ? 1 : 0);
-        down->boot = 0; // it is said, or over
-        return;
-    }
-    fields.down = down->boot;
-    fields.nonce = torc_rng_next(&sim->rng);
-    down->op = (struct torc_meta_op){.kind = TORC_META_PUT,
-                                     .key = down->name,
-                                     .value = down->text,
-                                     .value_bytes =
-                                         torc_record_encode(TORC_RECORD_NODE, &fields, down->text),
-                                     .expected = answer->records->version};
-    torc_swap_begin(&down->swap, &down->op, 1, down->ticket);
-    down->swapping = true;
-}
-
-static void agree_down_take(struct agree_down *down, uint64_t local_ns,
-                            const struct torc_meta_answer *answer)
-{
-    if (!down->swapping) {
-        agree_down_read(down, local_ns, answer);
-        return;
-    }
-    torc_swap_take(&down->swap, local_ns, answer);
-    if (torc_swap_is_over(&down->swap)) {
-        down->swapping = false; // read again: it tells what there is
-        down->again_ns = down->swap.state == TORC_SWAP_FAILED ? local_ns + TORC_FOLLOW_PAUSE_NS : 0;
-    }
-}
-
-static uint64_t agree_down_deadline_ns(const struct agree_down *down)
-{
-    if (down->boot == 0 || down->reading) {
-        return UINT64_MAX;
-    }
-    return down->swapping ? torc_swap_deadline_ns(&down->swap) : down->again_ns;
+    return !agree_of(node)->down.open;
 }
 
 // -- Requests and answers -------------------------------------------------------------------------
@@ -500,7 +421,7 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
 {
     struct sim_agree *agree = agree_of(node);
 
-    if (agree_down_next(&agree->down, local_ns, request)) {
+    if (torc_note_next(&agree->down, local_ns, request)) {
         return true;
     }
     switch (agree->stage) {
@@ -528,8 +449,9 @@ static void agree_refused(struct sim_agree *agree, uint64_t local_ns,
         torc_follow_refused(&agree->follow, local_ns, request);
     } else if (torc_failover_is_mine(request->ticket)) {
         torc_failover_refused(&agree->failover, local_ns, request, err);
-    } else if (request->ticket == agree->down.ticket) {
-        agree_down_take(&agree->down, local_ns, &(struct torc_meta_answer){.err = err});
+    } else if (torc_note_is_mine(&agree->down, request->ticket)) {
+        torc_note_take(&agree->down, local_ns,
+                       &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
     } else {
         sim_fail("metastore: a first request was refused: %s", torc_err_name(err));
     }
@@ -543,8 +465,11 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
 
     if (answer->ticket == agree_ticket(agree, TICKET_LIST)) {
         agree_take_list(node, answer);
-    } else if (answer->ticket == agree->down.ticket) {
-        agree_down_take(&agree->down, local_ns, answer);
+    } else if (torc_note_is_mine(&agree->down, answer->ticket)) {
+        bool open = agree->down.open;
+
+        torc_note_take(&agree->down, local_ns, answer, torc_rng_next(&sim->rng));
+        sim_cover_add(SIM_COVER_META_DOWN, open && !agree->down.open ? 1 : 0);
     } else if (answer->ticket == agree_ticket(agree, TICKET_SWAP) && agree->stage == AGREE_SWAP) {
         torc_swap_take(&agree->swap, local_ns, answer);
         if (torc_swap_is_over(&agree->swap)) {
@@ -610,5 +535,5 @@ uint64_t sim_agree_deadline_ns(const struct sim_node *node)
 {
     const struct sim_agree *agree = agree_of(node);
 
-    return torc_min_u64(agree_stage_deadline_ns(agree), agree_down_deadline_ns(&agree->down));
+    return torc_min_u64(agree_stage_deadline_ns(agree), torc_note_deadline_ns(&agree->down));
 }

@@ -128,6 +128,8 @@ static void of_a_boot_that_is_over_nothing_is_said(void)
     (void)world_say(world, TORC_NOTE_DOWN, 5);
     CU_ASSERT_EQUAL(world->note.err, TORC_ERR_OK);
     CU_ASSERT_EQUAL(world_read(world).down, 6);
+    (void)world_say(world, TORC_NOTE_DOWN, 0); // a dataplane that died before it had a boot
+    CU_ASSERT_EQUAL(world_read(world).down, 6);
     (void)world_say(world, TORC_NOTE_LEAVING, 8);
     CU_ASSERT_EQUAL(world_read(world).leaving, 0);
     world_close(world);
