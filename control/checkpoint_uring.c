@@ -47,7 +47,6 @@ struct make {
     uint64_t written_bytes; // given to the disk
     uint64_t byte_count;    // came in
     bool told;              // the event came
-    bool for_base;          // begun after a worker had asked for it
     struct torc_evt_checkpoint event;
     struct torc_checkpoint_info info;
     struct torc_checkpoint_footer footer;
@@ -226,7 +225,6 @@ static void make_end_kept(struct make *make)
     shard->covered = true;
     shard->records = torc_get_le64(make->footer.record_count);
     shard->wanted = false;
-    shard->base_asked = shard->base_asked && !make->for_base;
     checkpoints->numbers.kept++;
     checkpoints->numbers.bytes += make->byte_count;
     checkpoints->kept_one = true;
@@ -386,7 +384,6 @@ static bool make_order(struct make *make)
     make->written_bytes = 0;
     make->byte_count = 0;
     make->told = false;
-    make->for_base = make->shard->base_asked;
     make->failure = 0;
     (void)snprintf(make->name, sizeof(make->name), "%" PRIu32 "-%" PRIu64 ".tmp",
                    make->shard->shard, make->number);

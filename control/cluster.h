@@ -32,14 +32,13 @@ struct torc_cluster_shard {
     bool has_checkpoint;
     bool covered; // K2
     bool ready;
-    bool replica;    // others have the shard too, or may
-    bool insync;     // this node's present copy is one of its members
-    bool based;      // its log here goes on from a base (control/based_os.h)
-    bool wanted;     // a checkpoint of it is wanted
-    bool base_asked; // by a worker that has taken a base: it lies in memory alone until then
-    bool wake;       // its record, or that of a member's node, may have changed
-    bool wish;       // what placement wishes for it is to be told
-    uint32_t heir;   // who is to lead it in this node's place (control/yield.h); 0: nobody
+    bool replica;  // others have the shard too, or may
+    bool insync;   // this node's present copy is one of its members
+    bool based;    // its log here goes on from a base (control/based_os.h)
+    bool wanted;   // a checkpoint of it is wanted
+    bool wake;     // its record, or that of a member's node, may have changed
+    bool wish;     // what placement wishes for it is to be told
+    uint32_t heir; // who is to lead it in this node's place (control/yield.h); 0: nobody
     struct torc_cmd_want told; // last, to its replica
 };
 

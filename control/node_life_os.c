@@ -62,7 +62,6 @@ static void node_start_life(struct torc_node *node)
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         cluster->shards[i].ready = false;
         cluster->shards[i].wanted = false;
-        cluster->shards[i].base_asked = false;
     }
     node_make_recover_shards(node);
     if (err == TORC_ERR_OK) {

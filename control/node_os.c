@@ -129,7 +129,10 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         worker->seen = true;
         worker->said = event->seen;
         return;
-    case TORC_EVT_QUIESCED: worker->quiesced = true; return;
+    case TORC_EVT_QUIESCED:
+        worker->quiesced = true;
+        worker->base_shard = event->role.shard;
+        return;
     case TORC_EVT_READ:
     case TORC_EVT_PROPOSE: torc_node_meta_event(node, index, event); return;
     case TORC_EVT_ROLE: torc_node_meta_role(node, &event->role); return;
@@ -137,7 +140,6 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         shard = torc_cluster_shard(&node->registry.cluster, event->role.shard);
         if (shard != NULL) {
             shard->wanted = true;
-            shard->base_asked = true;
         }
         return;
     case TORC_EVT_SHARD_GONE:
@@ -276,13 +278,11 @@ static void node_begin_stop(struct torc_node *node)
 // alone (J2).
 static enum torc_err node_seal(struct torc_node *node, struct torc_fail *why)
 {
-    const struct torc_cluster *cluster = &node->registry.cluster;
-
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        if (cluster->shards[i].base_asked) {
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
+        if (node->workers[i].base_shard != 0) {
             return torc_fail(why, TORC_ERR_UNAVAILABLE,
                              "shard %" PRIu32 ": its base is not in a checkpoint",
-                             cluster->shards[i].shard);
+                             node->workers[i].base_shard);
         }
     }
     return torc_data_dir_seal(&node->dir, node->registry.cluster.boot, why);

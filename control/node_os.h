@@ -56,6 +56,7 @@ struct torc_node_worker {
     bool recovered;
     bool ordered; // the one order of the present state (HELLO, SERVE, QUIESCE) is out
     bool quiesced;
+    uint32_t base_shard; // whose base was in no checkpoint then; 0: none
     bool seen;
     struct torc_evt_control_seen said;
 };

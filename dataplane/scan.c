@@ -311,7 +311,10 @@ static enum torc_err job_past(struct torc_worker *worker, struct torc_job *job, 
         *info = worker->map.version; // it left this node meanwhile
         return TORC_ERR_WRONG_SHARD;
     }
-    if (shard->replica != NULL && !shard->readable) {
+    if ((job->flags & TORC_RANGE_STALE) != 0 && job->ts == 0 && shard->replica != NULL) {
+        err = torc_worker_stale_may(worker, job->shard, job->age_max_ms, info) ? TORC_ERR_OK
+                                                                               : TORC_ERR_TOO_STALE;
+    } else if (shard->replica != NULL && !shard->readable) {
         err = torc_worker_replica_refusal(worker, shard, info); // each slice is a read (L3)
         err = err == TORC_ERR_UNAVAILABLE || err == TORC_ERR_TAKING_OVER ? TORC_ERR_BUSY : err;
     } else if (job->ts != 0) {
@@ -375,6 +378,7 @@ static void job_open(struct torc_worker *worker, struct torc_job *job,
     job->credit = job->credit < TORC_JOB_CREDIT_MAX ? job->credit : TORC_JOB_CREDIT_MAX;
     job->opcode = request->opcode;
     job->flags = request->flags;
+    job->age_max_ms = request->max_age_ms;
     job->used = true;
     job->queued = false;
     job->whole = reverse ? lo == request->lo : hi == request->hi;
@@ -457,6 +461,14 @@ static void job_first(struct torc_worker *worker, struct torc_job *job, struct t
     jobs_queue(&worker->jobs, job);
 }
 
+// Of a shard here that others have as well: what is a little old will do.
+static bool range_is_stale(const struct torc_worker *worker, const struct torc_request *request,
+                           uint32_t place)
+{
+    return (request->flags & TORC_RANGE_STALE) != 0 && request->ts == 0 &&
+           place != TORC_WORKER_NONE && worker->shards[place].replica != NULL;
+}
+
 // Answers why a range cannot begin. False: it can, and *place is its shard's.
 static bool range_refused(struct torc_worker *worker, struct torc_packet *packet,
                           struct torc_answer *answer, const struct torc_request *request,
@@ -469,9 +481,16 @@ static bool range_refused(struct torc_worker *worker, struct torc_packet *packet
     uint64_t info = 0;
 
     *place = torc_worker_shard_of(worker, first);
-    if (*place == TORC_WORKER_NONE || !torc_worker_is_readable(worker, *place) ||
-        request->epoch > worker->shards[*place].engine.epoch) {
+    if (range_is_stale(worker, request, *place)) {
+        err = torc_worker_stale_may(worker, *place, request->max_age_ms, &info)
+                  ? TORC_ERR_OK
+                  : TORC_ERR_TOO_STALE;
+    } else if (*place == TORC_WORKER_NONE || !torc_worker_is_readable(worker, *place) ||
+               request->epoch > worker->shards[*place].engine.epoch) {
         err = torc_worker_not_here(worker, first, &info);
+    }
+    if (err != TORC_ERR_OK) {
+        // That is all that there is to say.
     } else if (torc_session_line_in_flight(packet->line) >= worker->config.limits.core_ops) {
         err = TORC_ERR_LIMIT;
         info = worker->config.limits.core_ops;

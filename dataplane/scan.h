@@ -31,11 +31,12 @@ struct torc_job {
     uint64_t ts;         // asked for; 0: now
     uint64_t waits_ns;   // since when `ts` cannot be read yet; 0: it can, or was not tried
     uint32_t op_id;
-    uint32_t shard;  // place
-    uint32_t number; // of the shard that lay there
-    uint32_t chunk;  // number of the next one
-    uint32_t credit; // chunks below it may be sent
-    uint32_t next;   // free list or run queue
+    uint32_t age_max_ms; // with STALE
+    uint32_t shard;      // place
+    uint32_t number;     // of the shard that lay there
+    uint32_t chunk;      // number of the next one
+    uint32_t credit;     // chunks below it may be sent
+    uint32_t next;       // free list or run queue
     uint8_t opcode;
     uint8_t flags; // of the request
     bool used;

@@ -448,18 +448,51 @@ static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
     }
 }
 
+// Nothing is left that this node alone could end: what waits for other members is in the log.
+static bool quiesce_is_settled(const struct torc_worker *worker)
+{
+    bool settled = worker->pool.waiting_count == 0;
+
+    if (worker->log.failed) {
+        return true;
+    }
+    for (uint32_t i = 0; i < worker->shard_count && settled; i++) {
+        const struct torc_shard *engine = &worker->shards[i].engine;
+
+        settled = worker->replicas.numbers[i] == 0 || worker->shards[i].replica != NULL ||
+                  engine->applied_lsn + 1 == engine->next_lsn;
+    }
+    // H6: what this process alone has kept goes with it.
+    return settled && torc_log_writer_settled(&worker->log) &&
+           (worker->cluster.durability != TORC_DURABILITY_REPLICATED ||
+            worker->log.ceiling_wanted <= worker->log.ceiling);
+}
+
+// A shard whose base lies in memory alone (J2). 0: none.
+static uint32_t quiesce_base(const struct torc_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_worker_replica *replica = worker->shards[i].replica;
+
+        if (worker->replicas.numbers[i] != 0 && replica != NULL &&
+            (replica->base_wanted || replica->machine.base_loading)) {
+            return worker->shards[i].engine.shard;
+        }
+    }
+    return 0;
+}
+
 // Ends a clean stop when nothing is owed any more, or nothing can be paid.
 static void turn_quiesce(struct torc_worker *worker)
 {
     struct torc_evt event = {.kind = TORC_EVT_QUIESCED};
-    bool settled = worker->log.failed ||
-                   (torc_log_writer_settled(&worker->log) && torc_shard_is_settled(&worker->pool));
 
-    // H6: what this process alone has kept goes with it.
-    settled = settled && (worker->cluster.durability != TORC_DURABILITY_REPLICATED ||
-                          worker->log.failed || worker->log.ceiling_wanted <= worker->log.ceiling);
-    if (worker->quiescing && !worker->quiesced && settled && worker->gathers_used == 0 &&
-        torc_worker_say(worker, &event)) {
+    if (!worker->quiescing || worker->quiesced || worker->gathers_used > 0 ||
+        !quiesce_is_settled(worker)) {
+        return;
+    }
+    event.role.shard = quiesce_base(worker);
+    if (torc_worker_say(worker, &event)) {
         worker->quiesced = true;
         atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_QUIESCED,
                               memory_order_relaxed);

@@ -113,6 +113,7 @@ void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from
     case TORC_PEER_OP_BEAT:
     case TORC_PEER_OP_BEAT_ACK:
     case TORC_PEER_OP_CLAIM: torc_worker_watch_message(worker, from, op); return;
+    case TORC_PEER_OP_MARK: torc_worker_stale_mark(worker, from, &op->mark); return;
     case TORC_PEER_OP_EPOCH:
     case TORC_PEER_OP_APPEND:
     case TORC_PEER_OP_ACK:

@@ -221,6 +221,22 @@ static uint32_t read_place(const struct torc_worker *worker, uint64_t key)
                                                                                : TORC_WORKER_NONE;
 }
 
+// The same of a reader that takes what is a little old. TOO_STALE: another member is to be asked.
+static uint32_t read_stale_place(struct torc_worker *worker, const struct torc_request *request,
+                                 enum torc_err *err, uint64_t *age_us)
+{
+    uint32_t place = torc_worker_shard_of(worker, request->key);
+
+    *err = TORC_ERR_OK;
+    if (place == TORC_WORKER_NONE || worker->shards[place].replica == NULL) {
+        return read_place(worker, request->key);
+    }
+    if (!torc_worker_stale_may(worker, place, request->max_age_ms, age_us)) {
+        *err = TORC_ERR_TOO_STALE;
+    }
+    return place;
+}
+
 void torc_worker_pin(struct torc_worker *worker, uint64_t ts)
 {
     torc_undo_pin(&worker->pool.undo, ts, worker->wall_us + PIN_US);
@@ -308,10 +324,18 @@ static void get_past(struct torc_worker *worker, struct torc_packet *packet,
 void torc_worker_get(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request)
 {
-    uint32_t place = read_place(worker, request->key);
+    bool stale = (request->flags & (TORC_GET_STALE | TORC_GET_AT)) == TORC_GET_STALE;
+    enum torc_err err = TORC_ERR_OK;
+    uint64_t info = 0;
+    uint32_t place =
+        stale ? read_stale_place(worker, request, &err, &info) : read_place(worker, request->key);
     struct torc_tree_hit hit;
 
     if (!read_check(worker, packet, answer, request, place)) {
+        return;
+    }
+    if (err != TORC_ERR_OK) {
+        torc_answer_status(worker, answer, request->opcode, request->op_id, err, info);
         return;
     }
     if ((request->flags & TORC_GET_AT) != 0) {
@@ -378,10 +402,20 @@ static void pull_pieces(struct torc_worker *worker, struct torc_answer *answer,
     }
 }
 
+// A version of a key is the same at each member that has it.
+static uint32_t pull_place(struct torc_worker *worker, uint64_t key)
+{
+    uint32_t place = torc_worker_shard_of(worker, key);
+
+    return place != TORC_WORKER_NONE && torc_worker_stale_age_ns(worker, place) != UINT64_MAX
+               ? place
+               : read_place(worker, key);
+}
+
 void torc_worker_pull(struct torc_worker *worker, struct torc_packet *packet,
                       struct torc_answer *answer, const struct torc_request *request)
 {
-    uint32_t place = read_place(worker, request->key);
+    uint32_t place = pull_place(worker, request->key);
     uint32_t piece_max = answer->limit_bytes - TORC_DATA_HEAD_BYTES - PULL_BYTES;
     struct torc_tree_hit hit;
     struct torc_fail why;

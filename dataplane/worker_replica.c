@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-#define TAKING_OVER_US 2000u // ask again then: a takeover's last step takes that long
-#define NO_LEASE_US    1000u // a lease comes back with the next answer to a beat
-#define ELSEWHERE_US   5000u
 #define NOTES_MAX      256u               // a turn
 #define ADOPT_AGAIN_NS UINT64_C(30000000) // an answer of worker 0 found no room
 #define STEPS_MAX      64u                // of one machine that follow from one event
@@ -750,6 +747,7 @@ void torc_worker_replicas_end(struct torc_worker *worker)
         torc_worker_replica_flush(worker, shard);
         torc_worker_replica_floor(worker, shard);
         torc_worker_base_turn(worker, shard);
+        torc_worker_stale_turn(worker, shard);
         if (replica->touched || worker->now_ns >= replica->deadline_ns) {
             torc_worker_replica_step(worker, shard, NULL);
         }
@@ -770,6 +768,8 @@ uint64_t torc_worker_replicas_deadline_ns(const struct torc_worker *worker)
         if (replica != NULL && replica->live) {
             deadline_ns =
                 torc_min_u64(deadline_ns, replica->touched ? worker->now_ns : replica->deadline_ns);
+            deadline_ns = torc_min_u64(deadline_ns,
+                                       torc_worker_stale_deadline_ns(worker, &worker->shards[i]));
         }
     }
     return deadline_ns;
@@ -778,37 +778,4 @@ uint64_t torc_worker_replicas_deadline_ns(const struct torc_worker *worker)
 bool torc_worker_replicas_idle(struct torc_worker *worker)
 {
     return worker->replicas.council == NULL || torc_spsc_readable(&worker->replicas.down, 1) == 0;
-}
-
-// -- Requests -------------------------------------------------------------------------------------
-
-enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
-                                          const struct torc_worker_shard *shard, uint64_t *info)
-{
-    const struct torc_replica *machine = &shard->replica->machine;
-    enum torc_err append = torc_replica_may_append(machine);
-
-    if (append == TORC_ERR_TAKING_OVER) { // also who hands over: the next primary is about to come
-        *info = TAKING_OVER_US;
-        return TORC_ERR_TAKING_OVER;
-    }
-    if (machine->role == TORC_REPLICA_ACTIVE && append != TORC_ERR_OK) {
-        bool few = machine->configuration.member_count < machine->min_in_sync;
-
-        *info = torc_info_reason(few                    ? TORC_UNAVAILABLE_BELOW_IN_SYNC
-                                 : machine->health != 0 ? TORC_UNAVAILABLE_LOG_FAILED
-                                                        : TORC_UNAVAILABLE_NO_LEASE,
-                                 ELSEWHERE_US);
-        return append;
-    }
-    if (machine->role == TORC_REPLICA_ACTIVE) {
-        *info = torc_info_reason(TORC_UNAVAILABLE_NO_LEASE, NO_LEASE_US);
-        return TORC_ERR_UNAVAILABLE;
-    }
-    if (machine->epoch == 0 || machine->configuration.primary_node == worker->cluster.node) {
-        *info = torc_info_reason(TORC_UNAVAILABLE_NO_PRIMARY, ELSEWHERE_US);
-        return TORC_ERR_UNAVAILABLE;
-    }
-    *info = worker->map.version;
-    return TORC_ERR_WRONG_SHARD;
 }

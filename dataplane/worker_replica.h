@@ -82,6 +82,16 @@ struct torc_worker_load {
     struct torc_base_reader reader;
 };
 
+// How old the tree of a member that is not the primary may be: worker_replica_read.c.
+struct torc_worker_freshness {
+    uint64_t at_ns;   // what was told to clients before that is in the tree; 0: unknown
+    uint64_t told_ns; // likewise, as soon as told_lsn is applied
+    uint64_t told_lsn;
+    uint64_t asked_ns;         // when a mark was asked for last
+    uint64_t bound_ns;         // the least age that readers allow
+    uint64_t readers_until_ns; // when they are taken to have gone
+};
+
 struct torc_worker_replica {
     struct torc_replica machine;
     struct torc_watch_adoption adoption; // the last one
@@ -104,6 +114,7 @@ struct torc_worker_replica {
     uint32_t told_epoch;
     uint64_t deadline_ns;
     uint64_t least_ceiling; // of all members' (H5); UINT64_MAX: there are none
+    struct torc_worker_freshness fresh;
     struct torc_worker_follow_up follow_up;
     struct torc_worker_peer_core cores[TORC_REPLICA_PEERS_MAX];
     struct torc_worker_shipping shipping[TORC_REPLICA_PEERS_MAX];
@@ -196,9 +207,30 @@ void torc_worker_replica_message(struct torc_worker *worker, const struct torc_p
 // Says `note` to worker 0. False: no room.
 bool torc_worker_replica_note(struct torc_worker *worker, const struct torc_council_note *note);
 
+// -- worker_replica_read.c ------------------------------------------------------------------------
+
 // Why the replica of the shard answers no read or write now, and `info`; OK: it does.
 enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
                                           const struct torc_worker_shard *shard, uint64_t *info);
+
+// How old at most what this node has of the shard is; UINT64_MAX: that is not known.
+uint64_t torc_worker_stale_age_ns(struct torc_worker *worker, uint32_t place);
+
+// A reader takes what is at most `age_max_ms` old. False: it is older, or may be; `age_us`.
+bool torc_worker_stale_may(struct torc_worker *worker, uint32_t place, uint32_t age_max_ms,
+                           uint64_t *age_us);
+
+// The tree goes.
+void torc_worker_stale_forget(struct torc_worker_shard *shard);
+
+// Once a turn; when again.
+void torc_worker_stale_turn(struct torc_worker *worker, struct torc_worker_shard *shard);
+uint64_t torc_worker_stale_deadline_ns(const struct torc_worker *worker,
+                                       const struct torc_worker_shard *shard);
+
+// MARK of another node.
+void torc_worker_stale_mark(struct torc_worker *worker, const struct torc_peer_from *from,
+                            const struct torc_peer_mark *mark);
 
 // -- worker_replica_log.c -------------------------------------------------------------------------
 

@@ -181,6 +181,10 @@ bool torc_worker_base_may_begin(struct torc_worker *worker, const struct torc_wo
     bool begins = message->kind == TORC_PEER_SNAP && message->snap.kind != TORC_SNAP_ACK &&
                   message->snap.stream != shard->replica->machine.base_stream;
 
+    if (worker->quiescing && worker->cluster.durability == TORC_DURABILITY_REPLICATED &&
+        message->kind == TORC_PEER_SNAP && message->snap.kind != TORC_SNAP_ACK) {
+        return false; // it would count, and nobody would write it any more
+    }
     return !begins ||
            ((base_load(worker, shard->engine.shard) != NULL || base_load(worker, 0) != NULL) &&
             torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK);
@@ -201,6 +205,7 @@ static void base_reset(struct torc_worker *worker, struct torc_worker_shard *sha
     torc_assert(load != NULL); // torc_worker_base_may_begin
     load->shard = shard->engine.shard;
     shard->replica->base_wanted = false;
+    torc_worker_stale_forget(shard);
     if (shard->engine.state != TORC_SHARD_FOLLOWING) {
         torc_shard_follow(&shard->engine, shard->replica->machine.epoch);
         torc_worker_writes_forget(worker, &shard->engine);

@@ -24,7 +24,7 @@ local OPCODES = {
     [0x20] = "RANGE_READ", [0x21] = "RANGE_OPEN", [0x22] = "RANGE_CREDIT", [0x23] = "RANGE_CLOSE",
     [0x40] = "EPOCH", [0x41] = "APPEND", [0x42] = "ACK", [0x43] = "REFUSE", [0x44] = "PROBE",
     [0x45] = "PROBE_ACK", [0x46] = "TRANSFER", [0x47] = "SNAP", [0x50] = "BEAT",
-    [0x51] = "BEAT_ACK", [0x52] = "CLAIM",
+    [0x48] = "MARK", [0x51] = "BEAT_ACK", [0x52] = "CLAIM",
     [0x81] = "PING reply", [0x82] = "CANCEL reply", [0x83] = "CLOSE reply",
     [0x84] = "COOKIE reply", [0x85] = "STATUS reply", [0x86] = "MAP reply",
     [0x87] = "CLOCK reply", [0x88] = "PULL reply", [0x89] = "FRAG reply", [0x8a] = "FRAG_STATE",
@@ -496,6 +496,11 @@ local REQUESTS = {
     [0x44] = peer_rows({ { "peer.suspect", 4 } }),
     [0x45] = peer_rows({ { "peer.suspect", 4 }, { "peer.copy", 8 }, { "peer.received_lsn", 8 },
         { "peer.commit_lsn", 8 }, { "peer.flags", 1 } }),
+    [0x48] = function(tree, op)
+        add_row(tree, op, 16, { { "peer.flags", 1 }, { false, 7 }, { "peer.commit_lsn", 8 },
+            { "peer.sent_ns", 8 } })
+        return of_shard(op, op(16, 1):uint() == 1 and "asked" or "told")
+    end,
     [0x46] = peer_rows({ { false, 4 }, { "peer.last_lsn", 8 }, { "peer.ceiling", 8 } }),
     [0x01] = show_ping, [0x06] = show_interval, [0x07] = show_interval, [0x08] = show_pull,
     [0x09] = show_frag, [0x0a] = show_key, [0x10] = show_get, [0x11] = show_write,

@@ -251,7 +251,8 @@ enum torc_evt_kind {
     TORC_EVT_CHECKPOINT_DONE, // all of it is in `out`; control keeps it once its bytes are durable
     TORC_EVT_ALARM,           // something an operator must know
     TORC_EVT_CONTROL_SEEN,    // where the worker stands, for a control that has just attached
-    TORC_EVT_QUIESCED,        // everything appended is in sealed blocks; nothing follows
+    TORC_EVT_QUIESCED, // everything appended is in sealed blocks; nothing follows. role.shard:
+                       // one whose base is in no checkpoint, 0: there is none
     // Replicas. Both are repeated until they are answered, also to another control (M7).
     TORC_EVT_READ,       // `read`: answer RECORD
     TORC_EVT_PROPOSE,    // `propose`: answer RESULT

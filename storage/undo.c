@@ -457,7 +457,9 @@ static void entry_link(const struct torc_undo *undo, uint64_t place, uint64_t ol
     uint64_t target = older_place;
 
     torc_assert(older->key == entry->key);
-    torc_assert(older->version < entry->version); // U1
+    if (older->version >= entry->version) {
+        return; // of the history before this one (U1): its shard's floor lies above it
+    }
     entry->depth = older->depth + 1;
     jump = entry_before(undo, older_place, older->jump, &jump_place);
     further = jump == NULL ? NULL : entry_before(undo, jump_place, jump->jump, &further_place);

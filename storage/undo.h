@@ -21,7 +21,9 @@
 // Floor   is one for all shards. Every entry above it is there; a shard adds a floor of its own,
 //         where its history on this core begins (storage/shard.h).
 // Invariants
-//   U1  Versions of one key rise with the entries' places in the log.
+//   U1  Versions of one key rise with the entries' places in the log, within one history of its
+//       shard: a base may begin another one, at an earlier version than the tree had reached. No
+//       chain leads from one history to the one before it.
 //   U2  Every entry dropped had a version at or below `floor`.
 //   U3  used segments x their bytes + large_bytes <= limit_bytes.
 //   U4  The index holds exactly the keys of the entries in [index_first, index_next) that are still

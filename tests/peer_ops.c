@@ -147,7 +147,7 @@ static void random_claim(struct torc_rng *rng, struct torc_peer_claim *claim)
 void torc_peer_op_random(struct torc_rng *rng, struct torc_peer_op *op,
                          struct torc_peer_scratch *scratch)
 {
-    uint32_t which = up_to(rng, 10);
+    uint32_t which = up_to(rng, 11);
 
     memset(op, 0, sizeof(*op));
     memset(scratch->bytes, (int)up_to(rng, 255), sizeof(scratch->bytes));
@@ -160,6 +160,12 @@ void torc_peer_op_random(struct torc_rng *rng, struct torc_peer_op *op,
                                       .open_hlc = any(rng),
                                       .stretch = (uint8_t)(1u << up_to(rng, 3)),
                                       .health = (uint8_t)up_to(rng, 255)};
+    } else if (which == 11) {
+        op->opcode = TORC_PEER_OP_MARK;
+        op->mark = (struct torc_peer_mark){.shard = any32(rng),
+                                           .asks = up_to(rng, 1) == 1,
+                                           .commit_lsn = any_lsn(rng),
+                                           .asked_ns = any(rng)};
     } else if (which == 9) {
         op->opcode = TORC_PEER_OP_BEAT_ACK;
         op->beat_ack = (struct torc_beat_ack){.echo_ns = any(rng),
@@ -350,6 +356,10 @@ bool torc_peer_op_same(const struct torc_peer_op *a, const struct torc_peer_op *
                a->beat_ack.hint_epoch == b->beat_ack.hint_epoch &&
                memcmp(a->beat_ack.promised, b->beat_ack.promised, sizeof(a->beat_ack.promised)) ==
                    0;
+    }
+    if (a->opcode == TORC_PEER_OP_MARK) {
+        return a->mark.shard == b->mark.shard && a->mark.asks == b->mark.asks &&
+               a->mark.commit_lsn == b->mark.commit_lsn && a->mark.asked_ns == b->mark.asked_ns;
     }
     if (a->opcode == TORC_PEER_OP_CLAIM) {
         return claim_same(&a->claim, &b->claim);

@@ -151,6 +151,9 @@ static void peer_node_vectors(torc_vector_print *print)
     op.claim = (struct torc_peer_claim){
         .from_version = 3, .version = 4, .count = 2, .items = {{0, 9, 5}, {511, 10, 0}}};
     peer_vector(print, "peer-claim", &op);
+    op = (struct torc_peer_op){.opcode = TORC_PEER_OP_MARK};
+    op.mark = (struct torc_peer_mark){.shard = 9, .commit_lsn = 101, .asked_ns = 1000000007};
+    peer_vector(print, "peer-mark", &op);
 }
 
 void torc_peer_vectors(torc_vector_print *print)

@@ -149,6 +149,16 @@ struct torc_peer_message {
     };
 };
 
+// How far a shard is committed, for reads of a bounded age at its other members. Told, as a read is
+// answered (L3): whatever any client was told before the asker asked has an LSN of at most
+// commit_lsn. Committed logs are prefixes of one another, so it needs no epoch.
+struct torc_peer_mark {
+    uint32_t shard;
+    bool asks;
+    uint64_t commit_lsn; // told; else 0
+    uint64_t asked_ns;   // by the asker's lease clock, which is all that its age is measured by
+};
+
 // -- Between nodes ------------------------------------------------------------------------------
 
 // What a node says about itself (C5), bits. Anything but 0: take my primaries from me.

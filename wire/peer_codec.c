@@ -4,6 +4,7 @@
 #include <string.h>
 
 enum {
+    MARK_ASKS = 1,
     ACK_NEEDS_BASE = 1,
     ACK_USABLE = 2,
     EPOCH_ACTIVE = 1,
@@ -92,6 +93,13 @@ struct cargo_wire {
     struct torc_le32 zero;
 };
 
+struct mark_wire {
+    uint8_t flags;
+    uint8_t zero[7];
+    struct torc_le64 commit_lsn;
+    struct torc_le64 asked_ns;
+};
+
 struct beat_wire {
     struct torc_le64 sent_ns;
     struct torc_le64 wall_us;
@@ -143,6 +151,7 @@ _Static_assert(sizeof(struct cargo_wire) == 16, "wire format");
 _Static_assert(sizeof(struct beat_wire) == 48, "wire format");
 _Static_assert(sizeof(struct beat_ack_wire) == 104, "wire format");
 _Static_assert(sizeof(struct claim_wire) == 24, "wire format");
+_Static_assert(sizeof(struct mark_wire) == 24, "wire format");
 _Static_assert(sizeof(struct item_wire) == 16, "wire format");
 _Static_assert(HEAD + sizeof(struct snap_wire) + sizeof(struct cargo_wire) == TORC_PEER_SNAP_HEAD,
                "wire format");
@@ -311,6 +320,16 @@ static uint32_t snap_encode(unsigned char *body, const struct torc_peer_snap *sn
     return sizeof(wire) + sizeof(head) + cargo->byte_count;
 }
 
+static uint32_t mark_encode(unsigned char *body, const struct torc_peer_mark *mark)
+{
+    struct mark_wire wire = {.flags = mark->asks ? MARK_ASKS : 0,
+                             .commit_lsn = torc_le64(mark->commit_lsn),
+                             .asked_ns = torc_le64(mark->asked_ns)};
+
+    memcpy(body, &wire, sizeof(wire));
+    return sizeof(wire);
+}
+
 static uint32_t beat_encode(unsigned char *body, const struct torc_beat *beat)
 {
     struct beat_wire wire = {.sent_ns = torc_le64(beat->sent_ns),
@@ -376,13 +395,16 @@ uint32_t torc_peer_op_encode(unsigned char *to, const struct torc_peer_op *op)
     case TORC_PEER_OP_PROBE_ACK: bytes = probe_ack_encode(body, &message->probe_ack); break;
     case TORC_PEER_OP_TRANSFER: bytes = transfer_encode(body, &message->transfer); break;
     case TORC_PEER_OP_SNAP: bytes = snap_encode(body, &message->snap, &op->cargo); break;
+    case TORC_PEER_OP_MARK: bytes = mark_encode(body, &op->mark); break;
     case TORC_PEER_OP_BEAT: bytes = beat_encode(body, &op->beat); break;
     case TORC_PEER_OP_BEAT_ACK: bytes = beat_ack_encode(body, &op->beat_ack); break;
     case TORC_PEER_OP_CLAIM: bytes = claim_encode(body, &op->claim); break;
     }
     torc_assert(bytes > 0);
     return peer_head_write(to, (uint8_t)op->opcode, HEAD + bytes,
-                           op->opcode <= TORC_PEER_OP_SNAP ? message->shard : 0);
+                           op->opcode == TORC_PEER_OP_MARK   ? op->mark.shard
+                           : op->opcode <= TORC_PEER_OP_SNAP ? message->shard
+                                                             : 0);
 }
 
 uint32_t torc_peer_op_bytes(const struct torc_peer_op *op)
@@ -401,6 +423,7 @@ uint32_t torc_peer_op_bytes(const struct torc_peer_op *op)
     case TORC_PEER_OP_SNAP:
         return op->message.snap.kind == TORC_SNAP_PIECE ? TORC_PEER_SNAP_HEAD + op->cargo.byte_count
                                                         : HEAD + (uint32_t)sizeof(struct snap_wire);
+    case TORC_PEER_OP_MARK: return HEAD + sizeof(struct mark_wire);
     case TORC_PEER_OP_BEAT: return HEAD + sizeof(struct beat_wire);
     case TORC_PEER_OP_BEAT_ACK: return HEAD + sizeof(struct beat_ack_wire);
     case TORC_PEER_OP_CLAIM:
@@ -643,6 +666,22 @@ static enum torc_err snap_decode(struct torc_peer_op *op, const unsigned char *b
     return torc_peer_cargo_ok(&op->cargo) ? TORC_ERR_OK : peer_bad(why, "SNAP: parts");
 }
 
+static enum torc_err mark_decode(struct torc_peer_mark *mark, const unsigned char *body,
+                                 uint32_t byte_count, struct torc_fail *why)
+{
+    struct mark_wire wire;
+
+    if (!body_take(&wire, sizeof(wire), body, byte_count)) {
+        return peer_bad(why, "MARK: length");
+    }
+    mark->asks = wire.flags == MARK_ASKS;
+    mark->commit_lsn = torc_get_le64(wire.commit_lsn);
+    mark->asked_ns = torc_get_le64(wire.asked_ns);
+    return wire.flags <= MARK_ASKS && mark->commit_lsn <= TORC_PEER_LSN_MAX
+               ? TORC_ERR_OK
+               : peer_bad(why, "MARK: flags or LSN");
+}
+
 static enum torc_err beat_decode(struct torc_beat *beat, const unsigned char *body,
                                  uint32_t byte_count, struct torc_fail *why)
 {
@@ -733,6 +772,8 @@ enum torc_err torc_peer_op_decode(struct torc_peer_op *op, const unsigned char *
     if (head.opcode <= TORC_PEER_OP_SNAP) {
         message->kind = (enum torc_peer_kind)(head.opcode - TORC_PEER_OP_EPOCH);
         message->shard = torc_get_le32(head.aux);
+    } else if (head.opcode == TORC_PEER_OP_MARK) {
+        op->mark.shard = torc_get_le32(head.aux);
     } else if (torc_get_le32(head.aux) != 0) {
         return peer_bad(why, "a message between nodes has no shard");
     }
@@ -746,6 +787,7 @@ enum torc_err torc_peer_op_decode(struct torc_peer_op *op, const unsigned char *
         return probe_ack_decode(&message->probe_ack, body, body_bytes, why);
     case TORC_PEER_OP_TRANSFER: return transfer_decode(&message->transfer, body, body_bytes, why);
     case TORC_PEER_OP_SNAP: return snap_decode(op, body, body_bytes, why);
+    case TORC_PEER_OP_MARK: return mark_decode(&op->mark, body, body_bytes, why);
     case TORC_PEER_OP_BEAT: return beat_decode(&op->beat, body, body_bytes, why);
     case TORC_PEER_OP_BEAT_ACK: return beat_ack_decode(&op->beat_ack, body, body_bytes, why);
     case TORC_PEER_OP_CLAIM: return claim_decode(&op->claim, body, body_bytes, why);

@@ -33,6 +33,7 @@
     X(PROBE_ACK, 0x45, "the answer to it")                                      \
     X(TRANSFER, 0x46, "the receiver may become primary")                        \
     X(SNAP, 0x47, "a piece of a base, its end, or which piece is lacked")       \
+    X(MARK, 0x48, "how far a shard is committed, asked for or told")            \
     X(BEAT, 0x50, "the sender lives; asks for a promise for its claims")        \
     X(BEAT_ACK, 0x51, "the promise, but for exceptions")                        \
     X(CLAIM, 0x52, "shards that the sender is primary of and the receiver holds")
@@ -109,6 +110,7 @@ struct torc_peer_op {
     enum torc_peer_opcode opcode;
     union {
         struct torc_peer_message message; // up to SNAP: its kind goes with the opcode
+        struct torc_peer_mark mark;
         struct torc_beat beat;
         struct torc_beat_ack beat_ack;
         struct torc_peer_claim claim;

@@ -206,6 +206,7 @@ PEER_CHECKS = {
     "peer-beat": peer(0x50, "QQQQQBB6x", 1000000007, 1790000000000000, 4, HLC_C, (1 << 64) - 1, 2, 2, aux=0),
     "peer-beat-ack": peer(0x51, "QQQIIB7x64s", 1000000007, 4, HLC_C, 9, 6, 2, b"\x05" + bytes(62) + b"\x80", aux=0),
     "peer-claim": peer(0x52, "QQIIIIH6xIIH6x", 3, 4, 2, 0, 9, 5, 0, 10, 0, 511, aux=0),
+    "peer-mark": peer(0x48, "B7xQQ", 0, 101, 1000000007),
 }
 
 CHECKS = {

@@ -7,7 +7,9 @@
 // Oracle  for each key the value last acknowledged, and those of writes whose end is not known:
 //         a read shows one of them, and when all faults are over every shard is served, holds what
 //         was acknowledged, and its members' trees are equal. A write that is sent again with its
-//         number has one effect. Never do two nodes serve a shard (torc_cluster_server looks).
+//         number has one effect. A read of a bounded age, from whatever node, shows no less than
+//         what some client had been told that much before it. Never do two nodes serve a shard
+//         (torc_cluster_server looks).
 #include "tests/cluster_rig.h"
 #include "tests/torc_test.h"
 
@@ -22,10 +24,19 @@
 #define OPS         120u
 #define SETTLE      400000u // 4 s
 #define CALL_STEPS  1500u
+#define TOLD        (4 * OPS)
 #define LIVES_QUICK 1u
 #define LIVES       8u
 
+// That a client was told of a version, and when.
+struct model_told {
+    uint64_t at_ns;
+    uint64_t version;
+};
+
 struct model_key {
+    uint32_t told_count;
+    struct model_told told[TOLD];
     uint32_t acked; // number of the write; 0: none
     uint32_t maybe_count;
     uint32_t maybes[MAYBES];
@@ -35,6 +46,9 @@ static struct torc_cluster cluster;
 static struct model_key model[KEYS];
 static uint64_t versions[WRITES]; // of each write's one effect, as soon as it is known
 static uint32_t next_write;
+static uint32_t stale_answers;   // of nodes that do not serve the shard
+static uint32_t stale_lies;      // older than was allowed
+static uint32_t stale_judged_ms; // the bound that they are judged by; 0: the one asked for
 
 static uint64_t model_key(uint32_t index)
 {
@@ -92,6 +106,14 @@ static void model_version(uint32_t number, uint64_t version)
     *known = version;
 }
 
+static void model_tell(uint32_t index, uint64_t version)
+{
+    struct model_key *key = &model[index];
+
+    torc_assert(key->told_count < TOLD);
+    key->told[key->told_count++] = (struct model_told){.at_ns = cluster.now_ns, .version = version};
+}
+
 static void model_put(uint32_t index)
 {
     struct model_key *key = &model[index];
@@ -113,6 +135,7 @@ static void model_put(uint32_t index)
     }
     if (err == TORC_ERR_OK) {
         model_version(number, version);
+        model_tell(index, version);
         key->acked = number;
         key->maybe_count = 0;
     } else if (unknown && key->maybe_count < MAYBES) {
@@ -164,9 +187,51 @@ static bool model_get(uint32_t index)
     }
     if (reply.status == TORC_ERR_OK) {
         model_version(value_number(&reply), reply.info);
+        model_tell(index, reply.info);
     }
     model_seen(index, reply.status == TORC_ERR_OK ? value_number(&reply) : 0);
     return true;
+}
+
+// The least that a read may show which takes what is `age_ms` old.
+static uint64_t model_floor(uint32_t index, uint64_t age_ms)
+{
+    const struct model_key *key = &model[index];
+    uint64_t version = 0;
+
+    for (uint32_t i = 0; i < key->told_count; i++) {
+        if (key->told[i].at_ns + age_ms * 1000000 <= cluster.now_ns) {
+            version = torc_max_u64(version, key->told[i].version);
+        }
+    }
+    return version;
+}
+
+static void model_get_stale(uint32_t index)
+{
+    static const uint32_t ages_ms[] = {0, 1, 5, 20, 100, 1000};
+    uint32_t age_ms = stale_judged_ms == 0
+                          ? ages_ms[torc_rng_below(&cluster.rng, TORC_COUNT_OF(ages_ms))]
+                          : 10000;
+    uint64_t floor = model_floor(index, stale_judged_ms == 0 ? age_ms : stale_judged_ms);
+    struct torc_request request = torc_rig_get(model_key(index));
+    uint32_t node = random_node();
+    struct torc_reply reply;
+
+    request.flags = TORC_GET_STALE;
+    request.max_age_ms = age_ms;
+    if (!cluster.rigs[node].up ||
+        !torc_cluster_call(&cluster, node, &request, &reply, CALL_STEPS) ||
+        (reply.status != TORC_ERR_OK && reply.status != TORC_ERR_NOT_FOUND)) {
+        return;
+    }
+    stale_answers += torc_cluster_server(&cluster, model_shard(index)) != node ? 1 : 0;
+    if (reply.status == TORC_ERR_OK) {
+        model_version(value_number(&reply), reply.info);
+    }
+    if (floor > (reply.status == TORC_ERR_OK ? reply.info : 0)) {
+        stale_lies++;
+    }
 }
 
 // -- Faults ---------------------------------------------------------------------------------------
@@ -330,6 +395,8 @@ static void live(uint64_t seed, uint8_t durability)
         }
         if (chance(60)) {
             model_put(index);
+        } else if (chance(50)) {
+            model_get_stale(index);
         } else {
             (void)model_get(index);
         }
@@ -351,14 +418,35 @@ static void lives(uint8_t durability)
     }
 }
 
+static void judged(uint8_t durability)
+{
+    stale_lies = 0;
+    stale_judged_ms = 0;
+    lives(durability);
+    CU_ASSERT_EQUAL(stale_lies, 0);
+}
+
 static void nothing_acknowledged_is_lost_by_durable_nodes(void)
 {
-    lives(TORC_DURABILITY_DURABLE);
+    judged(TORC_DURABILITY_DURABLE);
 }
 
 static void nothing_acknowledged_is_lost_by_fast_nodes(void)
 {
-    lives(TORC_DURABILITY_REPLICATED);
+    judged(TORC_DURABILITY_REPLICATED);
+}
+
+// Asked for what is up to 10 s old, judged by 1 ms.
+static void reads_that_are_too_old_would_be_found(void)
+{
+    stale_answers = 0;
+    stale_lies = 0;
+    stale_judged_ms = 1;
+    for (uint32_t i = 0; i < 20 && stale_lies == 0; i++) {
+        live(torc_test_seed() + i, TORC_DURABILITY_REPLICATED);
+    }
+    CU_ASSERT_TRUE(stale_lies > 0);
+    CU_ASSERT_TRUE(stale_answers > 0);
 }
 
 int main(void)
@@ -367,6 +455,7 @@ int main(void)
         {"nothing acknowledged is lost by durable nodes",
          nothing_acknowledged_is_lost_by_durable_nodes},
         {"nothing acknowledged is lost by fast nodes", nothing_acknowledged_is_lost_by_fast_nodes},
+        {"reads that are too old would be found", reads_that_are_too_old_would_be_found},
         CU_TEST_INFO_NULL,
     };
 

@@ -52,7 +52,7 @@ static void test_every_message_comes_back(void)
         CU_ASSERT_FATAL(torc_peer_op_same(&op, &got));
         seen |= 1u << (op.opcode & 0x1f);
     }
-    CU_ASSERT_EQUAL(seen, 0x000700ff); // all eleven
+    CU_ASSERT_EQUAL(seen, 0x000701ff); // all eleven
 }
 
 // Bits that say nothing: zero fields (not checked), and what no comparison looks at.
@@ -80,6 +80,7 @@ static uint32_t zero_bytes(const struct torc_peer_op *op)
     case TORC_PEER_OP_PROBE_ACK: return 7;
     case TORC_PEER_OP_TRANSFER: return 4;
     case TORC_PEER_OP_SNAP: return 3 + (op->message.snap.kind == TORC_SNAP_PIECE ? 4 : 0);
+    case TORC_PEER_OP_MARK: return 7;
     case TORC_PEER_OP_BEAT: return 6;
     case TORC_PEER_OP_BEAT_ACK: return 7;
     case TORC_PEER_OP_CLAIM: return 4 + 6 * op->claim.count;

@@ -481,6 +481,82 @@ static void a_new_control_is_told_of_all_shards(void)
     torc_cluster_close(&cluster);
 }
 
+// -- Reads of a bounded age -----------------------------------------------------------------------
+
+static enum torc_err get_stale(uint32_t node, uint64_t key, uint32_t age_ms,
+                               struct torc_reply *reply)
+{
+    struct torc_request request = torc_rig_get(key);
+
+    request.flags = TORC_GET_STALE;
+    request.max_age_ms = age_ms;
+    return torc_cluster_call(&cluster, node, &request, reply, 5000) ? (enum torc_err)reply->status
+                                                                    : TORC_ERR_DEADLINE;
+}
+
+// Its first reader makes it ask.
+static void warm(uint32_t node, uint32_t age_ms)
+{
+    struct torc_reply reply;
+    enum torc_err err = TORC_ERR_TOO_STALE;
+
+    for (uint32_t i = 0; i < 100 && err == TORC_ERR_TOO_STALE; i++) {
+        err = get_stale(node, 5, age_ms, &reply);
+        torc_cluster_run(&cluster, 100);
+    }
+    CU_ASSERT_EQUAL_FATAL(err, TORC_ERR_OK);
+}
+
+static void cut_off(uint32_t node, bool cut)
+{
+    for (uint32_t other = 1; other <= 3; other++) {
+        cluster.cut[node][other] = cut && other != node;
+        cluster.cut[other][node] = cut && other != node;
+    }
+}
+
+static void a_backup_reads_what_is_not_too_old(void)
+{
+    struct torc_request plain = torc_rig_get(5);
+    struct torc_reply reply;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    (void)replicas_put(5, "five", 1);
+    CU_ASSERT_EQUAL(get_stale(1, 5, 0, &reply), TORC_ERR_OK); // the primary's is of now
+    warm(2, 20);
+    CU_ASSERT_EQUAL(get_stale(2, 5, 20, &reply), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(reply.body_bytes, 4);
+    CU_ASSERT_EQUAL(get_stale(2, 6, 20, &reply), TORC_ERR_NOT_FOUND);
+    CU_ASSERT_EQUAL(get_stale(2, 5, 0, &reply), TORC_ERR_TOO_STALE);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, 2, &plain, &reply, 5000));
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_WRONG_SHARD);
+    torc_cluster_close(&cluster);
+}
+
+static void a_backup_that_is_cut_off_soon_says_that_it_is_too_old(void)
+{
+    struct torc_reply reply;
+
+    replicas_come_up(TORC_DURABILITY_REPLICATED);
+    (void)replicas_put(5, "five", 1);
+    warm(3, 20);
+    cut_off(3, true);
+    torc_cluster_run(&cluster, 500); // 5 ms
+    CU_ASSERT_EQUAL(get_stale(3, 5, 20, &reply), TORC_ERR_OK);
+    (void)replicas_put(5, "FIVE", 2);
+    torc_cluster_run(&cluster, 3000);
+    CU_ASSERT_EQUAL(get_stale(3, 5, 20, &reply), TORC_ERR_TOO_STALE);
+    CU_ASSERT_TRUE(reply.info > 20000 && reply.info < 1000000);
+    CU_ASSERT_EQUAL(get_stale(3, 5, 1000, &reply), TORC_ERR_OK); // that is old enough
+    CU_ASSERT_EQUAL(memcmp(reply.body, "five", 4), 0);
+    cut_off(3, false);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 100000));
+    warm(3, 20);
+    CU_ASSERT_EQUAL(get_stale(3, 5, 20, &reply), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(memcmp(reply.body, "FIVE", 4), 0);
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -509,6 +585,9 @@ int main(void)
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
         {"a learner that dies amid its base takes another",
          a_learner_that_dies_amid_its_base_takes_another},
+        {"a backup reads what is not too old", a_backup_reads_what_is_not_too_old},
+        {"a backup that is cut off soon says that it is too old",
+         a_backup_that_is_cut_off_soon_says_that_it_is_too_old},
         CU_TEST_INFO_NULL,
     };
 
