@@ -154,7 +154,8 @@ static void join_settle(struct torc_replica_peer *peer, struct torc_replica_acti
 void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer *peer,
                          struct torc_replica_actions *actions)
 {
-    if (peer->role != TORC_REPLICA_PEER_LEARNER) {
+    // Whom a proposal names may be a member already: it must keep the log that it acknowledged.
+    if (peer->role != TORC_REPLICA_PEER_LEARNER || peer->proposed) {
         return;
     }
     if (peer->stream != TORC_REPLICA_STREAM_NONE && peer->acked_boot != 0 &&
