@@ -5,7 +5,8 @@
 #include "control/node_impl_os.h"
 
 enum {
-    ANSWER_TEXT_BYTES = 200
+    ANSWER_TEXT_BYTES = 200,
+    ANSWER_MOVES = 64 // lines of them
 };
 
 // Of a node that has run: its last life is known to be over.
@@ -27,7 +28,8 @@ static uint32_t answer_alive(struct torc_survey *survey, const struct torc_surve
     return count;
 }
 
-// Shards none of whose members has the memory that it was a member with: nobody may take over.
+// Shards none of whose members has the memory that it was a member with: nobody may take over. (Of
+// shards that were given to a running node only that node knows.)
 static uint32_t answer_closed(struct torc_survey *survey)
 {
     uint32_t closed = 0;
@@ -108,6 +110,49 @@ void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *li
     }
     failed |= json_object_set_new(line, "members", members);
     torc_assert(failed == 0);
+}
+
+static const char *answer_step(enum torc_move_kind kind)
+{
+    switch (kind) {
+    case TORC_MOVE_DONE: return "done";
+    case TORC_MOVE_WAIT: return "wait";
+    case TORC_MOVE_LEARN:
+    case TORC_MOVE_JOIN: return "join";
+    case TORC_MOVE_TRANSFER: return "lead";
+    case TORC_MOVE_REMOVE: return "leave";
+    }
+    torc_unreachable("all kinds return");
+}
+
+// What is under way between where shards lie and where they should, as this node sees it.
+json_t *torc_node_answer_placement(struct torc_node *node)
+{
+    struct torc_survey *survey = node->registry.survey;
+    json_t *moves = json_array();
+    json_t *answer = torc_node_place_answer(node);
+    uint64_t moving = 0;
+    int failed = 0;
+
+    for (uint32_t i = 0; i < survey->shard_count && node->registry.meta.replicas > 1; i++) {
+        const struct torc_survey_want *want = torc_survey_want(survey, survey->shards[i].shard);
+        struct torc_want_fields hint;
+        struct torc_move_step step = {.kind = TORC_MOVE_DONE};
+
+        if (want != NULL) {
+            step = torc_node_move(node, survey->shards[i].shard, want, &hint);
+        }
+        moving += step.kind != TORC_MOVE_DONE ? 1 : 0;
+        if (step.kind != TORC_MOVE_DONE && json_array_size(moves) < ANSWER_MOVES) {
+            failed |= json_array_append_new(
+                moves, json_pack("{s:I, s:s, s:I}", "shard", (json_int_t)survey->shards[i].shard,
+                                 "step", answer_step(step.kind), "node", (json_int_t)step.node));
+        }
+    }
+    failed |= json_object_set_new(answer, "moving", json_integer((json_int_t)moving));
+    failed |= json_object_set_new(answer, "moves", moves);
+    torc_assert(failed == 0);
+    return answer;
 }
 
 // One line each: the cause, what it does, what to do.

@@ -158,8 +158,13 @@ static json_t *answer_shards(struct torc_node *node)
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct torc_cluster_shard *shard = cluster->shards + i;
-        json_t *line = json_object();
+        json_t *line;
         int failed;
+
+        if (shard->shard == 0) {
+            continue;
+        }
+        line = json_object();
 
         answer_set(line, "shard", answer_u64(shard->shard));
         answer_set(line, "lo", answer_u64(shard->lo));
@@ -222,9 +227,10 @@ static json_t *answer_status(struct torc_node *node)
     answer_set(status, "log", answer_log(node));
     answer_set(status, "recovery", answer_recovery(node));
     answer_set(status, "checkpoints", answer_u64(node->numbers[TORC_CONTROL_CHECKPOINTS]));
-    answer_set(status, "shard_count", answer_u64(registry->cluster.shard_count));
+    answer_set(status, "shard_count", answer_u64(torc_cluster_count(&registry->cluster)));
     answer_set(status, "shards_ready", answer_u64(torc_cluster_ready(&registry->cluster)));
     answer_set(status, "nodes", torc_node_answer_nodes(node));
+    answer_set(status, "placement", torc_node_answer_placement(node));
     answer_set(status, "shards", answer_shards(node));
     return status;
 }

@@ -1,4 +1,5 @@
-// Torc control: which of a node's replicas may go on from the log. See control/based_os.h.
+// Torc control: which of a node's replicas have a whole log, and which copies they are. See
+// control/based_os.h.
 #include "control/based_os.h"
 
 #include <fcntl.h>
@@ -6,40 +7,70 @@
 #include <unistd.h>
 
 #define BASED_NAME  "replicas"
-#define BASED_BYTES (64u + TORC_CHAN_MAP_ENTRIES * 12u) // a line for each shard
+#define BASED_LINE  48u // "4294967295 18446744073709551615 4294967295 1" and its end
+#define BASED_BYTES (64u + TORC_CHAN_MAP_ENTRIES * BASED_LINE)
+#define BASED_HEAD  "torc-replicas "
 
-static uint64_t based_number(char **at, char end)
+static bool based_number(const char **at, char end, uint64_t most, uint64_t *number)
 {
-    char *stop = *at;
-    uint64_t number = strtoull(*at, &stop, 10);
+    char *stop = NULL;
 
-    if (**at < '0' || **at > '9' || *stop != end) {
-        return 0;
+    if (**at < '0' || **at > '9') {
+        return false;
+    }
+    *number = strtoull(*at, &stop, 10);
+    if (*stop != end || *number > most) {
+        return false;
     }
     *at = stop + 1;
-    return number;
+    return true;
 }
 
-void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_cluster *cluster)
+// Version 1 has a shard's number a line: whole logs, of the node's copy.
+static bool based_line(const char **at, uint64_t version, uint64_t copy,
+                       struct torc_based_line *line)
+{
+    uint64_t shard = 0;
+    uint64_t turn = 0;
+    uint64_t whole = 1;
+    bool read = based_number(at, version == 1 ? '\n' : ' ', UINT32_MAX, &shard) && shard != 0;
+
+    if (version > 1) {
+        read = read && based_number(at, ' ', UINT64_MAX, &copy) && copy != 0 &&
+               based_number(at, ' ', UINT32_MAX, &turn) && based_number(at, '\n', 1, &whole);
+    }
+    *line = (struct torc_based_line){
+        .copy = copy, .shard = (uint32_t)shard, .turn = (uint32_t)turn, .whole = whole != 0};
+    return read;
+}
+
+static void based_parse(const char *at, uint64_t copy, struct torc_based *based)
+{
+    struct torc_based_line line;
+    uint64_t version = 0;
+    uint64_t of = 0;
+
+    if (strncmp(at, BASED_HEAD, strlen(BASED_HEAD)) != 0) {
+        return;
+    }
+    at += strlen(BASED_HEAD);
+    if (!based_number(&at, ' ', 2, &version) || version == 0 ||
+        !based_number(&at, '\n', UINT64_MAX, &of) || of != copy) {
+        return;
+    }
+    while (based_line(&at, version, copy, &line) && torc_based_put(based, &line)) {
+    }
+}
+
+void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_based *based)
 {
     char *text = calloc(1, BASED_BYTES + 1);
-    char *at = text;
     int fd = openat(dir->fd, BASED_NAME, O_RDONLY | O_CLOEXEC);
-    int64_t bytes = fd >= 0 ? read(fd, text, BASED_BYTES) : -1;
 
     torc_assert(text != NULL);
-    if (bytes > 0 && strncmp(at, "torc-replicas 1 ", 16) == 0) {
-        at += 16;
-        if (based_number(&at, '\n') == copy) {
-            for (uint64_t shard = based_number(&at, '\n'); shard != 0 && shard <= UINT32_MAX;
-                 shard = based_number(&at, '\n')) {
-                struct torc_cluster_shard *found = torc_cluster_shard(cluster, (uint32_t)shard);
-
-                if (found != NULL) {
-                    found->based = true;
-                }
-            }
-        }
+    based->count = 0;
+    if (fd >= 0 && read(fd, text, BASED_BYTES) > 0) {
+        based_parse(text, copy, based);
     }
     if (fd >= 0) {
         (void)close(fd); // it was only read
@@ -48,22 +79,45 @@ void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc
 }
 
 enum torc_err torc_based_save(const struct torc_data_dir *dir, uint64_t copy,
-                              const struct torc_cluster *cluster, struct torc_fail *why)
+                              const struct torc_based *based, struct torc_fail *why)
 {
     char *text = malloc(BASED_BYTES);
     uint64_t used;
     enum torc_err err;
 
     torc_assert(text != NULL);
-    used = (uint64_t)snprintf(text, BASED_BYTES, "torc-replicas 1 %" PRIu64 "\n", copy);
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        if (cluster->shards[i].based) {
-            used += (uint64_t)snprintf(text + used, BASED_BYTES - used, "%" PRIu32 "\n",
-                                       cluster->shards[i].shard);
-        }
+    used = (uint64_t)snprintf(text, BASED_BYTES, BASED_HEAD "2 %" PRIu64 "\n", copy);
+    for (uint32_t i = 0; i < based->count; i++) {
+        const struct torc_based_line *line = based->lines + i;
+
+        used += (uint64_t)snprintf(text + used, BASED_BYTES - used,
+                                   "%" PRIu32 " %" PRIu64 " %" PRIu32 " %d\n", line->shard,
+                                   line->copy, line->turn, line->whole ? 1 : 0);
     }
     torc_assert(used < BASED_BYTES);
     err = torc_file_replace(dir->fd, BASED_NAME, text, used, 0640, why);
     free(text);
     return err;
+}
+
+struct torc_based_line *torc_based_find(struct torc_based *based, uint32_t shard)
+{
+    for (uint32_t i = 0; i < based->count; i++) {
+        if (based->lines[i].shard == shard) {
+            return based->lines + i;
+        }
+    }
+    return NULL;
+}
+
+bool torc_based_put(struct torc_based *based, const struct torc_based_line *line)
+{
+    struct torc_based_line *place = torc_based_find(based, line->shard);
+
+    if (place == NULL && based->count == TORC_CHAN_MAP_ENTRIES) {
+        return false;
+    }
+    place = place != NULL ? place : based->lines + based->count++;
+    *place = *line;
+    return true;
 }

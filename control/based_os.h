@@ -1,10 +1,13 @@
-// Torc control: which of a node's replicas may go on from the log.
+// Torc control: which of a node's replicas have a whole log, and which copies they are.
 //
-// What    DATA/replicas: a line for each shard whose log in this directory once went on from a base
-//         (a checkpoint, or the empty tree that all members once had). By it a member that was
-//         removed while it was away comes back by the log it has, not by a copy of everything. If
-//         the log has begun anew since, it says so itself (storage/replay.h).
+// What    DATA/replicas: a line for each shard: the number of its replica's copy, its turn, and
+//         whether its log in this directory goes on from a base (a checkpoint, or the empty tree
+//         that all members once had). By it a member that was removed while it was away comes back
+//         by the log it has, not by a copy of everything; and a shard that was taken from this node
+//         and given to it again is another copy, in a later turn: nothing of the one before it
+//         counts. A line stays when its shard goes: written before the shard's data are dropped.
 // Owner   control's one thread.
+// Memory  the caller's, 128 KiB.
 // Bound   to the node's copy: a node without its data begins without. A copy that is new because a
 //         dataplane forgot (`replicated`) has the log of the one before it, up to some record:
 //         that is a base.
@@ -14,13 +17,30 @@
 #include "control/cluster.h"
 #include "control/data_dir_os.h"
 
-// Marks the shards that the file names (`based`). A file that is missing, of another copy or makes
-// no sense names none: that costs a copy of a shard, never a record.
-void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_cluster *cluster);
+struct torc_based_line {
+    uint64_t copy;
+    uint32_t shard;
+    uint32_t turn;
+    bool whole;
+};
 
-// Writes those that are marked; durable when it returns.
+struct torc_based {
+    uint32_t count;
+    struct torc_based_line lines[TORC_CHAN_MAP_ENTRIES];
+};
+
+// What the file says. A file that is missing, of another copy or makes no sense says nothing: that
+// costs a copy of a shard, never a record.
+void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_based *based);
+
+// Durable when it returns.
 enum torc_err torc_must_use torc_based_save(const struct torc_data_dir *dir, uint64_t copy,
-                                            const struct torc_cluster *cluster,
-                                            struct torc_fail *why);
+                                            const struct torc_based *based, struct torc_fail *why);
+
+// The shard's line, or NULL.
+struct torc_based_line *torc_based_find(struct torc_based *based, uint32_t shard);
+
+// The line takes the place of the shard's line before. False: there is no room for one more.
+bool torc_must_use torc_based_put(struct torc_based *based, const struct torc_based_line *line);
 
 #endif

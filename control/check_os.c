@@ -134,6 +134,7 @@ static enum torc_err check_log(struct check *check, struct torc_fail *why)
                                          .node = check->dir.node,
                                          .shards = check->shards,
                                          .shard_count = check->registry.cluster.shard_count,
+                                         .others = check->registry.meta.replicas > 1,
                                          .look_only = true};
     struct torc_recover_numbers found;
     bool scanned = false;

@@ -121,7 +121,9 @@ void torc_checkpoints_close(struct torc_checkpoints *checkpoints)
 void torc_checkpoints_round(struct torc_checkpoints *checkpoints)
 {
     for (uint32_t i = 0; i < checkpoints->config.cluster->shard_count; i++) {
-        checkpoints->config.cluster->shards[i].wanted = true;
+        struct torc_cluster_shard *shard = checkpoints->config.cluster->shards + i;
+
+        shard->wanted = shard->shard != 0 && !shard->leaving;
     }
     checkpoints->numbers.rounds++;
 }
@@ -145,6 +147,18 @@ bool torc_checkpoints_is_idle(const struct torc_checkpoints *checkpoints)
             idle && checkpoints->makes[i].state == MAKE_IDLE && !checkpoints->makes[i].answer_waits;
     }
     return idle;
+}
+
+bool torc_checkpoints_has(const struct torc_checkpoints *checkpoints, uint32_t shard)
+{
+    for (uint32_t i = 0; i < checkpoints->worker_count; i++) {
+        const struct make *make = checkpoints->makes + i;
+
+        if ((make->state != MAKE_IDLE || make->answer_waits) && make->shard->shard == shard) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool torc_checkpoints_is_full(const struct torc_checkpoints *checkpoints, uint32_t worker)

@@ -54,6 +54,9 @@ void torc_checkpoints_round(struct torc_checkpoints *checkpoints);
 
 bool torc_checkpoints_is_idle(const struct torc_checkpoints *checkpoints);
 
+// One of the shard is being made.
+bool torc_checkpoints_has(const struct torc_checkpoints *checkpoints, uint32_t shard);
+
 // What worker `worker` has in `out` cannot be taken before a write is back.
 bool torc_checkpoints_is_full(const struct torc_checkpoints *checkpoints, uint32_t worker);
 

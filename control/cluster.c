@@ -3,6 +3,8 @@
 
 #include "kit/bugs.h"
 
+#include <string.h>
+
 void torc_cluster_cut(uint64_t keys, uint32_t count, uint32_t index, uint64_t *lo, uint64_t *hi)
 {
     torc_assert(count > 0);
@@ -27,7 +29,9 @@ uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream)
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct torc_cluster_shard *shard = cluster->shards + i;
 
-        if (TORC_BUG(TRIM_TOO_MUCH)) {
+        bool empty = shard->replica && !shard->based && !shard->has_checkpoint;
+
+        if (shard->shard == 0 || empty || TORC_BUG(TRIM_TOO_MUCH)) {
             continue;
         }
         if (!shard->covered) {
@@ -42,12 +46,45 @@ uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream)
 
 struct torc_cluster_shard *torc_cluster_shard(const struct torc_cluster *cluster, uint32_t shard)
 {
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+    for (uint32_t i = 0; i < cluster->shard_count && shard != 0; i++) {
         if (cluster->shards[i].shard == shard) {
             return cluster->shards + i;
         }
     }
     return NULL;
+}
+
+struct torc_cluster_shard *torc_cluster_add(struct torc_cluster *cluster)
+{
+    uint32_t at = 0;
+
+    while (at < cluster->shard_count && cluster->shards[at].shard != 0) {
+        at++;
+    }
+    if (at >= cluster->shard_max) {
+        return NULL;
+    }
+    cluster->shard_count = (uint32_t)torc_max_u64(cluster->shard_count, at + UINT64_C(1));
+    memset(&cluster->shards[at], 0, sizeof(cluster->shards[at]));
+    return &cluster->shards[at];
+}
+
+void torc_cluster_drop(struct torc_cluster *cluster, struct torc_cluster_shard *shard)
+{
+    memset(shard, 0, sizeof(*shard));
+    while (cluster->shard_count > 0 && cluster->shards[cluster->shard_count - 1].shard == 0) {
+        cluster->shard_count--;
+    }
+}
+
+uint32_t torc_cluster_count(const struct torc_cluster *cluster)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        count += cluster->shards[i].shard != 0 ? 1 : 0;
+    }
+    return count;
 }
 
 uint32_t torc_cluster_ready(const struct torc_cluster *cluster)

@@ -6,24 +6,27 @@
 // Owner   control's one thread. Pure.
 // Memory  the caller's array.
 // Invariants
-//   K1  shards are in the order of their keys.
+//   K1  shards are in the order of their keys, until one is given to this node or taken from it: a
+//       place whose number is 0 is free, and new ones come where there is room.
 //   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of
 //       the stream and turn that it is in now (`covered`), and the block must lie below the
 //       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
-//       may need any stream.
+//       may need any stream. (A replica that has nothing yet needs nothing.)
 // Sources DESIGN.md section 5; REPLICATION.md section 3.
 #ifndef TORC_CONTROL_CLUSTER_H
 #define TORC_CONTROL_CLUSTER_H
 
 #include "kit/chan.h"
 
-struct torc_cluster_shard {
+struct torc_cluster_shard { // no pointer to one lives longer than a turn, but of what is busy
     uint64_t lo;
     uint64_t hi;
     uint64_t start_sequence; // of its checkpoint, when covered
     uint64_t checkpoint_lsn;
     uint64_t records; // at its last word
     uint64_t replayed;
+    uint64_t copy;       // of its replica
+    uint64_t unnamed_ns; // since when neither record nor wish names this node; 0: they do
     uint32_t shard;
     uint32_t epoch;
     uint32_t worker;
@@ -32,13 +35,16 @@ struct torc_cluster_shard {
     bool has_checkpoint;
     bool covered; // K2
     bool ready;
-    bool replica;  // others have the shard too, or may
-    bool insync;   // this node's present copy is one of its members
-    bool based;    // its log here goes on from a base (control/based_os.h)
-    bool wanted;   // a checkpoint of it is wanted
-    bool wake;     // its record, or that of a member's node, may have changed
-    bool wish;     // what placement wishes for it is to be told
-    uint32_t heir; // who is to lead it in this node's place (control/yield.h); 0: nobody
+    bool replica;    // others have the shard too, or may
+    bool insync;     // its copy is a member
+    bool based;      // its log here goes on from a base (control/based_os.h)
+    bool wanted;     // a checkpoint of it is wanted
+    bool wake;       // its record, or that of a member's node, may have changed
+    bool opening;    // SHARD_OPEN is to be ordered
+    bool leaving;    // it is to go: no checkpoint begins
+    bool here;       // a dataplane that runs already has said so
+    bool wish;       // what placement wishes for it is to be told
+    uint32_t heir;   // who is to lead it in this node's place (control/yield.h); 0: nobody
     struct torc_cmd_want told; // last, to its replica
 };
 
@@ -48,8 +54,9 @@ struct torc_cluster {
     uint64_t boot;
     uint64_t map_version;
     uint32_t node;
-    uint32_t shard_count;
-    struct torc_cluster_shard *shards; // in the order of their keys
+    uint32_t shard_count;              // places that are taken, or were
+    uint32_t shard_max;                // places
+    struct torc_cluster_shard *shards; // K1
 };
 
 // The piece `index` of `count` equal ones of [0, keys).
@@ -65,6 +72,11 @@ uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream)
 // The shard by its number, or NULL.
 struct torc_cluster_shard *torc_cluster_shard(const struct torc_cluster *cluster, uint32_t shard);
 
+// A free place, zeroed; NULL: none. Its number is to be set.
+struct torc_cluster_shard *torc_cluster_add(struct torc_cluster *cluster);
+void torc_cluster_drop(struct torc_cluster *cluster, struct torc_cluster_shard *shard);
+
+uint32_t torc_cluster_count(const struct torc_cluster *cluster);
 uint32_t torc_cluster_ready(const struct torc_cluster *cluster);
 
 #endif

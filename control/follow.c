@@ -218,6 +218,7 @@ static void follow_take_watch(struct torc_follow *follow, uint32_t index,
     enum torc_follow_family family = (enum torc_follow_family)index;
 
     if (answer->gap) {
+        follow->node_changes++;
         follow->lists[index].wanted = true;
         follow_wake_all(follow);
     }
@@ -231,6 +232,7 @@ static void follow_take_watch(struct torc_follow *follow, uint32_t index,
         if (family == TORC_FOLLOW_SHARD) {
             follow_wake_shard(follow, id);
         } else if (family == TORC_FOLLOW_NODE) {
+            follow->node_changes++;
             follow_wake_node(follow, id);
         }
     }
@@ -244,6 +246,7 @@ static enum torc_err follow_put(struct torc_follow *follow, const struct torc_me
     uint64_t id = 0;
     enum torc_err err = torc_survey_put(follow->survey, record, &changed, why);
 
+    follow->changes += changed ? 1 : 0;
     if (torc_record_id(record->key, "want", &id)) { // the map says nothing of it
         own = id <= UINT32_MAX ? torc_cluster_shard(follow->cluster, (uint32_t)id) : NULL;
         if (own != NULL) {
@@ -273,6 +276,7 @@ static enum torc_err follow_take_list(struct torc_follow *follow, uint64_t now_n
     }
     if (torc_survey_sweep(follow->survey, follow_prefixes[index], answer->revision)) { // U2
         follow->news = true;
+        follow->changes++;
     }
     return err;
 }
@@ -294,6 +298,7 @@ static enum torc_err follow_take_get(struct torc_follow *follow, uint64_t now_ns
     if (answer->err == TORC_ERR_NOT_FOUND) {
         torc_record_name(name, follow_names[key->family], key->id);
         follow->news = torc_survey_drop(follow->survey, name) || follow->news;
+        follow->changes++;
     } else {
         err = follow_put(follow, answer->records, why);
     }

@@ -54,6 +54,26 @@
       "questions of workers that made no sense or found no room")                                  \
     X(METASTORE_FAILURES, "torc_control_metastore_failures_total", "counter",                      \
       "answers of the metastore that failed, and were asked for again")                            \
+    X(SHARDS_GIVEN, "torc_control_shards_given_total", "counter",                                  \
+      "shards that this node was given while it ran")                                              \
+    X(SHARDS_TAKEN, "torc_control_shards_taken_total", "counter",                                  \
+      "shards that were taken from it")                                                            \
+    X(PLACEMENT_LEADS, "torc_placement_leads", "gauge",                                            \
+      "1: this node places the cluster's shards")                                                  \
+    X(PLACEMENT_TERMS, "torc_placement_terms_total", "counter",                                    \
+      "times this node became placement's leader")                                                 \
+    X(PLACEMENT_LOST, "torc_placement_lost_total", "counter",                                      \
+      "times another node took the lead from it")                                                  \
+    X(PLACEMENT_BEATS, "torc_placement_beats_total", "counter",                                    \
+      "transactions that it won as the leader")                                                    \
+    X(PLACEMENT_PLANS, "torc_placement_plans_total", "counter", "placements computed")             \
+    X(PLACEMENT_MOVES, "torc_placement_moves_total", "counter",                                    \
+      "replicas that plans put on another node")                                                   \
+    X(PLACEMENT_WANTS, "torc_placement_wants_total", "counter", "wishes written")                  \
+    X(PLACEMENT_REFUSED, "torc_placement_refused_total", "counter",                                \
+      "wishes that the metastore did not take")                                                    \
+    X(PLACEMENT_SLOTS, "torc_placement_slots_total", "counter",                                    \
+      "nodes that were given their place on the ring")                                             \
     X(START_TIME_S, "torc_control_start_time_seconds", "gauge", "when it started, Unix time")
 
 enum torc_control_number {

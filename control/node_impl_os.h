@@ -2,6 +2,8 @@
 //
 //   node_open_os.c  opening all parts and closing them
 //   node_life_os.c  a life of the dataplane: found, rebuilt or taken over, lost
+//   node_give_os.c  shards given to it and taken from it while it runs
+//   node_place_os.c placement's leader, and the steps towards its wishes
 //   node_meta_os.c  the metastore meanwhile: survey, map, what replicas ask
 //   node_yield_os.c handing primaries over: stops, drained nodes
 //   node_os.c       states, serving, stopping, the loop
@@ -10,6 +12,7 @@
 
 #include "control/failover.h"
 #include "control/follow.h"
+#include "control/move.h"
 #include "control/node_os.h"
 #include "control/registry_impl_os.h"
 
@@ -43,6 +46,11 @@ void torc_node_close_meta(struct torc_node *node);
 // Goes on with all of it; never blocks.
 void torc_node_meta_step(struct torc_node *node);
 uint64_t torc_node_meta_deadline_ns(const struct torc_node *node);
+
+// The map is to be written anew; how often the survey has changed, and records of nodes.
+void torc_node_meta_news(struct torc_node *node);
+uint64_t torc_node_meta_changes(const struct torc_node *node);
+uint64_t torc_node_meta_node_changes(const struct torc_node *node);
 
 // Numbers of it into node->numbers.
 void torc_node_meta_count(struct torc_node *node);
@@ -91,6 +99,46 @@ bool torc_node_yield_leaves(const struct torc_node *node);
 
 // Shards that still keep it from stopping.
 uint32_t torc_node_yield_left(const struct torc_node *node);
+
+// -- Shards given and taken while it runs ---------------------------------------------------------
+
+// The table, when a life begins: which replicas go on from what lies here, and as which copies.
+enum torc_err torc_must_use torc_node_find_bases(struct torc_node *node, struct torc_fail *why);
+
+void torc_node_open_give(struct torc_node *node);
+void torc_node_close_give(struct torc_node *node);
+void torc_node_give_step(struct torc_node *node);
+
+// What a worker says.
+void torc_node_shard_gone(struct torc_node *node, uint32_t number, uint32_t turn);
+void torc_node_shard_here(struct torc_node *node, uint32_t worker,
+                          const struct torc_evt_here *here);
+
+// A control that resumed: the table as the workers told it. False: it is not what should be there.
+bool torc_must_use torc_node_resume_table(struct torc_node *node);
+
+// Blocks of the log that nobody needs go.
+void torc_node_trim(struct torc_node *node);
+
+// SHARD_OPEN. False: no room in the ring.
+bool torc_must_use torc_node_open_shard(struct torc_node *node,
+                                        const struct torc_cluster_shard *shard);
+
+// -- Placement ------------------------------------------------------------------------------------
+
+void torc_node_close_place(struct torc_node *node);
+void torc_node_place_step(struct torc_node *node);
+bool torc_must_use torc_node_place_next(struct torc_node *node, struct torc_meta_request *request);
+bool torc_node_place_is_mine(uint64_t ticket);
+void torc_node_place_take(struct torc_node *node, const struct torc_meta_answer *answer);
+uint64_t torc_node_place_deadline_ns(const struct torc_node *node);
+void torc_node_place_count(struct torc_node *node);
+json_t *torc_node_place_answer(const struct torc_node *node);
+
+// The next step from where the shard lies to what is wished, and what its replicas are told.
+struct torc_move_step torc_node_move(struct torc_node *node, uint32_t number,
+                                     const struct torc_survey_want *wish,
+                                     struct torc_want_fields *hint);
 
 // -- Steps of the states of a life ----------------------------------------------------------------
 

@@ -1,5 +1,4 @@
 // Torc control: a life of the dataplane, from being found to being lost. See control/node_os.h.
-#include "control/based_os.h"
 #include "control/node_impl_os.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
@@ -33,7 +32,8 @@ static enum torc_err node_begin_recover(struct torc_node *node, struct torc_fail
                                          .node = node->dir.node,
                                          .worker_count = node->attach.hello.worker_count,
                                          .shards = node->recover_shards,
-                                         .shard_count = node->registry.cluster.shard_count};
+                                         .shard_count = node->registry.cluster.shard_count,
+                                         .others = node->registry.meta.replicas > 1};
 
     return torc_recover_begin(&node->recover, &config, why);
 }
@@ -77,26 +77,6 @@ static void node_start_life(struct torc_node *node)
     torc_node_go(node, TORC_NODE_SCANNING);
 }
 
-// Which replicas go on from what lies here: members, those that ever were one in this copy, those
-// with a checkpoint; and where nothing lies here of a shard that was born empty: an empty log is a
-// beginning of each of its logs.
-static enum torc_err node_find_bases(struct torc_node *node, struct torc_fail *why)
-{
-    struct torc_cluster *cluster = &node->registry.cluster;
-
-    torc_based_load(&node->dir, node->registry.disk_copy, cluster);
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        struct torc_cluster_shard *shard = cluster->shards + i;
-
-        const struct torc_survey_shard *known =
-            torc_survey_shard(node->registry.survey, shard->shard);
-
-        shard->based = shard->based || shard->insync || shard->has_checkpoint ||
-                       (node->recover_shards[i].stream == 0 && known != NULL && known->born_empty);
-    }
-    return torc_based_save(&node->dir, node->registry.node.copy, cluster, why);
-}
-
 // Takes over what recovery found: turns, what is covered by a checkpoint; and begins the streams.
 static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *why)
 {
@@ -117,7 +97,7 @@ static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *wh
                          from->checkpoint.stream == shard->worker + 1;
     }
     if (err == TORC_ERR_OK && node->registry.meta.replicas > 1) {
-        err = node_find_bases(node, why);
+        err = torc_node_find_bases(node, why);
     }
     for (uint32_t i = 0; i < node->attach.hello.worker_count && err == TORC_ERR_OK; i++) {
         err = torc_log_store_begin(node->store, &node->attach, i,
@@ -188,6 +168,22 @@ static bool node_orders_taken(struct torc_node *node, uint32_t worker)
     return torc_spsc_writable(cmd, cmd->slot_count) == cmd->slot_count;
 }
 
+bool torc_node_open_shard(struct torc_node *node, const struct torc_cluster_shard *shard)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+
+    order.shard = (struct torc_cmd_shard){.lo = shard->lo,
+                                          .hi = shard->hi,
+                                          .shard = shard->shard,
+                                          .epoch = shard->epoch,
+                                          .turn = shard->turn,
+                                          .moved = shard->moved ? 1 : 0,
+                                          .is_replica = shard->replica ? 1 : 0,
+                                          .has_base = shard->based ? 1 : 0,
+                                          .copy = shard->copy};
+    return torc_attach_cmd(&node->attach, shard->worker, &order);
+}
+
 // CONFIGURE, then SHARD_OPEN of each of its shards, as far as the ring takes them.
 static bool node_open_worker(struct torc_node *node, uint32_t index)
 {
@@ -199,17 +195,8 @@ static bool node_open_worker(struct torc_node *node, uint32_t index)
     }
     while (worker->configured && worker->shard_at < cluster->shard_count) {
         const struct torc_cluster_shard *shard = cluster->shards + worker->shard_at;
-        struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
 
-        order.shard = (struct torc_cmd_shard){.lo = shard->lo,
-                                              .hi = shard->hi,
-                                              .shard = shard->shard,
-                                              .epoch = shard->epoch,
-                                              .turn = shard->turn,
-                                              .moved = shard->moved ? 1 : 0,
-                                              .is_replica = shard->replica ? 1 : 0,
-                                              .has_base = shard->based ? 1 : 0};
-        if (shard->worker == index && !torc_attach_cmd(&node->attach, index, &order)) {
+        if (shard->worker == index && !torc_node_open_shard(node, shard)) {
             return false;
         }
         worker->shard_at++;
@@ -312,44 +299,8 @@ static bool node_can_resume(const struct torc_node *node)
     return serving;
 }
 
-// The worker of a shard of this node, as the map has it; UINT32_MAX: it is not there.
-static uint32_t node_map_worker(const struct torc_node *node,
-                                const struct torc_cluster_shard *shard)
-{
-    const struct torc_chan_map *map = node->attach.map;
-
-    for (uint32_t i = 0; i < torc_min_u64(map->entry_count, TORC_CHAN_MAP_ENTRIES); i++) {
-        const struct torc_chan_map_entry *entry = map->entries + i;
-
-        for (uint32_t m = 0; m < TORC_CHAN_MEMBERS_MAX && entry->shard == shard->shard; m++) {
-            if (m < entry->member_count && entry->members[m].node == node->dir.node) {
-                return shard->replica || entry->epoch == shard->epoch ? entry->members[m].core
-                                                                      : UINT32_MAX;
-            }
-        }
-    }
-    return UINT32_MAX;
-}
-
-// The shards as the control before us gave them out, from the map that it wrote.
-static bool node_read_map(struct torc_node *node)
-{
-    struct torc_cluster *cluster = &node->registry.cluster;
-
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        struct torc_cluster_shard *shard = cluster->shards + i;
-
-        shard->worker = node_map_worker(node, shard);
-        if (shard->worker >= node->attach.hello.worker_count) {
-            return false;
-        }
-        shard->ready = true;
-        shard->wanted = false;
-    }
-    return true;
-}
-
-// What the files say of checkpoints: one of this life's epoch is of the present stream and turn.
+// What the files say of checkpoints: one of this life's epoch, or of a replica's turn, is of the
+// present stream.
 static void node_read_checkpoints(struct torc_node *node)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
@@ -361,35 +312,37 @@ static void node_read_checkpoints(struct torc_node *node)
         shard->has_checkpoint = from->has_checkpoint;
         shard->checkpoint_lsn = from->checkpoint.lsn;
         shard->start_sequence = from->checkpoint.start_sequence;
-        // (A replica's epoch may be of a life before this one.)
-        shard->covered = from->has_checkpoint && !shard->replica &&
-                         from->checkpoint.epoch == shard->epoch &&
+        shard->covered = from->has_checkpoint &&
+                         (shard->replica ? from->checkpoint.turn == shard->turn
+                                         : from->checkpoint.epoch == shard->epoch) &&
                          from->checkpoint.stream == shard->worker + 1;
     }
 }
 
-static void node_resume(struct torc_node *node)
+// What the files say, when it is known which shards there are.
+static enum torc_err node_resume_files(struct torc_node *node, struct torc_fail *why)
 {
-    struct torc_fail why = {0};
-    enum torc_err err = TORC_ERR_OK;
+    enum torc_err err;
 
     node_make_recover_shards(node);
-    err = node_begin_recover(node, &why); // looks at the folders, no more
+    err = node_begin_recover(node, why); // looks at the folders, no more
     if (err == TORC_ERR_OK) {
         node_read_checkpoints(node);
         torc_recover_close(node->recover);
         node->recover = NULL;
-        err = node_open_checkpoints(node, &why);
+        err = node_open_checkpoints(node, why);
     }
-    if (err != TORC_ERR_OK) {
-        torc_node_fail(node, &why);
-        return;
-    }
-    torc_log(TORC_LOG_INFO, "node", "resuming",
-             "boot=%" PRIu64 " dataplane=%" PRIu32 " note=\"it went on without control\"",
-             node->attach.hello.boot, node->attach.hello.pid);
-    torc_node_yield_begin(node);
-    torc_node_go(node, TORC_NODE_RESUMING);
+    return err;
+}
+
+static void node_end_dataplane(struct torc_node *node)
+{
+    torc_log(TORC_LOG_WARN, "node", "dataplane-ended",
+             "pid=%" PRIu32 " boot=%" PRIu64
+             " note=\"it cannot be continued by this control; its parent starts another\"",
+             node->attach.hello.pid, node->attach.hello.boot);
+    torc_attach_kill(&node->attach);
+    torc_node_go(node, TORC_NODE_DRAINING);
 }
 
 // All workers have said where they stand: the log goes on there.
@@ -404,6 +357,11 @@ void torc_node_resumed(struct torc_node *node)
             return;
         }
     }
+    if (!torc_node_resume_table(node)) {
+        node_end_dataplane(node);
+        return;
+    }
+    err = node_resume_files(node, &why);
     for (uint32_t i = 0; i < node->attach.hello.worker_count && err == TORC_ERR_OK; i++) {
         struct torc_cmd forget = {.kind = TORC_CMD_CHECKPOINT_END};
 
@@ -455,16 +413,15 @@ void torc_node_look(struct torc_node *node)
         node_start_life(node);
         return;
     }
-    if (!fresh && node_can_resume(node) && node_read_map(node)) {
-        node_resume(node);
+    if (fresh || !node_can_resume(node)) {
+        node_end_dataplane(node);
         return;
     }
-    torc_log(TORC_LOG_WARN, "node", "dataplane-ended",
-             "pid=%" PRIu32 " boot=%" PRIu64
-             " note=\"it cannot be continued by this control; its parent starts another\"",
-             node->attach.hello.pid, node->attach.hello.boot);
-    torc_attach_kill(&node->attach);
-    torc_node_go(node, TORC_NODE_DRAINING);
+    torc_log(TORC_LOG_INFO, "node", "resuming",
+             "boot=%" PRIu64 " dataplane=%" PRIu32 " note=\"it went on without control\"",
+             node->attach.hello.boot, node->attach.hello.pid);
+    torc_node_yield_begin(node);
+    torc_node_go(node, TORC_NODE_RESUMING);
 }
 
 void torc_node_lost(struct torc_node *node)

@@ -39,6 +39,7 @@ enum torc_err torc_node_open_meta(struct torc_node *node, struct torc_fail *why)
     torc_metastore_adopt(meta->store, torc_metastore_revision(node->registry.store));
     torc_follow_init(&meta->follow, node->registry.survey, &node->registry.cluster);
     torc_failover_init(&meta->failover);
+    torc_node_open_give(node);
     torc_node_watch(node, torc_metastore_fd(meta->store));
     return TORC_ERR_OK;
 }
@@ -50,6 +51,8 @@ void torc_node_close_meta(struct torc_node *node)
     }
     free(node->meta);
     node->meta = NULL;
+    torc_node_close_give(node);
+    torc_node_close_place(node);
 }
 
 // -- The map --------------------------------------------------------------------------------------
@@ -99,6 +102,23 @@ void torc_node_write_map(struct torc_node *node)
     node->meta->follow.news = false;
 }
 
+// The table of shards is another one: so is the map.
+void torc_node_meta_news(struct torc_node *node)
+{
+    node->meta->follow.news = true;
+}
+
+uint64_t torc_node_meta_changes(const struct torc_node *node)
+{
+    return node->meta->follow.changes;
+}
+
+uint64_t torc_node_meta_node_changes(const struct torc_node *node)
+{
+    return node->meta->follow.node_changes;
+}
+
+// Between taking over and stopping: workers that read maps.
 bool torc_node_meta_has_workers(const struct torc_node *node)
 {
     return node->attached &&
@@ -209,6 +229,7 @@ void torc_node_meta_count(struct torc_node *node)
     numbers[TORC_CONTROL_PROPOSALS_UNKNOWN] = counters->unknown;
     numbers[TORC_CONTROL_QUESTIONS_REFUSED] = counters->refused;
     numbers[TORC_CONTROL_METASTORE_FAILURES] = node->meta->follow.failures;
+    torc_node_place_count(node);
 }
 
 // -- All of it ------------------------------------------------------------------------------------
@@ -228,7 +249,11 @@ static void meta_take(struct torc_node *node, const struct torc_meta_answer *ans
     struct torc_node_meta *meta = node->meta;
     struct torc_fail why = {0};
 
-    if (torc_failover_is_mine(answer->ticket)) {
+    if (torc_node_place_is_mine(answer->ticket)) {
+        torc_node_place_take(node, answer);
+    } else if (torc_give_is_mine(node->give, answer->ticket)) {
+        torc_give_take(node->give, node->now_ns, answer);
+    } else if (torc_failover_is_mine(answer->ticket)) {
         torc_failover_take(&meta->failover, node->now_ns, answer);
     } else if (!torc_node_yield_take(node, answer) &&
                torc_follow_take(&meta->follow, node->now_ns, answer, &why) != TORC_ERR_OK) {
@@ -244,8 +269,11 @@ static void meta_take(struct torc_node *node, const struct torc_meta_answer *ans
 static bool meta_next(struct torc_node *node, struct torc_meta_request *request)
 {
     struct torc_node_meta *meta = node->meta;
-    bool any = torc_failover_next(&meta->failover, node->now_ns, request) ||
-               torc_node_yield_next(node, request);
+    bool any =
+        torc_failover_next(&meta->failover, node->now_ns, request) ||
+        torc_node_yield_next(node, request) ||
+        (node->state == TORC_NODE_SERVING && torc_give_next(node->give, node->now_ns, request)) ||
+        torc_node_place_next(node, request);
 
     if (any) {
         request->deadline_ns = node->now_ns + TORC_FAILOVER_WAIT_NS;
@@ -286,6 +314,8 @@ void torc_node_meta_step(struct torc_node *node)
             break;
         }
     }
+    torc_node_give_step(node);
+    torc_node_place_step(node);
     meta_map_step(node);
     meta_wake_step(node);
     torc_node_yield_step(node);
@@ -299,5 +329,9 @@ uint64_t torc_node_meta_deadline_ns(const struct torc_node *node)
 
     deadline_ns = torc_min_u64(deadline_ns, torc_follow_deadline_ns(&meta->follow));
     deadline_ns = torc_min_u64(deadline_ns, torc_failover_deadline_ns(&meta->failover));
+    deadline_ns = torc_min_u64(deadline_ns, torc_node_place_deadline_ns(node));
+    if (node->state == TORC_NODE_SERVING) {
+        deadline_ns = torc_min_u64(deadline_ns, torc_give_deadline_ns(node->give));
+    }
     return torc_min_u64(deadline_ns, torc_node_yield_deadline_ns(node));
 }

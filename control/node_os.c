@@ -138,12 +138,14 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
     case TORC_EVT_ROLE: torc_node_meta_role(node, &event->role); return;
     case TORC_EVT_CHECKPOINT:
         shard = torc_cluster_shard(&node->registry.cluster, event->role.shard);
-        if (shard != NULL) {
+        if (shard != NULL && !shard->leaving) {
             shard->wanted = true;
         }
         return;
     case TORC_EVT_SHARD_GONE:
-    case TORC_EVT_SHARD_HERE: return;
+        torc_node_shard_gone(node, event->role.shard, event->role.epoch);
+        return;
+    case TORC_EVT_SHARD_HERE: torc_node_shard_here(node, index, &event->here); return;
     case TORC_EVT_ALARM:
         node->numbers[TORC_CONTROL_ALARMS]++;
         (void)torc_fail(
@@ -182,7 +184,7 @@ static bool node_events(struct torc_node *node)
     return any;
 }
 
-static void node_trim(struct torc_node *node)
+void torc_node_trim(struct torc_node *node)
 {
     for (uint32_t i = 0; i < torc_log_store_stream_count(node->store); i++) {
         const struct torc_log_plan *plan = torc_log_store_plan(node->store, i);
@@ -233,7 +235,7 @@ static bool node_checkpoints(struct torc_node *node)
     bool moved = torc_checkpoints_step(node->checkpoints, &kept);
 
     if (kept) {
-        node_trim(node);
+        torc_node_trim(node);
     }
     if (node->in_round && torc_checkpoints_is_idle(node->checkpoints)) {
         struct torc_checkpoints_numbers numbers;

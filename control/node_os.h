@@ -18,7 +18,9 @@
 
 #include "control/admin_http.h"
 #include "control/admin_os.h"
+#include "control/based_os.h"
 #include "control/checkpoint_uring.h"
+#include "control/give.h"
 #include "control/keys_os.h"
 #include "control/metrics.h"
 #include "control/recover_uring.h"
@@ -68,6 +70,10 @@ struct torc_node {
     struct torc_registry registry;
     struct torc_node_meta *meta;   // control/node_meta_os.c
     struct torc_node_yield *yield; // control/node_yield_os.c
+    struct torc_based *based;      // DATA/replicas
+    struct torc_give *give;        // control/node_give_os.c
+    struct torc_node_place *place; // control/node_place_os.c; NULL: not yet, or never
+    uint64_t given_news;           // of the survey, as last looked at
     struct torc_disk *disk;
     struct torc_log_store *store;
     struct torc_admin *admin;
@@ -133,6 +139,7 @@ void torc_node_count(struct torc_node *node);
 
 void torc_node_count_cluster(struct torc_node *node);
 json_t *torc_node_answer_nodes(struct torc_node *node);
+json_t *torc_node_answer_placement(struct torc_node *node);
 void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line);
 // Answers `node`, when it has happened (control/node_yield_os.c).
 json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const json_t *request);

@@ -96,6 +96,8 @@ static void yield_tell(struct torc_node *node, struct torc_cluster_shard *shard)
 {
     const struct torc_survey_want *want = torc_survey_want(node->registry.survey, shard->shard);
     struct torc_survey_want wish;
+    struct torc_want_fields hint;
+    struct torc_move_step step;
     struct torc_cmd order = {.kind = TORC_CMD_WANT};
 
     if (want == NULL) {
@@ -103,9 +105,18 @@ static void yield_tell(struct torc_node *node, struct torc_cluster_shard *shard)
     }
     torc_yield_wish(&node->yield->yield, node->registry.survey, want,
                     node->registry.meta.min_in_sync, &wish);
-    order.want = (struct torc_cmd_want){
-        .shard = shard->shard, .primary_node = shard->heir, .node_count = wish.node_count};
-    memcpy(order.want.nodes, wish.nodes, wish.node_count * sizeof(wish.nodes[0]));
+    // The next step towards it, and no other (control/move.h); a primary that is to leave the shard
+    // is followed by whom the step says where nobody else was found for it.
+    step = torc_node_move(node, shard->shard, &wish, &hint);
+    order.want = (struct torc_cmd_want){.shard = shard->shard,
+                                        .primary_node = shard->heir,
+                                        .node_count = (uint32_t)hint.nodes.count};
+    if (shard->heir == 0 && step.kind == TORC_MOVE_TRANSFER) {
+        order.want.primary_node = step.node;
+    }
+    for (uint32_t i = 0; i < order.want.node_count; i++) {
+        order.want.nodes[i] = (uint32_t)hint.nodes.at[i];
+    }
     if (!shard->wish && memcmp(&order.want, &shard->told, sizeof(order.want)) == 0) {
         return;
     }

@@ -106,6 +106,17 @@ static void recover_take_file(struct torc_recover *recover, struct torc_recover_
     }
 }
 
+// A shard that other nodes have now: it left this one while it was away.
+static enum torc_err recover_foreign(struct torc_recover *recover, const char *name)
+{
+    torc_log(TORC_LOG_INFO, "checkpoint", "foreign",
+             "name=checkpoint/%.60s note=\"its shard is other nodes' now\"", name);
+    if (!recover->config.look_only) {
+        (void)torc_disk_remove(recover->config.disk, recover->config.checkpoint_fd, name);
+    }
+    return TORC_ERR_OK;
+}
+
 static enum torc_err recover_entry(struct torc_recover *recover, const char *name,
                                    struct torc_fail *why)
 {
@@ -132,6 +143,9 @@ static enum torc_err recover_entry(struct torc_recover *recover, const char *nam
         return err;
     }
     shard = torc_recover_shard_of(recover, number);
+    if (shard == NULL && recover->config.others && info.shard == number && info.lsn == lsn) {
+        return recover_foreign(recover, name);
+    }
     if (shard == NULL || info.shard != number || info.lsn != lsn) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "checkpoint/%s holds shard %" PRIu32 " up to %" PRIu64

@@ -46,6 +46,7 @@ struct torc_recover_config {
     uint32_t worker_count;
     struct torc_recover_shard *shards;
     uint32_t shard_count;
+    bool others;    // shards may be other nodes' now: their checkpoints are removed
     bool look_only; // change nothing: no file is removed or synced
 };
 

@@ -193,17 +193,6 @@ static enum torc_err registry_read_survey(struct torc_registry *registry, struct
     return err == TORC_ERR_OK ? torc_survey_check(survey, why) : err;
 }
 
-static bool registry_is_insync(const struct torc_registry *registry,
-                               const struct torc_survey_shard *shard)
-{
-    for (uint32_t i = 0; i < shard->member_count; i++) {
-        if (shard->members[i].node == registry->cluster.node) {
-            return shard->members[i].copy == registry->node.copy;
-        }
-    }
-    return false;
-}
-
 // This node's shards, of the survey.
 static void registry_take_shards(struct torc_registry *registry)
 {
@@ -211,9 +200,10 @@ static void registry_take_shards(struct torc_registry *registry)
     const struct torc_survey *survey = registry->survey;
 
     free(cluster->shards);
-    cluster->shards = calloc(survey->shard_count + UINT64_C(1), sizeof(*cluster->shards));
+    cluster->shards = calloc(TORC_CHAN_MAP_ENTRIES, sizeof(*cluster->shards));
     torc_assert(cluster->shards != NULL);
     cluster->shard_count = 0;
+    cluster->shard_max = TORC_CHAN_MAP_ENTRIES;
     for (uint32_t i = 0; i < survey->shard_count; i++) {
         const struct torc_survey_shard *shard = survey->shards + i;
 
@@ -224,7 +214,6 @@ static void registry_take_shards(struct torc_registry *registry)
                                             .shard = shard->shard,
                                             .epoch = shard->epoch,
                                             .replica = registry->meta.replicas > 1,
-                                            .insync = registry_is_insync(registry, shard),
                                             .wish = true};
         }
     }

@@ -9,11 +9,12 @@
 
 // -- SHARD_GONE -----------------------------------------------------------------------------------
 
-static void gone_say(struct torc_worker *worker, uint32_t number)
+static void gone_say(struct torc_worker *worker, uint32_t number, uint32_t turn)
 {
     struct torc_evt event = {.kind = TORC_EVT_SHARD_GONE};
 
     event.role.shard = number;
+    event.role.epoch = turn;
     (void)torc_worker_say(worker, &event); // there is room: orders are taken only then
 }
 
@@ -109,16 +110,18 @@ void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number)
 {
     struct torc_worker_shard *shard = torc_worker_shard_number(worker, number);
     uint32_t place;
+    uint32_t turn;
 
     if (shard == NULL) {
-        gone_say(worker, number); // it was told before
+        gone_say(worker, number, 0); // it was told before
         return;
     }
     if (!gone_may(shard) || !gone_tell(worker, shard)) {
         return; // ordered again
     }
     place = (uint32_t)(shard - worker->shards);
-    gone_turn(worker, shard->engine.turn);
+    turn = shard->engine.turn;
+    gone_turn(worker, turn);
     gone_bases(worker, number);
     gone_sweeps(worker, place);
     if (shard->replica->live) {
@@ -130,7 +133,7 @@ void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number)
     memset(shard->replica, 0, sizeof(*shard->replica));
     memset(shard, 0, sizeof(*shard));
     gone_order(worker, place);
-    gone_say(worker, number);
+    gone_say(worker, number, turn);
 }
 
 // -- CONTROL_HELLO --------------------------------------------------------------------------------

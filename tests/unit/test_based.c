@@ -13,7 +13,7 @@ enum {
 
 static char folder[64];
 static struct torc_data_dir dir;
-static struct torc_cluster cluster;
+static struct torc_based based;
 
 static void open_folder(void)
 {
@@ -21,12 +21,6 @@ static void open_folder(void)
     // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
     dir = (struct torc_data_dir){.fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    cluster = (struct torc_cluster){.shard_count = SHARDS,
-                                    .shards = calloc(SHARDS, sizeof(*cluster.shards))};
-    torc_assert(cluster.shards != NULL);
-    for (uint32_t i = 0; i < SHARDS; i++) {
-        cluster.shards[i].shard = UINT32_MAX - i; // the longest numbers
-    }
 }
 
 static void close_folder(void)
@@ -34,50 +28,80 @@ static void close_folder(void)
     (void)unlinkat(dir.fd, "replicas", 0); // it may not be there
     (void)close(dir.fd);
     CU_ASSERT_EQUAL(rmdir(folder), 0);
-    free(cluster.shards);
 }
 
 static uint32_t load(uint64_t copy)
 {
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < SHARDS; i++) {
-        cluster.shards[i].based = false;
-    }
-    torc_based_load(&dir, copy, &cluster);
-    for (uint32_t i = 0; i < SHARDS; i++) {
-        count += cluster.shards[i].based ? 1 : 0;
-    }
-    return count;
+    torc_based_load(&dir, copy, &based);
+    return based.count;
 }
 
-static void marks_are_read_again(void)
+static void lines_are_read_again(void)
 {
+    struct torc_based_line line = {.copy = 9, .shard = 5, .turn = 3};
     struct torc_fail why;
 
     open_folder();
     CU_ASSERT_EQUAL(load(7), 0); // there is none
     for (uint32_t i = 0; i < SHARDS; i++) {
-        cluster.shards[i].based = true;
+        // The longest numbers.
+        struct torc_based_line one = {.copy = UINT64_MAX - i,
+                                      .shard = UINT32_MAX - i,
+                                      .turn = UINT32_MAX - i,
+                                      .whole = i % 2 != 0};
+
+        CU_ASSERT_TRUE(torc_based_put(&based, &one));
     }
-    TORC_TEST_OK(torc_based_save(&dir, 7, &cluster, &why), &why);
+    CU_ASSERT_FALSE(torc_based_put(&based, &line)); // one more than there is room for
+    TORC_TEST_OK(torc_based_save(&dir, 7, &based, &why), &why);
     CU_ASSERT_EQUAL(load(7), SHARDS);
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        const struct torc_based_line *found = torc_based_find(&based, UINT32_MAX - i);
+
+        CU_ASSERT_PTR_NOT_NULL_FATAL(found);
+        CU_ASSERT_EQUAL(found->copy, UINT64_MAX - i);
+        CU_ASSERT_EQUAL(found->turn, UINT32_MAX - i);
+        CU_ASSERT_EQUAL(found->whole, i % 2 != 0);
+    }
     CU_ASSERT_EQUAL(load(8), 0); // another copy has forgotten
-    cluster.shards[2].based = true;
-    TORC_TEST_OK(torc_based_save(&dir, 8, &cluster, &why), &why);
+    CU_ASSERT_TRUE(torc_based_put(&based, &line));
+    line.whole = true;
+    CU_ASSERT_TRUE(torc_based_put(&based, &line)); // in the place of the one before
+    CU_ASSERT_EQUAL(based.count, 1);
+    TORC_TEST_OK(torc_based_save(&dir, 8, &based, &why), &why);
     CU_ASSERT_EQUAL(load(8), 1);
-    CU_ASSERT_TRUE(cluster.shards[2].based);
+    CU_ASSERT_TRUE(based.lines[0].whole);
     close_folder();
 }
 
-static void what_makes_no_sense_marks_nothing(void)
+static void a_file_of_version_1_names_whole_logs(void)
+{
+    static const char text[] = "torc-replicas 1 7\n3\n4294967295\n";
+    struct torc_fail why;
+
+    open_folder();
+    TORC_TEST_OK(torc_file_replace(dir.fd, "replicas", text, strlen(text), 0640, &why), &why);
+    CU_ASSERT_EQUAL_FATAL(load(7), 2);
+    CU_ASSERT_EQUAL(based.lines[0].copy, 7);
+    CU_ASSERT_TRUE(based.lines[0].whole);
+    CU_ASSERT_EQUAL(based.lines[1].shard, UINT32_MAX);
+    close_folder();
+}
+
+static void what_makes_no_sense_says_nothing(void)
 {
     static const char *const texts[] = {"",
-                                        "torc-replicas 2 7\n1\n",
+                                        "torc-replicas 3 7\n1 1 1 1\n",
+                                        "torc-replicas 0 7\n1\n",
                                         "torc-replicas 1 7",
                                         "torc-replicas 1 x\n4294967295\n",
                                         "torc-replicas 1 7\n\n4294967295\n",
-                                        "torc-replicas 1 7\n99999999999999\n4294967295\n"};
+                                        "torc-replicas 1 7\n99999999999999\n4294967295\n",
+                                        "torc-replicas 2 7\n1 0 1 1\n",
+                                        "torc-replicas 2 7\n0 1 1 1\n",
+                                        "torc-replicas 2 7\n1 1 1 2\n",
+                                        "torc-replicas 2 7\n1 1 1\n",
+                                        "torc-replicas 2 7\n1 1 1 1"};
     struct torc_fail why;
 
     open_folder();
@@ -91,9 +115,11 @@ static void what_makes_no_sense_marks_nothing(void)
 
 int main(void)
 {
-    CU_TestInfo tests[] = {{"marks are read again", marks_are_read_again},
-                           {"what makes no sense marks nothing", what_makes_no_sense_marks_nothing},
-                           CU_TEST_INFO_NULL};
+    CU_TestInfo tests[] = {
+        {"lines are read again", lines_are_read_again},
+        {"a file of version 1 names whole logs", a_file_of_version_1_names_whole_logs},
+        {"what makes no sense says nothing", what_makes_no_sense_says_nothing},
+        CU_TEST_INFO_NULL};
 
     return torc_test_run("based", tests);
 }

@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""Torc tests: a node that joins a running cluster of three copies is given its share under load, and nothing is lost; with
+`file` and with etcd as metastore. Root only.
+
+    tests/e2e/join_test.py [WORD…]   all cases, or those whose name holds a word
+Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
+"""
+import os
+import signal
+import sys
+import time
+
+import cluster_test
+from cluster_test import FEW, Cluster, check_history, checks, pid_of, shards
+
+SHARDS = 12
+COPIES = 3
+WAIT_S = 40
+
+
+def members(cluster, nodes):
+    """Who has which shard, as those nodes say that have it."""
+    found = {}
+    for number in range(1, nodes + 1):
+        for shard in shards(cluster, number):
+            if number in shard["members"]:
+                found[shard["shard"]] = set(shard["members"])
+    return found
+
+
+def shares(cluster, nodes):
+    lists = members(cluster, nodes).values()
+    return [sum(node in one for one in lists) for node in range(1, nodes + 1)]
+
+
+def spread(cluster, nodes):
+    """Each shard has its copies, and each node about as many."""
+    least = SHARDS * COPIES // nodes - 1
+    return (all(len(one) == COPIES for one in members(cluster, nodes).values()) and min(shares(cluster, nodes)) >= least and
+            all(len(shards(cluster, node)) == share for node, share in enumerate(shares(cluster, nodes), 1)))
+
+
+def await_true(what, *words):
+    end = time.monotonic() + WAIT_S
+    while not what(*words) and time.monotonic() < end:
+        time.sleep(0.1)
+    return what(*words)
+
+
+def restart_control(cluster, number):
+    """It goes on with its dataplane, also where replicas are learners, which no map lists."""
+    dataplane, control = (pid_of(cluster, number, name) for name in ("torc-dataplane", "torc-control"))
+    os.kill(control, signal.SIGKILL)
+    while pid_of(cluster, number, "torc-control") in (None, control) or " up: " not in cluster.status()[number - 1]:
+        pass
+    checks.equal("a control that restarts goes on with its dataplane", pid_of(cluster, number, "torc-dataplane"), dataplane)
+
+
+def join(cluster, during):
+    checks.that("at first each of three nodes has all", await_true(spread, cluster, 3), shares(cluster, 3))
+    check_history(cluster, "a fourth node joins", during)
+    checks.that("it is given its share, and the others have as many less", await_true(spread, cluster, 4),
+                (shares(cluster, 4), members(cluster, 4), [len(shards(cluster, node)) for node in range(1, 5)]))
+
+
+def case_file():
+    """a fourth node gets its share under load, and nothing is lost"""
+    with Cluster("--replicas", COPIES, keys=FEW, shards=SHARDS) as cluster:
+        join(cluster, lambda: (cluster("add"), restart_control(cluster, 4), restart_control(cluster, 4)))
+        leads = [node for node in range(1, 5) if cluster_test.status_of(cluster, node)["placement"]["leads"]]
+        checks.equal("one node leads", len(leads), 1)
+        cluster("kill", 4)
+        cluster("start", 4)
+        checks.that("what it has outlives it", await_true(spread, cluster, 4), shares(cluster, 4))
+        check_history(cluster, "and work goes on", lambda: (cluster("kill", 2), cluster("start", 2)))
+
+
+def case_etcd():
+    """the same with etcd, in the clear"""
+    with Cluster("--clear", "--replicas", COPIES, "--metastore", "etcd", keys=FEW, shards=SHARDS) as cluster:
+        join(cluster, lambda: cluster("add"))
+
+
+def main():
+    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
+    for name, case in cases.items():
+        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
+            checks.case(case)
+    checks.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+// Torc tests: a model of shards given to a running node and taken from it.
+//
+// What    records and wishes of a few shards change at random, with gaps; the survey hears of each
+//         change late, or not at all until the next one; the metastore answers, is away, or answers
+//         late, after a dataplane died in between; the worker lets go, or does not (it is a member
+//         by its own word). The shell is this file.
+// Oracle  G1: what is ordered away was not named by its record when that was read last, nor by its
+//         wish, which was read after it; G2: one at a time. When all stands still: the table is
+//         exactly what records and wishes name.
+#include "control/give.h"
+#include "tests/torc_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SHARDS  6u
+#define NODES   5u
+#define SELF    2u
+#define WORKERS 3u
+#define TICKET  UINT64_C(0x777)
+#define STEPS   4000u
+#define STEP_NS UINT64_C(20000000)
+
+struct world {
+    struct torc_rng rng;
+    uint64_t now_ns;
+    uint64_t version;
+    uint32_t members[SHARDS + 1]; // a bit for each node
+    uint32_t wished[SHARDS + 1];
+    bool shard_due[SHARDS + 1]; // the survey has not heard
+    bool want_due[SHARDS + 1];
+    bool read_record[SHARDS + 1]; // as GET last answered: it does not name us
+    bool read_want[SHARDS + 1];
+    bool has_request;
+    struct torc_meta_request request;
+    char key[TORC_RECORD_NAME_BYTES];
+    uint32_t ordered; // shard
+    uint64_t orders;
+    struct torc_give give;
+};
+
+static struct world w;
+static struct torc_survey survey;
+static struct torc_cluster cluster;
+static struct torc_cluster_shard places[SHARDS];
+
+static bool chance(uint32_t percent)
+{
+    return torc_rng_below(&w.rng, 100) < percent;
+}
+
+static uint32_t text_of(uint32_t shard, bool want, char *text)
+{
+    struct torc_shard_fields record = {
+        .lo = shard, .hi = shard + 1, .epoch = (uint32_t)w.version, .primary_boot = 1};
+    struct torc_want_fields wish = {0};
+
+    for (uint32_t node = 1; node <= NODES; node++) {
+        if ((w.members[shard] >> node & 1) != 0) {
+            record.primary_node = node;
+            record.insync.at[record.insync.count++] =
+                (struct torc_record_member){.node = node, .copy = 1};
+        }
+        if ((w.wished[shard] >> node & 1) != 0) {
+            wish.nodes.at[wish.nodes.count++] = node;
+        }
+    }
+    return want ? torc_record_encode(TORC_RECORD_WANT, &wish, text)
+                : torc_record_encode(TORC_RECORD_SHARD, &record, text);
+}
+
+static void hear(uint32_t shard, bool want)
+{
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
+    struct torc_meta_record record = {.key = name, .value = text, .version = ++w.version};
+    struct torc_fail why;
+    bool changed;
+
+    torc_record_name(name, want ? "want" : "shard", shard);
+    record.value_bytes = text_of(shard, want, text);
+    TORC_TEST_OK(torc_survey_put(&survey, &record, &changed, &why), &why);
+    *(want ? &w.want_due[shard] : &w.shard_due[shard]) = false;
+}
+
+static void hear_all(void)
+{
+    for (uint32_t shard = 1; shard <= SHARDS; shard++) {
+        hear(shard, false);
+        hear(shard, true);
+    }
+    torc_give_look(&w.give, w.now_ns);
+}
+
+static uint32_t some_nodes(void)
+{
+    uint32_t nodes = 0;
+
+    while (nodes == 0) {
+        nodes = (uint32_t)torc_rng_below(&w.rng, 1u << NODES) << 1;
+        nodes &= chance(60) ? ~(1u << SELF) : UINT32_MAX;
+    }
+    return nodes;
+}
+
+static void change(void)
+{
+    uint32_t shard = 1 + (uint32_t)torc_rng_below(&w.rng, SHARDS);
+
+    if (chance(50)) {
+        w.members[shard] = some_nodes();
+        w.shard_due[shard] = true;
+    } else {
+        w.wished[shard] = some_nodes();
+        w.want_due[shard] = true;
+    }
+}
+
+// -- The metastore --------------------------------------------------------------------------------
+
+static void answer(bool well)
+{
+    char text[TORC_RECORD_BYTES_MAX];
+    struct torc_meta_record record = {.key = w.key, .value = text, .version = 1};
+    struct torc_meta_answer given = {.ticket = w.request.ticket, .err = TORC_ERR_UNAVAILABLE};
+    uint64_t shard = 0;
+    bool want = torc_record_id(w.key, "want", &shard);
+    bool current = w.request.ticket >> 32 == w.give.serial && w.give.asked;
+
+    CU_ASSERT_TRUE_FATAL(want || torc_record_id(w.key, "shard", &shard));
+    if (well) {
+        record.value_bytes = text_of((uint32_t)shard, want, text);
+        given.err = TORC_ERR_OK;
+        given.records = &record;
+        given.record_count = 1;
+    }
+    if (current && want) {
+        w.read_want[shard] = well && (w.wished[shard] >> SELF & 1) == 0;
+    } else if (current) {
+        w.read_record[shard] = well && (w.members[shard] >> SELF & 1) == 0;
+        w.read_want[shard] = false; // it has to be read after the record
+    }
+    w.has_request = false;
+    torc_give_take(&w.give, w.now_ns, &given);
+}
+
+static void ask(void)
+{
+    if (!w.has_request && torc_give_next(&w.give, w.now_ns, &w.request)) {
+        CU_ASSERT_TRUE(torc_give_is_mine(&w.give, w.request.ticket));
+        w.has_request = true;
+        (void)snprintf(w.key, sizeof(w.key), "%s", w.request.key);
+    }
+}
+
+// -- The shell ------------------------------------------------------------------------------------
+
+static void open_fresh(void)
+{
+    struct torc_cluster_shard *shard;
+
+    for (shard = torc_give_fresh(&w.give, WORKERS); shard != NULL;
+         shard = torc_give_fresh(&w.give, WORKERS)) {
+        CU_ASSERT_TRUE(shard->worker < WORKERS);
+        CU_ASSERT_TRUE(shard->replica);
+        shard->ready = true;
+    }
+}
+
+static void order(void)
+{
+    struct torc_cluster_shard *shard = torc_give_sure(&w.give);
+
+    if (shard != NULL && shard->unnamed_ns == 0) {
+        torc_give_up(&w.give, w.now_ns);
+        return;
+    }
+    if (shard != NULL) {
+        CU_ASSERT_TRUE(w.read_record[shard->shard]); // G1
+        CU_ASSERT_TRUE(w.read_want[shard->shard]);
+        CU_ASSERT_EQUAL(w.ordered, 0); // G2
+        w.ordered = shard->shard;
+        w.orders++;
+        torc_give_ordered(&w.give, w.now_ns);
+    }
+}
+
+static void let_go(bool always)
+{
+    struct torc_cluster_shard *shard = torc_cluster_shard(&cluster, w.ordered);
+
+    if (w.ordered != 0 && torc_give_is_late(&w.give, w.now_ns)) {
+        torc_give_up(&w.give, w.now_ns);
+        w.ordered = 0;
+    } else if (w.ordered != 0 && (always || chance(30))) {
+        CU_ASSERT_PTR_NOT_NULL_FATAL(shard);
+        torc_give_gone(&w.give, shard);
+        w.ordered = 0;
+    }
+}
+
+static void die(void)
+{
+    memset(places, 0, sizeof(places));
+    cluster.shard_count = 0;
+    torc_give_forget(&w.give);
+    w.ordered = 0;
+}
+
+static void step(bool faults)
+{
+    w.now_ns += STEP_NS;
+    if (faults && chance(10)) {
+        change();
+    }
+    for (uint32_t shard = 1; shard <= SHARDS; shard++) {
+        if (w.shard_due[shard] && chance(20)) {
+            hear(shard, false);
+        }
+        if (w.want_due[shard] && chance(20)) {
+            hear(shard, true);
+        }
+    }
+    if (faults && chance(1)) {
+        die();
+    }
+    torc_give_look(&w.give, w.now_ns);
+    open_fresh();
+    let_go(!faults);
+    if (w.has_request && chance(faults ? 40 : 100)) {
+        answer(!faults || chance(80));
+    }
+    ask();
+    order();
+    CU_ASSERT_TRUE(w.has_request || torc_give_deadline_ns(&w.give) > 0);
+}
+
+static void live(uint64_t seed)
+{
+    memset(&w, 0, sizeof(w));
+    memset(&survey, 0, sizeof(survey));
+    memset(places, 0, sizeof(places));
+    w.rng.state = seed;
+    w.now_ns = UINT64_C(1000000000);
+    survey.keys = SHARDS + 2;
+    cluster = (struct torc_cluster){.node = SELF, .shard_max = SHARDS, .shards = places};
+    torc_give_init(&w.give, &survey, &cluster, TICKET);
+    for (uint32_t shard = 1; shard <= SHARDS; shard++) {
+        w.members[shard] = some_nodes();
+        w.wished[shard] = some_nodes();
+    }
+    hear_all();
+    for (uint32_t i = 0; i < STEPS; i++) {
+        step(true);
+    }
+    hear_all();
+    for (uint32_t i = 0; i < 3000; i++) {
+        step(false);
+    }
+    for (uint32_t shard = 1; shard <= SHARDS; shard++) {
+        bool named = ((w.members[shard] | w.wished[shard]) >> SELF & 1) != 0;
+
+        CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, shard) != NULL, named);
+    }
+    CU_ASSERT_TRUE(w.orders > 0);
+    CU_ASSERT_TRUE(w.give.taken > 0 && w.give.given > w.give.taken / 2);
+}
+
+static void what_is_named_is_here_and_nothing_else_in_the_end(void)
+{
+    struct torc_rng rng = {.state = torc_test_seed()};
+
+    for (uint32_t i = 0; i < 20; i++) {
+        live(torc_rng_next(&rng));
+    }
+}
+
+// Blocks that only an empty replica would need are let go of.
+static void a_replica_that_has_nothing_holds_no_log(void)
+{
+    memset(places, 0, sizeof(places));
+    cluster = (struct torc_cluster){.node = SELF, .shard_max = SHARDS, .shards = places};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct torc_cluster_shard *shard = torc_cluster_add(&cluster);
+
+        CU_ASSERT_PTR_NOT_NULL_FATAL(shard);
+        *shard = (struct torc_cluster_shard){.shard = i + 1, .replica = true};
+    }
+    places[0].based = true;
+    CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 0);
+    places[0].covered = true;
+    places[0].start_sequence = 9;
+    CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 9);
+    places[1].has_checkpoint = true; // its base is kept
+    CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 0);
+    torc_cluster_drop(&cluster, &places[0]);
+    CU_ASSERT_EQUAL(torc_cluster_count(&cluster), 1);
+    CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 0);
+    CU_ASSERT_PTR_EQUAL(torc_cluster_add(&cluster), &places[0]);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"what is named is here, and nothing else in the end",
+         what_is_named_is_here_and_nothing_else_in_the_end},
+        {"a replica that has nothing holds no log", a_replica_that_has_nothing_holds_no_log},
+        CU_TEST_INFO_NULL};
+
+    return torc_test_run("give", tests);
+}
