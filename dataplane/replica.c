@@ -513,6 +513,10 @@ static uint64_t replica_primary_deadline_ns(const struct torc_replica *replica)
     if (replica->transfer_node != 0) {
         deadline_ns = replica_earlier(deadline_ns, replica->transfer_at_ns);
         deadline_ns = replica_earlier(deadline_ns, replica->transfer_end_ns);
+    } else if (replica->want.primary_node != 0 && replica->want.primary_node != replica->node &&
+               replica->now_ns < replica->transfer_end_ns) {
+        // One that failed is tried again, also where nothing else happens.
+        deadline_ns = replica_earlier(deadline_ns, replica->transfer_end_ns);
     }
     for (uint32_t i = 0; i < replica->peer_count; i++) {
         const struct torc_replica_peer *peer = &replica->peers[i];

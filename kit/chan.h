@@ -258,7 +258,8 @@ enum torc_evt_kind {
     TORC_EVT_PROPOSE,    // `propose`: answer RESULT
     TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes
     TORC_EVT_CHECKPOINT, // `role`: a learner's base is whole: order a CHECKPOINT of the shard now
-    TORC_EVT_SHARD_GONE, // `role`: not here (any more), `epoch` is its last turn; its checkpoints may go
+    // `role`: not here (any more), and `epoch` is its last turn; its checkpoints may go.
+    TORC_EVT_SHARD_GONE,
     TORC_EVT_SHARD_HERE, // `here`: told to a new control, of each shard
 };
 
