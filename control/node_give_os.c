@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#define GIVE_TICKET UINT64_C(0x20001)
+#define GIVE_TICKET UINT64_C(0x20101)
 
 void torc_node_open_give(struct torc_node *node)
 {

@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-#define PLACE_TICKET UINT64_C(0x20003)
+#define PLACE_TICKET UINT64_C(0x20102)
 // Bets. A leader that dies is followed within LEASE; a node that is down keeps its replicas for
 // GONE, since copying all of them costs more than waiting for most repairs.
 #define PLACE_LEASE_NS  (5 * TORC_NS_PER_S)
