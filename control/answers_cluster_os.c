@@ -28,8 +28,7 @@ static uint32_t answer_alive(struct torc_survey *survey, const struct torc_surve
     return count;
 }
 
-// Shards none of whose members has the memory that it was a member with: nobody may take over. (Of
-// shards that were given to a running node only that node knows.)
+// Shards none of whose members has the memory that it was a member with: nobody may take over.
 static uint32_t answer_closed(struct torc_survey *survey)
 {
     uint32_t closed = 0;
@@ -42,8 +41,8 @@ static uint32_t answer_closed(struct torc_survey *survey)
             const struct torc_survey_node *node =
                 torc_survey_node(survey, (uint32_t)shard->members[m].node);
 
-            // A replica may have a copy of its own, drawn after its node's.
-            remembered = remembered || node == NULL || node->copy <= shard->members[m].copy;
+            remembered = remembered || node == NULL ||
+                         torc_give_remembers(node->copy, shard->members[m].copy);
         }
         closed += remembered ? 0 : 1;
     }

@@ -35,16 +35,16 @@ struct torc_cluster_shard { // no pointer to one lives longer than a turn, but o
     bool has_checkpoint;
     bool covered; // K2
     bool ready;
-    bool replica;    // others have the shard too, or may
-    bool insync;     // its copy is a member
-    bool based;      // its log here goes on from a base (control/based_os.h)
-    bool wanted;     // a checkpoint of it is wanted
-    bool wake;       // its record, or that of a member's node, may have changed
-    bool opening;    // SHARD_OPEN is to be ordered
-    bool leaving;    // it is to go: no checkpoint begins
-    bool here;       // a dataplane that runs already has said so
-    bool wish;       // what placement wishes for it is to be told
-    uint32_t heir;   // who is to lead it in this node's place (control/yield.h); 0: nobody
+    bool replica;  // others have the shard too, or may
+    bool insync;   // its copy is a member
+    bool based;    // its log here goes on from a base (control/based_os.h)
+    bool wanted;   // a checkpoint of it is wanted
+    bool wake;     // its record, or that of a member's node, may have changed
+    bool opening;  // SHARD_OPEN is to be ordered
+    bool leaving;  // it is to go: no checkpoint begins
+    bool here;     // a dataplane that runs already has said so
+    bool wish;     // what placement wishes for it is to be told
+    uint32_t heir; // who is to lead it in this node's place (control/yield.h); 0: nobody
     struct torc_cmd_want told; // last, to its replica
 };
 

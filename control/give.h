@@ -24,7 +24,7 @@
 
 #define TORC_GIVE_HOLD_NS UINT64_C(2000000000) // a bet: twice what the metastore may take (M6)
 // Copies of shards that are given have numbers of their own, above those of the metastore's
-// counter: this, and random bits.
+// counter: this, the low 30 bits of the node's copy, and 32 random bits.
 #define TORC_GIVE_COPY    (UINT64_C(1) << 62)
 #define TORC_GIVE_LATE_NS UINT64_C(1000000000) // a worker that has not let go asks for a new look
 
@@ -50,6 +50,19 @@ struct torc_give {
     uint64_t taken;
     char name[TORC_RECORD_NAME_BYTES];
 };
+
+// `random`: any bits.
+static inline uint64_t torc_give_copy(uint64_t node_copy, uint64_t random)
+{
+    return TORC_GIVE_COPY | (node_copy << 32 & (TORC_GIVE_COPY - 1)) | (random & UINT32_MAX);
+}
+
+// Whether a node of this copy can have the memory that a member of that copy is a member with.
+static inline bool torc_give_remembers(uint64_t node_copy, uint64_t member_copy)
+{
+    return member_copy < TORC_GIVE_COPY ? member_copy == node_copy
+                                        : member_copy >> 32 == torc_give_copy(node_copy, 0) >> 32;
+}
 
 void torc_give_init(struct torc_give *give, struct torc_survey *survey,
                     struct torc_cluster *cluster, uint64_t ticket);

@@ -29,9 +29,9 @@ void torc_node_close_give(struct torc_node *node)
 }
 
 // A copy that no replica ever was.
-static uint64_t give_copy(void)
+static uint64_t give_copy(const struct torc_node *node)
 {
-    return torc_registry_nonce() % TORC_GIVE_COPY | TORC_GIVE_COPY;
+    return torc_give_copy(node->registry.node.copy, torc_registry_nonce());
 }
 
 static bool give_put(struct torc_node *node, const struct torc_cluster_shard *shard, uint64_t copy,
@@ -86,7 +86,7 @@ static uint64_t bases_copy(const struct torc_node *node, const struct torc_based
         return line->copy;
     }
     return line != NULL || bases_list(node, known, registry->node.copy) ? registry->node.copy
-                                                                        : give_copy();
+                                                                        : give_copy(node);
 }
 
 // Members go on from what lies here, and those that ever were one in this copy, those with a
@@ -194,7 +194,7 @@ static void give_begin(struct torc_node *node)
     for (shard = torc_give_fresh(node->give, node->attach.hello.worker_count); shard != NULL;
          shard = torc_give_fresh(node->give, node->attach.hello.worker_count)) {
         shard->turn = give_turn(node, torc_based_find(node->based, shard->shard));
-        shard->copy = give_copy();
+        shard->copy = give_copy(node);
         shard->opening = true;
         any = true;
         if (!give_put(node, shard, shard->copy, false)) {
@@ -239,7 +239,7 @@ static void take_order(struct torc_node *node, struct torc_cluster_shard *shard)
     if (torc_checkpoints_has(node->checkpoints, shard->shard)) {
         return; // when it is made
     }
-    if (!give_put(node, shard, give_copy(), false) || give_save(node, &why) != TORC_ERR_OK) {
+    if (!give_put(node, shard, give_copy(node), false) || give_save(node, &why) != TORC_ERR_OK) {
         torc_node_fail(node, &why);
         return;
     }

@@ -299,12 +299,25 @@ static void a_replica_that_has_nothing_holds_no_log(void)
     CU_ASSERT_PTR_EQUAL(torc_cluster_add(&cluster), &places[0]);
 }
 
+static void copies_are_bound_to_the_node_s(void)
+{
+    uint64_t given = torc_give_copy(7, UINT64_C(0xfedcba9876543210));
+
+    CU_ASSERT_TRUE(torc_give_remembers(7, 7));
+    CU_ASSERT_TRUE(torc_give_remembers(7, given));
+    CU_ASSERT_FALSE(torc_give_remembers(8, given));
+    CU_ASSERT_FALSE(torc_give_remembers(8, 7));
+    CU_ASSERT_FALSE(torc_give_remembers(7, 8));
+    CU_ASSERT_NOT_EQUAL(given, torc_give_copy(7, 1));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"what is named is here, and nothing else in the end",
          what_is_named_is_here_and_nothing_else_in_the_end},
         {"a replica that has nothing holds no log", a_replica_that_has_nothing_holds_no_log},
+        {"copies are bound to the node's", copies_are_bound_to_the_node_s},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("give", tests);
