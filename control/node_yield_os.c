@@ -233,6 +233,7 @@ json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const jso
     if ((drains || found == NULL) && torc_yield_may(survey, whose, &why) != TORC_ERR_OK) {
         return yield_error(&why);
     }
+    torc_assert(found != NULL); // torc_yield_may knows it
     if (found->state != TORC_RECORD_NODE_SERVES && found->state != TORC_RECORD_NODE_YIELDS) {
         return torc_admin_error(TORC_ERR_UNAVAILABLE, "placement is emptying or holding it");
     }

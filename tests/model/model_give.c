@@ -193,7 +193,7 @@ static void let_go(bool always)
         torc_give_up(&w.give, w.now_ns);
         w.ordered = 0;
     } else if (w.ordered != 0 && (always || chance(30))) {
-        CU_ASSERT_PTR_NOT_NULL_FATAL(shard);
+        torc_assert(shard != NULL);
         torc_give_gone(&w.give, shard);
         w.ordered = 0;
     }
