@@ -29,7 +29,7 @@ uint64_t torc_cluster_floor(const struct torc_cluster *cluster, uint32_t stream)
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct torc_cluster_shard *shard = cluster->shards + i;
 
-        bool empty = shard->replica && !shard->based && !shard->has_checkpoint;
+        bool empty = shard->replica && !shard->based && !shard->fed && !shard->has_checkpoint;
 
         if (shard->shard == 0 || empty || TORC_BUG(TRIM_TOO_MUCH)) {
             continue;

@@ -11,7 +11,8 @@
 //   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of
 //       the stream and turn that it is in now (`covered`), and the block must lie below the
 //       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
-//       may need any stream. (A replica that has nothing yet needs nothing.)
+//       may need any stream. (A replica that has nothing needs nothing, until
+//       a worker has taken a base of it: `fed`.)
 // Sources DESIGN.md section 5; REPLICATION.md section 3.
 #ifndef TORC_CONTROL_CLUSTER_H
 #define TORC_CONTROL_CLUSTER_H
@@ -38,6 +39,7 @@ struct torc_cluster_shard { // no pointer to one lives longer than a turn, but o
     bool replica;  // others have the shard too, or may
     bool insync;   // its copy is a member
     bool based;    // its log here goes on from a base (control/based_os.h)
+    bool fed;      // a worker has taken a base of it: its checkpoint needs the log from there on
     bool wanted;   // a checkpoint of it is wanted
     bool wake;     // its record, or that of a member's node, may have changed
     bool opening;  // SHARD_OPEN is to be ordered

@@ -139,6 +139,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
     case TORC_EVT_CHECKPOINT:
         shard = torc_cluster_shard(&node->registry.cluster, event->role.shard);
         if (shard != NULL && !shard->leaving) {
+            shard->fed = true;
             shard->wanted = true;
         }
         return;

@@ -291,6 +291,8 @@ static void a_replica_that_has_nothing_holds_no_log(void)
     places[0].covered = true;
     places[0].start_sequence = 9;
     CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 9);
+    places[1].fed = true; // its checkpoint is being made, and needs what is logged meanwhile
+    CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 0);
     places[1].has_checkpoint = true; // its base is kept
     CU_ASSERT_EQUAL(torc_cluster_floor(&cluster, 1), 0);
     torc_cluster_drop(&cluster, &places[0]);

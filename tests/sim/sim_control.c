@@ -291,6 +291,7 @@ static void control_read(struct sim_node *node)
         shard->has_checkpoint = from->has_checkpoint;
         shard->checkpoint_lsn = from->checkpoint.lsn;
         shard->start_sequence = from->checkpoint.start_sequence;
+        shard->fed = true; // as far as a control that begins here knows
         shard->covered = from->has_checkpoint && !shard->replica &&
                          from->checkpoint.epoch == shard->epoch &&
                          from->checkpoint.stream == shard->worker + 1;
@@ -577,6 +578,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
     case TORC_EVT_CHECKPOINT:
         shard = torc_cluster_shard(&control->cluster, event->role.shard);
         if (shard != NULL) {
+            shard->fed = true;
             shard->wanted = true;
         }
         return;
