@@ -283,7 +283,7 @@ static void a_replica_that_has_nothing_holds_no_log(void)
     for (uint32_t i = 0; i < 2; i++) {
         struct torc_cluster_shard *shard = torc_cluster_add(&cluster);
 
-        CU_ASSERT_PTR_NOT_NULL_FATAL(shard);
+        torc_assert(shard != NULL);
         *shard = (struct torc_cluster_shard){.shard = i + 1, .replica = true};
     }
     places[0].based = true;
