@@ -298,9 +298,10 @@ static int minimize(struct options *options)
     (void)wish_fails(&wish, &result);
     (void)printf("seed %" PRIu64 ": %s\n", wish.seed, result.text);
     story_tell(&wish, result.text);
-    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u --replicas %u",
+    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u --replicas %u%s",
                  wish.seed, (unsigned)wish.faults_from, (unsigned)wish.faults_to,
-                 (unsigned)wish.ops_max, (unsigned)wish.replicas);
+                 (unsigned)wish.ops_max, (unsigned)wish.replicas,
+                 wish.replicated ? " --replicated" : "");
     tell_without(&wish);
     (void)printf("\n");
     return 1;
@@ -455,7 +456,7 @@ static void usage(const char *what)
         "usage: scripts/sim --seeds N [--base S] [--seconds T] [--bug NAME] [--list-bugs]\n"
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
         "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n"
-        "                   [--replicas R]\n",
+        "                   [--replicas R [--replicated]]\n",
         what);
     _exit(2);
 }
@@ -538,6 +539,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             options.json = true;
+        } else if (strcmp(argv[i], "--replicated") == 0) {
+            options.wish.replicated = true;
         } else if (strcmp(argv[i], "--twice") == 0) {
             options.twice = true;
         } else if (strcmp(argv[i], "--list-bugs") == 0) {

@@ -128,7 +128,9 @@ struct torc_frame_tx; // dataplane/worker.h
     X(NODE_TORN, "torn tails cut", 0)                                \
     X(NODE_FROM_CHECKPOINT, "shards recovered from a checkpoint", 0) \
     X(NODE_MOVED, "shards that changed stream", 0)                   \
+    X(NODE_FORGOT, "starts that had forgotten", 0)                   \
     X(NODE_QUIESCED, "clean ends", 0)                                \
+    X(NODE_SEALED, "of them, those with all in the log", 0)          \
     X(CHECKPOINT_KEPT, "checkpoints kept", 0)                        \
     X(CHECKPOINT_FAILED, "checkpoints given up", 0)                  \
     X(LOG_SEGMENTS, "segments prepared", 0)                          \
@@ -247,6 +249,7 @@ struct sim_wish {
     uint32_t ops_max;  // 0: the seed's
     uint32_t keys_max; // 0: the seed's
     uint32_t replicas; // 0: the seed's
+    bool replicated;   // durability, where there are several copies
     bool story;
 };
 
@@ -518,6 +521,8 @@ void sim_faults_next(void);
 // fault would come at the right moment; `weight`: how much more often than after an answer.
 void sim_faults_strike(uint32_t shard, uint32_t weight);
 uint32_t sim_shard_of(uint64_t key);
+// No copy in sync exists of the key's shard: closed until an operator accepts the loss.
+bool sim_is_closed(uint64_t key);
 void sim_faults_mend(uint32_t what, uint32_t which);
 void sim_faults_stop(void);
 

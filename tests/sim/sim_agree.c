@@ -165,17 +165,31 @@ static void agree_decode(enum torc_record kind, void *fields, const struct torc_
     }
 }
 
+// As registry_copy: `copy` is renewed where the disk has nothing of the one before, or what was
+// acknowledged lay in a dataplane that is gone.
+static void agree_renew(struct sim_node *node, struct torc_node_fields *fields)
+{
+    bool forgot = sim->config.durability == TORC_DURABILITY_REPLICATED && fields->boot > 0 &&
+                  node->sealed_boot != fields->boot;
+
+    sim_cover_add(SIM_COVER_NODE_FORGOT, forgot ? 1 : 0);
+    if (forgot || node->disk_lost) {
+        fields->copy = ++sim->copies;
+    } else if (node->copy != fields->copy) {
+        sim_fail("node %u: goes on as copy %u, and has forgotten", (unsigned)node->number,
+                 (unsigned)fields->copy);
+    }
+}
+
 static void agree_begin_life(struct sim_node *node, const struct torc_meta_answer *answer)
 {
     struct sim_agree *agree = agree_of(node);
 
     agree->op_count = 0;
+    agree_renew(node, &agree->node);
     agree->node.boot++;
     agree->node.start_count++;
     agree->node.cores = node->worker_count;
-    if (node->copy == 0) { // `copy` is renewed: this disk has nothing of the one before
-        agree->node.copy = ++sim->copies;
-    }
     agree->node.nonce = torc_rng_next(&sim->rng);
     agree_add(agree, TORC_RECORD_NODE, &agree->node, agree_record(answer, "node", node->number));
     for (uint32_t i = 0; i < sim->config.shards && sim->config.replicas == 1; i++) {
@@ -206,7 +220,6 @@ static void agree_take_list(struct sim_node *node, const struct torc_meta_answer
         agree->stage = AGREE_ASK;
         return;
     }
-    memset(&agree->survey, 0, sizeof(agree->survey));
     agree->survey.keys = sim->config.key_count;
     for (uint32_t i = 0; i < answer->record_count; i++) {
         if (torc_survey_put(&agree->survey, answer->records + i, &changed, &why) != TORC_ERR_OK) {
@@ -475,6 +488,7 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
         if (torc_swap_is_over(&agree->swap)) {
             agree->boot = agree->swap.state != TORC_SWAP_WON; // somebody was faster: once more
             node->copy = agree->boot ? node->copy : agree->node.copy;
+            node->disk_lost = node->disk_lost && agree->boot;
             agree->stage = AGREE_ASK;
         }
     } else if (agree->follows && torc_follow_is_mine(answer->ticket)) {

@@ -326,6 +326,10 @@ static bool client_look(uint32_t index)
     struct sim_op *op = &sim->ops[sim->op_count];
     struct torc_read_options options = {.timeout_us = SIM_LOOK_MS * UINT64_C(1000)};
 
+    if (sim_is_closed(sim->keys[sim->last_at])) { // nobody would answer
+        sim->last_at++;
+        return true;
+    }
     *op = (struct sim_op){
         .call_ns = sim->now_ns, .client = (uint8_t)index, .kind = SIM_OP_GET, .last = true};
     op->key = sim->last_at;

@@ -571,7 +571,10 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
         control->workers[worker].seen = true;
         control->workers[worker].said = event->seen;
         return;
-    case TORC_EVT_QUIESCED: control->workers[worker].quiesced = true; return;
+    case TORC_EVT_QUIESCED:
+        control->workers[worker].quiesced = true;
+        control->workers[worker].base_shard = event->role.shard;
+        return;
     case TORC_EVT_READ:
     case TORC_EVT_PROPOSE: sim_agree_event(node, worker, event); return;
     case TORC_EVT_ROLE: control_role(node, &event->role); return;
@@ -674,6 +677,18 @@ static void control_serve(struct sim_node *node)
     }
 }
 
+// As node_seal: a base that is in no checkpoint lies in memory alone.
+static void control_seal(struct sim_node *node)
+{
+    bool bases = false;
+
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        bases = bases || node->control.workers[i].base_shard != 0;
+    }
+    node->sealed_boot = bases ? node->sealed_boot : node->control.cluster.boot;
+    sim_cover_add(SIM_COVER_NODE_SEALED, bases ? 0 : 1);
+}
+
 static void control_quiesce(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
@@ -698,6 +713,9 @@ static void control_quiesce(struct sim_node *node)
     }
     if (!control->tells && !log.failed) {
         control->tells = true;
+        if (!over) {
+            control_seal(node);
+        }
         sim_agree_down(node);
     }
     if (!over && !sim_agree_is_told(node)) {

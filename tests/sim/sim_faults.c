@@ -50,7 +50,11 @@ static void draw_cluster(struct sim_config *config)
         draw_chance(50) ? 4 + (uint32_t)draw(20) : 20 + (uint32_t)draw(SIM_KEYS_MAX - 20);
     config->key_count = draw_chance(50) ? 1000 : UINT64_C(1) << (20 + draw(40));
     config->durability = draw_chance(85) ? TORC_DURABILITY_DURABLE : TORC_DURABILITY_NONE;
-    config->durability = config->replicas > 1 ? TORC_DURABILITY_DURABLE : config->durability;
+    if (config->replicas > 1) {
+        config->durability = config->durability == TORC_DURABILITY_DURABLE && !sim->wish.replicated
+                                 ? TORC_DURABILITY_DURABLE
+                                 : TORC_DURABILITY_REPLICATED;
+    }
     config->sealed = draw_chance(60);
     config->steered = draw_chance(50);
     config->mtu = 1500;
@@ -96,7 +100,7 @@ void sim_faults_draw(void)
     config->late_max_ms = 1u << draw(11);
     config->unknown_ppm = 300000;
     config->jitter_ms = 12u << draw(5);
-    if (config->durability != TORC_DURABILITY_DURABLE) { // what is in memory alone may be lost
+    if (config->durability == TORC_DURABILITY_NONE) { // what is in memory alone may be lost
         config->classes &= ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER |
                              1u << SIM_CLASS_DISK_FAIL | 1u << SIM_CLASS_STRIKE);
         config->classes |= 1u << SIM_CLASS_PAUSE;
@@ -213,12 +217,19 @@ static void fault_kill(struct sim_node *node, bool dataplane, bool control)
     fault_parent(node);
 }
 
+// With `replicated` a node that dies forgets. Seldom all may: then shards are closed, and stay so.
+static bool fault_may_forget(const struct sim_node *node)
+{
+    return sim->config.durability != TORC_DURABILITY_REPLICATED ||
+           sim_wish_may_lose(node->number) || draw_chance(1);
+}
+
 static void fault_crash(void)
 {
     struct sim_node *node = fault_node();
     uint64_t dice = draw(100);
 
-    if (!node->powered) {
+    if (!node->powered || (dice < 90 && !fault_may_forget(node))) {
         return;
     }
     if (dice < 25) {
@@ -273,6 +284,8 @@ static void fault_disk_lost(void)
     sim_story("FAULT   node %u loses its disk", (unsigned)node->number);
     sim_store_lose(node);
     node->copy = 0;
+    node->disk_lost = true;
+    node->sealed_boot = 0;
     node->based = 0;
 }
 
@@ -298,9 +311,16 @@ static void fault_wish(void)
 static void fault_power(void)
 {
     if (draw_chance(75)) {
-        fault_note(SIM_COVER_FAULT_POWER);
-        power_off(fault_node());
+        struct sim_node *node = fault_node();
+
+        if (fault_may_forget(node)) {
+            fault_note(SIM_COVER_FAULT_POWER);
+            power_off(node);
+        }
         return;
+    }
+    if (sim->config.durability == TORC_DURABILITY_REPLICATED && !draw_chance(10)) {
+        return; // it closes all shards
     }
     fault_note(SIM_COVER_FAULT_POWER_ALL);
     for (uint32_t i = 0; i < sim->config.nodes; i++) {
@@ -516,7 +536,8 @@ void sim_faults_strike(uint32_t shard, uint32_t weight)
     fault_dice(number);
     node = &sim->nodes[sim->wants[shard - 1].nodes[draw(sim->config.replicas)] - 1];
     dice = draw(100);
-    if (number < sim->wish.faults_from || number >= sim->wish.faults_to || !node->powered) {
+    if (number < sim->wish.faults_from || number >= sim->wish.faults_to || !node->powered ||
+        !fault_may_forget(node)) {
         return;
     }
     fault_note(SIM_COVER_FAULT_STRIKE);

@@ -70,6 +70,7 @@ struct sim_control_worker {
     bool recovered;
     bool ordered;
     bool quiesced;
+    uint32_t base_shard; // whose base was in no checkpoint then; 0: none
     bool seen;
     struct torc_evt_control_seen said;
 };
@@ -108,7 +109,8 @@ struct sim_node {
     uint8_t mac[6];
     struct torc_mapping mapping;
     struct sim_store *store;
-    uint64_t copy;  // that its disk is; 0: an empty disk
+    uint64_t copy;  // the memory that it is; 0: it has forgotten, or its disk is empty
+    bool disk_lost; // and nothing was begun on the new one yet
     uint32_t based; // bit of each shard whose log here goes on from a base (control/based_os.h)
     struct sim_disk_faults faults;
     // The dataplane.
@@ -136,7 +138,8 @@ struct sim_node {
     uint64_t start_dataplane_ns; // its parent starts another then; UINT64_MAX: not
     uint64_t start_control_ns;
     bool powered;
-    bool poisoned; // its log failed: an operator will start it anew
+    bool poisoned;        // its log failed: an operator will start it anew
+    uint64_t sealed_boot; // on its disk: whose log it has all of (control/data_dir_os.h)
 };
 
 // -- sim_disk.c

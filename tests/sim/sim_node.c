@@ -269,6 +269,17 @@ static void node_count(const struct sim_node *node)
     }
 }
 
+// With `replicated` a life's memory ends with it, unless all of it is in the log.
+static void node_forget(struct sim_node *node)
+{
+    uint64_t boot = atomic_load(&((const struct torc_chan *)node->chan)->boot);
+
+    if (sim->config.durability == TORC_DURABILITY_REPLICATED && boot != 0 &&
+        node->sealed_boot != boot) {
+        node->copy = 0;
+    }
+}
+
 // The process ends where it stands. Control still has the channel.
 void sim_node_kill(struct sim_node *node, bool by_power)
 {
@@ -278,6 +289,7 @@ void sim_node_kill(struct sim_node *node, bool by_power)
     sim_story("node %u  dataplane %u ends%s", (unsigned)node->number, (unsigned)node->life,
               by_power ? ", no power" : "");
     node_count(node);
+    node_forget(node);
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct sim_worker *worker = &node->workers[i];
 

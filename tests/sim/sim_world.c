@@ -141,8 +141,7 @@ static void world_complain(void)
     }
 }
 
-// No copy in sync exists any more: closed until an operator accepts the loss.
-static bool world_is_closed(uint64_t key)
+bool sim_is_closed(uint64_t key)
 {
     return sim_wish_is_closed(sim_shard_of(key));
 }
@@ -155,7 +154,7 @@ static void world_judge(void)
     for (uint32_t i = 0; i < sim->op_count; i++) {
         const struct sim_op *op = &sim->ops[i];
 
-        if (op->last && !world_is_closed(sim->keys[op->key]) && op->status != TORC_ERR_OK &&
+        if (op->last && !sim_is_closed(sim->keys[op->key]) && op->status != TORC_ERR_OK &&
             op->status != TORC_ERR_NOT_FOUND) {
             sim_fail("liveness: the last look at key %" PRIu64 " ended with %s", sim->keys[op->key],
                      torc_err_name((enum torc_err)op->status));
@@ -186,7 +185,9 @@ static void world_introduce(void)
         sim->wish.seed, (unsigned)config->nodes, (unsigned)config->workers,
         (unsigned)config->shards, (unsigned)config->replicas, (unsigned)config->clients,
         (unsigned)config->keys, config->key_count, config->sealed ? "sealed" : "clear",
-        config->durability == TORC_DURABILITY_DURABLE ? "durable" : "in memory",
+        config->durability == TORC_DURABILITY_DURABLE      ? "durable"
+        : config->durability == TORC_DURABILITY_REPLICATED ? "replicated"
+                                                           : "in memory",
         (unsigned)config->fault_every_ms);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if (sim_has((enum sim_class)i)) {
