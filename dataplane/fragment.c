@@ -279,7 +279,7 @@ void torc_fragments_close(struct torc_fragments *fragments, struct torc_fragment
 
 void torc_fragments_reclaim(struct torc_fragments *fragments, uint32_t *cursor, uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < RECLAIM_SLICE; i++) {
+    for (uint32_t i = 0; i < RECLAIM_SLICE && fragments->units_used > 0; i++) {
         struct torc_fragment_entry *entry = &fragments->entries[*cursor];
 
         *cursor = (*cursor + 1) % TORC_FRAGMENT_ENTRIES;

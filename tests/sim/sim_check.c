@@ -21,8 +21,9 @@
 
 #define SLOTS       64u
 #define CONFIGS_MAX 4000u
-#define UNSEEN_MAX  2u // in a row, of writes in doubt that nobody saw: more explain nothing more
-#define CLASSES     6u // of writes in doubt that nobody saw: put or delete, by condition
+#define HEADS       4096u // of chains of states that are alike but for what they used up
+#define UNSEEN_MAX  2u    // in a row, of writes in doubt that nobody saw: more explain nothing more
+#define CLASSES     6u    // of writes in doubt that nobody saw: put or delete, by condition
 #define ABSENT      (-1)
 #define UNSEEN      (-2) // a value that nobody saw
 
@@ -49,10 +50,21 @@ struct state {
     uint8_t zero[5]; // states are compared as bytes
 };
 
+// Finds states of check->next: those of a chain came before in it. A head of another round is none.
+struct chains {
+    uint32_t round;
+    uint32_t rounds[HEADS];
+    uint16_t heads[HEADS];
+    uint16_t links[CONFIGS_MAX];
+};
+
 struct key_check {
     struct item *items;
     uint32_t count;
     int32_t slots[SLOTS]; // item, -1 free
+    uint64_t reads;       // a bit for each slot of one that changes nothing
+    uint64_t writes;
+    struct chains *chains;
     uint8_t called[CLASSES];
     uint64_t *versions; // known ones of writes, rising: they take effect in this order, all of them
     uint32_t version_count;
@@ -316,12 +328,10 @@ static bool write_holds(const struct key_check *check, const struct state *state
 // Reads under way take effect as soon as they may.
 static void state_reads(const struct key_check *check, struct state *state)
 {
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        const struct item *item =
-            check->slots[slot] >= 0 ? &check->items[check->slots[slot]] : NULL;
+    for (uint64_t left = check->reads & ~state->mask; left != 0; left &= left - 1) {
+        uint32_t slot = (uint32_t)__builtin_ctzll(left);
 
-        if (item != NULL && !item->is_write && (state->mask & UINT64_C(1) << slot) == 0 &&
-            read_holds(check, state, item)) {
+        if (read_holds(check, state, &check->items[check->slots[slot]])) {
             state->mask |= UINT64_C(1) << slot;
         }
     }
@@ -339,10 +349,23 @@ static bool state_covers(const struct state *a, const struct state *b)
     return covers;
 }
 
+// Whose state is covered differs in nothing else.
+static uint32_t state_head(const struct state *state)
+{
+    uint64_t mixed = (state->mask ^ state->floor << 1) * UINT64_C(0xff51afd7ed558ccd) +
+                     (uint64_t)(uint32_t)state->now * UINT64_C(0x9e3779b97f4a7c15);
+
+    return (uint32_t)(mixed >> 40) % HEADS;
+}
+
 static void states_add(struct key_check *check, const struct state *state)
 {
-    for (uint32_t i = check->next_count; i > 0; i--) {
-        if (state_covers(&check->next[i - 1], state)) {
+    struct chains *chains = check->chains;
+    uint32_t head = state_head(state);
+    uint32_t first = chains->rounds[head] == chains->round ? chains->heads[head] : CONFIGS_MAX;
+
+    for (uint32_t i = first; i < CONFIGS_MAX; i = chains->links[i]) {
+        if (state_covers(&check->next[i], state)) {
             return;
         }
     }
@@ -350,6 +373,9 @@ static void states_add(struct key_check *check, const struct state *state)
         check->tangled = true;
         return;
     }
+    chains->rounds[head] = chains->round;
+    chains->heads[head] = (uint16_t)check->next_count;
+    chains->links[check->next_count] = (uint16_t)first;
     check->next[check->next_count++] = *state;
 }
 
@@ -378,12 +404,13 @@ static bool item_is_classed(const struct item *item)
 // All that can take effect next from this state. Grows check->next behind `from`.
 static void state_extend(struct key_check *check, const struct state *from)
 {
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+    for (uint64_t left = check->writes & ~from->mask; left != 0; left &= left - 1) {
+        uint32_t slot = (uint32_t)__builtin_ctzll(left);
         int32_t at = check->slots[slot];
-        struct state state = *from;
 
-        if (at >= 0 && check->items[at].is_write && (from->mask & UINT64_C(1) << slot) == 0 &&
-            write_holds(check, from, &check->items[at])) {
+        if (write_holds(check, from, &check->items[at])) {
+            struct state state = *from;
+
             state.mask |= UINT64_C(1) << slot;
             state_write(check, &state, at, &check->items[at]);
             states_add(check, &state);
@@ -392,10 +419,11 @@ static void state_extend(struct key_check *check, const struct state *from)
     for (uint32_t class = 0; class < CLASSES; class ++) {
         struct item like = {.kind = class < 3 ? SIM_OP_PUT : SIM_OP_DELETE,
                             .condition = (uint8_t)(class % 3)};
-        struct state state = *from;
 
         if (from->run < UNSEEN_MAX && from->used[class] < check->called[class] &&
             write_holds(check, from, &like)) {
+            struct state state = *from;
+
             state.used[class]++;
             state_write(check, &state, UNSEEN, &like);
             states_add(check, &state);
@@ -410,6 +438,7 @@ static bool check_return(struct key_check *check, uint32_t slot)
     uint32_t kept = 0;
 
     check->next_count = 0;
+    check->chains->round++;
     for (uint32_t i = 0; i < check->state_count; i++) {
         states_add(check, &check->states[i]);
     }
@@ -425,6 +454,8 @@ static bool check_return(struct key_check *check, uint32_t slot)
     }
     check->state_count = kept;
     check->slots[slot] = -1;
+    check->reads &= ~bit;
+    check->writes &= ~bit;
     return kept > 0 || check->tangled;
 }
 
@@ -449,6 +480,7 @@ static void check_call(struct key_check *check, int32_t at)
         return;
     }
     check->slots[slot] = at;
+    *(item->is_write ? &check->writes : &check->reads) |= UINT64_C(1) << slot;
     for (uint32_t i = 0; i < check->state_count; i++) {
         state_reads(check, &check->states[i]);
     }
@@ -459,11 +491,11 @@ static uint32_t check_first(const struct key_check *check, uint64_t until_ns)
 {
     uint32_t best = SLOTS;
 
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        const struct item *item =
-            check->slots[slot] >= 0 ? &check->items[check->slots[slot]] : NULL;
+    for (uint64_t left = check->reads | check->writes; left != 0; left &= left - 1) {
+        uint32_t slot = (uint32_t)__builtin_ctzll(left);
+        const struct item *item = &check->items[check->slots[slot]];
 
-        if (item != NULL && item->end_ns != UINT64_MAX && item->end_ns < until_ns &&
+        if (item->end_ns != UINT64_MAX && item->end_ns < until_ns &&
             (best == SLOTS || item->end_ns < check->items[check->slots[best]].end_ns)) {
             best = slot;
         }
@@ -491,7 +523,9 @@ static bool check_returns(struct key_check *check, uint64_t until_ns, uint64_t k
 static void check_key(uint32_t place)
 {
     static struct state states[2][CONFIGS_MAX + 1];
-    struct key_check check = {.states = states[0], .next = states[1], .state_count = 1};
+    static struct chains chains;
+    struct key_check check = {
+        .states = states[0], .next = states[1], .state_count = 1, .chains = &chains};
     uint64_t key = sim->keys[place];
 
     memset(&states[0][0], 0, sizeof(states[0][0]));

@@ -459,10 +459,20 @@ static bool node_jitters(struct sim_node *node, uint32_t index)
     return now;
 }
 
+// Empty again: the frames that the turn before filled.
+static void turn_frames(const struct sim_node *node, struct torc_frame_tx *tx, uint32_t used)
+{
+    for (uint32_t i = 0; i < used; i++) {
+        tx[i] = (struct torc_frame_tx){.bytes = tx_memory + (uint64_t)i * SIM_FRAME_BYTES,
+                                       .room = node->port.mtu + 18u};
+    }
+}
+
 void sim_node_turn(struct sim_node *node, uint32_t index)
 {
     static struct torc_frame_tx tx[TORC_TURN_TX_MAX];
     static struct torc_frame_rx rx[TORC_TURN_RX_MAX];
+    static uint32_t frames_used = TORC_TURN_TX_MAX; // of the turn before
     struct sim_packet *taken[TORC_TURN_RX_MAX];
     struct sim_worker *worker = &node->workers[index];
     struct torc_turn turn = {.now_ns = sim_local_ns(&node->clock),
@@ -480,10 +490,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     worker->stalled_ns = 0;
     atomic_store_explicit(&torc_chan_worker_page(node->chan, index)->sleeping, 0,
                           memory_order_relaxed);
-    for (uint32_t i = 0; i < TORC_TURN_TX_MAX; i++) {
-        tx[i] = (struct torc_frame_tx){.bytes = tx_memory + (uint64_t)i * SIM_FRAME_BYTES,
-                                       .room = node->port.mtu + 18u};
-    }
+    turn_frames(node, tx, frames_used);
     while (worker->queue_count > 0 && turn.rx_count < TORC_TURN_RX_MAX) {
         struct sim_packet *packet = worker->queue[worker->queue_first];
 
@@ -501,6 +508,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         sim_net_from_node(node, &tx[i]);
     }
+    frames_used = turn.tx_count;
     for (uint32_t i = 0; i < turn.rx_count; i++) {
         free(taken[i]);
     }
