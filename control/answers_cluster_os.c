@@ -116,8 +116,7 @@ static const char *answer_step(enum torc_move_kind kind)
     switch (kind) {
     case TORC_MOVE_DONE: return "done";
     case TORC_MOVE_WAIT: return "wait";
-    case TORC_MOVE_LEARN:
-    case TORC_MOVE_JOIN: return "join";
+    case TORC_MOVE_LEARN: return "join";
     case TORC_MOVE_TRANSFER: return "lead";
     case TORC_MOVE_REMOVE: return "leave";
     }

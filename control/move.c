@@ -126,26 +126,34 @@ static uint32_t move_heir(const struct torc_move_view *view, const struct move_s
     return 0;
 }
 
-// Who is fed already goes on being fed.
+// Whom the primary is to feed: those that are missing and seem alive, in the wish's order, as far
+// as all of them may be members beside those that are (V6).
+static struct move_set move_learners(const struct torc_move_view *view,
+                                     const struct move_set *members, const struct move_set *wished)
+{
+    uint32_t most = move_target(view, wished) + 1;
+    struct move_set learners = {0};
+
+    torc_assert(most <= TORC_RECORD_MEMBERS_MAX);
+    for (uint32_t i = 0; i < wished->count && members->count + learners.count < most; i++) {
+        uint32_t node = wished->nodes[i];
+
+        if (!move_has(members, node) && move_alive(view, node)) {
+            learners.nodes[learners.count++] = node;
+        }
+    }
+    return learners;
+}
+
 static struct torc_move_step move_add(const struct torc_move_view *view,
                                       const struct move_set *members, const struct move_set *wished)
 {
-    uint32_t adding = 0;
+    struct move_set learners = move_learners(view, members, wished);
 
-    for (uint32_t i = 0; i < wished->count; i++) {
-        uint32_t node = wished->nodes[i];
-
-        if (!move_has(members, node) && move_alive(view, node) &&
-            (adding == 0 || node == view->learner)) {
-            adding = node;
-        }
-    }
-    if (adding == 0) {
+    if (learners.count == 0) {
         return move_wait(TORC_MOVE_WAIT_NODES);
     }
-    return (struct torc_move_step){.kind = adding == view->learner && view->ready ? TORC_MOVE_JOIN
-                                                                                  : TORC_MOVE_LEARN,
-                                   .node = adding};
+    return (struct torc_move_step){.kind = TORC_MOVE_LEARN, .node = learners.nodes[0]};
 }
 
 // One member more than it is to have: one that is not wished makes way.
@@ -197,7 +205,7 @@ void torc_move_hint(const struct torc_move_view *view, const struct torc_move_st
                     struct torc_want_fields *hint)
 {
     struct move_set members = move_members(view->shard);
-    bool adds = step->kind == TORC_MOVE_LEARN || step->kind == TORC_MOVE_JOIN;
+    struct move_set learners = {0};
     bool removes = step->kind == TORC_MOVE_REMOVE;
 
     *hint = (struct torc_want_fields){.primary = view->shard->primary_node};
@@ -209,8 +217,13 @@ void torc_move_hint(const struct torc_move_view *view, const struct torc_move_st
             hint->nodes.at[hint->nodes.count++] = members.nodes[i];
         }
     }
-    torc_assert(!adds || hint->nodes.count < TORC_RECORD_MEMBERS_MAX);
-    if (adds) {
-        hint->nodes.at[hint->nodes.count++] = step->node;
+    if (step->kind == TORC_MOVE_LEARN) {
+        struct move_set wished = move_wished(view->want);
+
+        learners = move_learners(view, &members, &wished);
+    }
+    torc_assert(hint->nodes.count + learners.count <= TORC_RECORD_MEMBERS_MAX);
+    for (uint32_t i = 0; i < learners.count; i++) {
+        hint->nodes.at[hint->nodes.count++] = learners.nodes[i];
     }
 }

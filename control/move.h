@@ -3,11 +3,15 @@
 // What    a function of the shard's record, of what placement wishes, and of who seems alive: the
 //         one transition that may be asked for next. A replica is added before another goes, so
 //         that a shard on its way has one more than it is to have, and no more (that is as many
-//         as are wished, but min_in_sync at least). Each step but LEARN
-//         is one compare-and-swap on the record's epoch; who asks for it again after any change
-//         comes to the end, whatever happened in between.
+//         as are wished, but min_in_sync at least). Each step is one compare-and-swap on the
+//         record's epoch; who asks for it again after any change comes to the end, whatever
+//         happened in between.
+// Fed     at once are as many as there is room for: a node that seems alive and never catches up
+//         (its disk is full; it died, and nobody could say so) keeps no other from a shard that
+//         lacks members.
 // Hint    what the primary's replica is told in place of the whole wish: it then does this step and
-//         no other (REPLICATION.md M7: the replica decides, and mints the proposal).
+//         no other (REPLICATION.md M7: the replica decides, and mints the proposal). Of those
+//         that it is to feed it lets in one after the other, whoever has caught up first.
 // Owner   none: pure functions over the caller's structs.
 // Invariants
 //   V1  no step leaves fewer than min_in_sync members, nor fewer that seem alive.
@@ -17,6 +21,8 @@
 //   V4  without deaths, steps end: each lowers (wished and missing; members not wished; primary not
 //       wished; primary another than wished), read as one number.
 //   V5  who seems alive may be wrong: it costs time. Safety rests on the swaps alone.
+//   V6  of a shard with fewer members than it is to have, two that are wished are fed, where two
+//       seem alive.
 // Sources REPLICATION.md sections 3 and 9.
 #ifndef TORC_CONTROL_MOVE_H
 #define TORC_CONTROL_MOVE_H
@@ -28,8 +34,7 @@
 enum torc_move_kind {
     TORC_MOVE_DONE,     // it lies where it should, or nothing is wished
     TORC_MOVE_WAIT,     // nothing can be asked for: `wait` says what must happen first
-    TORC_MOVE_LEARN,    // `node` is to be fed by the primary
-    TORC_MOVE_JOIN,     // `node` is fed and has caught up: it may become a member
+    TORC_MOVE_LEARN,    // `node` is to be fed by the primary, and to join; others with it (hint)
     TORC_MOVE_TRANSFER, // `node`, a member, is to be primary
     TORC_MOVE_REMOVE,   // `node`, a member, is to go
 };
@@ -45,8 +50,6 @@ struct torc_move_view {
     const struct torc_shard_fields *shard;
     const struct torc_want_fields *want;
     uint64_t min_in_sync;
-    uint32_t learner;                // who is fed now; 0: nobody
-    bool ready;                      // and has caught up (J3)
     uint64_t alive[TORC_MOVE_WORDS]; // a bit for each node that seems so
 };
 

@@ -108,9 +108,10 @@ static void yield_tell(struct torc_node *node, struct torc_cluster_shard *shard)
     // The next step towards it, and no other (control/move.h); a primary that is to leave the shard
     // is followed by whom the step says where nobody else was found for it.
     step = torc_node_move(node, shard->shard, &wish, &hint);
-    order.want = (struct torc_cmd_want){.shard = shard->shard,
-                                        .primary_node = shard->heir,
-                                        .node_count = (uint32_t)hint.nodes.count};
+    order.want = (struct torc_cmd_want){
+        .shard = shard->shard,
+        .primary_node = shard->heir,
+        .node_count = (uint32_t)torc_min_u64(hint.nodes.count, TORC_COUNT_OF(order.want.nodes))};
     if (shard->heir == 0 && step.kind == TORC_MOVE_TRANSFER) {
         order.want.primary_node = step.node;
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Torc tests: stops that are planned: nodes hand their primaries over before they end, and get them back; clients see
-none of it but redirects. Root only.
+none of it but redirects. And one that was not: a node is away and another comes back. Root only.
 
     tests/e2e/drain_test.py [WORD…]   all cases, or those whose name holds a word
 Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
@@ -105,6 +105,33 @@ def case_drain():
                 checks.program("undrain", node_verb(cluster, "undrain", node), 0)
             checks.that("its shards come back", await_that(lambda: at_home(cluster)), primaries(cluster))
             check_load(load, "draining")
+
+
+def case_one_away():
+    """while one node is away and nobody could say so, another that comes back is a member again"""
+    with Replicated(3, 3, KEYS, shards=SHARDS) as cluster:
+        cluster.await_whole(WAIT_S)
+        with Load(cluster, seed=13) as load:
+            for away, back in ((2, 3), (3, 2)):  # placement wishes either before the other, for some shards
+                both = sorted(set(cluster.nodes) - {away})
+                cluster("kill", away)
+
+                def members(wanted=both):
+                    said = cluster.ask(1)
+                    return said is not None and all(sorted(shard["members"]) == wanted for shard in said["shards"])
+
+                def serves(back=back, killed=cluster.pids(back)["dataplane"]):
+                    lives = cluster.pids(back).get("dataplane", killed) != killed
+                    said = cluster.ask(back) if lives else None
+                    return said is not None and said["state"] == "serving"
+
+                checks.that(f"node {away} is a member no more", await_that(members), cluster.ask(1))
+                cluster.kill_parts(back, "dataplane")
+                checks.that(f"node {back} serves again", await_that(serves))
+                checks.that("and is a member", await_that(members), cluster.ask(1))
+                cluster("start", away)
+                cluster.await_whole(WAIT_S)
+            check_load(load, "one after the other")
 
 
 def main():

@@ -3,8 +3,10 @@
 //
 // The world is one shard: its record, what each node holds of its writes, what is under way. Beside
 // the steps of control/move.h it does what replicas do by themselves: the primary drops dead
-// members, a member takes over from a dead primary. A write counts when all members have it and
-// min_in_sync are there. The oracle looks at the record after each swap.
+// members, a member takes over from a dead primary, and the primary lets in whom the last hint told
+// it to feed, one after the other. A write counts when all members have it and min_in_sync are
+// there. One node may be ill: it seems alive, and never catches up. The oracle looks at the record
+// after each swap.
 #include "control/move.h"
 #include "tests/torc_test.h"
 
@@ -29,8 +31,9 @@ enum fault {
     FAULT_REMOVE_WISHED,
     FAULT_JOIN_UNREADY,
     FAULT_HEIR_OUTSIDE, // who is no member is made primary
-    FAULT_TWO_AT_ONCE,  // more come than one
+    FAULT_TWO_AT_ONCE,  // more come than there is room for
     FAULT_NEVER_ENDS,   // the wished primary is not looked at
+    FAULT_ONE_FED,      // whoever is fed is waited for
     FAULTS
 };
 
@@ -39,6 +42,7 @@ struct late { // a swap under way
     struct torc_shard_fields after;
     struct torc_want_fields want; // of then
     enum torc_move_kind kind;
+    bool old; // by what was told before the last trouble
 };
 
 struct world {
@@ -50,7 +54,9 @@ struct world {
     uint64_t seems[TORC_MOVE_WORDS];
     uint64_t held[NODES + 1]; // writes that the node has
     uint64_t written;         // writes that counted
-    uint32_t learner;
+    uint32_t ill;             // never catches up; 0: nobody
+    bool calm;                // from the beginning
+    struct torc_want_fields told;
     struct late late[LATE_MAX];
     uint32_t late_count;
     uint32_t swaps;
@@ -138,6 +144,8 @@ static void open_world(struct world *w, uint64_t seed, enum fault fault)
     for (uint32_t node = 1; node <= NODES; node++) {
         w->alive[node] = true;
     }
+    w->ill = torc_rng_chance(&w->rng, 300000) ? 1 + (uint32_t)torc_rng_below(&w->rng, NODES) : 0;
+    w->ill = member(&w->shard, w->ill) ? 0 : w->ill;
     look(w);
 }
 
@@ -161,7 +169,7 @@ static void check_swap(struct world *w, const struct torc_shard_fields *before,
     if (!member(now, now->primary_node)) {
         blame(w, "the primary is no member");
     }
-    if (now->insync.count > before->insync.count && now->insync.count > target + 1) {
+    if (now->insync.count > before->insync.count && now->insync.count > target + 1 && !late->old) {
         blame(w, "too many at once");
     }
     for (uint64_t i = 0; i < before->insync.count; i++) {
@@ -176,6 +184,20 @@ static void check_swap(struct world *w, const struct torc_shard_fields *before,
             blame(w, "a member lacks a write");
         }
     }
+}
+
+// Where one cannot catch up, the end is this: the shard has as many members as it is to have, or
+// all that are wished and can be fed (V6).
+static bool at_the_end_but_one(const struct world *w)
+{
+    bool all = true;
+
+    for (uint64_t i = 0; i < w->want.nodes.count; i++) {
+        uint64_t node = w->want.nodes.at[i];
+
+        all = all && (node == w->ill || member(&w->shard, node));
+    }
+    return all || w->shard.insync.count >= torc_max_u64(w->min_in_sync, w->want.nodes.count);
 }
 
 static bool at_the_end(const struct world *w)
@@ -215,7 +237,6 @@ static void mend(struct world *w)
         if (w->alive[w->shard.insync.at[i].node]) {
             w->shard.primary_node = w->shard.insync.at[i].node;
             w->shard.epoch++;
-            w->learner = 0;
         }
     }
     if (!w->alive[w->shard.primary_node]) {
@@ -252,6 +273,9 @@ static struct torc_move_step plant(struct world *w, struct torc_move_step step)
 
     switch (w->fault) {
     case FAULT_NONE:
+    case FAULT_JOIN_UNREADY:
+    case FAULT_TWO_AT_ONCE:
+    case FAULT_ONE_FED:
     case FAULTS: break;
     case FAULT_REMOVE_BELOW:
         if (step.kind == TORC_MOVE_WAIT && last != w->shard.primary_node &&
@@ -270,22 +294,9 @@ static struct torc_move_step plant(struct world *w, struct torc_move_step step)
                 wished(&w->want, insync->at[i].node) ? (uint32_t)insync->at[i].node : step.node;
         }
         break;
-    case FAULT_JOIN_UNREADY:
-        step.kind = step.kind == TORC_MOVE_LEARN ? TORC_MOVE_JOIN : step.kind;
-        break;
     case FAULT_HEIR_OUTSIDE:
         if (step.kind == TORC_MOVE_LEARN) {
             step.kind = TORC_MOVE_TRANSFER;
-        }
-        break;
-    case FAULT_TWO_AT_ONCE:
-        for (uint64_t i = 0; i < w->want.nodes.count && step.kind == TORC_MOVE_REMOVE; i++) {
-            if (insync->count < TORC_RECORD_MEMBERS_MAX &&
-                !member(&w->shard, w->want.nodes.at[i])) {
-                step = (struct torc_move_step){.kind = TORC_MOVE_LEARN,
-                                               .node = (uint32_t)w->want.nodes.at[i]};
-                step.kind = w->learner == step.node ? TORC_MOVE_JOIN : TORC_MOVE_LEARN;
-            }
         }
         break;
     case FAULT_NEVER_ENDS:
@@ -293,6 +304,22 @@ static struct torc_move_step plant(struct world *w, struct torc_move_step step)
         break;
     }
     return step;
+}
+
+// What the primary is told, and what the faults make of it.
+static void tell(struct world *w, const struct torc_move_view *view,
+                 const struct torc_move_step *step)
+{
+    torc_move_hint(view, step, &w->told);
+    if (w->fault == FAULT_ONE_FED && step->kind == TORC_MOVE_LEARN) {
+        w->told.nodes.count = w->shard.insync.count + 1;
+    }
+    for (uint64_t i = 0; i < w->want.nodes.count && w->fault == FAULT_TWO_AT_ONCE; i++) {
+        if (!wished(&w->told, w->want.nodes.at[i]) &&
+            w->told.nodes.count < TORC_RECORD_MEMBERS_MAX) {
+            w->told.nodes.at[w->told.nodes.count++] = w->want.nodes.at[i];
+        }
+    }
 }
 
 // V1: of those that seem alive.
@@ -310,63 +337,85 @@ static void check_step(struct world *w, const struct torc_move_step *step)
     }
 }
 
-// The record that the hint leads to, as a replica makes it.
-static struct torc_shard_fields after_step(const struct torc_move_view *view,
-                                           const struct torc_move_step *step)
+static bool learns(const struct world *w, uint64_t node)
 {
-    struct torc_shard_fields after = *view->shard;
-    struct torc_want_fields hint;
+    return wished(&w->told, node) && !member(&w->shard, node);
+}
 
-    torc_move_hint(view, step, &hint);
-    for (uint64_t i = 0; i < hint.nodes.count; i++) {
-        if (!member(&after, hint.nodes.at[i])) {
-            after.insync.at[after.insync.count++] =
-                (struct torc_record_member){hint.nodes.at[i], 1};
+// The first that the primary is to feed, and that has all; 0: nobody.
+static uint32_t caught_up(const struct world *w)
+{
+    for (uint64_t i = 0; i < w->told.nodes.count; i++) {
+        uint64_t node = w->told.nodes.at[i];
+
+        if (learns(w, node) && (w->held[node] == w->written || w->fault == FAULT_JOIN_UNREADY)) {
+            return (uint32_t)node;
         }
     }
-    for (uint64_t i = 0; i < view->shard->insync.count; i++) {
-        bool stays = false;
+    return 0;
+}
 
-        for (uint64_t k = 0; k < hint.nodes.count; k++) {
-            stays = stays || hint.nodes.at[k] == view->shard->insync.at[i].node;
+// The record that a step leads to, as a replica makes it; false: none yet.
+static bool after_step(const struct world *w, const struct torc_move_step *step,
+                       struct torc_shard_fields *after)
+{
+    bool room = w->shard.insync.count < TORC_RECORD_MEMBERS_MAX;
+    uint32_t joins = room && step->kind == TORC_MOVE_LEARN ? caught_up(w) : 0;
+
+    *after = w->shard;
+    after->epoch++;
+    if (step->kind == TORC_MOVE_LEARN) {
+        if (joins != 0) {
+            after->insync.at[after->insync.count++] = (struct torc_record_member){joins, 1};
         }
-        if (!stays) {
-            drop(&after, view->shard->insync.at[i].node);
+        return joins != 0;
+    }
+    for (uint64_t i = 0; i < w->shard.insync.count; i++) {
+        if (!wished(&w->told, w->shard.insync.at[i].node)) {
+            drop(after, w->shard.insync.at[i].node);
         }
     }
-    after.primary_node = hint.primary;
-    after.epoch++;
-    return after;
+    after->primary_node = w->told.primary;
+    return true;
+}
+
+// The primary goes on with what it was told, before it is told anew.
+static void go_on(struct world *w)
+{
+    struct torc_move_step step = {.kind = TORC_MOVE_LEARN};
+    struct late *late = &w->late[w->late_count];
+
+    if (w->shard.insync.count == 0 || w->late_count > 0) {
+        return;
+    }
+    *late = (struct late){
+        .epoch = (uint32_t)w->shard.epoch, .want = w->want, .kind = step.kind, .old = !w->calm};
+    w->late_count += after_step(w, &step, &late->after) ? 1 : 0;
 }
 
 static void ask(struct world *w, bool calm)
 {
     struct torc_move_view view = {
-        .shard = &w->shard, .want = &w->want, .min_in_sync = w->min_in_sync, .learner = w->learner};
+        .shard = &w->shard, .want = &w->want, .min_in_sync = w->min_in_sync};
     struct torc_move_step step;
+    struct late *late = &w->late[w->late_count];
 
     if (w->shard.insync.count == 0) {
         return;
     }
-    view.ready = w->learner != 0 && w->held[w->learner] == w->written;
     memcpy(view.alive, w->seems, sizeof(view.alive));
     step = plant(w, torc_move_next(&view));
     check_step(w, &step);
-    if (step.kind == TORC_MOVE_LEARN) {
-        w->learner = step.node;
-    }
-    if (step.kind == TORC_MOVE_DONE || step.kind == TORC_MOVE_WAIT ||
-        step.kind == TORC_MOVE_LEARN || w->late_count == LATE_MAX) {
+    tell(w, &view, &step);
+    if (step.kind == TORC_MOVE_DONE || step.kind == TORC_MOVE_WAIT || w->late_count == LATE_MAX) {
         return;
     }
     if (step.kind == TORC_MOVE_TRANSFER && !w->alive[step.node]) {
         return; // X1: the receiver does that swap
     }
-    if (calm || torc_rng_chance(&w->rng, 900000)) {
-        w->late[w->late_count++] = (struct late){.epoch = (uint32_t)w->shard.epoch,
-                                                 .after = after_step(&view, &step),
-                                                 .want = w->want,
-                                                 .kind = step.kind};
+    *late = (struct late){.epoch = (uint32_t)w->shard.epoch, .want = w->want, .kind = step.kind};
+    if (after_step(w, &step, &late->after) && (calm || torc_rng_chance(&w->rng, 900000))) {
+        w->late_count++;
     }
     if (!calm && w->late_count < LATE_MAX && w->late_count > 0 &&
         torc_rng_chance(&w->rng, 200000)) { // asked twice
@@ -393,16 +442,15 @@ static void swap(struct world *w)
     }
     w->shard = late.after;
     w->swaps++;
-    w->learner = 0;
     check_swap(w, &before, &late);
 }
 
 static void feed(struct world *w)
 {
-    if (w->learner != 0 && w->alive[w->learner] && w->alive[w->shard.primary_node]) {
-        w->held[w->learner] = w->held[w->shard.primary_node];
-    } else if (w->learner != 0 && !w->alive[w->learner]) {
-        w->learner = 0;
+    for (uint32_t node = 1; node <= NODES && w->alive[w->shard.primary_node]; node++) {
+        if (learns(w, node) && w->alive[node] && node != w->ill) {
+            w->held[node] = w->held[w->shard.primary_node];
+        }
     }
 }
 
@@ -417,6 +465,9 @@ static void turn(struct world *w, bool calm)
     mend(w);
     if (w->late_count == 0 && torc_rng_chance(&w->rng, 500000)) {
         write_one(w);
+    }
+    if (torc_rng_chance(&w->rng, 500000)) {
+        go_on(w);
     }
     if (!calm || w->late_count == 0) {
         ask(w, calm);
@@ -437,6 +488,7 @@ static bool run_world(uint64_t seed, enum fault fault, bool deaths)
     uint64_t moves;
 
     open_world(&w, seed, fault);
+    w.calm = !deaths;
     moves = 2; // transfers
     for (uint64_t i = 0; i < w.shard.insync.count; i++) {
         moves += wished(&w.want, w.shard.insync.at[i].node) ? 0 : 1;
@@ -450,13 +502,14 @@ static bool run_world(uint64_t seed, enum fault fault, bool deaths)
     for (uint32_t node = 1; node <= NODES; node++) {
         w.alive[node] = true;
     }
+    w.ill = member(&w.shard, w.ill) ? 0 : w.ill; // it was fed before
     while (!at_the_end(&w) && turns++ < CALM) {
         turn(&w, true);
     }
-    if (!at_the_end(&w)) {
+    if (!at_the_end(&w) && (w.ill == 0 || !at_the_end_but_one(&w))) {
         blame(&w, "the end is not reached");
     }
-    if (!deaths && w.swaps > moves) { // V4
+    if (!deaths && w.ill == 0 && w.swaps > moves) { // V4
         blame(&w, "more swaps than replicas to move");
     }
     if (w.broken != NULL && fault == FAULT_NONE) {
@@ -493,24 +546,60 @@ static void test_planted_faults_are_found(void)
     }
 }
 
-static struct torc_move_step next(const char *insync, uint64_t primary, const char *want,
-                                  uint64_t wish, const char *dead)
-{
-    struct torc_shard_fields shard = {.hi = 1, .epoch = 1, .primary_node = primary};
-    struct torc_want_fields wants = {.primary = wish};
-    struct torc_move_view view = {.shard = &shard, .want = &wants, .min_in_sync = 2};
+struct place {
+    struct torc_shard_fields shard;
+    struct torc_want_fields want;
+    struct torc_move_view view;
+};
 
-    view.alive[0] = UINT64_MAX;
+static void set_place(struct place *place, const char *insync, uint64_t primary, const char *want,
+                      uint64_t wish, const char *dead)
+{
+    *place = (struct place){.shard = {.hi = 1, .epoch = 1, .primary_node = primary},
+                            .want = {.primary = wish},
+                            .view = {.shard = &place->shard, .want = &place->want}};
+    place->view.min_in_sync = 2;
+    place->view.alive[0] = UINT64_MAX;
     for (; *insync != '\0'; insync++) {
-        shard.insync.at[shard.insync.count++].node = (uint64_t)(*insync - '0');
+        place->shard.insync.at[place->shard.insync.count++].node = (uint64_t)(*insync - '0');
     }
     for (; *want != '\0'; want++) {
-        wants.nodes.at[wants.nodes.count++] = (uint64_t)(*want - '0');
+        place->want.nodes.at[place->want.nodes.count++] = (uint64_t)(*want - '0');
     }
     for (; *dead != '\0'; dead++) {
-        view.alive[0] &= ~(UINT64_C(1) << (*dead - '0'));
+        place->view.alive[0] &= ~(UINT64_C(1) << (*dead - '0'));
     }
-    return torc_move_next(&view);
+}
+
+// Whom the primary is told to have or to feed.
+static void test_hints(void)
+{
+    static const struct {
+        const char *insync;
+        const char *want;
+        const char *dead;
+        const char *hint;
+    } places[] = {
+        {"1", "132", "", "132"}, // 3 may be ill
+        {"1", "132", "3", "12"},   {"12", "123", "", "123"},    {"123", "456", "", "1234"},
+        {"12", "345", "", "1234"}, {"12", "1345", "", "12345"}, {"1", "234", "", "1234"},
+        {"1", "1", "", "1"},
+    };
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(places); i++) {
+        struct place place;
+        struct torc_move_step step;
+        struct torc_want_fields hint;
+        char text[TORC_RECORD_MEMBERS_MAX + 1] = "";
+
+        set_place(&place, places[i].insync, 1, places[i].want, 1, places[i].dead);
+        step = torc_move_next(&place.view);
+        torc_move_hint(&place.view, &step, &hint);
+        for (uint64_t k = 0; k < hint.nodes.count; k++) {
+            text[k] = (char)('0' + hint.nodes.at[k]);
+        }
+        CU_ASSERT_STRING_EQUAL(text, places[i].hint);
+    }
 }
 
 // What is asked for in a few places, and why not.
@@ -545,9 +634,12 @@ static void test_places(void)
     };
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(places); i++) {
-        struct torc_move_step step = next(places[i].insync, places[i].primary, places[i].want,
-                                          places[i].wish, places[i].dead);
+        struct place place;
+        struct torc_move_step step;
 
+        set_place(&place, places[i].insync, places[i].primary, places[i].want, places[i].wish,
+                  places[i].dead);
+        step = torc_move_next(&place.view);
         if (step.kind != places[i].step.kind || step.node != places[i].step.node ||
             step.wait != places[i].step.wait) {
             (void)fprintf(stderr, "place %u: kind %d node %u wait %d\n", i, (int)step.kind,
@@ -563,6 +655,7 @@ int main(void)
         {"every wish is reached, nothing is undercut", test_every_wish_is_reached},
         {"planted faults are found", test_planted_faults_are_found},
         {"single places", test_places},
+        {"who is ill keeps nobody from being fed", test_hints},
         CU_TEST_INFO_NULL,
     };
 
