@@ -77,7 +77,7 @@ struct world {
     uint32_t proved;
     uint32_t proved_before; // the last fall: answers allowed then may still come
     uint64_t fell_ns;
-    uint64_t cut_ns; // since then packets are swallowed for their size; 0: none
+    uint64_t cut_ns;     // since then packets are swallowed for their size; 0: none
     uint32_t small_lost; // probes that fit, lost by chance since then: time-outs double
     uint64_t slowest_fall_ns;
     uint64_t probes;
