@@ -1,6 +1,7 @@
 """Kills primaries of loaded shards and measures how long their clients waited. Root only.
 
     perf/failover [--kills N] [--quick] [--json] [--seed S] [--plot FILE]
+    perf/failover --planned [--kills N] [--quick] [--json] [--seed S]
 
 Three nodes on this machine (`scripts/cluster`), three copies of each shard, a primary on each node, eight clients
 that keep a history. Each kill takes one node:
@@ -15,8 +16,11 @@ the next kill every shard has all members.
 
 Then all nodes are stopped and started in turn, and no request may fail.
 
+--planned: nodes are stopped as an operator does it, in place of kills (perf/planned.py).
+
 Rows as perf/report has them; the last line is {"kills":…,"silent":{…},"told":{…},"failed":…,"lost":…}, with p50, p99
-and most of pauses and takeovers in milliseconds. Status 1 when a request failed or the history is not linearizable.
+and most of pauses and takeovers in milliseconds; with --planned {"stops":…,"stop":{…},"back":{…},"calm":{…},…}.
+Status 1 when a request failed or the history is not linearizable.
 """
 import argparse
 import bisect
@@ -82,7 +86,9 @@ def kills_of(quick):
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=0, help="of both kinds together [52; with --quick 6]")
+    parser.add_argument("--kills", type=int, default=0, help="of both kinds together, or planned stops [52, 12; with --quick "
+                                                             "6, 3]")
+    parser.add_argument("--planned", action="store_true", help="planned stops in place of kills")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true", help="rows and the last line alone")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
@@ -135,13 +141,13 @@ def one_kill(cluster, journal, kind, node):
     return {"kind": kind, "at": at, "shards": shards, "takeovers": takeovers, "k": stretch}
 
 
-def pause_of(answers, lo, hi, at):
+def pause_of(answers, lo, hi, at, window=WINDOW_NS):
     """The longest time without an answer that begins within the window, or lies over the kill."""
     times = answers[(lo, hi)]
     first = bisect.bisect_right(times, at) - 1
-    last = bisect.bisect_right(times, at + WINDOW_NS)
+    last = bisect.bisect_right(times, at + window)
     near = times[max(first, 0):last + 1]
-    return max((after - before for before, after in zip(near, near[1:])), default=WINDOW_NS)
+    return max((after - before for before, after in zip(near, near[1:])), default=window)
 
 
 def answers_of(lines, spans):
@@ -290,6 +296,13 @@ def main():
         signal.signal(number, lambda *_: sys.exit(128 + signal.SIGTERM))
     kills = arguments.kills or kills_of(arguments.quick)
     bench.build()
+    if arguments.planned:
+        import planned  # pylint: disable=import-outside-toplevel,cyclic-import  # it uses this file
+        said, complaints = planned.run(arguments)
+        for text in complaints[:5]:
+            print(text, file=sys.stderr)
+        print(json.dumps(said, separators=(",", ":")))
+        return 1 if said["failed"] or complaints else 0
     series, failed, complaints = judged(kills, arguments.seed)
     for row in rows(series, failed, len(complaints), kills):
         print(row.json() if arguments.json else row.text())
