@@ -145,7 +145,7 @@ void torc_replica_adopt(struct torc_replica *replica, uint64_t down_boot, bool k
         &torc_replica_emit(actions, TORC_REPLICA_ADOPT, replica->node)->adoption;
 
     replica->adopted = false;
-    if (down_boot != 0 && TORC_BUG(DOWN_VOIDS_ALL)) {
+    if (down_boot != 0 && replica->now_ns < replica->promise_until_ns && TORC_BUG(DOWN_VOIDS_ALL)) {
         replica->promise_until_ns = 0;
     }
     adoption->shard = replica->shard;
@@ -364,7 +364,8 @@ static void replica_on_peer(struct torc_replica *replica, const struct torc_peer
 static void replica_on_adopted(struct torc_replica *replica,
                                const struct torc_replica_adopted *adopted)
 {
-    if (TORC_BUG(PROMISE_WITHOUT_MAXIMUM)) {
+    if (adopted->promise_until_ns < replica->promise_until_ns &&
+        replica->now_ns < replica->promise_until_ns && TORC_BUG(PROMISE_WITHOUT_MAXIMUM)) {
         replica->promise_until_ns = adopted->promise_until_ns;
     }
     replica->promise_until_ns =
@@ -576,8 +577,9 @@ bool torc_replica_may_read(const struct torc_replica *replica, uint64_t now_ns)
     }
     for (uint32_t i = 0; i < replica->peer_count; i++) {
         const struct torc_replica_peer *peer = &replica->peers[i];
-        bool counts = peer->role == TORC_REPLICA_PEER_MEMBER ||
-                      (peer->proposed && !TORC_BUG(LEASE_WITHOUT_PROPOSED));
+        bool proposed =
+            peer->proposed && (now_ns < peer->lease.until_ns || !TORC_BUG(LEASE_WITHOUT_PROPOSED));
+        bool counts = peer->role == TORC_REPLICA_PEER_MEMBER || proposed;
 
         any = any || (counts && now_ns < peer->lease.until_ns);
         all = all && (!counts || now_ns < peer->lease.until_ns);

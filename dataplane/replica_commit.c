@@ -117,12 +117,14 @@ static bool commit_tail_is_whole(const struct torc_replica *replica)
 
 void torc_replica_activate(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
-    bool released = replica->released_epoch == replica->epoch ||
-                    (TORC_BUG(RELEASE_OUTLIVES) && replica->released_epoch != 0);
-    bool waited =
-        released || replica->now_ns >= replica->promise_until_ns || TORC_BUG(T7_NO_PROMISE_WAIT);
+    bool released = replica->released_epoch == replica->epoch;
+    bool waited = released || replica->now_ns >= replica->promise_until_ns;
 
-    if (replica->role != TORC_REPLICA_CANDIDATE || !replica->adopted || !waited) {
+    if (replica->role != TORC_REPLICA_CANDIDATE || !replica->adopted) {
+        return;
+    }
+    if (!waited && !(replica->released_epoch != 0 && TORC_BUG(RELEASE_OUTLIVES)) &&
+        !TORC_BUG(T7_NO_PROMISE_WAIT)) {
         return;
     }
     if (TORC_BUG(T7_NO_MEMBER_ACKS) && replica->commit_lsn < replica->epoch_lsn) {

@@ -197,7 +197,8 @@ enum torc_err torc_watch_adopt(struct torc_watch *watch, const struct torc_watch
                          "shard %" PRIu32 ": this node has %" PRIu32 " already", adoption->shard,
                          watch->shards_max);
     }
-    *promise_until_ns = TORC_BUG(RESTART_FORGETS_PROMISE) ? 0 : forgotten_ns; // L5
+    *promise_until_ns =
+        watch->now_ns < forgotten_ns && TORC_BUG(RESTART_FORGETS_PROMISE) ? 0 : forgotten_ns; // L5
     if (shard != NULL && shard->epoch < adoption->epoch && shard->primary_node != watch->node) {
         *promise_until_ns = torc_max_u64(
             *promise_until_ns, claims_promised(watch, shard->primary_node, adoption->down_boot));
@@ -324,7 +325,8 @@ static uint64_t claims_lease_ns(const struct torc_watch_timing *timing, uint32_t
 void torc_watch_count_leases(struct torc_watch *watch, struct torc_watch_peer *peer,
                              const struct torc_beat_ack *ack)
 {
-    uint32_t stretch = TORC_BUG(LEASE_OWN_K) ? watch->stretch : ack->stretch;
+    bool own_k = ack->stretch != watch->stretch && TORC_BUG(LEASE_OWN_K);
+    uint32_t stretch = own_k ? watch->stretch : ack->stretch;
     uint64_t from_ns = TORC_BUG(LEASE_FROM_ARRIVAL) ? watch->now_ns : ack->echo_ns; // L2
     uint64_t until_ns = from_ns + claims_lease_ns(&watch->timing, stretch);
 

@@ -243,7 +243,9 @@ static void replica_serve(struct torc_worker *worker, struct torc_worker_shard *
     uint64_t ceiling =
         atomic_load_explicit(&worker->replicas.council->ceiling, memory_order_acquire);
 
-    worker->pool.hlc = torc_max_u64(worker->pool.hlc, TORC_BUG(CEILING_NOT_KEPT) ? 0 : ceiling);
+    if (ceiling > worker->pool.hlc && !TORC_BUG(CEILING_NOT_KEPT)) {
+        worker->pool.hlc = ceiling;
+    }
     torc_shard_serve(&shard->engine);
 }
 

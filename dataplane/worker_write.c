@@ -579,6 +579,9 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     if (verdict == TORC_SHARD_APPEND) {
         torc_worker_append(worker, &worker->shards[place].engine, &record);
         owed_logged(worker, gather, owed);
+        if (TORC_BUG(DEMOTED_ANSWERS)) {
+            owed->info = record.hlc;
+        }
     }
     *is_owed = true;
     return TORC_ERR_OK;
@@ -647,6 +650,9 @@ static bool commit_woken(struct torc_worker *worker)
         } else if (owed != NULL) {
             owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;
             owed_logged(worker, gather, owed);
+            if (TORC_BUG(DEMOTED_ANSWERS)) {
+                owed->info = record.hlc;
+            }
         }
     }
     return any;
@@ -686,9 +692,14 @@ void torc_worker_writes_forget(struct torc_worker *worker, const struct torc_sha
         for (uint32_t i = 0; gather->used && i < gather->owed_count; i++) {
             struct torc_owed *owed = &gather->owed[i];
 
-            if (owed->state == TORC_OWED_PENDING && torc_shard_has(shard, owed->key)) {
+            if (owed->state != TORC_OWED_PENDING || !torc_shard_has(shard, owed->key)) {
+                continue;
+            }
+            any = true;
+            if (owed->waiting == 0 && TORC_BUG(DEMOTED_ANSWERS)) {
+                owed_end(worker, gather, owed, TORC_ERR_OK, owed->info);
+            } else {
                 owed_forget(worker, gather, owed);
-                any = true;
             }
         }
         if (any && gather->pending_count == 0) {

@@ -4,6 +4,8 @@
 //         `scripts/sim --bug NAME` switches one on, and a seed must fail. In every other build
 //         TORC_BUG is the constant false and leaves no code behind.
 // Owner   the simulator writes torc_bug_on before a run; everybody reads.
+// Place   last in its condition where it can be: how often it was met is then how often leaving the
+//         rule out would have changed something.
 // Adding  one line here, one `if (TORC_BUG(NAME))` at the rule, and a seed that finds it.
 #ifndef TORC_KIT_BUGS_H
 #define TORC_KIT_BUGS_H
@@ -86,8 +88,16 @@ enum torc_bug {
 };
 
 #ifdef TORC_SIM
-extern bool torc_bug_on[TORC_BUG_COUNT]; // tests/sim/main_sim_os.c
-#define TORC_BUG(name) (torc_bug_on[TORC_BUG_##name])
+extern bool torc_bug_on[TORC_BUG_COUNT];      // tests/sim/main_sim_os.c
+extern uint64_t torc_bug_met[TORC_BUG_COUNT]; // how often its place was met
+
+static inline bool torc_bug(enum torc_bug bug)
+{
+    torc_bug_met[bug]++;
+    return torc_bug_on[bug];
+}
+
+#define TORC_BUG(name) (torc_bug(TORC_BUG_##name))
 #else
 #define TORC_BUG(name) false
 #endif

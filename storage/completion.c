@@ -414,7 +414,8 @@ static void done_remove(struct torc_completion_table *table, uint32_t index)
 static bool done_is_past(const struct torc_completion_entry *entry,
                          const struct torc_completion_done *done)
 {
-    bool logged = done_kind(done) == DONE_LOGGED && !TORC_BUG(COMPLETIONS_LOST);
+    bool logged = done_kind(done) == DONE_LOGGED &&
+                  !(done->seq < entry->seen_low && TORC_BUG(COMPLETIONS_LOST));
 
     return done->seq < (logged ? entry->low : entry->seen_low);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 bool torc_bug_on[TORC_BUG_COUNT];
+uint64_t torc_bug_met[TORC_BUG_COUNT];
 
 static struct world world;
 static char life_text[67]; // which life is lived

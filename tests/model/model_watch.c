@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 bool torc_bug_on[TORC_BUG_COUNT];
+uint64_t torc_bug_met[TORC_BUG_COUNT];
 
 static struct world world;
 

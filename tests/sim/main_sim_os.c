@@ -29,9 +29,11 @@
 
 #ifdef TORC_SIM
 bool torc_bug_on[TORC_BUG_COUNT];
+uint64_t torc_bug_met[TORC_BUG_COUNT];
 #define WITH_BUGS true
 #else
 static bool torc_bug_on[TORC_BUG_COUNT];
+static uint64_t torc_bug_met[TORC_BUG_COUNT];
 #define WITH_BUGS false
 #endif
 
@@ -61,6 +63,8 @@ struct totals {
     uint64_t begun_ns;
     uint64_t cover[SIM_COVER_COUNT];
     uint64_t seen[SIM_COVER_COUNT]; // in so many seeds
+    uint64_t met[TORC_BUG_COUNT];   // places of bugs on purpose
+    uint64_t met_seeds[TORC_BUG_COUNT];
 };
 
 static const char *const bug_names[] = {
@@ -133,6 +137,7 @@ static pid_t run_begin(const struct sim_wish *wish, int *fd)
         result_fd = ends[1];
         (void)alarm(SEED_SECONDS);
         sim_run(wish, &result);
+        memcpy(result.met, torc_bug_met, sizeof(result.met));
         (void)fflush(stdout);
         _exit(write(ends[1], &result, sizeof(result)) == (ssize_t)sizeof(result) ? 0 : 1);
     }
@@ -323,6 +328,10 @@ static void totals_add(struct totals *totals, const struct sim_result *result)
         totals->cover[i] += result->cover[i];
         totals->seen[i] += result->cover[i] > 0 ? 1 : 0;
     }
+    for (uint32_t i = 0; i < TORC_BUG_COUNT; i++) {
+        totals->met[i] += result->met[i];
+        totals->met_seeds[i] += result->met[i] > 0 ? 1 : 0;
+    }
     if (result->failed == 0) {
         return;
     }
@@ -340,6 +349,10 @@ static void report(const struct totals *totals, uint64_t base, uint64_t wall_ns)
     for (uint32_t i = 0; i < SIM_COVER_COUNT; i++) {
         (void)printf("%-44s %14" PRIu64 " %10" PRIu64 "%s\n", sim_cover_text((enum sim_cover)i),
                      totals->cover[i], totals->seen[i], totals->cover[i] == 0 ? "  NEVER" : "");
+    }
+    for (uint32_t i = 0; i < TORC_BUG_COUNT && WITH_BUGS; i++) {
+        (void)printf("place of %-35s %14" PRIu64 " %10" PRIu64 "%s\n", bug_names[i], totals->met[i],
+                     totals->met_seeds[i], totals->met[i] == 0 ? "  NEVER" : "");
     }
     (void)printf("%" PRIu64 " events, %.0f a second; a seed: %" PRIu64 " operations (least %" PRIu64
                  "), %" PRIu64 " faults (least %" PRIu64 ")\n",

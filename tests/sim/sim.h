@@ -263,6 +263,7 @@ struct sim_result {
     uint32_t failed; // 1: an oracle spoke, 2: the process ended
     char text[400];
     uint64_t cover[SIM_COVER_COUNT];
+    uint64_t met[TORC_BUG_COUNT]; // places of bugs on purpose, how often
 };
 
 // -- Time and events ------------------------------------------------------------------------------

@@ -484,7 +484,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     if (node_jitters(node, index)) {
         return;
     }
-    if (TORC_BUG(NOW_BEFORE_POLL) && worker->stalled_ns != 0) { // the stall came between the two
+    if (worker->stalled_ns != 0 && TORC_BUG(NOW_BEFORE_POLL)) { // the stall came between the two
         turn.now_ns = worker->stalled_ns;
     }
     worker->stalled_ns = 0;
