@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.." || exit 1
 
 seconds=1000000
 [ "${1-}" != --seconds ] || seconds=$2
-# Number in the protocol's list, 0: of what one node does. Copies of a shard that it takes.
+# Number in the protocol's list, 0: of what one node does. Copies of a shard that it takes, and a
+# class of faults that each seed is to have, if it needs one.
 mapfile -t bugs <<'BUGS'
 0 ACK_BEFORE_DURABLE 1
 0 MARK_WHEN_TAKEN 1
@@ -23,37 +24,51 @@ mapfile -t bugs <<'BUGS'
 41 TURN_IGNORED 1
 26 CLIENT_WITHOUT_HLC 1
 46 DELETE_NOT_REMEMBERED 1
+24 READ_KEEPS_HLC 1
+51 OWN_CEILING_NOT_KEPT 1
 1 T7_NO_PROMISE_WAIT 3
 2 T7_NO_MEMBER_ACKS 3
 3 TAKEOVER_NOT_IN_SYNC 3
 4 COPY_IGNORED 3
 5 COMMIT_BY_MAJORITY 3
 7 CUT_TO_COMMIT_MARK 3
+9 RESTART_FORGETS_PROMISE 3 PLAN
+10 LEASE_WITHOUT_PROPOSED 3 PLAN
 11 TAIL_NOT_APPLIED 3
+12 REMOVAL_FROM_REQUEST 3 PLAN
 13 LEASE_OF_ANY 3
 14 RESTART_SAME_EPOCH 3
 15 ACK_BEFORE_READ 3
 16 NO_CUT 3
+18 LEASE_FROM_ARRIVAL 3 PLAN
 20 PROMISE_WITHOUT_EXCEPTIONS 3
+21 PROMISE_WITHOUT_MAXIMUM 3 PLAN
 27 FAILED_NOT_REMEMBERED 3
 29 MIN_IN_SYNC_STOPS_TAIL 3
 31 JOIN_BASE_IN_MEMORY 3
 32 EPOCH_KEEPS_TAIL 3
+33 DEMOTED_ANSWERS 3
 36 JOIN_BELOW_COMMIT 3
 37 EXCEPTIONS_UNPUBLISHED 3
+39 DOWN_VOIDS_ALL 3 PLAN
+42 LATE_EPOCH_CUTS 3
+43 RELEASE_OUTLIVES 3 PLAN
 BUGS
 
-# Prints the first seed at or after $1 that fails with bug $2 and $3 copies; nothing: none does.
+# Prints the first seed at or after $1 that fails with bug $2 and what else is said; nothing: none does.
 first_failed() {
-  scripts/sim --seeds $((1001 - $1)) --base "$1" --bug "$2" --replicas "$3" --json 2>/dev/null |
+  local from=$1 bug=$2
+  shift 2
+  scripts/sim --seeds $((1001 - from)) --base "$from" --bug "$bug" "$@" --json 2>/dev/null |
     sed -n 's/.*"first_failed":\([0-9]*\),.*/\1/p'
 }
 
 # Whether a seed finds it that is clean without it. Prints that seed.
 find_bug() {
-  local seed=0
-  while seed=$(first_failed $((seed + 1)) "$1" "$2"); [ -n "$seed" ]; do
-    if scripts/sim --seeds 1 --base "$seed" --replicas "$2" --json >/dev/null 2>&1; then
+  local bug=$1 seed=0
+  shift
+  while seed=$(first_failed $((seed + 1)) "$bug" "$@"); [ -n "$seed" ]; do
+    if scripts/sim --seeds 1 --base "$seed" "$@" --json >/dev/null 2>&1; then
       echo "$seed"
       return 0
     fi
@@ -66,8 +81,8 @@ first=$(($(date +%s) / 86400 * 7))
 missed=0
 tried=0
 while [ $tried -lt ${#bugs[@]} ] && [ $((SECONDS - begun)) -lt "$seconds" ]; do
-  read -r number bug copies <<<"${bugs[$(((first + tried) % ${#bugs[@]}))]}"
-  if seed=$(find_bug "$bug" "$copies"); then
+  read -r number bug copies class <<<"${bugs[$(((first + tried) % ${#bugs[@]}))]}"
+  if seed=$(find_bug "$bug" --replicas "$copies" ${class:+--with "$class"}); then
     echo "found: $bug ($number) by seed $seed of $copies copies"
   else
     echo "not found: $bug ($number)"

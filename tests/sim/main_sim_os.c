@@ -1,6 +1,7 @@
 // Torc simulator: seeds, processes, the report, minimizing. See sim.h; scripts/sim calls it.
 //
 //   torc-sim --seeds N [--base S] [--seconds T] [--jobs J] [--bug NAME] [--json] [--twice]
+//       [--with CLASS]…: in each seed, whether it draws the class or not
 //   torc-sim --story SEED [--bug NAME] [--without CLASS]… [--faults A-B] [--ops N] [--keys N]
 //       [--replicas R]
 //   torc-sim --minimize SEED [--bug NAME]
@@ -262,6 +263,9 @@ static uint32_t least(struct sim_wish *wish, uint32_t *field, uint32_t lo, uint3
 static void tell_without(const struct sim_wish *wish)
 {
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
+        if ((wish->classes_on & 1u << i) != 0) {
+            (void)printf(" --with %s", class_names[i]);
+        }
         if ((wish->classes_off & 1u << i) != 0) {
             (void)printf(" --without %s", class_names[i]);
         }
@@ -470,7 +474,7 @@ static void usage(const char *what)
         "usage: scripts/sim --seeds N [--base S] [--seconds T] [--bug NAME] [--list-bugs]\n"
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
         "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n"
-        "                   [--replicas R [--replicated]]\n",
+        "                   [--with CLASS]... [--replicas R [--replicated]]\n",
         what);
     _exit(2);
 }
@@ -531,6 +535,8 @@ static bool option(struct options *options, const char *name, const char *value)
         options->wish.keys_max = (uint32_t)number(value);
     } else if (strcmp(name, "--replicas") == 0) {
         options->wish.replicas = (uint32_t)torc_min_u64(number(value), SIM_NODES_MAX);
+    } else if (strcmp(name, "--with") == 0) {
+        options->wish.classes_on |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
     } else if (strcmp(name, "--without") == 0) {
         options->wish.classes_off |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
     } else if (strcmp(name, "--faults") == 0 && value != NULL) {

@@ -88,6 +88,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_LEAD, "primaries wished elsewhere", 1)                   \
     X(FAULT_MORE, "replicas wished beside the others", 1)            \
     X(FAULT_STRIKE, "faults at the right moment", 1)                 \
+    X(FAULT_PLAN, "rows of faults begun", 1)                         \
     X(FAULT_PAUSE, "processes stalled", 1)                           \
     X(FAULT_SUSPEND, "machines suspended", 1)                        \
     X(FAULT_JITTER, "workers that lose their core for a moment", 1)  \
@@ -159,6 +160,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(CHECK_DOUBT_SEEN, "writes in doubt that were seen", 0)         \
     X(CHECK_CUT, "ranges judged as one moment", 0)                   \
     X(CHECK_TREES, "trees of replicas compared", 0)                  \
+    X(CHECK_TAKEOVER, "takeovers judged", 0)                         \
     X(CHECK_SKIPPED, "keys too tangled to judge", 0)
 
 enum sim_cover {
@@ -191,6 +193,7 @@ enum sim_cover {
     X(STRIKE)              \
     X(JITTER)              \
     X(CHECKPOINT)          \
+    X(PLAN)                \
     X(CLIENT)
 
 enum sim_class {
@@ -243,6 +246,7 @@ struct sim_config {
 // What the minimizer leaves out, and what is wanted of a run.
 struct sim_wish {
     uint64_t seed;
+    uint32_t classes_on;
     uint32_t classes_off;
     uint32_t faults_from; // faults by number in [from, to) happen
     uint32_t faults_to;
@@ -300,7 +304,8 @@ enum sim_mend {
     SIM_MEND_FULL,
     SIM_MEND_STRIKE, // nothing: something may begin
     SIM_MEND_ANEW,   // an operator starts a node anew that is to open other shards
-    SIM_MEND_META
+    SIM_MEND_META,
+    SIM_MEND_PLAN // nothing: its next step is due; which: its serial
 };
 
 // Somebody who has turns.
@@ -338,6 +343,7 @@ struct sim_meta {
     struct sim_records *records;
     bool away;
     uint64_t delay_ns;
+    uint64_t away_ns[SIM_NODES_MAX]; // for this node alone, until then
 };
 
 // -- Clients and what they saw --------------------------------------------------------------------
@@ -375,6 +381,7 @@ struct sim_op {
     uint8_t consistency;
     bool more;
     bool last; // of the last look
+    bool past; // of a moment that another client had told
 };
 
 struct sim_row {
@@ -406,7 +413,33 @@ struct sim_net {
     uint32_t storm_ppm; // beside the configuration's loss
     uint16_t mtu;       // of paths now
     bool cut[SIM_PLACES][SIM_PLACES];
-    uint64_t slow_ns[SIM_PLACES][SIM_PLACES]; // beside the delay
+    uint64_t cut_until_ns[SIM_PLACES][SIM_PLACES]; // of a plan
+    uint64_t bad_ns[SIM_NODES_MAX][SIM_NODES_MAX]; // when a message was last lost, or late
+    uint64_t slow_ns[SIM_PLACES][SIM_PLACES];      // beside the delay
+};
+
+// Troubles in a row (sim_plan.c).
+enum sim_plan_kind {
+    SIM_PLAN_NONE,
+    SIM_PLAN_CHAIN,
+    SIM_PLAN_LATE,
+    SIM_PLAN_TRANSFER,
+    SIM_PLAN_LONELY,
+    SIM_PLAN_JOIN,
+    SIM_PLAN_DEAF,
+    SIM_PLAN_COUNT
+};
+
+struct sim_plan {
+    enum sim_plan_kind kind;
+    struct torc_rng rng;
+    uint64_t until_ns;
+    uint32_t serial;
+    uint32_t stage;
+    uint32_t shard;
+    uint32_t primary; // number of a node, as those below
+    uint32_t node;
+    uint32_t members; // how many there were
 };
 
 // What placement wishes of a shard.
@@ -440,6 +473,7 @@ struct sim {
     uint32_t fault_count; // that happened
     struct sim_net net;
     struct sim_meta meta;
+    struct sim_plan plan;
     struct sim_node *nodes; // SIM_NODES_MAX
     struct sim_client clients[SIM_CLIENTS_MAX];
     uint64_t keys[SIM_KEYS_MAX]; // rising
@@ -526,6 +560,22 @@ uint32_t sim_shard_of(uint64_t key);
 bool sim_is_closed(uint64_t key);
 void sim_faults_mend(uint32_t what, uint32_t which);
 void sim_faults_stop(void);
+
+// -- sim_plan.c
+bool sim_plan_begin(void); // false: nothing to begin with
+void sim_plan_swapped(uint32_t shard);
+void sim_plan_step(uint32_t serial);
+void sim_plan_stop(void);
+
+// -- sim_calm.c
+void sim_calm_path(uint32_t from, uint32_t to); // a message was lost or late, of nodes by index
+// The shard's record is about to be another.
+void sim_calm_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,
+                      uint32_t after_bytes);
+
+// -- sim_ghost.c
+// A client was answered [lo, hi) as of that moment.
+void sim_ghost_read(uint64_t lo, uint64_t hi, uint64_t ts);
 
 // -- sim_check.c, sim_cut.c
 void sim_check_keys(void);

@@ -131,7 +131,8 @@ static void gather_point(struct key_check *check, uint32_t index)
     items_add(check, &item);
 }
 
-// A range reads each key that it covers, present or absent.
+// A range reads each key that it covers, present or absent. One as of an earlier moment does not
+// read what is there now.
 static void gather_range(struct key_check *check, uint32_t index, uint64_t key)
 {
     const struct sim_op *op = &sim->ops[index];
@@ -144,7 +145,7 @@ static void gather_range(struct key_check *check, uint32_t index, uint64_t key)
     uint64_t lo = op->more && reverse ? op->next_hi : op->lo;
     uint64_t hi = op->more && !reverse ? op->next_lo : op->hi;
 
-    if (key < lo || key >= hi || op->status != TORC_ERR_OK || op->return_ns == 0) {
+    if (op->past || key < lo || key >= hi || op->status != TORC_ERR_OK || op->return_ns == 0) {
         return;
     }
     for (uint32_t i = 0; i < op->row_count; i++) {

@@ -248,6 +248,10 @@ static bool client_range(struct sim_client *client, struct sim_op *op)
     op->lo = torc_min_u64(a, b);
     op->hi = torc_max_u64(a, b) + 1;
     op->consistency = torc_rng_chance(&sim->load, 700000) ? TORC_SNAPSHOT : TORC_SHARD;
+    if (op->consistency == TORC_SNAPSHOT && torc_rng_chance(&sim->load, 150000)) {
+        op->asked_ts = sim->last_ts; // another client told it; 0: nobody did yet
+        op->past = op->asked_ts != 0;
+    }
     if (op->kind == SIM_OP_RANGE) {
         op->flags = TORC_WITH_VERSIONS | (uint32_t)torc_rng_below(&sim->load, 2) * TORC_REVERSE |
                     (torc_rng_chance(&sim->load, 200000) ? TORC_KEYS_ONLY : 0);
@@ -365,6 +369,16 @@ static void client_rows(struct sim_op *op, const struct torc_completion *done)
     }
 }
 
+// What of it was looked at: a page may end before its range does.
+static void client_looked(const struct sim_op *op)
+{
+    bool reverse = (op->flags & TORC_REVERSE) != 0;
+
+    sim_ghost_read(op->more && reverse ? op->next_hi : op->lo,
+                   op->more && !reverse ? op->next_lo : op->hi, op->version);
+    sim->last_ts = torc_max_u64(sim->last_ts, op->version);
+}
+
 static void client_cover(const struct torc_completion *done)
 {
     enum torc_err status = done->status;
@@ -403,6 +417,10 @@ static void client_done(uint32_t index, const struct torc_completion *done)
     }
     if (done->status == TORC_ERR_OK && op->kind == SIM_OP_RANGE) {
         client_rows(op, done);
+    }
+    if (done->status == TORC_ERR_OK && op->kind >= SIM_OP_RANGE &&
+        op->consistency == TORC_SNAPSHOT) {
+        client_looked(op);
     }
     sim_story("client %u %s #%u key %" PRIu64 ": %s, value %" PRIu64 " version %" PRIx64
               " rows %u%s%s",

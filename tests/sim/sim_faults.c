@@ -91,6 +91,7 @@ void sim_faults_draw(void)
         config->classes |= draw_chance(45) ? 1u << i : 0;
     }
     config->classes |= draw_chance(70) ? 1u << SIM_CLASS_CRASH : 1u << SIM_CLASS_PAUSE;
+    config->classes |= sim->wish.classes_on;
     config->fault_every_ms = 20u << draw(5);
     config->loss_ppm = 1000u << draw(7);
     config->double_ppm = 1000u << draw(7);
@@ -106,7 +107,8 @@ void sim_faults_draw(void)
         config->classes |= 1u << SIM_CLASS_PAUSE;
     }
     if (config->replicas == 1) {
-        config->classes &= ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH);
+        config->classes &=
+            ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH | 1u << SIM_CLASS_PLAN);
     }
     config->classes &= ~sim->wish.classes_off;
     config->loss_ppm *= sim_has(SIM_CLASS_LOSS) ? 1 : 0;
@@ -169,10 +171,16 @@ static void fault_cuts(void)
         fault_note(SIM_COVER_FAULT_ONE_WAY);
         sim_story("FAULT   nothing comes from place %u to %u", (unsigned)from, (unsigned)to);
     } else if (dice == 2) {
+        bool all = draw_chance(40);
+
         sim->net.slow_ns[from][to] = draw(60 * SIM_MS);
+        for (uint32_t i = 0; i < SIM_NODES_MAX && all; i++) {
+            sim->net.slow_ns[i][to] = sim->net.slow_ns[from][to];
+        }
         fault_note(SIM_COVER_FAULT_SLOW_PATH);
-        sim_story("FAULT   what comes from place %u to %u takes %u us more", (unsigned)from,
-                  (unsigned)to, (unsigned)(sim->net.slow_ns[from][to] / SIM_US));
+        sim_story("FAULT   what comes from place %u%s to %u takes %u us more", (unsigned)from,
+                  all ? " and all nodes" : "", (unsigned)to,
+                  (unsigned)(sim->net.slow_ns[from][to] / SIM_US));
     } else {
         sim->net.storm_ppm = 100000u << draw(4);
         fault_note(SIM_COVER_FAULT_STORM);
@@ -204,7 +212,7 @@ static void fault_parent(struct sim_node *node)
     }
 }
 
-static void fault_kill(struct sim_node *node, bool dataplane, bool control)
+void sim_faults_kill(struct sim_node *node, bool dataplane, bool control)
 {
     if (dataplane && node->up) {
         node->start_dataplane_ns = fault_start_ns();
@@ -218,7 +226,7 @@ static void fault_kill(struct sim_node *node, bool dataplane, bool control)
 }
 
 // With `replicated` a node that dies forgets. Seldom all may: then shards are closed, and stay so.
-static bool fault_may_forget(const struct sim_node *node)
+bool sim_faults_may_forget(const struct sim_node *node)
 {
     return sim->config.durability != TORC_DURABILITY_REPLICATED ||
            sim_wish_may_lose(node->number) || draw_chance(1);
@@ -229,15 +237,15 @@ static void fault_crash(void)
     struct sim_node *node = fault_node();
     uint64_t dice = draw(100);
 
-    if (!node->powered || (dice < 90 && !fault_may_forget(node))) {
+    if (!node->powered || (dice < 90 && !sim_faults_may_forget(node))) {
         return;
     }
     if (dice < 25) {
         fault_note(SIM_COVER_FAULT_DATAPLANE);
-        fault_kill(node, true, false);
+        sim_faults_kill(node, true, false);
     } else if (dice < 40) {
         fault_note(SIM_COVER_FAULT_CONTROL);
-        fault_kill(node, false, true);
+        sim_faults_kill(node, false, true);
     } else if (dice < 75) {
         fault_note(SIM_COVER_FAULT_CONTROL_IO);
         node->faults.die_at = 1 + (uint32_t)draw(40);
@@ -246,7 +254,7 @@ static void fault_crash(void)
         node->control.wants_round = node->control.wants_round || draw_chance(50);
     } else if (dice < 90) {
         fault_note(SIM_COVER_FAULT_BOTH);
-        fault_kill(node, true, true);
+        sim_faults_kill(node, true, true);
     } else if (node->control.state == SIM_CONTROL_SERVING) {
         fault_note(SIM_COVER_FAULT_CLEAN);
         sim_story("FAULT   node %u is told to stop", (unsigned)node->number);
@@ -255,7 +263,7 @@ static void fault_crash(void)
     }
 }
 
-static void power_off(struct sim_node *node)
+void sim_faults_power_off(struct sim_node *node, uint64_t for_ns)
 {
     if (!node->powered) {
         return;
@@ -268,7 +276,12 @@ static void power_off(struct sim_node *node)
     node->poisoned = false;
     node->faults.fail_write = 0;
     node->faults.fail_other = 0;
-    fault_until(5, 300, SIM_MEND_POWER, node->index);
+    sim_post(sim->now_ns + for_ns, SIM_EVENT_MEND, SIM_MEND_POWER, node->index, NULL);
+}
+
+static void power_off(struct sim_node *node)
+{
+    sim_faults_power_off(node, 5 * SIM_MS + draw(295 * SIM_MS + 1));
 }
 
 // It comes back with an empty disk, and a copy of its own.
@@ -313,7 +326,7 @@ static void fault_power(void)
     if (draw_chance(75)) {
         struct sim_node *node = fault_node();
 
-        if (fault_may_forget(node)) {
+        if (sim_faults_may_forget(node)) {
             fault_note(SIM_COVER_FAULT_POWER);
             power_off(node);
         }
@@ -342,10 +355,18 @@ static void pause_worker(struct sim_node *node, uint32_t index, uint64_t until_n
 {
     struct sim_worker *worker = &node->workers[index];
 
+    node->upset_ns = until_ns;
     if (worker->stalled_ns == 0) {
         worker->stalled_ns = sim_local_ns(&node->clock);
     }
     pause_actor(&worker->actor, until_ns, SIM_EVENT_WORKER, node->index, index);
+}
+
+void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns)
+{
+    pause_worker(node, worker, sim->now_ns + for_ns);
+    sim_story("PLAN    node %u: worker %u stalls for %u us", (unsigned)node->number,
+              (unsigned)worker, (unsigned)(for_ns / SIM_US));
 }
 
 static void fault_suspend(struct sim_node *node)
@@ -472,6 +493,11 @@ static void fault_happen(enum sim_class class)
         sim_cover(SIM_COVER_FAULT_CHECKPOINT);
         return;
     case SIM_CLASS_CLIENT: fault_client(); return;
+    case SIM_CLASS_PLAN:
+        if (sim_plan_begin()) {
+            fault_note(SIM_COVER_FAULT_PLAN);
+        }
+        return;
     case SIM_CLASS_LOSS:
     case SIM_CLASS_DOUBLE:
     case SIM_CLASS_DAMAGE:
@@ -537,14 +563,14 @@ void sim_faults_strike(uint32_t shard, uint32_t weight)
     node = &sim->nodes[sim->wants[shard - 1].nodes[draw(sim->config.replicas)] - 1];
     dice = draw(100);
     if (number < sim->wish.faults_from || number >= sim->wish.faults_to || !node->powered ||
-        !fault_may_forget(node)) {
+        !sim_faults_may_forget(node)) {
         return;
     }
     fault_note(SIM_COVER_FAULT_STRIKE);
     if (dice < 35) {
-        fault_kill(node, true, false);
+        sim_faults_kill(node, true, false);
     } else if (dice < 50) {
-        fault_kill(node, true, true);
+        sim_faults_kill(node, true, true);
     } else if (dice < 65) {
         fault_suspend(node);
     } else if (dice < 80 && sim->config.replicas > 1) {
@@ -576,7 +602,7 @@ static void mend_anew(struct sim_node *node)
     if (node->control.state == SIM_CONTROL_SERVING) {
         node->control.wants_stop = true;
     } else if (node->powered && !sim->quiet) {
-        fault_kill(node, true, true);
+        sim_faults_kill(node, true, true);
     }
 }
 
@@ -588,7 +614,11 @@ void sim_faults_mend(uint32_t what, uint32_t which)
     case SIM_MEND_PARENT: sim_node_parent(node); return;
     case SIM_MEND_FAILED: mend_failed(node); return;
     case SIM_MEND_ANEW: mend_anew(node); return;
-    case SIM_MEND_STRIKE: sim_faults_strike(which, STRIKE_TURN); return;
+    case SIM_MEND_STRIKE:
+        sim_plan_swapped(which);
+        sim_faults_strike(which, STRIKE_TURN);
+        return;
+    case SIM_MEND_PLAN: sim_plan_step(which); return;
     case SIM_MEND_NET:
         memset(sim->net.cut, 0, sizeof(sim->net.cut));
         memset(sim->net.slow_ns, 0, sizeof(sim->net.slow_ns));
@@ -620,6 +650,7 @@ void sim_faults_stop(void)
     sim_faults_mend(SIM_MEND_NET, 0);
     sim_faults_mend(SIM_MEND_MTU, 0);
     sim_faults_mend(SIM_MEND_META, 0);
+    sim_plan_stop();
     for (uint32_t i = 0; i < sim->config.nodes; i++) {
         struct sim_node *node = &sim->nodes[i];
 

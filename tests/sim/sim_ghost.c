@@ -5,6 +5,9 @@
 //         what any active replica did (REPLICATION.md 14.2 and 14.4). It is seen after each turn,
 //         so of the records of one turn only the last. At the end, replicas that applied as much
 //         hold the same versions of all hot keys (14.5).
+//         And a ghost of what was read as of a moment: who was answered a range at a timestamp has
+//         seen all that is at or below it, so no record that nobody had applied by then may be
+//         stamped there, by whatever primary (REPLICATION.md H5, H6).
 // Owner   the run.
 #include "dataplane/worker_replica.h"
 #include "dataplane/worker_state.h"
@@ -22,6 +25,9 @@ struct sim_ghost {
     struct ghost_record records[LSNS_MAX];
     uint64_t most; // that an active replica applied, and may have answered
     uint32_t most_node;
+    uint64_t top; // LSN that anybody in sync applied
+    uint32_t top_epoch;
+    uint64_t read_ts; // of a range that was answered
 };
 
 void sim_ghost_init(void)
@@ -37,6 +43,37 @@ static bool ghost_counts(const struct torc_worker_shard *shard)
     return machine->synced && machine->role != TORC_REPLICA_LEARNER &&
            shard->engine.applied_lsn >= shard->engine.fuzzy_lsn && shard->engine.applied_lsn > 0 &&
            shard->engine.applied_lsn < LSNS_MAX;
+}
+
+// The first to apply it. An EPOCH record is no write: its stamp is from before the promises ended.
+static void ghost_advance(const struct sim_node *node, const struct torc_shard *engine,
+                          bool is_replica)
+{
+    struct sim_ghost *ghost = &sim->ghosts[engine->shard];
+
+    if (engine->applied_lsn <= ghost->top) {
+        return;
+    }
+    if (engine->applied_hlc <= ghost->read_ts &&
+        (!is_replica || engine->applied_epoch == ghost->top_epoch)) {
+        sim_fail("moments: shard %u was read as of %" PRIx64 "; now node %u applies LSN %" PRIu64
+                 " of epoch %u, HLC %" PRIx64,
+                 (unsigned)engine->shard, ghost->read_ts, (unsigned)node->number,
+                 engine->applied_lsn, (unsigned)engine->applied_epoch, engine->applied_hlc);
+    }
+    ghost->top = engine->applied_lsn;
+    ghost->top_epoch = engine->applied_epoch;
+}
+
+void sim_ghost_read(uint64_t lo, uint64_t hi, uint64_t ts)
+{
+    for (uint32_t i = 0; i < sim->config.shards; i++) {
+        struct sim_ghost *ghost = &sim->ghosts[i + 1];
+
+        if (sim->shard_lo[i] < hi && sim->shard_lo[i + 1] > lo) {
+            ghost->read_ts = torc_max_u64(ghost->read_ts, ts);
+        }
+    }
 }
 
 static void ghost_look(const struct sim_node *node, const struct torc_worker_shard *shard)
@@ -66,10 +103,14 @@ void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worke
     for (uint32_t i = 0; i < worker->shard_count; i++) {
         const struct torc_worker_shard *shard = &worker->shards[i];
 
+        if (shard->replica == NULL && shard->engine.state == TORC_SHARD_ACTIVE) {
+            ghost_advance(node, &shard->engine, false);
+        }
         if (shard->replica == NULL || !ghost_counts(shard)) {
             continue;
         }
         ghost_look(node, shard);
+        ghost_advance(node, &shard->engine, true);
         if (shard->readable && shard->engine.applied_lsn < sim->ghosts[shard->engine.shard].most) {
             sim_fail("lost: node %u may read shard %u, applied to %" PRIu64 "; node %u had applied "
                      "%" PRIu64,
@@ -83,7 +124,7 @@ void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worke
 
 // -- At the end -----------------------------------------------------------------------------------
 
-static const struct torc_worker_shard *ghost_replica(const struct sim_node *node, uint32_t number)
+const struct torc_worker_shard *sim_ghost_replica(const struct sim_node *node, uint32_t number)
 {
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
         const struct torc_worker *worker = node->workers[i].worker;
@@ -124,7 +165,7 @@ void sim_ghost_judge(void)
         const struct torc_worker_shard *first = NULL;
 
         for (uint32_t i = 0; i < sim->config.nodes; i++) {
-            const struct torc_worker_shard *shard = ghost_replica(&sim->nodes[i], number);
+            const struct torc_worker_shard *shard = sim_ghost_replica(&sim->nodes[i], number);
 
             if (shard == NULL || !ghost_counts(shard)) {
                 continue;

@@ -138,6 +138,7 @@ struct sim_node {
     uint64_t start_dataplane_ns; // its parent starts another then; UINT64_MAX: not
     uint64_t start_control_ns;
     bool powered;
+    uint64_t upset_ns;    // when it was last not well
     bool poisoned;        // its log failed: an operator will start it anew
     uint64_t sealed_boot; // on its disk: whose log it has all of (control/data_dir_os.h)
 };
@@ -190,8 +191,15 @@ uint64_t sim_agree_deadline_ns(const struct sim_node *node); // local
 void sim_agree_find_bases(struct sim_node *node); // after recovery has looked at the folders
 void sim_agree_init(void);                        // the cluster's first records
 
+// -- sim_faults.c
+void sim_faults_kill(struct sim_node *node, bool dataplane, bool control);
+void sim_faults_power_off(struct sim_node *node, uint64_t for_ns);
+bool sim_faults_may_forget(const struct sim_node *node);
+void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns);
+
 // -- sim_wish.c
 void sim_wish_init(void);
+void sim_wish_none(uint32_t shard); // no primary is wished
 // Another primary is wished; returns its node.
 uint32_t sim_wish_lead(uint32_t shard, uint32_t place);
 // One replica more is wished; returns the node that is to get it, 0: all have it.
@@ -205,5 +213,11 @@ bool sim_wish_is_closed(uint32_t shard);
 void sim_ghost_init(void);
 void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worker);
 void sim_ghost_judge(void);
+// The node's replica of a shard, or NULL.
+const struct torc_worker_shard *sim_ghost_replica(const struct sim_node *node, uint32_t number);
+
+// -- sim_calm.c
+void sim_calm_upset(struct sim_node *node);
+void sim_calm_turn(struct sim_node *node, const struct torc_worker *worker);
 
 #endif

@@ -15,6 +15,7 @@
 #define CLIENT_HOST      100u // 10.79.0.100 and up
 #define NODE_HOST        10u
 #define LETTER_BYTES_MAX (2u << 20)    // the largest value, and what is around it
+#define LATE_NS          (2 * SIM_MS)  // an oracle forgives what this does
 #define PACKET_NS        UINT64_C(400) // of a full one, between two machines
 
 static const uint8_t net_client_mac[6] = {0x02, 0, 0, 0, 1, 0x02};
@@ -45,6 +46,13 @@ static uint64_t net_delay_ns(void)
     return delay_ns;
 }
 
+// A copy may come long after, when much has changed.
+static uint64_t net_echo_ns(void)
+{
+    return net_chance(500000) ? torc_rng_below(&sim->rng, SIM_MS << torc_rng_below(&sim->rng, 8))
+                              : 0;
+}
+
 static void net_put(const struct sim_packet *packet, uint64_t delay_ns)
 {
     struct sim_packet *copy = malloc(sizeof(*copy) + packet->byte_count);
@@ -68,32 +76,48 @@ static void net_damage(struct sim_packet *packet)
     sim_cover(SIM_COVER_NET_DAMAGED);
 }
 
+// Between nodes: who is not heard may be suspected.
+static void net_trouble(const struct sim_packet *packet)
+{
+    if (packet->boot != 0) {
+        sim_calm_path(packet->from, packet->to);
+    }
+}
+
 static void net_send(struct sim_packet *packet, uint32_t ip_bytes)
 {
     uint32_t loss_ppm = sim->quiet ? 0 : sim->config.loss_ppm + sim->net.storm_ppm;
     uint32_t copies = !sim->quiet && net_chance(sim->config.double_ppm) ? 2 : 1;
+    uint64_t delay_ns;
 
     packet->number = sim->net.next_number++;
     if (ip_bytes > sim->net.mtu) {
         sim_cover(SIM_COVER_NET_TOO_LONG);
         return;
     }
-    if (sim->net.cut[packet->from][packet->to]) {
+    if (sim->net.cut[packet->from][packet->to] ||
+        sim->now_ns < sim->net.cut_until_ns[packet->from][packet->to]) {
         sim_cover(SIM_COVER_NET_CUT);
+        net_trouble(packet);
         return;
     }
     if (net_chance(loss_ppm)) {
         sim_cover(SIM_COVER_NET_LOST);
+        net_trouble(packet);
         return;
     }
     if (copies == 2) {
         sim_cover(SIM_COVER_NET_DOUBLED);
-        net_put(packet, net_delay_ns());
+        net_put(packet, net_delay_ns() + net_echo_ns());
     }
     if (packet->boot == 0 && !sim->quiet && net_chance(sim->config.damage_ppm)) {
         net_damage(packet);
     }
-    net_put(packet, net_delay_ns() + sim->net.slow_ns[packet->from][packet->to]);
+    delay_ns = net_delay_ns() + sim->net.slow_ns[packet->from][packet->to];
+    if (delay_ns > LATE_NS) {
+        net_trouble(packet);
+    }
+    net_put(packet, delay_ns);
 }
 
 // -- Out ------------------------------------------------------------------------------------------
@@ -192,6 +216,7 @@ void sim_net_between(struct sim_node *from, uint32_t from_core, uint32_t to, uin
     sim_cover(SIM_COVER_PEER_SENT);
     if (!sim->quiet && net_chance(sim->config.damage_ppm)) {
         sim_cover(SIM_COVER_PEER_LOST);
+        sim_calm_path(from->index, to);
         return;
     }
     net_send(&out.packet, 0);

@@ -138,6 +138,7 @@ void sim_node_letter(struct sim_node *node, struct sim_packet *packet)
     if (!node->up || packet->to_port >= node->worker_count ||
         worker->letter_count == TORC_COUNT_OF(worker->letters)) {
         sim_cover(SIM_COVER_PEER_LOST);
+        sim_calm_path(packet->from, packet->to);
         free(packet);
         return;
     }
@@ -216,6 +217,7 @@ void sim_node_start(struct sim_node *node)
         node->worker_count = 1 + (uint32_t)torc_rng_below(&sim->rng, SIM_WORKERS_MAX);
     }
     node->life++;
+    sim_calm_upset(node);
     node->chan_bytes = torc_chan_bytes(node->worker_count);
     node->chan = sim_memory(node->chan_bytes);
     torc_assert(torc_chan_format(node->chan, node->chan_bytes, node->worker_count, &why) ==
@@ -290,6 +292,7 @@ void sim_node_kill(struct sim_node *node, bool by_power)
               by_power ? ", no power" : "");
     node_count(node);
     node_forget(node);
+    sim_calm_upset(node);
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct sim_worker *worker = &node->workers[i];
 
@@ -452,6 +455,7 @@ static bool node_jitters(struct sim_node *node, uint32_t index)
     }
     if (now) {
         sim_cover(SIM_COVER_FAULT_JITTER);
+        sim_calm_upset(node);
         worker->stalled_ns = sim_local_ns(&node->clock);
         sim_wake(&worker->actor, sim->now_ns + 4 * SIM_MS + torc_rng_below(&sim->rng, 6 * SIM_MS),
                  SIM_EVENT_WORKER, node->index, index);
@@ -504,6 +508,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     torc_worker_turn(worker->worker, &turn);
     node_judge_servers(node, worker->worker);
     sim_ghost_turn(node, worker->worker);
+    sim_calm_turn(node, worker->worker);
     sim_hash((uint64_t)turn.rx_count << 8 ^ turn.tx_count);
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         sim_net_from_node(node, &tx[i]);

@@ -120,6 +120,11 @@ static void record_write(struct record *record, const void *value, uint32_t valu
 
 static void watches_tell(void);
 
+static bool is_away(uint32_t node)
+{
+    return sim->meta.away || sim->now_ns < sim->meta.away_ns[node];
+}
+
 void sim_records_put(const char *key, const char *value)
 {
     sim->meta.revision++;
@@ -204,11 +209,17 @@ static void run_txn(const struct torc_meta_request *request, struct ready *ready
     sim->meta.revision++;
     for (uint32_t i = 0; i < request->op_count; i++) {
         const struct torc_meta_op *op = request->ops + i;
+        struct record *record = op->kind != TORC_META_CHECK ? record_of(op->key, true) : NULL;
 
-        if (op->kind != TORC_META_CHECK) {
-            record_write(record_of(op->key, true), op->kind == TORC_META_PUT ? op->value : NULL,
-                         op->value_bytes);
-            if (torc_record_id(op->key, "shard", &shard)) {
+        if (record != NULL) {
+            bool is_shard = torc_record_id(op->key, "shard", &shard);
+
+            if (is_shard) {
+                sim_calm_swapped((uint32_t)shard, record->value, record->value_bytes, op->value,
+                                 op->value_bytes);
+            }
+            record_write(record, op->kind == TORC_META_PUT ? op->value : NULL, op->value_bytes);
+            if (is_shard) {
                 sim_post(sim->now_ns, SIM_EVENT_MEND, SIM_MEND_STRIKE, (uint32_t)shard, NULL);
             }
         }
@@ -300,7 +311,7 @@ void sim_records_event(struct sim_event *due)
     struct ready *ready;
 
     if (event->request == NULL) {
-        if (handle != NULL && !sim->meta.away) {
+        if (handle != NULL && !is_away(event->node)) {
             watches_look(handle);
         } else if (handle != NULL) { // told when it is back
             sim_post(sim->now_ns + AWAY_NS, SIM_EVENT_META, event->node, 0, event);
@@ -382,7 +393,7 @@ static void store_submit(struct torc_metastore *store, const struct torc_meta_re
         return;
     }
     event.request = pack(request);
-    if (sim->meta.away) {
+    if (is_away(handle->node)) {
         event.err = TORC_ERR_UNAVAILABLE;
         post(&event, AWAY_NS);
     } else if (!unknown || request->verb != TORC_META_TXN) {

@@ -64,6 +64,12 @@ uint32_t sim_wish_lead(uint32_t shard, uint32_t place)
     return want->primary;
 }
 
+void sim_wish_none(uint32_t shard)
+{
+    sim->wants[shard - 1].primary = 0;
+    want_write(shard);
+}
+
 uint32_t sim_wish_more(uint32_t shard, uint32_t from_node)
 {
     struct sim_want *want = &sim->wants[shard - 1];
