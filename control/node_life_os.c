@@ -286,17 +286,22 @@ void torc_node_replay(struct torc_node *node)
 
 // -- A dataplane that runs already ---------------------------------------------------------------
 
-static bool node_can_resume(const struct torc_node *node)
+static bool node_all_serve(const struct torc_node *node)
 {
-    const struct torc_chan_hello *hello = &node->attach.hello;
-    bool serving = hello->cluster == node->dir.cluster && hello->node == node->dir.node &&
-                   hello->boot == node->registry.cluster.boot;
+    bool serving = true;
 
-    for (uint32_t i = 0; i < hello->worker_count; i++) {
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
         serving = serving && atomic_load_explicit(&node->attach.ports[i].worker->state,
                                                   memory_order_acquire) == TORC_WORKER_SERVING;
     }
     return serving;
+}
+
+static bool node_can_resume(const struct torc_node *node)
+{
+    const struct torc_chan_hello *hello = &node->attach.hello;
+    return hello->cluster == node->dir.cluster && hello->node == node->dir.node &&
+           hello->boot == node->registry.cluster.boot && node_all_serve(node);
 }
 
 // What the files say of checkpoints: one of this life's epoch, or of a replica's turn, is of the
@@ -357,7 +362,9 @@ void torc_node_resumed(struct torc_node *node)
             return;
         }
     }
-    if (!torc_node_resume_table(node)) {
+    // An order to stop may have lain before the question: of a control that died while it stopped
+    // the node.
+    if (!node_all_serve(node) || !torc_node_resume_table(node)) {
         node_end_dataplane(node);
         return;
     }

@@ -291,6 +291,13 @@ static void order_serve(struct torc_worker *worker)
     atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_SERVING, memory_order_relaxed);
 }
 
+static void order_quiesce(struct torc_worker *worker)
+{
+    worker->quiescing = true;
+    atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_QUIESCING,
+                          memory_order_relaxed);
+}
+
 static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
 {
     switch ((enum torc_cmd_kind)order->kind) {
@@ -305,7 +312,7 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
         worker->hello_at = 1;
         torc_worker_hello_step(worker);
         return;
-    case TORC_CMD_QUIESCE: worker->quiescing = true; return;
+    case TORC_CMD_QUIESCE: order_quiesce(worker); return;
     case TORC_CMD_SESSIONS_ASKED:
     case TORC_CMD_KEYS_CHANGED: worker->notified = true; return;
     case TORC_CMD_RECORD:

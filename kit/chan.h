@@ -540,6 +540,7 @@ enum torc_chan_worker_state {
     TORC_WORKER_RECOVERING,
     TORC_WORKER_SERVING,
     TORC_WORKER_QUIESCED,
+    TORC_WORKER_QUIESCING, // ordered to; no control may go on with it
 };
 
 // What the dataplane found itself to be made of. Written by its main thread now and then, between

@@ -238,18 +238,36 @@ static enum torc_err control_open_checkpoints(struct sim_node *node, struct torc
     return torc_checkpoints_open(&control->checkpoints, &config, why);
 }
 
+static bool control_all_serve(const struct sim_node *node)
+{
+    const struct torc_attach *attach = &node->control.attach;
+    bool serving = true;
+
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        serving = serving && atomic_load(&attach->ports[i].worker->state) == TORC_WORKER_SERVING;
+    }
+    return serving;
+}
+
+// As node_end_dataplane.
+static void control_end_dataplane(struct sim_node *node)
+{
+    sim_story("node %u  this dataplane cannot be continued", (unsigned)node->number);
+    sim_cover(SIM_COVER_NODE_KILLED);
+    node->start_dataplane_ns = sim->now_ns + 2 * SIM_MS;
+    sim_post(node->start_dataplane_ns, SIM_EVENT_MEND, SIM_MEND_PARENT, node->index, NULL);
+    sim_node_kill(node, false);
+    control_go(node, SIM_CONTROL_DRAINING);
+}
+
 // As node_can_resume and node_read_map.
 static bool control_can_resume(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
     const struct torc_chan_map *map = control->attach.map;
     bool serving = control->attach.hello.boot == control->cluster.boot &&
-                   map->entry_count == sim->config.shards;
+                   map->entry_count == sim->config.shards && control_all_serve(node);
 
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        serving =
-            serving && atomic_load(&control->attach.ports[i].worker->state) == TORC_WORKER_SERVING;
-    }
     for (uint32_t i = 0; i < control->cluster.shard_count && serving; i++) {
         struct torc_cluster_shard *shard = &control->cluster.shards[i];
         const struct torc_chan_map_entry *entry = &map->entries[shard->shard - 1];
@@ -275,12 +293,7 @@ static void control_read(struct sim_node *node)
 
     sim_agree_take_shards(node);
     if (!control_can_resume(node)) {
-        sim_story("node %u  this dataplane cannot be continued", (unsigned)node->number);
-        sim_cover(SIM_COVER_NODE_KILLED);
-        node->start_dataplane_ns = sim->now_ns + 2 * SIM_MS;
-        sim_post(node->start_dataplane_ns, SIM_EVENT_MEND, SIM_MEND_PARENT, node->index, NULL);
-        sim_node_kill(node, false);
-        control_go(node, SIM_CONTROL_DRAINING);
+        control_end_dataplane(node);
         return;
     }
     err = control_begin_recover(node, &why); // looks at the folders, no more
@@ -494,6 +507,10 @@ static void control_resumed(struct sim_node *node)
             (void)control_order_all(node, TORC_CMD_CONTROL_HELLO);
             return;
         }
+    }
+    if (!control_all_serve(node)) {
+        control_end_dataplane(node);
+        return;
     }
     for (uint32_t i = 0; i < node->worker_count && err == TORC_ERR_OK; i++) {
         struct torc_cmd forget = {.kind = TORC_CMD_CHECKPOINT_END};

@@ -174,6 +174,26 @@ static void a_quiesced_node_has_everything_durable(void)
     close_rig();
 }
 
+// A control that comes after one that died in the middle must not take it for a node that serves.
+static void a_node_that_is_stopping_says_so(void)
+{
+    const struct torc_chan_worker *page;
+    struct torc_request request;
+
+    open_plain();
+    page = torc_chan_worker_page(rig->chan, 0);
+    CU_ASSERT_EQUAL(atomic_load(&page->state), TORC_WORKER_SERVING);
+    control->disk_stuck = true;
+    request = torc_rig_put(rig, client, 1, "one", 3);
+    (void)torc_rig_add(client, &request);
+    (void)torc_rig_flush(rig, client, 0);
+    torc_fake_control_order(control, TORC_CMD_QUIESCE);
+    torc_rig_settle(rig, 100);
+    CU_ASSERT(!torc_worker_quiesced(rig->workers[0])); // a write is not durable yet
+    CU_ASSERT_EQUAL(atomic_load(&page->state), TORC_WORKER_QUIESCING);
+    close_rig();
+}
+
 static void a_log_with_a_hole_is_refused(void)
 {
     struct torc_fake_block lost;
@@ -658,6 +678,7 @@ int main(void)
          a_checkpoint_and_the_log_behind_it_are_recovered},
         {"a checkpoint made while writing is whole", a_checkpoint_made_while_writing_is_whole},
         {"a quiesced node has everything durable", a_quiesced_node_has_everything_durable},
+        {"a node that is stopping says so", a_node_that_is_stopping_says_so},
         {"a log with a hole is refused", a_log_with_a_hole_is_refused},
         {"nothing is acknowledged before the disk has it",
          nothing_is_acknowledged_before_the_disk_has_it},
