@@ -10,7 +10,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -301,13 +300,5 @@ def case_join():
         checks.program("with keys, they have to be there", done, 2, "torc.keys is missing", "node 1")
 
 
-def main():
-    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
-    for name, case in cases.items():
-        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
-            checks.case(case)
-    checks.end()
-
-
 if __name__ == "__main__":
-    main()
+    checks.cases(globals())

@@ -134,13 +134,5 @@ def case_one_away():
             check_load(load, "one after the other")
 
 
-def main():
-    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
-    for name, case in cases.items():
-        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
-            checks.case(case)
-    checks.end()
-
-
 if __name__ == "__main__":
-    main()
+    checks.cases(globals())

@@ -9,8 +9,11 @@ import sys
 import tempfile
 import time
 
-from node import PROGRAMS, Checks
+from node import PROGRAMS, ROOT, Checks
 from replicated import Load, Replicated
+
+sys.path.insert(0, str(ROOT / "tests" / "history"))
+from check import check  # noqa: E402
 
 KEYS = 24
 SHARDS = 3
@@ -24,7 +27,6 @@ def copies(cluster, number=1):
 
 
 def judge(sentence, load):
-    from check import check  # pylint: disable=import-outside-toplevel  # of tests/history
     result = load.end()
     lines = load.lines()
     wrong = check(lines)[1]
@@ -110,14 +112,5 @@ def case_alone():
         checks.program("replicas = 1", done, 2, "replicas (2 to 7)")
 
 
-def main():
-    sys.path.insert(0, str(__file__).rsplit("/", 2)[0] + "/history")
-    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
-    for name, case in cases.items():
-        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
-            checks.case(case)
-    checks.end()
-
-
 if __name__ == "__main__":
-    main()
+    checks.cases(globals())

@@ -7,7 +7,6 @@ Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
 """
 import os
 import signal
-import sys
 import time
 
 import cluster_test
@@ -81,13 +80,5 @@ def case_etcd():
         join(cluster, lambda: cluster("add"))
 
 
-def main():
-    cases = {name[5:]: case for name, case in globals().items() if name.startswith("case_")}
-    for name, case in cases.items():
-        if len(sys.argv) == 1 or any(word in name for word in sys.argv[1:]):
-            checks.case(case)
-    checks.end()
-
-
 if __name__ == "__main__":
-    main()
+    checks.cases(globals())

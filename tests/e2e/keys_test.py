@@ -411,12 +411,4 @@ def case_bounded_sessions():
         checks.that("others have theirs", torc.Store(node.address, key_file=node.key_file).get(1) is None)
 
 
-def main():
-    words = sys.argv[1:]
-    for name, case in list(globals().items()):
-        if name.startswith("case_") and (not words or any(word in name for word in words)):
-            checks.case(case)
-    checks.end()
-
-
-main()
+checks.cases(globals())

@@ -461,6 +461,15 @@ class Checks:
             self.that((function.__doc__ or function.__name__).splitlines()[0], False,
                       f"{type(error).__name__}: {error}")
 
+    def cases(self, functions, *arguments):
+        """Of a module's globals(): the functions case_*, or those whose name holds a word of the command line, each
+        with these arguments; then the last line, and the end."""
+        words = sys.argv[1:]
+        for name, function in list(functions.items()):
+            if name.startswith("case_") and (not words or any(word in name[5:] for word in words)):
+                self.case(function, *arguments)
+        self.end()
+
     def end(self):
         print(f"{self.passed} passed, {self.failed} failed")
         sys.exit(1 if self.failed else 0)

@@ -175,12 +175,4 @@ def case_errors():
         checks.equal("admin: without a limit", node.admin("sessions")["sessions"], [])
 
 
-def main():
-    words = sys.argv[1:]
-    for name, case in list(globals().items()):
-        if name.startswith("case_") and (not words or any(word in name for word in words)):
-            checks.case(case)
-    checks.end()
-
-
-main()
+checks.cases(globals())

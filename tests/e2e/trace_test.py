@@ -106,13 +106,5 @@ def case_python(node):
         checks.that("delete", store.delete(7, trace=True) and store.last_trace != got)
 
 
-def main():
-    words = sys.argv[1:]
-    with Node(workers=2) as node:
-        for name, case in list(globals().items()):
-            if name.startswith("case_") and (not words or any(word in name for word in words)):
-                checks.case(case, node)
-    checks.end()
-
-
-main()
+with Node(workers=2) as one:
+    checks.cases(globals(), one)
