@@ -366,32 +366,43 @@ void torc_admin_show(const struct torc_cli *cli, json_t *answer)
     }
 }
 
-enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
+// The end of a verb: asks the node of `data`, and shows what it says.
+static enum torc_err admin_answer(const struct torc_cli *cli, const char *request,
+                                  void (*show)(const struct torc_cli *, json_t *),
+                                  struct torc_fail *why)
 {
     char data[512];
     json_t *answer = NULL;
-    const char *command = torc_verb_name(cli->args->verb);
     enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
 
-    if (err == TORC_ERR_OK && cli->args->word_count > 0) {
-        command = cli->args->words[0];
-        if (strcmp(command, "memory") != 0) {
-            err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc stats %.60s: memory, or nothing",
-                            command);
-        }
-    }
     if (err == TORC_ERR_OK) {
-        err = torc_admin_ask(data, command, &answer, why);
+        err = torc_admin_request(data, request, &answer, why);
     }
     if (err != TORC_ERR_OK) {
         return err;
     }
     err = torc_admin_verdict(answer, why);
     if (err == TORC_ERR_OK) {
-        torc_admin_show(cli, answer);
+        show(cli, answer);
     }
     json_decref(answer);
     return err;
+}
+
+enum torc_err torc_cli_admin(struct torc_cli *cli, struct torc_fail *why)
+{
+    char request[128];
+    const char *command = torc_verb_name(cli->args->verb);
+
+    if (cli->args->word_count > 0) {
+        command = cli->args->words[0];
+        if (strcmp(command, "memory") != 0) {
+            return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc stats %.60s: memory, or nothing",
+                             command);
+        }
+    }
+    (void)snprintf(request, sizeof(request), "{\"command\":\"%s\"}\n", command);
+    return admin_answer(cli, request, torc_admin_show, why);
 }
 
 // -- sessions
@@ -431,34 +442,28 @@ static void sessions_csv(json_t *rows)
     }
 }
 
+static void sessions_show(const struct torc_cli *cli, json_t *answer)
+{
+    if (cli->show.format == TORC_SHOW_CSV) {
+        sessions_csv(json_object_get(answer, "sessions"));
+    } else {
+        torc_admin_show(cli, answer);
+    }
+}
+
 enum torc_err torc_cli_sessions(struct torc_cli *cli, struct torc_fail *why)
 {
-    char data[512];
     char request[64];
-    json_t *answer = NULL;
     uint64_t limit = 0;
-    enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
+    enum torc_err err = torc_args_number(cli->args, TORC_OPTION_LIMIT,
+                                         (struct torc_args_span){100, 1, 4096}, &limit, why);
 
-    if (err == TORC_ERR_OK) {
-        err = torc_args_number(cli->args, TORC_OPTION_LIMIT, (struct torc_args_span){100, 1, 4096},
-                               &limit, why);
-    }
-    if (err == TORC_ERR_OK) {
-        (void)snprintf(request, sizeof(request),
-                       "{\"command\":\"sessions\",\"limit\":%" PRIu64 "}\n", limit);
-        err = torc_admin_request(data, request, &answer, why);
-    }
     if (err != TORC_ERR_OK) {
         return err;
     }
-    err = torc_admin_verdict(answer, why);
-    if (err == TORC_ERR_OK && cli->show.format == TORC_SHOW_CSV) {
-        sessions_csv(json_object_get(answer, "sessions"));
-    } else if (err == TORC_ERR_OK) {
-        torc_admin_show(cli, answer);
-    }
-    json_decref(answer);
-    return err;
+    (void)snprintf(request, sizeof(request), "{\"command\":\"sessions\",\"limit\":%" PRIu64 "}\n",
+                   limit);
+    return admin_answer(cli, request, sessions_show, why);
 }
 
 // -- node
@@ -467,33 +472,20 @@ enum torc_err torc_cli_node(struct torc_cli *cli, struct torc_fail *why)
 {
     const char *verb = cli->args->words[0];
     const char *word = cli->args->words[1];
-    char data[512];
     char request[128];
-    json_t *answer = NULL;
     char *end = NULL;
     unsigned long node = strtoul(word, &end, 10);
-    enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
 
-    if (err == TORC_ERR_OK && strcmp(verb, "drain") != 0 && strcmp(verb, "undrain") != 0) {
-        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc node %.60s: drain or undrain", verb);
-    } else if (err == TORC_ERR_OK && (end == word || *end != '\0' || node == 0 || node > 4095)) {
-        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                        "torc node %.20s %.60s: the number of a node, 1 to 4095", verb, word);
+    if (strcmp(verb, "drain") != 0 && strcmp(verb, "undrain") != 0) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "torc node %.60s: drain or undrain", verb);
     }
-    if (err == TORC_ERR_OK) {
-        (void)snprintf(request, sizeof(request),
-                       "{\"command\":\"node\",\"verb\":\"%.10s\",\"node\":%lu}\n", verb, node);
-        err = torc_admin_request(data, request, &answer, why);
+    if (end == word || *end != '\0' || node == 0 || node > 4095) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "torc node %.20s %.60s: the number of a node, 1 to 4095", verb, word);
     }
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    err = torc_admin_verdict(answer, why);
-    if (err == TORC_ERR_OK) {
-        torc_admin_show(cli, answer);
-    }
-    json_decref(answer);
-    return err;
+    (void)snprintf(request, sizeof(request),
+                   "{\"command\":\"node\",\"verb\":\"%.10s\",\"node\":%lu}\n", verb, node);
+    return admin_answer(cli, request, torc_admin_show, why);
 }
 
 // -- stop
