@@ -613,6 +613,23 @@ enum torc_err torc_replica_may_append(const struct torc_replica *replica)
     return TORC_ERR_OK;
 }
 
+uint32_t torc_replica_heard(const struct torc_replica *replica)
+{
+    uint32_t heard = 0;
+
+    for (uint32_t i = 0; i < replica->configuration.member_count; i++) {
+        for (uint32_t k = 0; k < replica->peer_count; k++) {
+            const struct torc_replica_peer *peer = &replica->peers[k];
+
+            if (peer->node == replica->configuration.members[i].node && peer->state.boot != 0 &&
+                !peer->state.silent) {
+                heard |= UINT32_C(1) << i;
+            }
+        }
+    }
+    return heard;
+}
+
 void torc_replica_note_read(struct torc_replica *replica, uint64_t ts)
 {
     replica->read_hlc = torc_max_u64(replica->read_hlc, ts);

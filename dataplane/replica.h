@@ -409,6 +409,12 @@ enum torc_err torc_must_use torc_replica_may_append(const struct torc_replica *r
 // before they join (J3).
 void torc_replica_note_read(struct torc_replica *replica, uint64_t ts);
 
+// Bit n: the n-th member of the configuration is another node, and is heard.
+uint32_t torc_replica_heard(const struct torc_replica *replica);
+
+// Tree and log are whole, as durable as the cluster promises (J2): no base is on its way.
+bool torc_replica_is_whole(const struct torc_replica *replica);
+
 // Records above it must stay readable: some peer still needs them.
 uint64_t torc_replica_keep_lsn(const struct torc_replica *replica);
 

@@ -113,7 +113,7 @@ void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer 
                          struct torc_replica_actions *actions);
 void torc_replica_hand_over(struct torc_replica *replica, struct torc_replica_actions *actions);
 
-// Learner: tree and log are whole, as durable as the cluster promises (J2).
+// Learner: whole, and reconciled with the primary.
 bool torc_replica_is_usable(const struct torc_replica *replica);
 
 #endif

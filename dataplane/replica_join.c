@@ -220,13 +220,18 @@ static void join_on_ready(struct torc_replica *replica, const struct torc_replic
 
 // -- Taking a base ------------------------------------------------------------------------------
 
-bool torc_replica_is_usable(const struct torc_replica *replica)
+bool torc_replica_is_whole(const struct torc_replica *replica)
 {
     bool durable = replica->durability != TORC_DURABILITY_DURABLE || replica->base_durable ||
                    TORC_BUG(JOIN_BASE_IN_MEMORY);
 
-    return replica->synced && replica->has_base && !replica->base_loading && durable &&
+    return replica->has_base && !replica->base_loading && durable &&
            replica->applied_lsn >= replica->base_end_lsn;
+}
+
+bool torc_replica_is_usable(const struct torc_replica *replica)
+{
+    return replica->synced && torc_replica_is_whole(replica);
 }
 
 // The first message of a stream: what was here is no use any more.

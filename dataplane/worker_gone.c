@@ -143,6 +143,9 @@ static bool hello_here(struct torc_worker *worker, uint32_t place)
     const struct torc_worker_shard *shard = &worker->shards[place];
     struct torc_evt event = {.kind = TORC_EVT_SHARD_HERE};
 
+    if (shard->replica != NULL) {
+        shard->replica->role_told = false; // a new control has not heard it
+    }
     event.here = (struct torc_evt_here){.lo = shard->engine.lo,
                                         .hi = shard->engine.hi,
                                         .copy = shard->replica == NULL ? 0 : shard->replica->copy,

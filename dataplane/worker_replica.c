@@ -118,19 +118,32 @@ static void replica_say_role(struct torc_worker *worker, struct torc_worker_shar
     struct torc_worker_replica *replica = shard->replica;
     const struct torc_replica *machine = &replica->machine;
     struct torc_evt event = {.kind = TORC_EVT_ROLE};
+    bool learns = machine->role == TORC_REPLICA_LEARNER;
+    uint32_t heard = learns ? torc_replica_heard(machine) : 0;
+    bool whole = learns && torc_replica_is_whole(machine);
 
     if (replica->role_told && replica->told_role == machine->role &&
-        replica->told_epoch == machine->epoch) {
+        replica->told_epoch == machine->epoch && replica->told_heard == heard &&
+        replica->told_whole == whole) {
         return;
     }
-    event.role = (struct torc_evt_role){.shard = shard->engine.shard,
-                                        .epoch = machine->epoch,
-                                        .role = replica_role(machine->role),
-                                        .primary_node = machine->configuration.primary_node,
-                                        .applied_lsn = machine->applied_lsn};
+    event.role =
+        (struct torc_evt_role){.shard = shard->engine.shard,
+                               .epoch = machine->epoch,
+                               .role = replica_role(machine->role),
+                               .primary_node = machine->configuration.primary_node,
+                               .applied_lsn = machine->applied_lsn,
+                               .last_lsn = machine->last_lsn,
+                               .commit_lsn = machine->commit_lsn,
+                               .last_hlc = shard->engine.last_hlc,
+                               .last_epoch = torc_replica_epoch_at(machine, machine->last_lsn),
+                               .heard = heard,
+                               .whole = whole ? 1 : 0};
     replica->role_told = torc_worker_say(worker, &event);
     replica->told_role = machine->role;
     replica->told_epoch = machine->epoch;
+    replica->told_heard = heard;
+    replica->told_whole = whole;
 }
 
 // -- Messages -------------------------------------------------------------------------------------

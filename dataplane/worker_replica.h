@@ -112,6 +112,8 @@ struct torc_worker_replica {
     bool role_told;
     enum torc_replica_role told_role; // to control
     uint32_t told_epoch;
+    uint32_t told_heard;
+    bool told_whole;
     uint64_t deadline_ns;
     uint64_t least_ceiling; // of all members' (H5); UINT64_MAX: there are none
     struct torc_worker_freshness fresh;

@@ -256,7 +256,7 @@ enum torc_evt_kind {
     // Replicas. Both are repeated until they are answered, also to another control (M7).
     TORC_EVT_READ,       // `read`: answer RECORD
     TORC_EVT_PROPOSE,    // `propose`: answer RESULT
-    TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes
+    TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes, to a new control
     TORC_EVT_CHECKPOINT, // `role`: a learner's base is whole: order a CHECKPOINT of the shard now
     // `role`: not here (any more), and `epoch` is its last turn; its checkpoints may go.
     TORC_EVT_SHARD_GONE,
@@ -317,6 +317,14 @@ struct torc_evt_role {
     uint32_t role; // enum torc_chan_role
     uint32_t primary_node;
     uint64_t applied_lsn;
+    // Of a learner: what an operator asks when no copy in sync may be left.
+    uint64_t last_lsn; // of its log, and the epoch of that record
+    uint64_t commit_lsn;
+    uint64_t last_hlc;
+    uint32_t last_epoch;
+    uint32_t heard; // bit n: the n-th member of that epoch's record is heard
+    uint32_t whole; // 1: tree and log are a state that the shard was in, not half of one
+    uint32_t zero;
 };
 
 // As SHARD_OPEN said.
