@@ -161,12 +161,14 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
     uint32_t closed = answer_closed(survey);
     char text[ANSWER_TEXT_BYTES];
 
+    torc_node_advise_losses(node, advice);
     if (closed > 0) {
         int failed;
 
         (void)snprintf(text, sizeof(text),
                        "%" PRIu32 " shards are closed: all their copies in sync were lost or lost "
-                       "power together (durability = replicated), and writes with them",
+                       "power together, and writes with them; torc shard accept-loss goes on "
+                       "without those",
                        closed);
         failed = json_array_append_new(advice, json_string(text));
         torc_assert(failed == 0);

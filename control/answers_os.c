@@ -514,6 +514,9 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
     if (strcmp(command, "sessions") == 0) {
         return torc_node_answer_sessions(node, asked, request);
     }
+    if (strcmp(command, "shard") == 0) {
+        return torc_node_answer_shard(node, asked, request);
+    }
     if (strcmp(command, "node") == 0) {
         return torc_node_answer_drain(node, asked, request);
     }

@@ -48,6 +48,8 @@ struct torc_cluster_shard { // no pointer to one lives longer than a turn, but o
     bool wish;     // what placement wishes for it is to be told
     uint32_t heir; // who is to lead it in this node's place (control/yield.h); 0: nobody
     struct torc_cmd_want told; // last, to its replica
+    struct torc_evt_role said; // last, by its replica
+    uint64_t said_ns;          // when
 };
 
 struct torc_cluster {

@@ -2,6 +2,7 @@
 //
 //   node_open_os.c  opening all parts and closing them
 //   node_life_os.c  a life of the dataplane: found, rebuilt or taken over, lost
+//   node_accept_os.c shards that nobody may lead, and accepting a loss
 //   node_give_os.c  shards given to it and taken from it while it runs
 //   node_place_os.c placement's leader, and the steps towards its wishes
 //   node_meta_os.c  the metastore meanwhile: survey, map, what replicas ask
@@ -123,6 +124,22 @@ void torc_node_trim(struct torc_node *node);
 // SHARD_OPEN. False: no room in the ring.
 bool torc_must_use torc_node_open_shard(struct torc_node *node,
                                         const struct torc_cluster_shard *shard);
+
+// -- Losses ---------------------------------------------------------------------------------------
+
+void torc_node_open_accept(struct torc_node *node);
+void torc_node_close_accept(struct torc_node *node);
+bool torc_must_use torc_node_accept_next(struct torc_node *node, struct torc_meta_request *request);
+bool torc_must_use torc_node_accept_take(struct torc_node *node,
+                                         const struct torc_meta_answer *answer);
+uint64_t torc_node_accept_deadline_ns(const struct torc_node *node);
+void torc_node_accept_step(struct torc_node *node);
+
+// What a replica has become, or whom it hears.
+void torc_node_accept_role(struct torc_node *node, const struct torc_evt_role *role);
+
+// Shards that are closed, losses that were accepted.
+void torc_node_advise_losses(struct torc_node *node, json_t *advice);
 
 // -- Placement ------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ enum torc_err torc_node_open_meta(struct torc_node *node, struct torc_fail *why)
     torc_follow_init(&meta->follow, node->registry.survey, &node->registry.cluster);
     torc_failover_init(&meta->failover);
     torc_node_open_give(node);
+    torc_node_open_accept(node);
     torc_node_watch(node, torc_metastore_fd(meta->store));
     return TORC_ERR_OK;
 }
@@ -52,6 +53,7 @@ void torc_node_close_meta(struct torc_node *node)
     free(node->meta);
     node->meta = NULL;
     torc_node_close_give(node);
+    torc_node_close_accept(node);
     torc_node_close_place(node);
 }
 
@@ -201,6 +203,7 @@ void torc_node_meta_role(struct torc_node *node, const struct torc_evt_role *rol
              "shard=%" PRIu32 " epoch=%" PRIu32 " role=%" PRIu32 " primary=%" PRIu32
              " applied=%" PRIu64,
              role->shard, role->epoch, role->role, role->primary_node, role->applied_lsn);
+    torc_node_accept_role(node, role);
     // T8: clients are sent here before the record was read that says so.
     if (role->role == TORC_CHAN_ACTIVE && torc_cluster_shard(cluster, role->shard) != NULL &&
         torc_survey_lead(node->registry.survey, role->shard, role->epoch, cluster->node,
@@ -214,6 +217,11 @@ void torc_node_meta_role(struct torc_node *node, const struct torc_evt_role *rol
 
 void torc_node_meta_down(struct torc_node *node, uint64_t boot)
 {
+    struct torc_cluster *cluster = &node->registry.cluster;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        cluster->shards[i].said = (struct torc_evt_role){0};
+    }
     torc_node_yield_down(node, boot);
     torc_failover_forget(&node->meta->failover);
 }
@@ -255,7 +263,7 @@ static void meta_take(struct torc_node *node, const struct torc_meta_answer *ans
         torc_give_take(node->give, node->now_ns, answer);
     } else if (torc_failover_is_mine(answer->ticket)) {
         torc_failover_take(&meta->failover, node->now_ns, answer);
-    } else if (!torc_node_yield_take(node, answer) &&
+    } else if (!torc_node_yield_take(node, answer) && !torc_node_accept_take(node, answer) &&
                torc_follow_take(&meta->follow, node->now_ns, answer, &why) != TORC_ERR_OK) {
         meta_complain(node, &why);
     }
@@ -273,7 +281,7 @@ static bool meta_next(struct torc_node *node, struct torc_meta_request *request)
         torc_failover_next(&meta->failover, node->now_ns, request) ||
         torc_node_yield_next(node, request) ||
         (node->state == TORC_NODE_SERVING && torc_give_next(node->give, node->now_ns, request)) ||
-        torc_node_place_next(node, request);
+        torc_node_place_next(node, request) || torc_node_accept_next(node, request);
 
     if (any) {
         request->deadline_ns = node->now_ns + TORC_FAILOVER_WAIT_NS;
@@ -316,6 +324,7 @@ void torc_node_meta_step(struct torc_node *node)
     }
     torc_node_give_step(node);
     torc_node_place_step(node);
+    torc_node_accept_step(node);
     meta_map_step(node);
     meta_wake_step(node);
     torc_node_yield_step(node);
@@ -330,6 +339,7 @@ uint64_t torc_node_meta_deadline_ns(const struct torc_node *node)
     deadline_ns = torc_min_u64(deadline_ns, torc_follow_deadline_ns(&meta->follow));
     deadline_ns = torc_min_u64(deadline_ns, torc_failover_deadline_ns(&meta->failover));
     deadline_ns = torc_min_u64(deadline_ns, torc_node_place_deadline_ns(node));
+    deadline_ns = torc_min_u64(deadline_ns, torc_node_accept_deadline_ns(node));
     if (node->state == TORC_NODE_SERVING) {
         deadline_ns = torc_min_u64(deadline_ns, torc_give_deadline_ns(node->give));
     }

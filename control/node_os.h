@@ -68,12 +68,13 @@ struct torc_node {
     struct torc_network network;
     struct torc_data_dir dir;
     struct torc_registry registry;
-    struct torc_node_meta *meta;   // control/node_meta_os.c
-    struct torc_node_yield *yield; // control/node_yield_os.c
-    struct torc_based *based;      // DATA/replicas
-    struct torc_give *give;        // control/node_give_os.c
-    struct torc_node_place *place; // control/node_place_os.c; NULL: not yet, or never
-    uint64_t given_news;           // of the survey, as last looked at
+    struct torc_node_meta *meta;     // control/node_meta_os.c
+    struct torc_node_yield *yield;   // control/node_yield_os.c
+    struct torc_based *based;        // DATA/replicas
+    struct torc_give *give;          // control/node_give_os.c
+    struct torc_node_accept *accept; // control/node_accept_os.c
+    struct torc_node_place *place;   // control/node_place_os.c; NULL: not yet, or never
+    uint64_t given_news;             // of the survey, as last looked at
     struct torc_disk *disk;
     struct torc_log_store *store;
     struct torc_admin *admin;
@@ -143,6 +144,8 @@ json_t *torc_node_answer_placement(struct torc_node *node);
 void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line);
 // Answers `node`, when it has happened (control/node_yield_os.c).
 json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const json_t *request);
+// Answers `shard`, when it is known (control/node_accept_os.c).
+json_t *torc_node_answer_shard(struct torc_node *node, uint32_t asked, const json_t *request);
 void torc_node_advise_cluster(struct torc_node *node, json_t *advice);
 
 // `context`: the node.

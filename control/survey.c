@@ -36,7 +36,11 @@ static void survey_shard_of(struct torc_survey_shard *shard, const struct torc_s
                                         .epoch = (uint32_t)fields->epoch,
                                         .primary_node = (uint32_t)fields->primary_node,
                                         .member_count = (uint32_t)fields->insync.count,
+                                        .loss_count = (uint32_t)fields->losses.count,
                                         .born_empty = fields->birth == TORC_RECORD_BIRTH_NONE};
+    if (fields->losses.count > 0) {
+        shard->loss = fields->losses.at[fields->losses.count - 1];
+    }
     memcpy(shard->members, fields->insync.at, fields->insync.count * sizeof(shard->members[0]));
 }
 

@@ -1,5 +1,5 @@
 // Torc cli: the verbs that ask the node of this machine over run/admin.sock: status, stats,
-// checkpoint; and stop, which ends `torc serve`.
+// checkpoint, sessions, node, shard; and stop, which ends `torc serve`.
 //
 // What    one JSON object a line each way, as control/admin_os.h says.
 #include "client/cli/admin_os.h"
@@ -485,6 +485,74 @@ enum torc_err torc_cli_node(struct torc_cli *cli, struct torc_fail *why)
     }
     (void)snprintf(request, sizeof(request),
                    "{\"command\":\"node\",\"verb\":\"%.10s\",\"node\":%lu}\n", verb, node);
+    return admin_answer(cli, request, torc_admin_show, why);
+}
+
+// -- shard
+
+// `1,2` as the members of a JSON list.
+static enum torc_err shard_off(const char *text, char *list, size_t room, struct torc_fail *why)
+{
+    const char *at = text;
+    size_t used = 0;
+
+    list[0] = '\0';
+    while (*at != '\0') {
+        char *end = NULL;
+        unsigned long node = strtoul(at, &end, 10);
+
+        if (end == at || (*end != ',' && *end != '\0') || node == 0 || node > 4095 ||
+            (*end == ',' && end[1] == '\0') || used + 8 > room) {
+            return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                             "--off %.60s: numbers of nodes, 1 to 4095, with commas", text);
+        }
+        used += (size_t)snprintf(list + used, room - used, "%s%lu", used > 0 ? "," : "", node);
+        at = *end == ',' ? end + 1 : end;
+    }
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_cli_shard(struct torc_cli *cli, struct torc_fail *why)
+{
+    const struct torc_args *args = cli->args;
+    const char *verb = args->words[0];
+    const char *word = args->words[1];
+    const char *off = torc_args_given(args, TORC_OPTION_OFF) ? args->values[TORC_OPTION_OFF] : "";
+    bool accepts = strcmp(verb, "accept-loss") == 0;
+    char request[256];
+    char list[64];
+    char number[32] = "";
+    char *end = NULL;
+    unsigned long shard = strtoul(word, &end, 10);
+    uint64_t epoch = 0;
+    enum torc_err err = torc_args_number(args, TORC_OPTION_EPOCH,
+                                         (struct torc_args_span){0, 1, UINT32_MAX}, &epoch, why);
+
+    if (!accepts && strcmp(verb, "acknowledge-loss") != 0) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "torc shard %.60s: accept-loss or acknowledge-loss", verb);
+    }
+    if (end == word || *end != '\0' || shard == 0 || shard > UINT32_MAX) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "torc shard %.20s %.60s: the number of a shard", verb, word);
+    }
+    if (err == TORC_ERR_OK) {
+        err = shard_off(off, list, sizeof(list), why);
+    }
+    if (err == TORC_ERR_OK && epoch == 0 && list[0] != '\0') {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                        "--off without --epoch: look first, torc shard accept-loss %lu says both",
+                        shard);
+    }
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (epoch != 0 && accepts) {
+        (void)snprintf(number, sizeof(number), ",\"epoch\":%" PRIu64, epoch);
+    }
+    (void)snprintf(request, sizeof(request),
+                   "{\"command\":\"shard\",\"verb\":\"%.20s\",\"shard\":%lu%s,\"off\":[%s]}\n",
+                   verb, shard, number, list);
     return admin_answer(cli, request, torc_admin_show, why);
 }
 

@@ -50,6 +50,8 @@
     X(RANGES, "ranges", 0, "LO-HI,…|all", "keys that a principal may use, LO <= key < HI")         \
     X(MAX_SESSIONS, "max-sessions", 0, "N", "sessions of a principal at once (default 4096)")      \
     X(NODE, "node", 0, "N", "bind exported keys to node N")                                        \
+    X(EPOCH, "epoch", 0, "E", "accept the loss in the epoch that was looked at")                   \
+    X(OFF, "off", 0, "NODE,…", "nodes that may have a copy in sync, are off, and stay so")         \
     X(OUT, "out", 0, "FILE", "where an exported file goes, mode 0600 (default standard output)")   \
     X(HELP, "help", 'h', "", "this text")                                                          \
     X(VERSION, "version", 0, "", "the program's version")
@@ -131,6 +133,11 @@ enum torc_option {
       "let a node of the cluster lead no shard: it keeps its replicas, others answer for it; "    \
       "or let it lead again",                                                                     \
       "torc node drain 2")                                                                        \
+    X(SHARD, "shard", "accept-loss|acknowledge-loss SHARD", 2, 2,                                 \
+      TORC_OPTIONS_ADMIN | TORC_OPTION_BIT(EPOCH) | TORC_OPTION_BIT(OFF),                         \
+      "of a shard whose copies in sync are all lost for good: look at what the copy of this "     \
+      "machine's node has, and with --epoch go on from it, without what it lacks",                \
+      "torc shard accept-loss 3")                                                                 \
     X(KEYS, "keys", "[list|add|change|rotate|remove-key|revoke|export|reload] [NAME] [ID]", 0, 3, \
       TORC_OPTIONS_ADMIN | TORC_OPTIONS_KEYS,                                                     \
       "who may talk to the cluster of this machine's node: show, add, change, rotate its key, "   \

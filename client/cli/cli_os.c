@@ -260,6 +260,7 @@ enum torc_err torc_cli_run(struct torc_cli *cli, struct torc_fail *why)
     case TORC_VERB_STATS:
     case TORC_VERB_CHECKPOINT: return torc_cli_admin(cli, why);
     case TORC_VERB_NODE: return torc_cli_node(cli, why);
+    case TORC_VERB_SHARD: return torc_cli_shard(cli, why);
     case TORC_VERB_SESSIONS: return torc_cli_sessions(cli, why);
     case TORC_VERB_KEYS: return torc_cli_keys(cli, why);
     case TORC_VERB_STOP: return torc_cli_stop(cli, why);

@@ -89,6 +89,7 @@ enum torc_err torc_must_use torc_cli_bench(struct torc_cli *cli, struct torc_fai
 enum torc_err torc_must_use torc_cli_admin(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_sessions(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_node(struct torc_cli *cli, struct torc_fail *why);
+enum torc_err torc_must_use torc_cli_shard(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_keys(struct torc_cli *cli, struct torc_fail *why);
 enum torc_err torc_must_use torc_cli_stop(struct torc_cli *cli, struct torc_fail *why);
 
