@@ -536,76 +536,132 @@ static enum torc_err meta_check(const struct torc_meta_file *store, const struct
     return TORC_ERR_OK;
 }
 
-// Under the exclusive lock, caught up.
-static enum torc_err meta_change(struct torc_meta_file *store, const struct torc_meta_op *ops,
-                                 uint32_t op_count, struct torc_fail *why)
+// What of a change goes into the journal, behind what is there already; 0: nothing, or too much.
+static enum torc_err meta_collect(const struct torc_meta_file *store,
+                                  const struct torc_meta_change *change,
+                                  struct torc_journal_op *kept, uint32_t *count,
+                                  struct torc_fail *why)
 {
-    struct torc_journal_op changes[TORC_JOURNAL_OPS_MAX];
-    uint32_t change_count = 0;
-    uint64_t bytes;
-    enum torc_err err = meta_check(store, ops, op_count, why);
+    uint32_t from = *count;
 
-    if (err != TORC_ERR_OK) {
-        return err;
-    }
-    for (uint32_t i = 0; i < op_count; i++) {
-        if (ops[i].kind == TORC_META_CHECK) {
+    for (uint32_t i = 0; i < change->op_count; i++) {
+        const struct torc_meta_op *op = change->ops + i;
+
+        if (op->kind == TORC_META_CHECK) {
             continue;
         }
-        changes[change_count++] = (struct torc_journal_op){
-            .kind = ops[i].kind == TORC_META_PUT ? TORC_JOURNAL_PUT : TORC_JOURNAL_DELETE,
-            .key = ops[i].key,
-            .key_bytes = (uint32_t)strlen(ops[i].key),
-            .value = ops[i].value,
-            .value_bytes = ops[i].kind == TORC_META_PUT ? ops[i].value_bytes : 0,
+        kept[(*count)++] = (struct torc_journal_op){
+            .kind = op->kind == TORC_META_PUT ? TORC_JOURNAL_PUT : TORC_JOURNAL_DELETE,
+            .key = op->key,
+            .key_bytes = (uint32_t)strlen(op->key),
+            .value = op->value,
+            .value_bytes = op->kind == TORC_META_PUT ? op->value_bytes : 0,
             .version = store->revision + 1};
     }
-    if (change_count == 0) {
-        return TORC_ERR_OK;
-    }
-    bytes = torc_journal_entry_bytes(changes, change_count);
-    if (bytes == 0) {
+    if (*count > from && torc_journal_entry_bytes(kept + from, *count - from) == 0) {
+        *count = from;
         return torc_fail(why, TORC_ERR_TOO_LARGE,
                          "a transaction of %" PRIu32 " records, the first %.40s: a key has at most "
                          "%u bytes, a value %u",
-                         change_count, changes[0].key, TORC_JOURNAL_KEY_MAX,
+                         change->op_count, kept[from].key, TORC_JOURNAL_KEY_MAX,
                          TORC_JOURNAL_VALUE_MAX);
     }
-    torc_journal_entry_make(store->scratch, changes, change_count, store->revision + 1, 0);
+    return TORC_ERR_OK;
+}
+
+static enum torc_err meta_write(struct torc_meta_file *store, const struct torc_journal_op *kept,
+                                uint32_t count, struct torc_fail *why)
+{
+    uint64_t bytes = torc_journal_entry_bytes(kept, count);
+    enum torc_err err;
+
+    torc_assert(bytes > 0); // TORC_META_OPS_MAX of the largest are one entry
+    torc_journal_entry_make(store->scratch, kept, count, store->revision + 1, 0);
     err = meta_append(store, bytes, why);
     if (err != TORC_ERR_OK) {
         return err;
     }
     store->end += bytes;
     store->revision++;
-    for (uint32_t i = 0; i < change_count; i++) {
-        torc_meta_table_apply(&store->table, changes + i);
+    for (uint32_t i = 0; i < count; i++) {
+        torc_meta_table_apply(&store->table, kept + i);
     }
     return TORC_ERR_OK;
+}
+
+// Under the exclusive lock, caught up. One entry: only the last one can be torn (J2).
+static void meta_change(struct torc_meta_file *store, struct torc_meta_change *changes,
+                        uint32_t change_count)
+{
+    struct torc_journal_op kept[TORC_JOURNAL_OPS_MAX];
+    struct torc_fail why = {0};
+    uint32_t count = 0;
+    enum torc_err err = TORC_ERR_OK;
+
+    for (uint32_t i = 0; i < change_count; i++) {
+        struct torc_meta_change *change = changes + i;
+
+        change->err = meta_check(store, change->ops, change->op_count, &change->why);
+        if (change->err == TORC_ERR_OK) {
+            change->err = meta_collect(store, change, kept, &count, &change->why);
+        }
+    }
+    if (count > 0) {
+        err = meta_write(store, kept, count, &why);
+    }
+    if (err == TORC_ERR_NO_SPACE && change_count > 1) { // one of them may fit
+        for (uint32_t i = 0; i < change_count; i++) {
+            meta_change(store, changes + i, 1);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < change_count; i++) {
+        if (changes[i].err == TORC_ERR_OK) {
+            changes[i].err = err;
+            changes[i].why = why;
+            changes[i].revision = store->revision;
+        }
+    }
+}
+
+void torc_meta_file_txns(struct torc_meta_file *store, struct torc_meta_change *changes,
+                         uint32_t change_count)
+{
+    struct torc_fail why = {0};
+    enum torc_err err = meta_lock(store, LOCK_EX, &why);
+    bool locked = err == TORC_ERR_OK;
+
+    if (locked) {
+        err = meta_refresh(store, &why);
+    }
+    if (err == TORC_ERR_OK) {
+        meta_change(store, changes, change_count);
+        meta_compact(store);
+    }
+    if (locked) {
+        meta_unlock(store);
+    }
+    for (uint32_t i = 0; err != TORC_ERR_OK && i < change_count; i++) {
+        changes[i].err = err;
+        changes[i].why = why;
+    }
 }
 
 enum torc_err torc_meta_file_txn(struct torc_meta_file *store, const struct torc_meta_op *ops,
                                  uint32_t op_count, uint64_t *revision, struct torc_fail *why)
 {
-    enum torc_err err;
+    struct torc_meta_change change = {.ops = ops, .op_count = op_count};
 
     torc_assert(op_count > 0);
     if (op_count > TORC_JOURNAL_OPS_MAX) {
         return torc_fail(why, TORC_ERR_TOO_LARGE, "transaction of %" PRIu32 " records: at most %u",
                          op_count, TORC_JOURNAL_OPS_MAX);
     }
-    err = meta_lock(store, LOCK_EX, why);
-    if (err != TORC_ERR_OK) {
-        return err;
+    torc_meta_file_txns(store, &change, 1);
+    if (change.err == TORC_ERR_OK) {
+        *revision = change.revision;
+    } else if (why != NULL) {
+        *why = change.why;
     }
-    err = meta_refresh(store, why);
-    if (err == TORC_ERR_OK) {
-        err = meta_change(store, ops, op_count, why);
-    }
-    if (err == TORC_ERR_OK) {
-        *revision = store->revision;
-        meta_compact(store);
-    }
-    meta_unlock(store);
-    return err;
+    return change.err;
 }

@@ -12,7 +12,7 @@
 //       before it is believed, since they may have been killed before their own sync.
 //   F3  After a failed write or sync that call is IN_DOUBT and all later ones are IO, until the
 //       store is opened again: a failed sync is never believed.
-// Sources REPLICATION.md M6.
+// Sources REPLICATION.md M5, M6.
 #ifndef TORC_CONTROL_META_FILE_OS_H
 #define TORC_CONTROL_META_FILE_OS_H
 
@@ -48,6 +48,21 @@ enum torc_err torc_must_use torc_meta_file_list(struct torc_meta_file *store, co
 enum torc_err torc_must_use torc_meta_file_txn(struct torc_meta_file *store,
                                                const struct torc_meta_op *ops, uint32_t op_count,
                                                uint64_t *revision, struct torc_fail *why);
+
+// One of several transactions; `err`, `why` and `revision` are its end, as of torc_meta_file_txn.
+struct torc_meta_change {
+    const struct torc_meta_op *ops;
+    uint32_t op_count;
+    enum torc_err err;
+    uint64_t revision;
+    struct torc_fail why;
+};
+
+// Several at once, with one lock, one entry of the journal and one sync (M5): each happens or not
+// by its own conditions, and those that happen have the same revision. They name no key twice, and
+// TORC_META_OPS_MAX keys at most.
+void torc_meta_file_txns(struct torc_meta_file *store, struct torc_meta_change *changes,
+                         uint32_t change_count);
 
 // Catches up with what others wrote.
 enum torc_err torc_must_use torc_meta_file_look(struct torc_meta_file *store,

@@ -1,6 +1,7 @@
 // Torc control: the kind `file` of the metastore. See control/metastore_os.h.
 //
-// What    a thread that does one request after the other on the file (control/meta_file_os.h), and
+// What    a thread that does one request after the other on the file (control/meta_file_os.h), all
+//         transactions that wait and name different records with one sync (REPLICATION.md M5), and
 //         looks at it when others have changed it (inotify; where there is none, every 10 ms).
 // Owner   the lock guards `slots` and `watches`; the thread alone touches `file`; all else is the
 //         caller's. Answers that a slow disk keeps for too long are given by the caller's thread.
@@ -48,6 +49,9 @@ struct file_store {
     struct torc_meta_file *file;
     struct torc_meta_record *listed; // the thread's, TORC_META_OPS_MAX or a list's
     uint32_t listed_room;
+    uint32_t batch_count; // the thread's, as `batch` and `changes`
+    struct file_slot *batch[FILE_SLOTS];
+    struct torc_meta_change changes[FILE_SLOTS];
     pthread_t thread;
     pthread_mutex_t lock;
     int ask_fd;  // to the thread
@@ -152,14 +156,14 @@ static void *file_run_list(struct file_store *it, const struct torc_meta_request
     return answer->err == TORC_ERR_OK ? file_keep(answer, it->listed, count) : NULL;
 }
 
-static void *file_run_txn(struct file_store *it, const struct torc_meta_request *request,
-                          struct torc_meta_answer *answer)
+// The end of a transaction: of a refused one also what is there.
+static void *file_end_txn(struct file_store *it, const struct torc_meta_request *request,
+                          const struct torc_meta_change *change, struct torc_meta_answer *answer)
 {
-    uint64_t revision = 0;
     uint32_t count = 0;
 
-    answer->err =
-        torc_meta_file_txn(it->file, request->ops, request->op_count, &revision, &answer->why);
+    answer->err = change->err;
+    answer->why = change->why;
     if (answer->err != TORC_ERR_CONDITION_FAILED) {
         return NULL;
     }
@@ -183,7 +187,7 @@ static void *file_run(struct file_store *it, const struct torc_meta_request *req
         memory = answer->err == TORC_ERR_OK ? file_keep(answer, &record, 1) : NULL;
         break;
     case TORC_META_LIST: memory = file_run_list(it, request, answer); break;
-    case TORC_META_TXN: memory = file_run_txn(it, request, answer); break;
+    case TORC_META_TXN: // file_change does them
     case TORC_META_WATCH: torc_unreachable("a watch has no slot");
     }
     answer->revision = torc_meta_file_revision(it->file);
@@ -206,36 +210,124 @@ static struct file_slot *file_next(struct file_store *it)
     return next;
 }
 
-// Does one request; false when there is none.
-static bool file_work(struct file_store *it)
+static bool file_names(const struct torc_meta_request *request, const char *key)
 {
-    struct torc_meta_answer answer = {0};
-    struct file_slot *slot;
-    void *memory;
-
-    file_lock(it);
-    slot = file_next(it);
-    if (slot != NULL) {
-        slot->running = true;
+    for (uint32_t i = 0; i < request->op_count; i++) {
+        if (strcmp(request->ops[i].key, key) == 0) {
+            return true;
+        }
     }
-    file_unlock(it);
+    return false;
+}
+
+// May they happen in one entry? Whose conditions another one changes has to wait.
+static bool file_apart(const struct torc_meta_request *a, const struct torc_meta_request *b)
+{
+    for (uint32_t i = 0; i < a->op_count; i++) {
+        if (file_names(b, a->ops[i].key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool file_joins(const struct file_store *it, const struct file_slot *slot, uint32_t op_count)
+{
+    if (slot->request == NULL || slot->running || slot->answered ||
+        slot->request->verb != TORC_META_TXN ||
+        op_count + slot->request->op_count > TORC_META_OPS_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < it->batch_count; i++) {
+        if (!file_apart(it->batch[i]->request, slot->request)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// The oldest request; with a transaction go all that wait and touch nothing that it names. All
+// that wait are concurrent: any order is as good.
+static bool file_pick(struct file_store *it)
+{
+    struct file_slot *slot = file_next(it);
+    uint32_t op_count;
+
+    it->batch_count = 0;
     if (slot == NULL) {
         return false;
     }
-    memory = file_run(it, slot->request, &answer);
-    file_lock(it);
+    it->batch[it->batch_count++] = slot;
+    slot->running = true;
+    if (slot->request->verb != TORC_META_TXN) {
+        return true;
+    }
+    op_count = slot->request->op_count;
+    for (uint32_t i = 0; i < FILE_SLOTS; i++) {
+        slot = it->slots + i;
+        if (file_joins(it, slot, op_count)) {
+            it->batch[it->batch_count++] = slot;
+            slot->running = true;
+            op_count += slot->request->op_count;
+        }
+    }
+    return true;
+}
+
+// Under the lock.
+static void file_end(struct file_slot *slot, struct torc_meta_answer *answer, void *memory)
+{
     slot->running = false;
     slot->records = memory;
     if (!slot->answered) {
-        answer.ticket = slot->request->ticket;
-        answer.verb = slot->request->verb;
-        answer.known_revision = slot->request->known_revision;
-        slot->answer = answer;
+        answer->ticket = slot->request->ticket;
+        answer->verb = slot->request->verb;
+        answer->known_revision = slot->request->known_revision;
+        slot->answer = *answer;
         slot->answered = true;
     } else if (slot->told) {
         file_free(slot); // too late: the caller has been told so
     }
+}
+
+static void file_change(struct file_store *it)
+{
+    for (uint32_t i = 0; i < it->batch_count; i++) {
+        it->changes[i] = (struct torc_meta_change){.ops = it->batch[i]->request->ops,
+                                                   .op_count = it->batch[i]->request->op_count};
+    }
+    torc_meta_file_txns(it->file, it->changes, it->batch_count);
+    for (uint32_t i = 0; i < it->batch_count; i++) {
+        struct torc_meta_answer answer = {.revision = torc_meta_file_revision(it->file)};
+        void *memory = file_end_txn(it, it->batch[i]->request, it->changes + i, &answer);
+
+        file_lock(it);
+        file_end(it->batch[i], &answer, memory);
+        file_unlock(it);
+    }
+}
+
+// Does one request, or the transactions that can go together; false when there is none.
+static bool file_work(struct file_store *it)
+{
+    bool found;
+
+    file_lock(it);
+    found = file_pick(it);
     file_unlock(it);
+    if (!found) {
+        return false;
+    }
+    if (it->batch[0]->request->verb == TORC_META_TXN) {
+        file_change(it);
+    } else {
+        struct torc_meta_answer answer = {0};
+        void *memory = file_run(it, it->batch[0]->request, &answer);
+
+        file_lock(it);
+        file_end(it->batch[0], &answer, memory);
+        file_unlock(it);
+    }
     file_ring(it->done_fd);
     return true;
 }

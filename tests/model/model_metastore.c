@@ -1,11 +1,15 @@
 // Torc tests: the file metastore against a table: crashes at every byte, damage, two processes.
 #include "control/meta_file_os.h"
+#include "control/metastore_os.h"
+#include "kit/clock_os.h"
 #include "tests/torc_test.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,7 +20,9 @@
 enum {
     KEYS = 12,
     TXNS = 40,
-    OPS_MAX = 4
+    OPS_MAX = 4,
+    GROUPS = KEYS / OPS_MAX,
+    REPEATS = 3 // fewer than TORC_META_INFLIGHT_MAX in all
 };
 
 static const uint8_t machine_a[TORC_JOURNAL_MACHINE_BYTES] = {1, 2, 3};
@@ -76,54 +82,89 @@ static bool same(struct torc_meta_file *store, const struct table *table)
     return equal && torc_meta_file_revision(store) == table->revision;
 }
 
-// One random transaction on both. Returns whether it took effect.
-static bool step(struct torc_meta_file *store, struct table *table, struct torc_rng *rng)
-{
+struct txn {
     struct torc_meta_op ops[OPS_MAX];
     char keys[OPS_MAX][16];
     uint32_t values[OPS_MAX];
     uint32_t numbers[OPS_MAX];
-    uint32_t count = 1 + (uint32_t)torc_rng_below(rng, OPS_MAX);
-    struct table after = *table;
-    uint64_t revision = 0;
-    bool good = true;
+    uint32_t count;
+    bool good;
+};
+
+// `group`: of keys that no other one names; GROUPS: any.
+static void draw(struct txn *txn, const struct table *table, struct torc_rng *rng, uint32_t group)
+{
+    txn->count = 1 + (uint32_t)torc_rng_below(rng, OPS_MAX);
+    txn->good = true;
+    for (uint32_t i = 0; i < txn->count; i++) {
+        struct torc_meta_op *op = txn->ops + i;
+        uint32_t base = group < GROUPS ? group : (uint32_t)torc_rng_below(rng, GROUPS);
+        uint32_t number = base * OPS_MAX + i; // distinct
+
+        txn->numbers[i] = number;
+        key_name(txn->keys[i], number);
+        txn->values[i] = (uint32_t)torc_rng_next(rng);
+        *op = (struct torc_meta_op){.kind = (enum torc_meta_kind)torc_rng_below(rng, 3),
+                                    .key = txn->keys[i],
+                                    .value = txn->values + i,
+                                    .value_bytes = 4,
+                                    .expected = table->version[number]};
+        if (torc_rng_chance(rng, 200000)) {
+            op->expected = TORC_META_ANY;
+        } else if (torc_rng_chance(rng, 100000)) {
+            op->expected += 1;
+            txn->good = false;
+        }
+    }
+}
+
+// What it does to the table in `revision`; returns whether it changes anything.
+static bool apply(const struct txn *txn, struct table *table, uint64_t revision)
+{
     bool change = false;
-    enum torc_err err;
+
+    for (uint32_t i = 0; txn->good && i < txn->count; i++) {
+        uint32_t number = txn->numbers[i];
+
+        if (txn->ops[i].kind == TORC_META_PUT) {
+            table->version[number] = revision;
+            table->value[number] = txn->values[i];
+        } else if (txn->ops[i].kind == TORC_META_DELETE) {
+            table->version[number] = 0;
+        }
+        change = change || txn->ops[i].kind != TORC_META_CHECK;
+    }
+    return change;
+}
+
+// One random transaction on both, or several at once. Returns whether one took effect.
+static bool step(struct torc_meta_file *store, struct table *table, struct torc_rng *rng)
+{
+    struct txn txns[GROUPS];
+    struct torc_meta_change changes[GROUPS] = {0};
+    uint32_t count = 1 + (uint32_t)torc_rng_below(rng, GROUPS);
+    uint64_t next = table->revision + 1;
+    bool change = false;
 
     for (uint32_t i = 0; i < count; i++) {
-        numbers[i] = ((uint32_t)torc_rng_below(rng, KEYS / OPS_MAX)) * OPS_MAX + i; // distinct
-        key_name(keys[i], numbers[i]);
-        values[i] = (uint32_t)torc_rng_next(rng);
-        ops[i] = (struct torc_meta_op){.kind = (enum torc_meta_kind)torc_rng_below(rng, 3),
-                                       .key = keys[i],
-                                       .value = values + i,
-                                       .value_bytes = 4,
-                                       .expected = table->version[numbers[i]]};
-        if (torc_rng_chance(rng, 200000)) {
-            ops[i].expected = TORC_META_ANY;
-        } else if (torc_rng_chance(rng, 100000)) {
-            ops[i].expected += 1;
-            good = false;
-        }
-        change = change || ops[i].kind != TORC_META_CHECK;
+        draw(txns + i, table, rng, count == 1 ? GROUPS : i);
+        changes[i] = (struct torc_meta_change){.ops = txns[i].ops, .op_count = txns[i].count};
     }
-    err = torc_meta_file_txn(store, ops, count, &revision, NULL);
-    CU_ASSERT_EQUAL(err, good ? TORC_ERR_OK : TORC_ERR_CONDITION_FAILED);
-    if (!good || !change) {
-        return false;
+    if (count == 1) {
+        changes[0].err = torc_meta_file_txn(store, changes[0].ops, changes[0].op_count,
+                                            &changes[0].revision, NULL);
+    } else {
+        torc_meta_file_txns(store, changes, count);
     }
-    after.revision++;
-    CU_ASSERT_EQUAL(revision, after.revision);
     for (uint32_t i = 0; i < count; i++) {
-        if (ops[i].kind == TORC_META_PUT) {
-            after.version[numbers[i]] = after.revision;
-            after.value[numbers[i]] = values[i];
-        } else if (ops[i].kind == TORC_META_DELETE) {
-            after.version[numbers[i]] = 0;
-        }
+        change = apply(txns + i, table, next) || change;
     }
-    *table = after;
-    return true;
+    table->revision += change ? 1 : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        CU_ASSERT_EQUAL(changes[i].err, txns[i].good ? TORC_ERR_OK : TORC_ERR_CONDITION_FAILED);
+        CU_ASSERT(!txns[i].good || changes[i].revision == table->revision);
+    }
+    return change;
 }
 
 static uint64_t journal_bytes(const char *folder)
@@ -426,6 +467,78 @@ static void test_list_is_in_order(void)
     remove_folder(folder);
 }
 
+// Submits REPEATS compare-and-swaps of each key, all of them against its absence.
+static void submit_all(struct torc_metastore *store)
+{
+    struct torc_fail why = {0};
+
+    for (uint32_t i = 0; i < KEYS * REPEATS; i++) {
+        char key[16];
+        struct torc_meta_op op = {.kind = TORC_META_PUT,
+                                  .key = key,
+                                  .value = &i,
+                                  .value_bytes = sizeof(i),
+                                  .expected = TORC_META_ABSENT};
+        struct torc_meta_request request = {.verb = TORC_META_TXN,
+                                            .ticket = i,
+                                            .deadline_ns = torc_clock_now_ns() + TORC_META_WAIT_NS,
+                                            .op_count = 1,
+                                            .ops = &op};
+
+        key_name(key, i % KEYS);
+        TORC_TEST_OK(torc_metastore_submit(store, &request, torc_clock_now_ns(), &why), &why);
+    }
+}
+
+// What waits while another process has the lock goes together: one of each key wins, the others
+// are told of it, and all of it takes two syncs, what was picked before and the rest.
+static void test_what_waits_goes_together(void)
+{
+    char folder[] = FOLDER;
+    char path[64];
+    uint32_t wins[KEYS] = {0};
+    uint32_t winner[KEYS] = {0};
+    uint32_t told[KEYS] = {0};
+    struct torc_metastore *store = NULL;
+    struct torc_fail why = {0};
+    int lock_fd;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+    TORC_TEST_OK(torc_metastore_open_file(&store, folder, machine_a, &why), &why);
+    (void)snprintf(path, sizeof(path), "%s/lock", folder);
+    lock_fd = open(path, O_RDWR | O_CLOEXEC);
+    CU_ASSERT_EQUAL_FATAL(flock(lock_fd, LOCK_EX), 0);
+    submit_all(store);
+    CU_ASSERT_EQUAL(close(lock_fd), 0);
+    for (uint32_t done = 0; done < KEYS * REPEATS;) {
+        struct pollfd waits = {.fd = torc_metastore_fd(store), .events = POLLIN};
+        struct torc_meta_answer answer;
+
+        CU_ASSERT_EQUAL_FATAL(poll(&waits, 1, 10000), 1);
+        torc_metastore_step(store, torc_clock_now_ns());
+        while (torc_metastore_take(store, &answer)) {
+            uint32_t key = (uint32_t)answer.ticket % KEYS;
+
+            done++;
+            if (answer.err == TORC_ERR_OK) {
+                wins[key]++;
+                winner[key] = (uint32_t)answer.ticket;
+                continue;
+            }
+            CU_ASSERT_EQUAL_FATAL(answer.err, TORC_ERR_CONDITION_FAILED);
+            CU_ASSERT_EQUAL_FATAL(answer.record_count, 1);
+            memcpy(told + key, answer.records[0].value, sizeof(*told));
+        }
+    }
+    for (uint32_t i = 0; i < KEYS; i++) {
+        CU_ASSERT_EQUAL(wins[i], 1);
+        CU_ASSERT_EQUAL(told[i], winner[i]);
+    }
+    CU_ASSERT(torc_metastore_revision(store) <= 2);
+    torc_metastore_close(store);
+    remove_folder(folder);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -436,6 +549,7 @@ int main(void)
         {"two processes lose no update", test_two_processes_lose_no_update},
         {"compaction keeps versions", test_compaction_keeps_versions},
         {"a list is in order", test_list_is_in_order},
+        {"what waits goes together", test_what_waits_goes_together},
         CU_TEST_INFO_NULL,
     };
 
