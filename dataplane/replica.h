@@ -141,6 +141,7 @@ enum torc_replica_base {
     TORC_REPLICA_BASE_READY, // sender: the stream to `node` can begin, at base_lsn, whose epoch is
                              // known, and in memory or on disk from there on; pieces are numbered
     TORC_REPLICA_BASE_LAST,  // sender: there are `piece` pieces, and end_lsn is applied here
+    TORC_REPLICA_BASE_LOST,  // sender: the stream to `node` gave way to another's; it begins anew
     TORC_REPLICA_BASE_TAKEN, // learner: piece `piece` lies in the tree
     TORC_REPLICA_BASE_DURABLE, // learner: all of the base is on disk (J2)
 };

@@ -359,6 +359,13 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
             peer->end_hlc = base->end_hlc;
         }
         return;
+    case TORC_REPLICA_BASE_LOST:
+        peer = torc_replica_find(replica, base->node);
+        if (peer != NULL && peer->stream == TORC_REPLICA_STREAM_OPEN) {
+            peer->stream = TORC_REPLICA_STREAM_NONE; // asked for anew, if it is still needed
+            peer->stream_at_ns = 0;
+        }
+        return;
     case TORC_REPLICA_BASE_TAKEN:
         if (replica->base_storing && base->piece == replica->base_piece) {
             replica->base_storing = false;

@@ -35,6 +35,40 @@ static void base_follow_up(struct torc_worker_shard *shard,
     follow_up->bases[follow_up->base_count++] = *event;
 }
 
+// Whether the node may be away for long, or takes nothing: it keeps no place from another.
+static bool base_is_gone(const struct torc_worker *worker, uint32_t node)
+{
+    for (uint32_t i = 0; i < worker->replicas.peer_count; i++) {
+        const struct torc_peer_state *state = &worker->replicas.peers[i];
+
+        if (state->node == node) {
+            return state->silent || state->mute || state->health != 0;
+        }
+    }
+    return false;
+}
+
+// Takes the place of a stream to a node that is gone, for one to `node`; NULL: there is none. What
+// was sent is sent again when it is back.
+static struct torc_worker_stream *base_evict(struct torc_worker *worker, uint32_t node)
+{
+    for (uint32_t i = 0; i < TORC_WORKER_STREAMS && !base_is_gone(worker, node); i++) {
+        struct torc_worker_stream *stream = &worker->replicas.streams[i];
+        struct torc_worker_shard *shard = torc_worker_shard_number(worker, stream->shard);
+
+        if (shard == NULL || shard->replica == NULL || !base_is_gone(worker, stream->node) ||
+            shard->replica->follow_up.base_count ==
+                TORC_COUNT_OF(shard->replica->follow_up.bases)) {
+            continue;
+        }
+        base_follow_up(shard, &(struct torc_replica_base_event){.kind = TORC_REPLICA_BASE_LOST,
+                                                                .node = stream->node});
+        shard->replica->touched = true;
+        return stream;
+    }
+    return NULL;
+}
+
 // Begins the stream that a learner waits for, if there is a place.
 static bool base_begin(struct torc_worker *worker, struct torc_worker_shard *shard, uint32_t node)
 {
@@ -43,6 +77,7 @@ static bool base_begin(struct torc_worker *worker, struct torc_worker_shard *sha
     for (uint32_t i = 0; i < TORC_WORKER_STREAMS && stream == NULL; i++) {
         stream = worker->replicas.streams[i].node == 0 ? &worker->replicas.streams[i] : NULL;
     }
+    stream = stream == NULL ? base_evict(worker, node) : stream;
     if (stream == NULL) {
         return false;
     }

@@ -323,6 +323,49 @@ static void a_learner_that_dies_amid_its_base_takes_another(void)
     torc_cluster_close(&cluster);
 }
 
+// How many bases a node's worker makes for another.
+static uint32_t streams_to(uint32_t from, uint32_t to)
+{
+    const struct torc_worker *worker = cluster.rigs[from].workers[0];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < TORC_WORKER_STREAMS; i++) {
+        count += worker->replicas.streams[i].node == to ? 1 : 0;
+    }
+    return count;
+}
+
+// It died when a worker made as many bases for it as it can make at once.
+static void a_node_that_is_away_keeps_no_other_from_its_base(void)
+{
+    uint32_t sender = 0;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 90);
+    torc_cluster_kill(&cluster, 3, true);
+    restart_first_two(91);
+    torc_cluster_start(&cluster, 3, false);
+    for (uint32_t i = 0; i < 400000 && sender == 0; i++) {
+        torc_cluster_step(&cluster);
+        sender = streams_to(1, 3) == TORC_WORKER_STREAMS ? 1 : sender;
+        sender = streams_to(2, 3) == TORC_WORKER_STREAMS ? 2 : sender;
+    }
+    CU_ASSERT_NOT_EQUAL_FATAL(sender, 0);
+    torc_cluster_kill(&cluster, 3, false);
+    torc_cluster_kill(&cluster, 3 - sender, true);
+    torc_cluster_start(&cluster, 3 - sender, false);
+    for (uint32_t shard = 1; shard <= 3; shard++) {
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 2, 200000));
+    }
+    put_many(101, 10);
+    torc_cluster_start(&cluster, 3, true);
+    for (uint32_t shard = 1; shard <= 3; shard++) {
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 3, 400000));
+        torc_cluster_compare(&cluster, shard);
+    }
+    torc_cluster_close(&cluster);
+}
+
 static void an_empty_disk_is_filled_by_a_base(void)
 {
     a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_DURABLE);
@@ -583,6 +626,8 @@ int main(void)
         {"a record read for the copy before is not for the next one",
          a_record_read_for_the_copy_before_is_not_for_the_next},
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
+        {"a node that is away keeps no other from its base",
+         a_node_that_is_away_keeps_no_other_from_its_base},
         {"a learner that dies amid its base takes another",
          a_learner_that_dies_amid_its_base_takes_another},
         {"a backup reads what is not too old", a_backup_reads_what_is_not_too_old},
