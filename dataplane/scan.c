@@ -482,7 +482,7 @@ static bool range_refused(struct torc_worker *worker, struct torc_packet *packet
 
     *place = torc_worker_shard_of(worker, first);
     if (range_is_stale(worker, request, *place)) {
-        err = torc_worker_stale_may(worker, *place, request->max_age_ms, &info)
+        err = torc_worker_stale_begins(worker, *place, request->max_age_ms, &info)
                   ? TORC_ERR_OK
                   : TORC_ERR_TOO_STALE;
     } else if (*place == TORC_WORKER_NONE || !torc_worker_is_readable(worker, *place) ||

@@ -231,7 +231,7 @@ static uint32_t read_stale_place(struct torc_worker *worker, const struct torc_r
     if (place == TORC_WORKER_NONE || worker->shards[place].replica == NULL) {
         return read_place(worker, request->key);
     }
-    if (!torc_worker_stale_may(worker, place, request->max_age_ms, age_us)) {
+    if (!torc_worker_stale_begins(worker, place, request->max_age_ms, age_us)) {
         *err = TORC_ERR_TOO_STALE;
     }
     return place;

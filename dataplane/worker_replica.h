@@ -222,6 +222,10 @@ uint64_t torc_worker_stale_age_ns(struct torc_worker *worker, uint32_t place);
 bool torc_worker_stale_may(struct torc_worker *worker, uint32_t place, uint32_t age_max_ms,
                            uint64_t *age_us);
 
+// The same of a read that begins: it is counted.
+bool torc_worker_stale_begins(struct torc_worker *worker, uint32_t place, uint32_t age_max_ms,
+                              uint64_t *age_us);
+
 // The tree goes.
 void torc_worker_stale_forget(struct torc_worker_shard *shard);
 

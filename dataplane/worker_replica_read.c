@@ -110,6 +110,19 @@ bool torc_worker_stale_may(struct torc_worker *worker, uint32_t place, uint32_t 
     return age_ns <= bound_ns;
 }
 
+bool torc_worker_stale_begins(struct torc_worker *worker, uint32_t place, uint32_t age_max_ms,
+                              uint64_t *age_us)
+{
+    bool may = torc_worker_stale_may(worker, place, age_max_ms, age_us);
+
+    if (!torc_worker_is_readable(worker, place)) {
+        torc_stats_add(
+            &worker->stats->counters[may ? TORC_COUNTER_STALE_SERVED : TORC_COUNTER_STALE_REFUSED],
+            1);
+    }
+    return may;
+}
+
 void torc_worker_stale_forget(struct torc_worker_shard *shard)
 {
     shard->replica->fresh = (struct torc_worker_freshness){0};

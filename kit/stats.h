@@ -51,7 +51,10 @@
       "packets sent by the core that owns the port's queue")                                     \
     X(HANDSHAKES_REFUSED, "torc_handshakes_refused_total",                                       \
       "handshakes refused by name: key, suite, or a full table")                                 \
-    X(COMPACTED_NODES, "torc_compacted_nodes_total", "nodes of trees moved to fuller chunks")
+    X(COMPACTED_NODES, "torc_compacted_nodes_total", "nodes of trees moved to fuller chunks")    \
+    X(STALE_SERVED, "torc_stale_served_total",                                                   \
+      "reads of a bounded age answered, or begun, by a copy that leads not")                     \
+    X(STALE_REFUSED, "torc_stale_refused_total", "the same refused: the copy was too old")
 
 // X(NAME, metric, help). Gauges go up and down.
 #define TORC_GAUGE_TABLE(X)                                                                        \
