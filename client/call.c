@@ -133,7 +133,8 @@ uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *t
     struct torc_op *op = &engine->ops[index];
     struct torc_request request;
 
-    if (op->kind == TORC_OP_GET && op->big == NULL && op->ts == 0 && !op->traced) {
+    if (op->kind == TORC_OP_GET && op->big == NULL && op->ts == 0 && op->age_ms == 0 &&
+        !op->traced) {
         return plain_get_encode(engine, index, to);
     }
     torc_call_request(engine, index, &request);
@@ -145,9 +146,10 @@ uint32_t torc_call_encode(struct torc_engine *engine, uint32_t index, uint8_t *t
         request.opcode = TORC_OPCODE_GET;
         request.flags =
             (uint8_t)(((op->flags & TORC_VERSION_ONLY) != 0 ? TORC_GET_VERSION_ONLY : 0u) |
-                      (op->ts != 0 ? TORC_GET_AT : 0u));
+                      (op->ts != 0 ? TORC_GET_AT : 0u) | (op->age_ms != 0 ? TORC_GET_STALE : 0u));
         request.ts = op->ts;
         request.epoch = op->epoch;
+        request.max_age_ms = op->age_ms;
         break;
     case TORC_OP_WRITE:
         torc_call_attempt(engine, index, &request);
@@ -357,6 +359,9 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
         }
     }
     engine->counters.resends_refused++;
+    if (torc_stale_refused(engine, index, status, info)) {
+        return;
+    }
     if (status == TORC_ERR_WRONG_SHARD && op->attempts < TORC_TRIES_MAX) {
         refused_wrong_shard(engine, index);
         return;
@@ -418,6 +423,9 @@ static void get_reply(struct torc_engine *engine, uint32_t index, const struct t
     }
     if (reply->opcode != (TORC_OPCODE_GET | TORC_REPLY_BIT) || op->big != NULL) {
         return; // a second answer to a get that is a pull by now
+    }
+    if (!torc_err_retryable((enum torc_err)reply->status)) {
+        torc_stale_answered(engine, op);
     }
     if (reply->status == TORC_ERR_OK) {
         op->version = reply->info;
@@ -579,11 +587,16 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
         torc_mtu_overdue(engine, index);
         return;
     }
-    torc_scout_call(
-        engine, index,
-        torc_max_u64(engine->now_ns, engine->packets[op->packet].sent_ns + TORC_SCOUT_FIRST_NS),
-        false);
-    torc_scout_doubt(engine, node);
+    if (op->at_copy) {
+        torc_stale_silent(engine, index);
+    } else {
+        torc_scout_call(
+            engine, index,
+            torc_max_u64(engine->now_ns, engine->packets[op->packet].sent_ns + TORC_SCOUT_FIRST_NS),
+            false);
+        torc_scout_doubt(engine, node);
+    }
+    op->to_primary = op->at_copy;
     torc_packet_lost(engine, op->packet);
     if (engine->now_ns - node->heard_ns > SILENCE_NS) {
         torc_node_shake(engine, node, NULL);

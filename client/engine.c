@@ -282,6 +282,12 @@ static void op_undo(struct torc_engine *engine, uint32_t index)
     engine->pending--;
 }
 
+// What the wire carries of it, never more. None at all is a linearizable read.
+static uint32_t age_ms(uint64_t age_us)
+{
+    return (uint32_t)torc_min_u64(age_us / 1000, UINT32_MAX);
+}
+
 enum torc_err torc_engine_get(struct torc_engine *engine, uint64_t key,
                               const struct torc_read_options *options, uint64_t user_data,
                               struct torc_fail *why)
@@ -292,9 +298,8 @@ enum torc_err torc_engine_get(struct torc_engine *engine, uint64_t key,
     struct torc_op *op;
 
     options = options == NULL ? &defaults : options;
-    if (err == TORC_ERR_OK &&
-        ((options->flags & ~(TORC_VERSION_ONLY | TORC_TRACED)) != 0 || options->reserved32 != 0 ||
-         options->reserved[0] != 0 || options->reserved[1] != 0)) {
+    if (err == TORC_ERR_OK && ((options->flags & ~(TORC_VERSION_ONLY | TORC_TRACED)) != 0 ||
+                               options->reserved32 != 0 || options->reserved[0] != 0)) {
         err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                         "read options: flags 0x%x, and `reserved` must be zero", options->flags);
     }
@@ -308,6 +313,7 @@ enum torc_err torc_engine_get(struct torc_engine *engine, uint64_t key,
     op->kind = TORC_OP_GET;
     op->key = key;
     op->flags = (uint8_t)options->flags;
+    op->age_ms = age_ms(options->max_age_us);
     op->user_data = user_data;
     op->deadline_ns = deadline_of(engine, options->timeout_us);
     if ((options->flags & TORC_TRACED) != 0) {
@@ -404,6 +410,11 @@ static enum torc_err range_check(const struct torc_engine *engine,
                          "range options: flags 0x%x, consistency %u, and `reserved` must be zero",
                          options->flags, options->consistency);
     }
+    if (options->max_age_us != 0 && options->consistency != TORC_STALE) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "range options: max_age_us (%" PRIu64 ") is for TORC_STALE",
+                         options->max_age_us);
+    }
     if (options->timestamp != 0 && options->consistency != TORC_SNAPSHOT) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "range options: a timestamp (%" PRIu64 ") is for TORC_SNAPSHOT",
@@ -420,7 +431,7 @@ static uint8_t range_wire_flags(const struct torc_engine_range *range)
                      ((flags & TORC_KEYS_ONLY) != 0 ? TORC_RANGE_KEYS_ONLY : 0u) |
                      ((flags & TORC_WITH_VERSIONS) != 0 ? TORC_RANGE_WITH_VERSIONS : 0u) |
                      (range->count_only ? TORC_RANGE_COUNT : 0u) |
-                     (range->options.consistency == TORC_STALE ? TORC_RANGE_STALE : 0u));
+                     (age_ms(range->options.max_age_us) != 0 ? TORC_RANGE_STALE : 0u));
 }
 
 // The most that one page holds: it must fit into the queue's memory with others.
@@ -439,7 +450,7 @@ static void page_fill_state(const struct torc_engine *engine, struct torc_page_s
                                      .hi = range->hi,
                                      .limit = TORC_PAGE_ROWS_MAX,
                                      .bytes_max = torc_min_u64(bytes, page_bytes_max(engine)),
-                                     .max_age_ms = (options->max_age_us + 999) / 1000,
+                                     .age_ms = age_ms(options->max_age_us),
                                      .wire_flags = range_wire_flags(range),
                                      .is_count = range->count_only,
                                      .snapshot = options->consistency == TORC_SNAPSHOT,

@@ -12,6 +12,7 @@
 //           send.c     packets to a node
 //           route.c    shard map: lookup, updates, questions
 //           scout.c    what becomes of a shard whose primary does not answer or serve
+//           stale.c    reads that may be a little old: which copy of the shard is asked
 //           big.c      values over one packet: fragments out, pulls in
 //           range.c    ranges: scans of a page's holes, tiles; page.c makes rows of tiles
 // Owner   the engine's thread.
@@ -110,6 +111,9 @@ struct torc_op {
     bool fixed_node;    // `node` and `core` are not the map's business
     bool to_first_node; // once there is one
     bool traced;        // of the caller: its time is told apart
+    bool at_copy;       // its place is a copy that is not the primary (stale.c)
+    bool to_primary;    // the next one is not
+    uint32_t age_ms;    // of a read: how old what it sees may be; 0: linearizable
     uint16_t backoff;   // time-outs in a row
     uint32_t parent;    // of a scan or a page's get: the page; TORC_OP_NONE: the caller's own
     uint32_t part;      // of a scan: its place in the page's; of a page's get: its row
@@ -220,8 +224,10 @@ struct torc_client_node {
     struct torc_endpoint addresses[TORC_NODE_ADDRESSES];
     uint64_t boot;
     uint64_t heard_ns;
-    uint64_t refused_ns; // when it last refused something for load; 0: never
-    uint64_t doubt_ns;   // what waits for it is looked through no earlier (scout.c)
+    uint64_t refused_ns;  // when it last refused something for load; 0: never
+    uint64_t doubt_ns;    // what waits for it is looked through no earlier (scout.c)
+    uint64_t stale_ns;    // until then other copies are asked first (stale.c)
+    uint32_t stale_fails; // in a row, pauses apart
     uint64_t shake_since_ns;
     uint64_t shake_at_ns;    // the next INIT
     uint64_t shake_again_ns; // earliest next one beside a session
@@ -604,6 +610,18 @@ uint64_t torc_scout_hold_ns(struct torc_engine *engine, uint32_t index, uint64_t
 // The shard of the key serves: whoever is held back goes.
 void torc_scout_release(struct torc_engine *engine, uint64_t key);
 
+// ---- stale.c
+// The copy that a read of a bounded age goes to; NULL: the primary, as all that is no such read.
+const struct torc_map_member *torc_stale_member(struct torc_engine *engine, struct torc_op *op,
+                                                const struct torc_map_entry *shard);
+// A refusal of such a read; false: it is treated as that of any other.
+bool torc_stale_refused(struct torc_engine *engine, uint32_t index, enum torc_err status,
+                        uint64_t info);
+// A copy did not answer it in time. What waits for that copy goes to others.
+void torc_stale_silent(struct torc_engine *engine, uint32_t index);
+// It was answered.
+void torc_stale_answered(struct torc_engine *engine, const struct torc_op *op);
+
 // ---- big.c
 struct torc_big;
 bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op);
@@ -672,7 +690,7 @@ struct torc_page_state {
     uint64_t limit; // rows, never 0
     bool limit_given;
     uint64_t bytes_max;
-    uint64_t max_age_ms;
+    uint32_t age_ms;    // of its reads
     uint64_t front;     // [lo, front) or, in reverse, [front, hi) is covered without a hole
     uint64_t row_count; // of that part
     uint64_t bytes;

@@ -229,9 +229,10 @@ static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t in
         return &engine->nodes[op->node];
     }
     shard = torc_route_find(engine, op->key);
-    member = shard == NULL || shard->primary >= shard->member_count
-                 ? NULL
-                 : &shard->members[shard->primary];
+    member = shard == NULL ? NULL : torc_stale_member(engine, op, shard);
+    if (member == NULL && shard != NULL && shard->primary < shard->member_count) {
+        member = &shard->members[shard->primary];
+    }
     node = member == NULL ? NULL : torc_node_of_id(engine, member->node);
     if (node == NULL) {
         torc_route_ask(engine);

@@ -175,6 +175,7 @@ static bool fetch_begin(struct torc_engine *engine, uint32_t page_index, uint64_
     op->parent = page_index;
     op->part = (uint32_t)row;
     op->ts = engine->ops[page_index].page->ts;
+    op->age_ms = engine->ops[page_index].page->age_ms;
     op->deadline_ns = engine->ops[page_index].deadline_ns;
     torc_op_route(engine, index);
     return true;

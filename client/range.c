@@ -159,6 +159,7 @@ static bool scan_begin(struct torc_engine *engine, uint32_t page_index, uint64_t
     op->parent = page_index;
     op->part = part;
     op->deadline_ns = page_op->deadline_ns;
+    op->age_ms = page->age_ms;
     torc_op_route(engine, index);
     return true;
 }
@@ -210,7 +211,7 @@ void torc_scan_request(struct torc_engine *engine, uint32_t index, struct torc_r
                          ? 0
                          : page->limit - torc_min_u64(page->row_count, page->limit - 1);
     request->epoch = op->epoch;
-    request->max_age_ms = (uint32_t)torc_min_u64(page->max_age_ms, UINT32_MAX);
+    request->max_age_ms = op->age_ms;
 }
 
 // ---- Pumping
@@ -478,6 +479,7 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
     if (tile == NULL) {
         return; // a hole, that will be scanned again
     }
+    torc_stale_answered(engine, op);
     page->ts = page->snapshot ? reply->info : 0;
     scan_progress(engine, op, tile, reply->body_bytes);
     is_last = (tile->rows.place.flags & TORC_ROWS_LAST) != 0;

@@ -145,6 +145,9 @@ static bool redirect_concerns(const struct torc_engine *engine, const struct tor
         return false;
     }
     primary = &shard->members[shard->primary];
+    if (op->state == TORC_OP_SENT && op->at_copy) {
+        return false; // another copy than the primary was chosen for it
+    }
     if (op->state == TORC_OP_SENT || op->state == TORC_OP_STREAMING) {
         // A read that flies is served by the same primary under its new epoch, too.
         return engine->nodes[op->node].id != primary->node ||

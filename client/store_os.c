@@ -290,14 +290,14 @@ enum torc_err torc_count_with(struct torc_store *store, uint64_t lo, uint64_t hi
 // ---- Many at once
 
 static enum torc_err item_prepare(struct torc_store *store, const struct torc_item *item,
-                                  uint64_t timeout_us, uint64_t index)
+                                  const struct torc_read_options *options, uint64_t index)
 {
-    struct torc_read_options read = {.timeout_us = timeout_us};
-    struct torc_write_options write = {
-        .timeout_us = timeout_us, .version = item->if_version, .condition = item->condition};
+    struct torc_write_options write = {.timeout_us = options->timeout_us,
+                                       .version = item->if_version,
+                                       .condition = item->condition};
 
     switch (item->action) {
-    case TORC_GET: return torc_prep_get(store->queue, item->key, &read, index);
+    case TORC_GET: return torc_prep_get(store->queue, item->key, options, index);
     case TORC_PUT:
         return torc_prep_put_if(store->queue, item->key, item->data, item->bytes, &write, index);
     case TORC_DELETE: return torc_prep_delete(store->queue, item->key, &write, index);
@@ -332,11 +332,11 @@ static void multi_note(struct torc_store *store, enum torc_err *first, enum torc
 
 // Prepares items from *at on, as many as the queue takes.
 static void multi_prepare(struct torc_store *store, struct torc_item *items, size_t count,
-                          uint64_t timeout_us, size_t *at, enum torc_err *first)
+                          const struct torc_read_options *options, size_t *at, enum torc_err *first)
 {
     while (*at < count) {
         struct torc_item *item = &items[*at];
-        enum torc_err err = item_prepare(store, item, timeout_us, *at);
+        enum torc_err err = item_prepare(store, item, options, *at);
 
         if (err == TORC_ERR_LIMIT && torc_queue_pending(store->queue) > 0) {
             return;
@@ -353,6 +353,14 @@ static void multi_prepare(struct torc_store *store, struct torc_item *items, siz
 enum torc_err torc_multi(struct torc_store *store, struct torc_item *items, size_t count,
                          uint64_t timeout_us)
 {
+    return torc_multi_with(store, items, count,
+                           &(struct torc_read_options){.timeout_us = timeout_us});
+}
+
+enum torc_err torc_multi_with(struct torc_store *store, struct torc_item *items, size_t count,
+                              const struct torc_read_options *options)
+{
+    static const struct torc_read_options defaults;
     struct torc_completion completions[MULTI_BURST];
     enum torc_err first = TORC_ERR_OK;
     size_t at = 0;
@@ -362,10 +370,11 @@ enum torc_err torc_multi(struct torc_store *store, struct torc_item *items, size
         items[i].version = 0;
         items[i].status = TORC_ERR_CLOSED;
     }
+    options = options == NULL ? &defaults : options;
     do {
         unsigned done;
 
-        multi_prepare(store, items, count, timeout_us, &at, &first);
+        multi_prepare(store, items, count, options, &at, &first);
         done = torc_wait(store->queue, completions, MULTI_BURST, UINT64_MAX);
         for (unsigned i = 0; i < done; i++) {
             struct torc_item *item = &items[completions[i].user_data];

@@ -43,6 +43,10 @@
 //         reaches back: a second or so, longer while it is read. A page holds at most `limit` rows
 //         and `bytes` bytes, and says whether more may follow and from where: nothing is ever left
 //         out in silence.
+// Old     a get, range or count that says how old what it sees may be (max_age_us) is answered by
+//         any copy of the shard, also without its primary: it sees every write that any client was
+//         told of that long before the call, and perhaps later ones. Two of them may see more, then
+//         less. No copy young enough until the deadline: TOO_STALE.
 // Threads a store or queue is used by one thread at a time; open one for each thread. The library
 //         keeps no thread of its own (the memif transport: DPDK's), no global state, and no signal
 //         handler. After fork() the child's calls answer CLOSED; the parent's go on.
@@ -125,7 +129,9 @@ struct torc_counters {
     uint64_t rtt_us;         // smoothed, of the first node's first core
     uint64_t window_packets; // of the first node
     uint64_t handoffs;       // replies that say their request came in by another core's queue
-    uint64_t reserved[3];
+    uint64_t stale_reads;    // with an age, answered by another copy than the primary
+    uint64_t stale_refused;  // answers that a copy was too old
+    uint64_t reserved[1];
 };
 
 // What a write asks of the record it finds.
@@ -148,7 +154,9 @@ struct torc_read_options {
     uint64_t timeout_us; // 0 = the store's
     uint32_t flags;      // TORC_VERSION_ONLY | TORC_TRACED
     uint32_t reserved32;
-    uint64_t reserved[2];
+    // How old what is seen may be; what is over whole milliseconds is cut off. 0: linearizable.
+    uint64_t max_age_us;
+    uint64_t reserved[1];
 };
 #define TORC_VERSION_ONLY 1u // the answer has no value, only its version
 #define TORC_TRACED       2u // of reads and writes: the server says where the time went
@@ -183,14 +191,15 @@ enum torc_consistency {
     // The page is one moment of all shards, and holds every write acknowledged before it began. Its
     // timestamp gives more pages of that moment, or SNAPSHOT_TOO_OLD when it left the window.
     TORC_SNAPSHOT = 1,
-    TORC_STALE = 2 // any replica, at most max_age_us old
+    // Each part is one moment of its shard, at most max_age_us ago, and comes from any copy.
+    TORC_STALE = 2
 };
 
 struct torc_range_options {
     uint64_t timeout_us;  // 0 = the store's
     uint64_t limit;       // rows of this page at most; 0 = as many as the bytes allow
     uint64_t bytes;       // bytes of this page (values, and 32 a row) at most; 0 = 1 MiB
-    uint64_t max_age_us;  // for TORC_STALE
+    uint64_t max_age_us;  // for TORC_STALE, as in torc_read_options
     uint32_t flags;       // TORC_REVERSE | TORC_KEYS_ONLY | TORC_WITH_VERSIONS
     uint32_t consistency; // enum torc_consistency
     uint64_t timestamp;   // for TORC_SNAPSHOT: that of the page before; 0 = of this call
@@ -304,6 +313,9 @@ struct torc_item {
 // Items beyond what fits in flight wait their turn; `timeout_us` (0 = the store's) is for each.
 enum torc_err torc_multi(struct torc_store *store, struct torc_item *items, size_t count,
                          uint64_t timeout_us);
+// The same; `options` (NULL: none) are those of its gets, and their timeout_us that of all.
+enum torc_err torc_multi_with(struct torc_store *store, struct torc_item *items, size_t count,
+                              const struct torc_read_options *options);
 void torc_items_free(struct torc_item *items, size_t count);
 
 // Of the last traced operation that ended; NOT_FOUND (and `trace` is zero) before the first.

@@ -155,6 +155,7 @@ static void test_ranges(struct torc_store *store)
 {
     struct torc_item items[200] = {{0}};
     struct torc_range_options options = {.limit = 7};
+    const struct torc_read_options old = {.max_age_us = 1000000};
     uint64_t count = 0;
 
     for (uint64_t i = 0; i < 200; i++) {
@@ -171,7 +172,8 @@ static void test_ranges(struct torc_store *store)
         items[i] = (struct torc_item){.key = 1000 + i, .action = i < 100 ? TORC_GET : TORC_DELETE};
     }
     items[150].key = keys;
-    is(torc_multi(store, items, 200, 0), TORC_ERR_INVALID_ARGUMENT, "the first bad status is told");
+    is(torc_multi_with(store, items, 200, &old), TORC_ERR_INVALID_ARGUMENT,
+       "the first bad status is told");
     that(items[150].status == TORC_ERR_INVALID_ARGUMENT, "each item has its own");
     that(items[5].value.bytes == 8 && memcmp(items[5].value.data, &items[5].key, 8) == 0,
          "gets among them have values");
