@@ -24,6 +24,8 @@
     X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                      \
     X(TIMEOUT, "timeout", 't', "TIME", "deadline of each operation, as 500ms or 5s (default 10s)") \
     X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")            \
+    X(STALE, "stale", 0, "TIME",                                                                   \
+      "any copy may answer that is at most so old, as 50ms or 2s; whole milliseconds count")       \
     X(OUTPUT, "output", 'o', "table|json|csv|raw", "how answers are written (default table)")      \
     X(KEY_FORMAT, "key-format", 'f', "dec|hex|ip", "how keys are read and written (default dec)")  \
     X(REVERSE, "reverse", 'r', "", "from the highest key down")                                    \
@@ -70,8 +72,9 @@ enum torc_option {
      TORC_OPTION_BIT(KEY_FILE))
 #define TORC_OPTIONS_SHOW (TORC_OPTION_BIT(OUTPUT) | TORC_OPTION_BIT(KEY_FORMAT))
 #define TORC_OPTIONS_RANGE                                                              \
-    (TORC_OPTION_BIT(CONSISTENCY) | TORC_OPTION_BIT(REVERSE) | TORC_OPTION_BIT(LIMIT) | \
-     TORC_OPTION_BIT(KEYS_ONLY) | TORC_OPTION_BIT(COUNT) | TORC_OPTION_BIT(VERSIONS))
+    (TORC_OPTION_BIT(CONSISTENCY) | TORC_OPTION_BIT(STALE) | TORC_OPTION_BIT(REVERSE) | \
+     TORC_OPTION_BIT(LIMIT) | TORC_OPTION_BIT(KEYS_ONLY) | TORC_OPTION_BIT(COUNT) |     \
+     TORC_OPTION_BIT(VERSIONS))
 #define TORC_OPTIONS_CSV                                                              \
     (TORC_OPTION_BIT(SEPARATOR) | TORC_OPTION_BIT(QUOTE) | TORC_OPTION_BIT(COMMENT) | \
      TORC_OPTION_BIT(KEY) | TORC_OPTION_BIT(VALUES) | TORC_OPTION_BIT(WINDOW))
@@ -93,7 +96,8 @@ enum torc_option {
       "a value that begins with @ or - comes by -",                                               \
       "torc put 42 'forty-two'")                                                                  \
     X(GET, "get", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                                 \
-      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(VERSIONS),                        \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(VERSIONS) |                       \
+          TORC_OPTION_BIT(STALE),                                                                 \
       "show values; exit code 1 when a key has none", "torc get 42 -o raw > value.bin")           \
     X(DELETE, "delete", "KEY…", 1, TORC_ARGS_WORDS_MAX,                                           \
       TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_IF_VALUE,                            \
@@ -102,7 +106,8 @@ enum torc_option {
       TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTIONS_RANGE,                               \
       "show all pairs with START <= key < END, in the keys' order",                               \
       "torc range 0 1000 --reverse --limit 1")                                                    \
-    X(COUNT, "count", "START END", 2, 2, TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW,                 \
+    X(COUNT, "count", "START END", 2, 2,                                                          \
+      TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(STALE),                           \
       "how many keys in [START, END) have a value", "torc count 0 1000000")                       \
     X(LOAD, "load", "FILE|-", 1, 1,                                                               \
       TORC_OPTIONS_CLIENT | TORC_OPTIONS_CSV | TORC_OPTION_BIT(KEY_FORMAT),                       \
@@ -110,7 +115,7 @@ enum torc_option {
       "torc load ranges.csv --key 1 --key-format ip --values 2,3")                                \
     X(EXPORT, "export", "START END", 2, 2,                                                        \
       TORC_OPTIONS_CLIENT | TORC_OPTIONS_SHOW | TORC_OPTION_BIT(SEPARATOR) |                      \
-          TORC_OPTION_BIT(CONSISTENCY),                                                           \
+          TORC_OPTION_BIT(CONSISTENCY) | TORC_OPTION_BIT(STALE),                                  \
       "write all pairs in [START, END) as CSV that `torc load` reads back",                       \
       "torc export 0 4294967296 > all.csv")                                                       \
     X(TRACE, "trace", "get KEY|put KEY VALUE|delete KEY", 2, 3,                                   \

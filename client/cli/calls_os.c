@@ -174,12 +174,13 @@ static enum torc_err calls_missing(const struct torc_cli *cli, uint64_t key, str
     return torc_fail(why, TORC_ERR_NOT_FOUND, "key %s has no value", text);
 }
 
-static enum torc_err calls_get_one(struct torc_cli *cli, uint64_t key, bool alone,
-                                   struct torc_fail *why)
+static enum torc_err calls_get_one(struct torc_cli *cli, uint64_t key,
+                                   const struct torc_read_options *options, struct torc_fail *why)
 {
+    bool alone = cli->args->word_count == 1;
     struct torc_value value = {0};
     struct torc_show_pair pair = {.key = key};
-    enum torc_err err = torc_get(cli->store, key, &value);
+    enum torc_err err = torc_get_with(cli->store, key, options, &value);
     uint64_t shown;
 
     if (err != TORC_ERR_OK) {
@@ -217,8 +218,8 @@ static enum torc_err calls_delete_one(struct torc_cli *cli, uint64_t key,
 }
 
 // All keys of the command line; goes on after one that has no value, and says so at the end.
-static enum torc_err calls_each_key(struct torc_cli *cli, const struct torc_write_options *options,
-                                    struct torc_fail *why)
+static enum torc_err calls_each_key(struct torc_cli *cli, const struct torc_read_options *reads,
+                                    const struct torc_write_options *options, struct torc_fail *why)
 {
     enum torc_err result = TORC_ERR_OK;
     uint64_t key = 0;
@@ -237,7 +238,7 @@ static enum torc_err calls_each_key(struct torc_cli *cli, const struct torc_writ
             err = torc_cli_open(cli, why);
         }
         if (err == TORC_ERR_OK) {
-            err = options == NULL ? calls_get_one(cli, key, cli->args->word_count == 1, why)
+            err = options == NULL ? calls_get_one(cli, key, reads, why)
                                   : calls_delete_one(cli, key, options, why);
         }
         if (err != TORC_ERR_OK && err != TORC_ERR_NOT_FOUND) {
@@ -252,7 +253,10 @@ static enum torc_err calls_each_key(struct torc_cli *cli, const struct torc_writ
 
 enum torc_err torc_cli_get(struct torc_cli *cli, struct torc_fail *why)
 {
-    return calls_each_key(cli, NULL, why);
+    struct torc_read_options options = {0};
+    enum torc_err err = torc_cli_stale(cli->args, &options.max_age_us, why);
+
+    return err == TORC_ERR_OK ? calls_each_key(cli, &options, NULL, why) : err;
 }
 
 enum torc_err torc_cli_delete(struct torc_cli *cli, struct torc_fail *why)
@@ -260,7 +264,7 @@ enum torc_err torc_cli_delete(struct torc_cli *cli, struct torc_fail *why)
     struct torc_write_options options;
     enum torc_err err = calls_condition(cli->args, &options, why);
 
-    return err == TORC_ERR_OK ? calls_each_key(cli, &options, why) : err;
+    return err == TORC_ERR_OK ? calls_each_key(cli, NULL, &options, why) : err;
 }
 
 // -- range, count, export
@@ -307,7 +311,16 @@ static enum torc_err calls_range_options(const struct torc_args *args,
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "--consistency %.40s: shard or snapshot",
                          consistency);
     }
-    return TORC_ERR_OK;
+    if (torc_args_given(args, TORC_OPTION_STALE) && options->consistency == TORC_SNAPSHOT) {
+        return torc_fail(
+            why, TORC_ERR_INVALID_ARGUMENT,
+            "--stale %.40s: not with --consistency snapshot, which is the newest moment",
+            args->values[TORC_OPTION_STALE]);
+    }
+    if (torc_args_given(args, TORC_OPTION_STALE)) {
+        options->consistency = TORC_STALE;
+    }
+    return torc_cli_stale(args, &options->max_age_us, why);
 }
 
 static enum torc_err calls_show_page(struct torc_cli *cli, const struct torc_page *page,

@@ -155,21 +155,42 @@ void torc_cli_where_free(struct torc_cli_where *where)
     *where = (struct torc_cli_where){0};
 }
 
-enum torc_err torc_cli_timeout(const struct torc_args *args, uint64_t *us, struct torc_fail *why)
+// Microseconds of an option; 0 when it was not given.
+static enum torc_err cli_duration_us(const struct torc_args *args, enum torc_option option,
+                                     const char *name, uint64_t *us, struct torc_fail *why)
 {
     uint64_t ns = 0;
+    enum torc_err err = TORC_ERR_OK;
 
     *us = 0;
-    if (torc_args_given(args, TORC_OPTION_TIMEOUT)) {
-        enum torc_err err =
-            torc_duration_parse(args->values[TORC_OPTION_TIMEOUT], "--timeout", &ns, why);
-
-        if (err != TORC_ERR_OK) {
-            return err;
-        }
-        *us = torc_max_u64(ns / 1000, 1);
+    if (torc_args_given(args, option)) {
+        err = torc_duration_parse(args->values[option], name, &ns, why);
+        *us = ns / 1000;
     }
-    return TORC_ERR_OK;
+    return err;
+}
+
+enum torc_err torc_cli_timeout(const struct torc_args *args, uint64_t *us, struct torc_fail *why)
+{
+    enum torc_err err = cli_duration_us(args, TORC_OPTION_TIMEOUT, "--timeout", us, why);
+
+    if (err == TORC_ERR_OK && torc_args_given(args, TORC_OPTION_TIMEOUT)) {
+        *us = torc_max_u64(*us, 1);
+    }
+    return err;
+}
+
+enum torc_err torc_cli_stale(const struct torc_args *args, uint64_t *us, struct torc_fail *why)
+{
+    enum torc_err err = cli_duration_us(args, TORC_OPTION_STALE, "--stale", us, why);
+
+    if (err == TORC_ERR_OK && torc_args_given(args, TORC_OPTION_STALE) &&
+        *us < TORC_CLI_STALE_LEAST_US) {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                        "--stale %.40s: at least 1ms; a read without it sees the newest",
+                        args->values[TORC_OPTION_STALE]);
+    }
+    return err;
 }
 
 static bool cli_same_text(const char *a, const char *b)

@@ -47,6 +47,11 @@ void torc_cli_where_free(struct torc_cli_where *where);
 enum torc_err torc_must_use torc_cli_timeout(const struct torc_args *args, uint64_t *us,
                                              struct torc_fail *why);
 
+// How old what is read may be, in microseconds; 0: --stale was not given.
+#define TORC_CLI_STALE_LEAST_US 1000u
+enum torc_err torc_must_use torc_cli_stale(const struct torc_args *args, uint64_t *us,
+                                           struct torc_fail *why);
+
 // The data directory of --data, or the default one.
 enum torc_err torc_must_use torc_cli_data(const struct torc_args *args, char *path,
                                           uint32_t path_bytes, struct torc_fail *why);

@@ -343,6 +343,13 @@ class Client:
                 return reply.info, value
         raise NoAnswer("the value changed too often")
 
+    def stale_get(self, key, age_ms, core=0):
+        """Status and body of the node of this session, whatever it is for the key: at most so old (section 4, STALE)."""
+        for _ in range(3):
+            for reply in self.exchange(encode_op(GET, self.new_op(), struct.pack("<Q", key), flags=2, aux=age_ms), core):
+                return reply.status, reply.body
+        raise NoAnswer("a GET with STALE was not answered, three times")
+
     def pull(self, key, version, partial):
         """The value of that version in fragments, 16 a request; None when it is gone."""
         size = (self.payload - 72) // 8 * 8

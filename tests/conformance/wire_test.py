@@ -81,6 +81,24 @@ def test_conditions(host):
         checks.that("delete if present: absent", not client.delete(key, if_present=True))
 
 
+def test_stale(host):
+    """reads of a bounded age, where there is one copy: as all others; an age and a moment do not go together"""
+    with connect(host) as client:
+        key = 2100
+        core = client.core_of(client.entry_of(key))
+        client.put(key, b"young")
+        for age_ms in (0, 1, 0xffffffff):
+            checks.equal(f"a get, {age_ms} ms", client.stale_get(key, age_ms, core), ("OK", b"young"))
+            reply = one(client, t.encode_range(t.RANGE_READ, client.new_op(), key, key + 1, flags=0x10,
+                                               max_age_ms=age_ms), core)
+            checks.equal(f"a range, {age_ms} ms", (reply.status, reply.body[-5:]), ("OK", b"young"))
+            reply = one(client, t.encode_range(t.RANGE_READ, client.new_op(), key, key + 1, flags=0x14,
+                                               max_age_ms=age_ms), core)
+            checks.equal(f"a count, {age_ms} ms", (reply.status, reply.body[-8:]), ("OK", key8(1)))
+        client.delete(key)
+        checks.equal("a missing key", client.stale_get(key, 5, core)[0], "NOT_FOUND")
+
+
 def test_ranges(host):
     """ranges and counts over all shards"""
     step = KEYS // 256
@@ -774,8 +792,8 @@ def test_node(sealed):
         mode.begin(node, sealed)
         setup = Setup(node)
         for host in (setup.host4, setup.host6):
-            for test in (test_point, test_conditions, test_ranges, test_past, test_cursor, test_large, test_fragments,
-                         test_fragment_pool, test_exactly_once, test_session_ops, test_lanes, test_handed_over,
+            for test in (test_point, test_conditions, test_stale, test_ranges, test_past, test_cursor, test_large,
+                         test_fragments, test_fragment_pool, test_exactly_once, test_session_ops, test_lanes, test_handed_over,
                          test_refusals,
                          test_bad_ops):
                 checks.case(test, host)

@@ -39,6 +39,12 @@ def case_points(store):
     checks.that("put returns a version", version > 0)
     checks.equal("get returns bytes", store.get(42), b"forty-two")
     checks.equal("get of a missing key is None", store.get(43), None)
+    checks.equal("a read may say how old it may be", store.get(42, max_age=0.5), b"forty-two")
+    raises("but not nothing at all", torc.InvalidArgument, lambda: store.get(42, max_age=0.0001), "0.0001")
+    raises("nor with a snapshot", torc.InvalidArgument, lambda: store.range_query(0, 9, snapshot=True, max_age=1), "snapshot")
+    checks.equal("ranges, counts and batches too",
+                 (store.range_query(42, 43, max_age=0.5), store.count(42, 43, max_age=0.5), store.get_many([42], max_age=1)),
+                 ([(42, b"forty-two")], 1, [b"forty-two"]))
     checks.equal("the version comes along", store.get_with_version(42), (b"forty-two", version))
     checks.equal("or alone", store.version(42), version)
     store.put(44, "größe")

@@ -25,7 +25,7 @@ class WriteOptions(Structure):
 
 class ReadOptions(Structure):
     _fields_ = [("timeout_us", c_uint64), ("flags", c_uint32), ("reserved32", c_uint32),
-                ("reserved", c_uint64 * 2)]
+                ("max_age_us", c_uint64), ("reserved", c_uint64 * 1)]
 
 
 class RangeOptions(Structure):
@@ -95,7 +95,7 @@ FUNCTIONS = {
     "torc_page_free": (None, [POINTER(Page)]),
     "torc_count_with": (c_int, [c_void_p, c_uint64, c_uint64, POINTER(RangeOptions),
                                 POINTER(c_uint64)]),
-    "torc_multi": (c_int, [c_void_p, POINTER(Item), c_size_t, c_uint64]),
+    "torc_multi_with": (c_int, [c_void_p, POINTER(Item), c_size_t, POINTER(ReadOptions)]),
     "torc_items_free": (None, [POINTER(Item), c_size_t]),
     "torc_last_trace": (c_int, [c_void_p, POINTER(CTrace)]),
     "torc_limits": (c_int, [c_void_p, POINTER(CLimits)]),

@@ -11,7 +11,7 @@ OK, NOT_FOUND, CONDITION_FAILED = 0, 1, 3
 ALWAYS, IF_ABSENT, IF_PRESENT, IF_VERSION = 0, 1, 2, 4
 VERSION_ONLY, TRACED = 1, 2
 REVERSE, KEYS_ONLY, WITH_VERSIONS = 1, 2, 4
-SNAPSHOT = 1
+SHARD, SNAPSHOT, STALE = 0, 1, 2
 GET, PUT, DELETE = 1, 2, 3
 KEY_MAX = 2**64 - 1
 
@@ -107,6 +107,21 @@ def _timeout_us(seconds: Optional[float]) -> int:
     if seconds <= 0:
         raise _errors.make(0x10, f"timeout {seconds} must be above 0 seconds")
     return max(1, int(seconds * 1_000_000))
+
+
+def _age_us(seconds: Optional[float]) -> int:
+    """0: no age, the newest is wanted. Cut off below whole microseconds, so never more than was said."""
+    if seconds is None:
+        return 0
+    if not 0.001 <= seconds < 2**32:
+        raise _errors.make(0x10, f"max_age {seconds} must be at least 0.001 seconds, and below 2**32")
+    return int(seconds * 1_000_000)
+
+
+def _consistency(snapshot: bool, max_age: Optional[float]) -> int:
+    if snapshot and max_age is not None:
+        raise _errors.make(0x10, f"max_age {max_age} does not go with snapshot, which is the newest moment")
+    return SNAPSHOT if snapshot else SHARD if max_age is None else STALE
 
 
 def _condition(if_version: Optional[int], if_absent: bool, if_present: bool) -> Tuple[int, int]:
@@ -216,16 +231,20 @@ class Store:
             raise error
         self._check(status)
 
-    def get(self, key: int, *, timeout: Optional[float] = None,
-            trace: bool = False) -> Optional[bytes]:
-        """The value, or None when there is no such key. With `trace`, last_trace says where the time went."""
-        found = self._read(key, TRACED if trace else 0, timeout)
+    def get(self, key: int, *, timeout: Optional[float] = None, trace: bool = False,
+            max_age: Optional[float] = None) -> Optional[bytes]:
+        """The value, or None when there is no such key. With `trace`, last_trace says where the time went.
+
+        With `max_age` (seconds, at least a millisecond) any copy may answer that is no older: it has
+        every write that anybody was told of that long before. TooStale when none was young enough in time.
+        """
+        found = self._read(key, TRACED if trace else 0, timeout, max_age)
         return None if found is None else found[0]
 
-    def get_with_version(self, key: int, *,
-                         timeout: Optional[float] = None) -> Optional[Tuple[bytes, int]]:
+    def get_with_version(self, key: int, *, timeout: Optional[float] = None,
+                         max_age: Optional[float] = None) -> Optional[Tuple[bytes, int]]:
         """The value and its version, or None."""
-        value = self._read(key, 0, timeout)
+        value = self._read(key, 0, timeout, max_age)
         return None if value is None else value
 
     def version(self, key: int, *, timeout: Optional[float] = None) -> int:
@@ -233,8 +252,9 @@ class Store:
         value = self._read(key, VERSION_ONLY, timeout)
         return 0 if value is None else value[1]
 
-    def _read(self, key: int, flags: int, timeout: Optional[float]) -> Optional[Tuple[bytes, int]]:
-        options = ReadOptions(timeout_us=_timeout_us(timeout), flags=flags)
+    def _read(self, key: int, flags: int, timeout: Optional[float],
+              max_age: Optional[float] = None) -> Optional[Tuple[bytes, int]]:
+        options = ReadOptions(timeout_us=_timeout_us(timeout), flags=flags, max_age_us=_age_us(max_age))
         value = Value()
         status = LIBRARY.torc_get_with(self._open(), _key(key), byref(options), byref(value))
         if status == NOT_FOUND:
@@ -289,58 +309,64 @@ class Store:
     # ---- Ranges
 
     def range_query(self, start: int, end: int, *, limit: Optional[int] = None,
-                    reverse: bool = False, snapshot: bool = False,
-                    timeout: Optional[float] = None) -> List[Tuple[int, bytes]]:
+                    reverse: bool = False, snapshot: bool = False, timeout: Optional[float] = None,
+                    max_age: Optional[float] = None) -> List[Tuple[int, bytes]]:
         """All pairs with start <= key < end, sorted (reverse: descending), at most `limit`.
 
-        With `snapshot` they are all of one moment. Everything is in memory at once: for more than that, use scan().
+        With `snapshot` they are all of one moment. `max_age` as in get(). Everything is in memory at once: for more than that, use scan().
         """
         return list(self.scan(start, end, limit=limit, reverse=reverse, snapshot=snapshot,
-                              timeout=timeout))
+                              timeout=timeout, max_age=max_age))
 
     def scan(self, start: int, end: int, *, limit: Optional[int] = None, reverse: bool = False,
-             snapshot: bool = False,
-             timeout: Optional[float] = None) -> Iterator[Tuple[int, bytes]]:
+             snapshot: bool = False, timeout: Optional[float] = None,
+             max_age: Optional[float] = None) -> Iterator[Tuple[int, bytes]]:
         """The same as an iterator, a page at a time. Each part of a page is one moment of its shard.
 
         With `snapshot` all pages are one moment of all shards; SnapshotTooOld when it takes
         longer than the server remembers.
         """
-        for key, value, _ in self._rows(start, end, limit, REVERSE if reverse else 0, timeout,
-                                        snapshot):
+        for key, value, _ in self._rows(start, end, limit, REVERSE if reverse else 0,
+                                        self._range_options(timeout, snapshot, max_age)):
             yield key, value
 
     def scan_with_versions(self, start: int, end: int, *, limit: Optional[int] = None,
                            reverse: bool = False, snapshot: bool = False,
-                           timeout: Optional[float] = None) -> Iterator[Tuple[int, bytes, int]]:
+                           timeout: Optional[float] = None,
+                           max_age: Optional[float] = None) -> Iterator[Tuple[int, bytes, int]]:
         """Triples of key, value and version."""
-        return self._rows(start, end, limit, WITH_VERSIONS | (REVERSE if reverse else 0), timeout,
-                          snapshot)
+        return self._rows(start, end, limit, WITH_VERSIONS | (REVERSE if reverse else 0),
+                          self._range_options(timeout, snapshot, max_age))
 
     def range_keys(self, start: int, end: int, *, limit: Optional[int] = None,
-                   reverse: bool = False, snapshot: bool = False,
-                   timeout: Optional[float] = None) -> Iterator[int]:
+                   reverse: bool = False, snapshot: bool = False, timeout: Optional[float] = None,
+                   max_age: Optional[float] = None) -> Iterator[int]:
         """The keys alone."""
         flags = KEYS_ONLY | (REVERSE if reverse else 0)
-        for key, _, _ in self._rows(start, end, limit, flags, timeout, snapshot):
+        for key, _, _ in self._rows(start, end, limit, flags,
+                                    self._range_options(timeout, snapshot, max_age)):
             yield key
 
+    @staticmethod
+    def _range_options(timeout: Optional[float], snapshot: bool, max_age: Optional[float]) -> RangeOptions:
+        return RangeOptions(timeout_us=_timeout_us(timeout), consistency=_consistency(snapshot, max_age),
+                            max_age_us=_age_us(max_age))
+
     def _rows(self, start: int, end: int, limit: Optional[int], flags: int,
-              timeout: Optional[float], snapshot: bool) -> Iterator[Tuple[int, bytes, int]]:
+              options: RangeOptions) -> Iterator[Tuple[int, bytes, int]]:
         left = limit
         if limit is not None and limit < 0:
             raise _errors.make(0x10, f"limit {limit} must not be negative")
+        options.flags = flags
         page = Page(next_lo=_key(start, "start"), next_hi=_key(end, "end"), more=True)
         while page.more and left != 0:
-            rows = self._page(page, left or 0, flags, timeout, snapshot)
+            options.limit, options.timestamp = left or 0, page.timestamp
+            rows = self._page(page, options)
             yield from rows
             if left is not None:
                 left -= len(rows)
 
-    def _page(self, page: Page, limit: int, flags: int,
-              timeout: Optional[float], snapshot: bool) -> List[Tuple[int, bytes, int]]:
-        options = RangeOptions(timeout_us=_timeout_us(timeout), limit=limit, flags=flags,
-                               consistency=SNAPSHOT if snapshot else 0, timestamp=page.timestamp)
+    def _page(self, page: Page, options: RangeOptions) -> List[Tuple[int, bytes, int]]:
         self._check(LIBRARY.torc_range(self._open(), page.next_lo, page.next_hi, byref(options),
                                        byref(page)))
         try:
@@ -349,10 +375,11 @@ class Store:
         finally:
             LIBRARY.torc_page_free(byref(page))
 
-    def count(self, start: int = 0, end: Optional[int] = None, *, snapshot: bool = False) -> int:
+    def count(self, start: int = 0, end: Optional[int] = None, *, snapshot: bool = False,
+              max_age: Optional[float] = None) -> int:
         """How many keys [start, end) holds; without arguments, how many there are."""
         got = ctypes.c_uint64()
-        options = RangeOptions(consistency=SNAPSHOT if snapshot else 0)
+        options = self._range_options(None, snapshot, max_age)
         self._check(LIBRARY.torc_count_with(self._open(), _key(start, "start"),
                                             self.keys if end is None else _key(end, "end"),
                                             byref(options), byref(got)))
@@ -360,14 +387,18 @@ class Store:
 
     # ---- Many at once
 
-    def batch(self, operations: Iterable[Union[Get, Put, Delete]], *,
-              timeout: Optional[float] = None) -> List[Result]:
-        """Many operations in flight together, without an order among them; a Result for each."""
+    def batch(self, operations: Iterable[Union[Get, Put, Delete]], *, timeout: Optional[float] = None,
+              max_age: Optional[float] = None) -> List[Result]:
+        """Many operations in flight together, without an order among them; a Result for each.
+
+        `max_age` is that of the gets.
+        """
         asked = list(operations)
         items = (Item * len(asked))()
         for item, operation in zip(items, asked):
             _fill_item(item, operation)
-        LIBRARY.torc_multi(self._open(), items, len(asked), _timeout_us(timeout))
+        options = ReadOptions(timeout_us=_timeout_us(timeout), max_age_us=_age_us(max_age))
+        LIBRARY.torc_multi_with(self._open(), items, len(asked), byref(options))
         try:
             return [_result(item) for item in items]
         finally:
@@ -380,10 +411,10 @@ class Store:
             if result.error is not None:
                 raise result.error
 
-    def get_many(self, keys: Iterable[int], *,
-                 timeout: Optional[float] = None) -> List[Optional[bytes]]:
+    def get_many(self, keys: Iterable[int], *, timeout: Optional[float] = None,
+                 max_age: Optional[float] = None) -> List[Optional[bytes]]:
         """The values of the keys, in their order, None for each that is not there."""
-        results = self.batch((Get(key) for key in keys), timeout=timeout)
+        results = self.batch((Get(key) for key in keys), timeout=timeout, max_age=max_age)
         for result in results:
             if result.error is not None:
                 raise result.error
