@@ -38,7 +38,7 @@ void torc_node_count(struct torc_node *node)
     node->numbers[TORC_CONTROL_CHECKPOINT_FAILURES] = node->made_before.failures + made.failures;
     node->numbers[TORC_CONTROL_CHECKPOINT_BYTES] = node->made_before.bytes + made.bytes;
     node->numbers[TORC_CONTROL_CHECKPOINT_AGE_S] =
-        node->round_ns > 0 ? (node->now_ns - node->round_ns) / TORC_NS_PER_S : 0;
+        node->rounds.ended_ns > 0 ? (node->now_ns - node->rounds.ended_ns) / TORC_NS_PER_S : 0;
     node->numbers[TORC_CONTROL_DATAPLANE_UP] =
         node->attached && node->state != TORC_NODE_DRAINING ? 1 : 0;
     node->numbers[TORC_CONTROL_SERVING] = node->state == TORC_NODE_SERVING ? 1 : 0;

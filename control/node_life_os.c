@@ -104,7 +104,7 @@ static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *wh
                                    torc_recover_next_sequence(node->recover, i + 1), why);
     }
     torc_recover_numbers(node->recover, &found);
-    node->recovered_log_bytes = found.log_bytes;
+    node->rounds.before_bytes = found.log_bytes;
     torc_node_write_map(node);
     torc_node_yield_begin(node);
     return err;
@@ -256,7 +256,7 @@ bool torc_node_order_all(struct torc_node *node, enum torc_cmd_kind kind)
 static void node_serve(struct torc_node *node)
 {
     node->numbers[TORC_CONTROL_RECOVERIES]++;
-    node->round_ns = node->now_ns;
+    torc_rounds_serve(&node->rounds, node->now_ns);
     torc_node_go(node, TORC_NODE_SERVING);
     torc_node_tell_ready(node);
 }
@@ -382,7 +382,7 @@ void torc_node_resumed(struct torc_node *node)
         torc_node_fail(node, &why);
         return;
     }
-    node->round_ns = node->now_ns;
+    torc_rounds_serve(&node->rounds, node->now_ns);
     torc_node_go(node, TORC_NODE_SERVING);
     torc_node_tell_ready(node);
 }

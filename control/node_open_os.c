@@ -205,7 +205,7 @@ void torc_node_end_life(struct torc_node *node)
         torc_attach_close(&node->attach); // its descriptors leave the epoll set with it
         node->attached = false;
     }
-    node->in_round = false;
+    node->rounds.open = false;
     memset(node->workers, 0, sizeof(node->workers));
 }
 

@@ -14,7 +14,6 @@
 #define NODE_SLOW_NS         (1 * TORC_NS_PER_MS)   // between two looks at what is not urgent
 #define NODE_BEAT_NS         (100 * TORC_NS_PER_MS) // at most, between two signs of life
 #define NODE_QUIESCE_WAIT_NS (30 * TORC_NS_PER_S)   // a bet: a worker that takes longer is stuck
-#define NODE_RETRY_NS        (60 * TORC_NS_PER_S)   // a bet: until checkpoints are tried again
 
 const char *torc_node_state_name(enum torc_node_state state)
 {
@@ -197,12 +196,12 @@ void torc_node_trim(struct torc_node *node)
 
 void torc_node_begin_round(struct torc_node *node)
 {
+    struct torc_checkpoints_numbers made;
     struct torc_log_store_numbers numbers;
 
     torc_log_store_numbers(node->store, &numbers);
-    node->round_log_bytes = numbers.write_bytes;
-    node->recovered_log_bytes = 0;
-    node->in_round = true;
+    torc_checkpoints_numbers(node->checkpoints, &made);
+    torc_rounds_begin(&node->rounds, numbers.write_bytes, made.failures);
     torc_checkpoints_round(node->checkpoints);
     torc_log(TORC_LOG_INFO, "checkpoint", "round", "shards=%" PRIu32,
              node->registry.cluster.shard_count);
@@ -213,21 +212,17 @@ static bool node_wants_round(const struct torc_node *node)
 {
     struct torc_log_store_numbers numbers;
     struct torc_checkpoints_numbers made;
-    bool waiting = false;
-    bool calm;
+    struct torc_rounds_view view = {.most_bytes = node->settings->checkpoint_bytes};
 
     torc_log_store_numbers(node->store, &numbers);
     torc_checkpoints_numbers(node->checkpoints, &made);
+    view.written_bytes = numbers.write_bytes;
+    view.first = made.rounds == 0;
     for (uint32_t i = 0; i < torc_log_store_stream_count(node->store); i++) {
-        waiting = waiting || (torc_log_store_worker(node->store, i) == UINT32_MAX &&
-                              torc_log_store_plan(node->store, i)->segment_count > 0);
+        view.orphans = view.orphans || (torc_log_store_worker(node->store, i) == UINT32_MAX &&
+                                        torc_log_store_plan(node->store, i)->segment_count > 0);
     }
-    // After a failure no sooner than a minute later.
-    calm = node->now_ns - node->round_ns > NODE_RETRY_NS;
-    return (made.failure.err == TORC_ERR_OK || calm) &&
-           (numbers.write_bytes - node->round_log_bytes + node->recovered_log_bytes >=
-                node->settings->checkpoint_bytes ||
-            (waiting && (made.rounds == 0 || calm)));
+    return torc_rounds_due(&node->rounds, node->now_ns, &view);
 }
 
 static bool node_checkpoints(struct torc_node *node)
@@ -238,12 +233,11 @@ static bool node_checkpoints(struct torc_node *node)
     if (kept) {
         torc_node_trim(node);
     }
-    if (node->in_round && torc_checkpoints_is_idle(node->checkpoints)) {
+    if (node->rounds.open && torc_checkpoints_is_idle(node->checkpoints)) {
         struct torc_checkpoints_numbers numbers;
 
         torc_checkpoints_numbers(node->checkpoints, &numbers);
-        node->in_round = false;
-        node->round_ns = node->now_ns;
+        torc_rounds_end(&node->rounds, node->now_ns, numbers.failures);
         torc_log(TORC_LOG_INFO, "checkpoint", "round-done",
                  "kept=%" PRIu64 " failures=%" PRIu64 " bytes=%" PRIu64, numbers.kept,
                  numbers.failures, numbers.bytes);
@@ -271,7 +265,7 @@ static void node_begin_stop(struct torc_node *node)
         torc_node_go(node, TORC_NODE_ENDED); // nothing is served that could be stopped
         return;
     }
-    if (node->settings->checkpoint_on_stop != 0 && !node_log_failed(node) && !node->in_round) {
+    if (node->settings->checkpoint_on_stop != 0 && !node_log_failed(node) && !node->rounds.open) {
         torc_node_begin_round(node);
     }
     torc_node_go(node, TORC_NODE_CHECKPOINTING);
@@ -377,8 +371,7 @@ static void node_slow(struct torc_node *node)
         torc_attach_is_lost(&node->attach)) {
         torc_node_lost(node);
     }
-    if (node->state == TORC_NODE_SERVING && !node->in_round && !node_log_failed(node) &&
-        node_wants_round(node)) {
+    if (node->state == TORC_NODE_SERVING && !node_log_failed(node) && node_wants_round(node)) {
         torc_node_begin_round(node);
     }
     node_status(node);
@@ -405,7 +398,7 @@ static void node_step_state(struct torc_node *node)
     case TORC_NODE_RESUMING: torc_node_resumed(node); return;
     case TORC_NODE_SERVING: return;
     case TORC_NODE_CHECKPOINTING:
-        if (!node->in_round || node->stops > 1 || node_log_failed(node)) {
+        if (!node->rounds.open || node->stops > 1 || node_log_failed(node)) {
             torc_node_yield_leave(node);
             torc_node_go(node, TORC_NODE_YIELDING);
         }

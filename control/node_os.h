@@ -25,6 +25,7 @@
 #include "control/metrics.h"
 #include "control/recover_uring.h"
 #include "control/registry_os.h"
+#include "control/rounds.h"
 
 // A bet: as long as a client that waits for a batch of writes takes to send the next one, so that
 // its block is not behind a wake-up (40 us where a processor was halted); short enough that a busy
@@ -88,12 +89,10 @@ struct torc_node {
     uint64_t slow_ns;  // when admin, signals and the channel's end were looked at
     uint64_t next_look_ns;
     uint64_t notify_ns;
-    uint64_t round_log_bytes;                    // of the log when the last round began
-    uint64_t round_ns;                           // when the last round ended
+    struct torc_rounds rounds;                   // of checkpoints
     uint64_t found_ns;                           // when the present dataplane was found
     struct torc_checkpoints_numbers made_before; // in earlier lives of the dataplane
-    uint64_t recovered_log_bytes;
-    uint64_t recovered_records; // of the last recovery
+    uint64_t recovered_records;                  // of the last recovery
     uint64_t replayed_records;
     uint64_t numbers[TORC_CONTROL_NUMBER_COUNT];
     bool attached;
@@ -102,7 +101,6 @@ struct torc_node {
     struct torc_recover *recover;
     struct torc_recover_shard *recover_shards;
     struct torc_checkpoints *checkpoints;
-    bool in_round;
     uint32_t asked[TORC_ADMIN_CLIENTS_MAX]; // `checkpoint` requests that wait for the round
     uint32_t asked_count;
     uint64_t asked_kept;                      // checkpoints kept when the first of them came
