@@ -94,6 +94,9 @@ void torc_node_yield_step(struct torc_node *node);
 // `down` of this node's record is to become `boot`.
 void torc_node_yield_down(struct torc_node *node, uint64_t boot);
 
+// Whether that is still to be written.
+bool torc_node_yield_tells_down(const struct torc_node *node);
+
 // It is about to stop: from now on it leads nothing that others could.
 void torc_node_yield_leave(struct torc_node *node);
 bool torc_node_yield_leaves(const struct torc_node *node);

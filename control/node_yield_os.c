@@ -59,6 +59,11 @@ void torc_node_yield_down(struct torc_node *node, uint64_t boot)
     yield_note(node, YIELD_DOWN, TORC_NOTE_DOWN, node->dir.node, boot);
 }
 
+bool torc_node_yield_tells_down(const struct torc_node *node)
+{
+    return node->yield->notes[YIELD_DOWN].open;
+}
+
 bool torc_node_yield_next(struct torc_node *node, struct torc_meta_request *request)
 {
     for (uint32_t i = 0; i < YIELD_NOTES; i++) {
