@@ -171,6 +171,21 @@ void sim_control_start(struct sim_node *node);
 void sim_control_kill(struct sim_node *node);
 void sim_control_turn(struct sim_node *node);
 void sim_control_wake(struct sim_node *node, uint64_t at_ns);
+void sim_control_go(struct sim_node *node, enum sim_control_state state);
+void sim_control_fail(struct sim_node *node,
+                      const struct torc_fail *why); // its parent starts it anew
+void sim_control_let_go(struct sim_node *node);     // of the dataplane's channel
+
+// -- sim_life.c: turns of a control in the states that a life of its dataplane goes through
+void sim_life_look(struct sim_node *node);
+void sim_life_booted(struct sim_node *node);
+void sim_life_read(struct sim_node *node);
+void sim_life_scan(struct sim_node *node);
+void sim_life_feed(struct sim_node *node);
+void sim_life_replay(struct sim_node *node);
+void sim_life_resumed(struct sim_node *node);
+void sim_life_drain(struct sim_node *node);
+bool sim_life_order_all(struct sim_node *node, enum torc_cmd_kind kind);
 
 // -- sim_agree.c: what a control has to do with the metastore
 struct sim_agree *sim_agree_open(struct sim_node *node);
