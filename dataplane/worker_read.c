@@ -269,13 +269,17 @@ static enum torc_err past_kept_by_all(struct torc_worker *worker, struct torc_wo
     uint64_t kept = torc_min_u64(atomic_load_explicit(&council->kept, memory_order_relaxed),
                                  shard->replica->least_ceiling);
 
-    if (ts <= shard->engine.applied_hlc || ts <= kept) {
-        torc_replica_note_read(&shard->replica->machine, ts);
-        return TORC_ERR_OK;
+    if (ts <= shard->engine.applied_hlc) {
+        return TORC_ERR_OK; // who is a member, or joins later, has a record as late (J3)
     }
+    // Also where they keep one for somebody else: who joins this shard is told what this node says.
     if (ts > atomic_load_explicit(&council->ceiling_wanted[worker->index], memory_order_relaxed)) {
         atomic_store_explicit(&council->ceiling_wanted[worker->index], ts, memory_order_relaxed);
         worker->turn->ring_workers[0] |= worker->index == 0 ? 0 : 1;
+    }
+    if (ts <= kept) {
+        torc_replica_note_read(&shard->replica->machine, ts);
+        return TORC_ERR_OK;
     }
     *info = RETRY_US;
     return TORC_ERR_BUSY;

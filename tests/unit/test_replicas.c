@@ -130,27 +130,36 @@ static void a_dead_backup_is_removed_and_writes_go_on(void)
     torc_cluster_close(&cluster);
 }
 
+// A get at a moment that no ceiling covers yet.
+static void read_ahead(uint32_t node, uint64_t key, uint64_t ts)
+{
+    struct torc_request get = {
+        .opcode = TORC_OPCODE_GET, .flags = TORC_GET_AT, .key = key, .ts = ts};
+    struct torc_reply reply = {.status = TORC_ERR_BUSY};
+
+    CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, node, &get, &reply, 1000));
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_BUSY);
+    for (uint32_t i = 0; i < 100 && reply.status == TORC_ERR_BUSY; i++) {
+        torc_cluster_run(&cluster, 100);
+        CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, node, &get, &reply, 1000));
+    }
+    CU_ASSERT_TRUE(reply.status == TORC_ERR_OK || reply.status == TORC_ERR_NOT_FOUND);
+}
+
 // H5: a timestamp above all that is committed is readable when every member keeps a ceiling.
 static void a_moment_is_read_when_all_members_keep_it(void)
 {
-    struct torc_request get = {.opcode = TORC_OPCODE_GET, .flags = TORC_GET_AT, .key = 5};
-    struct torc_reply reply = {.status = TORC_ERR_BUSY};
+    uint64_t ts;
     uint64_t version;
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
     put_many(1, 10);
-    get.ts = torc_hlc_from_us(cluster.wall_us);
-    CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, 1, &get, &reply, 1000));
-    CU_ASSERT_EQUAL(reply.status, TORC_ERR_BUSY);
-    for (uint32_t i = 0; i < 100 && reply.status == TORC_ERR_BUSY; i++) {
-        torc_cluster_run(&cluster, 100);
-        CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, 1, &get, &reply, 1000));
-    }
-    CU_ASSERT_EQUAL(reply.status, TORC_ERR_OK);
+    ts = torc_hlc_from_us(cluster.wall_us);
+    read_ahead(1, 5, ts);
     // Whoever follows stamps above it.
     torc_cluster_kill(&cluster, 1, true);
     version = replicas_put(5, "later", 20);
-    CU_ASSERT_TRUE(version > get.ts);
+    CU_ASSERT_TRUE(version > ts);
     torc_cluster_close(&cluster);
 }
 
@@ -229,6 +238,23 @@ static void a_member_removed_comes_back_by_the_log(void)
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
     check_many(3, 1, 90);
     torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+// J3, H5: a moment that is covered by what is committed needs no ceiling, of who joins neither.
+static void who_comes_back_after_a_moment_was_read_joins(void)
+{
+    struct torc_request get = {.opcode = TORC_OPCODE_GET, .flags = TORC_GET_AT, .key = 5};
+    struct torc_reply reply;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    torc_cluster_kill(&cluster, 3, true);
+    get.ts = replicas_put(5, "now", 1);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+    CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, 1, &get, &reply, 1000));
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_OK);
+    torc_cluster_start(&cluster, 3, true);
+    CU_ASSERT_TRUE(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
     torc_cluster_close(&cluster);
 }
 
@@ -381,6 +407,33 @@ static void wish_for(uint32_t shard, uint32_t primary, uint32_t first, uint32_t 
         .primary_node = primary, .node_count = third == 0 ? 2 : 3, .nodes = {first, second, third}};
 
     torc_fake_meta_want(&cluster.meta, shard, &want);
+}
+
+// H5, J3: a ceiling that members keep for another primary allows a read; who joins then is told.
+static void who_joins_keeps_what_members_kept_for_somebody_else(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    struct torc_request get = {.opcode = TORC_OPCODE_GET, .flags = TORC_GET_AT, .key = 5};
+    struct torc_reply reply;
+
+    config.min_in_sync = 1;
+    torc_cluster_open(&cluster, &config);
+    wish_for(1, 1, 1, 2, 0);
+    wish_for(2, 3, 1, 3, 0);
+    wish_for(3, 3, 1, 3, 0);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 400000));
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 2, 3, 2, 400000));
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 3, 3, 2, 400000));
+    torc_cluster_kill(&cluster, 2, true);
+    (void)replicas_put(5, "alone", 1);
+    read_ahead(3, KEYS - 1, torc_hlc_from_us(cluster.wall_us));
+    get.ts = torc_hlc_from_us(cluster.wall_us + 100000);
+    CU_ASSERT_TRUE(get.ts > torc_cluster_shard(&cluster, 1, 1)->engine.applied_hlc);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, 1, &get, &reply, 1000));
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_OK); // nobody was asked to keep it
+    torc_cluster_start(&cluster, 2, true);
+    CU_ASSERT_TRUE(torc_cluster_settle(&cluster, 1, 0, 2, 400000));
+    torc_cluster_close(&cluster);
 }
 
 static void until_gone(uint32_t node, uint32_t shard)
@@ -615,6 +668,10 @@ int main(void)
         {"a backup that restarts at once stays a member",
          a_backup_that_restarts_at_once_stays_a_member},
         {"a member removed comes back by the log", a_member_removed_comes_back_by_the_log},
+        {"who comes back after a moment was read joins",
+         who_comes_back_after_a_moment_was_read_joins},
+        {"who joins keeps what members kept for somebody else",
+         who_joins_keeps_what_members_kept_for_somebody_else},
         {"a primary that restarts takes over from itself, or follows",
          a_primary_that_restarts_takes_over_from_itself_or_follows},
         {"all lose power, and nothing acknowledged is lost",
