@@ -251,6 +251,7 @@ static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_c
         (void)torc_worker_say(worker, &refused); // there is room: orders are taken only then
         return;
     }
+    shard->checkpoint_void = false;
     shard->checkpoint_number = order->checkpoint;
     torc_checkpoint_writer_begin(&shard->checkpoint, &shard->engine, &place);
 }
@@ -267,6 +268,7 @@ static void order_checkpoint_end(struct torc_worker *worker,
             torc_worker_base_kept(worker, shard, order->checkpoint);
         }
         if (order->checkpoint == 0 || shard->checkpoint_number == order->checkpoint) {
+            shard->checkpoint_void = false;
             shard->checkpoint_number = 0;
         }
     }

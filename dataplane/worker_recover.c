@@ -225,6 +225,19 @@ static void checkpoint_tell(struct torc_worker *worker, struct torc_worker_shard
     }
 }
 
+// Control would wait for its end for ever, and begin no other one of this worker.
+static void checkpoint_fail(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_evt event = {.kind = TORC_EVT_CHECKPOINT_DONE};
+
+    event.checkpoint = (struct torc_evt_checkpoint){
+        .checkpoint = shard->checkpoint_number, .shard = shard->engine.shard, .failed = 1};
+    if (torc_worker_say(worker, &event)) {
+        shard->checkpoint_void = false;
+        shard->checkpoint_number = 0;
+    }
+}
+
 bool torc_worker_checkpoint_step(struct torc_worker *worker)
 {
     struct torc_spsc_port *ring = &worker->rings.out;
@@ -233,6 +246,10 @@ bool torc_worker_checkpoint_step(struct torc_worker *worker)
 
     if (shard == NULL) {
         return false;
+    }
+    if (shard->checkpoint_void) {
+        checkpoint_fail(worker, shard);
+        return shard->checkpoint_number == 0;
     }
     if (torc_checkpoint_writer_done(&shard->checkpoint)) {
         checkpoint_tell(worker, shard); // it found no room before

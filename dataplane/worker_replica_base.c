@@ -245,7 +245,8 @@ static void base_reset(struct torc_worker *worker, struct torc_worker_shard *sha
         torc_shard_follow(&shard->engine, shard->replica->machine.epoch);
         torc_worker_writes_forget(worker, &shard->engine);
     }
-    shard->checkpoint_number = 0; // what is being made is of what was
+    shard->checkpoint_void = shard->checkpoint_number != 0; // it is of what was
+    shard->replica->kept_checkpoint = 0;                    // so is the last one that was told
     load->broken =
         torc_base_reset(&load->reader, load->memory, &shard->engine, lsn,
                         torc_replica_epoch_at(&shard->replica->machine, lsn), &why) != TORC_ERR_OK;

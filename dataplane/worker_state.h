@@ -154,6 +154,7 @@ struct torc_worker_shard {
     struct torc_shard engine;
     struct torc_checkpoint_writer checkpoint;
     uint64_t checkpoint_number;          // 0: none is being made
+    bool checkpoint_void;                // control is to hear that it fails
     struct torc_worker_replica *replica; // NULL: this node alone has the shard
     uint64_t idle_ns;                    // when torc_shard_idle is asked again
     bool readable;                       // replica: may answer reads in this turn

@@ -392,6 +392,44 @@ static void a_node_that_is_away_keeps_no_other_from_its_base(void)
     torc_cluster_close(&cluster);
 }
 
+// What was being written of the tree before is no checkpoint any more: control hears so, for it
+// would wait for ever, and write no other one of this worker.
+static void a_base_ends_the_checkpoint_that_is_being_made(void)
+{
+    struct torc_fake_control *control = &cluster.rigs[3].controls[0];
+    struct torc_replica_action reset = {.kind = TORC_REPLICA_RESET};
+    struct torc_worker_shard *shard;
+    char text[1000];
+    uint32_t failed = 0;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    for (uint64_t key = 1; key <= 300; key++) { // several blocks, one a turn
+        (void)replicas_put(key, text, key);
+    }
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 10000));
+    control->event_count = 0;
+    shard = torc_cluster_shard(&cluster, 3, 1);
+    torc_fake_control_checkpoint(control, 0);
+    while (shard->checkpoint_number == 0) {
+        torc_cluster_step(&cluster);
+    }
+    reset.lsn = shard->replica->machine.last_lsn;
+    torc_worker_replica_base(cluster.rigs[3].workers[0], shard, &reset);
+    for (uint32_t i = 0; i < 100 && shard->checkpoint_number != 0; i++) {
+        torc_cluster_step(&cluster);
+    }
+    torc_cluster_step(&cluster);
+    CU_ASSERT_EQUAL(shard->checkpoint_number, 0);
+    for (uint32_t i = 0; i < control->event_count; i++) {
+        failed += control->events[i].kind == TORC_EVT_CHECKPOINT_DONE &&
+                  control->events[i].checkpoint.failed == 1;
+    }
+    CU_ASSERT_EQUAL(failed, 1);
+    torc_cluster_close(&cluster);
+}
+
 static void an_empty_disk_is_filled_by_a_base(void)
 {
     a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_DURABLE);
@@ -685,6 +723,8 @@ int main(void)
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
         {"a node that is away keeps no other from its base",
          a_node_that_is_away_keeps_no_other_from_its_base},
+        {"a base ends the checkpoint that is being made",
+         a_base_ends_the_checkpoint_that_is_being_made},
         {"a learner that dies amid its base takes another",
          a_learner_that_dies_amid_its_base_takes_another},
         {"a backup reads what is not too old", a_backup_reads_what_is_not_too_old},
