@@ -325,7 +325,7 @@ static uint64_t claims_lease_ns(const struct torc_watch_timing *timing, uint32_t
 void torc_watch_count_leases(struct torc_watch *watch, struct torc_watch_peer *peer,
                              const struct torc_beat_ack *ack)
 {
-    bool own_k = ack->stretch != watch->stretch && TORC_BUG(LEASE_OWN_K);
+    bool own_k = ack->stretch < watch->stretch && TORC_BUG(LEASE_OWN_K);
     uint32_t stretch = own_k ? watch->stretch : ack->stretch;
     uint64_t from_ns = TORC_BUG(LEASE_FROM_ARRIVAL) ? watch->now_ns : ack->echo_ns; // L2
     uint64_t until_ns = from_ns + claims_lease_ns(&watch->timing, stretch);

@@ -538,6 +538,21 @@ void torc_worker_append(struct torc_worker *worker, struct torc_shard *shard,
     torc_shard_appended(shard, first_sequence, last_sequence);
 }
 
+// A bug on purpose: what is refused is kept all the same, and executed when this node serves.
+static void write_keep(struct torc_worker *worker, const struct torc_packet *packet,
+                       const struct torc_request *request, uint32_t place)
+{
+    struct torc_shard_write write;
+    struct torc_shard_outcome outcome;
+    struct torc_log_record record;
+    enum torc_shard_verdict verdict;
+
+    write_fill(&write, packet, request);
+    write.tag = 0; // nobody waits for it
+    verdict = torc_shard_write(&worker->shards[place].engine, &write, &record, &outcome);
+    torc_assert(verdict != TORC_SHARD_APPEND); // it is a candidate
+}
+
 enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *packet,
                                 struct torc_answer *answer, const struct torc_request *request,
                                 bool *is_owed)
@@ -552,6 +567,11 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     enum torc_err err = torc_worker_write_check(worker, packet, answer, request, &place);
 
     *is_owed = false;
+    if (err == TORC_ERR_TAKING_OVER && place != TORC_WORKER_NONE &&
+        worker->shards[place].engine.state == TORC_SHARD_OPENING &&
+        (request->flags & TORC_WRITE_FRAGMENTED) == 0 && TORC_BUG(CANDIDATE_KEEPS)) {
+        write_keep(worker, packet, request, place);
+    }
     if (err != TORC_ERR_OK) {
         return err;
     }

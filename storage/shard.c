@@ -418,6 +418,10 @@ enum torc_shard_verdict torc_shard_write(struct torc_shard *shard, struct torc_s
     torc_assert(torc_shard_has(shard, write->key));
     torc_assert(write->low <= write->seq);
     *outcome = (struct torc_shard_outcome){.tag = write->tag, .attempt = write->attempt};
+    if (shard->state == TORC_SHARD_OPENING && write->epoch == shard->epoch && write->tag == 0 &&
+        TORC_BUG(CANDIDATE_KEEPS)) {
+        return torc_shard_wait(shard, write, woken, outcome);
+    }
     if (!(woken && TORC_BUG(WAITING_NOT_CHECKED)) && !write_check_identity(shard, write, outcome)) {
         return TORC_SHARD_ANSWER;
     }

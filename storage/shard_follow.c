@@ -1,5 +1,6 @@
 // Torc storage: a shard that other nodes hold too. Following a primary, giving back what it never
 // committed, leading, and what lies on the disk. See storage/shard.h.
+#include "kit/bugs.h"
 #include "storage/shard_impl.h"
 
 #define NONE TORC_SHARD_NONE
@@ -251,6 +252,12 @@ void torc_shard_serve(struct torc_shard *shard)
         torc_shard_remember(shard);
     }
     shard->state = TORC_SHARD_ACTIVE;
+    for (uint32_t index = shard->pool->waiting_head; index != NONE && TORC_BUG(CANDIDATE_KEEPS);
+         index = shard->pool->slots[index].waiting_next) {
+        if (shard->pool->slots[index].shard == shard) {
+            torc_shard_group_wake(shard->pool, shard->pool->slots[index].write.key);
+        }
+    }
 }
 
 enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t epoch,
