@@ -9,8 +9,8 @@ cd "$(dirname "$0")/../.." || exit 1
 
 seconds=1000000
 [ "${1-}" != --seconds ] || seconds=$2
-# Number in the protocol's list, 0: of what one node does. Copies of a shard that it takes, and a
-# class of faults that each seed is to have, if it needs one.
+# Number in the protocol's list, 0: of what one node does. Copies of a shard that it takes, and what
+# else scripts/sim is to be told: which faults each seed is to have, or not.
 mapfile -t bugs <<'BUGS'
 0 ACK_BEFORE_DURABLE 1
 0 MARK_WHEN_TAKEN 1
@@ -24,6 +24,7 @@ mapfile -t bugs <<'BUGS'
 41 TURN_IGNORED 1
 26 CLIENT_WITHOUT_HLC 1
 46 DELETE_NOT_REMEMBERED 1
+48 CANDIDATE_KEEPS 3 --with PLAN --with META
 24 READ_KEEPS_HLC 1
 51 OWN_CEILING_NOT_KEPT 1
 1 T7_NO_PROMISE_WAIT 3
@@ -31,28 +32,32 @@ mapfile -t bugs <<'BUGS'
 3 TAKEOVER_NOT_IN_SYNC 3
 4 COPY_IGNORED 3
 5 COMMIT_BY_MAJORITY 3
+6 COMMIT_WITHOUT_PROPOSED 3 --with PLAN
 7 CUT_TO_COMMIT_MARK 3
-9 RESTART_FORGETS_PROMISE 3 PLAN
-10 LEASE_WITHOUT_PROPOSED 3 PLAN
+8 ACK_OLD_EPOCH_APPEND 3 --with PLAN
+9 RESTART_FORGETS_PROMISE 3 --with PLAN
+10 LEASE_WITHOUT_PROPOSED 3 --with PLAN
 11 TAIL_NOT_APPLIED 3
-12 REMOVAL_FROM_REQUEST 3 PLAN
+12 REMOVAL_FROM_REQUEST 3 --with PLAN
 13 LEASE_OF_ANY 3
 14 RESTART_SAME_EPOCH 3
 15 ACK_BEFORE_READ 3
 16 NO_CUT 3
-18 LEASE_FROM_ARRIVAL 3 PLAN
+18 LEASE_FROM_ARRIVAL 3 --with PLAN
+19 NOW_BEFORE_POLL 3 --with PLAN
 20 PROMISE_WITHOUT_EXCEPTIONS 3
-21 PROMISE_WITHOUT_MAXIMUM 3 PLAN
+21 PROMISE_WITHOUT_MAXIMUM 3 --with PLAN
 27 FAILED_NOT_REMEMBERED 3
 29 MIN_IN_SYNC_STOPS_TAIL 3
 31 JOIN_BASE_IN_MEMORY 3
 32 EPOCH_KEEPS_TAIL 3
 33 DEMOTED_ANSWERS 3
+35 PROBE_SKIPPED 3 --with PLAN --with CUTS --without META --without JITTER --without LOSS --without DELAY --without PAUSE --without STRIKE
 36 JOIN_BELOW_COMMIT 3
 37 EXCEPTIONS_UNPUBLISHED 3
-39 DOWN_VOIDS_ALL 3 PLAN
+39 DOWN_VOIDS_ALL 3 --with PLAN
 42 LATE_EPOCH_CUTS 3
-43 RELEASE_OUTLIVES 3 PLAN
+43 RELEASE_OUTLIVES 3 --with PLAN
 BUGS
 
 # Prints the first seed at or after $1 that fails with bug $2 and what else is said; nothing: none does.
@@ -81,8 +86,9 @@ first=$(($(date +%s) / 86400 * 7))
 missed=0
 tried=0
 while [ $tried -lt ${#bugs[@]} ] && [ $((SECONDS - begun)) -lt "$seconds" ]; do
-  read -r number bug copies class <<<"${bugs[$(((first + tried) % ${#bugs[@]}))]}"
-  if seed=$(find_bug "$bug" --replicas "$copies" ${class:+--with "$class"}); then
+  read -r number bug copies options <<<"${bugs[$(((first + tried) % ${#bugs[@]}))]}"
+  read -ra options <<<"$options"
+  if seed=$(find_bug "$bug" --replicas "$copies" "${options[@]}"); then
     echo "found: $bug ($number) by seed $seed of $copies copies"
   else
     echo "not found: $bug ($number)"

@@ -564,6 +564,7 @@ void sim_faults_stop(void);
 // -- sim_plan.c
 bool sim_plan_begin(void); // false: nothing to begin with
 void sim_plan_swapped(uint32_t shard);
+bool sim_plan_hides(uint32_t shard); // whoever asked for this swap does not learn what became of it
 void sim_plan_step(uint32_t serial);
 void sim_plan_stop(void);
 

@@ -531,6 +531,9 @@ void sim_faults_next(void)
          i++) {
         class = (class + 1) % SIM_CLASS_COUNT;
     }
+    if (sim_has(SIM_CLASS_PLAN) && draw_chance(35)) { // a row has more in it than a fault
+        class = SIM_CLASS_PLAN;
+    }
     if (sim_has(class) && number >= sim->wish.faults_from && number < sim->wish.faults_to) {
         fault_happen(class);
     }

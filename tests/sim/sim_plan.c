@@ -107,7 +107,7 @@ static void plan_stall(uint32_t number)
     struct sim_node *node = plan_node(number);
 
     if (node->up) {
-        sim_faults_stall(node, 0, 14 * SIM_MS + plan_draw((plan_chance(60) ? 16 : 60) * SIM_MS));
+        sim_faults_stall(node, 0, 14 * SIM_MS + plan_draw((plan_chance(60) ? 8 : 60) * SIM_MS));
     }
 }
 
@@ -261,6 +261,12 @@ static void swapped_join(struct sim_plan *plan, const struct torc_shard_fields *
     } else {
         plan_kill(plan->primary, plan_chance(50));
     }
+}
+
+bool sim_plan_hides(uint32_t shard)
+{
+    return sim->plan.kind == SIM_PLAN_JOIN && shard == sim->plan.shard && !sim->quiet &&
+           plan_chance(70);
 }
 
 void sim_plan_swapped(uint32_t shard)

@@ -36,6 +36,7 @@ struct watch {
 // An answer and its records, in one piece.
 struct ready {
     struct ready *next;
+    bool hidden; // its outcome stays unknown
     struct torc_meta_answer answer;
     struct torc_meta_record records[TORC_META_OPS_MAX];
 };
@@ -217,6 +218,7 @@ static void run_txn(const struct torc_meta_request *request, struct ready *ready
             if (is_shard) {
                 sim_calm_swapped((uint32_t)shard, record->value, record->value_bytes, op->value,
                                  op->value_bytes);
+                ready->hidden = ready->hidden || sim_plan_hides((uint32_t)shard);
             }
             record_write(record, op->kind == TORC_META_PUT ? op->value : NULL, op->value_bytes);
             if (is_shard) {
@@ -327,6 +329,7 @@ void sim_records_event(struct sim_event *due)
         if (event->applies) {
             run(event->request, ready);
         }
+        event->err = ready->hidden ? TORC_ERR_IN_DOUBT : event->err;
         if (event->err != TORC_ERR_OK) {
             ready->answer.record_count = 0;
             ready->answer.err = torc_fail(&ready->answer.why, event->err, "the metastore is away");
