@@ -1,6 +1,9 @@
 // Torc control: the files of checkpoints that recovery finds. See control/recover_uring.h.
 #include "control/recover_impl_uring.h"
+#include "kit/bugs.h"
 #include "kit/log_os.h"
+
+#include <fcntl.h>
 
 #define FOOTER_BYTES 96u
 
@@ -156,12 +159,40 @@ static enum torc_err recover_entry(struct torc_recover *recover, const char *nam
     return TORC_ERR_OK;
 }
 
+// A control may have died between a checkpoint's name and the folder's sync, or that sync failed.
+// Who goes by the name removes the checkpoint before it, and trims the log that it covers: so it
+// has to last.
+static enum torc_err recover_keep_names(struct torc_recover *recover, struct torc_fail *why)
+{
+    struct torc_disk *disk = recover->config.disk;
+    struct torc_disk_op op = {.kind = TORC_DISK_SYNC};
+    enum torc_err err;
+
+    if (recover->config.look_only || TORC_BUG(NAMES_NOT_KEPT)) {
+        return TORC_ERR_OK;
+    }
+    err = torc_disk_file_open(disk, recover->config.checkpoint_fd, ".", O_RDONLY | O_DIRECTORY,
+                              &op.file, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (torc_disk_do(disk, &op) < 0) {
+        err = torc_fail(why, TORC_ERR_IO, "sync checkpoint/: %s", strerrordesc_np(-op.result));
+    }
+    torc_disk_file_close(disk, op.file);
+    return err;
+}
+
 enum torc_err torc_recover_checkpoints(struct torc_recover *recover, struct torc_fail *why)
 {
     struct torc_disk_names names = {0};
-    int32_t listed = torc_disk_list(recover->config.disk, recover->config.checkpoint_fd, &names);
-    enum torc_err err = TORC_ERR_OK;
+    enum torc_err err = recover_keep_names(recover, why);
+    int32_t listed;
 
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    listed = torc_disk_list(recover->config.disk, recover->config.checkpoint_fd, &names);
     if (listed < 0) {
         return torc_fail(why, TORC_ERR_IO, "read checkpoint/: %s", strerrordesc_np(-listed));
     }

@@ -75,6 +75,7 @@
     X(CHECKPOINT_NAMED_EARLY, "a checkpoint gets its name before the log reaches its end")  \
     X(TRIM_TOO_MUCH, "the log is trimmed to what is durable")                               \
     X(CUT_NOT_WRITTEN, "the first segment of a life does not say where the life begins")    \
+    X(NAMES_NOT_KEPT, "recovery goes by names of checkpoints that need not last")           \
     X(DUPLICATE_RUNS, "a copy of a finished write is executed again")                       \
     X(UNDO_IGNORED, "reading the past takes a leaf as it is now")                           \
     X(RECORD_OF_LAST_COPY, "a record counts that was read for a copy that is gone")         \
