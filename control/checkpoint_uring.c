@@ -126,6 +126,7 @@ void torc_checkpoints_round(struct torc_checkpoints *checkpoints)
         shard->wanted = shard->shard != 0 && !shard->leaving;
     }
     checkpoints->numbers.rounds++;
+    checkpoints->numbers.failure = (struct torc_fail){0};
 }
 
 static uint32_t checkpoints_wanted(const struct torc_checkpoints *checkpoints)

@@ -33,7 +33,7 @@ struct torc_checkpoints_numbers {
     uint64_t bytes; // of kept ones
     uint32_t rounds;
     uint32_t wanted;          // shards that still wait in this round
-    struct torc_fail failure; // the last one
+    struct torc_fail failure; // the last one of this round, or of the last
 };
 
 struct torc_checkpoints;

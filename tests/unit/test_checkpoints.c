@@ -371,6 +371,10 @@ static void given_up(int32_t fault_result, enum torc_disk_kind kind, uint64_t mi
     CU_ASSERT_EQUAL(rig.shards[0].checkpoint_lsn, 5);
     // A full disk ends the round; else the other shard still has its turn.
     CU_ASSERT_EQUAL(torc_checkpoints_is_idle(rig.checkpoints), wanted == TORC_ERR_NO_SPACE);
+    torc_checkpoints_round(rig.checkpoints); // tries again: what was is over
+    torc_checkpoints_numbers(rig.checkpoints, &numbers);
+    CU_ASSERT_EQUAL(numbers.failure.err, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(numbers.failures, 1);
     rig_close(&rig);
 }
 
