@@ -139,6 +139,8 @@ struct torc_frame_tx; // dataplane/worker.h
     X(LOG_FULL, "logs without a segment", 0)                         \
     X(LOG_FAILED, "logs that failed", 0)                             \
     X(OP_GET, "gets", 0)                                             \
+    X(OP_STALE, "reads that may be a little old", 0)                 \
+    X(END_STALE, "of them answered by copies that lead not", 0)      \
     X(OP_PUT, "puts", 0)                                             \
     X(OP_PUT_IF, "conditional puts", 0)                              \
     X(OP_DELETE, "deletes", 0)                                       \
@@ -374,7 +376,8 @@ struct sim_op {
     uint32_t row_count;
     uint32_t life; // of its client
     uint32_t flags;
-    uint8_t kind; // enum sim_op_kind
+    uint32_t age_us; // of a read: how old what it sees may be
+    uint8_t kind;    // enum sim_op_kind
     uint8_t status;
     uint8_t condition;
     uint8_t client;
@@ -399,7 +402,7 @@ struct sim_client {
     uint64_t next_op_ns;
     uint32_t life;
     uint32_t pending;
-    uint64_t counted[3]; // of the engine's counters, taken over
+    uint64_t counted[4]; // of the engine's counters, taken over
     uint8_t payload[SIM_PAYLOAD_MAX];
 };
 

@@ -98,10 +98,20 @@ static void items_add(struct key_check *check, const struct item *item)
     check->items[check->count++] = *item;
 }
 
+// A read that may be a little old is one that may have happened as long before its call. Its age
+// was measured by a clock that is a little off.
+static uint64_t op_from_ns(const struct sim_op *op)
+{
+    uint64_t age_ns = UINT64_C(1000) * op->age_us;
+
+    age_ns += age_ns * 2 * sim->config.rho_ppm / 1000000;
+    return op->call_ns - torc_min_u64(op->call_ns, age_ns);
+}
+
 static void gather_point(struct key_check *check, uint32_t index)
 {
     const struct sim_op *op = &sim->ops[index];
-    struct item item = {.call_ns = op->call_ns,
+    struct item item = {.call_ns = op_from_ns(op),
                         .end_ns = op->return_ns,
                         .number = op->number,
                         .version = op->version,
@@ -136,7 +146,7 @@ static void gather_point(struct key_check *check, uint32_t index)
 static void gather_range(struct key_check *check, uint32_t index, uint64_t key)
 {
     const struct sim_op *op = &sim->ops[index];
-    struct item item = {.call_ns = op->call_ns,
+    struct item item = {.call_ns = op_from_ns(op),
                         .end_ns = op->return_ns,
                         .op = index,
                         .kind = SIM_OP_GET,

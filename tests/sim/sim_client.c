@@ -62,15 +62,17 @@ void sim_client_init(uint32_t index)
 static void client_count(struct sim_client *client)
 {
     struct torc_counters counters;
-    uint64_t now[3];
+    uint64_t now[4];
 
     torc_engine_counters(client->engine, &counters);
     now[0] = counters.handshakes;
     now[1] = counters.resends_timer + counters.resends_overtaken + counters.resends_refused;
     now[2] = counters.resends_refused;
+    now[3] = counters.stale_reads;
     sim_cover_add(SIM_COVER_CLIENT_SESSIONS, now[0] - client->counted[0]);
     sim_cover_add(SIM_COVER_CLIENT_RESENT, now[1] - client->counted[1]);
     sim_cover_add(SIM_COVER_CLIENT_WRONG_SHARD, now[2] - client->counted[2]);
+    sim_cover_add(SIM_COVER_END_STALE, now[3] - client->counted[3]);
     memcpy(client->counted, now, sizeof(now));
 }
 
@@ -180,11 +182,29 @@ uint32_t sim_shard_of(uint64_t key)
 
 static const char *const op_words[] = {"?", "get", "put", "delete", "range", "count"};
 
+// In a quarter of the seeds a fifth of the reads may be answered by any copy. Not drawn from the
+// load, so that all other seeds are what they were.
+static uint32_t client_age_us(void)
+{
+    static const uint32_t ages_us[] = {1000, 5500, 20000};
+    struct torc_rng of_seed = {.state = sim->wish.seed};
+    struct torc_rng of_op = {.state = sim->wish.seed * 2 + UINT64_C(1000003) * sim->op_count};
+    uint64_t dice = torc_rng_next(&of_op) >> 8;
+
+    if (sim->config.replicas < 2 || (torc_rng_next(&of_seed) >> 8) % 4 != 0 || dice % 5 != 0) {
+        return 0;
+    }
+    sim_cover(SIM_COVER_OP_STALE);
+    return ages_us[dice / 5 % TORC_COUNT_OF(ages_us)];
+}
+
 static bool client_get(struct sim_client *client, struct sim_op *op)
 {
     struct torc_read_options options = {.timeout_us = op->deadline_ns};
 
     op->key = client_key(op->client);
+    op->age_us = client_age_us();
+    options.max_age_us = op->age_us;
     sim_cover(SIM_COVER_OP_GET);
     return torc_engine_get(client->engine, sim->keys[op->key], &options, sim->op_count, NULL) ==
            TORC_ERR_OK;
@@ -234,6 +254,7 @@ static bool client_ask_range(struct sim_client *client, const struct sim_op *op,
     range.options.flags = op->flags;
     range.options.consistency = op->consistency;
     range.options.timestamp = op->asked_ts;
+    range.options.max_age_us = op->age_us;
     return torc_engine_range(client->engine, &range, NULL) == TORC_ERR_OK;
 }
 
@@ -251,6 +272,10 @@ static bool client_range(struct sim_client *client, struct sim_op *op)
     if (op->consistency == TORC_SNAPSHOT && torc_rng_chance(&sim->load, 150000)) {
         op->asked_ts = sim->last_ts; // another client told it; 0: nobody did yet
         op->past = op->asked_ts != 0;
+    }
+    if (op->consistency == TORC_SHARD) {
+        op->age_us = client_age_us();
+        op->consistency = op->age_us > 0 ? TORC_STALE : TORC_SHARD;
     }
     if (op->kind == SIM_OP_RANGE) {
         op->flags = TORC_WITH_VERSIONS | (uint32_t)torc_rng_below(&sim->load, 2) * TORC_REVERSE |
