@@ -227,6 +227,16 @@ enum torc_err torc_log_store_list(struct torc_log_store *store, struct torc_fail
 
 // -- Letting go ----------------------------------------------------------------------------------
 
+static void store_remove(const struct torc_log_store *store, const char *name)
+{
+    int32_t removed = torc_disk_remove(store->disk, store->config.folder_fd, name);
+
+    if (removed != 0) {
+        torc_log(TORC_LOG_WARN, "log", "not-removed", "name=log/%s reason=\"%s\"", name,
+                 strerrordesc_np(-removed));
+    }
+}
+
 // Makes the file of `segment` a spare, or removes it.
 static void store_recycle(struct torc_log_store *store, uint32_t stream,
                           const struct torc_log_plan_segment *segment)
@@ -234,7 +244,6 @@ static void store_recycle(struct torc_log_store *store, uint32_t stream,
     char name[TORC_LOG_NAME_BYTES];
     char spare[TORC_LOG_NAME_BYTES];
     uint32_t number = store->next_spare++;
-    int32_t removed;
 
     if (segment->file != 0) {
         torc_disk_file_close(store->disk, segment->file);
@@ -247,10 +256,21 @@ static void store_recycle(struct torc_log_store *store, uint32_t stream,
         store->spares[store->spare_count++] = (struct torc_log_store_spare){number, false};
         return;
     }
-    removed = torc_disk_remove(store->disk, store->config.folder_fd, name);
-    if (removed != 0) {
-        torc_log(TORC_LOG_WARN, "log", "not-removed", "name=log/%s reason=\"%s\"", name,
-                 strerrordesc_np(-removed));
+    store_remove(store, name);
+}
+
+void torc_log_store_hold(struct torc_log_store *store, bool held)
+{
+    store->held = held;
+}
+
+void torc_log_store_shed(struct torc_log_store *store, uint32_t keep)
+{
+    char name[TORC_LOG_NAME_BYTES];
+
+    while (store->spare_count > keep) {
+        torc_log_spare_name(name, "spare", store->spares[--store->spare_count].number);
+        store_remove(store, name);
     }
 }
 

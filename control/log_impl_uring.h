@@ -62,6 +62,7 @@ struct torc_log_store {
     struct torc_log_store_config config;
     struct torc_attach *attach; // NULL: none
     bool deaf;                  // the dataplane is dead
+    bool held;                  // no new segment is made
     uint32_t folder;            // log/ itself, for syncs
     unsigned char *zeros;
     uint32_t stream_count;

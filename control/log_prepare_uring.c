@@ -222,7 +222,8 @@ bool torc_log_store_job_step(struct torc_log_store_stream *stream, uint64_t now_
         job->state = TORC_LOG_STORE_JOB_IDLE;
         break;
     case TORC_LOG_STORE_JOB_IDLE:
-        if (!stream->store->deaf && torc_log_plan_wants(&stream->plan) > 0) {
+        if (!stream->store->deaf && (!stream->store->held || stream->store->spare_count > 0) &&
+            torc_log_plan_wants(&stream->plan) > 0) {
             job_open(stream);
         }
         break;

@@ -110,6 +110,12 @@ uint64_t torc_log_store_durable(const struct torc_log_store *store, uint32_t wor
 // there.
 void torc_log_store_trim(struct torc_log_store *store, uint32_t index, uint64_t floor);
 
+// While it is held, no new segment is made: what room there is is left to others.
+void torc_log_store_hold(struct torc_log_store *store, bool held);
+
+// Spare segments beyond `keep` are removed: something else needs their room.
+void torc_log_store_shed(struct torc_log_store *store, uint32_t keep);
+
 // The worker that writes the stream at `index`, or UINT32_MAX.
 uint32_t torc_log_store_worker(const struct torc_log_store *store, uint32_t index);
 

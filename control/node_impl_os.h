@@ -6,6 +6,7 @@
 //   node_give_os.c  shards given to it and taken from it while it runs
 //   node_place_os.c placement's leader, and the steps towards its wishes
 //   node_meta_os.c  the metastore meanwhile: survey, map, what replicas ask
+//   node_round_os.c when checkpoints are made, and what that lets go of
 //   node_yield_os.c handing primaries over: stops, drained nodes
 //   node_os.c       states, serving, stopping, the loop
 #ifndef TORC_CONTROL_NODE_IMPL_OS_H
@@ -123,6 +124,10 @@ bool torc_must_use torc_node_resume_table(struct torc_node *node);
 
 // Blocks of the log that nobody needs go.
 void torc_node_trim(struct torc_node *node);
+
+// Rounds of checkpoints (control/node_round_os.c).
+bool torc_must_use torc_node_wants_round(struct torc_node *node);
+bool torc_node_checkpoints(struct torc_node *node);
 
 // SHARD_OPEN. False: no room in the ring.
 bool torc_must_use torc_node_open_shard(struct torc_node *node,

@@ -206,6 +206,7 @@ void torc_node_end_life(struct torc_node *node)
         node->attached = false;
     }
     node->rounds.open = false;
+    torc_log_store_hold(node->store, false);
     memset(node->workers, 0, sizeof(node->workers));
 }
 

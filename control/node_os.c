@@ -184,69 +184,6 @@ static bool node_events(struct torc_node *node)
     return any;
 }
 
-void torc_node_trim(struct torc_node *node)
-{
-    for (uint32_t i = 0; i < torc_log_store_stream_count(node->store); i++) {
-        const struct torc_log_plan *plan = torc_log_store_plan(node->store, i);
-        uint64_t floor = torc_cluster_floor(&node->registry.cluster, plan->stream);
-
-        torc_log_store_trim(node->store, i, floor);
-    }
-}
-
-void torc_node_begin_round(struct torc_node *node)
-{
-    struct torc_checkpoints_numbers made;
-    struct torc_log_store_numbers numbers;
-
-    torc_log_store_numbers(node->store, &numbers);
-    torc_checkpoints_numbers(node->checkpoints, &made);
-    torc_rounds_begin(&node->rounds, numbers.write_bytes, made.failures);
-    torc_checkpoints_round(node->checkpoints);
-    torc_log(TORC_LOG_INFO, "checkpoint", "round", "shards=%" PRIu32,
-             node->registry.cluster.shard_count);
-}
-
-// True when the log has grown enough, or segments of streams without a worker wait to be let go.
-static bool node_wants_round(const struct torc_node *node)
-{
-    struct torc_log_store_numbers numbers;
-    struct torc_checkpoints_numbers made;
-    struct torc_rounds_view view = {.most_bytes = node->settings->checkpoint_bytes};
-
-    torc_log_store_numbers(node->store, &numbers);
-    torc_checkpoints_numbers(node->checkpoints, &made);
-    view.written_bytes = numbers.write_bytes;
-    view.first = made.rounds == 0;
-    for (uint32_t i = 0; i < torc_log_store_stream_count(node->store); i++) {
-        view.orphans = view.orphans || (torc_log_store_worker(node->store, i) == UINT32_MAX &&
-                                        torc_log_store_plan(node->store, i)->segment_count > 0);
-    }
-    return torc_rounds_due(&node->rounds, node->now_ns, &view);
-}
-
-static bool node_checkpoints(struct torc_node *node)
-{
-    bool kept = false;
-    bool moved = torc_checkpoints_step(node->checkpoints, &kept);
-
-    if (kept) {
-        torc_node_trim(node);
-    }
-    if (node->rounds.open && torc_checkpoints_is_idle(node->checkpoints)) {
-        struct torc_checkpoints_numbers numbers;
-
-        torc_checkpoints_numbers(node->checkpoints, &numbers);
-        torc_rounds_end(&node->rounds, node->now_ns, numbers.failures);
-        torc_log(TORC_LOG_INFO, "checkpoint", "round-done",
-                 "kept=%" PRIu64 " failures=%" PRIu64 " bytes=%" PRIu64, numbers.kept,
-                 numbers.failures, numbers.bytes);
-        torc_node_answer_checkpoints(node);
-        moved = true;
-    }
-    return moved;
-}
-
 static bool node_log_failed(const struct torc_node *node)
 {
     struct torc_log_store_numbers numbers;
@@ -371,7 +308,7 @@ static void node_slow(struct torc_node *node)
         torc_attach_is_lost(&node->attach)) {
         torc_node_lost(node);
     }
-    if (node->state == TORC_NODE_SERVING && !node_log_failed(node) && node_wants_round(node)) {
+    if (node->state == TORC_NODE_SERVING && !node_log_failed(node) && torc_node_wants_round(node)) {
         torc_node_begin_round(node);
     }
     node_status(node);
@@ -425,7 +362,7 @@ static bool node_turn(struct torc_node *node)
         torc_disk_submit(node->disk); // a block waits for nothing that follows
     }
     if (node->checkpoints != NULL && node->state != TORC_NODE_DRAINING) {
-        moved = node_checkpoints(node) || moved;
+        moved = torc_node_checkpoints(node) || moved;
     }
     node_step_state(node);
     if (node->attached) {

@@ -90,6 +90,9 @@ struct torc_node {
     uint64_t next_look_ns;
     uint64_t notify_ns;
     struct torc_rounds rounds;                   // of checkpoints
+    uint64_t space_ns;                           // when the disk's room was looked at
+    uint64_t space_log_bytes;                    // of the log, at that moment
+    uint64_t free_bytes;                         // what it was
     uint64_t found_ns;                           // when the present dataplane was found
     struct torc_checkpoints_numbers made_before; // in earlier lives of the dataplane
     uint64_t recovered_records;                  // of the last recovery

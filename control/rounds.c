@@ -33,14 +33,19 @@ void torc_rounds_end(struct torc_rounds *rounds, uint64_t now_ns, uint64_t failu
     rounds->before_bytes = 0;
 }
 
+uint64_t torc_rounds_grown(const struct torc_rounds *rounds, uint64_t written_bytes)
+{
+    torc_assert(written_bytes >= rounds->kept_bytes);
+    return written_bytes - rounds->kept_bytes + rounds->before_bytes;
+}
+
 bool torc_rounds_due(const struct torc_rounds *rounds, uint64_t now_ns,
                      const struct torc_rounds_view *view)
 {
-    uint64_t grown_bytes = view->written_bytes - rounds->kept_bytes + rounds->before_bytes; // D1
+    uint64_t grown_bytes = torc_rounds_grown(rounds, view->written_bytes);
     uint64_t since_ns = now_ns - rounds->ended_ns;
 
     torc_assert(now_ns >= rounds->ended_ns);
-    torc_assert(view->written_bytes >= rounds->kept_bytes);
     return !rounds->open && since_ns >= rounds->pause_ns &&
            (grown_bytes >= view->most_bytes ||
             (view->orphans && (view->first || since_ns > TORC_ROUNDS_CALM_NS)));

@@ -36,6 +36,9 @@ void torc_rounds_serve(struct torc_rounds *rounds, uint64_t now_ns);
 void torc_rounds_begin(struct torc_rounds *rounds, uint64_t written_bytes, uint64_t failures);
 void torc_rounds_end(struct torc_rounds *rounds, uint64_t now_ns, uint64_t failures);
 
+// Of the log since the last round that succeeded (D1).
+uint64_t torc_rounds_grown(const struct torc_rounds *rounds, uint64_t written_bytes);
+
 struct torc_rounds_view {
     uint64_t written_bytes; // to the log
     uint64_t most_bytes;    // how much it may grow

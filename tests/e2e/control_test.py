@@ -406,6 +406,51 @@ def case_log_failure():
         checks.equal("and writes go on", node.torc("get", 100, "-o", "raw").stdout, b"later")
 
 
+def await_that(what):
+    end = time.monotonic() + 60
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def take_all(path):
+    """All that the disk has left, added to a file."""
+    with open(path, "ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            pass
+
+
+def case_small_disk():
+    """a log that would fill its disk lets go of what checkpoints hold: before it is full, and after somebody else filled it"""
+    with Folder() as folder:
+        folder.data.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder.data)
+        try:
+            with Node("--keys", 1000000, "--segment-bytes", "4M", "--checkpoint-bytes", "1G",
+                      "--checkpoint-on-stop", "no", data=folder.data / "node") as node:
+                rounds = [fill(node, 0, 500, 8000).returncode for _ in range(50)]  # 200 MB of the same 500 keys
+                checks.equal("three disks full of log are taken", set(rounds), {0})
+                made = node.admin("status")["checkpoints"]
+                checks.that("by checkpoints, none for each segment", 1 < made <= 4 * 50, made)
+                # What segments leave for a moment is taken too.
+                checks.that("others fill the disk", await_that(lambda: (take_all(folder.data / "ballast"),
+                                                                        fill(node, 0, 500, 8000).returncode)[1] != 0))
+                os.truncate(folder.data / "ballast", (folder.data / "ballast").stat().st_size - (6 << 20))
+                checks.that("with room for a checkpoint the log goes on: without a restart",
+                            await_that(lambda: fill(node, 0, 500, 8000).returncode == 0), node.admin("status")["advice"])
+                checks.equal("all keys are there", node.torc("count", 0, 1000000).stdout, b"500\n")
+                node.stop()
+                node.start()
+                checks.equal("also after a restart", node.torc("count", 0, 1000000).stdout, b"500\n")
+        finally:
+            run("umount", "-l", folder.data)
+
+
 def case_full_disk():
     """a full disk: NO_SPACE, reads go on, space freed, writes go on without a restart"""
     with Folder() as folder:
