@@ -112,11 +112,11 @@ def check_copies(cluster, clock):
     """Every member answers, none of them too old; who leads not says how often."""
     for node in cluster.nodes:
         with Reader(cluster, node) as reader:
-            seen = reader.ask_for(clock, 1.0)
-            checks.that(f"every member answers (node {node})", seen.get("OK", 0) > 50, seen)
+            seen = reader.ask_for(clock, 0.6)
+            checks.that(f"every member answers (node {node})", seen.get("OK", 0) > 20, seen)
             checks.equal("nothing older than was asked for", reader.lies, [])
     served = [counted(cluster, node, "torc_stale_served_total") for node in cluster.nodes]
-    checks.that("those that lead not count it", sum(served) > 100, served)  # who leads may have moved
+    checks.that("those that lead not count it", sum(served) > 40, served)  # who leads may have moved
     while True:
         primary, others = roles(cluster)
         with Reader(cluster, primary) as reader:
@@ -133,7 +133,7 @@ def check_clients(cluster, clock, sentence):
     """libtorc by Python, and the program."""
     lies = []
     with torc.Store(cluster.address, key_file="none") as store:
-        until = time.monotonic() + 1.0
+        until = time.monotonic() + 0.5
         while time.monotonic() < until:
             begun = time.monotonic()
             for number in (store.get(KEY, max_age=AGE_S), store.get_many([KEY], max_age=AGE_S)[0],
@@ -147,27 +147,20 @@ def check_clients(cluster, clock, sentence):
         checks.that(f"{sentence}: torc {words[0]} --stale", words[0] == "count" or int(said) >= least, (said, least))
 
 
-def case_cut():
-    """a member that is cut off from its primary refuses in time; clients are answered by others"""
-    with Replicated(3, 3, KEYS, shards=3, settings=("--durability", "replicated")) as cluster:
+def check_cut(cluster, clock):
+    """A member that is cut off from its primary refuses in time; clients are answered by others."""
+    primary, others = roles(cluster)
+    with Reader(cluster, others[0]) as reader:
+        reader.ask_for(clock, 0.3)
+        cluster.cut_pair(primary, others[0], True)
+        seen = reader.ask_for(clock, 2.0)
+        checks.that("who is cut off refuses, once its copy is older", seen.get("TOO_STALE", 0) > 50, seen)
+        checks.equal("and says nothing that is older", reader.lies, [])
+        check_clients(cluster, clock, "one cut off")
+        cluster.cut_pair(primary, others[0], False)
         cluster.await_whole(WHOLE_S)
-        with Clock(cluster) as clock:
-            cluster.torc("put", KEY + 1, "x")
-            check_copies(cluster, clock)
-            check_clients(cluster, clock, "three members")
-            primary, others = roles(cluster)
-            with Reader(cluster, others[0]) as reader:
-                reader.ask_for(clock, 0.3)
-                cluster.cut_pair(primary, others[0], True)
-                seen = reader.ask_for(clock, 3.0)
-                checks.that("who is cut off refuses, once its copy is older", seen.get("TOO_STALE", 0) > 50, seen)
-                checks.equal("and says nothing that is older", reader.lies, [])
-                check_clients(cluster, clock, "one cut off")
-                cluster.cut_pair(primary, others[0], False)
-                cluster.await_whole(WHOLE_S)
-                checks.that("it answers again", reader.ask_for(clock, 1.0).get("OK", 0) > 50, reader.statuses)
-                checks.equal("nothing older, before and after", reader.lies, [])
-        checks.equal("no write failed", clock.failed, [])
+        checks.that("it answers again", reader.ask_for(clock, 0.5).get("OK", 0) > 20, reader.statuses)
+        checks.equal("nothing older, before and after", reader.lies, [])
 
 
 def refused(call):
@@ -178,27 +171,40 @@ def refused(call):
         return True
 
 
-def case_away():
-    """nobody leads, and nobody can: a copy tells what is young enough for its reader, and then no more"""
+def check_away(cluster):
+    """Nobody leads, and nobody can: a copy tells what is young enough for its reader, and then no more."""
+    cluster.torc("put", KEY, "100")
+    primary, others = roles(cluster)
+    with torc.Store(cluster.node(others[0]), key_file="none") as store:
+        seen = set()
+        for _ in range(200):
+            seen.add(store.get(KEY, max_age=10))
+            time.sleep(0.002)
+        checks.that("it is there", b"100" in seen, seen)  # one copy or another may lack it for ten seconds
+        cluster("stop", "metastore")
+        for node in (primary, others[1]):
+            cluster("stop", node)
+        begun = time.monotonic()
+        checks.equal("a copy alone tells what it knows", store.get(KEY, max_age=10, timeout=5), b"100")
+        checks.equal("but not as the newest", refused(lambda: store.get(KEY, timeout=1)), True)
+        time.sleep(max(0.0, begun + 2 - time.monotonic()))
+        checks.equal("nor as a second old, later", refused(lambda: store.get(KEY, max_age=1, timeout=1)), True)
+        for node in (primary, others[1], "metastore"):
+            cluster("cont", node)
+        checks.equal("and when all are back, all is well", store.get(KEY, timeout=30), b"100")
+
+
+def case_copies():
+    """reads of a bounded age by all members, by those of one that is cut off, and by one alone"""
     with Replicated(3, 3, KEYS, shards=3, settings=("--durability", "replicated")) as cluster:
         cluster.await_whole(WHOLE_S)
-        cluster.torc("put", KEY, "100")
-        primary, others = roles(cluster)
-        with torc.Store(cluster.node(others[0]), key_file="none") as store:
-            for _ in range(200):
-                checks.equal("it is there", store.get(KEY, max_age=10), b"100")
-                time.sleep(0.002)
-            cluster("stop", "metastore")
-            for node in (primary, others[1]):
-                cluster("stop", node)
-            begun = time.monotonic()
-            checks.equal("a copy alone tells what it knows", store.get(KEY, max_age=10, timeout=5), b"100")
-            checks.equal("but not as the newest", refused(lambda: store.get(KEY, timeout=1)), True)
-            time.sleep(max(0.0, begun + 2 - time.monotonic()))
-            checks.equal("nor as a second old, later", refused(lambda: store.get(KEY, max_age=1, timeout=1)), True)
-            for node in (primary, others[1], "metastore"):
-                cluster("cont", node)
-            checks.equal("and when all are back, all is well", store.get(KEY, timeout=30), b"100")
+        with Clock(cluster) as clock:
+            cluster.torc("put", KEY + 1, "x")
+            check_copies(cluster, clock)
+            check_clients(cluster, clock, "three members")
+            check_cut(cluster, clock)
+        checks.equal("no write failed", clock.failed, [])
+        check_away(cluster)
 
 
 def case_words():
