@@ -443,7 +443,8 @@ uint64_t torc_recover_clock(const struct torc_recover *recover)
     for (uint32_t i = 0; i < recover->config.shard_count; i++) {
         const struct torc_checkpoint_info *checkpoint = &recover->config.shards[i].checkpoint;
 
-        hlc = torc_max_u64(hlc, torc_max_u64(checkpoint->hlc, checkpoint->ceiling));
+        hlc = torc_max_u64(hlc, checkpoint->hlc);
+        hlc = torc_max_u64(hlc, TORC_BUG(CEILING_IN_MEMORY) ? 0 : checkpoint->ceiling);
     }
     for (uint32_t i = 0; i < recover->stream_count && !TORC_BUG(CEILING_IN_MEMORY); i++) {
         hlc = torc_max_u64(hlc, recover->streams[i].result.ceiling);

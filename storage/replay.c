@@ -158,7 +158,10 @@ enum torc_err torc_replay_checkpoint_end(struct torc_replay *replay, uint32_t sh
     found->next_lsn = info->lsn + 1;
     found->epoch = info->epoch;
     found->turn = info->turn;
-    replay->hlc = torc_max_u64(replay->hlc, torc_max_u64(info->hlc, info->ceiling));
+    replay->hlc = torc_max_u64(replay->hlc, info->hlc);
+    if (info->ceiling > replay->hlc && !TORC_BUG(CEILING_IN_MEMORY)) {
+        replay->hlc = info->ceiling;
+    }
     replay->hlc = torc_max_u64(replay->hlc, torc_get_le64(replay->checkpoint.footer.end_hlc));
     // What was applied when the file began has this as its upper bound; the log says it exactly.
     found->hlc =
@@ -567,7 +570,9 @@ static enum torc_err replay_block(struct torc_replay *replay, uint32_t stream_id
         return block_fail(&block, "does not follow the one before it", why);
     }
     stream->sequence = block.place.sequence;
-    replay->hlc = torc_max_u64(replay->hlc, block.place.ceiling);
+    if (block.place.ceiling > replay->hlc && !TORC_BUG(CEILING_IN_MEMORY)) {
+        replay->hlc = block.place.ceiling;
+    }
     if (!replay->surveying) {
         err = stream_carry(replay, stream, &block, is_first, why);
     }
