@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define BASED_NAME  "replicas"
-#define BASED_LINE  48u // "4294967295 18446744073709551615 4294967295 1" and its end
-#define BASED_BYTES (64u + TORC_CHAN_MAP_ENTRIES * BASED_LINE)
-#define BASED_HEAD  "torc-replicas "
+#define BASED_NAME "replicas"
+#define BASED_HEAD "torc-replicas "
 
 static bool based_number(const char **at, char end, uint64_t most, uint64_t *number)
 {
@@ -44,12 +42,13 @@ static bool based_line(const char **at, uint64_t version, uint64_t copy,
     return read;
 }
 
-static void based_parse(const char *at, uint64_t copy, struct torc_based *based)
+void torc_based_parse(const char *at, uint64_t copy, struct torc_based *based)
 {
     struct torc_based_line line;
     uint64_t version = 0;
     uint64_t of = 0;
 
+    based->count = 0;
     if (strncmp(at, BASED_HEAD, strlen(BASED_HEAD)) != 0) {
         return;
     }
@@ -64,13 +63,13 @@ static void based_parse(const char *at, uint64_t copy, struct torc_based *based)
 
 void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_based *based)
 {
-    char *text = calloc(1, BASED_BYTES + 1);
+    char *text = calloc(1, TORC_BASED_BYTES + 1);
     int fd = openat(dir->fd, BASED_NAME, O_RDONLY | O_CLOEXEC);
 
     torc_assert(text != NULL);
     based->count = 0;
-    if (fd >= 0 && read(fd, text, BASED_BYTES) > 0) {
-        based_parse(text, copy, based);
+    if (fd >= 0 && read(fd, text, TORC_BASED_BYTES) > 0) {
+        torc_based_parse(text, copy, based);
     }
     if (fd >= 0) {
         (void)close(fd); // it was only read
@@ -78,24 +77,30 @@ void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc
     free(text);
 }
 
-enum torc_err torc_based_save(const struct torc_data_dir *dir, uint64_t copy,
-                              const struct torc_based *based, struct torc_fail *why)
+uint64_t torc_based_print(const struct torc_based *based, uint64_t copy, char *text)
 {
-    char *text = malloc(BASED_BYTES);
-    uint64_t used;
-    enum torc_err err;
+    uint64_t used = (uint64_t)snprintf(text, TORC_BASED_BYTES, BASED_HEAD "2 %" PRIu64 "\n", copy);
 
-    torc_assert(text != NULL);
-    used = (uint64_t)snprintf(text, BASED_BYTES, BASED_HEAD "2 %" PRIu64 "\n", copy);
     for (uint32_t i = 0; i < based->count; i++) {
         const struct torc_based_line *line = based->lines + i;
 
-        used += (uint64_t)snprintf(text + used, BASED_BYTES - used,
+        used += (uint64_t)snprintf(text + used, TORC_BASED_BYTES - used,
                                    "%" PRIu32 " %" PRIu64 " %" PRIu32 " %d\n", line->shard,
                                    line->copy, line->turn, line->whole ? 1 : 0);
     }
-    torc_assert(used < BASED_BYTES);
-    err = torc_file_replace(dir->fd, BASED_NAME, text, used, 0640, why);
+    torc_assert(used < TORC_BASED_BYTES);
+    return used;
+}
+
+enum torc_err torc_based_save(const struct torc_data_dir *dir, uint64_t copy,
+                              const struct torc_based *based, struct torc_fail *why)
+{
+    char *text = malloc(TORC_BASED_BYTES);
+    enum torc_err err;
+
+    torc_assert(text != NULL);
+    err = torc_file_replace(dir->fd, BASED_NAME, text, torc_based_print(based, copy, text), 0640,
+                            why);
     free(text);
     return err;
 }

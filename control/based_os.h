@@ -17,6 +17,9 @@
 #include "control/cluster.h"
 #include "control/data_dir_os.h"
 
+#define TORC_BASED_LINE  48u // "4294967295 18446744073709551615 4294967295 1" and its end
+#define TORC_BASED_BYTES (64u + TORC_CHAN_MAP_ENTRIES * TORC_BASED_LINE)
+
 struct torc_based_line {
     uint64_t copy;
     uint32_t shard;
@@ -32,6 +35,12 @@ struct torc_based {
 // What the file says. A file that is missing, of another copy or makes no sense says nothing: that
 // costs a copy of a shard, never a record.
 void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_based *based);
+
+// The same of its text, which ends with a zero.
+void torc_based_parse(const char *text, uint64_t copy, struct torc_based *based);
+
+// The file's text, into TORC_BASED_BYTES; returns its bytes.
+uint64_t torc_based_print(const struct torc_based *based, uint64_t copy, char *text);
 
 // Durable when it returns.
 enum torc_err torc_must_use torc_based_save(const struct torc_data_dir *dir, uint64_t copy,
