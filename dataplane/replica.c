@@ -647,8 +647,8 @@ uint64_t torc_replica_keep_lsn(const struct torc_replica *replica)
         }
         if (peer->stream == TORC_REPLICA_STREAM_OPEN) {
             keep_lsn = torc_min_u64(keep_lsn, torc_max_u64(peer->base_lsn, peer->received_lsn));
-        } else if (!peer->needs_base &&
-                   (peer->role == TORC_REPLICA_PEER_MEMBER || peer->acked_boot != 0)) {
+        } else if (!peer->needs_base && (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed ||
+                                         peer->acked_boot != 0)) { // proposed: it may be one
             keep_lsn = torc_min_u64(keep_lsn, peer->received_lsn);
         }
     }

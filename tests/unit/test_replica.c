@@ -1,4 +1,5 @@
-// Torc tests: the replica's machine, when nothing happens: what it waits for it looks at again.
+// Torc tests: the replica's machine: what it waits for it looks at again when nothing happens; what
+// it owes to whom it has proposed.
 #include "dataplane/replica.h"
 #include "tests/torc_test.h"
 
@@ -145,11 +146,77 @@ static void a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses(vo
     CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 2);
 }
 
+static void other_says(uint64_t boot, struct torc_peer_ack ack)
+{
+    struct torc_peer_message message = {.kind = TORC_PEER_ACK, .shard = 1, .ack = ack};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
+                                       .peer = {.node = OTHER, .boot = boot}};
+
+    step(&event);
+    event = (struct torc_replica_event){
+        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = boot, .message = &message};
+    step(&event);
+}
+
+static void other_is_proposed(void)
+{
+    lead_alone();
+    other_is_wanted_and_has_all();
+    for (uint32_t i = 0; i < 100 && !replica.proposal.open; i++) {
+        torc_replica_lease(&replica, OTHER,
+                           (struct torc_watch_lease){.until_ns = now_ns + 20 * MS});
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+    }
+    CU_ASSERT_TRUE_FATAL(replica.proposal.open);
+}
+
+static struct torc_peer_ack lacking(void)
+{
+    return (struct torc_peer_ack){.epoch = replica.epoch, .copy = 2, .needs_base = true};
+}
+
+// A base makes it forget what it acknowledged, and the proposal may have been won by that.
+static void who_is_proposed_is_sent_no_base(void)
+{
+    struct torc_replica_want want = {.primary_node = OWN, .node_count = 2, .nodes = {OWN, OTHER}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &want};
+
+    lead_alone();
+    step(&event);
+    other_says(1, lacking());
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_STREAM)); // who is not proposed is
+    other_is_proposed();
+    other_says(2, lacking()); // it started anew, and its log is too short
+    CU_ASSERT_FALSE(asked_for(TORC_REPLICA_STREAM));
+    for (uint32_t i = 0; i < 20 && replica.proposal.open; i++) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+        CU_ASSERT_FALSE(asked_for(TORC_REPLICA_STREAM));
+    }
+}
+
+// It may be a member by now, and then is fed by the log.
+static void what_the_proposed_lacks_is_kept(void)
+{
+    struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
+                                       .peer = {.node = OTHER, .boot = 2}};
+
+    other_is_proposed();
+    CU_ASSERT_EQUAL(torc_replica_keep_lsn(&replica), replica.last_lsn);
+    step(&event); // another life of it, which has said nothing yet
+    CU_ASSERT_EQUAL(torc_replica_keep_lsn(&replica), 0);
+    other_says(2, lacking());
+    CU_ASSERT_EQUAL(torc_replica_keep_lsn(&replica), replica.commit_lsn); // no log will help it
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a learner whose promise comes last joins a shard that nobody uses",
          a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses},
+        {"who is proposed is sent no base", who_is_proposed_is_sent_no_base},
+        {"what the proposed lacks is kept", what_the_proposed_lacks_is_kept},
         CU_TEST_INFO_NULL,
     };
 
