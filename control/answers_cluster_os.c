@@ -73,6 +73,14 @@ void torc_node_count_cluster(struct torc_node *node)
     torc_node_meta_count(node);
 }
 
+static const char *answer_state(const struct torc_survey_node *node)
+{
+    return node->boot == 0                          ? "never started"
+           : answer_is_down(node)                   ? "down"
+           : node->state == TORC_RECORD_NODE_YIELDS ? "drained"
+                                                    : "up";
+}
+
 json_t *torc_node_answer_nodes(struct torc_node *node)
 {
     const struct torc_survey *survey = node->registry.survey;
@@ -80,10 +88,7 @@ json_t *torc_node_answer_nodes(struct torc_node *node)
 
     for (uint32_t i = 0; i < survey->node_count; i++) {
         const struct torc_survey_node *from = survey->nodes + i;
-        const char *state = from->boot == 0                          ? "never started"
-                            : answer_is_down(from)                   ? "down"
-                            : from->state == TORC_RECORD_NODE_YIELDS ? "drained"
-                                                                     : "up";
+        const char *state = answer_state(from);
         const char *address = from->address[0] != '\0' ? from->address : from->address6;
         json_t *line = json_pack("{s:i, s:s, s:s, s:i, s:I, s:I}", "node", (int)from->node, "state",
                                  state, "address", address, "base_port", (int)from->base_port,
@@ -123,6 +128,25 @@ static const char *answer_step(enum torc_move_kind kind)
     torc_unreachable("all kinds return");
 }
 
+// What a step does, or what it waits for.
+static const char *answer_why(const struct torc_move_step *step)
+{
+    switch (step->wait) {
+    case TORC_MOVE_WAIT_NONE: break;
+    case TORC_MOVE_WAIT_PRIMARY: return "until it has a primary that is up";
+    case TORC_MOVE_WAIT_NODES: return "until a node that is to have it is up";
+    case TORC_MOVE_WAIT_MEMBERS: return "until enough members are up for one to leave";
+    }
+    switch (step->kind) {
+    case TORC_MOVE_DONE:
+    case TORC_MOVE_WAIT: return "";
+    case TORC_MOVE_LEARN: return "takes a copy, or what its own lacks, and joins";
+    case TORC_MOVE_TRANSFER: return "is to be primary";
+    case TORC_MOVE_REMOVE: return "has made way for others";
+    }
+    torc_unreachable("all kinds return");
+}
+
 // What is under way between where shards lie and where they should, as this node sees it.
 json_t *torc_node_answer_placement(struct torc_node *node)
 {
@@ -142,13 +166,56 @@ json_t *torc_node_answer_placement(struct torc_node *node)
         }
         moving += step.kind != TORC_MOVE_DONE ? 1 : 0;
         if (step.kind != TORC_MOVE_DONE && json_array_size(moves) < ANSWER_MOVES) {
-            failed |= json_array_append_new(
-                moves, json_pack("{s:I, s:s, s:I}", "shard", (json_int_t)survey->shards[i].shard,
-                                 "step", answer_step(step.kind), "node", (json_int_t)step.node));
+            failed |= json_array_append_new(moves, json_pack("{s:I, s:s, s:I, s:s}", "shard",
+                                                             (json_int_t)survey->shards[i].shard,
+                                                             "step", answer_step(step.kind), "node",
+                                                             (json_int_t)step.node, "why",
+                                                             answer_why(&step)));
         }
     }
     failed |= json_object_set_new(answer, "moving", json_integer((json_int_t)moving));
     failed |= json_object_set_new(answer, "moves", moves);
+    torc_assert(failed == 0);
+    return answer;
+}
+
+// Shards that a node has and should have, and those that it leads and should lead.
+static json_t *answer_share(struct torc_survey *survey, uint32_t node)
+{
+    json_int_t has = 0;
+    json_int_t wished = 0;
+    json_int_t leads = 0;
+    json_int_t wished_to_lead = 0;
+
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+        const struct torc_survey_want *want = torc_survey_want(survey, shard->shard);
+
+        has += torc_survey_has(shard, node) ? 1 : 0;
+        leads += shard->primary_node == node ? 1 : 0;
+        wished_to_lead += want != NULL && want->primary == node ? 1 : 0;
+        for (uint32_t k = 0; want != NULL && k < want->node_count; k++) {
+            wished += want->nodes[k] == node ? 1 : 0;
+        }
+    }
+    return json_pack("{s:i, s:I, s:I, s:I, s:I}", "node", (int)node, "copies", has, "to_have",
+                     wished, "leads", leads, "to_lead", wished_to_lead);
+}
+
+json_t *torc_node_answer_places(struct torc_node *node)
+{
+    struct torc_survey *survey = node->registry.survey;
+    json_t *answer = torc_node_answer_placement(node);
+    json_t *shares = json_array();
+    int failed = json_object_set_new(answer, "ok", json_true());
+
+    for (uint32_t i = 0; i < survey->node_count; i++) {
+        json_t *share = answer_share(survey, survey->nodes[i].node);
+
+        failed |= json_object_set_new(share, "state", json_string(answer_state(survey->nodes + i)));
+        failed |= json_array_append_new(shares, share);
+    }
+    failed |= json_object_set_new(answer, "nodes", shares);
     torc_assert(failed == 0);
     return answer;
 }

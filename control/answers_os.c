@@ -502,6 +502,9 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
     if (strcmp(command, "memory") == 0) {
         return answer_memory(node);
     }
+    if (strcmp(command, "placement") == 0) {
+        return torc_node_answer_places(node);
+    }
     if (strcmp(command, "checkpoint") == 0) {
         return answer_checkpoint(node, asked);
     }

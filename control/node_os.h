@@ -142,6 +142,8 @@ void torc_node_count(struct torc_node *node);
 void torc_node_count_cluster(struct torc_node *node);
 json_t *torc_node_answer_nodes(struct torc_node *node);
 json_t *torc_node_answer_placement(struct torc_node *node);
+// Answers `placement`: the same, and each node's share.
+json_t *torc_node_answer_places(struct torc_node *node);
 void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line);
 // Answers `node`, when it has happened (control/node_yield_os.c).
 json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const json_t *request);

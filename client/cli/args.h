@@ -138,6 +138,10 @@ enum torc_option {
       "let a node of the cluster lead no shard: it keeps its replicas, others answer for it; "    \
       "or let it lead again",                                                                     \
       "torc node drain 2")                                                                        \
+    X(PLACEMENT, "placement", "", 0, 0, TORC_OPTIONS_ADMIN,                                       \
+      "who places the cluster's shards, each node's share of them, what is moving and what it "   \
+      "waits for, as the node of this machine sees it",                                           \
+      "torc placement")                                                                           \
     X(SHARD, "shard", "accept-loss|acknowledge-loss SHARD", 2, 2,                                 \
       TORC_OPTIONS_ADMIN | TORC_OPTION_BIT(EPOCH) | TORC_OPTION_BIT(OFF),                         \
       "of a shard whose copies in sync are all lost for good: look at what the copy of this "     \

@@ -279,6 +279,7 @@ enum torc_err torc_cli_run(struct torc_cli *cli, struct torc_fail *why)
     case TORC_VERB_BENCH: return torc_cli_bench(cli, why);
     case TORC_VERB_STATUS:
     case TORC_VERB_STATS:
+    case TORC_VERB_PLACEMENT:
     case TORC_VERB_CHECKPOINT: return torc_cli_admin(cli, why);
     case TORC_VERB_NODE: return torc_cli_node(cli, why);
     case TORC_VERB_SHARD: return torc_cli_shard(cli, why);

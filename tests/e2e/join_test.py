@@ -5,6 +5,7 @@
     tests/e2e/join_test.py [WORD…]   all cases, or those whose name holds a word
 Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
 """
+import json
 import os
 import signal
 import time
@@ -62,12 +63,35 @@ def join(cluster, during):
                 (shares(cluster, 4), members(cluster, 4), [len(shards(cluster, node)) for node in range(1, 5)]))
 
 
+def placement(cluster, number, form):
+    return cluster.torc("placement", "--data", cluster.data(number), "-o", form)
+
+
+def check_words(cluster, leader):
+    """What an operator is told of it, at any node."""
+    said = json.loads(placement(cluster, 2, "json"))
+    checks.equal("who leads is known everywhere", said["leader"], leader)
+    checks.equal("each node's share is told", sum(line["copies"] for line in said["nodes"]), SHARDS * COPIES)
+    checks.equal("and is what it should be", [line["to_have"] for line in said["nodes"]],
+                 [line["copies"] for line in said["nodes"]])
+    checks.equal("each shard has one who leads it", sum(line["leads"] for line in said["nodes"]), SHARDS)
+    text = placement(cluster, 2, "table")
+    checks.that("in words too", f"leader                   {leader}" in text and "to_have" in text, text)
+    cluster("kill", 3)
+    waits = await_true(lambda: any(move["step"] in ("join", "wait") and move["why"]
+                                   for move in json.loads(placement(cluster, 2, "json"))["moves"]))
+    checks.that("what a dead node lacks is under way, and says why", waits, placement(cluster, 2, "json"))
+    cluster("start", 3)
+    checks.that("until it is back", await_true(spread, cluster, 4), shares(cluster, 4))
+
+
 def case_file():
     """a fourth node gets its share under load, and nothing is lost"""
     with Cluster("--replicas", COPIES, keys=FEW, shards=SHARDS) as cluster:
         join(cluster, lambda: (cluster("add"), restart_control(cluster, 4), restart_control(cluster, 4)))
         leads = [node for node in range(1, 5) if cluster_test.status_of(cluster, node)["placement"]["leads"]]
         checks.equal("one node leads", len(leads), 1)
+        check_words(cluster, leads[0])
         cluster("kill", 4)
         cluster("start", 4)
         checks.that("what it has outlives it", await_true(spread, cluster, 4), shares(cluster, 4))
