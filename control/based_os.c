@@ -42,8 +42,9 @@ static bool based_line(const char **at, uint64_t version, uint64_t copy,
     return read;
 }
 
-void torc_based_parse(const char *at, uint64_t copy, struct torc_based *based)
+void torc_based_parse(const char *text, uint64_t copy, struct torc_based *based)
 {
+    const char *at = text;
     struct torc_based_line line;
     uint64_t version = 0;
     uint64_t of = 0;

@@ -10,30 +10,38 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define COPY UINT64_C(7)
 
+static void check_bounds(struct torc_based *based)
+{
+    torc_assert(based->count <= TORC_CHAN_MAP_ENTRIES);
+    for (uint32_t i = 0; i < based->count; i++) {
+        torc_assert(based->lines[i].shard != 0);
+        torc_assert(based->lines[i].copy != 0);
+        torc_assert(torc_based_find(based, based->lines[i].shard) == based->lines + i);
+    }
+}
+
+static void check_same(const struct torc_based *based, const struct torc_based *again)
+{
+    torc_assert(again->count == based->count);
+    for (uint32_t i = 0; i < based->count; i++) {
+        torc_assert(again->lines[i].shard == based->lines[i].shard);
+        torc_assert(again->lines[i].copy == based->lines[i].copy);
+        torc_assert(again->lines[i].turn == based->lines[i].turn);
+        torc_assert(again->lines[i].whole == based->lines[i].whole);
+    }
+}
+
 static void try_text(const char *text)
 {
     static struct torc_based based; // large: mapped once
     static struct torc_based again;
     static char out[TORC_BASED_BYTES + 1];
-    uint64_t bytes;
 
     torc_based_parse(text, COPY, &based);
-    torc_assert(based.count <= TORC_CHAN_MAP_ENTRIES);
-    for (uint32_t i = 0; i < based.count; i++) {
-        torc_assert(based.lines[i].shard != 0);
-        torc_assert(based.lines[i].copy != 0);
-        torc_assert(torc_based_find(&based, based.lines[i].shard) == based.lines + i);
-    }
-    bytes = torc_based_print(&based, COPY, out);
-    out[bytes] = '\0';
+    check_bounds(&based);
+    out[torc_based_print(&based, COPY, out)] = '\0';
     torc_based_parse(out, COPY, &again);
-    torc_assert(again.count == based.count);
-    for (uint32_t i = 0; i < based.count; i++) {
-        torc_assert(again.lines[i].shard == based.lines[i].shard);
-        torc_assert(again.lines[i].copy == based.lines[i].copy);
-        torc_assert(again.lines[i].turn == based.lines[i].turn);
-        torc_assert(again.lines[i].whole == based.lines[i].whole);
-    }
+    check_same(&based, &again);
     torc_based_parse(out, COPY + 1, &again); // another memory of the node: nothing of it counts
     torc_assert(again.count == 0);
 }
