@@ -26,6 +26,7 @@ void torc_replica_enlist(struct torc_replica *replica)
         if (peer->role == TORC_REPLICA_PEER_LEARNER && !peer->proposed &&
             !join_is_wanted(replica, peer->node)) {
             peer->role = TORC_REPLICA_PEER_OTHER;
+            peer->stream = TORC_REPLICA_STREAM_NONE;
         }
     }
     for (uint32_t i = 0; i < replica->want.node_count; i++) {
@@ -154,6 +155,10 @@ static void join_settle(struct torc_replica_peer *peer, struct torc_replica_acti
 void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer *peer,
                          struct torc_replica_actions *actions)
 {
+    if (peer->role == TORC_REPLICA_PEER_MEMBER && !peer->proposed &&
+        peer->stream != TORC_REPLICA_STREAM_NONE) {
+        join_settle(peer, actions); // it joined by what it had: others wait for the place
+    }
     // Whom a proposal names may be a member already: it must keep the log that it acknowledged.
     if (peer->role != TORC_REPLICA_PEER_LEARNER || peer->proposed) {
         return;

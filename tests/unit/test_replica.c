@@ -210,6 +210,62 @@ static void what_the_proposed_lacks_is_kept(void)
     CU_ASSERT_EQUAL(torc_replica_keep_lsn(&replica), replica.commit_lsn); // no log will help it
 }
 
+// The base that OTHER asks for is being made.
+static void other_is_given_a_base(void)
+{
+    struct torc_replica_want want = {.primary_node = OWN, .node_count = 2, .nodes = {OWN, OTHER}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &want};
+    struct torc_replica_base_event ready = {.kind = TORC_REPLICA_BASE_READY, .node = OTHER};
+
+    lead_alone();
+    step(&event);
+    other_says(1, lacking());
+    CU_ASSERT_TRUE_FATAL(asked_for(TORC_REPLICA_STREAM));
+    ready.base_lsn = replica.commit_lsn;
+    event = (struct torc_replica_event){.kind = TORC_REPLICA_BASE, .base = &ready};
+    step(&event);
+}
+
+// It found the records elsewhere, and joins at once. A worker has room for few bases.
+static void the_base_of_who_joined_without_it_is_given_up(void)
+{
+    struct torc_peer_ack all = {.copy = 2, .usable = true};
+    struct torc_replica_result result = {0};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RESULT, .result = &result};
+    bool settled;
+
+    other_is_given_a_base();
+    torc_replica_lease(&replica, OTHER, (struct torc_watch_lease){.until_ns = now_ns + 1000 * MS});
+    all.epoch = replica.epoch;
+    all.received_lsn = all.durable_lsn = replica.last_lsn;
+    other_says(1, all);
+    CU_ASSERT_TRUE_FATAL(asked_for(TORC_REPLICA_PROPOSE));
+    settled = asked_for(TORC_REPLICA_SETTLE);
+    result.nonce = replica.proposal.proposal.configuration.nonce;
+    result.record.asked_epoch = replica.proposal.proposal.expected_epoch;
+    result.record.configuration = replica.proposal.proposal.configuration;
+    step(&event);
+    CU_ASSERT_EQUAL(replica.configuration.member_count, 2);
+    for (uint32_t i = 0; i < 10 && !settled; i++) {
+        settled = asked_for(TORC_REPLICA_SETTLE);
+        now_ns += MS;
+        step(NULL);
+    }
+    CU_ASSERT_TRUE(settled);
+}
+
+static void the_base_of_who_is_wished_no_more_is_given_up(void)
+{
+    struct torc_replica_want alone = {.primary_node = OWN, .node_count = 1, .nodes = {OWN}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &alone};
+
+    other_is_given_a_base();
+    step(&event);
+    for (uint32_t i = 0; i < replica.peer_count; i++) {
+        CU_ASSERT_EQUAL(replica.peers[i].stream, TORC_REPLICA_STREAM_NONE);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -217,6 +273,10 @@ int main(void)
          a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses},
         {"who is proposed is sent no base", who_is_proposed_is_sent_no_base},
         {"what the proposed lacks is kept", what_the_proposed_lacks_is_kept},
+        {"the base of who joined without it is given up",
+         the_base_of_who_joined_without_it_is_given_up},
+        {"the base of who is wished no more is given up",
+         the_base_of_who_is_wished_no_more_is_given_up},
         CU_TEST_INFO_NULL,
     };
 
