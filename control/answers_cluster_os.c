@@ -3,6 +3,7 @@
 //
 // Source  the survey: as good as the last watch (control/survey.h).
 #include "control/node_impl_os.h"
+#include "control/steps.h"
 
 enum {
     ANSWER_TEXT_BYTES = 200,
@@ -162,7 +163,8 @@ json_t *torc_node_answer_placement(struct torc_node *node)
         struct torc_move_step step = {.kind = TORC_MOVE_DONE};
 
         if (want != NULL) {
-            step = torc_node_move(node, survey->shards[i].shard, want, &hint);
+            step = torc_steps_next(survey, survey->shards[i].shard, want,
+                                   node->registry.meta.min_in_sync, &hint);
         }
         moving += step.kind != TORC_MOVE_DONE ? 1 : 0;
         if (step.kind != TORC_MOVE_DONE && json_array_size(moves) < ANSWER_MOVES) {

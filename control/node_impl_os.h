@@ -4,7 +4,7 @@
 //   node_life_os.c  a life of the dataplane: found, rebuilt or taken over, lost
 //   node_accept_os.c shards that nobody may lead, and accepting a loss
 //   node_give_os.c  shards given to it and taken from it while it runs
-//   node_place_os.c placement's leader, and the steps towards its wishes
+//   node_place_os.c placement's leader
 //   node_meta_os.c  the metastore meanwhile: survey, map, what replicas ask
 //   node_round_os.c when checkpoints are made, and what that lets go of
 //   node_yield_os.c handing primaries over: stops, drained nodes
@@ -14,7 +14,6 @@
 
 #include "control/failover.h"
 #include "control/follow.h"
-#include "control/move.h"
 #include "control/node_os.h"
 #include "control/registry_impl_os.h"
 
@@ -159,11 +158,6 @@ void torc_node_place_take(struct torc_node *node, const struct torc_meta_answer 
 uint64_t torc_node_place_deadline_ns(const struct torc_node *node);
 void torc_node_place_count(struct torc_node *node);
 json_t *torc_node_place_answer(const struct torc_node *node);
-
-// The next step from where the shard lies to what is wished, and what its replicas are told.
-struct torc_move_step torc_node_move(struct torc_node *node, uint32_t number,
-                                     const struct torc_survey_want *wish,
-                                     struct torc_want_fields *hint);
 
 // -- Steps of the states of a life ----------------------------------------------------------------
 

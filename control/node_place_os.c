@@ -1,12 +1,10 @@
 // Torc control: placement as a node runs it. See control/node_os.h.
 //
 // What    one of these machines in every node that has copies: one of them leads, plans and writes
-//         wishes (control/leader.h). And what this node's replicas are told of a wish: the next
-//         step towards it and no other (control/move.h).
+//         wishes (control/leader.h).
 // Owner   control's one thread.
 // Memory  6 MB, from the first time that the node serves; none with replicas = 1.
 #include "control/leader.h"
-#include "control/move.h"
 #include "control/node_impl_os.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
@@ -148,54 +146,4 @@ json_t *torc_node_place_answer(const struct torc_node *node)
         torc_assert(failed == 0);
     }
     return answer;
-}
-
-// -- Steps ----------------------------------------------------------------------------------------
-
-static void step_alive(const struct torc_survey *survey, struct torc_move_view *view)
-{
-    for (uint32_t i = 0; i < survey->node_count; i++) {
-        const struct torc_survey_node *node = survey->nodes + i;
-
-        if (node->boot != 0 && node->down != node->boot && node->node <= TORC_RECORD_NODE_MAX) {
-            view->alive[node->node / 64] |= UINT64_C(1) << node->node % 64;
-        }
-    }
-}
-
-static void step_shard(const struct torc_survey_shard *from, struct torc_shard_fields *to)
-{
-    to->lo = from->lo;
-    to->hi = from->hi;
-    to->epoch = from->epoch;
-    to->primary_node = from->primary_node;
-    to->primary_boot = from->primary_boot;
-    to->insync.count = from->member_count;
-    memcpy(to->insync.at, from->members, from->member_count * sizeof(from->members[0]));
-}
-
-// The step towards a wish that is next, by what the survey says.
-struct torc_move_step torc_node_move(struct torc_node *node, uint32_t number,
-                                     const struct torc_survey_want *wish,
-                                     struct torc_want_fields *hint)
-{
-    const struct torc_survey_shard *known = torc_survey_shard(node->registry.survey, number);
-    struct torc_shard_fields shard = {0};
-    struct torc_want_fields want = {.primary = wish->primary, .nodes.count = wish->node_count};
-    struct torc_move_view view = {
-        .shard = &shard, .want = &want, .min_in_sync = node->registry.meta.min_in_sync};
-    struct torc_move_step step = {.kind = TORC_MOVE_DONE};
-
-    *hint = want;
-    for (uint32_t i = 0; i < wish->node_count; i++) {
-        want.nodes.at[i] = wish->nodes[i];
-    }
-    if (known == NULL) {
-        return step;
-    }
-    step_shard(known, &shard);
-    step_alive(node->registry.survey, &view);
-    step = torc_move_next(&view);
-    torc_move_hint(&view, &step, hint);
-    return step;
 }

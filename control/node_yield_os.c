@@ -2,6 +2,7 @@
 // control/yield.h for who gets what; here is what carries it out.
 #include "control/node_impl_os.h"
 #include "control/note.h"
+#include "control/steps.h"
 #include "control/yield.h"
 #include "kit/log_os.h"
 
@@ -110,9 +111,10 @@ static void yield_tell(struct torc_node *node, struct torc_cluster_shard *shard)
     }
     torc_yield_wish(&node->yield->yield, node->registry.survey, want,
                     node->registry.meta.min_in_sync, &wish);
-    // The next step towards it, and no other (control/move.h); a primary that is to leave the shard
-    // is followed by whom the step says where nobody else was found for it.
-    step = torc_node_move(node, shard->shard, &wish, &hint);
+    // The next step towards it, and no other (control/steps.h); a primary that is to leave the
+    // shard is followed by whom the step says where nobody else was found for it.
+    step = torc_steps_next(node->registry.survey, shard->shard, &wish,
+                           node->registry.meta.min_in_sync, &hint);
     order.want = (struct torc_cmd_want){
         .shard = shard->shard,
         .primary_node = shard->heir,

@@ -86,6 +86,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_CLEAN, "clean stops", 1)                                 \
     X(FAULT_DISK_LOST, "disks lost", 1)                              \
     X(FAULT_LEAD, "primaries wished elsewhere", 1)                   \
+    X(FAULT_FEWER, "replicas wished no more", 1)                     \
     X(FAULT_MORE, "replicas wished beside the others", 1)            \
     X(FAULT_STRIKE, "faults at the right moment", 1)                 \
     X(FAULT_PLAN, "rows of faults begun", 1)                         \
@@ -129,6 +130,9 @@ struct torc_frame_tx; // dataplane/worker.h
     X(NODE_TORN, "torn tails cut", 0)                                \
     X(NODE_FROM_CHECKPOINT, "shards recovered from a checkpoint", 0) \
     X(NODE_MOVED, "shards that changed stream", 0)                   \
+    X(SHARDS_GIVEN, "shards that running nodes were given", 0)       \
+    X(SHARDS_TAKEN, "shards that running nodes let go of", 0)        \
+    X(SHARDS_KEPT, "of those that were to go, taken back", 0)        \
     X(NODE_FORGOT, "starts that had forgotten", 0)                   \
     X(NODE_QUIESCED, "clean ends", 0)                                \
     X(NODE_SEALED, "of them, those with all in the log", 0)          \
@@ -305,7 +309,6 @@ enum sim_mend {
     SIM_MEND_SLOW,
     SIM_MEND_FULL,
     SIM_MEND_STRIKE, // nothing: something may begin
-    SIM_MEND_ANEW,   // an operator starts a node anew that is to open other shards
     SIM_MEND_META,
     SIM_MEND_PLAN // nothing: its next step is due; which: its serial
 };
@@ -494,7 +497,8 @@ struct sim {
     uint8_t *value;
     uint32_t last_at; // of the last look
     struct sim_result result;
-    struct sim_server servers[SIM_SHARDS_MAX + 1]; // by number of the shard
+    uint32_t open_counts[SIM_NODES_MAX][SIM_WORKERS_MAX]; // shards of a worker, after its last turn
+    struct sim_server servers[SIM_SHARDS_MAX + 1];        // by number of the shard
     struct sim_ghost *ghosts;
     jmp_buf death; // of the control that has a turn
     bool may_die;

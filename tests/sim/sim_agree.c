@@ -7,6 +7,7 @@
 #include "control/failover.h"
 #include "control/follow.h"
 #include "control/note.h"
+#include "control/steps.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
 
@@ -16,6 +17,7 @@
 #define TICKET_LIST 1u
 #define TICKET_SWAP 2u
 #define TICKET_DOWN 0x20000u // as control's own
+#define TICKET_GIVE 0x20101u
 #define SUBMITS     64u
 #define WAIT_NS     SIM_S
 
@@ -44,6 +46,9 @@ struct sim_agree {
     struct torc_follow follow;
     struct torc_failover failover;
     bool map_due[SIM_WORKERS_MAX];
+    bool tells; // a wish could not be told
+    uint64_t told_changes;
+    uint32_t told_ready;
     struct torc_note down;
 };
 
@@ -172,6 +177,7 @@ static void agree_renew(struct sim_node *node, struct torc_node_fields *fields)
     bool forgot = sim->config.durability == TORC_DURABILITY_REPLICATED && fields->boot > 0 &&
                   node->sealed_boot != fields->boot;
 
+    node->control.disk_copy = fields->copy;
     sim_cover_add(SIM_COVER_NODE_FORGOT, forgot ? 1 : 0);
     if (forgot || node->disk_lost) {
         fields->copy = ++sim->copies;
@@ -236,19 +242,9 @@ static void agree_take_list(struct sim_node *node, const struct torc_meta_answer
     if (!agree->follows) {
         torc_follow_init(&agree->follow, &agree->survey, &node->control.cluster);
         torc_failover_init(&agree->failover);
+        torc_give_init(&node->control.give, &agree->survey, &node->control.cluster, TICKET_GIVE);
         agree->follows = true;
     }
-}
-
-static bool agree_is_insync(const struct sim_agree *agree, const struct torc_survey_shard *shard,
-                            uint32_t node)
-{
-    for (uint32_t i = 0; i < shard->member_count; i++) {
-        if (shard->members[i].node == node) {
-            return shard->members[i].copy == agree->node.copy;
-        }
-    }
-    return false;
 }
 
 void sim_agree_take_shards(struct sim_node *node)
@@ -269,28 +265,24 @@ void sim_agree_take_shards(struct sim_node *node)
                                             .shard = shard->shard,
                                             .epoch = shard->epoch,
                                             .replica = sim->config.replicas > 1,
-                                            .insync = agree_is_insync(agree, shard, node->number),
                                             .wish = true};
         }
     }
 }
 
-// As node_find_bases.
-void sim_agree_find_bases(struct sim_node *node)
+struct torc_survey *sim_agree_survey(const struct sim_node *node)
 {
-    struct torc_cluster *cluster = &node->control.cluster;
+    return &agree_of(node)->survey;
+}
 
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        struct torc_cluster_shard *shard = &cluster->shards[i];
-        const struct torc_survey_shard *known =
-            torc_survey_shard(&agree_of(node)->survey, shard->shard);
-        uint32_t bit = 1u << shard->shard;
+uint64_t sim_agree_changes(const struct sim_node *node)
+{
+    return agree_of(node)->follow.changes;
+}
 
-        shard->based =
-            (node->based & bit) != 0 || shard->insync || shard->has_checkpoint ||
-            (node->control.recover_shards[i].stream == 0 && known != NULL && known->born_empty);
-        node->based |= shard->based ? bit : 0;
-    }
+void sim_agree_news(struct sim_node *node)
+{
+    agree_of(node)->follow.news = true;
 }
 
 // -- The map --------------------------------------------------------------------------------------
@@ -388,25 +380,56 @@ static void agree_wakes(struct sim_node *node)
     }
 }
 
-// As meta_wish_step.
+// As yield_tell; but a wished primary is to lead at once, and nobody is spared for leaving.
+static void agree_tell(struct sim_node *node, struct torc_cluster_shard *shard)
+{
+    struct sim_agree *agree = agree_of(node);
+    const struct torc_survey_want *want = torc_survey_want(&agree->survey, shard->shard);
+    struct torc_cmd order = {.kind = TORC_CMD_WANT};
+    struct torc_want_fields hint;
+    struct torc_move_step step;
+
+    if (want == NULL) {
+        return;
+    }
+    step = torc_steps_next(&agree->survey, shard->shard, want, sim_min_in_sync(), &hint);
+    order.want = (struct torc_cmd_want){.shard = shard->shard,
+                                        .primary_node = want->primary,
+                                        .node_count = (uint32_t)hint.nodes.count};
+    if (step.kind == TORC_MOVE_TRANSFER) {
+        order.want.primary_node = step.node;
+    }
+    for (uint32_t i = 0; i < order.want.node_count; i++) {
+        order.want.nodes[i] = (uint32_t)hint.nodes.at[i];
+    }
+    if (!shard->wish && memcmp(&order.want, &shard->told, sizeof(order.want)) == 0) {
+        return;
+    }
+    shard->wish = !torc_attach_cmd(&node->control.attach, shard->worker, &order);
+    if (!shard->wish) {
+        shard->told = order.want;
+    }
+    agree->tells = agree->tells || shard->wish;
+}
+
 static void agree_wishes(struct sim_node *node)
 {
     struct torc_cluster *cluster = &node->control.cluster;
+    struct sim_agree *agree = agree_of(node);
+    uint32_t ready = torc_cluster_ready(cluster);
 
+    if (!agree->tells && agree->told_changes == agree->survey.changes &&
+        agree->told_ready == ready) {
+        return;
+    }
+    agree->tells = false;
+    agree->told_changes = agree->survey.changes;
+    agree->told_ready = ready;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
-        const struct torc_survey_want *want =
-            shard->wish && shard->replica && shard->ready
-                ? torc_survey_want(&agree_of(node)->survey, shard->shard)
-                : NULL;
-        struct torc_cmd order = {.kind = TORC_CMD_WANT};
 
-        if (want != NULL) {
-            order.want = (struct torc_cmd_want){.shard = shard->shard,
-                                                .primary_node = want->primary,
-                                                .node_count = want->node_count};
-            memcpy(order.want.nodes, want->nodes, sizeof(want->nodes));
-            shard->wish = !torc_attach_cmd(&node->control.attach, shard->worker, &order);
+        if (shard->replica && shard->ready) {
+            agree_tell(node, shard);
         }
     }
 }
@@ -450,14 +473,18 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
     case AGREE_SWAP: return torc_swap_next(&agree->swap, local_ns, request);
     case AGREE_READ:
         return torc_follow_next(&agree->follow, local_ns, request) ||
-               torc_failover_next(&agree->failover, local_ns, request);
+               torc_failover_next(&agree->failover, local_ns, request) ||
+               (node->control.state == SIM_CONTROL_SERVING &&
+                torc_give_next(&node->control.give, local_ns, request));
     }
     torc_unreachable("no such stage");
 }
 
-static void agree_refused(struct sim_agree *agree, uint64_t local_ns,
+static void agree_refused(struct sim_node *node, uint64_t local_ns,
                           const struct torc_meta_request *request, enum torc_err err)
 {
+    struct sim_agree *agree = agree_of(node);
+
     if (torc_follow_is_mine(request->ticket)) {
         torc_follow_refused(&agree->follow, local_ns, request);
     } else if (torc_failover_is_mine(request->ticket)) {
@@ -465,6 +492,9 @@ static void agree_refused(struct sim_agree *agree, uint64_t local_ns,
     } else if (torc_note_is_mine(&agree->down, request->ticket)) {
         torc_note_take(&agree->down, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
+    } else if (torc_give_is_mine(&node->control.give, request->ticket)) {
+        torc_give_take(&node->control.give, local_ns,
+                       &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
     } else {
         sim_fail("metastore: a first request was refused: %s", torc_err_name(err));
     }
@@ -496,6 +526,8 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
             why.err == TORC_ERR_CORRUPT) {
             sim_fail("node %u: follow: %s", (unsigned)node->number, why.text);
         }
+    } else if (agree->follows && torc_give_is_mine(&node->control.give, answer->ticket)) {
+        torc_give_take(&node->control.give, local_ns, answer);
     } else if (agree->follows && torc_failover_is_mine(answer->ticket)) {
         torc_failover_take(&agree->failover, local_ns, answer);
     }
@@ -519,11 +551,12 @@ void sim_agree_step(struct sim_node *node)
         request.deadline_ns = local_ns + WAIT_NS;
         err = torc_metastore_submit(agree->store, &request, local_ns, &why);
         if (err != TORC_ERR_OK) {
-            agree_refused(agree, local_ns, &request, err);
+            agree_refused(node, local_ns, &request, err);
             break;
         }
     }
     if (agree->stage == AGREE_READ && agree_has_workers(node)) {
+        sim_give_step(node);
         agree_answers(node);
         agree_map_step(node);
         agree_wakes(node);
@@ -545,9 +578,17 @@ static uint64_t agree_stage_deadline_ns(const struct sim_agree *agree)
     torc_unreachable("no such stage");
 }
 
+static uint64_t agree_give_deadline_ns(const struct sim_node *node)
+{
+    return agree_of(node)->follows && node->control.state == SIM_CONTROL_SERVING
+               ? torc_give_deadline_ns(&node->control.give)
+               : UINT64_MAX;
+}
+
 uint64_t sim_agree_deadline_ns(const struct sim_node *node)
 {
     const struct sim_agree *agree = agree_of(node);
 
-    return torc_min_u64(agree_stage_deadline_ns(agree), torc_note_deadline_ns(&agree->down));
+    return torc_min_u64(torc_min_u64(agree_stage_deadline_ns(agree), agree_give_deadline_ns(node)),
+                        torc_note_deadline_ns(&agree->down));
 }

@@ -43,7 +43,8 @@ static void control_cluster(struct sim_node *node)
     node->control.cluster = (struct torc_cluster){.cluster = SIM_CLUSTER,
                                                   .keys = sim->config.key_count,
                                                   .node = node->number,
-                                                  .shards = node->control.shards};
+                                                  .shards = node->control.shards,
+                                                  .shard_max = SIM_SHARDS_MAX};
 }
 
 void sim_control_start(struct sim_node *node)
@@ -176,7 +177,8 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
                      event->alarm.text);
         }
         return;
-    case TORC_EVT_SHARD_HERE: return;
+    case TORC_EVT_SHARD_HERE: sim_give_here(node, worker, &event->here); return;
+    case TORC_EVT_SHARD_GONE: sim_give_gone(node, event->role.shard, event->role.epoch); return;
     case TORC_EVT_CONTROL_SEEN:
         control->workers[worker].seen = true;
         control->workers[worker].said = event->seen;
@@ -190,12 +192,11 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
     case TORC_EVT_ROLE: control_role(node, &event->role); return;
     case TORC_EVT_CHECKPOINT:
         shard = torc_cluster_shard(&control->cluster, event->role.shard);
-        if (shard != NULL) {
+        if (shard != NULL && !shard->leaving) {
             shard->fed = true;
             shard->wanted = true;
         }
         return;
-    case TORC_EVT_SHARD_GONE: break; // nobody told it to
     }
     sim_fail("node %u: event %u", (unsigned)node->number, (unsigned)event->kind);
 }
@@ -215,7 +216,7 @@ static void control_events(struct sim_node *node)
     }
 }
 
-static void control_trim(struct sim_node *node)
+void sim_control_trim(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
 
@@ -241,7 +242,7 @@ static void control_checkpoints(struct sim_node *node)
     sim_cover_add(SIM_COVER_CHECKPOINT_KEPT, after.kept - before.kept);
     sim_cover_add(SIM_COVER_CHECKPOINT_FAILED, after.failures - before.failures);
     if (kept) {
-        control_trim(node);
+        sim_control_trim(node);
     }
     if (control->in_round && torc_checkpoints_is_idle(control->checkpoints)) {
         control->in_round = false;

@@ -300,6 +300,11 @@ static void disk_may_die(const struct torc_disk *disk)
     }
 }
 
+void sim_disk_chance(const struct torc_disk *disk)
+{
+    disk_may_die(disk);
+}
+
 static void flight_land(struct torc_disk *disk, const struct disk_flight *flight, bool torn)
 {
     struct torc_disk_op *op = flight->op;

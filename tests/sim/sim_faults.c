@@ -299,26 +299,31 @@ static void fault_disk_lost(void)
     node->copy = 0;
     node->disk_lost = true;
     node->sealed_boot = 0;
-    node->based = 0;
+    node->lines_of = 0;
+    sim_ghost_forget(node);
 }
 
 static void fault_wish(void)
 {
     uint32_t shard = 1 + (uint32_t)draw(sim->config.shards);
     uint32_t place = (uint32_t)draw(SIM_NODES_MAX);
-    uint32_t node = draw_chance(40) ? sim_wish_more(shard, (uint32_t)draw(sim->config.nodes)) : 0;
+    uint64_t dice = draw(100);
+    uint32_t more = dice < 45 ? sim_wish_more(shard, (uint32_t)draw(sim->config.nodes)) : 0;
+    uint32_t fewer = dice >= 15 && dice < 60 ? sim_wish_fewer(shard, place) : 0;
 
-    if (node == 0) {
-        node = sim_wish_lead(shard, place);
+    if (more == 0 && fewer == 0) {
+        uint32_t node = sim_wish_lead(shard, place);
+
         fault_note(SIM_COVER_FAULT_LEAD);
         sim_story("FAULT   shard %u: node %u is wished as primary", (unsigned)shard,
                   (unsigned)node);
         return;
     }
-    fault_note(SIM_COVER_FAULT_MORE);
-    sim_story("FAULT   shard %u: node %u is to have it too", (unsigned)shard, (unsigned)node);
-    sim_post(sim->now_ns + SIM_MS + draw(50 * SIM_MS), SIM_EVENT_MEND, SIM_MEND_ANEW, node - 1,
-             NULL);
+    sim_cover_add(SIM_COVER_FAULT_MORE, more != 0 ? 1 : 0);
+    sim_cover_add(SIM_COVER_FAULT_FEWER, fewer != 0 ? 1 : 0);
+    sim->fault_count++;
+    sim_story("FAULT   shard %u: node %u is to have it, node %u no more", (unsigned)shard,
+              (unsigned)more, (unsigned)fewer);
 }
 
 static void fault_power(void)
@@ -600,15 +605,6 @@ static void mend_failed(struct sim_node *node)
     fault_parent(node);
 }
 
-static void mend_anew(struct sim_node *node)
-{
-    if (node->control.state == SIM_CONTROL_SERVING) {
-        node->control.wants_stop = true;
-    } else if (node->powered && !sim->quiet) {
-        sim_faults_kill(node, true, true);
-    }
-}
-
 void sim_faults_mend(uint32_t what, uint32_t which)
 {
     struct sim_node *node = &sim->nodes[which < SIM_NODES_MAX ? which : 0];
@@ -616,7 +612,6 @@ void sim_faults_mend(uint32_t what, uint32_t which)
     switch ((enum sim_mend)what) {
     case SIM_MEND_PARENT: sim_node_parent(node); return;
     case SIM_MEND_FAILED: mend_failed(node); return;
-    case SIM_MEND_ANEW: mend_anew(node); return;
     case SIM_MEND_STRIKE:
         sim_plan_swapped(which);
         sim_faults_strike(which, STRIKE_TURN);

@@ -13,6 +13,7 @@
 #include "dataplane/worker_state.h"
 #include "tests/sim/sim_machine.h"
 
+#define GONE_MAX 64u
 #define LSNS_MAX 32768u // of a shard: later ones are not looked at
 
 struct ghost_record {
@@ -23,6 +24,10 @@ struct ghost_record {
 
 struct sim_ghost {
     struct ghost_record records[LSNS_MAX];
+    uint64_t copies[SIM_NODES_MAX]; // that replicas are, by index of their node; 0: none
+    bool here[SIM_NODES_MAX];       // its worker has opened it
+    uint64_t gone[GONE_MAX];        // copies whose memory is gone, the last ones
+    uint32_t gone_count;
     uint64_t most; // that an active replica applied, and may have answered
     uint32_t most_node;
     uint64_t top; // LSN that anybody in sync applied
@@ -98,15 +103,99 @@ static void ghost_look(const struct sim_node *node, const struct torc_worker_sha
     }
 }
 
+// -- Copies ---------------------------------------------------------------------------------------
+
+// A replica that begins as a copy has its memory: nobody may be a copy that was let go of.
+void sim_ghost_open(const struct sim_node *node, uint32_t number, uint64_t copy)
+{
+    struct sim_ghost *ghost = &sim->ghosts[number];
+
+    for (uint32_t i = 0; copy != 0 && i < torc_min_u64(ghost->gone_count, GONE_MAX); i++) {
+        if (ghost->gone[i] == copy) {
+            sim_fail("copies: node %u begins shard %u as copy %" PRIx64 ", which was let go of",
+                     (unsigned)node->number, (unsigned)number, copy);
+        }
+    }
+    for (uint32_t i = 0; copy >= TORC_GIVE_COPY && i < sim->config.nodes; i++) {
+        if (i != node->index && ghost->copies[i] == copy) {
+            sim_fail("copies: nodes %u and %u are copy %" PRIx64 " of shard %u",
+                     (unsigned)node->number, (unsigned)i + 1, copy, (unsigned)number);
+        }
+    }
+    ghost->copies[node->index] = copy;
+}
+
+static void ghost_gone(const struct sim_node *node, struct sim_ghost *ghost)
+{
+    if (ghost->copies[node->index] != 0) {
+        ghost->gone[ghost->gone_count++ % GONE_MAX] = ghost->copies[node->index];
+    }
+    ghost->copies[node->index] = 0;
+    ghost->here[node->index] = false;
+}
+
+void sim_ghost_start(const struct sim_node *node)
+{
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        sim->ghosts[number].here[node->index] = false;
+    }
+}
+
+void sim_ghost_forget(const struct sim_node *node)
+{
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        ghost_gone(node, &sim->ghosts[number]);
+    }
+}
+
+// Of a node whose dataplane has not begun yet its own copy is known.
+bool sim_ghost_remembers(uint32_t number, uint32_t node, uint64_t copy)
+{
+    const struct sim_ghost *ghost = &sim->ghosts[number];
+    bool gone = false;
+
+    for (uint32_t i = 0; i < torc_min_u64(ghost->gone_count, GONE_MAX); i++) {
+        gone = gone || ghost->gone[i] == copy;
+    }
+    return !gone && (copy >= TORC_GIVE_COPY ? ghost->copies[node - 1] == copy
+                                            : sim->nodes[node - 1].copy == copy);
+}
+
+// A shard that was here and is no more: its memory is gone.
+static void ghost_table(const struct sim_node *node, const struct torc_worker *worker)
+{
+    uint32_t *open = &sim->open_counts[node->index][worker->index];
+
+    for (uint32_t number = 1; worker->open_count < *open && number <= sim->config.shards;
+         number++) {
+        struct sim_ghost *ghost = &sim->ghosts[number];
+
+        if (ghost->here[node->index] && sim_ghost_replica(node, number) == NULL) {
+            ghost_gone(node, ghost);
+        }
+    }
+    *open = worker->open_count;
+}
+
+// -- After each turn ------------------------------------------------------------------------------
+
 void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worker)
 {
+    ghost_table(node, worker);
     for (uint32_t i = 0; i < worker->shard_count; i++) {
         const struct torc_worker_shard *shard = &worker->shards[i];
 
+        if (shard->engine.shard == 0) {
+            continue;
+        }
         if (shard->replica == NULL && shard->engine.state == TORC_SHARD_ACTIVE) {
             ghost_advance(node, &shard->engine, false);
         }
-        if (shard->replica == NULL || !ghost_counts(shard)) {
+        if (shard->replica == NULL) {
+            continue;
+        }
+        sim->ghosts[shard->engine.shard].here[node->index] = true;
+        if (!ghost_counts(shard)) {
             continue;
         }
         ghost_look(node, shard);

@@ -88,7 +88,8 @@ static enum torc_err life_begin_recover(struct sim_node *node, struct torc_fail 
                                          .node = node->number,
                                          .worker_count = node->worker_count,
                                          .shards = control->recover_shards,
-                                         .shard_count = control->cluster.shard_count};
+                                         .shard_count = control->cluster.shard_count,
+                                         .others = sim->config.replicas > 1};
 
     memset(control->recover_shards, 0, sizeof(control->recover_shards));
     for (uint32_t i = 0; i < control->cluster.shard_count; i++) {
@@ -136,7 +137,14 @@ static bool life_all_serve(const struct sim_node *node)
     return serving;
 }
 
-// As node_end_dataplane.
+// As node_can_resume.
+static bool life_can_resume(const struct sim_node *node)
+{
+    const struct sim_control *control = &node->control;
+
+    return control->attach.hello.boot == control->cluster.boot && life_all_serve(node);
+}
+
 static void life_end_dataplane(struct sim_node *node)
 {
     sim_story("node %u  this dataplane cannot be continued", (unsigned)node->number);
@@ -147,43 +155,23 @@ static void life_end_dataplane(struct sim_node *node)
     sim_control_go(node, SIM_CONTROL_DRAINING);
 }
 
-// As node_can_resume and node_read_map.
-static bool life_can_resume(struct sim_node *node)
-{
-    struct sim_control *control = &node->control;
-    const struct torc_chan_map *map = control->attach.map;
-    bool serving = control->attach.hello.boot == control->cluster.boot &&
-                   map->entry_count == sim->config.shards && life_all_serve(node);
-
-    for (uint32_t i = 0; i < control->cluster.shard_count && serving; i++) {
-        struct torc_cluster_shard *shard = &control->cluster.shards[i];
-        const struct torc_chan_map_entry *entry = &map->entries[shard->shard - 1];
-
-        serving = entry->shard == shard->shard && (shard->replica || entry->epoch == shard->epoch);
-        shard->worker = UINT8_MAX;
-        for (uint32_t at = 0; at < entry->member_count; at++) {
-            if (entry->members[at].node == node->number) {
-                shard->worker = entry->members[at].core;
-            }
-        }
-        serving = serving && shard->worker < node->worker_count; // a learner's is in no map
-        shard->ready = true;
-    }
-    return serving;
-}
-
 void sim_life_read(struct sim_node *node)
 {
-    struct sim_control *control = &node->control;
-    struct torc_fail why;
-    enum torc_err err;
-
     sim_agree_take_shards(node);
     if (!life_can_resume(node)) {
         life_end_dataplane(node);
         return;
     }
-    err = life_begin_recover(node, &why); // looks at the folders, no more
+    node->control.cluster.map_version = node->control.attach.map->version; // what workers know
+    sim_control_go(node, SIM_CONTROL_RESUMING);
+}
+
+// As node_resume_files.
+static enum torc_err life_resume_files(struct sim_node *node, struct torc_fail *why)
+{
+    struct sim_control *control = &node->control;
+    enum torc_err err = life_begin_recover(node, why); // looks at the folders, no more
+
     for (uint32_t i = 0; i < control->cluster.shard_count && err == TORC_ERR_OK; i++) {
         const struct torc_recover_shard *from = &control->recover_shards[i];
         struct torc_cluster_shard *shard = &control->cluster.shards[i];
@@ -191,22 +179,17 @@ void sim_life_read(struct sim_node *node)
         shard->has_checkpoint = from->has_checkpoint;
         shard->checkpoint_lsn = from->checkpoint.lsn;
         shard->start_sequence = from->checkpoint.start_sequence;
-        shard->fed = true; // as far as a control that begins here knows
-        shard->covered = from->has_checkpoint && !shard->replica &&
-                         from->checkpoint.epoch == shard->epoch &&
+        shard->covered = from->has_checkpoint &&
+                         (shard->replica ? from->checkpoint.turn == shard->turn
+                                         : from->checkpoint.epoch == shard->epoch) &&
                          from->checkpoint.stream == shard->worker + 1;
     }
     if (err == TORC_ERR_OK) {
         torc_recover_close(control->recover);
         control->recover = NULL;
-        err = life_open_checkpoints(node, &why);
+        err = life_open_checkpoints(node, why);
     }
-    if (err != TORC_ERR_OK) {
-        sim_control_fail(node, &why);
-        return;
-    }
-    control->cluster.map_version = control->attach.map->version; // what the workers know
-    sim_control_go(node, SIM_CONTROL_RESUMING);
+    return err;
 }
 
 // -- Recovery -------------------------------------------------------------------------------------
@@ -232,7 +215,9 @@ static enum torc_err life_take_over(struct sim_node *node, struct torc_fail *why
         sim_cover_add(SIM_COVER_NODE_MOVED, shard->moved ? 1 : 0);
         sim_cover_add(SIM_COVER_NODE_FROM_CHECKPOINT, from->has_checkpoint ? 1 : 0);
     }
-    sim_agree_find_bases(node);
+    if (err == TORC_ERR_OK && sim->config.replicas > 1) {
+        sim_give_find_bases(node);
+    }
     for (uint32_t i = 0; i < node->worker_count && err == TORC_ERR_OK; i++) {
         err = torc_log_store_begin(control->store, &control->attach, i,
                                    torc_recover_next_sequence(control->recover, i + 1), why);
@@ -285,11 +270,31 @@ static bool life_configure(struct sim_node *node, uint32_t worker)
         .dedup_ttl_s = sim->config.dedup_ttl_s,
         .sessions_max = 256,
         .copy = sim_agree_copy(node),
-        .min_in_sync = sim->config.replicas / 2 + (sim->config.replicas > 2 ? 1 : 0),
+        .min_in_sync = sim_min_in_sync(),
         .map_version = (uint32_t)control->cluster.map_version};
     memset(order.configure.secret, (int)node->number, sizeof(order.configure.secret));
     return torc_attach_cmd(&control->attach, worker, &order) &&
            torc_attach_cmd(&control->attach, worker, &map);
+}
+
+bool sim_life_open_shard(struct sim_node *node, const struct torc_cluster_shard *shard)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+
+    order.shard = (struct torc_cmd_shard){.lo = shard->lo,
+                                          .hi = shard->hi,
+                                          .shard = shard->shard,
+                                          .epoch = shard->epoch,
+                                          .turn = shard->turn,
+                                          .moved = shard->moved ? 1 : 0,
+                                          .is_replica = shard->replica ? 1 : 0,
+                                          .has_base = shard->based ? 1 : 0,
+                                          .copy = shard->copy};
+    if (!torc_attach_cmd(&node->control.attach, shard->worker, &order)) {
+        return false;
+    }
+    sim_ghost_open(node, shard->shard, shard->copy);
+    return true;
 }
 
 static bool life_open_worker(struct sim_node *node, uint32_t index)
@@ -303,17 +308,8 @@ static bool life_open_worker(struct sim_node *node, uint32_t index)
     }
     while (worker->configured && worker->shard_at < control->cluster.shard_count) {
         const struct torc_cluster_shard *shard = control->cluster.shards + worker->shard_at;
-        struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
 
-        order.shard = (struct torc_cmd_shard){.lo = shard->lo,
-                                              .hi = shard->hi,
-                                              .shard = shard->shard,
-                                              .epoch = shard->epoch,
-                                              .turn = shard->turn,
-                                              .moved = shard->moved ? 1 : 0,
-                                              .is_replica = shard->replica,
-                                              .has_base = shard->based};
-        if (shard->worker == index && !torc_attach_cmd(&control->attach, index, &order)) {
+        if (shard->worker == index && !sim_life_open_shard(node, shard)) {
             return false;
         }
         worker->shard_at++;
@@ -395,10 +391,11 @@ void sim_life_resumed(struct sim_node *node)
             return;
         }
     }
-    if (!life_all_serve(node)) {
+    if (!life_all_serve(node) || !sim_give_resume(node)) {
         life_end_dataplane(node);
         return;
     }
+    err = life_resume_files(node, &why);
     for (uint32_t i = 0; i < node->worker_count && err == TORC_ERR_OK; i++) {
         struct torc_cmd forget = {.kind = TORC_CMD_CHECKPOINT_END};
 

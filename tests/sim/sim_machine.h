@@ -5,6 +5,7 @@
 #define TORC_TESTS_SIM_SIM_MACHINE_H
 
 #include "control/checkpoint_uring.h"
+#include "control/give.h"
 #include "control/metastore.h"
 #include "control/recover_uring.h"
 #include "dataplane/council.h"
@@ -75,6 +76,14 @@ struct sim_control_worker {
     struct torc_evt_control_seen said;
 };
 
+// Of DATA/replicas (control/based_os.h).
+struct sim_line {
+    uint64_t copy;
+    uint32_t turn;
+    bool there;
+    bool whole;
+};
+
 struct sim_control {
     struct sim_actor actor;
     enum sim_control_state state;
@@ -98,6 +107,10 @@ struct sim_control {
     struct torc_recover_shard recover_shards[SIM_SHARDS_MAX];
     struct sim_control_worker workers[SIM_WORKERS_MAX];
     struct sim_agree *agree;
+    struct torc_give give;
+    uint64_t given_news; // as node_give_os.c's
+    uint64_t disk_copy;  // that the node was before this start
+    struct sim_line lines[SIM_SHARDS_MAX + 1];
     uint32_t io_retry; // tries of a recovery that met a failing disk
 };
 
@@ -109,9 +122,10 @@ struct sim_node {
     uint8_t mac[6];
     struct torc_mapping mapping;
     struct sim_store *store;
-    uint64_t copy;  // the memory that it is; 0: it has forgotten, or its disk is empty
-    bool disk_lost; // and nothing was begun on the new one yet
-    uint32_t based; // bit of each shard whose log here goes on from a base (control/based_os.h)
+    uint64_t copy;     // the memory that it is; 0: it has forgotten, or its disk is empty
+    bool disk_lost;    // and nothing was begun on the new one yet
+    uint64_t lines_of; // the node's copy that the lines are of
+    struct sim_line lines[SIM_SHARDS_MAX + 1];
     struct sim_disk_faults faults;
     // The dataplane.
     bool up;
@@ -151,6 +165,7 @@ struct torc_disk *sim_disk_open(struct sim_node *node);
 void sim_disk_kill(struct torc_disk *disk);
 void sim_store_power_loss(struct sim_node *node);
 void sim_store_lose(struct sim_node *node);               // all of it
+void sim_disk_chance(const struct torc_disk *disk);       // for its control to die
 uint64_t sim_disk_deadline(const struct torc_disk *disk); // when the next operation is back
 
 // -- sim_node.c
@@ -174,7 +189,8 @@ void sim_control_wake(struct sim_node *node, uint64_t at_ns);
 void sim_control_go(struct sim_node *node, enum sim_control_state state);
 void sim_control_fail(struct sim_node *node,
                       const struct torc_fail *why); // its parent starts it anew
-void sim_control_let_go(struct sim_node *node);     // of the dataplane's channel
+void sim_control_trim(struct sim_node *node);
+void sim_control_let_go(struct sim_node *node); // of the dataplane's channel
 
 // -- sim_life.c: turns of a control in the states that a life of its dataplane goes through
 void sim_life_look(struct sim_node *node);
@@ -185,7 +201,15 @@ void sim_life_feed(struct sim_node *node);
 void sim_life_replay(struct sim_node *node);
 void sim_life_resumed(struct sim_node *node);
 void sim_life_drain(struct sim_node *node);
+bool sim_life_open_shard(struct sim_node *node, const struct torc_cluster_shard *shard);
 bool sim_life_order_all(struct sim_node *node, enum torc_cmd_kind kind);
+
+// -- sim_give.c
+void sim_give_find_bases(struct sim_node *node); // after recovery has looked at the folders
+void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt_here *here);
+bool sim_give_resume(struct sim_node *node);
+void sim_give_gone(struct sim_node *node, uint32_t number, uint32_t turn);
+void sim_give_step(struct sim_node *node);
 
 // -- sim_agree.c: what a control has to do with the metastore
 struct sim_agree *sim_agree_open(struct sim_node *node);
@@ -203,8 +227,10 @@ void sim_agree_down(struct sim_node *node);
 bool sim_agree_is_told(const struct sim_node *node);
 uint64_t sim_agree_copy(const struct sim_node *node);
 uint64_t sim_agree_deadline_ns(const struct sim_node *node); // local
-void sim_agree_find_bases(struct sim_node *node); // after recovery has looked at the folders
-void sim_agree_init(void);                        // the cluster's first records
+struct torc_survey *sim_agree_survey(const struct sim_node *node);
+uint64_t sim_agree_changes(const struct sim_node *node); // of the survey
+void sim_agree_news(struct sim_node *node);              // the table of shards is another one
+void sim_agree_init(void);                               // the cluster's first records
 
 // -- sim_faults.c
 void sim_faults_kill(struct sim_node *node, bool dataplane, bool control);
@@ -215,10 +241,15 @@ void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns);
 // -- sim_wish.c
 void sim_wish_init(void);
 void sim_wish_none(uint32_t shard); // no primary is wished
+uint32_t sim_min_in_sync(void);
 // Another primary is wished; returns its node.
 uint32_t sim_wish_lead(uint32_t shard, uint32_t place);
 // One replica more is wished; returns the node that is to get it, 0: all have it.
 uint32_t sim_wish_more(uint32_t shard, uint32_t from_node);
+// One less, if there are more than there are to be; returns the node that is to let go of it.
+uint32_t sim_wish_fewer(uint32_t shard, uint32_t place);
+// Each shard that is not closed has the members that are wished, and no other node has it.
+bool sim_wish_is_done(void);
 // No shard has this node's copy alone.
 bool sim_wish_may_lose(uint32_t node);
 // No copy that exists is in sync: the shard stays closed until an operator accepts the loss.
@@ -228,8 +259,12 @@ bool sim_wish_is_closed(uint32_t shard);
 void sim_ghost_init(void);
 void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worker);
 void sim_ghost_judge(void);
-// The node's replica of a shard, or NULL.
+// The node's replica of the shard, if it has one.
 const struct torc_worker_shard *sim_ghost_replica(const struct sim_node *node, uint32_t number);
+void sim_ghost_open(const struct sim_node *node, uint32_t number, uint64_t copy);
+void sim_ghost_start(const struct sim_node *node); // its dataplane has nothing yet
+void sim_ghost_forget(const struct sim_node *node);
+bool sim_ghost_remembers(uint32_t number, uint32_t node, uint64_t copy);
 
 // -- sim_calm.c
 void sim_calm_upset(struct sim_node *node);

@@ -218,6 +218,8 @@ void sim_node_start(struct sim_node *node)
     }
     node->life++;
     sim_calm_upset(node);
+    sim_ghost_start(node);
+    memset(sim->open_counts[node->index], 0, sizeof(sim->open_counts[0]));
     node->chan_bytes = torc_chan_bytes(node->worker_count);
     node->chan = sim_memory(node->chan_bytes);
     torc_assert(torc_chan_format(node->chan, node->chan_bytes, node->worker_count, &why) ==
@@ -279,6 +281,7 @@ static void node_forget(struct sim_node *node)
     if (sim->config.durability == TORC_DURABILITY_REPLICATED && boot != 0 &&
         node->sealed_boot != boot) {
         node->copy = 0;
+        sim_ghost_forget(node);
     }
 }
 
@@ -553,6 +556,68 @@ void sim_node_thread(struct sim_node *node)
     sim_wake(&node->thread, at_ns, SIM_EVENT_THREAD, node->index, 0);
 }
 
+static uint32_t node_loads(const struct torc_worker *worker)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; worker->replicas.loads != NULL && i < TORC_WORKER_LOADS; i++) {
+        count += worker->replicas.loads[i].shard != 0 ? 1 : 0;
+    }
+    return count;
+}
+
+static void node_tell_log(const struct sim_node *node, const struct torc_worker *worker)
+{
+    sim_story("node %u  worker %u: log: next block %u, durable %u%s, %u bases taken",
+              (unsigned)node->number, (unsigned)worker->index, (unsigned)worker->log.next_sequence,
+              (unsigned)worker->log.durable, worker->log.failed ? ", failed" : "",
+              (unsigned)node_loads(worker));
+}
+
+// What a primary knows of the others, for people.
+static void node_tell_peers(const struct sim_node *node, const struct torc_replica *machine)
+{
+    sim_story("node %u  shard %u: health %x, proposal %s, transfer to %u, %u are wished, read at "
+              "%" PRIx64,
+              (unsigned)node->number, (unsigned)machine->shard, (unsigned)machine->health,
+              machine->proposal.open ? "open" : "none", (unsigned)machine->transfer_node,
+              (unsigned)machine->want.node_count, machine->read_hlc);
+    for (uint32_t i = 0; i < machine->peer_count; i++) {
+        const struct torc_replica_peer *peer = &machine->peers[i];
+
+        sim_story("node %u  shard %u: of node %u: role %u%s, copy %" PRIx64 ", says boot %" PRIu64
+                  " copy %" PRIx64 " received %u durable %u, lease %s, ceiling %" PRIx64 "%s%s%s",
+                  (unsigned)node->number, (unsigned)machine->shard, (unsigned)peer->node,
+                  (unsigned)peer->role, peer->proposed ? ", proposed" : "", peer->copy,
+                  peer->acked_boot, peer->acked_copy, (unsigned)peer->received_lsn,
+                  (unsigned)peer->durable_lsn,
+                  machine->now_ns < peer->lease.until_ns ? "held" : "lapsed", peer->lease.ceiling,
+                  peer->usable ? ", usable" : "", peer->needs_base ? ", needs a base" : "",
+                  peer->claimed ? ", claimed" : "");
+        if (peer->stream != TORC_REPLICA_STREAM_NONE) {
+            sim_story("node %u  shard %u: to node %u a base, state %u, from %u to %u, pieces %u%s "
+                      "next %u acknowledged %u",
+                      (unsigned)node->number, (unsigned)machine->shard, (unsigned)peer->node,
+                      (unsigned)peer->stream, (unsigned)peer->base_lsn, (unsigned)peer->end_lsn,
+                      (unsigned)peer->piece_count, peer->piece_known ? "" : " (so far)",
+                      (unsigned)peer->piece_next, (unsigned)peer->piece_acked);
+        }
+    }
+}
+
+static void node_tell_base(const struct sim_node *node, const struct torc_worker_replica *replica)
+{
+    const struct torc_replica *machine = &replica->machine;
+
+    sim_story(
+        "node %u  shard %u: %s base%s%s%s from %u to %u, durable to %u, checkpoint %u kept at %u",
+        (unsigned)node->number, (unsigned)machine->shard, machine->has_base ? "a" : "no",
+        machine->base_loading ? ", loading" : "", replica->base_wanted ? ", wanted" : "",
+        machine->base_durable ? ", durable" : "", (unsigned)machine->base_lsn,
+        (unsigned)machine->base_end_lsn, (unsigned)machine->durable_lsn,
+        (unsigned)replica->kept_checkpoint, (unsigned)replica->kept_lsn);
+}
+
 // Where its replicas stand, for people.
 static void node_tell_replicas(const struct sim_node *node, const struct torc_worker *worker)
 {
@@ -573,18 +638,32 @@ static void node_tell_replicas(const struct sim_node *node, const struct torc_wo
                   machine->synced ? "synced" : "not synced", (unsigned)machine->last_lsn,
                   (unsigned)machine->commit_lsn, (unsigned)machine->applied_lsn,
                   shard->readable ? "can be read" : "cannot be read");
+        if (machine->role == TORC_REPLICA_ACTIVE) {
+            node_tell_peers(node, machine);
+        } else if (machine->role == TORC_REPLICA_LEARNER) {
+            node_tell_base(node, shard->replica);
+        }
     }
 }
 
 // What it dropped, for people.
 void sim_node_tell(const struct sim_node *node)
 {
+    if (node->control.checkpoints != NULL && node->control.state == SIM_CONTROL_SERVING) {
+        struct torc_checkpoints_numbers made;
+
+        torc_checkpoints_numbers(node->control.checkpoints, &made);
+        sim_story("node %u  checkpoints: %u wanted, %u kept, %u given up: %s",
+                  (unsigned)node->number, (unsigned)made.wanted, (unsigned)made.kept,
+                  (unsigned)made.failures, made.failure.text);
+    }
     if (node->up) {
         node_count(node);
     }
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
         const struct torc_stats *stats = torc_worker_stats(node->workers[i].worker);
 
+        node_tell_log(node, node->workers[i].worker);
         node_tell_replicas(node, node->workers[i].worker);
         for (uint32_t reason = 1; reason < TORC_DROP_COUNT; reason++) {
             if (torc_stats_get(&stats->drops[reason]) > 0) {
@@ -613,6 +692,25 @@ bool sim_node_serves(const struct sim_node *node)
     return node->control.state == SIM_CONTROL_SERVING;
 }
 
+// What no shard has is free: also what those had that are gone.
+static void node_judge_chunks(const struct sim_node *node, const struct torc_worker *worker)
+{
+    uint32_t used = worker->chunks.chunk_count - torc_chunk_pool_free(&worker->chunks);
+    uint32_t known = 0;
+
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_tree *tree = &worker->shards[i].engine.tree;
+
+        known += worker->shards[i].engine.shard == 0
+                     ? 0
+                     : tree->chunks.chunk_count + tree->guide.chunk_count;
+    }
+    if (used != known) {
+        sim_fail("node %u, worker %u: %u chunks are used, its shards have %u",
+                 (unsigned)node->number, (unsigned)worker->index, (unsigned)used, (unsigned)known);
+    }
+}
+
 // Invariants that the code offers, and tables that must be empty when nobody wants anything.
 void sim_node_judge(struct sim_node *node)
 {
@@ -623,6 +721,9 @@ void sim_node_judge(struct sim_node *node)
         for (uint32_t at = 0; at < worker->shard_count; at++) {
             const struct torc_shard *shard = &worker->shards[at].engine;
 
+            if (shard->shard == 0) {
+                continue;
+            }
             if (torc_shard_check(shard, &why) != TORC_ERR_OK ||
                 torc_tree_check(&shard->tree, &why) != TORC_ERR_OK) {
                 sim_fail("node %u, worker %u: %s", (unsigned)node->number, (unsigned)i, why.text);
@@ -632,6 +733,7 @@ void sim_node_judge(struct sim_node *node)
             sim_fail("node %u, worker %u: %u packets of writes wait for ever",
                      (unsigned)node->number, (unsigned)i, (unsigned)worker->gathers_used);
         }
+        node_judge_chunks(node, worker);
         if (torc_heap_check(&node->workers[i].heap) != NULL) {
             sim_fail("node %u, worker %u: heap: %s", (unsigned)node->number, (unsigned)i,
                      torc_heap_check(&node->workers[i].heap));

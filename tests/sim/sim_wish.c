@@ -1,9 +1,9 @@
 // Torc simulator: what placement wishes, and which copies of data are what. See sim.h.
 //
 // What    records `want`, which this file writes in place of placement's leader, at random: who
-//         shall have a shard, who shall lead it. A node that is wanted anew is started anew by its
-//         operator, as it opens shards when it starts. And the ghost of `copy`: a disk that was
-//         lost is empty and has no copy, until its control draws the next number.
+//         shall have a shard, who shall lead it; nodes are given it and let go of it while they
+//         run. And the ghost of `copy`: a disk that was lost is empty and has no copy, until its
+//         control draws the next number.
 #include "control/records.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
@@ -24,6 +24,11 @@ static void want_write(uint32_t shard)
     text[torc_record_encode(TORC_RECORD_WANT, &fields, text)] = '\0';
     torc_record_name(name, "want", shard);
     sim_records_put(name, text);
+}
+
+uint32_t sim_min_in_sync(void)
+{
+    return sim->config.replicas / 2 + (sim->config.replicas > 2 ? 1 : 0);
 }
 
 void sim_wish_init(void)
@@ -86,25 +91,49 @@ uint32_t sim_wish_more(uint32_t shard, uint32_t from_node)
     return 0;
 }
 
+uint32_t sim_wish_fewer(uint32_t shard, uint32_t place)
+{
+    struct sim_want *want = &sim->wants[shard - 1];
+    uint32_t node;
+
+    if (want->count <= sim->config.replicas) {
+        return 0;
+    }
+    place %= want->count;
+    node = want->nodes[place];
+    want->nodes[place] = want->nodes[--want->count];
+    want->primary = want->primary == node ? 0 : want->primary;
+    want_write(shard);
+    return node;
+}
+
 // -- Copies ---------------------------------------------------------------------------------------
 
-// Members in sync with the copy that their disk is, but for one node.
-static uint32_t copies_but(uint32_t shard, uint32_t node)
+static void copies_read(uint32_t shard, struct torc_shard_fields *fields)
 {
-    struct torc_shard_fields fields;
     char name[TORC_RECORD_NAME_BYTES];
     const char *text;
     struct torc_fail why;
-    uint32_t count = 0;
 
     torc_record_name(name, "shard", shard);
     text = sim_records_get(name);
-    torc_assert(text != NULL && torc_record_decode(TORC_RECORD_SHARD, &fields, text, strlen(text),
-                                                   &why) == TORC_ERR_OK);
+    torc_assert(text != NULL);
+    torc_assert(torc_record_decode(TORC_RECORD_SHARD, fields, text, strlen(text), &why) ==
+                TORC_ERR_OK);
+}
+
+// Members in sync that remember, but for one node.
+static uint32_t copies_but(uint32_t shard, uint32_t node)
+{
+    struct torc_shard_fields fields;
+    uint32_t count = 0;
+
+    copies_read(shard, &fields);
     for (uint32_t i = 0; i < fields.insync.count; i++) {
         const struct torc_record_member *member = &fields.insync.at[i];
 
-        count += member->node != node && member->copy == sim->nodes[member->node - 1].copy ? 1 : 0;
+        count += member->node != node &&
+                 sim_ghost_remembers(shard, (uint32_t)member->node, member->copy);
     }
     return count;
 }
@@ -122,4 +151,34 @@ bool sim_wish_may_lose(uint32_t node)
 bool sim_wish_is_closed(uint32_t shard)
 {
     return copies_but(shard, 0) == 0;
+}
+
+// -- At the end -----------------------------------------------------------------------------------
+
+static bool copies_list(const struct torc_shard_fields *fields, uint32_t node)
+{
+    for (uint32_t i = 0; i < fields->insync.count; i++) {
+        if (fields->insync.at[i].node == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sim_wish_is_done(void)
+{
+    for (uint32_t shard = 1; sim->config.replicas > 1 && shard <= sim->config.shards; shard++) {
+        struct torc_shard_fields fields;
+
+        copies_read(shard, &fields);
+        for (uint32_t node = 1; node <= sim->config.nodes && !sim_wish_is_closed(shard); node++) {
+            bool wanted = want_has(&sim->wants[shard - 1], node);
+            bool has = sim_ghost_replica(&sim->nodes[node - 1], shard) != NULL;
+
+            if (wanted != has || wanted != copies_list(&fields, node)) {
+                return false;
+            }
+        }
+    }
+    return true;
 }

@@ -11,6 +11,8 @@
 
 #define START_NS    (60 * SIM_MS)
 #define RECOVERY_NS (5 * SIM_S)
+#define PLACING_NS  (12 * SIM_S) // some shards are let go of one after the other, 2 s held each
+#define GLANCE_NS   (20 * SIM_MS)
 
 static void world_keys(void)
 {
@@ -122,6 +124,17 @@ static bool world_is_looked_at(void)
     return sim->last_at == sim->config.keys && sim->clients[0].pending == 0;
 }
 
+static bool world_is_placed(void)
+{
+    static uint64_t next_ns;
+
+    if (sim->now_ns < next_ns) {
+        return false;
+    }
+    next_ns = sim->now_ns + GLANCE_NS;
+    return sim_wish_is_done();
+}
+
 // Who is not back, for people.
 static void world_complain(void)
 {
@@ -220,6 +233,10 @@ void sim_run(const struct sim_wish *wish, struct sim_result *result)
     if (sim->result.failed == 0 &&
         !world_until(sim->now_ns + (SIM_LOOK_MS + 1000) * SIM_MS, world_is_looked_at)) {
         world_complain();
+    }
+    if (sim->result.failed == 0 && !sim_wish_is_done() &&
+        !world_until(sim->now_ns + PLACING_NS, world_is_placed)) {
+        sim_fail("liveness: shards are not where they are wished");
     }
     // What servers still hold for clients that are gone ends with its deadline.
     (void)world_until(sim->now_ns + 2 * SIM_S, NULL);
