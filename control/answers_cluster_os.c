@@ -101,6 +101,14 @@ json_t *torc_node_answer_nodes(struct torc_node *node)
     return lines;
 }
 
+uint32_t torc_node_answer_epoch(struct torc_node *node, const struct torc_cluster_shard *shard)
+{
+    const struct torc_survey_shard *known = torc_survey_shard(node->registry.survey, shard->shard);
+    uint64_t epoch = torc_max_u64(shard->epoch, shard->said.epoch);
+
+    return (uint32_t)torc_max_u64(epoch, known != NULL ? known->epoch : 0);
+}
+
 void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line)
 {
     const struct torc_survey_shard *found = torc_survey_shard(node->registry.survey, shard);

@@ -169,7 +169,7 @@ static json_t *answer_shards(struct torc_node *node)
         answer_set(line, "shard", answer_u64(shard->shard));
         answer_set(line, "lo", answer_u64(shard->lo));
         answer_set(line, "hi", answer_u64(shard->hi));
-        answer_set(line, "epoch", answer_u64(shard->epoch));
+        answer_set(line, "epoch", answer_u64(torc_node_answer_epoch(node, shard)));
         answer_set(line, "core", answer_u64(shard->worker));
         answer_set(line, "state",
                    json_string(shard->ready && node->attached ? "ready" : "not-ready"));

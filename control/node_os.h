@@ -144,6 +144,8 @@ json_t *torc_node_answer_nodes(struct torc_node *node);
 json_t *torc_node_answer_placement(struct torc_node *node);
 // Answers `placement`: the same, and each node's share.
 json_t *torc_node_answer_places(struct torc_node *node);
+// The epoch that the shard is in, as far as is known here: not the one that it was opened in.
+uint32_t torc_node_answer_epoch(struct torc_node *node, const struct torc_cluster_shard *shard);
 void torc_node_answer_members(struct torc_node *node, uint32_t shard, json_t *line);
 // Answers `node`, when it has happened (control/node_yield_os.c).
 json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const json_t *request);

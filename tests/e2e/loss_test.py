@@ -45,6 +45,10 @@ def members(cluster, node):
     return {shard["shard"]: sorted(shard["members"]) for shard in said["shards"]} if said else {}
 
 
+def epochs(cluster, node):
+    return {shard["shard"]: shard["epoch"] for shard in cluster.ask(node)["shards"]}
+
+
 def advice(cluster, node):
     said = cluster.ask(node)
     return "\n".join(said["advice"]) if said else ""
@@ -66,9 +70,13 @@ def fill(cluster):
     for node in cluster.nodes:
         checks.program(f"a copy in sync at node {node}: nothing to accept", shard_verb(cluster, node, "accept-loss", 1),
                        UNAVAILABLE, "is in sync: nothing is lost")
+    before = epochs(cluster, 1)
     cluster("kill", 3)
     checks.that("node 3 is out of the sets",
                 await_that(lambda: members(cluster, 1) == {shard: [1, 2] for shard in range(1, SHARDS + 1)}))
+    after = [epochs(cluster, node) for node in (1, 2)]
+    checks.that("status shows the epochs that began so, at each node",
+                all(seen[shard] > before[shard] for seen in after for shard in before), (before, after))
     cluster.torc("put", 1, "acknowledged without node 3")
 
 
@@ -125,6 +133,8 @@ def accept(cluster):
         checks.program(f"shard {shard}: accepted", done, 0, '"accepted":true')
     # Node 1 is fed from nothing: then there are two, and writes go on.
     checks.that("writes go on", await_that(lambda: client(cluster, "put", 2, "after").returncode == 0), advice(cluster, 3))
+    accepted = int(words[words.index("--epoch") + 1])
+    checks.that("status shows the epoch that it led to", epochs(cluster, 3)[SHARDS] > accepted, (accepted, epochs(cluster, 3)))
     wanted = {str(key): f"old-{key}" for key in range(KEYS)} | {"2": "after"}
     checks.equal("all that node 3 had is there, and only that", found(cluster, 3), wanted)
     log = (cluster.data(3) / "run" / "serve.log").read_text(encoding="utf-8")
