@@ -298,7 +298,9 @@ void torc_replica_on_durable(struct torc_replica *replica,
 
 void torc_replica_acknowledge(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
-    if (replica->ack_due && replica->adopted) { // R4
+    bool nobody = replica->configuration.primary_node == 0 && TORC_BUG(ACK_BEFORE_READ);
+
+    if (replica->ack_due && replica->adopted && !nobody) { // R4
         replica->ack_due = false;
         log_ack(replica, replica->configuration.primary_node, replica->epoch, actions);
     }
