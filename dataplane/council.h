@@ -15,6 +15,7 @@
 
 #include "dataplane/replica.h"
 #include "kit/spsc.h"
+#include "kit/wall.h"
 
 #define TORC_COUNCIL_NOTES 1024u // slots of a ring; a power of two
 
@@ -77,6 +78,7 @@ struct torc_council {
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint64_t ceiling; // that will be kept (H6)
     _Atomic uint64_t kept;                                       // that is, on disk too
     _Atomic uint32_t health;                                     // of the node, enum torc_health
+    _Atomic int64_t median_us; // of the nodes' clocks (kit/wall.h), or TORC_WALL_UNKNOWN
     // Written by each worker its own.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t worker_health[TORC_CHAN_WORKERS_MAX + 1];
     _Atomic uint64_t ceiling_wanted[TORC_CHAN_WORKERS_MAX + 1]; // a read will use it (H6)

@@ -1,5 +1,6 @@
 // Torc dataplane: the watch's life, beats and silence. What it does and why: dataplane/watch.h.
 #include "dataplane/watch_impl.h"
+#include "kit/wall.h"
 
 #include <string.h>
 
@@ -12,6 +13,7 @@ _Static_assert((TORC_WATCH_BEATS_KEPT & (TORC_WATCH_BEATS_KEPT - 1)) == 0, "used
 // One peer's share of a step on time: its state, its claims, a beat.
 #define WATCH_ACTIONS_PER_PEER 3u
 #define WATCH_SECOND_NS        UINT64_C(1000000000)
+#define WATCH_WALL_NS          UINT64_C(10000000000) // an opinion of the time of day counts as long
 
 static struct torc_watch_action *watch_emit(struct torc_watch_actions *actions,
                                             enum torc_watch_action_kind kind, uint32_t node)
@@ -226,6 +228,7 @@ static void watch_on_beat(struct torc_watch *watch, struct torc_watch_peer *peer
     peer->heard_ns = watch->now_ns;
     peer->stretch = beat->stretch;
     peer->open_hlc = beat->open_hlc;
+    torc_watch_wall(watch, watch->now_ns, peer->state.node, beat->wall_us);
     peer->told = peer->told && !peer->state.silent && peer->state.health == beat->health;
     peer->state.silent = false;
     peer->state.health = beat->health;
@@ -461,6 +464,42 @@ uint64_t torc_watch_deadline_ns(const struct torc_watch *watch)
         }
     }
     return torc_max_u64(deadline_ns, watch->now_ns);
+}
+
+// -- The time of day ------------------------------------------------------------------------------
+
+void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t wall_us)
+{
+    struct torc_watch_peer *peer = torc_watch_find(watch, node);
+    int64_t offset_us = torc_wall_offset_us(wall_us, now_ns);
+
+    if (peer == NULL) {
+        return;
+    }
+    if (peer->wall_ns != 0 && now_ns < peer->wall_ns + WATCH_WALL_NS) {
+        // A beat that was long on its way shows too little, never too much.
+        int64_t least_us = peer->wall_off_us - (int64_t)((now_ns - peer->wall_ns) / 1000 / 8);
+
+        offset_us = offset_us < least_us ? least_us : offset_us;
+    }
+    peer->wall_ns = torc_max_u64(now_ns, 1);
+    peer->wall_off_us = offset_us;
+}
+
+int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us)
+{
+    int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
+    uint32_t count = 0;
+
+    offsets_us[count++] = own_us;
+    for (uint32_t i = 0; i < watch->peer_count; i++) {
+        const struct torc_watch_peer *peer = &watch->peers[i];
+
+        if (peer->wall_ns != 0 && watch->now_ns < peer->wall_ns + WATCH_WALL_NS) {
+            offsets_us[count++] = peer->wall_off_us;
+        }
+    }
+    return torc_wall_median_us(offsets_us, count);
 }
 
 // -- Asked --------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ enum torc_watch_event_kind {
 };
 
 struct torc_watch_self {
-    uint64_t wall_us;
+    uint64_t wall_us;        // its own opinion, not the median that it may stamp by (H3)
     uint64_t ceiling_wanted; // H6: a timestamp that a reader here will use; 0: none
     uint64_t open_hlc;       // lowest open snapshot; UINT64_MAX: none
     uint8_t health;          // enum torc_health
@@ -198,6 +198,13 @@ enum torc_err torc_must_use torc_watch_meet(struct torc_watch *watch, uint32_t n
 // One event: a message that arrived, or NULL when only time has passed.
 void torc_watch_step(struct torc_watch *watch, uint64_t now_ns,
                      const struct torc_watch_event *event, struct torc_watch_actions *actions);
+
+// What a beat says of the time of day, also one whose HLC is refused: a node that is behind could
+// not find out otherwise.
+void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t wall_us);
+
+// H3: the median of the offsets (kit/wall.h) of this node's `own_us` and of the peers heard lately.
+int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us);
 
 // When to step next if nothing arrives.
 uint64_t torc_watch_deadline_ns(const struct torc_watch *watch);

@@ -415,6 +415,22 @@ bool torc_worker_quiesced(const struct torc_worker *worker)
 
 // -- The turn -------------------------------------------------------------------------------------
 
+// H3.
+static uint64_t turn_wall_us(struct torc_worker *worker, const struct torc_turn *turn)
+{
+    const struct torc_council *council = worker->replicas.council;
+    int64_t median_us = council == NULL
+                            ? TORC_WALL_UNKNOWN
+                            : atomic_load_explicit(&council->median_us, memory_order_relaxed);
+
+    struct torc_wall_look look = {.now_ns = turn->now_ns,
+                                  .system_us = turn->wall_us,
+                                  .stamped_us = torc_hlc_us(worker->pool.hlc),
+                                  .median_us = median_us};
+
+    return torc_wall_step(&worker->wall, &look);
+}
+
 static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
 {
     torc_assert(turn->now_ns >= worker->now_ns);
@@ -422,9 +438,9 @@ static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
     torc_assert(turn->tx_room >= TORC_TURN_TX_MIN);
     worker->turn = turn;
     worker->now_ns = turn->now_ns;
-    worker->wall_us = turn->wall_us;
+    worker->wall_us = turn_wall_us(worker, turn);
     worker->wall_s = turn->wall_us / 1000000u;
-    worker->pool.wall_us = turn->wall_us;
+    worker->pool.wall_us = worker->wall_us;
     worker->published = false;
     worker->notified = false;
     turn->tx_count = 0;

@@ -169,7 +169,12 @@ bool torc_worker_peers_op(struct torc_worker *worker, const struct torc_packet *
         return false;
     }
     torc_stats_add(&worker->stats->ops[op[0]], 1);
-    if (packet->clock_ahead || torc_peer_op_decode(&message, op, length, NULL) != TORC_ERR_OK) {
+    if (torc_peer_op_decode(&message, op, length, NULL) != TORC_ERR_OK) {
+        torc_worker_drop(worker, TORC_DROP_PEER);
+        return true;
+    }
+    if (packet->clock_ahead) {
+        torc_worker_watch_wall(worker, &from, &message);
         torc_worker_drop(worker, TORC_DROP_PEER);
         return true;
     }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define HOLD_NS UINT64_C(5000000000) // as startup_grace
+
 #define IN_MAX  8u // messages of 64 KiB a turn: about a millisecond of replay
 #define IDLE_NS UINT64_C(1000000000)
 
@@ -72,6 +74,22 @@ bool torc_worker_take_recovery(struct torc_worker *worker)
     return torc_spsc_readable(ring, 1) > 0;
 }
 
+// Clients go on from what they were told, whatever was done to the system's clock since. Where no
+// write is taken without another node, others are heard first (kit/wall.h).
+static void recover_clock(struct torc_worker *worker)
+{
+    uint64_t stamped_us = torc_hlc_us(worker->pool.hlc);
+
+    if (worker->cluster.min_in_sync >= 2) {
+        torc_wall_hold(&worker->wall, worker->now_ns, stamped_us, HOLD_NS);
+        worker->wall_us = stamped_us;
+    } else {
+        torc_wall_floor(&worker->wall, worker->now_ns, stamped_us);
+        worker->wall_us = torc_max_u64(worker->wall_us, stamped_us);
+    }
+    worker->pool.wall_us = worker->wall_us;
+}
+
 void torc_worker_recovered(struct torc_worker *worker)
 {
     struct torc_fail why;
@@ -84,6 +102,7 @@ void torc_worker_recovered(struct torc_worker *worker)
         return;
     }
     worker->recovered = true;
+    recover_clock(worker);
 }
 
 static void shard_tell(struct torc_worker *worker, struct torc_worker_shard *shard)

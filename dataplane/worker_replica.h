@@ -317,6 +317,9 @@ uint64_t torc_worker_watch_deadline_ns(const struct torc_worker *worker);
 bool torc_worker_watch_idle(struct torc_worker *worker);
 
 // BEAT, BEAT_ACK, CLAIM of another node.
+// Of a message whose HLC was refused: only what a beat says of the time of day (H3).
+void torc_worker_watch_wall(struct torc_worker *worker, const struct torc_peer_from *from,
+                            const struct torc_peer_op *op);
 void torc_worker_watch_message(struct torc_worker *worker, const struct torc_peer_from *from,
                                const struct torc_peer_op *op);
 

@@ -444,7 +444,10 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
         return false;
     }
     hlc = torc_data_hlc(candidate->payload);
-    packet->clock_ahead = hlc != 0 && torc_shard_hear(&worker->pool, hlc) != TORC_ERR_OK;
+    packet->clock_ahead = hlc != 0 && torc_shard_hear(&worker->pool, hlc,
+                                                      session->principal >= TORC_PRINCIPAL_NODE
+                                                          ? 2 * TORC_SHARD_MAX_AHEAD_US
+                                                          : TORC_SHARD_MAX_AHEAD_US) != TORC_ERR_OK;
     return true;
 }
 

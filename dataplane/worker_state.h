@@ -231,8 +231,9 @@ struct torc_worker {
     uint32_t node_count;
     // Time.
     uint64_t now_ns;
-    uint64_t wall_us;
-    uint64_t wall_s;
+    struct torc_wall wall;
+    uint64_t wall_us;        // by it
+    uint64_t wall_s;         // the system's: cookies are other threads' too
     uint64_t queue_delay_ns; // of this burst, estimated
     uint64_t last_ns;        // of the last turn
     uint32_t last_frames;    // that it took

@@ -200,13 +200,19 @@ void torc_worker_watch_message(struct torc_worker *worker, const struct torc_pee
                                const struct torc_peer_op *op)
 {
     struct torc_watch_event event = {.node = from->node, .boot = from->boot};
+    struct torc_beat beat;
 
     if (worker->replicas.watch == NULL || !worker->replicas.watch->running) {
         return; // sent to another core than 0, or before we know who we are
     }
     if (op->opcode == TORC_PEER_OP_BEAT) {
+        beat = op->beat;
+        if (beat.ceiling > worker->pool.hlc &&
+            torc_hlc_us(beat.ceiling) > worker->wall_us + 2 * TORC_SHARD_MAX_AHEAD_US) {
+            beat.ceiling = 0; // H3: a successor would stamp above it, hours ahead
+        }
         event.kind = TORC_WATCH_BEAT;
-        event.beat = &op->beat;
+        event.beat = &beat;
     } else if (op->opcode == TORC_PEER_OP_BEAT_ACK) {
         event.kind = TORC_WATCH_BEAT_ACK;
         event.beat_ack = &op->beat_ack;
@@ -216,6 +222,16 @@ void torc_worker_watch_message(struct torc_worker *worker, const struct torc_pee
     }
     watch_step(worker, &event);
     worker->replicas.watch->stale = true;
+}
+
+void torc_worker_watch_wall(struct torc_worker *worker, const struct torc_peer_from *from,
+                            const struct torc_peer_op *op)
+{
+    struct torc_worker_watch *watch = worker->replicas.watch;
+
+    if (watch != NULL && watch->running && op->opcode == TORC_PEER_OP_BEAT) {
+        torc_watch_wall(&watch->watch, worker->now_ns, from->node, op->beat.wall_us);
+    }
 }
 
 // -- From other workers ---------------------------------------------------------------------------
@@ -404,17 +420,21 @@ static void watch_self(struct torc_worker *worker)
 {
     struct torc_worker_watch *watch = worker->replicas.watch;
     const struct torc_watch_self *before = &watch->watch.self;
-    struct torc_watch_self self = {.wall_us = worker->wall_us,
-                                   .ceiling_wanted = watch_ceiling_wanted(worker),
-                                   .open_hlc = UINT64_MAX,
-                                   .health = (uint8_t)watch_health(worker),
-                                   .turning = watch_is_turning(worker)};
+    struct torc_watch_self self = {
+        .wall_us = (uint64_t)((int64_t)(worker->now_ns / 1000) + worker->wall.own_us),
+        .ceiling_wanted = watch_ceiling_wanted(worker),
+        .open_hlc = UINT64_MAX,
+        .health = (uint8_t)watch_health(worker),
+        .turning = watch_is_turning(worker)};
     struct torc_watch_event event = {.kind = TORC_WATCH_SELF, .self = &self};
 
     if (self.health != before->health || self.turning != before->turning ||
         self.ceiling_wanted != 0 || worker->now_ns >= torc_watch_deadline_ns(&watch->watch)) {
         watch_step(worker, &event);
         atomic_store_explicit(&worker->replicas.council->health, self.health, memory_order_relaxed);
+        atomic_store_explicit(&worker->replicas.council->median_us,
+                              torc_watch_median_us(&watch->watch, worker->wall.own_us),
+                              memory_order_relaxed);
         torc_stats_set(&worker->stats->gauges[TORC_GAUGE_WATCH_STRETCH], watch->watch.stretch);
     }
 }

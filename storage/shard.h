@@ -260,9 +260,11 @@ static inline void torc_shard_pool_age(struct torc_shard_pool *pool)
 // CONFIGURE brings the ttl and the clock's floor after the pool is made.
 void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_s, uint64_t hlc);
 
-// Merges an HLC from outside. CLOCK_AHEAD (not merged) when it is more than TORC_SHARD_MAX_AHEAD_US
+// Merges an HLC from outside. CLOCK_AHEAD (not merged) when it is more than `ahead_us`, of a client
+// TORC_SHARD_MAX_AHEAD_US and twice that of a node,
 // above the wall clock, and above the highest HLC held as well (H3).
-enum torc_err torc_must_use torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc);
+enum torc_err torc_must_use torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc,
+                                            uint64_t ahead_us);
 
 // -- Life ---------------------------------------------------------------------------------------
 

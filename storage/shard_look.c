@@ -24,7 +24,8 @@ enum torc_shard_past torc_shard_past(struct torc_shard *shard, uint64_t ts, uint
     struct torc_shard_pool *pool = shard->pool;
     enum torc_undo_state state;
 
-    if (!(ts > pool->hlc && TORC_BUG(READ_KEEPS_HLC)) && torc_shard_hear(pool, ts) != TORC_ERR_OK) {
+    if (!(ts > pool->hlc && TORC_BUG(READ_KEEPS_HLC)) &&
+        torc_shard_hear(pool, ts, TORC_SHARD_MAX_AHEAD_US) != TORC_ERR_OK) {
         return TORC_SHARD_PAST_AHEAD;
     }
     if (ts >= shard->applied_hlc) {

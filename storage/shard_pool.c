@@ -77,9 +77,9 @@ void torc_shard_pool_configure(struct torc_shard_pool *pool, uint32_t dedup_ttl_
     pool->hlc = torc_max_u64(pool->hlc, hlc);
 }
 
-enum torc_err torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc)
+enum torc_err torc_shard_hear(struct torc_shard_pool *pool, uint64_t hlc, uint64_t ahead_us)
 {
-    if (hlc > pool->hlc && torc_hlc_us(hlc) > pool->wall_us + TORC_SHARD_MAX_AHEAD_US) {
+    if (hlc > pool->hlc && torc_hlc_us(hlc) > pool->wall_us + ahead_us) {
         return TORC_ERR_CLOCK_AHEAD;
     }
     pool->hlc = torc_max_u64(pool->hlc, hlc);

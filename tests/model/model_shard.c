@@ -30,7 +30,8 @@ static void let_time_pass(struct world *world)
     if (chance(world, 1)) { // a client from elsewhere brings a later clock
         uint64_t ahead_us = below(world, 3000000);
         enum torc_err err = torc_shard_hear(&world->rig->pool,
-                                            torc_hlc_from_us(world->rig->pool.wall_us + ahead_us));
+                                            torc_hlc_from_us(world->rig->pool.wall_us + ahead_us),
+                                            TORC_SHARD_MAX_AHEAD_US);
 
         expect(world, err == TORC_ERR_OK || ahead_us > TORC_SHARD_MAX_AHEAD_US, "clock heard", err,
                ahead_us);

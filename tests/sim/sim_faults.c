@@ -423,6 +423,9 @@ static void fault_clock(void)
         draw_chance(70) ? &fault_node()->clock : &sim->clients[draw(sim->config.clients)].clock;
     int64_t jump_us = (int64_t)draw(draw_chance(50) ? 400000 : 40000);
 
+    if (jump_us % 8 == 0 && (sim->config.replicas >= 3 || sim->config.nodes == 1)) {
+        jump_us *= 9000; // an hour: somebody set it. Others outvote that, where there are (0039)
+    }
     jump_us = draw_chance(50) ? jump_us : -jump_us;
     clock->wall_us += jump_us;
     fault_note(SIM_COVER_FAULT_WALL);

@@ -636,6 +636,25 @@ static void test_restart(void)
     close_node();
 }
 
+// The machine's clock was set right, an hour back, while the node was down: what it was told and
+// stamped before is no reason to refuse what comes now.
+static void test_restart_with_the_clock_set_back(void)
+{
+    open_node(KEYS, 1, 2);
+    CU_ASSERT_EQUAL(put(5, 100), TORC_ERR_OK);
+    torc_rig_crash(rig);
+    rig->wall_us -= UINT64_C(3600000000);
+    torc_rig_recover(rig);
+    for (uint32_t i = 0; i < 10; i++) {
+        CU_ASSERT_EQUAL(put(6, 100 + i), TORC_ERR_OK);
+        CU_ASSERT_EQUAL(get(5), TORC_ERR_OK);
+        for (uint32_t step = 0; step < 500; step++) { // 5 s
+            torc_net_step(net, 10000000);
+        }
+    }
+    close_node();
+}
+
 // What is ready goes in the turn in which it is ready, alone or with others; the answers of a
 // burst share packets too.
 static void test_batches(void)
@@ -759,26 +778,28 @@ static void test_late_clock(void)
 
 int main(void)
 {
-    CU_TestInfo tests[] = {{"what is put is got", test_points},
-                           {"conditions hold, and say the present version", test_conditions},
-                           {"values over a packet go and come in pieces", test_large_values},
-                           {"many of them at once", test_many_large_values},
-                           {"and a busy node gets no piece twice", test_many_on_a_busy_node},
-                           {"a shed piece alone goes again", test_shed_piece},
-                           {"a refused piece refuses no write", test_refused_piece},
-                           {"an earlier PUT that comes late does not end it", test_overtaken_put},
-                           {"under load each write is done, and once", test_loaded_node},
-                           {"ranges are in order, with limits, both ways", test_ranges},
-                           {"pages end at their bytes; keys alone; versions", test_range_options},
-                           {"arguments out of range are refused by name", test_arguments},
-                           {"the least and the greatest key space", test_widths},
-                           {"status, limits and shards are known", test_status},
-                           {"a node that comes back is found again", test_restart},
-                           {"what is ready goes at once, together", test_batches},
-                           {"silence ends calls at their deadline", test_silence},
-                           {"a full disk is said, and reads go on", test_full_disk},
-                           {"a clock that answers late is no lost packet", test_late_clock},
-                           CU_TEST_INFO_NULL};
+    CU_TestInfo tests[] = {
+        {"what is put is got", test_points},
+        {"conditions hold, and say the present version", test_conditions},
+        {"values over a packet go and come in pieces", test_large_values},
+        {"many of them at once", test_many_large_values},
+        {"and a busy node gets no piece twice", test_many_on_a_busy_node},
+        {"a shed piece alone goes again", test_shed_piece},
+        {"a refused piece refuses no write", test_refused_piece},
+        {"an earlier PUT that comes late does not end it", test_overtaken_put},
+        {"under load each write is done, and once", test_loaded_node},
+        {"ranges are in order, with limits, both ways", test_ranges},
+        {"pages end at their bytes; keys alone; versions", test_range_options},
+        {"arguments out of range are refused by name", test_arguments},
+        {"the least and the greatest key space", test_widths},
+        {"status, limits and shards are known", test_status},
+        {"a node that comes back is found again", test_restart},
+        {"a clock that was set back keeps nobody out", test_restart_with_the_clock_set_back},
+        {"what is ready goes at once, together", test_batches},
+        {"silence ends calls at their deadline", test_silence},
+        {"a full disk is said, and reads go on", test_full_disk},
+        {"a clock that answers late is no lost packet", test_late_clock},
+        CU_TEST_INFO_NULL};
 
     return torc_test_run("client", tests);
 }

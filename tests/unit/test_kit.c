@@ -5,6 +5,7 @@
 #include "kit/hlc.h"
 #include "kit/spsc.h"
 #include "kit/text.h"
+#include "kit/wall.h"
 #include "tests/torc_test.h"
 
 #include <pthread.h>
@@ -258,6 +259,136 @@ static void test_text_is_cut_and_counted(void)
     CU_ASSERT_EQUAL(torc_text_bytes(&counted), 0);
 }
 
+// Nothing is stamped yet.
+static uint64_t wall_look(struct torc_wall *wall, uint64_t now_ns, uint64_t system_us,
+                          int64_t median_us)
+{
+    struct torc_wall_look look = {.now_ns = now_ns, .system_us = system_us, .median_us = median_us};
+
+    return torc_wall_step(wall, &look);
+}
+
+// The clock that stamps, with a system's clock that is set at will, and other nodes now and then.
+static void test_wall_follows_no_step(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    struct torc_wall wall = {0};
+    uint64_t now_ns = UINT64_C(7000000000);
+    int64_t system_us = INT64_C(1700000000000000);
+    int64_t median_us = TORC_WALL_UNKNOWN;
+    uint64_t before_us = wall_look(&wall, now_ns, (uint64_t)system_us, median_us);
+
+    CU_ASSERT_EQUAL(before_us, (uint64_t)system_us);
+    for (uint32_t i = 0; i < 20000; i++) {
+        uint64_t took_us = torc_rng_below(&rng, 1 + (UINT64_C(1) << torc_rng_below(&rng, 24)));
+        uint64_t wall_us;
+        int64_t passed_us;
+
+        now_ns += took_us * 1000;
+        system_us += (int64_t)took_us;
+        if (torc_rng_chance(&rng, 5000)) { // by up to an hour, either way
+            system_us += (int64_t)torc_rng_below(&rng, UINT64_C(7200000000)) - INT64_C(3600000000);
+        }
+        if (torc_rng_chance(&rng, 2000)) {
+            median_us = torc_rng_chance(&rng, 500000)
+                            ? TORC_WALL_UNKNOWN
+                            : torc_wall_offset_us(UINT64_C(1700000000000000), 0) +
+                                  (int64_t)torc_rng_below(&rng, 20000000);
+        }
+        wall_us = wall_look(&wall, now_ns, (uint64_t)system_us, median_us);
+        passed_us = (int64_t)(wall_us - before_us);
+        if (median_us == TORC_WALL_UNKNOWN) {
+            // What was not looked at by itself may come with this step: a millisecond of it.
+            CU_ASSERT(passed_us >= (int64_t)(took_us - took_us / TORC_WALL_SLEW) - 64);
+            CU_ASSERT(passed_us <= (int64_t)(took_us + took_us / TORC_WALL_SLEW) + 64);
+        } else {
+            CU_ASSERT(torc_wall_offset_us(wall_us, now_ns) <= median_us + TORC_WALL_APART_US);
+            CU_ASSERT(torc_wall_offset_us(wall_us, now_ns) >= median_us - TORC_WALL_APART_US);
+        }
+        before_us = wall_us;
+    }
+    // Sixteen times the largest distance later it is there.
+    for (uint32_t i = 0; i < 40000000 / 16; i++) {
+        now_ns += UINT64_C(1000000000);
+        system_us += 1000000;
+        before_us = wall_look(&wall, now_ns, (uint64_t)system_us, TORC_WALL_UNKNOWN);
+        if (before_us == (uint64_t)system_us) {
+            break;
+        }
+    }
+    CU_ASSERT_EQUAL(before_us, (uint64_t)system_us);
+    torc_wall_floor(&wall, now_ns, before_us + 5000000);
+    CU_ASSERT_EQUAL(wall_look(&wall, now_ns, before_us, TORC_WALL_UNKNOWN), before_us + 5000000);
+}
+
+// What was stamped ahead is not taken back, only made good; what was not is left at once.
+static void test_wall_takes_no_stamp_back(void)
+{
+    uint64_t now_ns = UINT64_C(7000000000);
+    struct torc_wall wall = {0};
+    struct torc_wall_look look = {
+        .now_ns = now_ns, .system_us = UINT64_C(1700000000000000), .median_us = TORC_WALL_UNKNOWN};
+    int64_t right_us = torc_wall_offset_us(look.system_us, now_ns) - 3600000000;
+    uint64_t before_us = torc_wall_step(&wall, &look);
+
+    look.stamped_us = before_us;
+    look.median_us = right_us;
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint64_t wall_us;
+
+        look.now_ns += 1600000;
+        look.system_us += 1600;
+        wall_us = torc_wall_step(&wall, &look);
+        CU_ASSERT_EQUAL(wall_us - before_us, 1500);
+        before_us = wall_us;
+    }
+    look.stamped_us = 0;
+    before_us = torc_wall_step(&wall, &look);
+    CU_ASSERT_EQUAL(torc_wall_offset_us(before_us, look.now_ns), right_us);
+}
+
+// Held at a stamp of yesterday: until a median is known, or the time is over.
+static void test_wall_is_held(void)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct torc_wall wall = {0};
+        struct torc_wall_look look = {.now_ns = UINT64_C(7000000000),
+                                      .system_us = UINT64_C(1700000000000000),
+                                      .median_us = TORC_WALL_UNKNOWN};
+        uint64_t stamped_us = look.system_us - UINT64_C(86400000000);
+        int64_t own_us = torc_wall_offset_us(look.system_us, look.now_ns);
+
+        (void)torc_wall_step(&wall, &look);
+        torc_wall_hold(&wall, look.now_ns, stamped_us, 5000000000);
+        look.now_ns += 4000000000;
+        look.system_us += 4000000;
+        look.stamped_us = stamped_us;
+        CU_ASSERT_EQUAL(torc_wall_step(&wall, &look), stamped_us + 4000000);
+        if (i == 0) {
+            look.median_us = own_us - 2000000;
+            CU_ASSERT_EQUAL(torc_wall_offset_us(torc_wall_step(&wall, &look), look.now_ns),
+                            look.median_us);
+        } else {
+            look.now_ns += 1000000000;
+            look.system_us += 1000000;
+            CU_ASSERT_EQUAL(torc_wall_step(&wall, &look), look.system_us);
+        }
+    }
+}
+
+static void test_wall_median(void)
+{
+    int64_t offsets_us[] = {5, -3, 100, 7};
+
+    int64_t apart_us[] = {5, 5 + TORC_WALL_APART_US + 1};
+
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 1), TORC_WALL_UNKNOWN);
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 2), 5);
+    CU_ASSERT_EQUAL(torc_wall_median_us(apart_us, 2), TORC_WALL_UNKNOWN); // who is wrong?
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 3), 5);
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 4), 5);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -269,6 +400,10 @@ int main(void)
         {"CRC32C as published, and as the plain one", test_crc32c_vectors_and_oracle},
         {"a histogram knows values to a thousandth", test_histogram_knows_values_to_a_thousandth},
         {"an HLC rises though the clock falls", test_hlc_rises},
+        {"the clock that stamps follows no step", test_wall_follows_no_step},
+        {"nodes agree on the time of day", test_wall_median},
+        {"the clock takes no stamp back", test_wall_takes_no_stamp_back},
+        {"a node that starts waits for the others' clocks", test_wall_is_held},
         {"the channel carries messages and refuses another layout",
          test_channel_carries_and_refuses},
         {"time buckets rise", test_stats_buckets_double_every_second_step},

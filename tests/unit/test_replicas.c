@@ -163,6 +163,57 @@ static void a_moment_is_read_when_all_members_keep_it(void)
     torc_cluster_close(&cluster);
 }
 
+// How far the next record's stamp is from the time of day.
+static bool stamps_are_near(uint64_t key, uint64_t wseq)
+{
+    uint64_t us = torc_hlc_us(replicas_put(key, "now", wseq));
+    uint64_t wall_us = cluster.wall_us;
+
+    return (us > wall_us ? us - wall_us : wall_us - us) < 2 * UINT64_C(1000000);
+}
+
+// H3: the node of the primary has its clock set an hour ahead, or back. Nobody is refused, and
+// nobody stamps an hour ahead.
+static void a_clock_that_is_set_wrong_takes_nobody_with_it(void)
+{
+    static const int64_t steps_us[] = {INT64_C(3600000000), -INT64_C(3600000000)};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(steps_us); i++) {
+        uint64_t version;
+
+        replicas_come_up(TORC_DURABILITY_DURABLE);
+        CU_ASSERT_TRUE(stamps_are_near(4, 1));
+        cluster.rigs[1].wall_us += (uint64_t)steps_us[i];
+        torc_cluster_run(&cluster, 20000);
+        CU_ASSERT_EQUAL(torc_cluster_put(&cluster, 1, 5, "five", 2, &version), TORC_ERR_OK);
+        CU_ASSERT_TRUE(stamps_are_near(6, 3));
+        torc_cluster_close(&cluster);
+    }
+}
+
+// The same for one that starts with it, and is made primary: it finds out from the others' beats,
+// though it takes nothing else of what they say for true at first.
+static void a_clock_that_was_wrong_at_the_start_is_outvoted(void)
+{
+    static const int64_t steps_us[] = {INT64_C(3600000000), -INT64_C(3600000000)};
+    struct torc_cmd_want want = {.primary_node = 3, .node_count = 3, .nodes = {1, 2, 3}};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(steps_us); i++) {
+        replicas_come_up(TORC_DURABILITY_DURABLE);
+        CU_ASSERT_TRUE(stamps_are_near(4, 1));
+        torc_cluster_kill(&cluster, 3, true);
+        torc_cluster_run(&cluster, 20000);
+        cluster.wall_us += (uint64_t)steps_us[i];
+        torc_cluster_start(&cluster, 3, true);
+        cluster.wall_us -= (uint64_t)steps_us[i];
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+        torc_fake_meta_want(&cluster.meta, 1, &want);
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 3, 3, 100000));
+        CU_ASSERT_TRUE(stamps_are_near(6, 3));
+        torc_cluster_close(&cluster);
+    }
+}
+
 static void below_min_in_sync_no_write_is_taken(void)
 {
     uint64_t version;
@@ -700,6 +751,10 @@ int main(void)
         {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
         {"a dead backup is removed and writes go on", a_dead_backup_is_removed_and_writes_go_on},
         {"a moment is read when all members keep it", a_moment_is_read_when_all_members_keep_it},
+        {"a clock that is set wrong takes nobody with it",
+         a_clock_that_is_set_wrong_takes_nobody_with_it},
+        {"a clock that was wrong at the start is outvoted",
+         a_clock_that_was_wrong_at_the_start_is_outvoted},
         {"below min_in_sync no write is taken", below_min_in_sync_no_write_is_taken},
         {"a primary is handed over on request", a_primary_is_handed_over_on_request},
         {"a lossy network only takes longer", a_lossy_network_only_takes_longer},

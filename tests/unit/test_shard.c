@@ -155,10 +155,13 @@ static void test_refusals(void)
     write.seq = 904;
     write.low = 1;
     check_answer(write, TORC_ERR_SEQ_OLD);
-    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, torc_hlc_from_us(WALL_US + 2000001)),
-                    TORC_ERR_CLOCK_AHEAD);
-    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, torc_hlc_from_us(WALL_US + 1000000)), TORC_ERR_OK);
-    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, rig.pool.hlc), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(
+        torc_shard_hear(&rig.pool, torc_hlc_from_us(WALL_US + 2000001), TORC_SHARD_MAX_AHEAD_US),
+        TORC_ERR_CLOCK_AHEAD);
+    CU_ASSERT_EQUAL(
+        torc_shard_hear(&rig.pool, torc_hlc_from_us(WALL_US + 1000000), TORC_SHARD_MAX_AHEAD_US),
+        TORC_ERR_OK);
+    CU_ASSERT_EQUAL(torc_shard_hear(&rig.pool, rig.pool.hlc, TORC_SHARD_MAX_AHEAD_US), TORC_ERR_OK);
     CU_ASSERT_TRUE(torc_hlc_us(rig.pool.hlc) == WALL_US + 1000000);
     torc_shard_drop(&bench.shard);
 }
