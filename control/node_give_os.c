@@ -149,6 +149,7 @@ void torc_node_shard_here(struct torc_node *node, uint32_t worker, const struct 
     shard->copy = here->copy;
     shard->turn = here->turn;
     shard->based = here->has_base != 0;
+    shard->fed = true; // as far as a control that begins here knows (K2)
     shard->ready = true;
     shard->wanted = false;
 }

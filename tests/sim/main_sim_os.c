@@ -474,7 +474,7 @@ static void usage(const char *what)
         "usage: scripts/sim --seeds N [--base S] [--seconds T] [--bug NAME] [--list-bugs]\n"
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
         "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n"
-        "                   [--with CLASS]... [--replicas R [--replicated]]\n",
+        "                   [--with CLASS]... [--replicas R [--replicated]] [--placed]\n",
         what);
     _exit(2);
 }
@@ -568,6 +568,8 @@ int main(int argc, char **argv)
             options.json = true;
         } else if (strcmp(argv[i], "--replicated") == 0) {
             options.wish.replicated = true;
+        } else if (strcmp(argv[i], "--placed") == 0) {
+            options.wish.placed = true;
         } else if (strcmp(argv[i], "--twice") == 0) {
             options.twice = true;
         } else if (strcmp(argv[i], "--list-bugs") == 0) {

@@ -167,6 +167,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(CHECK_CUT, "ranges judged as one moment", 0)                   \
     X(CHECK_TREES, "trees of replicas compared", 0)                  \
     X(CHECK_TAKEOVER, "takeovers judged", 0)                         \
+    X(NOT_PLACED, "runs whose shards stay elsewhere (--placed)", 0)  \
     X(CHECK_SKIPPED, "keys too tangled to judge", 0)
 
 enum sim_cover {
@@ -260,6 +261,7 @@ struct sim_wish {
     uint32_t keys_max; // 0: the seed's
     uint32_t replicas; // 0: the seed's
     bool replicated;   // durability, where there are several copies
+    bool placed;       // shards have the members that are wished in the end, or the run fails
     bool story;
 };
 

@@ -140,6 +140,10 @@ static void control_role(struct sim_node *node, const struct torc_evt_role *role
         sim_fail("node %u: role %u", (unsigned)node->number, (unsigned)role->role);
         return;
     }
+    if (role->role != TORC_CHAN_LEARNER &&
+        torc_cluster_shard(&node->control.cluster, role->shard) != NULL) {
+        torc_cluster_shard(&node->control.cluster, role->shard)->fed = true;
+    }
     sim_cover(covers[role->role]);
     sim_post(sim->now_ns, SIM_EVENT_MEND, SIM_MEND_STRIKE, role->shard, NULL);
     sim_story("node %u  shard %u %s in epoch %u, up to %u", (unsigned)node->number,

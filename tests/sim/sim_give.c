@@ -124,6 +124,7 @@ void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt
     shard->copy = here->copy;
     shard->turn = here->turn;
     shard->based = here->has_base != 0;
+    shard->fed = true; // as far as a control that begins here knows (K2)
     shard->ready = true;
     shard->wanted = false;
 }
