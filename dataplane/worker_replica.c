@@ -148,6 +148,20 @@ static void replica_say_role(struct torc_worker *worker, struct torc_worker_shar
 
 // -- Messages -------------------------------------------------------------------------------------
 
+// Whether the node has begun another life since it spoke from that core.
+static bool replica_is_later(const struct torc_worker_shard *shard,
+                             const struct torc_worker_peer_core *core)
+{
+    const struct torc_replica *machine = &shard->replica->machine;
+
+    for (uint32_t i = 0; i < machine->peer_count; i++) {
+        if (machine->peers[i].node == core->node) {
+            return machine->peers[i].state.boot > core->boot;
+        }
+    }
+    return false;
+}
+
 // On which core the node has the shard, as it or the map says; TORC_POST_EACH: nobody knows.
 static uint32_t replica_core(const struct torc_worker *worker,
                              const struct torc_worker_shard *shard, uint32_t node)
@@ -155,8 +169,10 @@ static uint32_t replica_core(const struct torc_worker *worker,
     const struct torc_map_entry *entry = torc_map_find(&worker->map, shard->engine.lo);
 
     for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
-        if (shard->replica->cores[i].node == node) {
-            return shard->replica->cores[i].core;
+        const struct torc_worker_peer_core *at = &shard->replica->cores[i];
+
+        if (at->node == node) {
+            return replica_is_later(shard, at) ? TORC_POST_EACH : at->core;
         }
     }
     for (uint32_t i = 0; entry != NULL && i < entry->member_count; i++) {
@@ -184,11 +200,13 @@ static void replica_note_core(struct torc_worker_replica *replica,
 
         if (at->node == from->node) {
             at->core = from->core;
+            at->boot = from->boot;
             return;
         }
         place = place == NULL && (at->node == 0 || i + 1 == TORC_REPLICA_PEERS_MAX) ? at : place;
     }
-    *place = (struct torc_worker_peer_core){.node = from->node, .core = from->core};
+    *place =
+        (struct torc_worker_peer_core){.node = from->node, .core = from->core, .boot = from->boot};
 }
 
 static void replica_send(struct torc_worker *worker, const struct torc_worker_shard *shard,

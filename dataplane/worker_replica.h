@@ -34,6 +34,7 @@ struct torc_worker_shard;
 struct torc_worker_peer_core {
     uint32_t node; // 0: none
     uint32_t core;
+    uint64_t boot; // of the node: another life may have the shard elsewhere
 };
 
 // Records on their way to a node: as many leave a turn as packets have room for.
