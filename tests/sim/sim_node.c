@@ -481,6 +481,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     static struct torc_frame_rx rx[TORC_TURN_RX_MAX];
     static uint32_t frames_used = TORC_TURN_TX_MAX; // of the turn before
     struct sim_packet *taken[TORC_TURN_RX_MAX];
+    uint32_t taken_count = 0;
     struct sim_worker *worker = &node->workers[index];
     struct torc_turn turn = {.now_ns = sim_local_ns(&node->clock),
                              .wall_us = sim_wall_us(&node->clock),
@@ -498,15 +499,16 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     atomic_store_explicit(&torc_chan_worker_page(node->chan, index)->sleeping, 0,
                           memory_order_relaxed);
     turn_frames(node, tx, frames_used);
-    while (worker->queue_count > 0 && turn.rx_count < TORC_TURN_RX_MAX) {
+    while (worker->queue_count > 0 && taken_count < TORC_TURN_RX_MAX) {
         struct sim_packet *packet = worker->queue[worker->queue_first];
 
         worker->queue_first = (worker->queue_first + 1) % TORC_COUNT_OF(worker->queue);
         worker->queue_count--;
-        rx[turn.rx_count] =
+        rx[taken_count] =
             (struct torc_frame_rx){.bytes = packet->bytes, .byte_count = packet->byte_count};
-        taken[turn.rx_count++] = packet;
+        taken[taken_count++] = packet;
     }
+    turn.rx_count = taken_count;
     turn.rx_waiting = worker->queue_count;
     torc_worker_turn(worker->worker, &turn);
     node_judge_servers(node, worker->worker);
@@ -517,7 +519,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
         sim_net_from_node(node, &tx[i]);
     }
     frames_used = turn.tx_count;
-    for (uint32_t i = 0; i < turn.rx_count; i++) {
+    for (uint32_t i = 0; i < taken_count; i++) {
         free(taken[i]);
     }
     node_ring(node, &turn);
