@@ -80,6 +80,7 @@ class Etcd:
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # until all its threads have stopped
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
