@@ -366,6 +366,32 @@ static enum torc_err shard_record(struct torc_replay_shard *shard,
     return shard_apply(shard, record, ticket, why);
 }
 
+static uint64_t held_count(const struct torc_replay_shard *shard)
+{
+    return shard->shard->follows ? shard->shard->next_lsn - 1 - shard->shard->applied_lsn : 0;
+}
+
+// Room: of the shard that holds most, whose oldest are the likeliest to be committed by far. What
+// few hold is mostly what a primary without its members wrote, and is cut before long. False: none
+// holds any.
+static bool replay_yield(struct torc_replay *replay)
+{
+    struct torc_replay_shard *most = NULL;
+
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        struct torc_replay_shard *shard = &replay->shards[i];
+
+        if (held_count(shard) > (most == NULL ? 0 : held_count(most))) {
+            most = shard;
+        }
+    }
+    if (most == NULL) {
+        return false;
+    }
+    torc_replay_hold_yield(most);
+    return true;
+}
+
 static enum torc_err replay_record(struct torc_replay *replay, struct torc_replay_shard *shard,
                                    const struct torc_replay_held *held, struct torc_fail *why)
 {
@@ -375,12 +401,7 @@ static enum torc_err replay_record(struct torc_replay *replay, struct torc_repla
         return shard_record(shard, held->record, held->ticket, held->position, why);
     }
     err = torc_replay_hold(shard, held, why);
-    if (err == TORC_ERR_BUSY) {
-        for (uint32_t i = 0; i < replay->shard_count; i++) {
-            if (replay->shards[i].shard->follows) {
-                torc_replay_hold_yield(&replay->shards[i]);
-            }
-        }
+    while (err == TORC_ERR_BUSY && replay_yield(replay)) {
         err = torc_replay_hold(shard, held, why);
     }
     if (err != TORC_ERR_OK) {

@@ -18,7 +18,8 @@
 //         held: pending as on the day they were taken, until the log says that they are committed,
 //         or all of it was seen that a checkpoint needs. What a later record cancels is cut, EPOCH
 //         or not, and no survey is needed. (One of the same LSN and epoch is the same record.)
-//         Where slots run out the oldest are applied; if those are then cut, the shard is `lost`,
+//         Where slots run out the oldest of the shard that holds most are applied; if those are
+//         then cut, the shard is `lost`,
 //         and empty: its replica needs a base. So it is where a base was begun, and is in no
 //         checkpoint (BEGUN); what the log had before counts no more.
 // Fuzzy   records above the checkpoint's LSN go in only where their HLC is above the version found

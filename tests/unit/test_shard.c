@@ -361,7 +361,7 @@ static void tape_add(struct tape *tape, struct torc_log_record record)
                                    .segment = 1};
     uint32_t done = 0;
 
-    record.shard = 1;
+    record.shard = record.shard == 0 ? 1 : record.shard;
     record.hlc = record.hlc == 0 ? 1000 + 10 * record.lsn + record.epoch : record.hlc;
     record.value = "value";
     record.value_bytes = record.kind == TORC_LOG_PUT ? 5 : 0;
@@ -394,6 +394,28 @@ static struct torc_replay *replay_open(uint32_t epoch, uint32_t turn)
     config.turn = turn;
     TORC_TEST_OK(torc_shard_init(&replayed, &rig.pool, &config, &why), &why);
     torc_replay_add(replay, &replayed);
+    return replay;
+}
+
+// Two shards that follow, in a pool of so many slots.
+static struct torc_replay *replay_open_followers(struct torc_shard shards[2], uint32_t slots)
+{
+    struct torc_replay *replay;
+    struct torc_fail why;
+
+    bench_pool(slots, CHUNKS);
+    free(replay_memory);
+    replay_memory = aligned_alloc(64, (torc_replay_bytes(2) + 63) / 64 * 64);
+    torc_assert(replay_memory != NULL);
+    memset(replay_memory, 0, torc_replay_bytes(2));
+    replay = torc_replay_init(replay_memory, torc_replay_bytes(2), 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct torc_shard_config config = bench_config(i + 1, 3);
+
+        config.follows = true;
+        TORC_TEST_OK(torc_shard_init(&shards[i], &rig.pool, &config, &why), &why);
+        torc_replay_add(replay, &shards[i]);
+    }
     return replay;
 }
 
@@ -461,6 +483,40 @@ static void test_an_epoch_cancels_what_it_replaces(void)
     CU_ASSERT_EQUAL(hit.version, 1032);
     CU_ASSERT_EQUAL(replayed.next_lsn, 4);
     torc_shard_drop(&replayed);
+}
+
+// A primary alone wrote LSN 1 of shard 1, then heard of its successor's. Between these the log has
+// more of shard 2 than there are slots: what gives way is of that one, or shard 1 would be lost.
+static void test_replay_makes_room_where_most_is_held(void)
+{
+    struct torc_log_record record = {.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1};
+    struct torc_shard shards[2];
+    struct torc_replay *replay;
+    struct torc_fail why;
+
+    tapes_clear();
+    tape_add(&tapes[0], record);
+    record.shard = 2;
+    tape_add(&tapes[0], record);
+    for (record.lsn = 2; record.lsn <= 11; record.lsn++) {
+        record.kind = TORC_LOG_PUT;
+        record.key = record.lsn;
+        tape_add(&tapes[0], record);
+    }
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 1});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 2, .lsn = 2, .key = 20});
+    replay = replay_open_followers(shards, 8);
+    TORC_TEST_OK(replay_tape(replay, &tapes[0], 0, tapes[0].count, &why), &why);
+    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+    CU_ASSERT_FALSE(torc_replay_result(replay, 1).lost);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 2);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).epoch, 2);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).applied_lsn, 0); // nobody said it is committed
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 2).lsn, 11);
+    for (uint32_t i = 0; i < 2; i++) {
+        torc_shard_drop(&shards[i]);
+    }
 }
 
 // A shard that went from stream 1 to 2 and back, deleting on the way what it had put.
@@ -594,6 +650,7 @@ int main(void)
         {"old clients leave, also an idle shard", test_old_clients_leave},
         {"gaps in a log are damage", test_gaps_are_damage},
         {"an epoch cancels what it replaces", test_an_epoch_cancels_what_it_replaces},
+        {"replay makes room where most is held", test_replay_makes_room_where_most_is_held},
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
