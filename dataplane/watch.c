@@ -471,11 +471,12 @@ uint64_t torc_watch_deadline_ns(const struct torc_watch *watch)
 void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t wall_us)
 {
     struct torc_watch_peer *peer = torc_watch_find(watch, node);
-    int64_t offset_us = torc_wall_offset_us(wall_us, now_ns);
+    int64_t offset_us;
 
-    if (peer == NULL) {
+    if (peer == NULL || wall_us >= TORC_WALL_US_MAX) {
         return;
     }
+    offset_us = torc_wall_offset_us(wall_us, now_ns);
     if (peer->wall_ns != 0 && now_ns < peer->wall_ns + WATCH_WALL_NS) {
         // A beat that was long on its way shows too little, never too much.
         int64_t least_us = peer->wall_off_us - (int64_t)((now_ns - peer->wall_ns) / 1000 / 8);

@@ -18,8 +18,9 @@
 #include "kit/base.h"
 
 #define TORC_WALL_SLEW     16
-#define TORC_WALL_APART_US INT64_C(1000000) // max_ahead / 2
-#define TORC_WALL_UNKNOWN  INT64_MIN        // there is no median
+#define TORC_WALL_APART_US INT64_C(1000000)    // max_ahead / 2
+#define TORC_WALL_US_MAX   (UINT64_C(1) << 51) // half of what an HLC holds: the year 73 000
+#define TORC_WALL_UNKNOWN  INT64_MIN           // there is no median
 
 struct torc_wall {
     bool begun;

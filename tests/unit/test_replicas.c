@@ -214,6 +214,24 @@ static void a_clock_that_was_wrong_at_the_start_is_outvoted(void)
     }
 }
 
+// No time of day that an HLC could hold: it moves nobody.
+static void a_time_of_day_out_of_range_is_not_heard(void)
+{
+    static const uint64_t times_us[] = {UINT64_MAX, UINT64_C(1) << 63, UINT64_C(1) << 51};
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(times_us); i++) {
+        struct torc_rig *rig = &cluster.rigs[1];
+        struct torc_watch *watch = &rig->workers[0]->replicas.watch->watch;
+
+        torc_watch_wall(watch, rig->now_ns, 2, times_us[i]);
+        torc_watch_wall(watch, rig->now_ns, 3, times_us[i]);
+        torc_cluster_run(&cluster, 2000);
+        CU_ASSERT_TRUE(stamps_are_near(4 + i, 1 + i));
+    }
+    torc_cluster_close(&cluster);
+}
+
 static void below_min_in_sync_no_write_is_taken(void)
 {
     uint64_t version;
@@ -755,6 +773,7 @@ int main(void)
          a_clock_that_is_set_wrong_takes_nobody_with_it},
         {"a clock that was wrong at the start is outvoted",
          a_clock_that_was_wrong_at_the_start_is_outvoted},
+        {"a time of day out of range is not heard", a_time_of_day_out_of_range_is_not_heard},
         {"below min_in_sync no write is taken", below_min_in_sync_no_write_is_taken},
         {"a primary is handed over on request", a_primary_is_handed_over_on_request},
         {"a lossy network only takes longer", a_lossy_network_only_takes_longer},
