@@ -12,12 +12,8 @@
 #include <stdlib.h>
 
 #define PLACE_TICKET UINT64_C(0x20102)
-// Bets. A leader that dies is followed within LEASE; a node that is down keeps its replicas for
-// GONE, since copying all of them costs more than waiting for most repairs.
-#define PLACE_LEASE_NS  (5 * TORC_NS_PER_S)
-#define PLACE_BEAT_NS   (1 * TORC_NS_PER_S)
-#define PLACE_PACE_NS   (100 * TORC_NS_PER_MS)
-#define PLACE_GONE_NS   (600 * TORC_NS_PER_S)
+#define PLACE_BEATS  5u // of a lease: four may be late
+// A bet. No setting: changes of nodes wake the leader, and no shard is made while nodes run.
 #define PLACE_RESCAN_NS (30 * TORC_NS_PER_S)
 
 struct torc_node_place {
@@ -33,18 +29,21 @@ struct torc_node_place {
 
 static void place_open(struct torc_node *node)
 {
+    const struct torc_settings *settings = node->settings;
+    uint64_t lease_ns = settings->placement_lease_ms * TORC_NS_PER_MS;
     struct torc_leader_config config = {.ticket = PLACE_TICKET,
                                         .nonce = torc_registry_nonce(),
                                         .boot = node->registry.cluster.boot,
                                         .node = node->dir.node,
                                         .replicas = (uint32_t)node->registry.meta.replicas,
-                                        .lease_ns = PLACE_LEASE_NS,
-                                        .beat_ns = PLACE_BEAT_NS,
-                                        .pace_ns = PLACE_PACE_NS,
-                                        .gone_ns = PLACE_GONE_NS,
+                                        .lease_ns = lease_ns,
+                                        .beat_ns = lease_ns / PLACE_BEATS,
+                                        .pace_ns = settings->placement_pace_ms * TORC_NS_PER_MS,
+                                        .gone_ns = settings->placement_gone_s * TORC_NS_PER_S,
                                         .rescan_ns = PLACE_RESCAN_NS,
                                         .shard_max = TORC_CHAN_MAP_ENTRIES};
 
+    torc_assert(lease_ns >= 4 * TORC_FAILOVER_WAIT_NS); // of torc_leader_config's words
     node->place = calloc(1, sizeof(*node->place));
     torc_assert(node->place != NULL);
     config.placement = &node->place->placement;

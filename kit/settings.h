@@ -104,6 +104,13 @@
     X(BYTES, value_max, "value-max", "cluster", "1M", 0, 1u << 20, "", "largest value")            \
     X(S, dedup_ttl_s, "dedup-ttl", "cluster", "120s", 10, 86400, "",                               \
       "how long the answer to a write is kept for its repetitions")                                \
+    /* -- placement: read by whoever leads it, so the same in all nodes */                         \
+    X(S, placement_gone_s, "placement-gone", "placement", "10m", 1, 31536000, "",                  \
+      "how long a node is down before its copies are made anew on others")                         \
+    X(MS, placement_pace_ms, "placement-pace", "placement", "100ms", 1, 3600000, "",               \
+      "pause between two batches of up to 64 shards that are given other nodes")                   \
+    X(MS, placement_lease_ms, "placement-lease", "placement", "5s", 4000, 600000, "",              \
+      "silence of who leads placement after which another node does; it beats 5 times as often")   \
     /* -- the disk */                                                                              \
     X(BYTES, segment_bytes, "segment-bytes", "disk", "64M", 4u << 20, 1u << 30, "",                \
       "size of a log segment, a multiple of 1 MiB; zero-written ahead and reused")                 \

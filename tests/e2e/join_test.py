@@ -98,6 +98,17 @@ def case_file():
         check_history(cluster, "and work goes on", lambda: (cluster("kill", 2), cluster("start", 2)))
 
 
+def case_gone():
+    """a node that is away for longer than placement-gone loses its copies to the others, and gets a share when it is back"""
+    with Cluster("--replicas", COPIES, keys=FEW, shards=SHARDS, nodes=4,
+                 settings=("--placement-gone", "2s", "--placement-pace", "10ms", "--placement-lease", "4s")) as cluster:
+        checks.that("at first each of four nodes has its share", await_true(spread, cluster, 4), shares(cluster, 4))
+        check_history(cluster, "a node is stopped", lambda: cluster.torc("stop", "--data", cluster.data(4)))
+        checks.that("its copies are made anew on the three others", await_true(spread, cluster, 3), members(cluster, 3))
+        cluster("start", 4)
+        checks.that("when it is back it is given a share", await_true(spread, cluster, 4), shares(cluster, 4))
+
+
 def case_etcd():
     """the same with etcd, in the clear"""
     with Cluster("--clear", "--replicas", COPIES, "--metastore", "etcd", keys=FEW, shards=SHARDS) as cluster:

@@ -18,6 +18,9 @@ static void test_defaults_are_in_their_ranges(void)
     CU_ASSERT_EQUAL(settings.segment_bytes, 64u << 20);
     CU_ASSERT_EQUAL(settings.dedup_ttl_s, 120);
     CU_ASSERT_EQUAL(settings.control_grace_ms, 500);
+    CU_ASSERT_EQUAL(settings.placement_gone_s, 600);
+    CU_ASSERT_EQUAL(settings.placement_pace_ms, 100);
+    CU_ASSERT_EQUAL(settings.placement_lease_ms, 5000);
     CU_ASSERT_EQUAL(settings.durability, 0);
     CU_ASSERT_EQUAL(settings.workers, 0); // auto
     CU_ASSERT_STRING_EQUAL(settings.address, "auto");
@@ -103,6 +106,21 @@ static void test_values(void)
         {"durability", "non", 0, false},
         {"durability", "none ", 0, false},
         {"poll", "busy", 1, true},
+        {"placement-gone", "1s", 1, true},
+        {"placement-gone", "8760h", 31536000, true}, // a year
+        {"placement-gone", "31536001", 0, false},
+        {"placement-gone", "0", 0, false}, // at once would copy for every restart
+        {"placement-gone", "500ms", 0, false},
+        {"placement-gone", "never", 0, false},
+        {"placement-gone", "auto", 0, false},
+        {"placement-pace", "1ms", 1, true},
+        {"placement-pace", "1h", 3600000, true},
+        {"placement-pace", "0", 0, false},
+        {"placement-pace", "2h", 0, false},
+        {"placement-lease", "4s", 4000, true},
+        {"placement-lease", "10m", 600000, true},
+        {"placement-lease", "3999ms", 0, false}, // a quarter has room for a request
+        {"placement-lease", "601s", 0, false},
         {"workers", "127", 127, true},
         {"workers", "128", 0, false}, // more than DPDK has threads for
     };
