@@ -187,7 +187,8 @@ enum torc_err torc_attach_open(struct torc_attach *attach, const char *path, str
         memcpy(attach->doorbells, fds + 2, attach->hello.worker_count * sizeof(int));
         (void)close(fds[0]); // the mapping holds it
         attach->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)attach->hello.pid, 0); // may be missing
-        atomic_fetch_add_explicit(&attach->chan->control_attached, 1, memory_order_release);
+        attach->number =
+            1 + atomic_fetch_add_explicit(&attach->chan->control_attached, 1, memory_order_release);
         return TORC_ERR_OK;
     }
     for (uint32_t i = 0; i < fd_count; i++) {

@@ -14,6 +14,7 @@ struct torc_attach {
     struct torc_chan *chan;       // the mapping
     struct torc_chan_map *map;
     struct torc_chan_ports *ports; // hello.worker_count of them
+    uint32_t number;               // of this control, among those that this dataplane has had
     int socket;                    // its end is the dataplane's death
     int pidfd;                     // as well; -1 where there is none
     int doorbell;                  // rung by workers

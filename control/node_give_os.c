@@ -129,8 +129,9 @@ void torc_node_shard_here(struct torc_node *node, uint32_t worker, const struct 
     struct torc_cluster *cluster = &node->registry.cluster;
     struct torc_cluster_shard *shard = torc_cluster_shard(cluster, here->shard);
 
-    if (node->state != TORC_NODE_RESUMING || here->shard == 0) {
-        return; // an answer to nothing
+    if (node->state != TORC_NODE_RESUMING || here->hello != node->attach.number ||
+        here->shard == 0) {
+        return; // an answer to nothing, or to the control before us
     }
     if (shard == NULL) { // it was taken from this node meanwhile
         shard = torc_cluster_add(cluster);

@@ -245,6 +245,7 @@ bool torc_node_order_all(struct torc_node *node, enum torc_cmd_kind kind)
     struct torc_cmd order = {.kind = kind};
     bool all = true;
 
+    order.hello = kind == TORC_CMD_CONTROL_HELLO ? node->attach.number : 0;
     for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
         struct torc_node_worker *worker = node->workers + i;
 

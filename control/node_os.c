@@ -125,8 +125,10 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         }
         return;
     case TORC_EVT_CONTROL_SEEN:
-        worker->seen = true;
-        worker->said = event->seen;
+        if (event->seen.hello == node->attach.number) { // not an answer to the control before us
+            worker->seen = true;
+            worker->said = event->seen;
+        }
         return;
     case TORC_EVT_QUIESCED:
         worker->quiesced = true;

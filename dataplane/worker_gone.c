@@ -152,7 +152,8 @@ static bool hello_here(struct torc_worker *worker, uint32_t place)
                                         .shard = shard->engine.shard,
                                         .epoch = shard->opened_epoch,
                                         .turn = shard->engine.turn,
-                                        .has_base = shard->has_base ? 1 : 0};
+                                        .has_base = shard->has_base ? 1 : 0,
+                                        .hello = worker->hello};
     return torc_worker_say(worker, &event);
 }
 
@@ -177,7 +178,8 @@ void torc_worker_hello_step(struct torc_worker *worker)
                                                 .segment_prepared = worker->log.segment_last,
                                                 .offset_bytes = worker->log.offset_bytes,
                                                 .shard_count = worker->open_count,
-                                                .log_failed = worker->log.failed ? 1 : 0};
+                                                .log_failed = worker->log.failed ? 1 : 0,
+                                                .hello = worker->hello};
     if (torc_worker_say(worker, &event)) {
         worker->hello_at = 0;
     }

@@ -311,6 +311,7 @@ static void order_take(struct torc_worker *worker, const struct torc_cmd *order)
     case TORC_CMD_CHECKPOINT: order_checkpoint(worker, &order->checkpoint); return;
     case TORC_CMD_CHECKPOINT_END: order_checkpoint_end(worker, &order->checkpoint); return;
     case TORC_CMD_CONTROL_HELLO:
+        worker->hello = order->hello;
         worker->hello_at = 1;
         torc_worker_hello_step(worker);
         return;

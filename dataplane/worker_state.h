@@ -272,6 +272,7 @@ struct torc_worker {
     uint32_t shard_count;     // places up to the last one that is taken; numbers[]: 0 is free
     uint32_t open_count;      // shards
     uint32_t shards_max;
+    uint32_t hello;    // the control that asked last where this worker stands
     uint32_t hello_at; // a new control is told of the shards from this place on, less 1; 0: none
     uint32_t *shard_order;  // places of shards by lo
     uint64_t *shard_starts; // their lo, in that order

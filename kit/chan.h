@@ -37,7 +37,7 @@
 #include "kit/stats.h"
 
 #define TORC_CHAN_MAGIC          0x6e616863u // "chan" in a hex dump
-#define TORC_CHAN_VERSION        11u
+#define TORC_CHAN_VERSION        12u
 #define TORC_CHAN_WORKERS_MAX    255u
 #define TORC_CHAN_MESSAGE_BYTES  256u
 #define TORC_CHAN_TEXT_BYTES     160u
@@ -237,6 +237,7 @@ struct torc_cmd {
         struct torc_cmd_record record;
         struct torc_cmd_want want;
         uint32_t wake_shard; // WAKE, SHARD_GONE
+        uint32_t hello;      // CONTROL_HELLO: the control's number, of control_attached
         uint64_t map_version;
         unsigned char bytes[TORC_CHAN_MESSAGE_BYTES - 8];
     };
@@ -290,7 +291,7 @@ struct torc_evt_control_seen {
     uint32_t offset_bytes; // where the next block goes
     uint32_t shard_count;
     uint32_t log_failed; // 1: LOG_FAILED was told, by this control or one before it
-    uint32_t zero;
+    uint32_t hello;      // that it answers: one before it may have been asked by another control
 };
 
 struct torc_evt_read {
@@ -336,6 +337,8 @@ struct torc_evt_here {
     uint32_t epoch;
     uint32_t turn;
     uint32_t has_base;
+    uint32_t hello; // as of CONTROL_SEEN
+    uint32_t zero;
 };
 
 struct torc_evt_alarm {

@@ -63,6 +63,14 @@ void torc_fake_control_order(struct torc_fake_control *control, enum torc_cmd_ki
     fake_order(control, &order);
 }
 
+void torc_fake_control_hello(struct torc_fake_control *control, uint32_t number)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_CONTROL_HELLO};
+
+    order.hello = number;
+    fake_order(control, &order);
+}
+
 // The entry of a shard that several nodes have.
 static void fake_map_members(const struct torc_fake_control *control,
                              const struct torc_fake_shard *shard, struct torc_chan_map_entry *entry)

@@ -132,6 +132,9 @@ void torc_fake_control_checkpoint(struct torc_fake_control *control, uint32_t in
 
 void torc_fake_control_order(struct torc_fake_control *control, enum torc_cmd_kind kind);
 
+// CONTROL_HELLO of the control that has this number.
+void torc_fake_control_hello(struct torc_fake_control *control, uint32_t number);
+
 bool torc_fake_control_ready(const struct torc_fake_control *control);
 
 // Forgets blocks above `sequence`: what a power cut leaves.

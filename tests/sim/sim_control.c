@@ -184,8 +184,10 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
     case TORC_EVT_SHARD_HERE: sim_give_here(node, worker, &event->here); return;
     case TORC_EVT_SHARD_GONE: sim_give_gone(node, event->role.shard, event->role.epoch); return;
     case TORC_EVT_CONTROL_SEEN:
-        control->workers[worker].seen = true;
-        control->workers[worker].said = event->seen;
+        if (event->seen.hello == control->attach.number) {
+            control->workers[worker].seen = true;
+            control->workers[worker].said = event->seen;
+        }
         return;
     case TORC_EVT_QUIESCED:
         control->workers[worker].quiesced = true;

@@ -106,7 +106,8 @@ void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt
     struct torc_cluster *cluster = &node->control.cluster;
     struct torc_cluster_shard *shard = torc_cluster_shard(cluster, here->shard);
 
-    if (node->control.state != SIM_CONTROL_RESUMING || here->shard == 0) {
+    if (node->control.state != SIM_CONTROL_RESUMING || here->hello != node->control.attach.number ||
+        here->shard == 0) {
         return;
     }
     if (shard == NULL) { // it was taken from this node meanwhile

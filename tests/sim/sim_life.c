@@ -52,7 +52,7 @@ static void life_attach(struct sim_node *node)
         torc_assert(torc_chan_attach(attach->ports + i, TORC_CHAN_CONTROL, chan, node->chan_bytes,
                                      i, &why) == TORC_ERR_OK);
     }
-    atomic_fetch_add(&chan->control_attached, 1);
+    attach->number = 1 + atomic_fetch_add(&chan->control_attached, 1);
     node->control.attached = true;
     node->control.fresh = torc_attach_is_fresh(attach);
     memset(node->control.workers, 0, sizeof(node->control.workers));
@@ -293,6 +293,9 @@ bool sim_life_open_shard(struct sim_node *node, const struct torc_cluster_shard 
     if (!torc_attach_cmd(&node->control.attach, shard->worker, &order)) {
         return false;
     }
+    sim_story("node %u  opens shard %u as copy %" PRIx64 ", turn %u%s", (unsigned)node->number,
+              (unsigned)shard->shard, shard->copy, (unsigned)shard->turn,
+              shard->based ? "" : ", without a base");
     sim_ghost_open(node, shard->shard, shard->copy);
     return true;
 }
@@ -358,6 +361,7 @@ bool sim_life_order_all(struct sim_node *node, enum torc_cmd_kind kind)
     struct torc_cmd order = {.kind = kind};
     bool all = true;
 
+    order.hello = kind == TORC_CMD_CONTROL_HELLO ? node->control.attach.number : 0;
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct sim_control_worker *worker = &node->control.workers[i];
 

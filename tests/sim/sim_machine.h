@@ -254,6 +254,7 @@ bool sim_wish_is_done(void);
 bool sim_wish_may_lose(uint32_t node);
 // No copy that exists is in sync: the shard stays closed until an operator accepts the loss.
 bool sim_wish_is_closed(uint32_t shard);
+void sim_wish_tell(void); // what the records say in the end
 
 // -- sim_ghost.c
 void sim_ghost_init(void);

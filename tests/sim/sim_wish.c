@@ -182,3 +182,29 @@ bool sim_wish_is_done(void)
     }
     return true;
 }
+
+// Who is in sync by the record, and who of them the run knows to remember.
+void sim_wish_tell(void)
+{
+    for (uint32_t shard = 1; sim->config.replicas > 1 && shard <= sim->config.shards; shard++) {
+        const struct sim_want *want = &sim->wants[shard - 1];
+        struct torc_shard_fields fields;
+
+        copies_read(shard, &fields);
+        sim_story("record  shard %u: epoch %u, primary %u, wished %u, %s", (unsigned)shard,
+                  (unsigned)fields.epoch, (unsigned)fields.primary_node, (unsigned)want->primary,
+                  sim_wish_is_closed(shard) ? "closed" : "open");
+        for (uint32_t i = 0; i < fields.insync.count; i++) {
+            const struct torc_record_member *member = &fields.insync.at[i];
+
+            sim_story("record  shard %u: in sync node %u as copy %" PRIx64 ": %s", (unsigned)shard,
+                      (unsigned)member->node, member->copy,
+                      sim_ghost_remembers(shard, (uint32_t)member->node, member->copy) ? "there"
+                                                                                       : "gone");
+        }
+        for (uint32_t i = 0; i < want->count; i++) {
+            sim_story("record  shard %u: wished on node %u", (unsigned)shard,
+                      (unsigned)want->nodes[i]);
+        }
+    }
+}

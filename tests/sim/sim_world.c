@@ -249,6 +249,7 @@ void sim_run(const struct sim_wish *wish, struct sim_result *result)
     for (uint32_t i = 0; i < sim->config.nodes; i++) {
         sim_node_tell(&sim->nodes[i]);
     }
+    sim_wish_tell();
     *result = sim->result;
     result->seed = wish->seed;
     result->simulated_ns = sim->now_ns;

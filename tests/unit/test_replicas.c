@@ -667,13 +667,14 @@ static void a_new_control_is_told_of_all_shards(void)
     until_gone(3, 2);
     control = &cluster.rigs[3].controls[0];
     control->event_count = 0;
-    torc_fake_control_order(control, TORC_CMD_CONTROL_HELLO);
+    torc_fake_control_hello(control, 2);
     torc_cluster_run(&cluster, 10);
     for (uint32_t i = 0; i < control->event_count; i++) {
         const struct torc_evt *event = &control->events[i];
 
         if (event->kind == TORC_EVT_SHARD_HERE) {
             CU_ASSERT_EQUAL(event->here.shard, here == 0 ? 1 : 3);
+            CU_ASSERT_EQUAL(event->here.hello, 2);
             CU_ASSERT_EQUAL(event->here.copy, cluster.meta.node_copy[3]);
             CU_ASSERT_TRUE(event->here.lo < event->here.hi);
             here++;
@@ -681,6 +682,34 @@ static void a_new_control_is_told_of_all_shards(void)
         CU_ASSERT_TRUE(event->kind != TORC_EVT_CONTROL_SEEN || here == 2);
     }
     CU_ASSERT_EQUAL(here, 2);
+    torc_cluster_close(&cluster);
+}
+
+// The one before it died while it asked: its answers lie in the ring, and are told apart.
+static void answers_name_the_control_that_asked(void)
+{
+    struct torc_fake_control *control;
+    uint32_t here[4] = {0};
+    uint32_t seen = 0;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    control = &cluster.rigs[3].controls[0];
+    control->event_count = 0;
+    torc_fake_control_hello(control, 2);
+    torc_fake_control_hello(control, 3);
+    torc_cluster_run(&cluster, 10);
+    for (uint32_t i = 0; i < control->event_count; i++) {
+        const struct torc_evt *event = &control->events[i];
+
+        if (event->kind == TORC_EVT_SHARD_HERE) {
+            CU_ASSERT_FATAL(event->here.hello == 2 || event->here.hello == 3);
+            CU_ASSERT_TRUE(event->here.hello == 3 || seen == 0);
+            here[event->here.hello]++;
+        }
+        seen = event->kind == TORC_EVT_CONTROL_SEEN ? event->seen.hello : seen;
+    }
+    CU_ASSERT_EQUAL(seen, 3);
+    CU_ASSERT_EQUAL(here[3], 3); // all of them, whatever the one before was told
     torc_cluster_close(&cluster);
 }
 
@@ -795,6 +824,7 @@ int main(void)
         {"a record read for the copy before is not for the next one",
          a_record_read_for_the_copy_before_is_not_for_the_next},
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
+        {"answers name the control that asked", answers_name_the_control_that_asked},
         {"a node that is away keeps no other from its base",
          a_node_that_is_away_keeps_no_other_from_its_base},
         {"a base ends the checkpoint that is being made",

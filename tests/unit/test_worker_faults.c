@@ -336,10 +336,11 @@ static void a_new_control_is_told_where_the_worker_stands(void)
     open_plain();
     (void)torc_rig_put_text(rig, client, 1, "one");
     TORC_TEST_OK(torc_fake_control_attach(control, rig->chan, rig->chan_bytes, 0, &why), &why);
-    torc_fake_control_order(control, TORC_CMD_CONTROL_HELLO);
+    torc_fake_control_hello(control, 7);
     torc_rig_settle(rig, 20);
     event = &control->events[control->event_count - 1];
     CU_ASSERT_EQUAL_FATAL(event->kind, TORC_EVT_CONTROL_SEEN);
+    CU_ASSERT_EQUAL(event->seen.hello, 7);
     CU_ASSERT_EQUAL(event->seen.shard_count, 2);
     CU_ASSERT(event->seen.sealed_sequence >= 2);
     CU_ASSERT_EQUAL(event->seen.durable_sequence, event->seen.sealed_sequence);
