@@ -262,6 +262,7 @@ struct torc_client_node {
 
 // scout.c. Of one shard; which one: its number modulo TORC_SCOUTS.
 struct torc_scout {
+    uint64_t began_ns;
     uint64_t wanted_ns;  // an operation was not answered in time, or found no session
     uint64_t refused_ns; // or the primary said that it cannot
     uint64_t again_ns;   // the next question
@@ -270,7 +271,6 @@ struct torc_scout {
     uint32_t held_shard;
     uint32_t shard;
     uint32_t epoch; // of the entry that is doubted
-    uint32_t steps; // questions
     uint8_t turn;   // the member that was asked last
     bool active;
     bool holds; // an operation of held_shard was told TAKING_OVER, and none was done since

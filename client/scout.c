@@ -11,8 +11,11 @@
 // Sources REPLICATION.md, section 12 (K3) and 13.
 #include "client/engine_state.h"
 
-#define STEPS_A_PACE   4u                   // 8 ms four times, 16 ms four times ..
-#define PACES          3u                   // .. 64 ms from then on
+// A question finds a new primary that began since the one before: so whoever waited for long may
+// wait a little longer.
+#define PACE_PART      8u                // of the time since the first doubt
+#define PACE_LEAST_NS  UINT64_C(4000000) // two members are asked in turn
+#define PACE_MOST_NS   UINT64_C(64000000)
 #define WANTED_FOR_NS  UINT64_C(2000000000) // longer than any time-out
 #define REFUSED_FOR_NS UINT64_C(250000000)  // longer than any pause of ELSEWHERE_LAST_NS
 #define DOUBT_EVERY_NS UINT64_C(64000000)
@@ -64,7 +67,7 @@ void torc_scout_call(struct torc_engine *engine, uint32_t index, uint64_t at_ns,
     scout->wanted_ns = engine->now_ns;
     scout->refused_ns = refused ? engine->now_ns : 0;
     scout->again_ns = at_ns;
-    scout->steps = 0;
+    scout->began_ns = engine->now_ns;
     scout->turn = entry->primary;
     op = &engine->ops[own];
     op->kind = TORC_OP_SCOUT;
@@ -155,10 +158,11 @@ static void scout_ask(struct torc_engine *engine, uint32_t index, struct torc_sc
     struct torc_op *op = &engine->ops[index];
     const struct torc_map_entry *entry = torc_route_find(engine, op->key);
     const struct torc_map_member *member = scout_next(engine, scout, entry);
-    uint32_t pace = (uint32_t)torc_min_u64(scout->steps++ / STEPS_A_PACE, PACES);
+    uint64_t pace_ns = (engine->now_ns - scout->began_ns) / PACE_PART;
     const struct torc_client_node *node;
 
-    scout->again_ns = engine->now_ns + torc_engine_jitter(engine, TORC_SCOUT_FIRST_NS << pace);
+    pace_ns = torc_min_u64(torc_max_u64(pace_ns, PACE_LEAST_NS), PACE_MOST_NS);
+    scout->again_ns = engine->now_ns + torc_engine_jitter(engine, pace_ns);
     op->deadline_ns = scout->again_ns;
     torc_op_unlink(engine, index);
     if (member == NULL) {

@@ -12,6 +12,7 @@ _Static_assert((TORC_WATCH_BEATS_KEPT & (TORC_WATCH_BEATS_KEPT - 1)) == 0, "used
 #define WATCH_DRIFT_PPM_MAX   10000u
 // One peer's share of a step on time: its state, its claims, a beat.
 #define WATCH_ACTIONS_PER_PEER 3u
+#define WATCH_ALARM_CALMS      60u // after a false suspicion k stays so many times calm_ns
 #define WATCH_SECOND_NS        UINT64_C(1000000000)
 #define WATCH_WALL_NS          UINT64_C(10000000000) // an opinion of the time of day counts as long
 
@@ -28,11 +29,18 @@ static struct torc_watch_action *watch_emit(struct torc_watch_actions *actions,
     return action;
 }
 
-// How long a pair waits: by the larger of its two stretches.
-static uint64_t watch_patience_ns(const struct torc_watch *watch,
-                                  const struct torc_watch_peer *peer)
+// When silence is suspicious. Beats come as often as their sender's k says; that this node hears
+// them late is forgiven step by step (S1).
+static uint64_t watch_silent_ns(const struct torc_watch *watch, const struct torc_watch_peer *peer)
 {
-    return watch->timing.suspect_ns * torc_max_u64(watch->stretch, peer->stretch);
+    return peer->heard_ns + watch->timing.suspect_ns * peer->stretch;
+}
+
+// The same of answers, which come no oftener than our own beats.
+static uint64_t watch_mute_ns(const struct torc_watch *watch, const struct torc_watch_peer *peer)
+{
+    return peer->answered_ns +
+           watch->timing.suspect_ns * torc_max_u64(watch->stretch, peer->stretch);
 }
 
 struct torc_watch_peer *torc_watch_find(const struct torc_watch *watch, uint32_t node)
@@ -313,7 +321,7 @@ static void watch_on_event(struct torc_watch *watch, const struct torc_watch_eve
         return;
     case TORC_WATCH_FALSE_ALARM:
         watch_stretch(watch);
-        watch->calm_ns = watch->now_ns + 6 * watch->timing.calm_ns;
+        watch->alarm_ns = watch->now_ns + WATCH_ALARM_CALMS * watch->timing.calm_ns;
         return;
     }
     if (peer == NULL) {
@@ -334,19 +342,28 @@ static void watch_on_event(struct torc_watch *watch, const struct torc_watch_eve
 
 // -- Time ---------------------------------------------------------------------------------------
 
-// k follows the gaps between this node's own rounds of beats: peers see no less of them.
+// So late a round of beats asks for a k of 2^level: three tenths of the patience, less the beat.
+static uint64_t watch_asks_ns(const struct torc_watch *watch, uint32_t level)
+{
+    return (watch->timing.suspect_ns * 3 / 10 - watch->timing.beat_ns) << level;
+}
+
+// k follows the gaps between this node's own rounds of beats: peers see no less of them. It falls
+// at once to what the rounds of the last calm_ns ask for.
 static void watch_pace(struct torc_watch *watch)
 {
     uint64_t gap_ns = watch->now_ns - watch->beaten_ns;
-    uint64_t patience_ns = watch->timing.suspect_ns * watch->stretch;
+    uint64_t late_ns = gap_ns - torc_min_u64(gap_ns, watch->timing.beat_ns * watch->stretch);
 
     if (watch->beaten_ns == 0) {
         return;
     }
-    if (gap_ns > patience_ns / 10 * 3) {
-        watch->calm_ns = torc_max_u64(watch->calm_ns, watch->now_ns + watch->timing.calm_ns);
+    for (uint32_t level = 1; level < TORC_WATCH_LEVELS; level++) {
+        if (late_ns > watch_asks_ns(watch, level)) {
+            watch->asked_ns[level] = watch->now_ns;
+        }
     }
-    if (gap_ns > patience_ns / 10 * 6) {
+    if (gap_ns > watch->timing.suspect_ns * watch->stretch / 10 * 6) {
         if (watch->gap_ns != 0 && watch->now_ns - watch->gap_ns <= WATCH_SECOND_NS) {
             watch_stretch(watch);
             watch->gap_ns = 0;
@@ -354,9 +371,11 @@ static void watch_pace(struct torc_watch *watch)
             watch->gap_ns = watch->now_ns;
         }
     }
-    if (watch->stretch > 1 && watch->now_ns >= watch->calm_ns) {
-        watch->stretch /= 2;
-        watch->calm_ns = watch->now_ns + watch->timing.calm_ns;
+    for (uint32_t level = TORC_WATCH_LEVELS - 1; level > 0; level--) {
+        if (watch->stretch == 1u << level && watch->now_ns >= watch->alarm_ns &&
+            watch->now_ns >= watch->asked_ns[level] + watch->timing.calm_ns) {
+            watch->stretch /= 2;
+        }
     }
 }
 
@@ -384,9 +403,8 @@ static void watch_beat(struct torc_watch *watch, struct torc_watch_peer *peer,
 static void watch_on_silence(const struct torc_watch *watch, struct torc_watch_peer *peer,
                              struct torc_watch_actions *actions)
 {
-    uint64_t patience_ns = watch_patience_ns(watch, peer);
-    bool silent = watch->now_ns >= peer->heard_ns + patience_ns;
-    bool mute = watch->now_ns >= peer->answered_ns + patience_ns;
+    bool silent = watch->now_ns >= watch_silent_ns(watch, peer);
+    bool mute = watch->now_ns >= watch_mute_ns(watch, peer);
 
     if ((silent && !peer->state.silent) || (mute && !peer->state.mute)) {
         peer->state.silent = peer->state.silent || silent;
@@ -451,16 +469,15 @@ uint64_t torc_watch_deadline_ns(const struct torc_watch *watch)
 
     for (uint32_t i = 0; i < watch->peer_count; i++) {
         const struct torc_watch_peer *peer = &watch->peers[i];
-        uint64_t patience_ns = watch_patience_ns(watch, peer);
 
         if ((peer->beat_due || peer->claim_due) && watch->self.turning) {
             return watch->now_ns;
         }
         if (!peer->state.silent) {
-            deadline_ns = torc_min_u64(deadline_ns, peer->heard_ns + patience_ns);
+            deadline_ns = torc_min_u64(deadline_ns, watch_silent_ns(watch, peer));
         }
         if (!peer->state.mute) {
-            deadline_ns = torc_min_u64(deadline_ns, peer->answered_ns + patience_ns);
+            deadline_ns = torc_min_u64(deadline_ns, watch_mute_ns(watch, peer));
         }
     }
     return torc_max_u64(deadline_ns, watch->now_ns);

@@ -16,9 +16,9 @@
 //         much every peer's silence is forgiven (S1).
 // Time    now_ns: monotonic, counting suspend (CLOCK_BOOTTIME); never goes back. Rates within
 //         drift_ppm of true time.
-// Stretch k = 1, 2, 4 or 8 of a node stretches beats, promises and patience of its pairs; the
-//         larger of a pair's two counts. It doubles when this node's own beats come late, and
-//         halves after a quiet time.
+// Stretch k = 1, 2, 4 or 8 of a node stretches its beats, the promises of its pairs, for which the
+//         larger of a pair's two counts, and how long others bear its silence. It doubles when this
+//         node's own beats come late, and falls to what their lateness of late asks for.
 // Invariants
 //   W1  A lease ends, in true time, before the promise it rests on does.
 //   W2  A promise is only prolonged. It is one number for a pair and the boot promised to; a step
@@ -38,13 +38,14 @@
 #define TORC_WATCH_ACTIONS_MAX 64u
 #define TORC_WATCH_BEATS_KEPT  16u // beats whose answers still count; a power of two
 #define TORC_WATCH_STRETCH_MAX 8u
+#define TORC_WATCH_LEVELS      4u // of k: 1, 2, 4, 8
 
 struct torc_watch_timing {
     uint64_t beat_ns;    // between two beats
     uint64_t promise_ns; // D: how long an answer binds the answerer
     uint64_t suspect_ns; // silence after which a peer is suspected
     uint64_t margin_ns;  // g: clock reads, skew between cores
-    uint64_t calm_ns;   // without a gap, after which k halves; six times it after a false suspicion
+    uint64_t calm_ns; // of beats on time, after which k falls; 60 times it after a false suspicion
     uint32_t drift_ppm; // rho
 };
 
@@ -169,9 +170,10 @@ struct torc_watch {
     uint64_t next_beat_ns; // of all peers
     uint64_t beaten_ns;    // when the last round went out
     uint64_t gap_ns;       // when the last two long gaps were: k doubles at the second in a second
-    uint64_t calm_ns;      // k may halve then
-    uint64_t ceiling;      // announced
-    uint64_t ceiling_kept; // here, as a member
+    uint64_t alarm_ns;     // k does not fall before
+    uint64_t asked_ns[TORC_WATCH_LEVELS]; // when a round was last so late that it asked for 2^level
+    uint64_t ceiling;                     // announced
+    uint64_t ceiling_kept;                // here, as a member
     uint32_t node;
     uint32_t stretch; // own k
     uint32_t peers_max;

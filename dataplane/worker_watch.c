@@ -74,7 +74,7 @@ void torc_worker_watch_configure(struct torc_worker *worker)
                                    .promise_ns = watch_us(timing->promise_us, 20000),
                                    .suspect_ns = watch_us(timing->suspect_us, 25000),
                                    .margin_ns = watch_us(timing->margin_us, 500),
-                                   .calm_ns = watch_us(timing->calm_us, 10000000),
+                                   .calm_ns = watch_us(timing->calm_us, 1000000),
                                    .drift_ppm = timing->drift_ppm == 0 ? 1000 : timing->drift_ppm};
     if (torc_watch_init(&watch->watch, watch->memory, worker->now_ns, &config, &why) !=
         TORC_ERR_OK) {

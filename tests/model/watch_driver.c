@@ -9,7 +9,7 @@ const struct torc_watch_timing watch_timing = {
     .promise_ns = 20 * MS,
     .suspect_ns = 25 * MS,
     .margin_ns = 500 * US,
-    .calm_ns = 100 * MS, // ten seconds in life
+    .calm_ns = 10 * MS, // a second in life
     .drift_ppm = 1000,
 };
 

@@ -1,0 +1,208 @@
+// Torc tests: how patient a watch is, and how its k rises and falls. Its safety is model_watch's.
+#include "dataplane/watch.h"
+#include "tests/torc_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MS UINT64_C(1000000)
+
+static const struct torc_watch_config config = {
+    .timing = {.beat_ns = 5 * MS,
+               .promise_ns = 20 * MS,
+               .suspect_ns = 25 * MS,
+               .margin_ns = MS / 2,
+               .calm_ns = 1000 * MS,
+               .drift_ppm = 1000},
+    .boot = 1,
+    .node = 1,
+    .peers_max = 2,
+    .shards_max = 4,
+};
+
+struct rig {
+    struct torc_watch watch;
+    struct torc_watch_actions actions;
+    uint64_t now_ns;
+    void *memory;
+};
+
+static void rig_step(struct rig *rig, const struct torc_watch_event *event)
+{
+    rig->actions.count = 0;
+    torc_watch_step(&rig->watch, rig->now_ns, event, &rig->actions);
+}
+
+static void rig_open(struct rig *rig)
+{
+    struct torc_watch_self self = {.open_hlc = UINT64_MAX, .turning = true};
+    struct torc_watch_event event = {.kind = TORC_WATCH_SELF, .self = &self};
+    uint64_t bytes = (torc_watch_bytes(&config) + 63) / 64 * 64;
+
+    memset(rig, 0, sizeof(*rig));
+    rig->now_ns = 5000 * MS;
+    rig->memory = aligned_alloc(64, bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(rig->memory);
+    memset(rig->memory, 0, bytes);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_init(&rig->watch, rig->memory, rig->now_ns, &config, NULL),
+                          TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig->watch, 2, NULL), TORC_ERR_OK);
+    rig_step(rig, &event);
+}
+
+static void rig_close(struct rig *rig)
+{
+    free(rig->memory);
+}
+
+static void rig_beat(struct rig *rig, uint8_t stretch)
+{
+    struct torc_beat beat = {
+        .sent_ns = rig->now_ns, .open_hlc = UINT64_MAX, .stretch = stretch, .health = 0};
+    struct torc_watch_event event = {.kind = TORC_WATCH_BEAT, .node = 2, .boot = 7, .beat = &beat};
+
+    rig_step(rig, &event);
+}
+
+// Steps as a core does that is never late; the peer beats as its k says.
+static void rig_live(struct rig *rig, uint64_t for_ns, uint8_t stretch)
+{
+    uint64_t end_ns = rig->now_ns + for_ns;
+    uint64_t beat_ns = rig->now_ns;
+
+    while (rig->now_ns < end_ns) {
+        uint64_t at_ns = torc_min_u64(torc_watch_deadline_ns(&rig->watch), end_ns);
+
+        if (beat_ns <= at_ns) {
+            rig->now_ns = torc_max_u64(rig->now_ns, beat_ns);
+            rig_beat(rig, stretch);
+            beat_ns += 5 * MS * stretch;
+        } else {
+            rig->now_ns = torc_max_u64(rig->now_ns, at_ns);
+            rig_step(rig, NULL);
+        }
+    }
+}
+
+// The core is away so long behind its next round of beats.
+static void rig_stall(struct rig *rig, uint64_t late_ns)
+{
+    rig->now_ns = rig->watch.next_beat_ns + late_ns;
+    rig_step(rig, NULL);
+}
+
+static bool rig_is_silent(const struct rig *rig)
+{
+    return torc_watch_peer_state(&rig->watch, 2).silent;
+}
+
+static void rig_stretch(struct rig *rig, uint32_t stretch)
+{
+    while (rig->watch.stretch < stretch) {
+        rig_stall(rig, 11 * MS * rig->watch.stretch);
+    }
+    CU_ASSERT_EQUAL(rig->watch.stretch, stretch);
+}
+
+static void test_k_falls_at_once(void)
+{
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_stretch(&rig, 8);
+    rig_live(&rig, 900 * MS, 1);
+    CU_ASSERT_EQUAL(rig.watch.stretch, 8);
+    rig_live(&rig, 200 * MS, 1);
+    CU_ASSERT_EQUAL(rig.watch.stretch, 1); // not by way of 4 and 2, a calm time each
+    rig_close(&rig);
+}
+
+static void test_k_falls_no_further_than_its_beats_allow(void)
+{
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_stretch(&rig, 8);
+    for (uint32_t i = 0; i < 40; i++) { // 7 ms late: more than 2.5 times 2, less than that of 4
+        rig_live(&rig, 100 * MS, 1);
+        rig_stall(&rig, 7 * MS);
+    }
+    CU_ASSERT_EQUAL(rig.watch.stretch, 2);
+    rig_close(&rig);
+}
+
+static void test_k_stays_after_a_false_suspicion(void)
+{
+    struct torc_watch_event alarm = {.kind = TORC_WATCH_FALSE_ALARM};
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_step(&rig, &alarm);
+    CU_ASSERT_EQUAL(rig.watch.stretch, 2);
+    rig_live(&rig, 59000 * MS, 1);
+    CU_ASSERT_EQUAL(rig.watch.stretch, 2);
+    rig_live(&rig, 2000 * MS, 1);
+    CU_ASSERT_EQUAL(rig.watch.stretch, 1);
+    rig_close(&rig);
+}
+
+// Its own k says how late this node's beats are, not those of the peer.
+static void test_silence_is_judged_by_the_k_of_who_is_silent(void)
+{
+    struct rig rig;
+    uint64_t heard_ns;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_stretch(&rig, 4);
+    rig_live(&rig, 200 * MS, 1);
+    heard_ns = rig.now_ns;
+    rig_beat(&rig, 1);
+    while (!rig_is_silent(&rig) && rig.now_ns < heard_ns + 1000 * MS) {
+        rig.now_ns = torc_watch_deadline_ns(&rig.watch);
+        rig_step(&rig, NULL);
+    }
+    CU_ASSERT_EQUAL(rig.now_ns - heard_ns, 25 * MS);
+    CU_ASSERT_FALSE(torc_watch_peer_state(&rig.watch, 2).mute && rig.now_ns < heard_ns + 25 * MS);
+
+    rig_beat(&rig, 8);
+    heard_ns = rig.now_ns;
+    CU_ASSERT_FALSE(rig_is_silent(&rig));
+    while (!rig_is_silent(&rig) && rig.now_ns < heard_ns + 1000 * MS) {
+        rig.now_ns = torc_max_u64(torc_watch_deadline_ns(&rig.watch), rig.now_ns);
+        rig_step(&rig, NULL);
+    }
+    CU_ASSERT_EQUAL(rig.now_ns - heard_ns, 200 * MS);
+    rig_close(&rig);
+}
+
+// The observer was away: what it did not hear meanwhile is forgiven (S1).
+static void test_an_observer_that_was_away_suspects_nobody(void)
+{
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_stall(&rig, 300 * MS);
+    CU_ASSERT_FALSE(rig_is_silent(&rig));
+    rig_close(&rig);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"k falls to what late beats ask for, at once", test_k_falls_at_once},
+        {"k falls no further than late beats allow", test_k_falls_no_further_than_its_beats_allow},
+        {"k stays for a minute after a false suspicion", test_k_stays_after_a_false_suspicion},
+        {"silence is judged by the k of who is silent",
+         test_silence_is_judged_by_the_k_of_who_is_silent},
+        {"an observer that was away suspects nobody",
+         test_an_observer_that_was_away_suspects_nobody},
+        CU_TEST_INFO_NULL,
+    };
+
+    return torc_test_run("watch", tests);
+}
