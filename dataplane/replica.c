@@ -541,9 +541,10 @@ uint64_t torc_replica_deadline_ns(const struct torc_replica *replica)
     if (replica_leads(replica)) {
         deadline_ns = torc_min_u64(deadline_ns, replica_primary_deadline_ns(replica));
     } else {
-        deadline_ns = replica_earlier(
-            deadline_ns,
-            replica->base_loading ? replica->base_moved_ns + replica->timing.grace_ns : 0);
+        deadline_ns = replica_earlier(deadline_ns,
+                                      replica->base_loading && !torc_replica_base_given_up(replica)
+                                          ? replica->base_moved_ns + replica->timing.grace_ns
+                                          : 0);
         deadline_ns = replica_earlier(
             deadline_ns, replica_waits_to_be_fed(replica) ? replica->refresh_at_ns : 0);
         deadline_ns = replica_earlier(deadline_ns, replica->suspect_at_ns);

@@ -372,7 +372,7 @@ struct torc_replica {
     uint64_t base_stream;
     uint64_t base_moved_ns; // when the last piece was taken: a stream that does not move is dead
     uint64_t base_lsn;      // the log goes on behind it
-    uint64_t base_boot;     // of the primary that streams it, and its node
+    uint64_t base_boot;     // of the primary that streams it, and its node; 0: it was given up
     uint64_t base_end_lsn;  // usable once it is applied
     uint64_t base_end_hlc;
     struct torc_replica_want want;
@@ -415,6 +415,13 @@ uint32_t torc_replica_heard(const struct torc_replica *replica);
 
 // Tree and log are whole, as durable as the cluster promises (J2): no base is on its way.
 bool torc_replica_is_whole(const struct torc_replica *replica);
+
+// A base whose pieces stopped coming: only another one's RESET follows. The shell may have its
+// memory back.
+static inline bool torc_replica_base_given_up(const struct torc_replica *replica)
+{
+    return replica->base_loading && replica->base_boot == 0;
+}
 
 // Records above it must stay readable: some peer still needs them.
 uint64_t torc_replica_keep_lsn(const struct torc_replica *replica);

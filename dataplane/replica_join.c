@@ -389,11 +389,15 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
     torc_unreachable("all kinds return");
 }
 
-// Nobody feeds this stream any more: its primary was another meanwhile. A new one is asked for.
+// Nobody feeds this stream any more (its primary was another meanwhile, say), or its pieces cannot
+// be stored. A new one is asked for; this one is never gone on with: the shell needs its place.
 void torc_replica_give_up_base(struct torc_replica *replica)
 {
-    if (replica->base_loading && !replica->base_storing && replica->synced &&
+    if (replica->base_loading && !torc_replica_base_given_up(replica) &&
         replica->now_ns >= replica->base_moved_ns + replica->timing.grace_ns) {
+        replica->base_node = 0;
+        replica->base_boot = 0;
+        replica->base_storing = false;
         replica->synced = false;
         replica->ack_due = true;
         replica->counters.given_up++;

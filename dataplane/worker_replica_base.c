@@ -331,11 +331,24 @@ void torc_worker_base_kept(struct torc_worker *worker, struct torc_worker_shard 
     }
 }
 
+// Another shard may need the place of one that is not gone on with.
+static void base_free(struct torc_worker *worker, const struct torc_worker_shard *shard)
+{
+    struct torc_worker_load *load = torc_replica_base_given_up(&shard->replica->machine)
+                                        ? base_load(worker, shard->engine.shard)
+                                        : NULL;
+
+    if (load != NULL) {
+        torc_worker_base_give_up(load);
+    }
+}
+
 // -- Both -----------------------------------------------------------------------------------------
 
 void torc_worker_base_turn(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     base_look(worker, shard);
+    base_free(worker, shard);
     base_ask(worker, shard);
 }
 
