@@ -74,22 +74,26 @@ void torc_node_count_cluster(struct torc_node *node)
     torc_node_meta_count(node);
 }
 
-static const char *answer_state(const struct torc_survey_node *node)
+// Nobody but its own control writes that a node is down: of a machine that died the shards tell.
+static const char *answer_state(const struct torc_survey_node *node, const uint8_t *seats)
 {
-    return node->boot == 0                          ? "never started"
-           : answer_is_down(node)                   ? "down"
-           : node->state == TORC_RECORD_NODE_YIELDS ? "drained"
-                                                    : "up";
+    return node->boot == 0                           ? "never started"
+           : answer_is_down(node)                    ? "down"
+           : seats[node->node] == TORC_SURVEY_MISSED ? "out of sync"
+           : node->state == TORC_RECORD_NODE_YIELDS  ? "drained"
+                                                     : "up";
 }
 
 json_t *torc_node_answer_nodes(struct torc_node *node)
 {
-    const struct torc_survey *survey = node->registry.survey;
+    struct torc_survey *survey = node->registry.survey;
+    uint8_t seats[TORC_RECORD_NODE_MAX + 1];
     json_t *lines = json_array();
 
+    torc_survey_seats(survey, seats);
     for (uint32_t i = 0; i < survey->node_count; i++) {
         const struct torc_survey_node *from = survey->nodes + i;
-        const char *state = answer_state(from);
+        const char *state = answer_state(from, seats);
         const char *address = from->address[0] != '\0' ? from->address : from->address6;
         json_t *line = json_pack("{s:i, s:s, s:s, s:i, s:I, s:I}", "node", (int)from->node, "state",
                                  state, "address", address, "base_port", (int)from->base_port,
@@ -217,12 +221,15 @@ json_t *torc_node_answer_places(struct torc_node *node)
     struct torc_survey *survey = node->registry.survey;
     json_t *answer = torc_node_answer_placement(node);
     json_t *shares = json_array();
+    uint8_t seats[TORC_RECORD_NODE_MAX + 1];
     int failed = json_object_set_new(answer, "ok", json_true());
 
+    torc_survey_seats(survey, seats);
     for (uint32_t i = 0; i < survey->node_count; i++) {
         json_t *share = answer_share(survey, survey->nodes[i].node);
 
-        failed |= json_object_set_new(share, "state", json_string(answer_state(survey->nodes + i)));
+        failed |= json_object_set_new(share, "state",
+                                      json_string(answer_state(survey->nodes + i, seats)));
         failed |= json_array_append_new(shares, share);
     }
     failed |= json_object_set_new(answer, "nodes", shares);

@@ -25,6 +25,14 @@ void torc_leader_wake(struct torc_leader *leader)
     leader->woken = true;
 }
 
+void torc_leader_seat(struct torc_leader *leader, const uint8_t seats[TORC_PLACEMENT_IDS])
+{
+    if (memcmp(leader->seats, seats, sizeof(leader->seats)) != 0) {
+        memcpy(leader->seats, seats, sizeof(leader->seats));
+        leader->woken = true;
+    }
+}
+
 // Polls of several nodes are apart: a few reads a lease each, none at the same time for long.
 static void leader_poll(struct torc_leader *leader, uint64_t now_ns)
 {

@@ -18,6 +18,9 @@
 //         boot, or it has never started) keeps what it has and gets nothing; after `gone_ns` of
 //         that it is drained, as long as more than half of all nodes are up. A node whose record is
 //         deleted is gone at once.
+// Silent  nobody writes the `down` of a machine that died: only its own control knows of it. But
+//         primaries take it out of their shards. Who is wished and in sync nowhere (`seats`) for
+//         `gone_ns` counts as down, until it is in sync somewhere or starts again.
 // Invariants
 //   D1  only records of the families placement, want and node are written, and of a node only zone
 //       and slot.
@@ -31,6 +34,7 @@
 
 #include "control/placement.h"
 #include "control/records.h"
+#include "control/survey.h"
 #include "control/swap.h"
 
 #define TORC_LEADER_WANTS_MAX  64u // of a transaction (M5)
@@ -103,10 +107,12 @@ struct torc_leader_node {
     bool down;
 };
 
-// Since when this boot of a node has been known to be down.
+// Since when this boot of a node has been known to be down, or in no shard that it should be in.
 struct torc_leader_down {
     uint64_t boot;
     uint64_t since_ns; // 0: it is not
+    bool silent;       // its record did not say so at first
+    bool listed;       // in the list that is being read
 };
 
 // X(name, help)
@@ -155,6 +161,7 @@ struct torc_leader {
     uint32_t cursor; // shards before it are written
     uint32_t batch_max;
     struct torc_leader_down down[TORC_PLACEMENT_IDS];
+    uint8_t seats[TORC_PLACEMENT_IDS]; // enum torc_survey_seat, by node
     struct torc_leader_node nodes[TORC_PLACEMENT_IDS];
     struct torc_placement_node table[TORC_PLACEMENT_IDS];
     // The transaction under way
@@ -174,6 +181,9 @@ void torc_leader_init(struct torc_leader *leader, const struct torc_leader_confi
 
 // Records of nodes have changed (a watch).
 void torc_leader_wake(struct torc_leader *leader);
+
+// Where nodes are members (torc_survey_seats), whenever that may have changed.
+void torc_leader_seat(struct torc_leader *leader, const uint8_t seats[TORC_PLACEMENT_IDS]);
 
 // True: submit `request` (its deadline is the caller's to set); it counts as submitted then.
 bool torc_must_use torc_leader_next(struct torc_leader *leader, uint64_t now_ns,

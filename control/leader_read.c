@@ -149,11 +149,34 @@ static uint64_t read_hash(const char *text)
     return hash;
 }
 
+// Whether it counts as down: its record says so, or it has been silent for too long. Who was given
+// up and is wished nowhere by now stays so: else it would be given shards again.
+static bool read_down(struct torc_leader *leader, uint64_t now_ns, uint64_t id,
+                      const struct torc_node_fields *fields)
+{
+    struct torc_leader_down *down = &leader->down[id];
+    bool told = fields->boot == fields->down;
+    bool same = down->since_ns != 0 && down->boot == fields->boot && (down->silent || told);
+    bool over = same && now_ns >= down->since_ns + leader->config.gone_ns;
+
+    down->listed = true;
+    if (!told && leader->seats[id] != TORC_SURVEY_MISSED &&
+        (leader->seats[id] == TORC_SURVEY_SEATED || !over)) {
+        down->since_ns = 0;
+        return false;
+    }
+    if (!same) {
+        down->boot = fields->boot;
+        down->since_ns = torc_max_u64(now_ns, 1);
+        down->silent = !told;
+    }
+    return told || over;
+}
+
 static bool read_node(struct torc_leader *leader, uint64_t now_ns,
                       const struct torc_meta_record *record, struct torc_leader_node *node)
 {
     struct torc_node_fields fields;
-    struct torc_leader_down *down;
     uint64_t id;
 
     if (!read_number(leader, record, "node", TORC_RECORD_NODE_MAX, &id) ||
@@ -168,13 +191,7 @@ static bool read_node(struct torc_leader *leader, uint64_t now_ns,
         .zone = (uint16_t)fields.zone,
         .slot = (uint16_t)fields.slot,
         .state = (uint8_t)fields.state,
-        .down = fields.boot == fields.down};
-    down = &leader->down[id];
-    if (!node->down) {
-        down->since_ns = 0;
-    } else if (down->since_ns == 0 || down->boot != node->boot) {
-        *down = (struct torc_leader_down){.boot = node->boot, .since_ns = torc_max_u64(now_ns, 1)};
-    }
+        .down = read_down(leader, now_ns, id, &fields)};
     return true;
 }
 
@@ -189,12 +206,12 @@ static enum torc_placement_state read_state(struct torc_leader *leader, uint64_t
     if (node->state == TORC_RECORD_NODE_HELD) {
         return TORC_PLACEMENT_DOWN;
     }
+    if (leader->down[node->node].since_ns != 0 && now_ns < gone_ns) {
+        leader->gone_at_ns = torc_min_u64(leader->gone_at_ns, gone_ns);
+        return node->down ? TORC_PLACEMENT_DOWN : TORC_PLACEMENT_UP;
+    }
     if (!node->down) {
         return TORC_PLACEMENT_UP;
-    }
-    if (now_ns < gone_ns) {
-        leader->gone_at_ns = torc_min_u64(leader->gone_at_ns, gone_ns);
-        return TORC_PLACEMENT_DOWN;
     }
     return most_are_up ? TORC_PLACEMENT_DRAINING : TORC_PLACEMENT_DOWN;
 }
@@ -249,6 +266,17 @@ static void read_plan(struct torc_leader *leader)
     leader->counters.moves += result.arrived;
 }
 
+// A node whose record was deleted and made anew is another one.
+static void read_forget(struct torc_leader *leader)
+{
+    for (uint32_t id = 0; id < TORC_PLACEMENT_IDS; id++) {
+        if (!leader->down[id].listed) {
+            leader->down[id] = (struct torc_leader_down){0};
+        }
+        leader->down[id].listed = false;
+    }
+}
+
 void torc_leader_take_nodes(struct torc_leader *leader, uint64_t now_ns,
                             const struct torc_meta_answer *answer)
 {
@@ -262,6 +290,7 @@ void torc_leader_take_nodes(struct torc_leader *leader, uint64_t now_ns,
         }
         leader->node_count++;
     }
+    read_forget(leader);
     if (torc_leader_place(leader, now_ns, answer)) {
         return; // then they are read again
     }

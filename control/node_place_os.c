@@ -22,7 +22,8 @@ struct torc_node_place {
     struct torc_placement_shard shards[TORC_CHAN_MAP_ENTRIES];
     struct torc_placement_shard spare[TORC_CHAN_MAP_ENTRIES];
     struct torc_leader_want written[TORC_CHAN_MAP_ENTRIES];
-    uint64_t changes; // of the survey, as last looked at
+    uint64_t changes; // of nodes' records, as last looked at
+    uint64_t seen;    // of all, the same
     uint64_t told_term;
     bool led;
 };
@@ -105,6 +106,13 @@ void torc_node_place_step(struct torc_node *node)
     if (node->place != NULL && node->place->changes != torc_node_meta_node_changes(node)) {
         node->place->changes = torc_node_meta_node_changes(node);
         torc_leader_wake(&node->place->leader);
+    }
+    if (node->place != NULL && node->place->seen != torc_node_meta_changes(node)) {
+        uint8_t seats[TORC_PLACEMENT_IDS];
+
+        node->place->seen = torc_node_meta_changes(node);
+        torc_survey_seats(node->registry.survey, seats);
+        torc_leader_seat(&node->place->leader, seats);
     }
 }
 

@@ -191,6 +191,25 @@ bool torc_survey_concerns(struct torc_survey *survey, const struct torc_survey_s
     return concerns;
 }
 
+void torc_survey_seats(struct torc_survey *survey, uint8_t seats[TORC_RECORD_NODE_MAX + 1])
+{
+    memset(seats, TORC_SURVEY_UNWISHED, TORC_RECORD_NODE_MAX + 1);
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_want *want = torc_survey_want(survey, survey->shards[i].shard);
+
+        for (uint32_t k = 0; want != NULL && k < want->node_count; k++) {
+            seats[want->nodes[k]] = TORC_SURVEY_MISSED;
+        }
+    }
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+
+        for (uint32_t k = 0; k < shard->member_count; k++) {
+            seats[shard->members[k].node] = TORC_SURVEY_SEATED;
+        }
+    }
+}
+
 static enum torc_err survey_put_want(struct torc_survey *survey, uint64_t id,
                                      const struct torc_want_fields *fields, uint64_t version,
                                      bool *changed, struct torc_fail *why)

@@ -105,6 +105,15 @@ bool torc_survey_has(const struct torc_survey_shard *shard, uint32_t node);
 bool torc_survey_concerns(struct torc_survey *survey, const struct torc_survey_shard *shard,
                           uint32_t node);
 
+// What `seats` says of each node, by number.
+enum torc_survey_seat {
+    TORC_SURVEY_UNWISHED, // in sync nowhere, as is wished
+    TORC_SURVEY_MISSED,   // in sync nowhere, but wished somewhere: it learns, or is away
+    TORC_SURVEY_SEATED,   // a member of some shard
+};
+
+void torc_survey_seats(struct torc_survey *survey, uint8_t seats[TORC_RECORD_NODE_MAX + 1]);
+
 // `node` says that it is primary of an epoch, before the record was read that says so. True: news.
 bool torc_survey_lead(struct torc_survey *survey, uint32_t shard, uint32_t epoch, uint32_t node,
                       uint64_t boot);

@@ -101,12 +101,16 @@ def case_file():
 def case_gone():
     """a node that is away for longer than placement-gone loses its copies to the others, and gets a share when it is back"""
     with Cluster("--replicas", COPIES, keys=FEW, shards=SHARDS, nodes=4,
-                 settings=("--placement-gone", "2s", "--placement-pace", "10ms", "--placement-lease", "4s")) as cluster:
+                 settings=("--placement-gone", "6s", "--placement-pace", "10ms", "--placement-lease", "4s")) as cluster:
         checks.that("at first each of four nodes has its share", await_true(spread, cluster, 4), shares(cluster, 4))
-        check_history(cluster, "a node is stopped", lambda: cluster.torc("stop", "--data", cluster.data(4)))
+        check_history(cluster, "a machine dies", lambda: cluster("kill", 4))
+        state = json.loads(placement(cluster, 2, "json"))["nodes"][3]["state"]
+        checks.equal("nobody wrote that it is down; its shards tell", state, "out of sync")
         checks.that("its copies are made anew on the three others", await_true(spread, cluster, 3), members(cluster, 3))
         cluster("start", 4)
         checks.that("when it is back it is given a share", await_true(spread, cluster, 4), shares(cluster, 4))
+        cluster.torc("stop", "--data", cluster.data(4))
+        checks.that("one that was stopped loses its copies too", await_true(spread, cluster, 3), members(cluster, 3))
 
 
 def case_etcd():

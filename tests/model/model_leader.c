@@ -20,6 +20,7 @@ enum {
     GONE_MS = 6000,
     TROUBLE_MS = 25000,
     CALM_MS = 14000,
+    JOIN_LATER = 12, // of STORE_NODES
 #if defined(TORC_TEST_SANITIZED)
     WORLDS = 2,
 #else
@@ -256,7 +257,7 @@ static void trouble(struct world *w)
 static struct world *open_world(uint64_t seed, enum store_fault fault, bool in_trouble)
 {
     struct world *w = calloc(1, sizeof(*w));
-    uint64_t nodes = STORE_NODES - 12;
+    uint64_t nodes = STORE_NODES - JOIN_LATER;
 
     torc_assert(w != NULL);
     w->rng.state = seed;
@@ -542,6 +543,89 @@ static void test_calm(void)
     CU_ASSERT_TRUE(good);
 }
 
+// -- A machine that dies: nobody writes `down` ---------------------------------------------------
+
+static void seat(struct world *w, uint32_t node, enum torc_survey_seat seat)
+{
+    static uint8_t seats[TORC_PLACEMENT_IDS];
+
+    memset(seats, TORC_SURVEY_SEATED, sizeof(seats));
+    seats[node] = (uint8_t)seat;
+    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
+        torc_leader_seat(&w->machines[i].leader, seats);
+    }
+}
+
+static uint32_t wishes_of(struct world *w, uint32_t node)
+{
+    uint32_t count = 0;
+
+    for (uint32_t shard = 1; shard <= STORE_SHARDS; shard++) {
+        struct torc_want_fields want;
+
+        if (store_get(&w->store, STORE_WANT, shard, TORC_RECORD_WANT, &want)) {
+            for (uint64_t i = 0; i < want.nodes.count; i++) {
+                count += want.nodes.at[i] == node ? 1 : 0;
+            }
+        }
+    }
+    return count;
+}
+
+static void test_who_is_in_sync_nowhere_is_given_up(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    const uint32_t node = 7;
+    struct torc_node_fields fields;
+    uint32_t had;
+
+    go(w, 4000);
+    had = wishes_of(w, node);
+    CU_ASSERT_TRUE(had > 0);
+    seat(w, node, TORC_SURVEY_MISSED); // it starts, say, and is in sync in time
+    go(w, GONE_MS - 1000);
+    seat(w, node, TORC_SURVEY_SEATED);
+    go(w, 3000);
+    CU_ASSERT_EQUAL(wishes_of(w, node), had);
+    seat(w, node, TORC_SURVEY_MISSED);
+    go(w, GONE_MS - 1000);
+    CU_ASSERT_EQUAL(wishes_of(w, node), had);
+    go(w, 4000);
+    CU_ASSERT_EQUAL(wishes_of(w, node), 0);
+    seat(w, node, TORC_SURVEY_UNWISHED); // as is seen then
+    go(w, UINT64_C(2) * GONE_MS);
+    CU_ASSERT_EQUAL(wishes_of(w, node), 0); // nor is it given any again
+    CU_ASSERT_TRUE(store_get(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields));
+    fields.boot++;
+    store_put(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields);
+    wake(w);
+    go(w, 4000);
+    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    check_leader(w);
+    CU_ASSERT_PTR_NULL(w->store.broken);
+    close_world(w);
+}
+
+// Not where as many are silent as are heard: it may be the metastore that is behind.
+static void test_most_nodes_are_never_given_up(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    static uint8_t seats[TORC_PLACEMENT_IDS];
+
+    go(w, 4000);
+    for (uint32_t node = 1; node <= STORE_NODES; node++) {
+        seats[node] = node % 2 == 0 ? TORC_SURVEY_MISSED : TORC_SURVEY_SEATED;
+    }
+    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
+        torc_leader_seat(&w->machines[i].leader, seats);
+    }
+    go(w, GONE_MS + 4000);
+    for (uint32_t node = 2; node <= STORE_NODES - JOIN_LATER; node += 2) {
+        CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    }
+    close_world(w);
+}
+
 // D4, M3.
 static struct torc_leader *leading(struct world *w)
 {
@@ -626,6 +710,8 @@ int main(void)
     CU_TestInfo tests[] = {
         {"in trouble, then calm: one leads, all is wished", test_trouble},
         {"one change at a time: wishes are the plan", test_calm},
+        {"who is in sync nowhere is given up", test_who_is_in_sync_nowhere_is_given_up},
+        {"most nodes are never given up", test_most_nodes_are_never_given_up},
         {"what it cannot read it does not guess", test_what_it_cannot_read},
         {"a metastore that went back ends it", test_stops_when_the_metastore_went_back},
         {"planted faults are found", test_planted_faults_are_found},

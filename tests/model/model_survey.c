@@ -76,10 +76,11 @@ static void change_node(struct model *model, uint32_t id)
 static void change_want(struct model *model, uint32_t id)
 {
     struct torc_want_fields fields = {.primary = torc_rng_below(&model->rng, 9),
-                                      .nodes = {.count = 1, .at = {1}}};
+                                      .nodes = {.count = 1}};
     char name[TORC_RECORD_NAME_BYTES];
     char text[TORC_RECORD_BYTES_MAX];
 
+    fields.nodes.at[0] = 1 + torc_rng_below(&model->rng, NODES + 2); // two are in sync nowhere
     torc_record_name(name, "want", id);
     torc_fake_store_put(&model->meta, name, torc_rng_chance(&model->rng, 200000) ? NULL : text,
                         torc_record_encode(TORC_RECORD_WANT, &fields, text));
@@ -206,6 +207,30 @@ static bool survey_is_sorted(const struct torc_survey *survey)
     return true;
 }
 
+// By another way: node by node.
+static bool same_seats(struct control *control)
+{
+    static uint8_t seats[TORC_RECORD_NODE_MAX + 1];
+    struct torc_survey *survey = &control->survey;
+    bool same = true;
+
+    torc_survey_seats(survey, seats);
+    for (uint32_t node = 0; node <= NODES + 3; node++) {
+        enum torc_survey_seat seat = TORC_SURVEY_UNWISHED;
+
+        for (uint32_t i = 0; i < survey->shard_count; i++) {
+            if (torc_survey_has(survey->shards + i, node)) {
+                seat = TORC_SURVEY_SEATED;
+            } else if (seat == TORC_SURVEY_UNWISHED &&
+                       torc_survey_concerns(survey, survey->shards + i, node)) {
+                seat = TORC_SURVEY_MISSED;
+            }
+        }
+        same = same && seats[node] == seat;
+    }
+    return same;
+}
+
 static bool all_same(struct model *model)
 {
     bool same = true;
@@ -213,7 +238,7 @@ static bool all_same(struct model *model)
     for (uint32_t c = 0; c < CONTROLS; c++) {
         struct control *control = &model->controls[c];
 
-        same = same && survey_is_sorted(&control->survey);
+        same = same && survey_is_sorted(&control->survey) && same_seats(control);
         for (uint32_t i = 0; i < SHARDS; i++) {
             same = same && same_shard(model, control, i + 1) && !control->owed[i];
         }
