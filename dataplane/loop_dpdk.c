@@ -589,6 +589,17 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
     }
 }
 
+// Nothing to do yet: whoever else wants this processor may be the one that brings it.
+static void loop_offer(struct torc_loop *loop)
+{
+    uint64_t before_ns = torc_loop_clock_ns(&loop->clock);
+    uint64_t now_ns;
+
+    (void)sched_yield();
+    now_ns = torc_loop_clock_ns(&loop->clock);
+    torc_offer_made(&loop->offer, now_ns, now_ns - torc_min_u64(before_ns, now_ns));
+}
+
 // Between two turns. Who waits for the disk offers the processor to others: the threads that bring
 // the answer may need this very one, and would else get it at the next tick, which is forty syncs.
 // Who gets nothing but bad packets would never sleep, and so keep it from those that it serves.
@@ -604,9 +615,13 @@ static void loop_rest(struct torc_loop *loop, struct torc_worker *worker,
     }
     if (turn->soon) {
         (void)sched_yield();
-    } else if (loop->turned_ns - loop->active_ns >= LOOP_SPIN_NS && !loop->want.busy &&
-               !loop->sleepless) {
+    } else if (loop->want.busy || loop->sleepless) {
+        return;
+    } else if (loop->turned_ns - loop->active_ns >= LOOP_SPIN_NS ||
+               !torc_offer_may(&loop->offer, loop->turned_ns)) {
         loop_sleep(loop, worker, turn->deadline_ns);
+    } else if (loop_nap_ns(loop, loop->turned_ns) != 0) {
+        loop_offer(loop);
     }
 }
 

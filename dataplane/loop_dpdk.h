@@ -5,8 +5,9 @@
 // Owner   the worker's thread, from torc_loop_open to torc_loop_close.
 // Memory  struct torc_loop (about 30 KiB) and a scratch area for frames that came in several
 //         buffers; a stock of TORC_TURN_TX_MAX empty buffers, refilled as they are used.
-// Idle    after 50 us without work it blocks on its queues and its doorbell until
-//         the worker's deadline. Two kinds of port have no descriptor to block on:
+// Idle    for 50 us it offers the processor to others in each empty turn; then, or where others
+//         take what is offered for long, it blocks on its queues and its doorbell until the
+//         worker's deadline. Two kinds of port have no descriptor to block on:
 //           memif  while a peer is there: after 1 ms naps of a sixteenth of the silence so far,
 //                  between 100 us and 5 ms, so that a client that paused waits at most that part
 //                  longer for its next answer; without a peer: a look every 20 ms.
@@ -24,6 +25,7 @@
 #include "dataplane/wait_os.h"
 #include "dataplane/worker.h"
 #include "kit/chan.h"
+#include "kit/offer.h"
 
 struct rte_mbuf;
 
@@ -72,7 +74,8 @@ struct torc_loop {
     uint64_t turned_ns;  // when the last turn was
     uint64_t active_ns;  // when something was last done
     uint64_t offered_ns; // when the processor was last offered to others
-    bool sleepless;      // a queue cannot be waited for at all
+    struct torc_offer offer;
+    bool sleepless; // a queue cannot be waited for at all
     uint32_t queue_count;
     struct torc_loop_queue queues[TORC_PORTS_MAX];
     unsigned char *scratch;

@@ -3,6 +3,7 @@
 #include "kit/crc32c.h"
 #include "kit/histogram.h"
 #include "kit/hlc.h"
+#include "kit/offer.h"
 #include "kit/spsc.h"
 #include "kit/text.h"
 #include "kit/wall.h"
@@ -389,6 +390,26 @@ static void test_wall_median(void)
     CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 4), 5);
 }
 
+static void an_offer_that_was_long_away_is_not_repeated_for_a_while(void)
+{
+    struct torc_offer offer = {0};
+    uint64_t now_ns = 7000000000;
+
+    torc_offer_made(&offer, now_ns, TORC_OFFER_LONG_NS - 1);
+    CU_ASSERT(torc_offer_may(&offer, now_ns));
+    for (uint64_t while_ns = TORC_OFFER_LEAST_NS; while_ns < TORC_OFFER_MOST_NS; while_ns *= 2) {
+        torc_offer_made(&offer, now_ns, TORC_OFFER_LONG_NS);
+        CU_ASSERT_FALSE(torc_offer_may(&offer, now_ns + while_ns - 1));
+        now_ns += while_ns;
+        CU_ASSERT(torc_offer_may(&offer, now_ns));
+    }
+    torc_offer_made(&offer, now_ns, TORC_OFFER_LONG_NS);
+    CU_ASSERT_EQUAL(offer.until_ns, now_ns + TORC_OFFER_MOST_NS);
+    now_ns += 3 * TORC_OFFER_MOST_NS; // long over
+    torc_offer_made(&offer, now_ns, TORC_OFFER_LONG_NS);
+    CU_ASSERT_EQUAL(offer.until_ns, now_ns + TORC_OFFER_LEAST_NS);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -408,6 +429,8 @@ int main(void)
          test_channel_carries_and_refuses},
         {"time buckets rise", test_stats_buckets_double_every_second_step},
         {"a text is cut at its room and counted beyond", test_text_is_cut_and_counted},
+        {"an offer that was long away is not repeated for a while",
+         an_offer_that_was_long_away_is_not_repeated_for_a_while},
         CU_TEST_INFO_NULL,
     };
 
