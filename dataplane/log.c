@@ -40,6 +40,7 @@ void torc_log_writer_configure(struct torc_log_writer *log, const struct torc_cm
     log->ceiling = order->hlc;
     log->ceiling_wanted = order->hlc;
     log->ceiling_told = order->hlc;
+    log->gathers = order->durability == TORC_DURABILITY_REPLICATED;
     log->configured = true;
     torc_stats_set(&log->stats->gauges[TORC_GAUGE_LOG_SEALED_SEQUENCE], log->next_sequence - 1);
     torc_stats_set(&log->stats->gauges[TORC_GAUGE_LOG_DURABLE_SEQUENCE], log->durable);
@@ -244,10 +245,12 @@ uint64_t torc_log_writer_append(struct torc_log_writer *log, const struct torc_l
     torc_assert(log->configured && !log->failed);
     if (!log->open) {
         log_open(log);
+        log->began_ns = now_ns;
     }
     while (!torc_log_block_append(&log->builder, record, &value_done)) {
         log_seal(log, now_ns, false);
         log_open(log);
+        log->began_ns = now_ns;
     }
     log->appended_ns = now_ns;
     torc_stats_add(&log->stats->counters[TORC_COUNTER_LOG_RECORDS], 1);
@@ -275,9 +278,12 @@ static bool log_ceiling_fits(struct torc_log_writer *log)
     return log_segment_slots(log) > 0 && torc_spsc_writable(log->ring, SPARE_SLOTS) >= SPARE_SLOTS;
 }
 
-// When an open block behind others leaves.
+// When an open block leaves that nobody waits for, or that is behind others.
 static uint64_t log_pace_ns(const struct torc_log_writer *log)
 {
+    if (log->gathers) {
+        return log->began_ns + TORC_LOG_GATHER_NS;
+    }
     return log->left_ns + torc_min_u64(log->sync_ns / TORC_LOG_PACE_PART, TORC_LOG_PACE_MAX_NS);
 }
 
@@ -288,8 +294,8 @@ static bool log_wants_seal(const struct torc_log_writer *log, uint64_t now_ns)
     if (!log->open || torc_log_block_is_empty(&log->builder) || in_flight >= log->in_flight_max) {
         return false;
     }
-    return in_flight == 0 || torc_log_block_bytes(&log->builder) >= TORC_LOG_PACE_BYTES ||
-           now_ns >= log_pace_ns(log);
+    return (in_flight == 0 && !log->gathers) ||
+           torc_log_block_bytes(&log->builder) >= TORC_LOG_PACE_BYTES || now_ns >= log_pace_ns(log);
 }
 
 bool torc_log_writer_soon(const struct torc_log_writer *log, uint64_t now_ns)

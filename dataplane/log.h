@@ -6,7 +6,8 @@
 //         is with the disk: so one write alone leaves at once. While others are with the disk, but
 //         fewer than `in_flight_max`, it leaves when it has grown large or the one before left a
 //         part of a usual sync ago: what comes in a burst shares few blocks, each of which costs
-//         wake-ups, and waits little for it. Control writes each block where its header says.
+//         wake-ups, and waits little for it. With `replicated` it is kept open for GATHER_NS.
+//         Control writes each block where its header says.
 // Owner   the worker.
 // Memory  the builder's dictionaries inside the struct; blocks are built where they are written
 //         from.
@@ -40,6 +41,9 @@
 #define TORC_LOG_PACE_PART   3u
 #define TORC_LOG_PACE_BYTES  (64u * 1024u)
 #define TORC_LOG_PACE_MAX_NS UINT64_C(1000000)
+// With `replicated` no answer waits for a block, but other copies' processors do its work: it is
+// kept open for so long. docs/decisions/0040 has the figures.
+#define TORC_LOG_GATHER_NS UINT64_C(2000000)
 
 struct torc_log_refusal {
     enum torc_err err; // OK, BUSY, NO_SPACE, UNAVAILABLE
@@ -72,6 +76,7 @@ struct torc_log_writer {
     uint64_t durable;       // highest sequence known durable
     uint64_t told_durable;  // what the last sealed header says
     uint64_t appended_ns;   // last append
+    uint64_t began_ns;      // the first append to the open block
     uint64_t left_ns;       // when the last block was sealed
     uint64_t sync_ns;       // how long one takes from there, smoothed; 0: not known yet
     uint64_t sealed_ns[TORC_LOG_TIMES];
@@ -82,7 +87,8 @@ struct torc_log_writer {
     uint64_t ceiling_told;
     uint64_t ceiling_sequence;
     bool configured;
-    bool open; // a block is begun
+    bool open;    // a block is begun
+    bool gathers; // `replicated`
     bool disk_full;
     bool failed;
     struct torc_fail failure; // when failed

@@ -63,9 +63,13 @@ static void model_prepare(struct model *model)
     }
 }
 
-static void model_open(struct model *model)
+static void model_open(struct model *model, enum torc_durability durability)
 {
-    struct torc_cmd_configure order = {.cluster = 5, .node = 1, .stream = 1, .next_sequence = 1};
+    struct torc_cmd_configure order = {.cluster = 5,
+                                       .node = 1,
+                                       .stream = 1,
+                                       .next_sequence = 1,
+                                       .durability = (uint8_t)durability};
     uint64_t bytes = torc_spsc_bytes(TORC_CHAN_LOG_SLOT_BYTES, TORC_CHAN_LOG_SLOTS);
     struct torc_fail why;
 
@@ -266,12 +270,12 @@ static void model_keep_full(struct model *model)
     model->kept_full++;
 }
 
-static void what_is_admitted_can_be_appended_and_comes_out(void)
+static void live(enum torc_durability durability)
 {
     struct model *model = calloc(1, sizeof(*model));
 
     torc_assert(model != NULL);
-    model_open(model);
+    model_open(model, durability);
     while (model->written < APPENDS) {
         uint32_t burst = (uint32_t)torc_rng_below(&model->rng, 24);
 
@@ -306,6 +310,12 @@ static void what_is_admitted_can_be_appended_and_comes_out(void)
     free(model->ring);
     free(model->value);
     free(model);
+}
+
+static void what_is_admitted_can_be_appended_and_comes_out(void)
+{
+    live(TORC_DURABILITY_DURABLE);
+    live(TORC_DURABILITY_REPLICATED);
 }
 
 static void paced_append(struct model *model, uint32_t value_bytes)
@@ -343,7 +353,7 @@ static void a_block_behind_another_waits_for_its_part_of_a_sync(void)
     const uint64_t pace_ns = sync_ns / TORC_LOG_PACE_PART;
 
     torc_assert(model != NULL);
-    model_open(model);
+    model_open(model, TORC_DURABILITY_DURABLE);
     model_prepare(model);
     model->now_ns = 1000000;
     // Alone it leaves at once, and the disk shows what a sync takes.
@@ -378,13 +388,38 @@ static void a_block_behind_another_waits_for_its_part_of_a_sync(void)
     free(model);
 }
 
+static void replicated_blocks_are_gathered(void)
+{
+    struct model *model = calloc(1, sizeof(*model));
+
+    torc_assert(model != NULL);
+    model_open(model, TORC_DURABILITY_REPLICATED);
+    model_prepare(model);
+    model->now_ns = 1000000;
+    paced_append(model, 10);
+    CU_ASSERT_EQUAL(torc_log_writer_deadline_ns(&model->log), model->now_ns + TORC_LOG_GATHER_NS);
+    CU_ASSERT_FALSE(paced_step(model, TORC_LOG_GATHER_NS / 2));
+    paced_append(model, 10); // it waits from the first one on
+    CU_ASSERT_FALSE(paced_step(model, TORC_LOG_GATHER_NS / 2 - 1));
+    CU_ASSERT(paced_step(model, 1));
+    CU_ASSERT_EQUAL(torc_log_writer_in_flight(&model->log), 1);
+    paced_append(model, TORC_LOG_PACE_BYTES); // a large one does not wait, nor does the last one
+    CU_ASSERT(paced_step(model, 0));
+    paced_append(model, 10);
+    CU_ASSERT_FALSE(paced_step(model, 0));
+    CU_ASSERT(torc_log_writer_step(&model->log, model->now_ns, true));
+    free(model->ring);
+    free(model->value);
+    free(model);
+}
+
 static void marks_that_make_no_sense_are_refused(void)
 {
     struct model *model = calloc(1, sizeof(*model));
     struct torc_mark mark = {.kind = TORC_MARK_DURABLE, .sequence = 1};
 
     torc_assert(model != NULL);
-    model_open(model);
+    model_open(model, TORC_DURABILITY_DURABLE);
     CU_ASSERT_FALSE(torc_log_writer_mark(&model->log, &mark, 1)); // nothing was sealed yet
     mark = (struct torc_mark){.kind = TORC_MARK_SEGMENT, .segment = 1, .segment_bytes = 4096};
     CU_ASSERT_FALSE(torc_log_writer_mark(&model->log, &mark, 1));
@@ -409,6 +444,7 @@ int main(void)
          what_is_admitted_can_be_appended_and_comes_out},
         {"a block behind another waits for its part of a sync",
          a_block_behind_another_waits_for_its_part_of_a_sync},
+        {"with replicated, blocks are gathered", replicated_blocks_are_gathered},
         {"marks that make no sense are refused", marks_that_make_no_sense_are_refused},
         CU_TEST_INFO_NULL,
     };
