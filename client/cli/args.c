@@ -38,9 +38,14 @@ static const struct args_verb args_verbs[] = {
 
 static const uint64_t args_always = TORC_OPTION_BIT(HELP) | TORC_OPTION_BIT(VERSION);
 
-static bool args_passed_on(enum torc_verb verb)
+static bool args_takes_settings(enum torc_verb verb)
 {
     return verb == TORC_VERB_SERVE || verb == TORC_VERB_INIT || verb == TORC_VERB_VERIFY;
+}
+
+static bool args_passed_on(enum torc_verb verb)
+{
+    return args_takes_settings(verb) || verb == TORC_VERB_DEMO;
 }
 
 const char *torc_verb_name(enum torc_verb verb)
@@ -229,7 +234,7 @@ static enum torc_err args_check(const struct torc_args *args, struct torc_fail *
     }
     if (strange != 0 && args_passed_on(args->verb)) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "--%s stands before %s: settings come behind the verb",
+                         "--%s stands before %s: what is said to it comes behind the verb",
                          args_options[__builtin_ctzll(strange)].name, verb->name);
     }
     if (strange != 0) {
@@ -342,6 +347,9 @@ static uint32_t args_help_verb(enum torc_verb verb, char *text)
     length =
         args_print(text, length, "usage: torc %s %s%s\n\n%s\n\nexample: %s\n", one->name,
                    one->operands, one->options != 0 ? " [OPTIONS]" : "", one->help, one->example);
+    if (verb == TORC_VERB_DEMO) {
+        return args_print(text, length, "\nMore: torc demo --help\n");
+    }
     if (args_passed_on(verb)) {
         return args_print(text, length,
                           "\nSettings and their defaults: torc serve --print-config\n");
@@ -427,7 +435,7 @@ static uint32_t args_complete_values(char *text, uint32_t length)
 static uint32_t args_complete_options(char *text, uint32_t length, uint32_t verb)
 {
     length = args_print(text, length, "    %s) options='", args_verbs[verb].name);
-    for (uint32_t i = 0; i < TORC_SETTING_COUNT && args_passed_on((enum torc_verb)verb); i++) {
+    for (uint32_t i = 0; i < TORC_SETTING_COUNT && args_takes_settings((enum torc_verb)verb); i++) {
         length = args_print(text, length, "--%s ", torc_setting_info(i)->key);
     }
     for (uint32_t i = 0; i < TORC_COUNT_OF(args_options); i++) {
@@ -435,7 +443,10 @@ static uint32_t args_complete_options(char *text, uint32_t length, uint32_t verb
             length = args_print(text, length, "--%s ", args_options[i].name);
         }
     }
-    return args_print(text, length, "%s' ;;\n", verb == TORC_VERB_SERVE ? "--detach" : "");
+    return args_print(text, length, "%s' ;;\n",
+                      verb == TORC_VERB_SERVE  ? "--detach"
+                      : verb == TORC_VERB_DEMO ? "--nodes --metastore --clear --keep"
+                                               : "");
 }
 
 uint32_t torc_args_completion(char *text)

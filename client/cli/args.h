@@ -8,7 +8,7 @@
 //         value`; `--` ends the options; an option that its verb does not know is an error that
 //         says so, and an unknown name is answered with the nearest one.
 // The verbs init, serve and verify take the settings of the servers (kit/settings.h) and are
-// passed on.
+// passed on; so is demo, to scripts/demo.
 #ifndef TORC_CLIENT_CLI_ARGS_H
 #define TORC_CLIENT_CLI_ARGS_H
 
@@ -160,6 +160,11 @@ enum torc_option {
     X(SERVE, "serve", "[--detach] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                 \
       "run a node here, or in the background with --detach; makes what is missing",               \
       "torc serve --data /var/lib/torc --keys 4294967296")                                        \
+    X(DEMO, "demo", "[--nodes N] [--metastore file|etcd] [--clear] [--keep]", 0,                  \
+      TORC_ARGS_WORDS_MAX, 0,                                                                     \
+      "as root: a cluster on this machine, in a network namespace of its own, with real data; "   \
+      "kills the primary of a shard that a client uses and says how long the client waited",      \
+      "torc demo --nodes 3")                                                                      \
     X(INIT, "init", "[--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                              \
       "make a data directory and its cluster, without starting it",                               \
       "torc init --data /var/lib/torc --keys 4294967296 --shards 8")                              \
@@ -206,8 +211,8 @@ static inline bool torc_args_given(const struct torc_args *args, enum torc_optio
     return (args->given >> option & 1) != 0;
 }
 
-// `argv` without the program's name. For init, serve and verify parsing ends at the verb, and words
-// and options behind it are the servers' business.
+// `argv` without the program's name. For init, serve, verify and demo parsing ends at the verb, and
+// words and options behind it are the business of who is started.
 enum torc_err torc_must_use torc_args_parse(struct torc_args *args, const char *const *argv,
                                             uint32_t count, struct torc_fail *why);
 

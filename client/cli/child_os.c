@@ -37,7 +37,8 @@ enum torc_err torc_child_find(const char *name, char path[TORC_CHILD_PATH_BYTES]
 {
     // The folders of a build tree are named as their programs, torc- left out.
     const char *part = strncmp(name, "torc-", 5) == 0 ? name + 5 : name;
-    const char *const places[] = {"..", ".", "../libexec/torc", "../lib/torc", "../sbin"};
+    const char *const places[] = {"..",          ".",       "../libexec/torc",
+                                  "../lib/torc", "../sbin", "../scripts"};
     char folder[400];
 
     if (!child_folder(folder, sizeof(folder))) {

@@ -287,6 +287,7 @@ enum torc_err torc_cli_run(struct torc_cli *cli, struct torc_fail *why)
     case TORC_VERB_KEYS: return torc_cli_keys(cli, why);
     case TORC_VERB_STOP: return torc_cli_stop(cli, why);
     case TORC_VERB_SERVE:
+    case TORC_VERB_DEMO:
     case TORC_VERB_INIT:
     case TORC_VERB_VERIFY:
     case TORC_VERB_COMPLETION:

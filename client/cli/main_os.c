@@ -104,6 +104,10 @@ int main(int argc, char **argv)
         argv[args.verb_index + 1] = argv[0]; // as the user calls this program
         return torc_serve(argc - (int)args.verb_index - 1, argv + args.verb_index + 1);
     }
+    if (args.verb == TORC_VERB_DEMO) {
+        err = torc_serve_demo(argv + args.verb_index + 2, &why);
+        return main_say(err, &why);
+    }
     if (args.verb == TORC_VERB_INIT || args.verb == TORC_VERB_VERIFY) {
         err = torc_serve_control(torc_verb_name(args.verb), argv + args.verb_index + 2, &why);
         return main_say(err, &why);

@@ -97,6 +97,32 @@ enum torc_err torc_serve_control(const char *verb, char *const *words, struct to
     return torc_fail(why, TORC_ERR_IO, "%.100s: %s", path, strerrordesc_np(errno));
 }
 
+enum torc_err torc_serve_demo(char *const *words, struct torc_fail *why)
+{
+    char path[TORC_CHILD_PATH_BYTES];
+    char self[TORC_CHILD_PATH_BYTES];
+    char *argv[TORC_ARGS_WORDS_MAX + 2] = {path};
+    ssize_t bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    uint32_t count = 1;
+    enum torc_err err = torc_child_find("demo", path, why);
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (bytes <= 0) {
+        return torc_fail(why, TORC_ERR_IO, "/proc/self/exe: %s", strerrordesc_np(errno));
+    }
+    self[bytes] = '\0';
+    for (uint32_t i = 0; words[i] != NULL && count + 1 < TORC_COUNT_OF(argv); i++) {
+        argv[count++] = words[i];
+    }
+    (void)setenv("TORC_PROGRAM", self, 1); // NOLINT(concurrency-mt-unsafe): one thread
+    (void)execv(path, argv);
+    return torc_fail(why, TORC_ERR_IO,
+                     "%.100s: %s (it needs /usr/bin/python3: apt-get install python3)", path,
+                     strerrordesc_np(errno));
+}
+
 // -- Before anything runs
 
 static uint32_t serve_workers(const struct torc_settings *settings)

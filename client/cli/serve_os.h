@@ -24,4 +24,8 @@ int torc_serve(int argc, char **argv);
 enum torc_err torc_must_use torc_serve_control(const char *verb, char *const *words,
                                                struct torc_fail *why);
 
+// `torc demo`: becomes the script of that name, with `words`, and tells it by TORC_PROGRAM which
+// torc to use: this one. Returns only when that failed.
+enum torc_err torc_must_use torc_serve_demo(char *const *words, struct torc_fail *why);
+
 #endif
