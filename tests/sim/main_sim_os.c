@@ -7,19 +7,23 @@
 //   torc-sim --minimize SEED [--bug NAME]
 //   torc-sim --list-bugs
 //
-// Each seed runs in a process of its own: an assertion or a crash is a failed seed like any other,
-// and nothing of one run is left to the next. The last line of a run is
-//   {"seeds":…,"failed":…,"first_failed":…,"simulated_seconds":…,"wall_seconds":…}
-// and the status is 1 if a seed failed. --twice runs each seed twice and compares all events.
+// Seeds run in processes of their own, some in one, whose memory they leave to each other
+// (sim_memory_os.c): an assertion or a crash is a failed seed like any other. The last line is
+//   {"seeds":…,"failed":…,"first_failed":…,"hash":…,"simulated_seconds":…,"wall_seconds":…}
+// where builds that give one hash had the same events in all seeds; and the
+// status is 1 if a seed failed. --twice runs each seed twice and compares all events.
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
 #include "tests/sim/sim.h"
+#include "wire/aead_os.h"
 
-#include <malloc.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,6 +66,7 @@ struct totals {
     uint64_t least_ops;
     uint64_t least_faults;
     uint64_t begun_ns;
+    uint64_t hash; // of all events of all seeds, in any order
     uint64_t cover[SIM_COVER_COUNT];
     uint64_t seen[SIM_COVER_COUNT]; // in so many seeds
     uint64_t met[TORC_BUG_COUNT];   // places of bugs on purpose
@@ -122,53 +127,108 @@ void torc_log(enum torc_log level, const char *area, const char *event, const ch
     sim_story("log     %s %s %s", area, event, line);
 }
 
-static pid_t run_begin(const struct sim_wish *wish, int *fd)
+// A process that has runs, one after the other, as it is told.
+struct runner {
+    pid_t child; // 0: there is none
+    int orders;
+    int results;
+    uint32_t runs;
+    bool busy;
+    uint64_t seed; // of the run
+};
+
+static void runner_serve(int orders, int results)
 {
-    int ends[2];
-    pid_t child;
+    static struct sim_result result;
+    struct sim_wish wish;
 
-    torc_assert(pipe(ends) == 0);
-    (void)fflush(stdout);
-    child = fork();
-    torc_assert(child >= 0);
-    if (child == 0) {
-        static struct sim_result result;
-
-        (void)close(ends[0]);
-        result_fd = ends[1];
+    result_fd = results;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(orders, &wish, sizeof(wish)) == (ssize_t)sizeof(wish)) {
+        memset(&result, 0, sizeof(result));
+        memset(torc_bug_met, 0, sizeof(torc_bug_met));
         (void)alarm(SEED_SECONDS);
-        sim_run(wish, &result);
+        sim_run(&wish, &result);
         memcpy(result.met, torc_bug_met, sizeof(result.met));
         (void)fflush(stdout);
-        _exit(write(ends[1], &result, sizeof(result)) == (ssize_t)sizeof(result) ? 0 : 1);
+        if (write(results, &result, sizeof(result)) != (ssize_t)sizeof(result)) {
+            _exit(1);
+        }
     }
-    (void)close(ends[1]);
-    *fd = ends[0];
-    return child;
+    _exit(0);
 }
 
-static void run_end(pid_t child, int fd, uint64_t seed, struct sim_result *result)
+static void runner_start(struct runner *runner)
 {
-    ssize_t got = read(fd, result, sizeof(*result));
+    int orders[2];
+    int results[2];
+
+    torc_assert(pipe2(orders, O_CLOEXEC) == 0);
+    torc_assert(pipe2(results, O_CLOEXEC) == 0);
+    (void)fflush(stdout);
+    *runner = (struct runner){.child = fork(), .orders = orders[1], .results = results[0]};
+    torc_assert(runner->child >= 0);
+    if (runner->child == 0) {
+        (void)close(orders[1]);
+        (void)close(results[0]);
+        runner_serve(orders[0], results[1]);
+    }
+    (void)close(orders[0]);
+    (void)close(results[1]);
+}
+
+static int runner_stop(struct runner *runner)
+{
     int status = 0;
 
-    (void)close(fd);
-    (void)waitpid(child, &status, 0);
+    if (runner->child != 0) {
+        (void)kill(runner->child, SIGKILL); // others have the end of its orders too
+        (void)close(runner->orders);
+        (void)close(runner->results);
+        (void)waitpid(runner->child, &status, 0);
+        runner->child = 0;
+    }
+    return status;
+}
+
+static void run_begin(struct runner *runner, const struct sim_wish *wish)
+{
+    if (runner->child == 0) {
+        runner_start(runner);
+    }
+    runner->busy = true;
+    runner->runs++;
+    runner->seed = wish->seed;
+    torc_assert(write(runner->orders, wish, sizeof(*wish)) == (ssize_t)sizeof(*wish));
+}
+
+// Nothing of a run that failed is left to another.
+static void run_end(struct runner *runner, struct sim_result *result)
+{
+    ssize_t got = read(runner->results, result, sizeof(*result));
+    int status = 0;
+
+    if (got != (ssize_t)sizeof(*result) || result->failed != 0 ||
+        runner->runs >= sim_memory_runs()) {
+        status = runner_stop(runner);
+    }
     if (got != (ssize_t)sizeof(*result)) {
         memset(result, 0, sizeof(*result));
-        result->seed = seed;
+        result->seed = runner->seed;
         result->failed = 2;
         (void)snprintf(result->text, sizeof(result->text), "the run ended by signal %d",
                        WIFSIGNALED(status) ? WTERMSIG(status) : 0);
     }
+    runner->busy = false;
 }
 
 static void run_one(const struct sim_wish *wish, struct sim_result *result)
 {
-    int fd;
-    pid_t child = run_begin(wish, &fd);
+    struct runner runner = {0};
 
-    run_end(child, fd, wish->seed, result);
+    run_begin(&runner, wish);
+    run_end(&runner, result);
+    (void)runner_stop(&runner);
 }
 
 // -- The story of a failure -----------------------------------------------------------------------
@@ -324,6 +384,7 @@ static void totals_add(struct totals *totals, const struct sim_result *result)
     totals->seeds++;
     totals->events += result->events;
     totals->simulated_ns += result->simulated_ns;
+    totals->hash += result->hash;
     totals->ops += result->ops;
     totals->faults += result->faults;
     totals->least_ops = torc_min_u64(totals->least_ops, result->ops);
@@ -381,35 +442,29 @@ static void compare(const struct options *options, struct sim_result *result)
     }
 }
 
-struct job {
-    pid_t child;
-    int fd;
-    uint64_t seed;
-};
-
-static void seeds_end(const struct options *options, struct job *job, struct totals *totals)
+static void seeds_end(const struct options *options, struct runner *runner, struct totals *totals)
 {
     struct sim_result result;
 
-    run_end(job->child, job->fd, job->seed, &result);
-    job->child = 0;
+    run_end(runner, &result);
     if (options->twice) {
         compare(options, &result);
     }
     totals_add(totals, &result);
 }
 
-static void seeds_wait(const struct options *options, struct job *jobs, struct totals *totals)
+static void seeds_wait(const struct options *options, struct runner *runners, struct totals *totals)
 {
     struct pollfd ready[JOBS_MAX];
 
     for (uint64_t i = 0; i < options->jobs; i++) {
-        ready[i] = (struct pollfd){.fd = jobs[i].child != 0 ? jobs[i].fd : -1, .events = POLLIN};
+        ready[i] =
+            (struct pollfd){.fd = runners[i].busy ? runners[i].results : -1, .events = POLLIN};
     }
     (void)poll(ready, options->jobs, -1);
     for (uint64_t i = 0; i < options->jobs; i++) {
-        if (jobs[i].child != 0 && ready[i].revents != 0) {
-            seeds_end(options, &jobs[i], totals);
+        if (runners[i].busy && ready[i].revents != 0) {
+            seeds_end(options, &runners[i], totals);
         }
     }
 }
@@ -417,7 +472,7 @@ static void seeds_wait(const struct options *options, struct job *jobs, struct t
 static int seeds_run(const struct options *options)
 {
     static struct totals totals;
-    struct job jobs[JOBS_MAX] = {{0}};
+    static struct runner runners[JOBS_MAX];
     struct sim_wish wish = options->wish;
     uint64_t wall_ns;
     uint64_t running = 0;
@@ -432,15 +487,18 @@ static int seeds_run(const struct options *options)
                (options->seconds == 0 || wall_ns < options->seconds * TORC_NS_PER_S);
         running = 0;
         for (uint64_t i = 0; i < options->jobs; i++) {
-            if (jobs[i].child == 0 && more && next < options->seeds) {
-                jobs[i].seed = wish.seed = options->base + next++;
-                jobs[i].child = run_begin(&wish, &jobs[i].fd);
+            if (!runners[i].busy && more && next < options->seeds) {
+                wish.seed = options->base + next++;
+                run_begin(&runners[i], &wish);
             }
-            running += jobs[i].child != 0 ? 1 : 0;
+            running += runners[i].busy ? 1 : 0;
         }
         if (running > 0) {
-            seeds_wait(options, jobs, &totals);
+            seeds_wait(options, runners, &totals);
         }
+    }
+    for (uint64_t i = 0; i < options->jobs; i++) {
+        (void)runner_stop(&runners[i]);
     }
     wall_ns = torc_clock_now_ns() - totals.begun_ns;
     if (!options->json) {
@@ -459,8 +517,8 @@ static int seeds_run(const struct options *options)
     (void)printf("{\"seeds\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"first_failed\":", totals.seeds,
                  totals.failed);
     (void)(totals.failed > 0 ? printf("%" PRIu64, totals.first.seed) : printf("null"));
-    (void)printf(",\"simulated_seconds\":%.1f,\"wall_seconds\":%.1f}\n",
-                 (double)totals.simulated_ns / 1e9, (double)wall_ns / 1e9);
+    (void)printf(",\"hash\":\"%016" PRIx64 "\",\"simulated_seconds\":%.1f,\"wall_seconds\":%.1f}\n",
+                 totals.hash, (double)totals.simulated_ns / 1e9, (double)wall_ns / 1e9);
     return totals.failed > 0 ? 1 : 0;
 }
 
@@ -556,13 +614,11 @@ int main(int argc, char **argv)
     struct options options = {.base = 1, .jobs = 1, .wish = {.faults_to = UINT32_MAX}};
     struct sim_result result;
 
-    // What a run frees it takes again: of the pages that it asks the kernel for (65,000 a seed of
-    // three copies), a quarter are buffers of starts.
-    // NOLINTBEGIN(concurrency-mt-unsafe): there is no other thread
-    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
-    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
-    (void)mallopt(M_TOP_PAD, 4 << 20);
-    // NOLINTEND(concurrency-mt-unsafe)
+    static char out[65536];
+
+    // What is made once is no run's: each leaves its memory to the next.
+    (void)setvbuf(stdout, out, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof(out));
+    (void)torc_aead_code_best();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             options.json = true;

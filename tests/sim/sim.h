@@ -424,6 +424,7 @@ struct sim_net {
     uint64_t cut_until_ns[SIM_PLACES][SIM_PLACES]; // of a plan
     uint64_t bad_ns[SIM_NODES_MAX][SIM_NODES_MAX]; // when a message was last lost, or late
     uint64_t slow_ns[SIM_PLACES][SIM_PLACES];      // beside the delay
+    uint64_t newest[SIM_PLACES][SIM_PLACES];       // number of the last that arrived
 };
 
 // Troubles in a row (sim_plan.c).
@@ -498,6 +499,9 @@ struct sim {
     uint64_t next_value;
     uint8_t *value;
     uint32_t last_at; // of the last look
+    uint64_t glance_ns;
+    uint8_t *tx_memory; // of a turn's frames
+    uint32_t tx_used;   // of them, by the turn before
     struct sim_result result;
     uint32_t open_counts[SIM_NODES_MAX][SIM_WORKERS_MAX]; // shards of a worker, after its last turn
     struct sim_server servers[SIM_SHARDS_MAX + 1];        // by number of the shard
@@ -530,8 +534,13 @@ uint64_t sim_wall_us(const struct sim_clock *clock);
 // When the clock will show that; UINT64_MAX stays.
 uint64_t sim_when(const struct sim_clock *clock, uint64_t local_ns);
 const char *sim_cover_text(enum sim_cover what);
-void *sim_memory(uint64_t bytes); // zero
+
+// -- sim_memory_os.c
+void *sim_memory(uint64_t bytes); // zero, aligned to 2 MiB
 void sim_memory_free(void *memory, uint64_t bytes);
+uint32_t sim_memory_runs(void); // that a process may have, one after the other
+void sim_memory_begin(void);    // of a run: all that the one before had is free
+void sim_memory_end(void);
 
 // -- sim_net.c
 void sim_net_init(void);

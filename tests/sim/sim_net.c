@@ -226,14 +226,13 @@ void sim_net_between(struct sim_node *from, uint32_t from_core, uint32_t to, uin
 
 void sim_net_arrive(struct sim_packet *packet)
 {
-    static uint64_t newest[SIM_PLACES][SIM_PLACES];
+    uint64_t *newest = &sim->net.newest[packet->from][packet->to];
 
     sim_hash(packet->number ^ (uint64_t)packet->byte_count << 40);
-    if (packet->number < newest[packet->from][packet->to]) {
+    if (packet->number < *newest) {
         sim_cover(SIM_COVER_NET_OVERTAKEN);
     }
-    newest[packet->from][packet->to] =
-        torc_max_u64(newest[packet->from][packet->to], packet->number);
+    *newest = torc_max_u64(*newest, packet->number);
     if (packet->to < SIM_NODES_MAX) {
         sim_node_arrive(packet->to, packet);
     } else {

@@ -19,8 +19,6 @@
 #define WOKEN_NS      (10 * SIM_MS)
 #define HEAP_BYTES    (UINT64_C(32) << 20)
 
-static uint8_t *tx_memory;
-
 struct sim_node *sim_node_of(uint32_t index)
 {
     torc_assert(index < SIM_NODES_MAX);
@@ -57,7 +55,7 @@ void sim_node_arrive(uint32_t index, struct sim_packet *packet)
 
 void sim_node_init(struct sim_node *node, uint32_t index)
 {
-    struct torc_fail why;
+    uint64_t heap_bytes = torc_heap_mapping_bytes(HEAP_BYTES);
 
     node->index = index;
     node->number = index + 1;
@@ -83,15 +81,15 @@ void sim_node_init(struct sim_node *node, uint32_t index)
     node->start_control_ns = 0;
     node->port.mtu = sim->config.mtu;
     memcpy(node->port.mac, node->mac, sizeof(node->mac));
-    torc_assert(torc_mapping_open(&node->mapping,
-                                  (uint64_t)SIM_WORKERS_MAX * SIM_CHUNKS * TORC_CHUNK_BYTES,
-                                  &why) == TORC_ERR_OK);
+    node->mapping.bytes = (uint64_t)SIM_WORKERS_MAX * SIM_CHUNKS * TORC_CHUNK_BYTES;
+    node->mapping.base = sim_memory(node->mapping.bytes);
     for (uint32_t i = 0; i < SIM_WORKERS_MAX; i++) {
         node->workers[i].actor.at_ns = UINT64_MAX;
-        torc_assert(torc_heap_open(&node->workers[i].heap, HEAP_BYTES, &why) == TORC_ERR_OK);
+        torc_heap_init(&node->workers[i].heap, sim_memory(heap_bytes), heap_bytes, HEAP_BYTES);
     }
-    if (tx_memory == NULL) {
-        tx_memory = sim_memory((uint64_t)TORC_TURN_TX_MAX * SIM_FRAME_BYTES);
+    if (sim->tx_memory == NULL) {
+        sim->tx_memory = sim_memory((uint64_t)TORC_TURN_TX_MAX * SIM_FRAME_BYTES);
+        sim->tx_used = TORC_TURN_TX_MAX;
     }
 }
 
@@ -470,7 +468,7 @@ static bool node_jitters(struct sim_node *node, uint32_t index)
 static void turn_frames(const struct sim_node *node, struct torc_frame_tx *tx, uint32_t used)
 {
     for (uint32_t i = 0; i < used; i++) {
-        tx[i] = (struct torc_frame_tx){.bytes = tx_memory + (uint64_t)i * SIM_FRAME_BYTES,
+        tx[i] = (struct torc_frame_tx){.bytes = sim->tx_memory + (uint64_t)i * SIM_FRAME_BYTES,
                                        .room = node->port.mtu + 18u};
     }
 }
@@ -479,7 +477,6 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
 {
     static struct torc_frame_tx tx[TORC_TURN_TX_MAX];
     static struct torc_frame_rx rx[TORC_TURN_RX_MAX];
-    static uint32_t frames_used = TORC_TURN_TX_MAX; // of the turn before
     struct sim_packet *taken[TORC_TURN_RX_MAX];
     uint32_t taken_count = 0;
     struct sim_worker *worker = &node->workers[index];
@@ -498,7 +495,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     worker->stalled_ns = 0;
     atomic_store_explicit(&torc_chan_worker_page(node->chan, index)->sleeping, 0,
                           memory_order_relaxed);
-    turn_frames(node, tx, frames_used);
+    turn_frames(node, tx, sim->tx_used);
     while (worker->queue_count > 0 && taken_count < TORC_TURN_RX_MAX) {
         struct sim_packet *packet = worker->queue[worker->queue_first];
 
@@ -518,7 +515,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         sim_net_from_node(node, &tx[i]);
     }
-    frames_used = turn.tx_count;
+    sim->tx_used = turn.tx_count;
     for (uint32_t i = 0; i < taken_count; i++) {
         free(taken[i]);
     }

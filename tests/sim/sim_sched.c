@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 struct sim *sim;
 
@@ -215,22 +214,4 @@ uint64_t sim_when(const struct sim_clock *clock, uint64_t local_ns)
     }
     return sim->now_ns +
            (uint64_t)((int64_t)wait_ns - (int64_t)(wait_ns / 1000) * clock->rate_ppm / 1000) + 2;
-}
-
-// -- Memory ---------------------------------------------------------------------------------------
-
-void *sim_memory(uint64_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    torc_assert(memory != MAP_FAILED);
-    return memory;
-}
-
-void sim_memory_free(void *memory, uint64_t bytes)
-{
-    if (memory != NULL) {
-        (void)munmap(memory, bytes);
-    }
 }

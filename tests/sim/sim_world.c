@@ -126,12 +126,10 @@ static bool world_is_looked_at(void)
 
 static bool world_is_placed(void)
 {
-    static uint64_t next_ns;
-
-    if (sim->now_ns < next_ns) {
+    if (sim->now_ns < sim->glance_ns) {
         return false;
     }
-    next_ns = sim->now_ns + GLANCE_NS;
+    sim->glance_ns = sim->now_ns + GLANCE_NS;
     return sim_wish_is_done();
 }
 
@@ -211,6 +209,7 @@ static void world_introduce(void)
 
 void sim_run(const struct sim_wish *wish, struct sim_result *result)
 {
+    sim_memory_begin();
     sim = sim_memory(sizeof(*sim));
     sim->wish = *wish;
     sim->rng = (struct torc_rng){wish->seed};
@@ -255,4 +254,5 @@ void sim_run(const struct sim_wish *wish, struct sim_result *result)
     result->simulated_ns = sim->now_ns;
     result->faults = sim->fault_count;
     result->ops = sim->op_count;
+    sim_memory_end();
 }
