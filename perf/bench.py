@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 PROGRAMS = ["client/torc", "client/libtorc-memif.so", "control/torc-control", "dataplane/torc-dataplane",
             "perf/torc-perf", "perf/torc-machine", "perf/torc-tree-bench",
-            "perf/torc-undo-bench", "tests/torc-worker-bench"]
+            "perf/torc-undo-bench", "tests/torc-worker-bench", "tests/torc-overload-bench"]
 OTHERS_MAX = 0.1  # of a core; a run with more is repeated, then marked
 TICK = os.sysconf("SC_CLK_TCK")
 

@@ -358,6 +358,7 @@ static void rig_turn(struct torc_rig *rig, uint32_t worker)
                              .rx = rig->rx,
                              .tx = rig->tx,
                              .tx_room = TORC_TURN_TX_MAX};
+    uint64_t begun_ns;
 
     for (uint32_t i = 0; i < TORC_TURN_TX_MAX; i++) {
         rig->tx[i] =
@@ -366,7 +367,9 @@ static void rig_turn(struct torc_rig *rig, uint32_t worker)
     }
     turn.rx_count = rig_take_in(rig, worker);
     turn.rx_waiting = rig->config.workers == 1 ? rig->in_count : 0; // else they may be another's
+    begun_ns = rig->config.turn_clock != NULL ? rig->config.turn_clock() : 0;
     torc_worker_turn(rig->workers[worker], &turn);
+    rig->spent_ns += rig->config.turn_clock != NULL ? rig->config.turn_clock() - begun_ns : 0;
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         rig_put_out(rig, &rig->tx[i], worker);
     }

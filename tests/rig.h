@@ -49,6 +49,7 @@ struct torc_rig_config {
     bool sealed;                        // security = keys, and clients of torc_rig_connect have one
     const struct torc_aead_code *aead;  // NULL: the best of this machine
     uint64_t (*trace_clock)(void *rig); // of the workers; NULL: none
+    uint64_t (*turn_clock)(void);       // read around each worker's turn, for spent_ns; NULL: none
     // One of several nodes (tests/cluster_rig.h).
     struct torc_fake_meta *meta; // NULL: this node is alone
     const struct torc_post *post;
@@ -103,6 +104,7 @@ struct torc_rig {
     struct torc_frame_tx tx[TORC_TURN_TX_MAX];
     struct torc_frame_rx rx[TORC_TURN_RX_MAX];
     bool more;                         // some worker said so in the last step
+    uint64_t spent_ns;                 // in turns of workers, by turn_clock
     bool futile[TORC_RIG_WORKERS_MAX]; // what each said in its last turn
 };
 
