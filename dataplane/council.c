@@ -54,6 +54,7 @@ enum torc_err torc_council_init(struct torc_council **council, void *memory, uin
     made->worker_count = worker_count;
     made->shards_max = shards_max;
     atomic_init(&made->median_us, TORC_WALL_UNKNOWN);
+    atomic_init(&made->held_us, TORC_WALL_UNKNOWN);
     made->ring_bytes = council_ring_bytes();
     made->rings_offset = council_align(sizeof(*made));
     made->rows = (struct torc_council_row *)(void *)((unsigned char *)memory + made->rings_offset +

@@ -79,6 +79,7 @@ struct torc_council {
     _Atomic uint64_t kept;                                       // that is, on disk too
     _Atomic uint32_t health;                                     // of the node, enum torc_health
     _Atomic int64_t median_us; // of the nodes' clocks (kit/wall.h), or TORC_WALL_UNKNOWN
+    _Atomic int64_t held_us;   // likewise, of their HLCs
     // Written by each worker its own.
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t worker_health[TORC_CHAN_WORKERS_MAX + 1];
     _Atomic uint64_t ceiling_wanted[TORC_CHAN_WORKERS_MAX + 1]; // a read will use it (H6)

@@ -537,3 +537,29 @@ struct torc_peer_state torc_watch_peer_state(const struct torc_watch *watch, uin
 
     return peer == NULL ? (struct torc_peer_state){0} : peer->state;
 }
+
+void torc_watch_held(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t held_us)
+{
+    struct torc_watch_peer *peer = torc_watch_find(watch, node);
+
+    if (peer != NULL && held_us < TORC_WALL_US_MAX) {
+        peer->held_ns = torc_max_u64(now_ns, 1);
+        peer->held_off_us = torc_wall_offset_us(held_us, now_ns);
+    }
+}
+
+int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us)
+{
+    int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
+    uint32_t count = 0;
+
+    offsets_us[count++] = torc_wall_offset_us(held_us, watch->now_ns);
+    for (uint32_t i = 0; i < watch->peer_count; i++) {
+        const struct torc_watch_peer *peer = &watch->peers[i];
+
+        if (peer->held_ns != 0 && watch->now_ns < peer->held_ns + WATCH_WALL_NS) {
+            offsets_us[count++] = peer->held_off_us;
+        }
+    }
+    return torc_wall_median_us(offsets_us, count);
+}

@@ -205,6 +205,12 @@ void torc_watch_step(struct torc_watch *watch, uint64_t now_ns,
 // not find out otherwise.
 void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t wall_us);
 
+// And the HLC of its packet, refused or not.
+void torc_watch_held(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t held_us);
+
+// The median of the offsets of the HLCs that this node (`held_us`) and the peers heard lately hold.
+int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us);
+
 // H3: the median of the offsets (kit/wall.h) of this node's `own_us` and of the peers heard lately.
 int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us);
 

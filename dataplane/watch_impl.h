@@ -44,6 +44,8 @@ struct torc_watch_peer {
     uint64_t open_hlc;
     uint64_t wall_ns;    // when its wall clock was heard; 0: never
     int64_t wall_off_us; // its offset from ours, the least delayed of late
+    uint64_t held_ns;    // when its HLC was heard; 0: never
+    int64_t held_off_us; // of that
     uint64_t claim_version;
     uint64_t claim_acked;
     uint64_t held_version; // of its claims on us

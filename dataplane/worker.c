@@ -415,6 +415,18 @@ bool torc_worker_quiesced(const struct torc_worker *worker)
 
 // -- The turn -------------------------------------------------------------------------------------
 
+// The HLC that most of the nodes hold, or 0.
+static uint64_t turn_held_us(const struct torc_worker *worker, uint64_t now_ns)
+{
+    const struct torc_council *council = worker->replicas.council;
+    int64_t held_us = council == NULL
+                          ? TORC_WALL_UNKNOWN
+                          : atomic_load_explicit(&council->held_us, memory_order_relaxed);
+    int64_t now_us = (int64_t)(now_ns / 1000);
+
+    return held_us == TORC_WALL_UNKNOWN || held_us <= -now_us ? 0 : (uint64_t)(held_us + now_us);
+}
+
 // H3.
 static uint64_t turn_wall_us(struct torc_worker *worker, const struct torc_turn *turn)
 {
@@ -425,7 +437,8 @@ static uint64_t turn_wall_us(struct torc_worker *worker, const struct torc_turn 
 
     struct torc_wall_look look = {.now_ns = turn->now_ns,
                                   .system_us = turn->wall_us,
-                                  .stamped_us = torc_hlc_us(worker->pool.hlc),
+                                  .stamped_us = torc_max_u64(torc_hlc_us(worker->pool.hlc),
+                                                             turn_held_us(worker, turn->now_ns)),
                                   .median_us = median_us};
 
     return torc_wall_step(&worker->wall, &look);

@@ -317,10 +317,12 @@ void torc_worker_watch_turn(struct torc_worker *worker);
 uint64_t torc_worker_watch_deadline_ns(const struct torc_worker *worker);
 bool torc_worker_watch_idle(struct torc_worker *worker);
 
-// BEAT, BEAT_ACK, CLAIM of another node.
-// Of a message whose HLC was refused: only what a beat says of the time of day (H3).
+// Of a message whose HLC was refused: only what a beat says of the time of day (H3), and its HLC.
+void torc_worker_watch_held(struct torc_worker *worker, const struct torc_peer_from *from,
+                            uint64_t hlc);
 void torc_worker_watch_wall(struct torc_worker *worker, const struct torc_peer_from *from,
                             const struct torc_peer_op *op);
+// BEAT, BEAT_ACK, CLAIM of another node.
 void torc_worker_watch_message(struct torc_worker *worker, const struct torc_peer_from *from,
                                const struct torc_peer_op *op);
 

@@ -234,6 +234,16 @@ void torc_worker_watch_wall(struct torc_worker *worker, const struct torc_peer_f
     }
 }
 
+void torc_worker_watch_held(struct torc_worker *worker, const struct torc_peer_from *from,
+                            uint64_t hlc)
+{
+    struct torc_worker_watch *watch = worker->replicas.watch;
+
+    if (watch != NULL && watch->running && hlc != 0) {
+        torc_watch_held(&watch->watch, worker->now_ns, from->node, torc_hlc_us(hlc));
+    }
+}
+
 // -- From other workers ---------------------------------------------------------------------------
 
 // The place of the shard in the table, made if there is none.
@@ -434,6 +444,9 @@ static void watch_self(struct torc_worker *worker)
         atomic_store_explicit(&worker->replicas.council->health, self.health, memory_order_relaxed);
         atomic_store_explicit(&worker->replicas.council->median_us,
                               torc_watch_median_us(&watch->watch, worker->wall.own_us),
+                              memory_order_relaxed);
+        atomic_store_explicit(&worker->replicas.council->held_us,
+                              torc_watch_held_us(&watch->watch, torc_hlc_us(worker->pool.hlc)),
                               memory_order_relaxed);
         torc_stats_set(&worker->stats->gauges[TORC_GAUGE_WATCH_STRETCH], watch->watch.stretch);
     }

@@ -67,6 +67,9 @@ uint64_t torc_wall_step(struct torc_wall *wall, const struct torc_wall_look *loo
         (wall_ahead(wall->used_us, look->median_us) && stamped_us <= look->median_us)) {
         wall->used_us = look->median_us;
     }
+    if (stamped_us > wall->used_us + TORC_WALL_HELD_US) {
+        wall->used_us = stamped_us; // and slowly back
+    }
     return (uint64_t)((int64_t)(look->now_ns / 1000) + wall->used_us);
 }
 

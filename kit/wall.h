@@ -6,6 +6,8 @@
 //         over TORC_WALL_APART_US behind it uses the median at once, one ahead of it too, unless it
 //         has stamped so already; then it goes slowly. A node that starts, and can serve nothing
 //         before it hears others, goes on from its log's last stamp until it has heard them.
+//         Stamps cannot be taken back: where they are far ahead of the nodes' clocks (all were set
+//         back, say), a node that comes without a log goes on from what most of the others hold.
 // Owner   one thread.  Memory  the struct, zeroed.
 // Why     One node whose clock was set wrong would stamp hours ahead and take every node with it
 //         that hears it; slower ones would refuse all that comes. Order is kept by HLCs whatever
@@ -18,9 +20,12 @@
 #include "kit/base.h"
 
 #define TORC_WALL_SLEW     16
-#define TORC_WALL_APART_US INT64_C(1000000)    // max_ahead / 2
-#define TORC_WALL_US_MAX   (UINT64_C(1) << 51) // half of what an HLC holds: the year 73 000
-#define TORC_WALL_UNKNOWN  INT64_MIN           // there is no median
+#define TORC_WALL_APART_US INT64_C(1000000) // max_ahead / 2
+// No node holds an HLC that far ahead of its clock but from others' logs, or because most do: it
+// takes 2 max_ahead of one node, and clocks that are believed are 2 APART apart.
+#define TORC_WALL_HELD_US INT64_C(6000000)
+#define TORC_WALL_US_MAX  (UINT64_C(1) << 51) // half of what an HLC holds: the year 73 000
+#define TORC_WALL_UNKNOWN INT64_MIN           // there is no median
 
 struct torc_wall {
     bool begun;
@@ -33,7 +38,7 @@ struct torc_wall {
 struct torc_wall_look {
     uint64_t now_ns; // monotonic, never back
     uint64_t system_us;
-    uint64_t stamped_us; // of the highest HLC held
+    uint64_t stamped_us; // of the highest HLC held, here or by most of the nodes
     int64_t median_us;   // of the nodes; TORC_WALL_UNKNOWN
 };
 

@@ -419,8 +419,9 @@ static void fault_pause(void)
 
 static void fault_clock(void)
 {
+    struct sim_node *node = draw_chance(70) ? fault_node() : NULL;
     struct sim_clock *clock =
-        draw_chance(70) ? &fault_node()->clock : &sim->clients[draw(sim->config.clients)].clock;
+        node != NULL ? &node->clock : &sim->clients[draw(sim->config.clients)].clock;
     int64_t jump_us = (int64_t)draw(draw_chance(50) ? 400000 : 40000);
 
     if (jump_us % 8 == 0 && (sim->config.replicas >= 3 || sim->config.nodes == 1)) {
@@ -429,7 +430,9 @@ static void fault_clock(void)
     jump_us = draw_chance(50) ? jump_us : -jump_us;
     clock->wall_us += jump_us;
     fault_note(SIM_COVER_FAULT_WALL);
-    sim_story("FAULT   a wall clock jumps by %" PRId64 " us", jump_us);
+    sim_story("FAULT   the wall clock of %s %u jumps by %" PRId64 " us",
+              node != NULL ? "node" : "a client", node != NULL ? (unsigned)node->number : 0,
+              jump_us);
 }
 
 static void fault_disk(enum sim_class class)

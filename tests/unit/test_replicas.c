@@ -232,6 +232,63 @@ static void a_time_of_day_out_of_range_is_not_heard(void)
     torc_cluster_close(&cluster);
 }
 
+// All clocks are set back by half a minute, and one node comes back with an empty disk. It refuses
+// nothing that the others hold, nor clients that have heard them.
+static void who_has_no_log_goes_on_from_what_the_others_hold(void)
+{
+    struct torc_worker *worker;
+    struct torc_watch *watch;
+    uint64_t held_us;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    held_us = torc_hlc_us(replicas_put(5, "five", 1));
+    torc_cluster_kill(&cluster, 3, true);
+    for (uint32_t node = 1; node <= 3; node++) {
+        cluster.rigs[node].wall_us -= UINT64_C(30000000);
+        cluster.cut[node][3] = node != 3; // no record tells it
+    }
+    cluster.wall_us -= UINT64_C(30000000);
+    torc_cluster_start(&cluster, 3, false);
+    torc_cluster_run(&cluster, 2000);
+    worker = cluster.rigs[3].workers[0];
+    watch = &worker->replicas.watch->watch;
+    torc_watch_held(watch, cluster.rigs[3].now_ns, 1, held_us);
+    torc_cluster_run(&cluster, 2000);
+    CU_ASSERT(worker->wall_us < held_us - 3000000); // one alone may be wrong
+    torc_watch_held(watch, cluster.rigs[3].now_ns, 2, held_us);
+    torc_cluster_run(&cluster, 2000);
+    CU_ASSERT(worker->wall_us >= held_us);
+    CU_ASSERT(worker->wall_us < held_us + 1000000);
+    memset(cluster.cut, 0, sizeof(cluster.cut));
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    CU_ASSERT(torc_hlc_us(replicas_put(6, "six", 2)) < held_us + 1000000);
+    torc_cluster_close(&cluster);
+}
+
+// The same by records alone: a base that it is given is far ahead of it.
+static void who_is_given_a_base_goes_on_from_its_end(void)
+{
+    uint64_t held_us;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    held_us = torc_hlc_us(replicas_put(5, "five", 1));
+    torc_cluster_kill(&cluster, 3, true);
+    for (uint32_t node = 1; node <= 3; node++) {
+        cluster.rigs[node].wall_us -= UINT64_C(30000000);
+    }
+    cluster.wall_us -= UINT64_C(30000000);
+    for (uint32_t node = 1; node <= 2; node++) { // who starts follows a step
+        torc_cluster_kill(&cluster, node, true);
+        torc_cluster_start(&cluster, node, true);
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 400000));
+    }
+    torc_cluster_start(&cluster, 3, false);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    torc_cluster_run(&cluster, 10);
+    CU_ASSERT(cluster.rigs[3].workers[0]->wall_us >= held_us);
+    torc_cluster_close(&cluster);
+}
+
 static void below_min_in_sync_no_write_is_taken(void)
 {
     uint64_t version;
@@ -812,6 +869,9 @@ int main(void)
         {"a moment is read when all members keep it", a_moment_is_read_when_all_members_keep_it},
         {"a clock that is set wrong takes nobody with it",
          a_clock_that_is_set_wrong_takes_nobody_with_it},
+        {"who has no log goes on from what the others hold",
+         who_has_no_log_goes_on_from_what_the_others_hold},
+        {"who is given a base goes on from its end", who_is_given_a_base_goes_on_from_its_end},
         {"a clock that was wrong at the start is outvoted",
          a_clock_that_was_wrong_at_the_start_is_outvoted},
         {"a time of day out of range is not heard", a_time_of_day_out_of_range_is_not_heard},
