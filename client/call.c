@@ -553,6 +553,17 @@ static void deadline_connected(struct torc_engine *engine, uint32_t index)
                 reason[0] == '\0' ? "" : ": ", reason);
 }
 
+// No node with a copy of the shard in sync spoke to us: there may be none any more. Of a shard with
+// one copy alone its node is named already.
+static const char *call_closed_hint(const struct torc_engine *engine, const struct torc_op *op)
+{
+    const struct torc_map_entry *entry = torc_map_find(&engine->map, op->key);
+
+    return entry != NULL && entry->member_count > 1
+               ? "; see torc status; if all copies in sync are lost: torc shard accept-loss"
+               : "";
+}
+
 // The deadline has come: what may be said about the operation now (K1, K2).
 static void call_deadline(struct torc_engine *engine, uint32_t index)
 {
@@ -571,7 +582,8 @@ static void call_deadline(struct torc_engine *engine, uint32_t index)
         return;
     }
     if (!connected || op->state == TORC_OP_PARKED) {
-        torc_op_end(engine, index, TORC_ERR_NOT_CONNECTED, "%s", torc_engine_trouble(engine));
+        torc_op_end(engine, index, TORC_ERR_NOT_CONNECTED, "%s%s", torc_engine_trouble(engine),
+                    connected ? call_closed_hint(engine, op) : "");
         return;
     }
     deadline_connected(engine, index);

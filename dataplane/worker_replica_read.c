@@ -43,6 +43,11 @@ enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
         *info = torc_info_reason(TORC_UNAVAILABLE_NO_LEASE, NO_LEASE_US);
         return TORC_ERR_UNAVAILABLE;
     }
+    if (machine->role == TORC_REPLICA_LEARNER && machine->epoch != 0 &&
+        torc_replica_heard(machine) == 0) { // it may never be led again: what to do is said
+        *info = torc_info_reason(TORC_UNAVAILABLE_NO_COPY, ELSEWHERE_US);
+        return TORC_ERR_UNAVAILABLE;
+    }
     if (machine->epoch == 0 || machine->configuration.primary_node == worker->cluster.node) {
         *info = torc_info_reason(TORC_UNAVAILABLE_NO_PRIMARY, ELSEWHERE_US);
         return TORC_ERR_UNAVAILABLE;

@@ -107,7 +107,9 @@ enum torc_role {
     X(LOG_FAILED, 3, "a log write failed: the node must be restarted") \
     X(RECOVERING, 4, "the node is reading its log")                    \
     X(STOPPING, 5, "the node is stopping")                             \
-    X(NO_PRIMARY, 6, "the shard has no primary")
+    X(NO_PRIMARY, 6, "the shard has no primary")                       \
+    X(NO_COPY, 7,                                                      \
+      "no copy in sync is heard: see torc status; if all are lost: torc shard accept-loss")
 
 enum torc_no_space_reason {
 #define X(name, number, explanation) TORC_NO_SPACE_##name = (number),

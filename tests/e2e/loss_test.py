@@ -96,6 +96,8 @@ def lose(cluster):
     for words in (("get", 1), ("put", 1, "x")):
         done = client(cluster, *words)
         checks.equal(f"{words[0]} is refused, not answered with less", (done.returncode, done.stdout), (UNAVAILABLE, b""))
+        checks.that(f"{words[0]}: its client is told where to look", b"see torc status" in done.stderr and
+                    b"torc shard accept-loss" in done.stderr, done.stderr)
 
 
 def check_refusals(cluster):

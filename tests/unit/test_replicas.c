@@ -367,6 +367,32 @@ static void a_member_removed_comes_back_by_the_log(void)
     torc_cluster_close(&cluster);
 }
 
+// Its one copy in sync may come back, or never: whoever asks is told where to look.
+static void a_copy_left_out_says_when_nobody_in_sync_is_heard(void)
+{
+    struct torc_request get = torc_rig_get(5);
+    struct torc_reply reply;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 30);
+    torc_cluster_kill(&cluster, 3, true);
+    put_many(31, 30);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+    torc_cluster_kill(&cluster, 1, true);
+    torc_cluster_kill(&cluster, 2, true);
+    torc_cluster_start(&cluster, 3, true);
+    torc_cluster_run(&cluster, 10000);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_call(&cluster, 3, &get, &reply, 5000));
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_UNAVAILABLE);
+    CU_ASSERT_EQUAL(reply.info & 0xff, TORC_UNAVAILABLE_NO_COPY);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(torc_reason_text(TORC_ERR_UNAVAILABLE, reply.info), "torc shard accept-loss"));
+    torc_cluster_start(&cluster, 2, true);
+    CU_ASSERT_TRUE(torc_cluster_settle(&cluster, 1, 0, 2, 400000));
+    check_many(2, 1, 60);
+    torc_cluster_close(&cluster);
+}
+
 // J3, H5: a moment that is covered by what is committed needs no ceiling, of who joins neither.
 static void who_comes_back_after_a_moment_was_read_joins(void)
 {
@@ -881,6 +907,8 @@ int main(void)
         {"a backup that restarts at once stays a member",
          a_backup_that_restarts_at_once_stays_a_member},
         {"a member removed comes back by the log", a_member_removed_comes_back_by_the_log},
+        {"a copy left out says when nobody in sync is heard",
+         a_copy_left_out_says_when_nobody_in_sync_is_heard},
         {"who comes back after a moment was read joins",
          who_comes_back_after_a_moment_was_read_joins},
         {"who joins keeps what members kept for somebody else",
