@@ -26,11 +26,13 @@ enum torc_council_kind {
     TORC_COUNCIL_CLAIM, // `shard`, `epoch`: the learner `node`
     TORC_COUNCIL_HURRY, // `node`
     TORC_COUNCIL_ALIVE, // this node was deposed, and lives
+    TORC_COUNCIL_ASK,   // a read wants to be confirmed: a beat now (watch.h); `life` its question
     TORC_COUNCIL_DROP,  // `shard`, which was at `place`, is gone
     // From worker 0.
     TORC_COUNCIL_PEER,    // `peer`
     TORC_COUNCIL_ADOPTED, // `shard`, `epoch`, `life`, `promise_until_ns`
     TORC_COUNCIL_WAKE,    // `shard`: its epoch is over
+    TORC_COUNCIL_BOUND,   // to an ASK, with its `life`: `bound_ns`
 };
 
 struct torc_council_note {
@@ -44,6 +46,7 @@ struct torc_council_note {
         struct torc_watch_adoption adoption;
         struct torc_peer_state peer;
         uint64_t promise_until_ns;
+        uint64_t bound_ns; // beats sent then or later count
     };
 };
 

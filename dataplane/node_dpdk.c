@@ -188,6 +188,7 @@ static struct torc_worker_config node_config(const struct torc_node *node, uint3
         .ipv6_prefix = node->network.ipv6_prefix,
         .base_port = node->network.base_port,
         .replicas = true,
+        .confirm_reads = settings->read_mode == TORC_READ_CONFIRM,
         .port_count = node->ports.count,
         .ports = node->worker_ports,
         .chunk_base = node->chunks.base,

@@ -573,7 +573,7 @@ bool torc_replica_may_read(const struct torc_replica *replica, uint64_t now_ns)
     bool any = false;
     bool all = true;
 
-    if (replica->role != TORC_REPLICA_ACTIVE || replica->transfer_node != 0) {
+    if (!torc_replica_serves(replica)) {
         return false;
     }
     for (uint32_t i = 0; i < replica->peer_count; i++) {
@@ -588,17 +588,23 @@ bool torc_replica_may_read(const struct torc_replica *replica, uint64_t now_ns)
     return all || (any && TORC_BUG(LEASE_OF_ANY));
 }
 
-bool torc_replica_confirmed(const struct torc_replica *replica, uint64_t arrived_ns)
+bool torc_replica_serves(const struct torc_replica *replica)
 {
+    return replica->role == TORC_REPLICA_ACTIVE && replica->transfer_node == 0;
+}
+
+uint64_t torc_replica_confirmed_ns(const struct torc_replica *replica)
+{
+    uint64_t confirmed_ns = UINT64_MAX;
+
     for (uint32_t i = 0; i < replica->peer_count; i++) {
         const struct torc_replica_peer *peer = &replica->peers[i];
 
-        if ((peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed) &&
-            peer->lease.confirmed_ns <= arrived_ns) {
-            return false;
+        if (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed) {
+            confirmed_ns = torc_min_u64(confirmed_ns, peer->lease.confirmed_ns);
         }
     }
-    return replica->role == TORC_REPLICA_ACTIVE && replica->transfer_node == 0;
+    return confirmed_ns;
 }
 
 enum torc_err torc_replica_may_append(const struct torc_replica *replica)

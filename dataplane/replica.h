@@ -400,8 +400,12 @@ void torc_replica_lease(struct torc_replica *replica, uint32_t node, struct torc
 // Whether a read may be answered from memory at `now_ns`, sampled after its packet arrived (L3).
 bool torc_replica_may_read(const struct torc_replica *replica, uint64_t now_ns);
 
-// read_mode=confirm (L7): may what arrived at `arrived_ns` be answered now?
-bool torc_replica_confirmed(const struct torc_replica *replica, uint64_t arrived_ns);
+// The primary, and not handing over: leases apart, it may read.
+bool torc_replica_serves(const struct torc_replica *replica);
+
+// read-mode = confirm (L7): what arrived before this beat was sent may be answered now: all
+// members, also proposed ones, have answered it, or a later one. UINT64_MAX: there are no others.
+uint64_t torc_replica_confirmed_ns(const struct torc_replica *replica);
 
 // Whether a write may be evaluated and appended now (C2, X1); UNAVAILABLE or TAKING_OVER if not.
 enum torc_err torc_must_use torc_replica_may_append(const struct torc_replica *replica);

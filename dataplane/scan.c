@@ -314,7 +314,7 @@ static enum torc_err job_past(struct torc_worker *worker, struct torc_job *job, 
     if ((job->flags & TORC_RANGE_STALE) != 0 && job->ts == 0 && shard->replica != NULL) {
         err = torc_worker_stale_may(worker, job->shard, job->age_max_ms, info) ? TORC_ERR_OK
                                                                                : TORC_ERR_TOO_STALE;
-    } else if (shard->replica != NULL && !shard->readable) {
+    } else if (!torc_worker_goes_on(worker, shard)) {
         err = torc_worker_replica_refusal(worker, shard, info); // each slice is a read (L3)
         err = err == TORC_ERR_UNAVAILABLE || err == TORC_ERR_TAKING_OVER ? TORC_ERR_BUSY : err;
     } else if (job->ts != 0) {

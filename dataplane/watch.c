@@ -271,6 +271,7 @@ static void watch_on_ack(struct torc_watch *watch, struct torc_watch_peer *peer,
         return;
     }
     peer->counted_ns = ack->echo_ns;
+    peer->unanswered = 0;
     peer->answered_ns = watch->now_ns;
     peer->told = peer->told && !peer->state.mute;
     peer->state.mute = false;
@@ -379,6 +380,18 @@ static void watch_pace(struct torc_watch *watch)
     }
 }
 
+// A beat was asked for, and its answer would be known for one.
+static bool watch_is_asked(const struct torc_watch_peer *peer)
+{
+    return peer->ask_due && peer->unanswered < TORC_WATCH_ASKED_MAX;
+}
+
+static bool watch_is_due(const struct torc_watch *watch, const struct torc_watch_peer *peer)
+{
+    return watch->self.turning && (peer->beat_due || peer->claim_due ||
+                                   (watch_is_asked(peer) && watch->now_ns >= watch->wanted_ns));
+}
+
 static void watch_beat(struct torc_watch *watch, struct torc_watch_peer *peer,
                        struct torc_watch_actions *actions)
 {
@@ -389,6 +402,9 @@ static void watch_beat(struct torc_watch *watch, struct torc_watch_peer *peer,
         watch_emit(actions, TORC_WATCH_SEND_CLAIM, peer->state.node);
     }
     peer->beat_due = false;
+    peer->ask_due = peer->ask_due && watch->now_ns < watch->wanted_ns;
+    peer->unanswered++;
+    watch->sent_ns = watch->now_ns;
     peer->sent_ns[peer->sent_count++ % TORC_WATCH_BEATS_KEPT] = watch->now_ns;
     beat = &watch_emit(actions, TORC_WATCH_SEND_BEAT, peer->state.node)->beat;
     beat->sent_ns = watch->now_ns;
@@ -433,16 +449,38 @@ static void watch_on_time(struct torc_watch *watch, struct torc_watch_actions *a
             return;
         }
         watch_on_silence(watch, peer, actions);
-        if ((peer->beat_due || peer->claim_due) && watch->self.turning) {
+        if (watch_is_due(watch, peer)) {
             watch_beat(watch, peer, actions);
         }
     }
 }
 
+// What is due by time. Not what a reader asks for: it may come at any moment, and says nothing of
+// how late this node is.
+static uint64_t watch_time_ns(const struct torc_watch *watch)
+{
+    uint64_t deadline_ns = watch->next_beat_ns;
+
+    for (uint32_t i = 0; i < watch->peer_count; i++) {
+        const struct torc_watch_peer *peer = &watch->peers[i];
+
+        if ((peer->beat_due || peer->claim_due) && watch->self.turning) {
+            return watch->now_ns;
+        }
+        if (!peer->state.silent) {
+            deadline_ns = torc_min_u64(deadline_ns, watch_silent_ns(watch, peer));
+        }
+        if (!peer->state.mute) {
+            deadline_ns = torc_min_u64(deadline_ns, watch_mute_ns(watch, peer));
+        }
+    }
+    return torc_max_u64(deadline_ns, watch->now_ns);
+}
+
 void torc_watch_step(struct torc_watch *watch, uint64_t now_ns,
                      const struct torc_watch_event *event, struct torc_watch_actions *actions)
 {
-    uint64_t deadline_ns = torc_watch_deadline_ns(watch);
+    uint64_t deadline_ns = watch_time_ns(watch);
     uint64_t late_ns = now_ns > deadline_ns ? now_ns - deadline_ns : 0;
 
     torc_assert(actions->count == 0);
@@ -465,19 +503,11 @@ void torc_watch_step(struct torc_watch *watch, uint64_t now_ns,
 
 uint64_t torc_watch_deadline_ns(const struct torc_watch *watch)
 {
-    uint64_t deadline_ns = watch->next_beat_ns;
+    uint64_t deadline_ns = watch_time_ns(watch);
 
-    for (uint32_t i = 0; i < watch->peer_count; i++) {
-        const struct torc_watch_peer *peer = &watch->peers[i];
-
-        if ((peer->beat_due || peer->claim_due) && watch->self.turning) {
-            return watch->now_ns;
-        }
-        if (!peer->state.silent) {
-            deadline_ns = torc_min_u64(deadline_ns, watch_silent_ns(watch, peer));
-        }
-        if (!peer->state.mute) {
-            deadline_ns = torc_min_u64(deadline_ns, watch_mute_ns(watch, peer));
+    for (uint32_t i = 0; i < watch->peer_count && watch->self.turning; i++) {
+        if (watch_is_asked(&watch->peers[i])) {
+            deadline_ns = torc_min_u64(deadline_ns, watch->wanted_ns);
         }
     }
     return torc_max_u64(deadline_ns, watch->now_ns);
@@ -529,6 +559,17 @@ void torc_watch_hurry(struct torc_watch *watch, uint32_t node)
     if (peer != NULL) {
         peer->beat_due = true;
     }
+}
+
+uint64_t torc_watch_ask(struct torc_watch *watch)
+{
+    watch->wanted_ns = watch->sent_ns + 1;
+    for (uint32_t i = 0; i < watch->peer_count; i++) {
+        struct torc_watch_peer *peer = &watch->peers[i];
+
+        peer->ask_due = peer->claim_end > 0;
+    }
+    return watch->wanted_ns;
 }
 
 struct torc_peer_state torc_watch_peer_state(const struct torc_watch *watch, uint32_t node)

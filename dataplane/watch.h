@@ -39,6 +39,7 @@
 #define TORC_WATCH_BEATS_KEPT  16u // beats whose answers still count; a power of two
 #define TORC_WATCH_STRETCH_MAX 8u
 #define TORC_WATCH_LEVELS      4u // of k: 1, 2, 4, 8
+#define TORC_WATCH_ASKED_MAX   8u // of beats kept; the others are those that go out by time
 
 struct torc_watch_timing {
     uint64_t beat_ns;    // between two beats
@@ -169,6 +170,8 @@ struct torc_watch {
     uint64_t started_ns;
     uint64_t next_beat_ns; // of all peers
     uint64_t beaten_ns;    // when the last round went out
+    uint64_t sent_ns;      // when the last beat went out, to whomever
+    uint64_t wanted_ns;    // torc_watch_ask: a beat is to go out then or later
     uint64_t gap_ns;       // when the last two long gaps were: k doubles at the second in a second
     uint64_t alarm_ns;     // k does not fall before
     uint64_t asked_ns[TORC_WATCH_LEVELS]; // when a round was last so late that it asked for 2^level
@@ -234,6 +237,12 @@ void torc_watch_drop(struct torc_watch *watch, uint32_t shard);
 // Beats `node` in the next step: it has just acknowledged in a new epoch, and its exception would
 // stand until the next beat.
 void torc_watch_hurry(struct torc_watch *watch, uint32_t node);
+
+// A reader wants to be confirmed (L7): all who are claimed from are beaten in the next step, for
+// which the deadline is now. The result is the bound: a beat sent at it or later leaves after this
+// call, for it is above all that were sent. Who has left TORC_WATCH_ASKED_MAX beats unanswered gets
+// no more for the asking: what is remembered would be forgotten before the answers come.
+uint64_t torc_watch_ask(struct torc_watch *watch);
 
 // The lease of (shard, epoch) from `node`.
 struct torc_watch_lease torc_watch_lease(const struct torc_watch *watch, uint32_t shard,

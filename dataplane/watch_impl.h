@@ -54,7 +54,9 @@ struct torc_watch_peer {
     uint32_t claimed_end;  // likewise, of its claims
     bool beat_due;
     bool claim_due;
-    bool told; // its present state; false: TELL_PEER is due
+    bool ask_due;        // a beat is asked for (torc_watch_ask), at watch->wanted_ns or later
+    uint32_t unanswered; // beats sent since the newest that was answered
+    bool told;           // its present state; false: TELL_PEER is due
     struct torc_watch_claim claims[TORC_CLAIMS_MAX];
     struct torc_watch_claimed claimed[TORC_CLAIMS_MAX];
     uint64_t promisable[TORC_CLAIMS_MAX / 64]; // bits: its claims that L1 lets us promise

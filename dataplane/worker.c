@@ -109,6 +109,7 @@ struct worker_parts {
     void *fragments;
     void *peers;
     void *shipped;
+    void *confirm;
     unsigned char *loads;
 };
 
@@ -133,6 +134,12 @@ static void worker_carve_replicas(struct torc_worker *worker, struct worker_carv
     worker->replicas.loads = carve(memory, TORC_WORKER_LOADS * sizeof(struct torc_worker_load));
     parts->loads = carve(memory, TORC_WORKER_LOADS * torc_base_reader_bytes());
     worker->replicas.actions = carve(memory, sizeof(struct torc_replica_actions));
+    if (config->confirm_reads) {
+        worker->kept_bytes = torc_worker_kept_bytes(config);
+        worker->confirm = carve(memory, sizeof(*worker->confirm));
+        worker->kept = carve(memory, (uint64_t)TORC_WORKER_KEPT * worker->kept_bytes);
+        parts->confirm = carve(memory, torc_confirm_bytes(TORC_WORKER_KEPT));
+    }
     if (config->index != 0) {
         return;
     }
@@ -341,6 +348,7 @@ static void worker_tables(struct torc_worker *worker, const struct worker_parts 
     torc_fragments_init(&worker->fragments, parts->fragments, config->fragment_pool_bytes,
                         config->session_message_bytes, config->seed);
     torc_map_init(&worker->map, worker->map.entries, TORC_CHAN_MAP_ENTRIES);
+    torc_worker_confirm_init(worker, parts->confirm);
     worker->gathers_max = config->gathers_max;
     for (uint32_t i = 0; i < config->gathers_max; i++) {
         worker->gathers[i].next = i + 1 < config->gathers_max ? i + 1 : TORC_WORKER_NONE;
@@ -634,6 +642,7 @@ static void turn_deadline(struct torc_worker *worker, bool checkpointing)
     }
     deadline_ns = torc_min_u64(deadline_ns, torc_worker_replicas_deadline_ns(worker));
     deadline_ns = torc_min_u64(deadline_ns, torc_worker_watch_deadline_ns(worker));
+    deadline_ns = torc_min_u64(deadline_ns, torc_worker_confirm_deadline_ns(worker));
     deadline_ns = torc_min_u64(deadline_ns, torc_worker_peers_deadline_ns(worker));
     if (worker->ring_owed) {
         deadline_ns = torc_min_u64(deadline_ns, worker->rung_sessions_ns + RING_SESSIONS_NS);
@@ -686,6 +695,7 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     torc_worker_replicas_begin(worker);
     torc_worker_post_take(worker);
     torc_worker_receive(worker);
+    torc_worker_confirm_ask(worker);
     torc_worker_watch_turn(worker);
     torc_worker_replicas_end(worker);
     torc_worker_peers_turn(worker);

@@ -127,6 +127,7 @@ struct torc_worker_config {
     struct torc_handover *handover; // one for all workers
     bool replicas;                  // shards may have members on other nodes; else no council
     struct torc_council *council;   // one for all workers
+    bool confirm_reads;             // with replicas: no read by leases (confirm.h)
     const struct torc_post *post;   // in place of the board, for tests
     struct torc_peers_board *board; // one for all workers; both NULL: no other node can be reached
     uint8_t entropy[32];            // worker 0, with a board: random, for ephemeral keys

@@ -386,13 +386,23 @@ static void replica_step_once(struct torc_worker *worker, struct torc_worker_sha
     }
 }
 
+// L3. With read-mode = confirm a shard with other members is readable only while packets that were
+// confirmed are answered (worker_confirm.c).
+static void replica_judge(const struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    const struct torc_replica *machine = &shard->replica->machine;
+
+    shard->readable = shard->engine.state == TORC_SHARD_ACTIVE &&
+                      torc_replica_may_read(machine, worker->now_ns) &&
+                      (worker->confirm == NULL || torc_replica_confirmed_ns(machine) == UINT64_MAX);
+}
+
 // What the reads and writes of this shard have to look at.
 static void replica_settle(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     struct torc_worker_replica *replica = shard->replica;
 
-    shard->readable = shard->engine.state == TORC_SHARD_ACTIVE &&
-                      torc_replica_may_read(&replica->machine, worker->now_ns);
+    replica_judge(worker, shard);
     replica->deadline_ns = torc_replica_deadline_ns(&replica->machine);
     replica->touched = false;
     replica_say_role(worker, shard);
@@ -559,11 +569,13 @@ static void replica_take_note(struct torc_worker *worker, const struct torc_coun
             torc_worker_replica_step(worker, shard, &wake);
         }
         return;
+    case TORC_COUNCIL_BOUND: torc_worker_confirm_told(worker, note); return;
     case TORC_COUNCIL_MEET:
     case TORC_COUNCIL_ADOPT:
     case TORC_COUNCIL_CLAIM:
     case TORC_COUNCIL_HURRY:
     case TORC_COUNCIL_ALIVE:
+    case TORC_COUNCIL_ASK:
     case TORC_COUNCIL_DROP: break;
     }
     torc_unreachable("worker 0 says no such thing");
@@ -755,8 +767,7 @@ void torc_worker_replicas_begin(struct torc_worker *worker)
 
         if (shard->replica != NULL && shard->replica->live && replica_leads(shard->replica)) {
             replica_read_leases(worker, shard);
-            shard->readable = shard->engine.state == TORC_SHARD_ACTIVE &&
-                              torc_replica_may_read(&shard->replica->machine, worker->now_ns);
+            replica_judge(worker, shard);
         }
     }
 }

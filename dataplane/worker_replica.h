@@ -91,6 +91,12 @@ struct torc_worker_freshness {
     uint64_t asked_ns;         // when a mark was asked for last
     uint64_t bound_ns;         // the least age that readers allow
     uint64_t readers_until_ns; // when they are taken to have gone
+    // Of a primary with read-mode = confirm: questions that wait for a beat after them.
+    struct torc_worker_mark_asked {
+        uint32_t node; // 0: none
+        uint64_t asked_ns;
+        uint64_t arrived_ns;
+    } marks[TORC_REPLICA_PEERS_MAX];
 };
 
 struct torc_worker_replica {
@@ -148,7 +154,8 @@ struct torc_worker_watch {
     struct torc_worker_led *led; // shards of all workers
     struct torc_spsc_port up[TORC_CHAN_WORKERS_MAX + 1];
     struct torc_spsc_port down[TORC_CHAN_WORKERS_MAX + 1];
-    bool peers_owed[TORC_CHAN_WORKERS_MAX + 1]; // a ring was full: all states again
+    bool peers_owed[TORC_CHAN_WORKERS_MAX + 1];   // a ring was full: all states again
+    uint64_t waits_ns[TORC_CHAN_WORKERS_MAX + 1]; // until then packets wait to be confirmed
 };
 
 // Of a worker.

@@ -19,6 +19,8 @@
 #define READERS_NS    UINT64_C(1000000000)
 #define ASK_LEAST_NS  UINT64_C(500000) // between two questions, however small the bound
 #define BOUND_MOST_NS UINT64_C(1000000000)
+// With read-mode = confirm: by how much the clocks of two cores may differ (g of REPLICATION.md).
+#define CORES_NS UINT64_C(500000)
 
 enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
                                           const struct torc_worker_shard *shard, uint64_t *info)
@@ -149,6 +151,52 @@ static bool stale_asks(const struct torc_worker *worker, const struct torc_worke
            machine->configuration.primary_node != 0;
 }
 
+static void stale_tell(struct torc_worker *worker, struct torc_worker_shard *shard, uint32_t node,
+                       uint64_t asked_ns)
+{
+    struct torc_peer_op op = {.opcode = TORC_PEER_OP_MARK};
+
+    op.mark = (struct torc_peer_mark){.shard = shard->engine.shard,
+                                      .commit_lsn = shard->replica->machine.commit_lsn,
+                                      .asked_ns = asked_ns};
+    torc_worker_post(worker, torc_worker_replica_to(worker, shard, node), &op);
+}
+
+// A primary that goes by no lease is as old as the newest beat that all have answered.
+static void stale_confirmed(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_worker_freshness *fresh = &shard->replica->fresh;
+    uint64_t confirmed_ns = torc_replica_confirmed_ns(&shard->replica->machine);
+
+    fresh->at_ns = torc_max_u64(fresh->at_ns, torc_min_u64(confirmed_ns, worker->now_ns));
+    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
+        struct torc_worker_mark_asked *mark = &fresh->marks[i];
+
+        if (mark->node != 0 && confirmed_ns > mark->arrived_ns + CORES_NS) {
+            stale_tell(worker, shard, mark->node, mark->asked_ns);
+            mark->node = 0;
+        }
+    }
+}
+
+// The question waits; a newer one of the same node would only wait longer.
+static void stale_keep(struct torc_worker *worker, struct torc_worker_shard *shard, uint32_t node,
+                       uint64_t asked_ns)
+{
+    struct torc_worker_freshness *fresh = &shard->replica->fresh;
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
+        if (fresh->marks[i].node == node) {
+            return;
+        }
+        at = fresh->marks[i].node == 0 ? i : at;
+    }
+    if (fresh->marks[at].node == 0) {
+        fresh->marks[at] = (struct torc_worker_mark_asked){node, asked_ns, worker->now_ns};
+    }
+}
+
 void torc_worker_stale_turn(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     struct torc_worker_freshness *fresh = &shard->replica->fresh;
@@ -156,6 +204,10 @@ void torc_worker_stale_turn(struct torc_worker *worker, struct torc_worker_shard
 
     if (shard->readable) { // should it lose its leases, this is how old it is
         fresh->at_ns = worker->now_ns;
+        return;
+    }
+    if (worker->confirm != NULL && torc_worker_leads(shard)) {
+        stale_confirmed(worker, shard);
         return;
     }
     stale_reach(shard);
@@ -187,12 +239,9 @@ void torc_worker_stale_mark(struct torc_worker *worker, const struct torc_peer_f
     }
     fresh = &shard->replica->fresh;
     if (mark->asks && shard->readable) {
-        struct torc_peer_op op = {.opcode = TORC_PEER_OP_MARK};
-
-        op.mark = (struct torc_peer_mark){.shard = mark->shard,
-                                          .commit_lsn = shard->replica->machine.commit_lsn,
-                                          .asked_ns = mark->asked_ns};
-        torc_worker_post(worker, torc_worker_replica_to(worker, shard, from->node), &op);
+        stale_tell(worker, shard, from->node, mark->asked_ns);
+    } else if (mark->asks && worker->confirm != NULL && torc_worker_leads(shard)) {
+        stale_keep(worker, shard, from->node, mark->asked_ns);
     } else if (!mark->asks && mark->asked_ns <= fresh->asked_ns &&
                mark->asked_ns > fresh->told_ns) {
         fresh->told_ns = mark->asked_ns;

@@ -559,6 +559,10 @@ static void rx_burst(struct torc_worker *worker, const struct rx_item *items, ui
     worker->get_count = 0;
     for (uint32_t i = 0; i < candidate_count; i++) {
         if (rx_check(worker, &candidates[i], &worker->burst[packet_count])) {
+            if (torc_unlikely(worker->confirm != NULL) &&
+                torc_worker_confirm_keeps(worker, &worker->burst[packet_count])) {
+                continue;
+            }
             torc_worker_note_gets(worker, &worker->burst[packet_count]);
             nodes += rx_is_of_node(&worker->burst[packet_count]) ? 1 : 0;
             packet_count++;
@@ -724,6 +728,8 @@ void torc_worker_receive(struct torc_worker *worker)
         }
     }
     rx_late(worker);
+    torc_assert(worker->tx_owed == 0);
+    torc_worker_confirm_release(worker);
     torc_assert(worker->tx_owed == 0);
     for (uint32_t from = 0; from < worker->count; from++) {
         if (counts[from] > 0) {

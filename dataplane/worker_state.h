@@ -8,12 +8,13 @@
 //     worker_recover.c  recovery, checkpoints            answer.c         packets to clients
 //     worker_replica*.c, worker_watch.c, worker_post.c  other nodes: worker_replica.h
 //     scan.c            ranges and cursors               neighbour.c      ARP, ND, echo
-//     worker_peers.c    sessions with other nodes
+//     worker_peers.c    sessions with other nodes       worker_confirm.c reads that wait
 #ifndef TORC_DATAPLANE_WORKER_STATE_H
 #define TORC_DATAPLANE_WORKER_STATE_H
 
 #include "dataplane/admit.h"
 #include "dataplane/answer.h"
+#include "dataplane/confirm.h"
 #include "dataplane/fragment.h"
 #include "dataplane/handover.h"
 #include "dataplane/log.h"
@@ -53,11 +54,13 @@ struct torc_worker_posting {
 #define TORC_WORKER_PAIRS      512u
 #define TORC_WORKER_TEXT_BYTES 16384u
 #define TORC_WORKER_NONE       UINT32_MAX
-#define TORC_WORKER_NO_KEYS    UINT64_MAX // as the bounds of an operation on none
-#define TORC_WORKER_CARGO      (1u << 20) // longest thing of a node put together
-#define TORC_WORKER_GET_BYTES  24u        // of a GET without a timestamp
-#define TORC_WORKER_CEILING_US 200000u    // REPLICATION.md, section 13: ceiling_step
-#define TORC_WORKER_WAIT_US    10000u     // of UNAVAILABLE: ask again when some recovery is done
+#define TORC_WORKER_NO_KEYS    UINT64_MAX         // as the bounds of an operation on none
+#define TORC_WORKER_CARGO      (1u << 20)         // longest thing of a node put together
+#define TORC_WORKER_GET_BYTES  24u                // of a GET without a timestamp
+#define TORC_WORKER_CEILING_US 200000u            // REPLICATION.md, section 13: ceiling_step
+#define TORC_WORKER_KEPT       1024u              // packets that wait to be confirmed
+#define TORC_WORKER_CONFIRM_NS UINT64_C(20000000) // and for how long at most: as long as a promise
+#define TORC_WORKER_WAIT_US    10000u // of UNAVAILABLE: ask again when some recovery is done
 
 _Static_assert(TORC_WORKER_GETS == TORC_WORKER_BURST * TORC_PACKET_OPS_MAX, "a burst's gets fit");
 _Static_assert(TORC_WORKER_LATE >= TORC_TURN_RX_MAX + TORC_WORKER_HANDED_MAX, "as many as come");
@@ -305,6 +308,12 @@ struct torc_worker {
     struct torc_shard_outcome *outcomes; // TORC_WORKER_OUTCOMES
     struct torc_fragments fragments;
     uint32_t fragment_sweep;
+    // Reads that wait.
+    struct torc_confirm *confirm; // NULL: read-mode is lease
+    unsigned char *kept;          // TORC_WORKER_KEPT of kept_bytes
+    uint32_t kept_bytes;
+    bool confirm_again;   // what waits is to be looked at, though nothing was confirmed since
+    uint64_t confirm_sum; // of all led shards, when it was looked at last
     // Ranges.
     struct torc_jobs jobs;
     struct torc_rows_builder *rows;
@@ -361,6 +370,49 @@ static inline bool torc_worker_is_readable(const struct torc_worker *worker, uin
 
     return shard->engine.state == TORC_SHARD_ACTIVE && (shard->replica == NULL || shard->readable);
 }
+
+// Whether this node serves the shard as its primary, whatever the leases say.
+static inline bool torc_worker_leads(const struct torc_worker_shard *shard)
+{
+    return shard->replica != NULL && shard->replica->live &&
+           shard->engine.state == TORC_SHARD_ACTIVE &&
+           torc_replica_serves(&shard->replica->machine);
+}
+
+// Whether a range that has begun may go on: with confirm, its begin was as good as all of it.
+static inline bool torc_worker_goes_on(const struct torc_worker *worker,
+                                       const struct torc_worker_shard *shard)
+{
+    return shard->replica == NULL || shard->readable ||
+           (worker->confirm != NULL && torc_worker_leads(shard));
+}
+
+// Of a write that tells what it found, too.
+static inline bool torc_worker_write_reads(const struct torc_request *request)
+{
+    return request->opcode == TORC_OPCODE_DELETE ||
+           (request->flags &
+            (TORC_WRITE_IF_ABSENT | TORC_WRITE_IF_PRESENT | TORC_WRITE_IF_VERSION)) != 0;
+}
+
+// -- worker_confirm.c -----------------------------------------------------------------------------
+
+uint32_t torc_worker_kept_bytes(const struct torc_worker_config *config);
+void torc_worker_confirm_init(struct torc_worker *worker, void *memory);
+
+// With read-mode = confirm: whether the packet is kept to be answered later.
+bool torc_must_use torc_worker_confirm_keeps(struct torc_worker *worker,
+                                             const struct torc_packet *packet);
+
+// Worker 0's answer.
+void torc_worker_confirm_told(struct torc_worker *worker, const struct torc_council_note *note);
+
+// After all that arrived: what is confirmed, or has waited too long, is answered.
+void torc_worker_confirm_release(struct torc_worker *worker);
+
+// Then worker 0 is asked for a beat, where somebody waits for one.
+void torc_worker_confirm_ask(struct torc_worker *worker);
+uint64_t torc_worker_confirm_deadline_ns(const struct torc_worker *worker);
 
 // -- worker_rx.c ----------------------------------------------------------------------------------
 

@@ -86,6 +86,15 @@ void torc_worker_watch_configure(struct torc_worker *worker)
 
 // -- To other workers -----------------------------------------------------------------------------
 
+static void watch_wake_worker(struct torc_worker *worker, uint32_t to)
+{
+    if (to != 0) {
+        worker->turn->ring_workers[to / 64] |= UINT64_C(1) << (to % 64);
+    } else {
+        worker->turn->more = true;
+    }
+}
+
 static void watch_say(struct torc_worker *worker, uint32_t to, const struct torc_council_note *note)
 {
     struct torc_worker_watch *watch = worker->replicas.watch;
@@ -94,11 +103,7 @@ static void watch_say(struct torc_worker *worker, uint32_t to, const struct torc
         // A state of a peer is told again; an answer is asked for again.
         watch->peers_owed[to] = watch->peers_owed[to] || note->kind == TORC_COUNCIL_PEER;
     }
-    if (to != 0) {
-        worker->turn->ring_workers[to / 64] |= UINT64_C(1) << (to % 64);
-    } else {
-        worker->turn->more = true;
-    }
+    watch_wake_worker(worker, to);
 }
 
 static void watch_tell_peer(struct torc_worker *worker, const struct torc_peer_state *peer)
@@ -139,6 +144,11 @@ static void watch_publish(struct torc_worker *worker)
                 torc_watch_lease(&watch->watch, led->shard, led->epoch, led->nodes[n]);
         }
         torc_council_publish(worker->replicas.council, led->worker, led->place, &leases);
+    }
+    for (uint32_t to = 0; to < worker->count; to++) {
+        if (worker->now_ns < watch->waits_ns[to]) { // packets wait there (worker_confirm.c)
+            watch_wake_worker(worker, to);
+        }
     }
 }
 
@@ -356,6 +366,18 @@ static void watch_drop(struct torc_worker *worker, uint32_t from,
     torc_council_publish(worker->replicas.council, from, note->place, &none);
 }
 
+// L7. Notes of one turn share a beat.
+static void watch_ask(struct torc_worker *worker, uint32_t from,
+                      const struct torc_council_note *note)
+{
+    struct torc_worker_watch *watch = worker->replicas.watch;
+    struct torc_council_note answer = {.kind = TORC_COUNCIL_BOUND, .life = note->life};
+
+    answer.bound_ns = torc_watch_ask(&watch->watch);
+    watch->waits_ns[from] = worker->now_ns + TORC_WORKER_CONFIRM_NS;
+    watch_say(worker, from, &answer);
+}
+
 static void watch_take_note(struct torc_worker *worker, uint32_t from,
                             const struct torc_council_note *note)
 {
@@ -369,6 +391,8 @@ static void watch_take_note(struct torc_worker *worker, uint32_t from,
     case TORC_COUNCIL_HURRY: torc_watch_hurry(&watch->watch, note->node); return;
     case TORC_COUNCIL_ALIVE: watch_step(worker, &alarm); return;
     case TORC_COUNCIL_DROP: watch_drop(worker, from, note); return;
+    case TORC_COUNCIL_ASK: watch_ask(worker, from, note); return;
+    case TORC_COUNCIL_BOUND:
     case TORC_COUNCIL_PEER:
     case TORC_COUNCIL_ADOPTED:
     case TORC_COUNCIL_WAKE: break;

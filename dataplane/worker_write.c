@@ -464,9 +464,7 @@ enum torc_err torc_worker_write_check(struct torc_worker *worker, struct torc_pa
                                       const struct torc_request *request, uint32_t *place)
 {
     struct torc_shard_outcome outcome = {.err = TORC_ERR_OK};
-    bool reads = request->opcode == TORC_OPCODE_DELETE ||
-                 (request->flags &
-                  (TORC_WRITE_IF_ABSENT | TORC_WRITE_IF_PRESENT | TORC_WRITE_IF_VERSION)) != 0;
+    bool reads = torc_worker_write_reads(request);
     uint64_t bytes =
         (request->flags & TORC_WRITE_FRAGMENTED) != 0 ? request->total_bytes : request->data_bytes;
     struct torc_fail why;

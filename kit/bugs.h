@@ -79,7 +79,8 @@
     X(DUPLICATE_RUNS, "a copy of a finished write is executed again")                       \
     X(UNDO_IGNORED, "reading the past takes a leaf as it is now")                           \
     X(RECORD_OF_LAST_COPY, "a record counts that was read for a copy that is gone")         \
-    X(ACK_OF_LAST_COPY, "acks of a copy that is gone count for the next one")
+    X(ACK_OF_LAST_COPY, "acks of a copy that is gone count for the next one")               \
+    X(CONFIRM_NOT_ASKED, "reads that are to be confirmed do not wait for a beat")
 
 enum torc_bug {
 #define X(name, text) TORC_BUG_##name,

@@ -50,6 +50,8 @@
       "PEM file of that certificate's key")                                                        \
     X(TEXT, domain, "domain", "node", "", 0, 0, "",                                                \
       "what fails together with this node, a rack say; empty: nothing else does")                  \
+    X(CHOICE, read_mode, "read-mode", "node", "lease", 0, 1, "lease confirm",                      \
+      "lease: reads trust clocks' rates; confirm: each asks all copies in sync, a round trip")     \
     X(TEXT, admin_http, "admin-http", "node", "auto", 0, 0, "",                                    \
       "host:port of /metrics, /health, /ready; auto: 127.0.0.1:(28600 + node); off")               \
     X(TEXT, admin_group, "admin-group", "node", "torc", 0, 0, "",                                  \
@@ -187,6 +189,11 @@ enum torc_setting_source {
 
 // The indices of CHOICE words that programs ask for by name (durability, security: kit/chan.h's
 // enums).
+enum torc_setting_read_mode {
+    TORC_READ_LEASE,
+    TORC_READ_CONFIRM
+};
+
 enum torc_setting_poll {
     TORC_POLL_AUTO,
     TORC_POLL_BUSY

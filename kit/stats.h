@@ -54,7 +54,10 @@
     X(COMPACTED_NODES, "torc_compacted_nodes_total", "nodes of trees moved to fuller chunks")    \
     X(STALE_SERVED, "torc_stale_served_total",                                                   \
       "reads of a bounded age answered, or begun, by a copy that leads not")                     \
-    X(STALE_REFUSED, "torc_stale_refused_total", "the same refused: the copy was too old")
+    X(STALE_REFUSED, "torc_stale_refused_total", "the same refused: the copy was too old")       \
+    X(CONFIRM_WAITED, "torc_confirm_waited_total",                                               \
+      "packets with reads that waited for the members' answers (read-mode = confirm)")           \
+    X(CONFIRM_REFUSED, "torc_confirm_refused_total", "the same that found no room to wait")
 
 // X(NAME, metric, help). Gauges go up and down.
 #define TORC_GAUGE_TABLE(X)                                                                        \

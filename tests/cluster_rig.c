@@ -114,6 +114,7 @@ static void cluster_node_open(struct torc_cluster *cluster, uint32_t node)
                                   .heap_bytes = UINT64_C(32) << 20,
                                   .meta = &cluster->meta,
                                   .post = &end->post,
+                                  .confirm = config->confirm,
                                   .node = node,
                                   .step = cluster_step,
                                   .step_context = cluster,
@@ -255,9 +256,10 @@ uint32_t torc_cluster_server(struct torc_cluster *cluster, uint32_t shard)
     for (uint32_t node = 1; node <= cluster->config.nodes; node++) {
         const struct torc_worker_shard *at = torc_cluster_shard(cluster, node, shard);
 
-        if (at != NULL && at->engine.state == TORC_SHARD_ACTIVE && at->readable) {
-            torc_assert(server == 0); // two would serve
-            server = node;
+        if (at != NULL && at->engine.state == TORC_SHARD_ACTIVE &&
+            (at->readable || (cluster->config.confirm && torc_worker_leads(at)))) {
+            torc_assert(server == 0 || cluster->config.confirm); // two would serve
+            server = server == 0 ? node : server;
         }
     }
     return server;

@@ -38,6 +38,7 @@ struct torc_cluster_config {
     uint32_t workers; // of each node
     uint32_t min_in_sync;
     uint8_t durability;
+    bool confirm; // read-mode
     uint64_t key_count;
     uint64_t seed;
 };
@@ -83,7 +84,7 @@ void torc_cluster_step(struct torc_cluster *cluster);
 void torc_cluster_run(struct torc_cluster *cluster, uint32_t steps);
 
 // The node that serves the shard by its own word: active, and its leases hold. 0: none. The test
-// ends when two do.
+// ends when two do. With `confirm` leases are nothing, and two may think so: the first of them.
 uint32_t torc_cluster_server(struct torc_cluster *cluster, uint32_t shard);
 
 // Steps until a shard is served (by `node` unless 0) and has `members` members in sync, all of whom

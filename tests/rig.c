@@ -79,6 +79,7 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
         .replicas = rig->council != NULL,
         .shipped_bytes = 256u << 10, // so that some are let go of
         .council = rig->council,
+        .confirm_reads = rig->config.confirm,
         .post = rig->config.post,
         .ipv4_prefix = 24,
         .ipv6_prefix = 64,

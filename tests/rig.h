@@ -53,6 +53,7 @@ struct torc_rig_config {
     // One of several nodes (tests/cluster_rig.h).
     struct torc_fake_meta *meta; // NULL: this node is alone
     const struct torc_post *post;
+    bool confirm;                // read-mode
     uint32_t node;               // 0: 1
     void (*step)(void *context); // a step of all nodes, instead of this one's
     void *step_context;

@@ -382,6 +382,7 @@ static void live(uint64_t seed, uint8_t durability)
                                          .workers = 1 + (uint32_t)(seed % 2),
                                          .min_in_sync = 2,
                                          .durability = durability,
+                                         .confirm = seed / 2 % 3 == 0,
                                          .key_count = KEY_SPACE,
                                          .seed = seed};
 

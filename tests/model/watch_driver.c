@@ -186,6 +186,13 @@ void driver_step(struct world *world, uint32_t number, const struct torc_watch_e
     for (uint32_t i = 0; i < actions.count; i++) {
         driver_act(world, number, &actions.items[i]);
     }
+    if (torc_rng_below(&world->rng, 8) == 0) { // a reader wants to be confirmed
+        uint64_t bound_ns = torc_watch_ask(&node->watch);
+
+        if (bound_ns <= node->watch.sent_ns) {
+            world_wrong(world, "node %u: a beat that has left would confirm", number);
+        }
+    }
     world->steps++;
     if (boot == 0 || torc_watch_peer_state(&node->watch, event->node).boot == boot ||
         event->kind == TORC_WATCH_BEAT_ACK) {

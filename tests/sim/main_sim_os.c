@@ -322,6 +322,9 @@ static uint32_t least(struct sim_wish *wish, uint32_t *field, uint32_t lo, uint3
 
 static void tell_without(const struct sim_wish *wish)
 {
+    if (wish->confirm) {
+        (void)printf(" --confirm");
+    }
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if ((wish->classes_on & 1u << i) != 0) {
             (void)printf(" --with %s", class_names[i]);
@@ -624,6 +627,8 @@ int main(int argc, char **argv)
             options.json = true;
         } else if (strcmp(argv[i], "--replicated") == 0) {
             options.wish.replicated = true;
+        } else if (strcmp(argv[i], "--confirm") == 0) {
+            options.wish.confirm = true;
         } else if (strcmp(argv[i], "--placed") == 0) {
             options.wish.placed = true;
         } else if (strcmp(argv[i], "--twice") == 0) {

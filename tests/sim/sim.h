@@ -234,6 +234,7 @@ struct sim_config {
     uint16_t mtu;
     uint8_t durability;
     bool sealed;
+    bool confirm; // read-mode: then clocks may run as they like, and stand still
     bool steered;
     bool mixed_workers; // a node's number of workers changes at a restart
     uint32_t classes;   // bit of enum sim_class
@@ -261,6 +262,7 @@ struct sim_wish {
     uint32_t keys_max; // 0: the seed's
     uint32_t replicas; // 0: the seed's
     bool replicated;   // durability, where there are several copies
+    bool confirm;      // read-mode, where there are several copies
     bool placed;       // shards have the members that are wished in the end, or the run fails
     bool story;
 };
@@ -326,7 +328,10 @@ struct sim_actor {
 struct sim_clock {
     uint64_t base_ns; // local, when the run began
     int64_t rate_ppm;
-    int64_t wall_us; // beside the local time
+    int64_t wall_us;     // beside the local time
+    uint64_t stood_ns;   // it stands still from then
+    uint64_t goes_ns;    // to then
+    uint64_t skipped_ns; // by all such, the last included
 };
 
 struct sim_packet {
@@ -531,6 +536,8 @@ bool sim_next(struct sim_event *event); // false: nothing is left
 void sim_hash(uint64_t word);
 uint64_t sim_local_ns(const struct sim_clock *clock);
 uint64_t sim_wall_us(const struct sim_clock *clock);
+// It stands still until then, as that of a machine whose host has stopped it.
+void sim_clock_stop(struct sim_clock *clock, uint64_t until_ns);
 // When the clock will show that; UINT64_MAX stays.
 uint64_t sim_when(const struct sim_clock *clock, uint64_t local_ns);
 const char *sim_cover_text(enum sim_cover what);

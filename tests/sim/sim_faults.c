@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRIKE_TURN 20u    // weight of a role's or record's change
-#define STRIKE_PPM  60000u // of moments, where there is a fault every millisecond
+#define STRIKE_TURN     20u    // weight of a role's or record's change
+#define CONFIRM_RHO_PPM 20000u // where clocks are not believed: twenty times what is promised
+#define STRIKE_PPM      60000u // of moments, where there is a fault every millisecond
 
 static uint64_t draw(uint64_t bound)
 {
@@ -65,6 +66,16 @@ static void draw_cluster(struct sim_config *config)
     config->skew_ms = draw_chance(60) ? 20 : 1u << draw(10);
 }
 
+// A seed in ten whose nodes do not believe clocks: none of them keeps its promise, then. By dice of
+// their own, so that all else is as it was.
+static void draw_confirm(struct sim_config *config)
+{
+    struct torc_rng rng = {.state = sim->wish.seed ^ UINT64_C(0x636f6e6669726d)};
+
+    config->confirm = config->replicas > 1 && (torc_rng_below(&rng, 10) == 0 || sim->wish.confirm);
+    config->rho_ppm = config->confirm ? CONFIRM_RHO_PPM : config->rho_ppm;
+}
+
 static void draw_load(struct sim_config *config)
 {
     config->run_ns = 4600 * SIM_MS + draw(1500) * SIM_MS;
@@ -86,11 +97,13 @@ void sim_faults_draw(void)
 
     memset(config, 0, sizeof(*config));
     draw_cluster(config);
+    draw_confirm(config);
     draw_load(config);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         config->classes |= draw_chance(45) ? 1u << i : 0;
     }
     config->classes |= draw_chance(70) ? 1u << SIM_CLASS_CRASH : 1u << SIM_CLASS_PAUSE;
+    config->classes |= config->confirm ? 1u << SIM_CLASS_PAUSE : 0;
     config->classes |= sim->wish.classes_on;
     config->fault_every_ms = 20u << draw(5);
     config->loss_ppm = 1000u << draw(7);
@@ -376,11 +389,17 @@ void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns)
 
 static void fault_suspend(struct sim_node *node)
 {
-    uint64_t until_ns = sim->now_ns + 10 * SIM_MS + draw(700 * SIM_MS);
+    // A clock that has stood is behind the time of day, and followers gain a sixteenth of that.
+    uint64_t until_ns =
+        sim->now_ns + 10 * SIM_MS + draw((sim->config.confirm ? 150 : 700) * SIM_MS);
 
     fault_note(SIM_COVER_FAULT_SUSPEND);
-    sim_story("FAULT   node %u is suspended for %u ms", (unsigned)node->number,
-              (unsigned)((until_ns - sim->now_ns) / SIM_MS));
+    sim_story("FAULT   node %u is suspended for %u ms%s", (unsigned)node->number,
+              (unsigned)((until_ns - sim->now_ns) / SIM_MS),
+              sim->config.confirm ? ", and its clock too" : "");
+    if (sim->config.confirm) { // a host stopped the machine
+        sim_clock_stop(&node->clock, until_ns);
+    }
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
         pause_worker(node, i, until_ns);
     }
@@ -396,7 +415,7 @@ static void fault_pause(void)
     uint64_t dice = draw(100);
     uint32_t worker = (uint32_t)draw(node->up ? node->worker_count : 1);
 
-    if (dice < 25) {
+    if (dice < (sim->config.confirm ? 80 : 25)) {
         fault_suspend(node);
         return;
     }

@@ -171,6 +171,7 @@ static void worker_start(struct sim_node *node, uint32_t index)
         .handover = node->handover,
         .replicas = node->council != NULL,
         .council = node->council,
+        .confirm_reads = sim->config.confirm,
         .post = node->council != NULL ? &node->post : NULL,
         .ipv4_prefix = 24,
         .base_port = SIM_BASE_PORT,

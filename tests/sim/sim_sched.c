@@ -187,14 +187,33 @@ bool sim_next(struct sim_event *event)
 
 uint64_t sim_local_ns(const struct sim_clock *clock)
 {
-    int64_t off = (int64_t)(sim->now_ns / 1000) * clock->rate_ppm / 1000;
+    uint64_t counted_ns =
+        sim->now_ns < clock->goes_ns
+            ? clock->stood_ns - (clock->skipped_ns - (clock->goes_ns - clock->stood_ns))
+            : sim->now_ns - clock->skipped_ns;
+    int64_t off = (int64_t)(counted_ns / 1000) * clock->rate_ppm / 1000;
 
-    return clock->base_ns + sim->now_ns + (uint64_t)off;
+    return clock->base_ns + counted_ns + (uint64_t)off;
+}
+
+void sim_clock_stop(struct sim_clock *clock, uint64_t until_ns)
+{
+    if (sim->now_ns >= clock->goes_ns) {
+        clock->stood_ns = sim->now_ns;
+        clock->goes_ns = sim->now_ns;
+    }
+    if (until_ns > clock->goes_ns) {
+        clock->skipped_ns += until_ns - clock->goes_ns;
+        clock->goes_ns = until_ns;
+    }
 }
 
 uint64_t sim_wall_us(const struct sim_clock *clock)
 {
-    return (uint64_t)((int64_t)(sim_local_ns(clock) / 1000) + clock->wall_us);
+    // Where clocks run as they like the time of day does not: somebody sets it.
+    uint64_t ns = sim->config.confirm ? clock->base_ns + sim->now_ns : sim_local_ns(clock);
+
+    return (uint64_t)((int64_t)(ns / 1000) + clock->wall_us);
 }
 
 uint64_t sim_when(const struct sim_clock *clock, uint64_t local_ns)

@@ -192,14 +192,14 @@ static void world_introduce(void)
     sim_story(
         "seed %" PRIu64
         ": %u nodes of %u workers, %u shards of %u replicas, %u clients, %u keys below %" PRIu64
-        ", %s, %s, a fault every %u ms",
+        ", %s, %s, %sa fault every %u ms",
         sim->wish.seed, (unsigned)config->nodes, (unsigned)config->workers,
         (unsigned)config->shards, (unsigned)config->replicas, (unsigned)config->clients,
         (unsigned)config->keys, config->key_count, config->sealed ? "sealed" : "clear",
         config->durability == TORC_DURABILITY_DURABLE      ? "durable"
         : config->durability == TORC_DURABILITY_REPLICATED ? "replicated"
                                                            : "in memory",
-        (unsigned)config->fault_every_ms);
+        config->confirm ? "reads are confirmed, " : "", (unsigned)config->fault_every_ms);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if (sim_has((enum sim_class)i)) {
             sim_story("        class %s", names[i]);

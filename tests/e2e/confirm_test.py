@@ -1,0 +1,119 @@
+#!/usr/bin/python3
+"""Torc tests: read-mode = confirm on three real nodes, whose primary is stopped and goes on. Root only.
+
+    tests/e2e/confirm_test.py [WORD…]   all cases, or those whose name holds a word
+A key's value only grows; the node that leads it is stopped (SIGSTOP) until another does, and is asked, by the client
+that was written from docs/PROTOCOL.md and at its own address, while it goes on: what it says must be no older than
+what was acknowledged before it was asked, or a refusal. That clocks stand still meanwhile cannot be made here; the
+simulator does that (--confirm). Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
+"""
+import struct
+import threading
+import time
+
+from node import Checks
+from replicated import Replicated
+from stale_test import KEY, KEYS, WHOLE_S, Clock, counted, roles, t, torc
+
+SETTINGS = ("--durability", "replicated", "--read-mode", "confirm")
+STOPS = 4
+checks = Checks()
+
+
+class Asker:
+    """Plain gets at one node, whatever it is for the key, one after the other in a thread of their own."""
+
+    def __init__(self, cluster, node, clock):
+        self.client = t.Client(cluster.node(node).rsplit(":", 1)[0])
+        self.clock = clock
+        self.statuses = {}
+        self.lies = []
+        self.ends = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        least = {}  # by operation: what its answer must show, which may come late
+        while not self.ends.is_set():
+            op_id = self.client.new_op()
+            least[op_id] = self.clock.least(time.monotonic())
+            for reply in self.client.exchange(t.encode_op(t.GET, op_id, struct.pack("<Q", KEY)), timeout=0.2):
+                self.statuses[reply.status] = self.statuses.get(reply.status, 0) + 1
+                if reply.status == "OK" and int(reply.body) < least[reply.op_id]:
+                    self.lies.append((reply.body, least[reply.op_id]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ends.set()
+        self.thread.join()
+        self.client.close()
+
+
+def waited(cluster):
+    return sum(counted(cluster, node, "torc_confirm_waited_total") for node in cluster.nodes)
+
+
+def check_stop(cluster, clock):
+    """Its primary stops until another leads, and goes on."""
+    primary, _ = roles(cluster)
+    other = next(node for node in cluster.nodes if node != primary)
+    with Asker(cluster, primary, clock) as asker:
+        time.sleep(0.2)
+        seen = dict(asker.statuses)
+        cluster("stop", primary)
+        cluster.await_status(other, lambda said: all(shard["primary"] != primary for shard in said["shards"]), WHOLE_S)
+        before = len(clock.told)
+        time.sleep(0.1)
+        cluster("cont", primary)
+        time.sleep(0.3)
+    checks.that("the primary answered", seen.get("OK", 0) > 0, seen)
+    checks.that("writes went on without it", len(clock.told) > before, (before, len(clock.told)))
+    checks.equal("and it said nothing that was older than acknowledged", asker.lies, [])
+    cluster.await_whole(WHOLE_S)
+
+
+def check_kinds(cluster):
+    """All that reads, by libtorc, waits and is right."""
+    begun = waited(cluster)
+    with torc.Store(cluster.address, key_file="none") as store:
+        for number in range(KEYS // 2, KEYS):
+            store.put(number, str(number))
+        pairs = dict(store.range_query(KEYS // 2, KEYS))
+        checks.equal("a range", pairs, {number: str(number).encode() for number in range(KEYS // 2, KEYS)})
+        checks.equal("many at once", store.get_many(range(KEYS // 2, KEYS)), list(pairs.values()))
+        large = bytes(range(256)) * 200
+        store.put(KEYS - 1, large)
+        checks.equal("a value of many packets", store.get(KEYS - 1), large)
+        store.delete(KEYS - 1)
+        checks.equal("nothing after a delete", store.get(KEYS - 1), None)
+        checks.equal("of an age", store.get(KEYS // 2, max_age=1), str(KEYS // 2).encode())
+    checks.that("and they waited", waited(cluster) > begun + 10, waited(cluster) - begun)
+
+
+def case_stop():
+    """reads are right though the primary stops and goes on, four times"""
+    with Replicated(3, 3, KEYS, shards=3, settings=SETTINGS) as cluster:
+        cluster.await_whole(WHOLE_S)
+        check_kinds(cluster)
+        with Clock(cluster) as clock:
+            cluster.torc("put", KEY + 1, "x")
+            for _ in range(STOPS):
+                check_stop(cluster, clock)
+        checks.equal("no write failed", clock.failed, [])
+
+
+def case_sealed():
+    """the same in sealed packets, by the program"""
+    with Replicated(3, 3, KEYS, shards=3, settings=SETTINGS, sealed=True) as cluster:
+        cluster.await_whole(WHOLE_S)
+        begun = waited(cluster)
+        for number in range(20):
+            cluster.torc("put", number, str(number))
+            checks.equal("what was put", cluster.torc("get", number, "-o", "raw").strip(), str(number))
+        checks.that("and gets waited", waited(cluster) >= begun + 20, waited(cluster) - begun)
+
+
+if __name__ == "__main__":
+    checks.cases(globals())
