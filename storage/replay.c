@@ -680,7 +680,7 @@ static enum torc_err shard_end(struct torc_replay_shard *found, struct torc_fail
 {
     struct torc_shard *shard = found->shard;
 
-    if (found->next_lsn <= found->end_lsn && !found->lost) {
+    if (found->next_lsn <= found->end_lsn && !found->lost && !found->gap) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": its log ends at LSN %" PRIu64
                          ", its checkpoint needs it up to %" PRIu64,

@@ -90,6 +90,7 @@ static enum torc_err hold_begin_anew(struct torc_replay_shard *shard,
                                      const struct torc_log_record *record, struct torc_fail *why)
 {
     shard->lost = record->lsn > 1;
+    shard->gap = false;
     shard->base_turn = record->turn;
     return hold_empty(shard, why);
 }
@@ -148,8 +149,12 @@ static enum torc_err hold_take(struct torc_replay_shard *shard, const struct tor
         struct torc_tree_ticket ticket = one->ticket;
 
         torc_tree_cancel(&engine->tree, &ticket);
-        return hold_lose(shard, why);
+        // The end of a tail that was cut, whose beginning lies before what the checkpoint needs of
+        // the log: the record that cancels it comes at next_lsn or below.
+        shard->gap = record->lsn > engine->next_lsn;
+        return shard->gap ? TORC_ERR_OK : hold_lose(shard, why);
     }
+    shard->gap = false;
     if (record->hlc <= engine->last_hlc) {
         return hold_fail(shard, record, "its HLC does not rise", why);
     }
@@ -207,7 +212,11 @@ enum torc_err torc_replay_hold(struct torc_replay_shard *shard, const struct tor
 enum torc_err torc_replay_hold_end(struct torc_replay_shard *shard, struct torc_fail *why)
 {
     struct torc_shard *engine = shard->shard;
+    enum torc_err err = shard->gap && !shard->lost ? hold_lose(shard, why) : TORC_ERR_OK;
 
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
     if (!shard->lost) {
         hold_commit(shard, shard->end_lsn); // a checkpoint has what is committed
     }

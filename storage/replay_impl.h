@@ -30,6 +30,7 @@ struct torc_replay_shard {
     bool fuzzy; // one of the batch lies at or below end_lsn
     // Of a shard that follows: replay_hold.c
     bool lost;
+    bool gap; // records came whose predecessors are not here: lost, unless a later one cancels them
     uint32_t base_epoch; // of the record at base_lsn
     uint32_t base_turn;  // of the checkpoint: what it needs was logged again since
     uint32_t epoch_count;

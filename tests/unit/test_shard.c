@@ -519,6 +519,38 @@ static void test_replay_makes_room_where_most_is_held(void)
     }
 }
 
+// A checkpoint needs the log from a block on that still has the end of a tail, cut by then: its
+// first record lies before. Where nothing cancels it, the log has a hole.
+static void test_replay_passes_over_a_cut_tail(void)
+{
+    for (uint32_t cut = 0; cut < 2; cut++) {
+        struct torc_log_record record = {.kind = TORC_LOG_PUT, .epoch = 1, .shard = 1};
+        struct torc_shard shards[2];
+        struct torc_replay *replay;
+        struct torc_fail why;
+
+        tapes_clear();
+        for (record.lsn = 2; record.lsn <= 4; record.lsn++) {
+            record.key = record.lsn;
+            tape_add(&tapes[0], record);
+        }
+        if (cut == 1) {
+            tape_add(&tapes[0],
+                     (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 1});
+            tape_add(&tapes[0], (struct torc_log_record){
+                                    .kind = TORC_LOG_PUT, .epoch = 2, .lsn = 2, .key = 20});
+        }
+        replay = replay_open_followers(shards, 8);
+        TORC_TEST_OK(replay_tape(replay, &tapes[0], 0, tapes[0].count, &why), &why);
+        TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+        CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lost, cut == 0);
+        CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, cut == 0 ? 0 : 2);
+        for (uint32_t i = 0; i < 2; i++) {
+            torc_shard_drop(&shards[i]);
+        }
+    }
+}
+
 // A shard that went from stream 1 to 2 and back, deleting on the way what it had put.
 static void tapes_of_three_turns(void)
 {
@@ -651,6 +683,7 @@ int main(void)
         {"gaps in a log are damage", test_gaps_are_damage},
         {"an epoch cancels what it replaces", test_an_epoch_cancels_what_it_replaces},
         {"replay makes room where most is held", test_replay_makes_room_where_most_is_held},
+        {"replay passes over the end of a tail that was cut", test_replay_passes_over_a_cut_tail},
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
