@@ -161,10 +161,11 @@ json_t *torc_node_place_answer(const struct torc_node *node);
 
 // -- Steps of the states of a life ----------------------------------------------------------------
 
-void torc_node_look(struct torc_node *node);    // WAITING
-void torc_node_scan(struct torc_node *node);    // SCANNING
-void torc_node_feed(struct torc_node *node);    // FEEDING
-void torc_node_replay(struct torc_node *node);  // REPLAYING
+void torc_node_look(struct torc_node *node);   // WAITING
+void torc_node_scan(struct torc_node *node);   // SCANNING
+void torc_node_feed(struct torc_node *node);   // FEEDING
+void torc_node_replay(struct torc_node *node); // REPLAYING
+void torc_node_feed_again(struct torc_node *node, uint32_t worker);
 void torc_node_resumed(struct torc_node *node); // RESUMING
 void torc_node_drain(struct torc_node *node);   // DRAINING
 

@@ -206,22 +206,16 @@ static bool node_open_worker(struct torc_node *node, uint32_t index)
     return worker->configured && node_orders_taken(node, index);
 }
 
-void torc_node_feed(struct torc_node *node)
+// True: all workers have all of their share, and were told so.
+static bool node_feed(struct torc_node *node)
 {
     struct torc_fail why = {0};
-    bool opened = true;
     bool fed = false;
     bool recovered = true;
 
-    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
-        opened = node->workers[i].recovered || (node_open_worker(node, i) && opened);
-    }
-    if (!opened) {
-        return;
-    }
     if (torc_recover_feed(node->recover, &node->attach, &fed, &why) != TORC_ERR_OK) {
         torc_node_fail(node, &why);
-        return;
+        return false;
     }
     for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
         struct torc_spsc_port *in = &node->attach.ports[i].in;
@@ -233,11 +227,32 @@ void torc_node_feed(struct torc_node *node)
         }
         recovered = recovered && node->workers[i].recovered;
     }
-    if (fed && recovered) {
-        torc_recover_close(node->recover);
-        node->recover = NULL;
+    return fed && recovered;
+}
+
+void torc_node_feed(struct torc_node *node)
+{
+    bool opened = true;
+
+    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
+        opened = node->workers[i].recovered || (node_open_worker(node, i) && opened);
+    }
+    if (opened && node_feed(node)) {
         torc_node_go(node, TORC_NODE_REPLAYING);
     }
+}
+
+void torc_node_feed_again(struct torc_node *node, uint32_t worker)
+{
+    if (node->recover == NULL || !node->workers[worker].recovered) {
+        return;
+    }
+    torc_log(TORC_LOG_INFO, "recover", "again",
+             "worker=%" PRIu32 " note=\"more may not be committed than it holds: the log is read "
+             "once more, to see what was cancelled\"",
+             worker);
+    torc_recover_again(node->recover, worker);
+    node->workers[worker].recovered = false;
 }
 
 bool torc_node_order_all(struct torc_node *node, enum torc_cmd_kind kind)
@@ -269,10 +284,12 @@ void torc_node_replay(struct torc_node *node)
     uint64_t records = 0;
     uint64_t replayed = 0;
 
-    if (torc_cluster_ready(cluster) < cluster->shard_count ||
+    if (!node_feed(node) || torc_cluster_ready(cluster) < cluster->shard_count ||
         !torc_node_order_all(node, TORC_CMD_SERVE)) {
         return;
     }
+    torc_recover_close(node->recover);
+    node->recover = NULL;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         records += cluster->shards[i].records;
         replayed += cluster->shards[i].replayed;

@@ -148,6 +148,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         torc_node_shard_gone(node, event->role.shard, event->role.epoch);
         return;
     case TORC_EVT_SHARD_HERE: torc_node_shard_here(node, index, &event->here); return;
+    case TORC_EVT_LOG_AGAIN: torc_node_feed_again(node, index); return;
     case TORC_EVT_ALARM:
         node->numbers[TORC_CONTROL_ALARMS]++;
         (void)torc_fail(

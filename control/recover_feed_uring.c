@@ -262,6 +262,19 @@ enum torc_err torc_recover_feed(struct torc_recover *recover, struct torc_attach
     return err;
 }
 
+void torc_recover_again(struct torc_recover *recover, uint32_t worker)
+{
+    struct torc_recover_feeder *feeder = recover->feeders + worker;
+
+    torc_assert(worker < recover->config.worker_count);
+    torc_assert(feeder->fed);
+    torc_recover_cursor_shut(recover, &feeder->cursor);
+    feeder->piece = 0;
+    feeder->in_piece = false;
+    feeder->end_at = 0;
+    feeder->fed = false;
+}
+
 bool torc_recover_is_fed(const struct torc_recover *recover, uint32_t worker)
 {
     torc_assert(worker < recover->config.worker_count);

@@ -9,8 +9,8 @@
 // Memory  one buffer of 1 MiB for scanning and one a worker for feeding, tables of notes and
 //         pieces; freed by torc_recover_close.
 // Life    begin → step until it is scanned (or an error) → take over what was found (the shards,
-//         torc_recover_next_sequence) → feed until true → close. `torc-control check` ends after
-//         the scan.
+//         torc_recover_next_sequence) → feed until true, again for whom wants it → close.
+//         `torc-control check` ends after the scan.
 // Reads go through the page cache: the second and third look at the log come from memory.
 #ifndef TORC_CONTROL_RECOVER_URING_H
 #define TORC_CONTROL_RECOVER_URING_H
@@ -73,6 +73,9 @@ uint64_t torc_recover_clock(const struct torc_recover *recover);
 enum torc_err torc_must_use torc_recover_feed(struct torc_recover *recover,
                                               struct torc_attach *attach, bool *fed,
                                               struct torc_fail *why);
+
+// The worker wants its log once more (TORC_EVT_LOG_AGAIN): to be fed until true.
+void torc_recover_again(struct torc_recover *recover, uint32_t worker);
 
 // Whether worker `worker` has got all of its share.
 bool torc_recover_is_fed(const struct torc_recover *recover, uint32_t worker);

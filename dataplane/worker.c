@@ -85,6 +85,7 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
         .slots_max = config->gathers_max * SLOT_SHARE,
         .waiting_max = config->gathers_max,
         .own_max = config->replicas ? TORC_SHARD_OWN * config->shards_max : 0,
+        .replay_max = config->replicas ? config->gathers_max * SLOT_SHARE : 0,
         .completion_bytes = completion_bytes,
         // CLEAR mode has one principal for all clients.
         .principal_ppm = 1000000,
@@ -528,6 +529,9 @@ static void turn_quiesce(struct torc_worker *worker)
         !quiesce_is_settled(worker)) {
         return;
     }
+    if (torc_worker_note_commits(worker, true)) { // the next start has nothing to hold
+        return;
+    }
     event.role.shard = quiesce_base(worker);
     if (torc_worker_say(worker, &event)) {
         worker->quiesced = true;
@@ -703,6 +707,9 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
         torc_worker_commit(worker);
     }
     turn->more = !torc_worker_send_ready(worker) || turn->more;
+    if (torc_unlikely(worker->pool.appended_count >= worker->pool.write_max / 4)) {
+        (void)torc_worker_note_commits(worker, false);
+    }
     (void)torc_log_writer_step(&worker->log, worker->now_ns, worker->quiescing);
     worker->published = worker->published || worker->log.next_sequence != sealed;
     turn->more = torc_jobs_run(worker, SLICES) || turn->more;

@@ -97,6 +97,13 @@ void torc_worker_recovered(struct torc_worker *worker)
     if (worker->recovered || worker->replay_failed || !worker->configured) {
         return;
     }
+    if (torc_replay_again(worker->replay)) {
+        struct torc_evt event = {.kind = TORC_EVT_LOG_AGAIN};
+        bool said = torc_worker_say(worker, &event);
+
+        torc_assert(said); // no order is taken where none can be answered
+        return;
+    }
     if (torc_replay_end(worker->replay, &why) != TORC_ERR_OK) {
         recover_failed(worker, &why, 0);
         return;
@@ -206,6 +213,50 @@ void torc_worker_open_shards(struct torc_worker *worker)
             shard_idle(worker, shard);
         }
     }
+}
+
+// -- What the log says of commits -----------------------------------------------------------------
+
+static uint64_t note_unsaid(const struct torc_worker *worker)
+{
+    uint64_t unsaid = 0;
+
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        const struct torc_shard *engine = &worker->shards[i].engine;
+
+        unsaid += torc_worker_is_open(worker, i) && engine->follows ? torc_shard_unsaid(engine) : 0;
+    }
+    return unsaid;
+}
+
+// With S slots for writes: before, no more than S are unsaid, and a quarter of S and a turn's
+// records came since; after, those that are pending, S at most, and half of S. So never more than
+// replay has slots for, which are 2 S.
+bool torc_worker_note_commits(struct torc_worker *worker, bool all)
+{
+    uint32_t slots = worker->pool.write_max;
+    uint64_t lag_min = all ? 1 : 1 + slots / 2 / (worker->shard_count + 1);
+    struct torc_log_record record;
+    bool any = false;
+
+    worker->pool.appended_count = 0;
+    if (!worker->recovered || (!all && note_unsaid(worker) <= slots)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < worker->shard_count; i++) {
+        struct torc_worker_shard *shard = &worker->shards[i];
+
+        if (torc_worker_is_open(worker, i) && shard->engine.follows && shard->begun &&
+            torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK &&
+            torc_shard_note(&shard->engine, lag_min, &record)) {
+            uint64_t first_sequence = worker->log.next_sequence;
+
+            torc_shard_appended(&shard->engine, first_sequence,
+                                torc_log_writer_append(&worker->log, &record, worker->now_ns));
+            any = true;
+        }
+    }
+    return any;
 }
 
 // -- Checkpoints ----------------------------------------------------------------------------------

@@ -688,6 +688,10 @@ void torc_worker_recovered(struct torc_worker *worker);
 // Opens lives of shards whose replay is done, tells control of those that are active.
 void torc_worker_open_shards(struct torc_worker *worker);
 
+// Has the log say how far shards are committed where it says too little: their replay would hold
+// more than there is room for. `all`: wherever it says less than is known. True: it wrote some.
+bool torc_worker_note_commits(struct torc_worker *worker, bool all);
+
 // The next block of a checkpoint. True: there is more to do.
 bool torc_worker_checkpoint_step(struct torc_worker *worker);
 

@@ -77,10 +77,11 @@ _Static_assert(sizeof(struct torc_chan_hello) == 48, "spoken between versions");
 enum torc_cmd_kind {
     TORC_CMD_CONFIGURE = 1, // first, once in a dataplane's life
     TORC_CMD_SHARD_OPEN,    // this worker owns the shard; its state comes through `in`
-    TORC_CMD_RECOVERED,     // all of `in` was sent: finish replay, append EPOCH, answer SHARD_READY
-    TORC_CMD_SERVE,         // all shards of the node are ready: begin to answer clients
-    TORC_CMD_MAP_CHANGED,   // read the map table again
-    TORC_CMD_CHECKPOINT,    // stream the shard's leaves out
+    // all of `in` was sent: finish replay, append EPOCH, answer SHARD_READY; or LOG_AGAIN
+    TORC_CMD_RECOVERED,
+    TORC_CMD_SERVE,          // all shards of the node are ready: begin to answer clients
+    TORC_CMD_MAP_CHANGED,    // read the map table again
+    TORC_CMD_CHECKPOINT,     // stream the shard's leaves out
     TORC_CMD_CHECKPOINT_END, // control has it durably (or gave up: flag); forget about it
     TORC_CMD_CONTROL_HELLO,  // a new control attached; answers SHARD_HERE of each, CONTROL_SEEN
     TORC_CMD_QUIESCE,      // clean stop: refuse new requests, finish writes, seal, answer QUIESCED
@@ -262,6 +263,9 @@ enum torc_evt_kind {
     // `role`: not here (any more), and `epoch` is its last turn; its checkpoints may go.
     TORC_EVT_SHARD_GONE,
     TORC_EVT_SHARD_HERE, // `here`: told to a new control, of each shard
+    // Instead of all SHARD_READY: send the log once more as it was sent, no checkpoints, and say
+    // RECOVERED again (storage/replay.h, rounds).
+    TORC_EVT_LOG_AGAIN,
 };
 
 struct torc_evt_shard {

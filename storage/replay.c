@@ -33,7 +33,12 @@ struct torc_replay {
     uint32_t shard_count;
     uint32_t shard_max;
     uint32_t stream_count;
-    bool surveying;
+    // Rounds: the log was sent so often before (torc_replay_again). `at` counts, in this one, the
+    // records of shards that follow; the first `taken_at` of them were taken by rounds before.
+    bool surveying; // only looking at the rest: slots ran out
+    uint32_t round;
+    uint64_t at;
+    uint64_t taken_at;
     bool checkpoint_open;
     uint32_t checkpoint_shard; // index
     uint32_t block_stream;     // whose block is being put together
@@ -45,7 +50,6 @@ struct torc_replay {
     struct torc_log_reader reader;
     uint16_t table[TABLE_PLACES]; // hash of shard ids to index + 1
     struct replay_stream streams[TORC_REPLAY_STREAMS_MAX];
-    struct replay_stream survey_streams[TORC_REPLAY_STREAMS_MAX];
 };
 
 static uint64_t align_up(uint64_t bytes)
@@ -104,7 +108,7 @@ void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard)
     torc_assert(replay->table[place] == 0);
     torc_assert(shard->state == TORC_SHARD_LOADING);
     replay->shards[replay->shard_count] =
-        (struct torc_replay_shard){.shard = shard, .next_lsn = 1, .survey_next = 1};
+        (struct torc_replay_shard){.shard = shard, .line = {.next_lsn = 1}};
     replay->table[place] = (uint16_t)++replay->shard_count;
     shard->replaying = true;
     if (shard->follows) {
@@ -153,19 +157,20 @@ enum torc_err torc_replay_checkpoint_end(struct torc_replay *replay, uint32_t sh
         return err;
     }
     replay->checkpoint_open = false;
-    found->base_lsn = info->lsn;
+    found->line.base_lsn = info->lsn;
     found->end_lsn = torc_get_le64(replay->checkpoint.footer.end_lsn);
-    found->next_lsn = info->lsn + 1;
-    found->epoch = info->epoch;
-    found->turn = info->turn;
+    found->line.next_lsn = info->lsn + 1;
+    found->line.epoch = info->epoch;
+    found->line.turn = info->turn;
     replay->hlc = torc_max_u64(replay->hlc, info->hlc);
     if (info->ceiling > replay->hlc && !TORC_BUG(CEILING_IN_MEMORY)) {
         replay->hlc = info->ceiling;
     }
     replay->hlc = torc_max_u64(replay->hlc, torc_get_le64(replay->checkpoint.footer.end_hlc));
     // What was applied when the file began has this as its upper bound; the log says it exactly.
-    found->hlc =
-        found->base_lsn == found->end_lsn ? torc_get_le64(replay->checkpoint.footer.end_hlc) : 0;
+    found->hlc = found->line.base_lsn == found->end_lsn
+                     ? torc_get_le64(replay->checkpoint.footer.end_hlc)
+                     : 0;
     if (found->shard->follows) {
         torc_replay_hold_begin(found);
     }
@@ -212,7 +217,7 @@ static enum torc_err batch_flush(struct torc_replay_shard *shard, struct torc_fa
         return torc_fail(why, TORC_ERR_NO_SPACE,
                          "shard %" PRIu32 ": replay at LSN %" PRIu64
                          " finds no memory for its records",
-                         shard->shard->shard, shard->next_lsn);
+                         shard->shard->shard, shard->line.next_lsn);
     }
     return TORC_ERR_OK;
 }
@@ -276,21 +281,6 @@ static enum torc_err shard_apply(struct torc_replay_shard *shard,
     return shard->batch_count == BATCH ? batch_flush(shard, why) : TORC_ERR_OK;
 }
 
-// A1: a later EPOCH took this LSN for another record.
-static bool shard_cancels(const struct torc_replay_shard *shard, uint32_t turn, uint64_t position,
-                          uint64_t lsn)
-{
-    for (uint32_t i = 0; i < shard->cut_count && !TORC_BUG(EPOCH_KEEPS_TAIL); i++) {
-        const struct torc_replay_cut *cut = &shard->cuts[i];
-
-        if (cut->lsn <= lsn &&
-            (cut->turn > turn || (cut->turn == turn && cut->position > position))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum torc_err shard_fail(const struct torc_replay_shard *shard,
                                 const struct torc_log_record *record, const char *what,
                                 struct torc_fail *why)
@@ -310,26 +300,25 @@ static enum torc_err shard_check(const struct torc_replay_shard *shard,
                          ", the metastore gave it %" PRIu32 " now: it went back",
                          shard->shard->shard, record->epoch, shard->shard->epoch);
     }
-    if (record->lsn > shard->next_lsn) {
+    if (record->lsn > shard->line.next_lsn) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": records %" PRIu64 " to %" PRIu64
                          " are missing from its log",
-                         shard->shard->shard, shard->next_lsn, record->lsn - 1);
+                         shard->shard->shard, shard->line.next_lsn, record->lsn - 1);
     }
-    if (record->turn < shard->turn) {
+    if (record->turn < shard->line.turn) {
         return shard_fail(shard, record, "an earlier turn after a later one", why);
     }
     if (record->kind == TORC_LOG_BEGUN) {
         return shard_fail(shard, record, "begun anew, and no replica", why);
     }
-    if (record->epoch < shard->epoch) {
+    if (record->epoch < shard->line.epoch) {
         return shard_fail(shard, record, "an earlier epoch after a later one", why);
     }
-    if (record->lsn < shard->next_lsn) {
+    if (record->lsn < shard->line.next_lsn) {
         return shard_fail(shard, record,
-                          record->kind == TORC_LOG_EPOCH && !shard->surveyed
-                              ? "cancels records: its log needs a survey first"
-                              : "is in the log twice",
+                          record->kind == TORC_LOG_EPOCH ? "cancels records, and it is no replica"
+                                                         : "is in the log twice",
                           why);
     }
     return record->kind == TORC_LOG_MOVED || record->hlc > shard->hlc
@@ -339,16 +328,14 @@ static enum torc_err shard_check(const struct torc_replay_shard *shard,
 
 static enum torc_err shard_record(struct torc_replay_shard *shard,
                                   const struct torc_log_record *record,
-                                  struct torc_tree_ticket ticket, uint64_t position,
-                                  struct torc_fail *why)
+                                  struct torc_tree_ticket ticket, struct torc_fail *why)
 {
     enum torc_err err;
 
-    // In the checkpoint, or taken back later; or a MOVED of a life that logged nothing else before
-    // it ended, which the checkpoint's turn is past.
-    if (record->lsn <= shard->base_lsn ||
-        (!torc_log_kind_has_lsn(record->kind) && record->turn <= shard->turn) ||
-        shard_cancels(shard, record->turn, position, record->lsn)) {
+    // In the checkpoint; or a MOVED of a life that logged nothing else before it ended, which the
+    // checkpoint's turn is past.
+    if (record->lsn <= shard->line.base_lsn ||
+        (!torc_log_kind_has_lsn(record->kind) && record->turn <= shard->line.turn)) {
         torc_tree_cancel(&shard->shard->tree, &ticket);
         return TORC_ERR_OK;
     }
@@ -357,82 +344,14 @@ static enum torc_err shard_record(struct torc_replay_shard *shard,
         torc_tree_cancel(&shard->shard->tree, &ticket);
         return err;
     }
-    shard->turn = record->turn;
-    shard->epoch = record->epoch;
+    shard->line.turn = record->turn;
+    shard->line.epoch = record->epoch;
     if (record->kind == TORC_LOG_MOVED) {
         return TORC_ERR_OK;
     }
-    shard->next_lsn = record->lsn + 1;
+    shard->line.next_lsn = record->lsn + 1;
     return shard_apply(shard, record, ticket, why);
 }
-
-static uint64_t held_count(const struct torc_replay_shard *shard)
-{
-    return shard->shard->follows ? shard->shard->next_lsn - 1 - shard->shard->applied_lsn : 0;
-}
-
-// Room: of the shard that holds most, whose oldest are the likeliest to be committed by far. What
-// few hold is mostly what a primary without its members wrote, and is cut before long. False: none
-// holds any.
-static bool replay_yield(struct torc_replay *replay)
-{
-    struct torc_replay_shard *most = NULL;
-
-    for (uint32_t i = 0; i < replay->shard_count; i++) {
-        struct torc_replay_shard *shard = &replay->shards[i];
-
-        if (held_count(shard) > (most == NULL ? 0 : held_count(most))) {
-            most = shard;
-        }
-    }
-    if (most == NULL) {
-        return false;
-    }
-    torc_replay_hold_yield(most);
-    return true;
-}
-
-static enum torc_err replay_record(struct torc_replay *replay, struct torc_replay_shard *shard,
-                                   const struct torc_replay_held *held, struct torc_fail *why)
-{
-    enum torc_err err;
-
-    if (!shard->shard->follows) {
-        return shard_record(shard, held->record, held->ticket, held->position, why);
-    }
-    err = torc_replay_hold(shard, held, why);
-    while (err == TORC_ERR_BUSY && replay_yield(replay)) {
-        err = torc_replay_hold(shard, held, why);
-    }
-    if (err != TORC_ERR_OK) {
-        struct torc_tree_ticket ticket = held->ticket;
-
-        torc_tree_cancel(&shard->shard->tree, &ticket);
-    }
-    return err == TORC_ERR_BUSY ? TORC_ERR_NO_SPACE : err;
-}
-
-// First pass: takes note of what EPOCH records cancel.
-static enum torc_err shard_survey(struct torc_replay_shard *shard,
-                                  const struct torc_log_record *record, uint64_t position,
-                                  struct torc_fail *why)
-{
-    shard->surveyed = true;
-    if (!torc_log_kind_has_lsn(record->kind)) {
-        return TORC_ERR_OK;
-    }
-    if (record->kind == TORC_LOG_EPOCH && record->lsn < shard->survey_next) {
-        if (shard->cut_count == TORC_REPLAY_CUTS_MAX) {
-            return shard_fail(shard, record, "more cuts than one log should hold", why);
-        }
-        shard->cuts[shard->cut_count++] = (struct torc_replay_cut){
-            .turn = record->turn, .position = position, .lsn = record->lsn};
-    }
-    shard->survey_next = record->lsn + 1;
-    return TORC_ERR_OK;
-}
-
-// -- Blocks -------------------------------------------------------------------------------------
 
 static void stream_forget(struct replay_stream *stream)
 {
@@ -443,8 +362,144 @@ static void stream_forget(struct replay_stream *stream)
     stream->owner = NULL;
 }
 
+// -- Shards that follow ---------------------------------------------------------------------------
+
+static enum torc_err replay_full(const struct torc_replay *replay,
+                                 const struct torc_replay_shard *shard,
+                                 const struct torc_log_record *record, struct torc_fail *why)
+{
+    uint64_t held = 0;
+
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        const struct torc_shard *engine = replay->shards[i].shard;
+
+        held += engine->follows ? engine->next_lsn - 1 - engine->applied_lsn : 0;
+    }
+    return torc_fail(why, TORC_ERR_NO_SPACE,
+                     "shard %" PRIu32 ", LSN %" PRIu64 ": no room for it beside %" PRIu64
+                     " records of which the log does not say that they are committed; nothing is "
+                     "lost: start with more workers",
+                     shard->shard->shard, record->lsn, held);
+}
+
+// Room: what the rest of the log says is committed. False: that is nothing.
+static bool replay_room(struct torc_replay *replay)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        struct torc_replay_shard *shard = &replay->shards[i];
+
+        any = (shard->shard->follows && torc_replay_hold_room(shard, replay->at)) || any;
+    }
+    return any;
+}
+
+// Whether to look at the rest of the log would tell more than is known.
+static bool replay_may_survey(const struct torc_replay *replay)
+{
+    bool may = false;
+
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        const struct torc_replay_shard *shard = &replay->shards[i];
+
+        may =
+            may || (shard->shard->follows && torc_replay_ahead_is_over(&shard->ahead, replay->at));
+    }
+    return may;
+}
+
+static void replay_survey(struct torc_replay *replay)
+{
+    replay->surveying = true;
+    replay->taken_at = replay->at - 1;
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        torc_replay_ahead_begin(&replay->shards[i], replay->at);
+    }
+}
+
+// Unfinished records of the shard are of before it was emptied: they count no more, whatever their
+// streams bring yet.
+static enum torc_err replay_empty(struct torc_replay *replay, struct torc_replay_shard *shard,
+                                  struct torc_fail *why)
+{
+    for (uint32_t i = 0; i < replay->stream_count; i++) {
+        if (replay->streams[i].owner == shard) {
+            torc_tree_cancel(&shard->shard->tree, &replay->streams[i].ticket);
+            replay->streams[i].ticket = (struct torc_tree_ticket){0};
+        }
+    }
+    return torc_replay_hold_empty(shard, why);
+}
+
+static enum torc_err replay_follower(struct torc_replay *replay, struct torc_replay_shard *shard,
+                                     const struct torc_replay_held *held, struct torc_fail *why)
+{
+    enum torc_err err = TORC_ERR_OK;
+    struct torc_tree_ticket ticket = held->ticket;
+
+    replay->at++;
+    if (!replay->surveying && replay->at > replay->taken_at && !held->emptied) {
+        err = torc_replay_hold(shard, held, replay->at, why);
+        if (err == TORC_ERR_BUSY && replay_room(replay)) {
+            err = torc_replay_hold(shard, held, replay->at, why);
+        }
+        if (err == TORC_ERR_OK) { // it took the ticket
+            return shard->emptied ? replay_empty(replay, shard, why) : TORC_ERR_OK;
+        }
+        if (err == TORC_ERR_BUSY && replay_may_survey(replay)) {
+            replay_survey(replay);
+            err = TORC_ERR_OK;
+        }
+    }
+    if (replay->surveying) {
+        torc_replay_ahead_record(shard, held->record, replay->at);
+    }
+    torc_tree_cancel(&shard->shard->tree, &ticket);
+    return err == TORC_ERR_BUSY ? replay_full(replay, shard, held->record, why) : err;
+}
+
+static enum torc_err replay_record(struct torc_replay *replay, struct torc_replay_shard *shard,
+                                   const struct torc_replay_held *held, struct torc_fail *why)
+{
+    struct torc_tree_ticket ticket = held->ticket;
+
+    if (shard->shard->follows) {
+        return replay_follower(replay, shard, held, why);
+    }
+    if (replay->round == 0) {
+        return shard_record(shard, held->record, ticket, why);
+    }
+    torc_tree_cancel(&shard->shard->tree, &ticket); // the first round had it
+    return TORC_ERR_OK;
+}
+
+bool torc_replay_again(struct torc_replay *replay)
+{
+    if (!replay->surveying) {
+        return false;
+    }
+    torc_assert(replay->block_bytes == 0);
+    for (uint32_t i = 0; i < replay->stream_count; i++) {
+        stream_forget(&replay->streams[i]);
+    }
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        if (replay->shards[i].shard->follows) {
+            torc_replay_hold_ahead(&replay->shards[i]);
+        }
+    }
+    replay->stream_count = 0;
+    replay->surveying = false;
+    replay->at = 0;
+    replay->round++;
+    return true;
+}
+
+// -- Blocks -------------------------------------------------------------------------------------
+
 // A record that goes on in the next block.
-static enum torc_err stream_begin(struct replay_stream *stream, struct torc_replay_shard *shard,
+static enum torc_err stream_begin(struct torc_replay *replay, struct replay_stream *stream,
+                                  struct torc_replay_shard *shard,
                                   const struct torc_log_record *record, uint64_t position,
                                   struct torc_fail *why)
 {
@@ -454,12 +509,17 @@ static enum torc_err stream_begin(struct replay_stream *stream, struct torc_repl
     stream->record = *record;
     stream->position = position;
     stream->done_bytes = record->piece_bytes;
+    stream->ticket = (struct torc_tree_ticket){0};
     stream->owner = NULL;
-    if (shard == NULL || record->lsn <= shard->base_lsn) {
+    if (shard == NULL || (!shard->shard->follows && record->lsn <= shard->line.base_lsn)) {
         return TORC_ERR_OK;
     }
     if (record->value_bytes <= TORC_TREE_INLINE_BYTES_MAX) {
         return shard_fail(shard, record, "a small value is cut", why);
+    }
+    if (shard->shard->follows && replay->surveying) {
+        stream->owner = shard; // its value is of no interest
+        return TORC_ERR_OK;
     }
     err = torc_tree_reserve(&shard->shard->tree, record->value_bytes, &stream->ticket, why);
     if (err == TORC_ERR_OK) {
@@ -503,7 +563,7 @@ static enum torc_err stream_carry(struct torc_replay *replay, struct replay_stre
         (block->carry_bytes < left) != (block->unfinished && block->record_count == 0)) {
         return block_fail(block, "carries a piece of the wrong length", why);
     }
-    if (shard != NULL) {
+    if (shard != NULL && stream->ticket.nodes > 0) {
         memcpy((unsigned char *)stream->ticket.block + stream->done_bytes,
                torc_log_block_carry(block), block->carry_bytes);
     }
@@ -515,6 +575,7 @@ static enum torc_err stream_carry(struct torc_replay *replay, struct replay_stre
     stream->owner = NULL;
     stream->record.value = stream->ticket.block;
     held.ticket = stream->ticket;
+    held.emptied = stream->ticket.nodes == 0;
     return shard == NULL ? TORC_ERR_OK : replay_record(replay, shard, &held, why);
 }
 
@@ -537,10 +598,8 @@ static enum torc_err block_records(struct torc_replay *replay, struct replay_str
         position++;
         shard = replay_find(replay, record.shard);
         replay->hlc = torc_max_u64(replay->hlc, shard == NULL ? 0 : record.hlc);
-        if (replay->surveying) {
-            err = shard == NULL ? TORC_ERR_OK : shard_survey(shard, &record, position, why);
-        } else if (record.piece_bytes < record.value_bytes) {
-            err = stream_begin(stream, shard, &record, position, why);
+        if (record.piece_bytes < record.value_bytes) {
+            err = stream_begin(replay, stream, shard, &record, position, why);
         } else if (shard != NULL) {
             struct torc_replay_held held = {
                 .record = &record, .position = position, .last_sequence = block->place.sequence};
@@ -553,7 +612,7 @@ static enum torc_err block_records(struct torc_replay *replay, struct replay_str
 
 static struct replay_stream *replay_stream(struct torc_replay *replay, uint32_t stream)
 {
-    struct replay_stream *streams = replay->surveying ? replay->survey_streams : replay->streams;
+    struct replay_stream *streams = replay->streams;
     uint32_t index = 0;
 
     while (index < replay->stream_count && streams[index].stream != stream) {
@@ -563,8 +622,7 @@ static struct replay_stream *replay_stream(struct torc_replay *replay, uint32_t 
         return NULL;
     }
     if (index == replay->stream_count) {
-        replay->streams[index] = (struct replay_stream){.stream = stream};
-        replay->survey_streams[index] = (struct replay_stream){.stream = stream};
+        streams[index] = (struct replay_stream){.stream = stream};
         replay->stream_count++;
     }
     return &streams[index];
@@ -594,9 +652,7 @@ static enum torc_err replay_block(struct torc_replay *replay, uint32_t stream_id
     if (block.place.ceiling > replay->hlc && !TORC_BUG(CEILING_IN_MEMORY)) {
         replay->hlc = block.place.ceiling;
     }
-    if (!replay->surveying) {
-        err = stream_carry(replay, stream, &block, is_first, why);
-    }
+    err = stream_carry(replay, stream, &block, is_first, why);
     err = err == TORC_ERR_OK ? block_records(replay, stream, &block, why) : err;
     // Values lie in the block.
     return err == TORC_ERR_OK ? replay_flush(replay, why) : err;
@@ -645,22 +701,9 @@ static enum torc_err replay_feed(struct torc_replay *replay, uint32_t stream,
     return err;
 }
 
-enum torc_err torc_replay_survey(struct torc_replay *replay, uint32_t stream, const void *bytes,
-                                 uint64_t byte_count, struct torc_fail *why)
-{
-    replay->surveying = true;
-    return replay_feed(replay, stream, bytes, byte_count, why);
-}
-
 enum torc_err torc_replay_log(struct torc_replay *replay, uint32_t stream, const void *bytes,
                               uint64_t byte_count, struct torc_fail *why)
 {
-    if (replay->surveying && replay->block_bytes > 0) {
-        return torc_fail(why, TORC_ERR_CORRUPT,
-                         "log stream %" PRIu32 ": its survey ends within a block",
-                         replay->block_stream);
-    }
-    replay->surveying = false;
     return replay_feed(replay, stream, bytes, byte_count, why);
 }
 
@@ -680,27 +723,28 @@ static enum torc_err shard_end(struct torc_replay_shard *found, struct torc_fail
 {
     struct torc_shard *shard = found->shard;
 
-    if (found->next_lsn <= found->end_lsn && !found->lost && !found->gap) {
+    if (found->line.next_lsn <= found->end_lsn && !found->line.lost && !found->line.gap) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": its log ends at LSN %" PRIu64
                          ", its checkpoint needs it up to %" PRIu64,
-                         shard->shard, found->next_lsn - 1, found->end_lsn);
+                         shard->shard, found->line.next_lsn - 1, found->end_lsn);
     }
-    if (shard->turn < found->turn || (shard->epoch <= found->epoch && !shard->follows)) {
+    if (shard->turn < found->line.turn || (shard->epoch <= found->line.epoch && !shard->follows)) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "shard %" PRIu32 ": opened in epoch %" PRIu32 " turn %" PRIu32
                          ", its log is of epoch %" PRIu32 " turn %" PRIu32,
-                         shard->shard, shard->epoch, shard->turn, found->epoch, found->turn);
+                         shard->shard, shard->epoch, shard->turn, found->line.epoch,
+                         found->line.turn);
     }
     if (shard->follows) {
         return torc_replay_hold_end(found, why);
     }
-    shard->next_lsn = found->next_lsn;
-    shard->applied_lsn = found->next_lsn - 1;
+    shard->next_lsn = found->line.next_lsn;
+    shard->applied_lsn = found->line.next_lsn - 1;
     shard->last_hlc = found->hlc;
     shard->applied_hlc = found->hlc;
-    shard->last_epoch = found->epoch;
-    shard->applied_epoch = found->epoch;
+    shard->last_epoch = found->line.epoch;
+    shard->applied_epoch = found->line.epoch;
     shard->replaying = false;
     return TORC_ERR_OK;
 }
@@ -709,6 +753,7 @@ enum torc_err torc_replay_end(struct torc_replay *replay, struct torc_fail *why)
 {
     enum torc_err err = TORC_ERR_OK;
 
+    torc_assert(!replay->surveying); // torc_replay_again was not asked
     if (replay->block_bytes > 0 || replay->checkpoint_open) {
         return torc_fail(why, TORC_ERR_CORRUPT, "recovery ends within a block or a checkpoint");
     }
@@ -744,14 +789,13 @@ struct torc_replay_result torc_replay_result(const struct torc_replay *replay, u
     torc_assert(found != NULL);
     result = (struct torc_replay_result){.records = found->shard->tree.record_count,
                                          .replayed = found->replayed,
-                                         .lsn = found->next_lsn - 1,
+                                         .lsn = found->line.next_lsn - 1,
                                          .applied_lsn = found->shard->applied_lsn,
                                          .hlc = found->hlc,
-                                         .epoch = found->epoch,
-                                         .turn = found->turn,
-                                         .lost = found->lost,
-                                         .epoch_count = found->epoch_count};
-    memcpy(result.epochs, found->epochs, sizeof(result.epochs));
+                                         .epoch = found->line.epoch,
+                                         .turn = found->line.turn,
+                                         .lost = found->line.lost};
+    torc_replay_line_epochs(&found->line, &result);
     return result;
 }
 

@@ -4,24 +4,28 @@
 //         it has one; then the blocks of all streams that hold records of theirs. Blocks may come
 //         in pieces of any size; other shards' records in them are passed over. At the end, says
 //         for each shard where it stands.
-//             add · [checkpoint … checkpoint_end]* · [survey …] · [log … log_end]* · end
+//             add · [checkpoint … checkpoint_end]* · [log … log_end]* · again? ──no──► end
+//                                                          ▲────────────────┘ yes
 // Owner   the shards' core.
 // Memory  torc_replay_bytes() of the caller's; and what the trees take.
 // Order   blocks of one stream come in order of sequence, without a hole. Streams come one after
 //         the other, or in turns at block borders, so that each shard's turns come in rising order
 //         (storage/log_order.h gives that order; with one stream there is nothing to order).
-// Cancelled records (A1): an EPOCH record cancels all earlier records of its shard with an LSN at
-//         or above its own. One node never makes such a log; replicas do. Since what is in a tree
-//         cannot be taken out, such logs need a first pass (torc_replay_survey with all blocks, in
-//         the same order), or replay says that it does.
+// Cancelled records (A1): a record cancels all earlier records of its shard with an LSN at or above
+//         its own, EPOCH or not. (One of the same LSN and epoch is the same record.) A shard that
+//         one node has alone never makes such a log.
 // Followers  records of a shard that follows (storage/shard.h) need not be committed, so they are
 //         held: pending as on the day they were taken, until the log says that they are committed,
-//         or all of it was seen that a checkpoint needs. What a later record cancels is cut, EPOCH
-//         or not, and no survey is needed. (One of the same LSN and epoch is the same record.)
-//         Where slots run out the oldest of the shard that holds most are applied; if those are
-//         then cut, the shard is `lost`,
-//         and empty: its replica needs a base. So it is where a base was begun, and is in no
-//         checkpoint (BEGUN); what the log had before counts no more.
+//         or all of it was seen that a checkpoint needs. What a later record cancels is cut.
+// Rounds  what is applied cannot be taken back. So where slots run out, nothing is applied on a
+//         guess: the rest of the log is only looked at, and it is sent once more. What it cancels
+//         is then passed over, and what it says is committed gives up its slots when they are
+//         needed. Of cuts to come a shard has the first 64; behind these slots may run out anew,
+//         and another round follows. Where only records are left of which nobody says that they
+//         are committed, replay says NO_SPACE; what bounds them: docs/decisions/0028-following.md.
+// Lost    a shard whose log does not go on: a base was begun, and is in no checkpoint (BEGUN; what
+//         the log had before counts no more), or what it said was committed was cut. It is empty,
+//         and its replica needs a base.
 // Fuzzy   records above the checkpoint's LSN go in only where their HLC is above the version found
 //         (the proof is in storage/checkpoint_format.h).
 // Invariants
@@ -36,9 +40,7 @@
 #include "storage/checkpoint.h"
 
 #define TORC_REPLAY_STREAMS_MAX 256u // that one core's shards have records in
-// cancelling EPOCH records of one shard that the log still holds
-#define TORC_REPLAY_CUTS_MAX   64u
-#define TORC_REPLAY_EPOCHS_MAX 16u
+#define TORC_REPLAY_EPOCHS_MAX  16u
 
 // From first_lsn on up to the next one's, records were written in this epoch.
 struct torc_replay_epoch {
@@ -79,11 +81,6 @@ enum torc_err torc_must_use torc_replay_checkpoint(struct torc_replay *replay, u
 enum torc_err torc_must_use torc_replay_checkpoint_end(struct torc_replay *replay, uint32_t shard,
                                                        struct torc_fail *why);
 
-// First pass, only where records may have been cancelled: the same bytes as for torc_replay_log.
-enum torc_err torc_must_use torc_replay_survey(struct torc_replay *replay, uint32_t stream,
-                                               const void *bytes, uint64_t byte_count,
-                                               struct torc_fail *why);
-
 // More bytes of a stream. CORRUPT: damage, and the text names it. NO_SPACE: it does not fit.
 enum torc_err torc_must_use torc_replay_log(struct torc_replay *replay, uint32_t stream,
                                             const void *bytes, uint64_t byte_count,
@@ -94,7 +91,12 @@ enum torc_err torc_must_use torc_replay_log(struct torc_replay *replay, uint32_t
 enum torc_err torc_must_use torc_replay_log_end(struct torc_replay *replay, uint32_t stream,
                                                 struct torc_fail *why);
 
-// All was sent. Checks that each shard's log reaches its checkpoint's end, sets the shards up for
+// All was sent. True: slots ran out on the way, and the rest was only looked at; reset to before
+// the log: send all of it once more, as it was, and ask again. (Checkpoints are in.)
+bool torc_must_use torc_replay_again(struct torc_replay *replay);
+
+// All was sent, and not needed again. Checks that each shard's log reaches its checkpoint's end,
+// sets the shards up for
 // torc_shard_begin, moves the pool's clock above all that was found, and drops what it holds.
 // CORRUPT names the first shard that is not whole.
 enum torc_err torc_must_use torc_replay_end(struct torc_replay *replay, struct torc_fail *why);

@@ -72,7 +72,7 @@ static inline __attribute__((always_inline)) void slot_record(const struct torc_
                                        .key = write->key,
                                        .value = write->value,
                                        .piece_bytes = write->value_bytes,
-                                       .commit_lsn = shard->shared ? shard->applied_lsn : 0};
+                                       .commit_lsn = shard->follows ? shard->applied_lsn : 0};
 }
 
 void torc_shard_slot_record(const struct torc_shard *shard, const struct torc_shard_slot *slot,
@@ -187,11 +187,18 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
 
     torc_assert(shard->unlogged);
     torc_assert(first_sequence <= last_sequence);
-    if (shard->unlogged_slot == NONE) { // BEGUN
+    if (shard->unlogged_slot == NONE) { // BEGUN, and what torc_shard_note made
         shard->unlogged = false;
         return;
     }
     slot = &shard->pool->slots[shard->unlogged_slot];
+    shard->pool->appended_count++;
+    shard->logged_lsn =
+        shard->relogging ? shard->next_lsn - 1 : slot->lsn - (slot->kind == TORC_LOG_MOVED ? 1 : 0);
+    if (first_sequence > shard->said_sequence) { // an entry of its own
+        shard->said_lsn = torc_max_u64(shard->said_lsn, shard->applied_lsn);
+    }
+    shard->said_sequence = last_sequence;
     slot->first_sequence = first_sequence;
     slot->last_sequence = last_sequence;
     if (shard->relogging) {

@@ -123,6 +123,7 @@ struct torc_shard_pool_config {
     uint32_t slots_max;        // pending and waiting writes of all shards
     uint32_t waiting_max;      // of them, waiting
     uint32_t own_max;          // beside slots_max: TORC_SHARD_OWN for each shard that is shared
+    uint32_t replay_max;       // beside both, for what replay holds
     uint64_t completion_bytes; // of all shards; at least TORC_COMPLETION_POOL_BYTES_MIN
     uint32_t principal_ppm;    // millionths of them, at most for one principal
     uint32_t dedup_ttl_s;
@@ -151,9 +152,11 @@ struct torc_shard_pool {
     uint32_t slot_free;  // head of the free list
     uint32_t group_fresh;
     uint32_t group_free;
-    uint32_t write_max;     // slots that writes and taken records may have
-    uint32_t pending_count; // own and taken ones included
-    uint32_t taken_count;   // of them: nobody here waits for their commit
+    uint32_t write_max;      // slots that writes and taken records may have
+    uint32_t replay_max;     // and more of them that replay may have
+    uint32_t appended_count; // records, since the worker looked (torc_shard_note)
+    uint32_t pending_count;  // own and taken ones included
+    uint32_t taken_count;    // of them: nobody here waits for their commit
     uint32_t staged_count;
     uint32_t own_count;     // slots of own_max that are pending or staged
     uint32_t waiting_count; // woken ones included
@@ -228,6 +231,9 @@ struct torc_shard {
     uint32_t unlogged_slot;  // pending, if unlogged
     bool relogging;          // it was there before
     uint64_t relog_sequence; // a checkpoint counts on the log up to here
+    uint64_t logged_lsn;     // of the last record that the log has
+    uint64_t said_lsn;       // and up to here it says, or may say, that they are committed
+    uint64_t said_sequence;  // last block with a record of the shard
     uint32_t relog_slot;     // pending ones that this stream does not have begin here; NONE: none
     uint32_t staged_head;    // in order of LSN, behind the pending ones
     uint32_t staged_tail;
@@ -359,6 +365,19 @@ void torc_shard_unstage(struct torc_shard *shard);
 // The records above `lsn` never were. False: the tree has some of them already (replay applied
 // them before anybody knew); nothing has changed, and the replica needs a base.
 bool torc_must_use torc_shard_cut(struct torc_shard *shard, uint64_t lsn);
+
+// How many records the next replay of the log would hold for want of a word that they are
+// committed.
+static inline uint64_t torc_shard_unsaid(const struct torc_shard *shard)
+{
+    return shard->logged_lsn - torc_min_u64(shard->said_lsn, shard->logged_lsn);
+}
+
+// True: fill `record` (a MOVED that moves nothing), whose entry tells its commits; append it and
+// call torc_shard_appended. False: that would say of fewer than lag_min records what the log does
+// not, or torc_shard_begin is not through.
+bool torc_must_use torc_shard_note(struct torc_shard *shard, uint64_t lag_min,
+                                   struct torc_log_record *record);
 
 // FOLLOWING or not: the shard is empty, as if it had never been; its log goes on above `lsn`, whose
 // record is of `epoch`. torc_shard_begin, at once, gives the BEGUN that says so in the log, and a

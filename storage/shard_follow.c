@@ -163,6 +163,29 @@ uint32_t torc_shard_begin_bytes(const struct torc_shard *shard)
                : shard->pool->slots[shard->relog_slot].write.value_bytes;
 }
 
+// -- What the log says of commits -----------------------------------------------------------------
+
+bool torc_shard_note(struct torc_shard *shard, uint64_t lag_min, struct torc_log_record *record)
+{
+    torc_assert(!shard->unlogged);
+    torc_assert(lag_min > 0);
+    if (shard->replaying || shard->moved || shard->anew || shard->relog_slot != NONE ||
+        torc_min_u64(shard->applied_lsn, shard->logged_lsn) < shard->said_lsn + lag_min) {
+        return false;
+    }
+    shard->unlogged = true;
+    shard->unlogged_slot = NONE;
+    shard->said_lsn = shard->applied_lsn;
+    *record = (struct torc_log_record){.kind = TORC_LOG_MOVED,
+                                       .shard = shard->shard,
+                                       .epoch = shard->last_epoch,
+                                       .turn = shard->turn,
+                                       .lsn = shard->next_lsn,
+                                       .hlc = shard->last_hlc,
+                                       .commit_lsn = shard->applied_lsn};
+    return true;
+}
+
 // -- Roles ----------------------------------------------------------------------------------------
 
 void torc_shard_share(struct torc_shard *shard)
@@ -286,6 +309,8 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
     shard->fuzzy_lsn = 0;
     shard->epoch_lsn = 0;
     shard->undo_floor = UINT64_MAX;
+    shard->logged_lsn = lsn;
+    shard->said_lsn = lsn;
     shard->anew = true;
     return torc_tree_init(&shard->tree, code, chunks, heap, why);
 }
@@ -346,7 +371,9 @@ static bool stage_slot(struct torc_shard *shard, enum torc_log_kind kind, uint32
     struct torc_shard_pool *pool = shard->pool;
     bool own = kind == TORC_LOG_EPOCH || shard->pending_count + shard->staged_count == 0;
 
-    if (!(own ? torc_shard_pool_has_any(pool) : torc_shard_pool_has_slot(pool))) {
+    bool more = shard->replaying && torc_shard_pool_used(pool) < pool->write_max + pool->replay_max;
+
+    if (!(own || more ? torc_shard_pool_has_any(pool) : torc_shard_pool_has_slot(pool))) {
         return false;
     }
     *index = torc_shard_slot_take(pool);
@@ -516,6 +543,20 @@ void torc_shard_hold_again(struct torc_shard *shard, const struct torc_shard_hel
     if (index != NONE) {
         slot_place(shard, &pool->slots[index], held);
     }
+}
+
+uint32_t torc_shard_held_epoch(const struct torc_shard *shard, uint64_t lsn)
+{
+    const struct torc_shard_slot *slots = shard->pool->slots;
+    uint32_t index = shard->pending_head;
+
+    if (lsn == shard->applied_lsn) {
+        return shard->applied_epoch;
+    }
+    while (index != NONE && slots[index].lsn != lsn) {
+        index = slots[index].next;
+    }
+    return index == NONE ? 0 : slots[index].epoch;
 }
 
 void torc_shard_unstage(struct torc_shard *shard)

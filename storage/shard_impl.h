@@ -70,13 +70,17 @@ static inline bool torc_shard_pool_has_any(const struct torc_shard_pool *pool)
     return pool->slot_free != TORC_SHARD_NONE || pool->slot_fresh < pool->slot_count;
 }
 
+// Of those that writes may have.
+static inline uint32_t torc_shard_pool_used(const struct torc_shard_pool *pool)
+{
+    return pool->pending_count + pool->staged_count + pool->waiting_count +
+           (pool->woken_given == TORC_SHARD_NONE ? 0 : 1) - pool->own_count;
+}
+
 // A slot for a write, or for a record of another replica.
 static inline bool torc_shard_pool_has_slot(const struct torc_shard_pool *pool)
 {
-    uint32_t used = pool->pending_count + pool->staged_count + pool->waiting_count +
-                    (pool->woken_given == TORC_SHARD_NONE ? 0 : 1) - pool->own_count;
-
-    return torc_shard_pool_has_any(pool) && used < pool->write_max;
+    return torc_shard_pool_has_any(pool) && torc_shard_pool_used(pool) < pool->write_max;
 }
 
 static inline bool torc_shard_write_is_blind(const struct torc_shard_write *write)
@@ -184,6 +188,9 @@ enum torc_err torc_must_use torc_shard_hold(struct torc_shard *shard,
 // The record is there already, and in the log once more: whoever moved to another stream was not
 // through with it.
 void torc_shard_hold_again(struct torc_shard *shard, const struct torc_shard_held *held);
+
+// Of the pending record at `lsn`, or of the last one applied; 0: it is neither. Walks the pending.
+uint32_t torc_shard_held_epoch(const struct torc_shard *shard, uint64_t lsn);
 
 // torc_shard_cut, in any state.
 bool torc_must_use torc_shard_pending_cut(struct torc_shard *shard, uint64_t lsn);

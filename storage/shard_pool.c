@@ -26,7 +26,7 @@ static uint64_t align_up(uint64_t bytes)
 
 uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config)
 {
-    uint32_t slots = config->slots_max + config->own_max;
+    uint32_t slots = config->slots_max + config->own_max + config->replay_max;
 
     return align_up((uint64_t)slots * sizeof(struct torc_shard_slot)) +
            align_up((uint64_t)slots * sizeof(struct torc_shard_group)) +
@@ -46,8 +46,10 @@ void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
     *pool = (struct torc_shard_pool){.ttl_us = (uint64_t)config->dedup_ttl_s * 1000000u,
                                      .seed = config->seed,
                                      .table_mask = pool_table(config->slots_max) - 1,
-                                     .slot_count = config->slots_max + config->own_max,
+                                     .slot_count =
+                                         config->slots_max + config->own_max + config->replay_max,
                                      .write_max = config->slots_max,
+                                     .replay_max = config->replay_max,
                                      .slot_free = NONE,
                                      .group_free = NONE,
                                      .waiting_max = config->waiting_max,

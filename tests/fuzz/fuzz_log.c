@@ -185,7 +185,7 @@ static void stream_scan(uint32_t blocks)
     }
 }
 
-static void stream_replay(uint32_t blocks, bool survey)
+static void stream_replay(uint32_t blocks, bool follows)
 {
     struct torc_replay *replay = torc_replay_init(replay_memory, torc_replay_bytes(SHARDS), SHARDS);
     struct torc_shard shards[SHARDS];
@@ -200,14 +200,14 @@ static void stream_replay(uint32_t blocks, bool survey)
         config.hi = UINT64_MAX;
         config.epoch = 9;
         config.turn = 9;
+        config.follows = follows;
         torc_assert(torc_shard_init(&shards[i], &rig.pool, &config, &why) == TORC_ERR_OK);
         torc_replay_add(replay, &shards[i]);
     }
-    if (survey) {
-        err = torc_replay_survey(replay, 1, stream + SLOT, bytes, &why);
-    }
-    err = err == TORC_ERR_OK ? torc_replay_log(replay, 1, stream + SLOT, bytes, &why) : err;
-    err = err == TORC_ERR_OK ? torc_replay_log_end(replay, 1, &why) : err;
+    do {
+        err = torc_replay_log(replay, 1, stream + SLOT, bytes, &why);
+        err = err == TORC_ERR_OK ? torc_replay_log_end(replay, 1, &why) : err;
+    } while (err == TORC_ERR_OK && torc_replay_again(replay));
     err = err == TORC_ERR_OK ? torc_replay_end(replay, &why) : err;
     if (err != TORC_ERR_OK) {
         torc_replay_drop(replay);

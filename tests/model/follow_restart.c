@@ -229,7 +229,9 @@ void node_restart(struct world *world, struct node *node)
     world->replay = torc_replay_init(world->replay_memory, torc_replay_bytes(1), 1);
     torc_replay_add(world->replay, &node->shard);
     err = replay_checkpoint(world, node, &why);
-    err = err == TORC_ERR_OK ? replay_tape(world, node, &why) : err;
+    do {
+        err = err == TORC_ERR_OK ? replay_tape(world, node, &why) : err;
+    } while (err == TORC_ERR_OK && torc_replay_again(world->replay));
     err = err == TORC_ERR_OK ? torc_replay_end(world->replay, &why) : err;
     if (err != TORC_ERR_OK) {
         wrong(world, why.text, err, node->last);

@@ -124,6 +124,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(DISK_OUTLIVED, "writes that outlived their process", 0)        \
     X(DISK_ENOSPC, "operations that met a full disk", 0)             \
     X(NODE_RECOVERED, "recoveries", 0)                               \
+    X(NODE_AGAIN, "logs read once more", 0)                          \
     X(NODE_RESUMED, "controls that went on with a dataplane", 0)     \
     X(NODE_DRAINED, "rings of dead dataplanes written out", 0)       \
     X(NODE_KILLED, "dataplanes that control had to end", 0)          \

@@ -183,6 +183,13 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
         return;
     case TORC_EVT_SHARD_HERE: sim_give_here(node, worker, &event->here); return;
     case TORC_EVT_SHARD_GONE: sim_give_gone(node, event->role.shard, event->role.epoch); return;
+    case TORC_EVT_LOG_AGAIN:
+        if (control->recover != NULL && control->workers[worker].recovered) {
+            torc_recover_again(control->recover, worker);
+            control->workers[worker].recovered = false;
+            sim_cover(SIM_COVER_NODE_AGAIN);
+        }
+        return;
     case TORC_EVT_CONTROL_SEEN:
         if (event->seen.hello == control->attach.number) {
             control->workers[worker].seen = true;

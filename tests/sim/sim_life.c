@@ -321,23 +321,17 @@ static bool life_open_worker(struct sim_node *node, uint32_t index)
     return worker->configured && torc_spsc_writable(cmd, cmd->slot_count) == cmd->slot_count;
 }
 
-void sim_life_feed(struct sim_node *node)
+// True: all workers have all of their share, and were told so.
+static bool life_feed(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
     struct torc_fail why = {0};
-    bool opened = true;
     bool fed = false;
     bool recovered = true;
 
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        opened = control->workers[i].recovered || (life_open_worker(node, i) && opened);
-    }
-    if (!opened) {
-        return;
-    }
     if (torc_recover_feed(control->recover, &control->attach, &fed, &why) != TORC_ERR_OK) {
         sim_control_fail(node, &why);
-        return;
+        return false;
     }
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct torc_spsc_port *in = &control->attach.ports[i].in;
@@ -349,9 +343,17 @@ void sim_life_feed(struct sim_node *node)
         }
         recovered = recovered && control->workers[i].recovered;
     }
-    if (fed && recovered) {
-        torc_recover_close(control->recover);
-        control->recover = NULL;
+    return fed && recovered;
+}
+
+void sim_life_feed(struct sim_node *node)
+{
+    bool opened = true;
+
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        opened = node->control.workers[i].recovered || (life_open_worker(node, i) && opened);
+    }
+    if (opened && life_feed(node)) {
         sim_control_go(node, SIM_CONTROL_REPLAYING);
     }
 }
@@ -373,10 +375,13 @@ bool sim_life_order_all(struct sim_node *node, enum torc_cmd_kind kind)
 
 void sim_life_replay(struct sim_node *node)
 {
-    if (torc_cluster_ready(&node->control.cluster) < node->control.cluster.shard_count ||
+    if (!life_feed(node) ||
+        torc_cluster_ready(&node->control.cluster) < node->control.cluster.shard_count ||
         !sim_life_order_all(node, TORC_CMD_SERVE)) {
         return;
     }
+    torc_recover_close(node->control.recover);
+    node->control.recover = NULL;
     sim_cover(SIM_COVER_NODE_RECOVERED);
     sim_story("node %u  serves, boot %u", (unsigned)node->number,
               (unsigned)node->control.cluster.boot);

@@ -10,7 +10,7 @@
 
 enum {
     CHUNKS = 32,
-    BLOCKS_MAX = 16,
+    BLOCKS_MAX = 24,
 };
 
 #define SLOT       TORC_LOG_SLOT_BYTES
@@ -419,6 +419,13 @@ static struct torc_replay *replay_open_followers(struct torc_shard shards[2], ui
     return replay;
 }
 
+static void followers_drop(struct torc_shard shards[2])
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        torc_shard_drop(&shards[i]);
+    }
+}
+
 static enum torc_err replay_tape(struct torc_replay *replay, const struct tape *tape, uint32_t from,
                                  uint32_t to, struct torc_fail *why)
 {
@@ -455,68 +462,126 @@ static void test_gaps_are_damage(void)
     check_refused(&tapes[0], 2, "HLC does not rise");
 }
 
+// All of the tape, as often as it is wanted; the number of rounds.
+static uint32_t replay_rounds(struct torc_replay *replay, const struct tape *tape)
+{
+    struct torc_fail why;
+    uint32_t rounds = 0;
+
+    do {
+        TORC_TEST_OK(replay_tape(replay, tape, 0, tape->count, &why), &why);
+        TORC_TEST_OK(torc_replay_log_end(replay, tape->stream, &why), &why);
+        rounds++;
+    } while (torc_replay_again(replay));
+    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+    return rounds;
+}
+
+static void tape_puts(struct tape *tape, uint32_t shard, uint32_t epoch, uint64_t from, uint64_t to)
+{
+    for (uint64_t lsn = from; lsn <= to; lsn++) {
+        tape_add(tape, (struct torc_log_record){.kind = TORC_LOG_PUT,
+                                                .shard = shard,
+                                                .epoch = epoch,
+                                                .lsn = lsn,
+                                                .key = 10 * lsn + epoch});
+    }
+}
+
 static void test_an_epoch_cancels_what_it_replaces(void)
 {
+    struct torc_shard shards[2];
     struct torc_replay *replay;
     struct torc_tree_hit hit;
-    struct torc_fail why;
 
     // 2 and 3 of epoch 1 were never committed: epoch 2 began at 2.
     tapes_clear();
     tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
-    tape_add(&tapes[0],
-             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 2, .key = 20});
-    tape_add(&tapes[0],
-             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 1, .lsn = 3, .key = 30});
+    tape_puts(&tapes[0], 1, 1, 2, 3);
     tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 2});
-    tape_add(&tapes[0],
-             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 2, .lsn = 3, .key = 31});
-    check_refused(&tapes[0], 3, "survey");
-    replay = replay_open(3, 0);
-    TORC_TEST_OK(torc_replay_survey(replay, 1, tapes[0].bytes, UINT64_C(5) * SLOT, &why), &why);
-    TORC_TEST_OK(replay_tape(replay, &tapes[0], 0, 5, &why), &why);
-    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
-    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 3);
+    tape_puts(&tapes[0], 1, 2, 3, 3);
+    tape_add(&tapes[0], (struct torc_log_record){
+                            .kind = TORC_LOG_EMPTY, .epoch = 2, .lsn = 4, .commit_lsn = 3});
+    check_refused(&tapes[0], 3, "cancels records");
+    replay = replay_open_followers(shards, 8);
+    CU_ASSERT_EQUAL(replay_rounds(replay, &tapes[0]), 1);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 4);
     CU_ASSERT_EQUAL(torc_replay_result(replay, 1).epoch, 2);
-    CU_ASSERT_EQUAL(replayed.tree.record_count, 1);
-    CU_ASSERT_TRUE(torc_tree_lookup(&replayed.tree, 31, &hit));
+    CU_ASSERT_EQUAL(shards[0].tree.record_count, 1);
+    CU_ASSERT_TRUE(torc_tree_lookup(&shards[0].tree, 32, &hit));
     CU_ASSERT_EQUAL(hit.version, 1032);
-    CU_ASSERT_EQUAL(replayed.next_lsn, 4);
-    torc_shard_drop(&replayed);
+    CU_ASSERT_EQUAL(shards[0].next_lsn, 5);
+    followers_drop(shards);
+}
+
+// More than there are slots was written by a primary alone, and its successor's records took their
+// place. Nothing of it may go into the tree: the copy would be of no use any more, and with it what
+// it has acknowledged.
+static void test_what_is_cut_later_is_not_applied_for_room(void)
+{
+    struct torc_shard shards[2];
+    struct torc_replay *replay;
+
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_puts(&tapes[0], 1, 1, 2, 14);
+    tape_add(&tapes[0], (struct torc_log_record){
+                            .kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 3, .commit_lsn = 2});
+    tape_puts(&tapes[0], 1, 2, 4, 5);
+    replay = replay_open_followers(shards, 8);
+    CU_ASSERT_EQUAL(replay_rounds(replay, &tapes[0]), 2);
+    CU_ASSERT_FALSE(torc_replay_result(replay, 1).lost);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 5);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).epoch, 2);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).applied_lsn, 2);
+    followers_drop(shards);
 }
 
 // A primary alone wrote LSN 1 of shard 1, then heard of its successor's. Between these the log has
-// more of shard 2 than there are slots: what gives way is of that one, or shard 1 would be lost.
-static void test_replay_makes_room_where_most_is_held(void)
+// more of shard 2 than there are slots, and says only later that it is committed.
+static void test_what_is_committed_later_gives_its_room(void)
 {
-    struct torc_log_record record = {.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1};
+    struct torc_shard shards[2];
+    struct torc_replay *replay;
+
+    tapes_clear();
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_add(&tapes[0],
+             (struct torc_log_record){.kind = TORC_LOG_EPOCH, .shard = 2, .epoch = 1, .lsn = 1});
+    tape_puts(&tapes[0], 2, 1, 2, 14);
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 1});
+    tape_puts(&tapes[0], 1, 2, 2, 2);
+    tape_add(&tapes[0],
+             (struct torc_log_record){
+                 .kind = TORC_LOG_EMPTY, .shard = 2, .epoch = 1, .lsn = 15, .commit_lsn = 13});
+    replay = replay_open_followers(shards, 8);
+    CU_ASSERT_EQUAL(replay_rounds(replay, &tapes[0]), 2);
+    CU_ASSERT_FALSE(torc_replay_result(replay, 1).lost);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 2);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).epoch, 2);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).applied_lsn, 0); // nobody said it is committed
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 2).lsn, 15);
+    CU_ASSERT_EQUAL(torc_replay_result(replay, 2).applied_lsn, 13);
+    followers_drop(shards);
+}
+
+// Nobody says that any of it is committed: it can neither be held nor applied.
+static void test_replay_without_room_says_so(void)
+{
     struct torc_shard shards[2];
     struct torc_replay *replay;
     struct torc_fail why;
 
     tapes_clear();
-    tape_add(&tapes[0], record);
-    record.shard = 2;
-    tape_add(&tapes[0], record);
-    for (record.lsn = 2; record.lsn <= 11; record.lsn++) {
-        record.kind = TORC_LOG_PUT;
-        record.key = record.lsn;
-        tape_add(&tapes[0], record);
-    }
-    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 2, .lsn = 1});
-    tape_add(&tapes[0],
-             (struct torc_log_record){.kind = TORC_LOG_PUT, .epoch = 2, .lsn = 2, .key = 20});
+    tape_add(&tapes[0], (struct torc_log_record){.kind = TORC_LOG_EPOCH, .epoch = 1, .lsn = 1});
+    tape_puts(&tapes[0], 1, 1, 2, 14);
     replay = replay_open_followers(shards, 8);
     TORC_TEST_OK(replay_tape(replay, &tapes[0], 0, tapes[0].count, &why), &why);
-    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
-    CU_ASSERT_FALSE(torc_replay_result(replay, 1).lost);
-    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, 2);
-    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).epoch, 2);
-    CU_ASSERT_EQUAL(torc_replay_result(replay, 1).applied_lsn, 0); // nobody said it is committed
-    CU_ASSERT_EQUAL(torc_replay_result(replay, 2).lsn, 11);
-    for (uint32_t i = 0; i < 2; i++) {
-        torc_shard_drop(&shards[i]);
-    }
+    CU_ASSERT_TRUE(torc_replay_again(replay));
+    CU_ASSERT_EQUAL(replay_tape(replay, &tapes[0], 0, tapes[0].count, &why), TORC_ERR_NO_SPACE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "shard 1, LSN 9: no room for it beside 8 records"));
+    torc_replay_drop(replay);
+    followers_drop(shards);
 }
 
 // A checkpoint needs the log from a block on that still has the end of a tail, cut by then: its
@@ -682,7 +747,10 @@ int main(void)
         {"old clients leave, also an idle shard", test_old_clients_leave},
         {"gaps in a log are damage", test_gaps_are_damage},
         {"an epoch cancels what it replaces", test_an_epoch_cancels_what_it_replaces},
-        {"replay makes room where most is held", test_replay_makes_room_where_most_is_held},
+        {"what is cut later is not applied for room",
+         test_what_is_cut_later_is_not_applied_for_room},
+        {"what is committed later gives its room", test_what_is_committed_later_gives_its_room},
+        {"replay without room says so", test_replay_without_room_says_so},
         {"replay passes over the end of a tail that was cut", test_replay_passes_over_a_cut_tail},
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
