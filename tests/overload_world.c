@@ -631,6 +631,7 @@ struct overload_figures overload_after(const struct overload_mix *mix, uint64_t 
     forget();
     overload.measuring = true;
     gone_ns = overload_run(mix, overload.config.measure_ns);
+    torc_assert(gone_ns > 0);
     figures.served_ppm = (overload.spent_ns - overload.spent_refusing_ns) * 1000000 / gone_ns;
     figures.busy_ppm = overload.spent_ns * 1000000 / gone_ns;
     figures.accepted_ppm = overload.served_count * cost_ps * 1000 / gone_ns;

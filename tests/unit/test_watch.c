@@ -42,7 +42,7 @@ static void rig_open(struct rig *rig)
     memset(rig, 0, sizeof(*rig));
     rig->now_ns = 5000 * MS;
     rig->memory = aligned_alloc(64, bytes);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(rig->memory);
+    torc_assert(rig->memory != NULL);
     memset(rig->memory, 0, bytes);
     CU_ASSERT_EQUAL_FATAL(torc_watch_init(&rig->watch, rig->memory, rig->now_ns, &config, NULL),
                           TORC_ERR_OK);
