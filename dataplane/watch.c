@@ -15,6 +15,7 @@ _Static_assert((TORC_WATCH_BEATS_KEPT & (TORC_WATCH_BEATS_KEPT - 1)) == 0, "used
 #define WATCH_ALARM_CALMS      60u // after a false suspicion k stays so many times calm_ns
 #define WATCH_SECOND_NS        UINT64_C(1000000000)
 #define WATCH_WALL_NS          UINT64_C(10000000000) // an opinion of the time of day counts as long
+#define WATCH_MET_NS           UINT64_C(2000000000)  // so long a peer's first one is waited for
 
 static struct torc_watch_action *watch_emit(struct torc_watch_actions *actions,
                                             enum torc_watch_action_kind kind, uint32_t node)
@@ -136,6 +137,7 @@ enum torc_err torc_watch_meet(struct torc_watch *watch, uint32_t node, struct to
     peer = &watch->peers[watch->peer_count++];
     memset(peer, 0, sizeof(*peer));
     peer->state.node = node;
+    peer->met_ns = watch->now_ns;
     peer->heard_ns = watch->now_ns;
     peer->answered_ns = watch->now_ns;
     peer->stretch = 1;
@@ -534,10 +536,18 @@ void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, u
     peer->wall_off_us = offset_us;
 }
 
+// A peer of whom nothing was heard yet, though it may be there.
+static bool watch_is_awaited(const struct torc_watch *watch, const struct torc_watch_peer *peer,
+                             uint64_t heard_ns)
+{
+    return heard_ns == 0 && watch->now_ns < peer->met_ns + WATCH_MET_NS;
+}
+
 int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us)
 {
     int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
     uint32_t count = 0;
+    uint32_t missing = 0;
 
     offsets_us[count++] = own_us;
     for (uint32_t i = 0; i < watch->peer_count; i++) {
@@ -546,8 +556,9 @@ int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us)
         if (peer->wall_ns != 0 && watch->now_ns < peer->wall_ns + WATCH_WALL_NS) {
             offsets_us[count++] = peer->wall_off_us;
         }
+        missing += watch_is_awaited(watch, peer, peer->wall_ns);
     }
-    return torc_wall_median_us(offsets_us, count);
+    return torc_wall_median_us(offsets_us, count, missing);
 }
 
 // -- Asked --------------------------------------------------------------------------------------
@@ -593,6 +604,7 @@ int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us)
 {
     int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
     uint32_t count = 0;
+    uint32_t missing = 0;
 
     offsets_us[count++] = torc_wall_offset_us(held_us, watch->now_ns);
     for (uint32_t i = 0; i < watch->peer_count; i++) {
@@ -601,6 +613,7 @@ int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us)
         if (peer->held_ns != 0 && watch->now_ns < peer->held_ns + WATCH_WALL_NS) {
             offsets_us[count++] = peer->held_off_us;
         }
+        missing += watch_is_awaited(watch, peer, peer->held_ns);
     }
-    return torc_wall_median_us(offsets_us, count);
+    return torc_wall_median_us(offsets_us, count, missing);
 }

@@ -32,6 +32,7 @@ struct torc_watch_claimed {
 
 struct torc_watch_peer {
     struct torc_peer_state state;
+    uint64_t met_ns;
     uint64_t heard_ns;               // last beat; moved by our own stalls (S1)
     uint64_t answered_ns;            // likewise, last answer
     uint64_t promise_until_ns;       // promised to state.boot

@@ -89,8 +89,14 @@ void torc_wall_floor(struct torc_wall *wall, uint64_t now_ns, uint64_t wall_us)
     wall->used_us = wall->used_us < floor_us ? floor_us : wall->used_us;
 }
 
-int64_t torc_wall_median_us(int64_t *offsets_us, uint32_t count)
+int64_t torc_wall_median_us(int64_t *offsets_us, uint32_t count, uint32_t missing)
 {
+    uint32_t highest = (count + missing - 1) / 2; // if all that are missing are above the rest
+
+    torc_assert(count > 0);
+    if (highest < missing || highest >= count) {
+        return TORC_WALL_UNKNOWN;
+    }
     if (count < 3) {
         return count == 2 && !wall_ahead(offsets_us[0], offsets_us[1]) &&
                        !wall_behind(offsets_us[0], offsets_us[1])
@@ -106,5 +112,7 @@ int64_t torc_wall_median_us(int64_t *offsets_us, uint32_t count)
         }
         offsets_us[at] = offset_us;
     }
-    return offsets_us[(count - 1) / 2];
+    return wall_ahead(offsets_us[highest], offsets_us[highest - missing])
+               ? TORC_WALL_UNKNOWN
+               : offsets_us[(count - 1) / 2];
 }

@@ -58,7 +58,8 @@ static inline int64_t torc_wall_offset_us(uint64_t wall_us, uint64_t now_ns)
 }
 
 // The median of `count` offsets, the first of them this node's; sorts them. Of two there is one
-// when they agree: this node's. Else nobody can say who is wrong.
-int64_t torc_wall_median_us(int64_t *offsets_us, uint32_t count);
+// when they agree: this node's. Else nobody can say who is wrong. Where `missing` more may come,
+// there is one if it hardly matters what they are: the first to be heard may be the wrong ones.
+int64_t torc_wall_median_us(int64_t *offsets_us, uint32_t count, uint32_t missing);
 
 #endif

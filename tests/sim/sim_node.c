@@ -646,6 +646,25 @@ static void node_tell_replicas(const struct sim_node *node, const struct torc_wo
     }
 }
 
+// How far its worker's clocks are from the time of day, for people.
+static void node_tell_clock(const struct sim_node *node, const struct torc_worker *worker)
+{
+    const struct torc_council *council = worker->replicas.council;
+    int64_t real_us = (int64_t)(UINT64_C(1700000000000000) + sim->now_ns / 1000);
+    int64_t now_us = (int64_t)(worker->now_ns / 1000);
+    int64_t median_us = council == NULL ? TORC_WALL_UNKNOWN : atomic_load(&council->median_us);
+
+    sim_story("node %u  worker %u: clock %+" PRId64 " us, stamps by %+" PRId64
+              " us, highest stamp %+" PRId64 " us",
+              (unsigned)node->number, (unsigned)worker->index,
+              (int64_t)sim_wall_us(&node->clock) - real_us, (int64_t)worker->wall_us - real_us,
+              (int64_t)torc_hlc_us(worker->pool.hlc) - real_us);
+    if (median_us != TORC_WALL_UNKNOWN) {
+        sim_story("node %u  worker %u: the nodes' clock %+" PRId64 " us", (unsigned)node->number,
+                  (unsigned)worker->index, median_us + now_us - real_us);
+    }
+}
+
 // What it dropped, for people.
 void sim_node_tell(const struct sim_node *node)
 {
@@ -663,6 +682,7 @@ void sim_node_tell(const struct sim_node *node)
     for (uint32_t i = 0; node->up && i < node->worker_count; i++) {
         const struct torc_stats *stats = torc_worker_stats(node->workers[i].worker);
 
+        node_tell_clock(node, node->workers[i].worker);
         node_tell_log(node, node->workers[i].worker);
         node_tell_replicas(node, node->workers[i].worker);
         for (uint32_t reason = 1; reason < TORC_DROP_COUNT; reason++) {

@@ -404,11 +404,40 @@ static void test_wall_median(void)
 
     int64_t apart_us[] = {5, 5 + TORC_WALL_APART_US + 1};
 
-    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 1), TORC_WALL_UNKNOWN);
-    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 2), 5);
-    CU_ASSERT_EQUAL(torc_wall_median_us(apart_us, 2), TORC_WALL_UNKNOWN); // who is wrong?
-    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 3), 5);
-    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 4), 5);
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 1, 0), TORC_WALL_UNKNOWN);
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 2, 0), 5);
+    CU_ASSERT_EQUAL(torc_wall_median_us(apart_us, 2, 0), TORC_WALL_UNKNOWN); // who is wrong?
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 3, 0), 5);
+    CU_ASSERT_EQUAL(torc_wall_median_us(offsets_us, 4, 0), 5);
+}
+
+// Whatever the missing ones turn out to be, a median that is told without them is near the one with
+// them; and it is told where all that were heard agree and are most.
+static void test_wall_median_of_the_first_is_that_of_all(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+
+    for (uint32_t i = 0; i < 20000; i++) {
+        int64_t all_us[9];
+        int64_t first_us[9];
+        uint32_t count = 1 + (uint32_t)torc_rng_below(&rng, TORC_COUNT_OF(all_us));
+        uint32_t first = 1 + (uint32_t)torc_rng_below(&rng, count);
+        bool agree = true;
+        int64_t told_us;
+        int64_t us;
+
+        for (uint32_t k = 0; k < count; k++) { // some right, some anywhere
+            all_us[k] = (int64_t)torc_rng_below(
+                &rng, torc_rng_chance(&rng, 700000) ? 400000 : UINT64_C(3600000000));
+            agree = agree && (k >= first || all_us[k] < 400000);
+        }
+        memcpy(first_us, all_us, sizeof(first_us));
+        told_us = torc_wall_median_us(first_us, first, count - first);
+        us = torc_wall_median_us(all_us, count, 0);
+        CU_ASSERT(!agree || first == 1 || 2 * first <= count || told_us != TORC_WALL_UNKNOWN);
+        CU_ASSERT(told_us == TORC_WALL_UNKNOWN || count < 3 ||
+                  (told_us <= us + TORC_WALL_APART_US && told_us >= us - TORC_WALL_APART_US));
+    }
 }
 
 static void an_offer_that_was_long_away_is_not_repeated_for_a_while(void)
@@ -444,6 +473,8 @@ int main(void)
         {"an HLC rises though the clock falls", test_hlc_rises},
         {"the clock that stamps follows no step", test_wall_follows_no_step},
         {"nodes agree on the time of day", test_wall_median},
+        {"the time of day of the first nodes is that of all",
+         test_wall_median_of_the_first_is_that_of_all},
         {"the clock takes no stamp back", test_wall_takes_no_stamp_back},
         {"the clock goes on from what most nodes hold", test_wall_goes_on_from_what_most_hold},
         {"a node that starts waits for the others' clocks", test_wall_is_held},

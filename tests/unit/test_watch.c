@@ -1,5 +1,6 @@
 // Torc tests: how patient a watch is, and how its k rises and falls. Its safety is model_watch's.
 #include "dataplane/watch.h"
+#include "kit/wall.h"
 #include "tests/torc_test.h"
 
 #include <stdlib.h>
@@ -16,7 +17,7 @@ static const struct torc_watch_config config = {
                .drift_ppm = 1000},
     .boot = 1,
     .node = 1,
-    .peers_max = 2,
+    .peers_max = 4,
     .shards_max = 4,
 };
 
@@ -191,6 +192,52 @@ static void test_an_observer_that_was_away_suspects_nobody(void)
     rig_close(&rig);
 }
 
+// Two of five clocks are wrong, and a node that starts hears these two first. Neither their time of
+// day nor what they hold becomes its own.
+static void test_the_first_to_be_heard_are_not_most(void)
+{
+    static const int64_t offsets_us[] = {0, 0, 1725000000, 2614000000, 100, -100};
+    uint64_t zero_us = UINT64_C(1700000000000000);
+    struct rig rig;
+
+    rig_open(&rig);
+    for (uint32_t node = 3; node <= 5; node++) {
+        CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, node, NULL), TORC_ERR_OK);
+    }
+    for (uint32_t node = 2; node <= 5; node++) {
+        uint64_t wall_us = zero_us + (uint64_t)offsets_us[node] + rig.now_ns / 1000;
+
+        torc_watch_wall(&rig.watch, rig.now_ns, node, wall_us);
+        torc_watch_held(&rig.watch, rig.now_ns, node, wall_us);
+        CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)zero_us),
+                        node < 5 ? TORC_WALL_UNKNOWN : (int64_t)zero_us + 100);
+        CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, zero_us + rig.now_ns / 1000),
+                        node < 5 ? TORC_WALL_UNKNOWN : (int64_t)zero_us + 100);
+    }
+    rig_close(&rig);
+}
+
+// Who is not there is not waited for: three of five that are heard may decide then.
+static void test_who_is_not_there_is_not_awaited(void)
+{
+    static const uint64_t zero_us = UINT64_C(1700000000000000);
+    struct rig rig;
+
+    rig_open(&rig);
+    for (uint32_t node = 3; node <= 5; node++) {
+        CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, node, NULL), TORC_ERR_OK);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        for (uint32_t node = 2; node <= 3; node++) {
+            torc_watch_wall(&rig.watch, rig.now_ns, node, zero_us + rig.now_ns / 1000);
+        }
+        CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)zero_us + 3600000000),
+                        i == 0 ? TORC_WALL_UNKNOWN : (int64_t)zero_us);
+        rig_live(&rig, 2000 * MS, 1);
+    }
+    rig_close(&rig);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -201,6 +248,9 @@ int main(void)
          test_silence_is_judged_by_the_k_of_who_is_silent},
         {"an observer that was away suspects nobody",
          test_an_observer_that_was_away_suspects_nobody},
+        {"the first nodes to be heard are not most of them",
+         test_the_first_to_be_heard_are_not_most},
+        {"who is not there is not awaited", test_who_is_not_there_is_not_awaited},
         CU_TEST_INFO_NULL,
     };
 
