@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from node import BUILD, PROGRAMS, ROOT, Checks, run
+from node import BUILD, PROGRAMS, ROOT, Checks, close_at_the_end, is_closed, run
 
 KEYS = 1000000
 FEW = 24  # of a cluster whose keys are all in a history
@@ -29,6 +29,7 @@ class Cluster:
         self.shards = {}  # of each node, as first asked
         self.folder = tempfile.mkdtemp(prefix="torc-cluster-", dir=os.environ.get("TORC_TEST_DATA"))
         self.environment = dict(os.environ, TORC_BUILD=str(BUILD), TORC_CLUSTER_DIR=f"{self.folder}/cluster")
+        close_at_the_end(self)
         self.prepare()
         self.up = self("up", "--nodes", nodes, *words, "--", *SETTINGS, "--shards", shards, "--keys", keys,
                        *settings, check=False)
@@ -76,6 +77,7 @@ class Cluster:
     def close(self):
         self("down", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+        is_closed(self)
 
     def __exit__(self, *_):
         self.close()

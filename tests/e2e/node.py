@@ -101,6 +101,17 @@ def _prepare():
     fcntl.flock(_sweep_lock, fcntl.LOCK_UN)
 
 
+def close_at_the_end(thing):
+    """Whatever ends the program, thing.close() is called; it may be called before."""
+    _prepare()
+    _open_things.append(thing)
+
+
+def is_closed(thing):
+    if thing in _open_things:
+        _open_things.remove(thing)
+
+
 def reserve_k():
     """The first k whose networks nobody has a route to, with its link made: the link is the reservation."""
     for k in range(1, 255):
@@ -171,8 +182,7 @@ class Network:
         self.run("ip", "link", "set", near + "h", "master", "torcbr", "up")
 
     def close(self):
-        if self in _open_things:
-            _open_things.remove(self)
+        is_closed(self)
         # What was started detached in it, and forgotten by a test that failed.
         for pid in run("ip", "netns", "pids", self.namespace, check=False).stdout.split():
             try:
@@ -361,8 +371,7 @@ class Node:
             self.process.wait(10)
 
     def close(self):
-        if self in _open_things:
-            _open_things.remove(self)
+        is_closed(self)
         try:
             if self.process is not None and self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
