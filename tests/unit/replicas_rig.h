@@ -1,5 +1,5 @@
-// Torc tests: three nodes in one process (tests/cluster_rig.h) with three shards of three copies, for
-// tests of replicas in workers.
+// Torc tests: three nodes in one process (tests/cluster_rig.h) with three shards of three copies,
+// for tests of replicas in workers.
 //
 // Owner   the test's one thread; one cluster at a time.  Memory  until torc_cluster_close.
 #ifndef TORC_TESTS_UNIT_REPLICAS_RIG_H
