@@ -325,18 +325,23 @@ static bool log_ack_counts(struct torc_replica *replica, const struct torc_peer_
     return true;
 }
 
-// First word of this boot in this epoch: from here on its marks count.
-static void log_greet(const struct torc_replica *replica, struct torc_replica_peer *peer,
-                      uint64_t boot, struct torc_replica_actions *actions)
+static void log_forget_marks(struct torc_replica_peer *peer)
 {
-    torc_assert(replica->epoch > 0);
-    peer->acked_boot = boot;
     peer->received_lsn = 0;
     peer->durable_lsn = 0;
     peer->next_lsn = 0;
     peer->told_commit_lsn = 0;
     peer->repeated_lsn = UINT64_MAX;
     peer->resend_at_ns = 0;
+}
+
+// First word of this boot in this epoch: from here on its marks count.
+static void log_greet(const struct torc_replica *replica, struct torc_replica_peer *peer,
+                      uint64_t boot, struct torc_replica_actions *actions)
+{
+    torc_assert(replica->epoch > 0);
+    peer->acked_boot = boot;
+    log_forget_marks(peer);
     torc_replica_emit(actions, TORC_REPLICA_HURRY, peer->node);
 }
 
@@ -374,6 +379,9 @@ void torc_replica_on_ack(struct torc_replica *replica, const struct torc_replica
     peer->acked_copy = ack->copy;
     if (peer->role == TORC_REPLICA_PEER_LEARNER && !peer->proposed) {
         peer->copy = ack->copy;
+    }
+    if (ack->stream != peer->acked_stream) { // with a base its log begins anew, maybe lower
+        log_forget_marks(peer);
     }
     peer->acked_stream = ack->stream;
     peer->needs_base = ack->needs_base;

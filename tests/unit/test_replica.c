@@ -266,6 +266,29 @@ static void the_base_of_who_is_wished_no_more_is_given_up(void)
     }
 }
 
+// It took a base and a record behind it, gave this base up, and begins the next, which ends below
+// that record: it has it no more.
+static void who_begins_another_base_is_sent_again_what_it_had_with_the_last(void)
+{
+    struct torc_peer_ack loading = {.copy = 2};
+    uint64_t next_lsn;
+
+    other_is_given_a_base();
+    loading.epoch = replica.epoch;
+    loading.stream = 1;
+    loading.received_lsn = replica.last_lsn;
+    other_says(1, loading);
+    loading.stream = 2;
+    loading.received_lsn = replica.last_lsn - 1;
+    other_says(1, loading);
+    for (uint32_t i = 0; i < replica.peer_count; i++) {
+        next_lsn = replica.peers[i].received_lsn + 1;
+        CU_ASSERT_EQUAL(next_lsn, replica.last_lsn);
+    }
+    CU_ASSERT(replica.peer_count == 1);
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_SHIP));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -277,6 +300,8 @@ int main(void)
          the_base_of_who_joined_without_it_is_given_up},
         {"the base of who is wished no more is given up",
          the_base_of_who_is_wished_no_more_is_given_up},
+        {"who begins another base is sent again what it had with the last",
+         who_begins_another_base_is_sent_again_what_it_had_with_the_last},
         CU_TEST_INFO_NULL,
     };
 
