@@ -83,6 +83,22 @@ static uint64_t commit_by_majority(const struct torc_replica *replica)
 
 // -- Commit -------------------------------------------------------------------------------------
 
+// T7: nobody is bound to the last primary any more.
+static bool commit_has_waited(const struct torc_replica *replica)
+{
+    return replica->released_epoch == replica->epoch ||
+           replica->now_ns >= replica->promise_until_ns ||
+           (replica->released_epoch != 0 && TORC_BUG(RELEASE_OUTLIVES)) ||
+           TORC_BUG(T7_NO_PROMISE_WAIT);
+}
+
+// The tail may hold what the last primary has not committed, and it may read until promises end:
+// what is committed is applied by members, and shown to reads of a bounded age.
+static bool commit_may(const struct torc_replica *replica)
+{
+    return replica->role == TORC_REPLICA_ACTIVE || (replica->adopted && commit_has_waited(replica));
+}
+
 void torc_replica_commit(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
     uint64_t agreed_lsn =
@@ -92,7 +108,7 @@ void torc_replica_commit(struct torc_replica *replica, struct torc_replica_actio
         agreed_lsn =
             TORC_BUG(MIN_IN_SYNC_STOPS_TAIL) ? 0 : torc_min_u64(agreed_lsn, replica->tail_lsn);
     }
-    if (TORC_BUG(TAIL_NOT_APPLIED) && agreed_lsn <= replica->tail_lsn) {
+    if ((TORC_BUG(TAIL_NOT_APPLIED) && agreed_lsn <= replica->tail_lsn) || !commit_may(replica)) {
         return;
     }
     if (agreed_lsn > replica->commit_lsn) {
@@ -117,14 +133,8 @@ static bool commit_tail_is_whole(const struct torc_replica *replica)
 
 void torc_replica_activate(struct torc_replica *replica, struct torc_replica_actions *actions)
 {
-    bool released = replica->released_epoch == replica->epoch;
-    bool waited = released || replica->now_ns >= replica->promise_until_ns;
-
-    if (replica->role != TORC_REPLICA_CANDIDATE || !replica->adopted) {
-        return;
-    }
-    if (!waited && !(replica->released_epoch != 0 && TORC_BUG(RELEASE_OUTLIVES)) &&
-        !TORC_BUG(T7_NO_PROMISE_WAIT)) {
+    if (replica->role != TORC_REPLICA_CANDIDATE || !replica->adopted ||
+        !commit_has_waited(replica)) {
         return;
     }
     if (TORC_BUG(T7_NO_MEMBER_ACKS) && replica->commit_lsn < replica->epoch_lsn) {

@@ -456,7 +456,9 @@ static void log_claim(const struct torc_replica *replica, struct torc_replica_pe
 static void log_ship_to(struct torc_replica *replica, struct torc_replica_peer *peer,
                         struct torc_replica_actions *actions)
 {
-    bool again = replica_due(replica, peer->resend_at_ns);
+    // What was committed when a promise ended is news to those that were content.
+    bool news = peer->resend_at_ns == 0 && peer->told_commit_lsn != replica->commit_lsn;
+    bool again = replica_due(replica, peer->resend_at_ns) || news;
 
     if (peer->acked_boot == 0) {
         if (peer->resend_at_ns == 0 || again) {

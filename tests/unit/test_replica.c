@@ -56,8 +56,8 @@ static void logged(uint64_t lsn)
     step(&event);
 }
 
-// The only member of its shard, which serves, in the first epoch that it made its own.
-static void lead_alone(void)
+// The only member of its shard makes an epoch its own. So long it is bound to its predecessor.
+static void take_over_alone(uint64_t promise_ns)
 {
     struct torc_replica_start start = {.timing = {.promise_ns = 20 * MS,
                                                   .stagger_ns = 10 * MS,
@@ -94,12 +94,43 @@ static void lead_alone(void)
     result.record.configuration = replica.proposal.proposal.configuration;
     event = (struct torc_replica_event){.kind = TORC_REPLICA_RESULT, .result = &result};
     step(&event);
-    event = (struct torc_replica_event){.kind = TORC_REPLICA_ADOPTED,
-                                        .adopted = {.epoch = replica.epoch}};
+    event = (struct torc_replica_event){
+        .kind = TORC_REPLICA_ADOPTED,
+        .adopted = {.epoch = replica.epoch, .promise_until_ns = now_ns + promise_ns}};
     step(&event);
     logged(replica.last_lsn);
+}
+
+// It serves, in the first epoch that it made its own.
+static void lead_alone(void)
+{
+    take_over_alone(0);
     heard(TORC_REPLICA_APPLIED, replica.last_lsn);
     CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
+}
+
+// All members have the tail. Where it is applied, reads of a bounded age show it; but the last
+// primary, which may not have committed it, still answers linearizable ones.
+static void a_candidate_commits_nothing_while_its_predecessor_may_read(void)
+{
+    uint64_t until_ns;
+
+    take_over_alone(100 * MS);
+    until_ns = now_ns + 100 * MS;
+    CU_ASSERT_EQUAL(replica.role, TORC_REPLICA_CANDIDATE);
+    CU_ASSERT_EQUAL(replica.durable_lsn, replica.epoch_lsn);
+    while (torc_replica_deadline_ns(&replica) < until_ns) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+        CU_ASSERT_FALSE(asked_for(TORC_REPLICA_APPLY));
+        CU_ASSERT_TRUE(replica.commit_lsn < replica.epoch_lsn);
+    }
+    now_ns = until_ns;
+    CU_ASSERT_TRUE(torc_replica_deadline_ns(&replica) <= now_ns); // nothing else will wake it
+    step(NULL);
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_APPLY));
+    heard(TORC_REPLICA_APPLIED, replica.last_lsn);
+    CU_ASSERT_EQUAL(replica.role, TORC_REPLICA_ACTIVE);
 }
 
 static void other_is_wanted_and_has_all(void)
@@ -292,6 +323,8 @@ static void who_begins_another_base_is_sent_again_what_it_had_with_the_last(void
 int main(void)
 {
     CU_TestInfo tests[] = {
+        {"a candidate commits nothing while its predecessor may read",
+         a_candidate_commits_nothing_while_its_predecessor_may_read},
         {"a learner whose promise comes last joins a shard that nobody uses",
          a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses},
         {"who is proposed is sent no base", who_is_proposed_is_sent_no_base},
