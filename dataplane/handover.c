@@ -5,6 +5,8 @@
 
 #define HANDOVER_ALIGN 4096u
 
+_Static_assert(sizeof(struct torc_handover) <= HANDOVER_ALIGN, "the rings begin behind it");
+
 static uint32_t handover_slot_bytes(uint32_t frame_bytes_max)
 {
     uint32_t bytes = (uint32_t)sizeof(struct torc_handover_frame) + frame_bytes_max;
@@ -42,6 +44,7 @@ enum torc_err torc_handover_init(struct torc_handover **handover, void *memory,
     uint64_t need_bytes = torc_handover_bytes(worker_count, frame_bytes_max);
 
     torc_assert((uintptr_t)memory % HANDOVER_ALIGN == 0);
+    torc_assert(worker_count <= TORC_HANDOVER_WORKERS_MAX);
     if (memory_bytes < need_bytes) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "hand-over rings of %" PRIu32 " workers need %" PRIu64

@@ -2,7 +2,8 @@
 //
 // What    one ring (kit/spsc.h) for each ordered pair of workers, of slots that hold a whole frame,
 //         in the process's own memory. On ports that cannot steer by UDP port this is the normal
-//         way of a packet (DESIGN.md, section 3).
+//         way of a packet (DESIGN.md, section 3). And what each worker's log was last stamped by,
+//         for the others (kit/wall.h).
 // Owner   ring (from, to): worker `from` produces, worker `to` consumes.
 // Memory  torc_handover_bytes() of the caller's; a full ring drops the frame, counted.
 #ifndef TORC_DATAPLANE_HANDOVER_H
@@ -12,7 +13,11 @@
 
 #define TORC_HANDOVER_SLOTS 128u
 
+#define TORC_HANDOVER_WORKERS_MAX 256u
+
 struct torc_handover {
+    // Microseconds; written by the worker when it has recovered, 0 before.
+    _Atomic uint64_t stamped_us[TORC_HANDOVER_WORKERS_MAX];
     uint32_t worker_count;
     uint32_t slot_bytes;
     uint64_t ring_bytes;   // from one ring to the next

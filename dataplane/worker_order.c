@@ -289,6 +289,9 @@ static void order_map(struct torc_worker *worker)
 
 static void order_serve(struct torc_worker *worker)
 {
+    if (!worker->serving) {
+        torc_worker_recovered_all(worker);
+    }
     worker->serving = true;
     atomic_store_explicit(&worker->rings.worker->state, TORC_WORKER_SERVING, memory_order_relaxed);
 }

@@ -88,6 +88,22 @@ static void recover_clock(struct torc_worker *worker)
         worker->wall_us = torc_max_u64(worker->wall_us, stamped_us);
     }
     worker->pool.wall_us = worker->wall_us;
+    atomic_store_explicit(&worker->config.handover->stamped_us[worker->index], stamped_us,
+                          memory_order_relaxed);
+}
+
+void torc_worker_recovered_all(struct torc_worker *worker)
+{
+    const struct torc_handover *handover = worker->config.handover;
+    uint64_t stamped_us = 0;
+
+    for (uint32_t i = 0; i < worker->count; i++) {
+        stamped_us = torc_max_u64(
+            stamped_us, atomic_load_explicit(&handover->stamped_us[i], memory_order_relaxed));
+    }
+    if (worker->cluster.min_in_sync < 2) {
+        torc_wall_floor(&worker->wall, worker->now_ns, stamped_us);
+    }
 }
 
 void torc_worker_recovered(struct torc_worker *worker)

@@ -684,6 +684,8 @@ struct torc_worker_shard *torc_worker_shard_number(const struct torc_worker *wor
 // Recovery data; true: some is left.
 bool torc_worker_take_recovery(struct torc_worker *worker);
 void torc_worker_recovered(struct torc_worker *worker);
+// All workers of the node have: a client that heard one of them must not be ahead of another.
+void torc_worker_recovered_all(struct torc_worker *worker);
 
 // Opens lives of shards whose replay is done, tells control of those that are active.
 void torc_worker_open_shards(struct torc_worker *worker);

@@ -460,6 +460,34 @@ static void clients_come_by_ipv6_and_by_jumbo_frames(void)
     close_rig();
 }
 
+// -- Clocks ---------------------------------------------------------------------------------------
+
+// The clock is set back by a quarter of an hour while the node is down. Only one of its workers has
+// stamped anything since it was ahead; a client that hears that one is ahead of the other.
+static void all_workers_of_a_node_stamp_by_one_clock(void)
+{
+    static const uint64_t away_us = UINT64_C(900000000);
+    struct torc_rig_config config = {.workers = 2, .shards = 1, .steered = true};
+    uint64_t low_us;
+    uint64_t high_us;
+
+    open_rig(&config);
+    torc_rig_crash(rig);
+    rig->wall_us += away_us;
+    torc_rig_recover(rig);
+    torc_rig_connect(rig, client, 5001);
+    (void)put_text(7, "seven");
+    torc_rig_crash(rig);
+    rig->wall_us -= away_us;
+    torc_rig_recover(rig);
+    torc_rig_settle(rig, STEPS);
+    low_us = torc_min_u64(rig->workers[0]->wall_us, rig->workers[1]->wall_us);
+    high_us = torc_max_u64(rig->workers[0]->wall_us, rig->workers[1]->wall_us);
+    CU_ASSERT(high_us > rig->wall_us + away_us / 2);
+    CU_ASSERT(high_us - low_us < 1000000);
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -485,6 +513,7 @@ int main(void)
         {"clients come by IPv6 and by jumbo frames", clients_come_by_ipv6_and_by_jumbo_frames},
         {"a key of another core is answered with its entry",
          a_key_of_another_core_is_answered_with_its_entry},
+        {"all workers of a node stamp by one clock", all_workers_of_a_node_stamp_by_one_clock},
         CU_TEST_INFO_NULL,
     };
 
