@@ -163,7 +163,9 @@ static uint32_t log_begun(struct node *node, uint32_t count)
     node->unkept = node->begun_lsn > 0;
     if (node->kept.kept && node->kept.begun_turn >= node->begun_turn) {
         node->unkept = false;
-        at = node->kept.begun_turn > node->begun_turn ? count : at; // its BEGUN was lost
+        while (at < count && node->tape[at].record.turn < node->kept.begun_turn) {
+            at++; // the checkpoint was kept and its BEGUN lost: what came since goes on from it
+        }
         node->begun_turn = node->kept.begun_turn;
         node->begun_lsn = node->kept.begun_lsn;
     }

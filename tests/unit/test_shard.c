@@ -610,9 +610,7 @@ static void test_replay_passes_over_a_cut_tail(void)
         TORC_TEST_OK(torc_replay_end(replay, &why), &why);
         CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lost, cut == 0);
         CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, cut == 0 ? 0 : 2);
-        for (uint32_t i = 0; i < 2; i++) {
-            torc_shard_drop(&shards[i]);
-        }
+        followers_drop(shards);
     }
 }
 
@@ -722,6 +720,54 @@ static void test_a_checkpoint_needs_its_log(void)
     torc_shard_drop(&replayed);
 }
 
+// A shard that begins anew with its first record: its checkpoint waits for no block, so it may be
+// kept and its BEGUN lost. Nothing of the log before counts then, and what comes since does.
+static void test_a_checkpoint_outlives_its_begun(void)
+{
+    static unsigned char file[TORC_CHECKPOINT_BLOCK_BYTES_MIN * 4];
+    struct torc_log_record record = {.kind = TORC_LOG_EPOCH, .epoch = 1, .turn = 4, .lsn = 1};
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9};
+    struct torc_shard_config config;
+    struct torc_checkpoint_writer writer;
+    struct torc_shard shards[2];
+    struct torc_fail why;
+    uint64_t bytes = 0;
+
+    bench_pool(100, CHUNKS);
+    config = bench_config(1, 3);
+    config.follows = true;
+    config.anew = true;
+    config.turn = 4;
+    TORC_TEST_OK(torc_shard_init(&bench.shard, &rig.pool, &config, &why), &why);
+    torc_shard_follow(&bench.shard, 3);
+    CU_ASSERT_TRUE(torc_shard_begin(&bench.shard, &bench.record));
+    CU_ASSERT_EQUAL(bench.record.kind, TORC_LOG_BEGUN);
+    torc_shard_appended(&bench.shard, 3, 3);
+    torc_checkpoint_writer_begin(&writer, &bench.shard, &place);
+    while (!torc_checkpoint_writer_done(&writer)) {
+        bytes += torc_checkpoint_writer_next(&writer, &bench.shard, file + bytes,
+                                             TORC_CHECKPOINT_BLOCK_BYTES_MIN);
+    }
+    CU_ASSERT_EQUAL(writer.end_sequence, 0);
+    torc_shard_drop(&bench.shard);
+    tapes_clear();
+    tape_add(&tapes[0], record); // of before
+    for (uint64_t last = 0; last <= 1; last++) {
+        struct torc_replay *replay = replay_open_followers(shards, 8);
+
+        shards[0].turn = 5;
+        TORC_TEST_OK(torc_replay_checkpoint(replay, 1, file, bytes, &why), &why);
+        TORC_TEST_OK(torc_replay_checkpoint_end(replay, 1, &why), &why);
+        CU_ASSERT_EQUAL(replay_rounds(replay, &tapes[0]), 1);
+        CU_ASSERT_FALSE(torc_replay_result(replay, 1).lost);
+        CU_ASSERT_EQUAL(torc_replay_result(replay, 1).lsn, last);
+        CU_ASSERT_EQUAL(torc_replay_result(replay, 1).turn, 5);
+        followers_drop(shards);
+        record.turn = 5;
+        tape_add(&tapes[0], record);
+    }
+}
+
 // Blocks of others that are lost have their numbers used again, by this shard too.
 static void test_a_checkpoint_needs_what_may_be_lost(void)
 {
@@ -754,6 +800,7 @@ int main(void)
         {"replay passes over the end of a tail that was cut", test_replay_passes_over_a_cut_tail},
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
+        {"a checkpoint outlives its BEGUN", test_a_checkpoint_outlives_its_begun},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
         CU_TEST_INFO_NULL};
     int status;
