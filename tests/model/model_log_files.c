@@ -544,6 +544,30 @@ static void begin_shard(struct world *world, uint32_t number, uint32_t epoch,
     append(world, number, TORC_LOG_EPOCH);
 }
 
+static void takers_open(struct world *world, struct taker *takers, uint8_t *found)
+{
+    for (uint32_t i = 0; i < world->worker_count; i++) {
+        takers[i].world = world;
+        takers[i].found = found;
+        takers[i].block = malloc((size_t)TORC_LOG_BLOCK_BYTES_MAX);
+        torc_assert(takers[i].block != NULL);
+        for (uint32_t stream = 0; stream <= WORKERS_MAX; stream++) {
+            takers[i].open[stream].value = malloc(VALUE_MAX);
+            torc_assert(takers[i].open[stream].value != NULL);
+        }
+    }
+}
+
+static void takers_close(struct world *world, struct taker *takers)
+{
+    for (uint32_t i = 0; i < world->worker_count; i++) {
+        free(takers[i].block);
+        for (uint32_t stream = 0; stream <= WORKERS_MAX; stream++) {
+            free(takers[i].open[stream].value);
+        }
+    }
+}
+
 static void recover(struct world *world, uint32_t epoch)
 {
     struct torc_recover *recovery = NULL;
@@ -556,16 +580,7 @@ static void recover(struct world *world, uint32_t epoch)
     torc_assert(found != NULL);
     TORC_TEST_OK(scan(world, &recovery, shards, &why), &why);
     begin_streams(world, recovery);
-    for (uint32_t i = 0; i < world->worker_count; i++) {
-        takers[i].world = world;
-        takers[i].found = found;
-        takers[i].block = malloc((size_t)TORC_LOG_BLOCK_BYTES_MAX);
-        torc_assert(takers[i].block != NULL);
-        for (uint32_t stream = 0; stream <= WORKERS_MAX; stream++) {
-            takers[i].open[stream].value = malloc(VALUE_MAX);
-            torc_assert(takers[i].open[stream].value != NULL);
-        }
-    }
+    takers_open(world, takers, found);
     while (!fed) {
         TORC_TEST_OK(torc_recover_feed(recovery, &world->attach, &fed, &why), &why);
         for (uint32_t i = 0; i < world->worker_count; i++) {
@@ -577,12 +592,7 @@ static void recover(struct world *world, uint32_t epoch)
     for (uint32_t i = 0; i < SHARDS; i++) {
         begin_shard(world, i, epoch, shards + i, takers[world->shards[i].worker].shards + i);
     }
-    for (uint32_t i = 0; i < world->worker_count; i++) {
-        free(takers[i].block);
-        for (uint32_t stream = 0; stream <= WORKERS_MAX; stream++) {
-            free(takers[i].open[stream].value);
-        }
-    }
+    takers_close(world, takers);
     free(found);
 }
 
