@@ -77,6 +77,54 @@ void torc_cluster_drop(struct torc_cluster *cluster, struct torc_cluster_shard *
     }
 }
 
+struct torc_cluster_shard *torc_cluster_here(struct torc_cluster *cluster, uint32_t worker,
+                                             bool replicas, const struct torc_evt_here *here)
+{
+    struct torc_cluster_shard *shard = torc_cluster_shard(cluster, here->shard);
+
+    torc_assert(here->shard != 0);
+    if (shard == NULL) { // it was taken from this node meanwhile
+        shard = torc_cluster_add(cluster);
+        if (shard == NULL) {
+            return NULL;
+        }
+        shard->shard = here->shard;
+        shard->lo = here->lo;
+        shard->hi = here->hi;
+        shard->epoch = here->epoch;
+        shard->replica = replicas;
+    }
+    shard->here = shard->replica || here->epoch == shard->epoch;
+    shard->epoch = shard->replica ? here->epoch : shard->epoch;
+    shard->worker = worker;
+    shard->copy = here->copy;
+    shard->turn = here->turn;
+    shard->based = here->has_base != 0;
+    shard->fed = true;
+    shard->ready = true;
+    shard->wanted = false;
+    return shard;
+}
+
+void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role *role)
+{
+    struct torc_cluster_shard *shard = torc_cluster_shard(cluster, role->shard);
+
+    if (shard != NULL && role->role != TORC_CHAN_LEARNER) {
+        shard->fed = true;
+    }
+}
+
+void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard)
+{
+    struct torc_cluster_shard *place = torc_cluster_shard(cluster, shard);
+
+    if (place != NULL && !place->leaving) {
+        place->fed = true;
+        place->wanted = true;
+    }
+}
+
 uint32_t torc_cluster_count(const struct torc_cluster *cluster)
 {
     uint32_t count = 0;

@@ -12,7 +12,7 @@
 //       the stream and turn that it is in now (`covered`), and the block must lie below the
 //       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
 //       may need any stream. (A replica that has nothing needs nothing, until
-//       a worker has taken a base of it: `fed`.)
+//       a worker has taken a base of it, or it is a member without: `fed`.)
 // Sources DESIGN.md section 5; REPLICATION.md section 3.
 #ifndef TORC_CONTROL_CLUSTER_H
 #define TORC_CONTROL_CLUSTER_H
@@ -39,7 +39,7 @@ struct torc_cluster_shard { // no pointer to one lives longer than a turn, but o
     bool replica;  // others have the shard too, or may
     bool insync;   // its copy is a member
     bool based;    // its log here goes on from a base (control/based_os.h)
-    bool fed;      // a worker has taken a base of it: its checkpoint needs the log from there on
+    bool fed;      // a worker has a base or records of it: they need the log from there on
     bool wanted;   // a checkpoint of it is wanted
     bool wake;     // its record, or that of a member's node, may have changed
     bool opening;  // SHARD_OPEN is to be ordered
@@ -79,6 +79,17 @@ struct torc_cluster_shard *torc_cluster_shard(const struct torc_cluster *cluster
 // A free place, zeroed; NULL: none. Its number is to be set.
 struct torc_cluster_shard *torc_cluster_add(struct torc_cluster *cluster);
 void torc_cluster_drop(struct torc_cluster *cluster, struct torc_cluster_shard *shard);
+
+// TORC_EVT_SHARD_HERE: what a worker of a dataplane that runs already has. What of it needs the log
+// only the control before knew: so it does (K2). NULL: no place.
+struct torc_cluster_shard *torc_cluster_here(struct torc_cluster *cluster, uint32_t worker,
+                                             bool replicas, const struct torc_evt_here *here);
+
+// TORC_EVT_ROLE: a member has records here, even if it needed no base (K2).
+void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role *role);
+
+// TORC_EVT_CHECKPOINT: a worker has taken a base of it (K2).
+void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard);
 
 uint32_t torc_cluster_count(const struct torc_cluster *cluster);
 uint32_t torc_cluster_ready(const struct torc_cluster *cluster);

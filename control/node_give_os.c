@@ -126,33 +126,13 @@ enum torc_err torc_node_find_bases(struct torc_node *node, struct torc_fail *why
 
 void torc_node_shard_here(struct torc_node *node, uint32_t worker, const struct torc_evt_here *here)
 {
-    struct torc_cluster *cluster = &node->registry.cluster;
-    struct torc_cluster_shard *shard = torc_cluster_shard(cluster, here->shard);
-
     if (node->state != TORC_NODE_RESUMING || here->hello != node->attach.number ||
         here->shard == 0) {
         return; // an answer to nothing, or to the control before us
     }
-    if (shard == NULL) { // it was taken from this node meanwhile
-        shard = torc_cluster_add(cluster);
-        if (shard == NULL) {
-            return;
-        }
-        shard->shard = here->shard;
-        shard->lo = here->lo;
-        shard->hi = here->hi;
-        shard->epoch = here->epoch;
-        shard->replica = node->registry.meta.replicas > 1;
-    }
-    shard->here = shard->replica || here->epoch == shard->epoch;
-    shard->epoch = shard->replica ? here->epoch : shard->epoch;
-    shard->worker = worker;
-    shard->copy = here->copy;
-    shard->turn = here->turn;
-    shard->based = here->has_base != 0;
-    shard->fed = true; // as far as a control that begins here knows (K2)
-    shard->ready = true;
-    shard->wanted = false;
+    // NULL: more than there can be.
+    (void)torc_cluster_here(&node->registry.cluster, worker, node->registry.meta.replicas > 1,
+                            here);
 }
 
 // A replica that no worker has is given to one later; of shards without replicas all must be here.

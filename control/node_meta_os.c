@@ -204,9 +204,7 @@ void torc_node_meta_role(struct torc_node *node, const struct torc_evt_role *rol
              " applied=%" PRIu64,
              role->shard, role->epoch, role->role, role->primary_node, role->applied_lsn);
     torc_node_accept_role(node, role);
-    if (role->role != TORC_CHAN_LEARNER && torc_cluster_shard(cluster, role->shard) != NULL) {
-        torc_cluster_shard(cluster, role->shard)->fed = true; // K2: also who needed no base
-    }
+    torc_cluster_role(cluster, role);
     // T8: clients are sent here before the record was read that says so.
     if (role->role == TORC_CHAN_ACTIVE && torc_cluster_shard(cluster, role->shard) != NULL &&
         torc_survey_lead(node->registry.survey, role->shard, role->epoch, cluster->node,

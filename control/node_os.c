@@ -138,11 +138,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
     case TORC_EVT_PROPOSE: torc_node_meta_event(node, index, event); return;
     case TORC_EVT_ROLE: torc_node_meta_role(node, &event->role); return;
     case TORC_EVT_CHECKPOINT:
-        shard = torc_cluster_shard(&node->registry.cluster, event->role.shard);
-        if (shard != NULL && !shard->leaving) {
-            shard->fed = true;
-            shard->wanted = true;
-        }
+        torc_cluster_base(&node->registry.cluster, event->role.shard);
         return;
     case TORC_EVT_SHARD_GONE:
         torc_node_shard_gone(node, event->role.shard, event->role.epoch);

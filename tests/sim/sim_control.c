@@ -140,10 +140,7 @@ static void control_role(struct sim_node *node, const struct torc_evt_role *role
         sim_fail("node %u: role %u", (unsigned)node->number, (unsigned)role->role);
         return;
     }
-    if (role->role != TORC_CHAN_LEARNER &&
-        torc_cluster_shard(&node->control.cluster, role->shard) != NULL) {
-        torc_cluster_shard(&node->control.cluster, role->shard)->fed = true;
-    }
+    torc_cluster_role(&node->control.cluster, role);
     sim_cover(covers[role->role]);
     sim_post(sim->now_ns, SIM_EVENT_MEND, SIM_MEND_STRIKE, role->shard, NULL);
     sim_story("node %u  shard %u %s in epoch %u, up to %u", (unsigned)node->number,
@@ -203,13 +200,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
     case TORC_EVT_READ:
     case TORC_EVT_PROPOSE: sim_agree_event(node, worker, event); return;
     case TORC_EVT_ROLE: control_role(node, &event->role); return;
-    case TORC_EVT_CHECKPOINT:
-        shard = torc_cluster_shard(&control->cluster, event->role.shard);
-        if (shard != NULL && !shard->leaving) {
-            shard->fed = true;
-            shard->wanted = true;
-        }
-        return;
+    case TORC_EVT_CHECKPOINT: torc_cluster_base(&control->cluster, event->role.shard); return;
     }
     sim_fail("node %u: event %u", (unsigned)node->number, (unsigned)event->kind);
 }

@@ -103,31 +103,14 @@ void sim_give_find_bases(struct sim_node *node)
 // As torc_node_shard_here.
 void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt_here *here)
 {
-    struct torc_cluster *cluster = &node->control.cluster;
-    struct torc_cluster_shard *shard = torc_cluster_shard(cluster, here->shard);
+    const struct torc_cluster_shard *shard;
 
     if (node->control.state != SIM_CONTROL_RESUMING || here->hello != node->control.attach.number ||
         here->shard == 0) {
         return;
     }
-    if (shard == NULL) { // it was taken from this node meanwhile
-        shard = torc_cluster_add(cluster);
-        torc_assert(shard != NULL);
-        shard->shard = here->shard;
-        shard->lo = here->lo;
-        shard->hi = here->hi;
-        shard->epoch = here->epoch;
-        shard->replica = sim->config.replicas > 1;
-    }
-    shard->here = shard->replica || here->epoch == shard->epoch;
-    shard->epoch = shard->replica ? here->epoch : shard->epoch;
-    shard->worker = worker;
-    shard->copy = here->copy;
-    shard->turn = here->turn;
-    shard->based = here->has_base != 0;
-    shard->fed = true; // as far as a control that begins here knows (K2)
-    shard->ready = true;
-    shard->wanted = false;
+    shard = torc_cluster_here(&node->control.cluster, worker, sim->config.replicas > 1, here);
+    torc_assert(shard != NULL);
 }
 
 // As torc_node_resume_table.

@@ -366,6 +366,28 @@ static void who_comes_back_after_a_moment_was_read_joins(void)
     torc_cluster_close(&cluster);
 }
 
+// A learner is silent until its primary speaks, which knew it on the core of its last life.
+static void who_comes_back_with_a_shard_on_another_core_joins(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+
+    config.workers = 2;
+    replicas_come_up_as(&config);
+    put_many(1, 20);
+    torc_cluster_kill(&cluster, 3, true);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+    for (uint32_t worker = 0; worker < config.workers; worker++) {
+        struct torc_fake_shard *shard = &cluster.rigs[3].controls[worker].shards[0];
+
+        shard->core = shard->core == 0 ? 1 : 0;
+    }
+    torc_cluster_start(&cluster, 3, false);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 100000));
+    check_many(3, 1, 20);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 static void a_primary_that_restarts_takes_over_from_itself_or_follows(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
@@ -791,6 +813,8 @@ int main(void)
          a_copy_left_out_says_when_nobody_in_sync_is_heard},
         {"who comes back after a moment was read joins",
          who_comes_back_after_a_moment_was_read_joins},
+        {"who comes back with a shard on another core joins",
+         who_comes_back_with_a_shard_on_another_core_joins},
         {"who joins keeps what members kept for somebody else",
          who_joins_keeps_what_members_kept_for_somebody_else},
         {"a primary that restarts takes over from itself, or follows",
