@@ -562,6 +562,24 @@ void torc_checkpoints_event(struct torc_checkpoints *checkpoints, uint32_t worke
     }
 }
 
+// What has its name already is kept.
+static void make_give_up(struct make *make, const char *text)
+{
+    if (make->state != MAKE_IDLE && make->state != MAKE_NAMING) {
+        make_fail(make, TORC_ERR_CLOSED, text);
+    }
+}
+
+void torc_checkpoints_give_up(struct torc_checkpoints *checkpoints)
+{
+    for (uint32_t i = 0; i < checkpoints->config.cluster->shard_count; i++) {
+        checkpoints->config.cluster->shards[i].wanted = false;
+    }
+    for (uint32_t i = 0; i < checkpoints->worker_count; i++) {
+        make_give_up(checkpoints->makes + i, "the stop does not wait any longer");
+    }
+}
+
 bool torc_checkpoints_settle(struct torc_checkpoints *checkpoints)
 {
     bool settled = true;
@@ -570,9 +588,7 @@ bool torc_checkpoints_settle(struct torc_checkpoints *checkpoints)
     for (uint32_t i = 0; i < checkpoints->worker_count; i++) {
         struct make *make = checkpoints->makes + i;
 
-        if (make->state != MAKE_IDLE && make->state != MAKE_NAMING) {
-            make_fail(make, TORC_ERR_CLOSED, "the dataplane is gone");
-        }
+        make_give_up(make, "the dataplane is gone");
         if (make->busy == 0 && make->state == MAKE_FAILING) {
             make_end_failed(make);
         }

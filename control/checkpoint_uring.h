@@ -46,6 +46,10 @@ enum torc_err torc_must_use torc_checkpoints_open(struct torc_checkpoints **out,
 // Nothing of it may be in flight: see torc_checkpoints_settle.
 void torc_checkpoints_close(struct torc_checkpoints *checkpoints);
 
+// Gives up what is being made and what the round still wanted: the workers are told. The round is
+// idle when the disk has given back what it has of it.
+void torc_checkpoints_give_up(struct torc_checkpoints *checkpoints);
+
 // Gives up what is being made; true once nothing is in flight.
 bool torc_must_use torc_checkpoints_settle(struct torc_checkpoints *checkpoints);
 

@@ -137,9 +137,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
     case TORC_EVT_READ:
     case TORC_EVT_PROPOSE: torc_node_meta_event(node, index, event); return;
     case TORC_EVT_ROLE: torc_node_meta_role(node, &event->role); return;
-    case TORC_EVT_CHECKPOINT:
-        torc_cluster_base(&node->registry.cluster, event->role.shard);
-        return;
+    case TORC_EVT_CHECKPOINT: torc_cluster_base(&node->registry.cluster, event->role.shard); return;
     case TORC_EVT_SHARD_GONE:
         torc_node_shard_gone(node, event->role.shard, event->role.epoch);
         return;
@@ -207,6 +205,29 @@ static void node_begin_stop(struct torc_node *node)
     torc_node_go(node, TORC_NODE_CHECKPOINTING);
 }
 
+// Checkpoints only make the next start faster: a disk that is slow or hangs holds no stop up.
+static void node_checkpoint(struct torc_node *node)
+{
+    uint64_t waited_ns = node->now_ns - node->state_ns;
+    bool late = waited_ns >= node->settings->checkpoint_wait_ms * TORC_NS_PER_MS;
+
+    if (node->rounds.open && !late && node->stops < 2 && !node_log_failed(node)) {
+        return;
+    }
+    if (node->rounds.open) {
+        struct torc_checkpoints_numbers numbers;
+
+        torc_checkpoints_numbers(node->checkpoints, &numbers);
+        torc_log(TORC_LOG_WARN, "checkpoint", "not-waited-for",
+                 "milliseconds=%" PRIu64 " shards=%" PRIu32
+                 " note=\"the next start replays what they lack from the log\"",
+                 waited_ns / TORC_NS_PER_MS, numbers.wanted);
+        torc_checkpoints_give_up(node->checkpoints);
+    }
+    torc_node_yield_leave(node);
+    torc_node_go(node, TORC_NODE_YIELDING);
+}
+
 // All that was acknowledged is on the disk; but a base whose checkpoint was not kept lies in memory
 // alone (J2).
 static enum torc_err node_seal(struct torc_node *node, struct torc_fail *why)
@@ -245,15 +266,15 @@ static void node_quiesce(struct torc_node *node)
     for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
         quiesced = quiesced && node->workers[i].quiesced;
     }
-    if (!quiesced && node->now_ns - node->state_ns > NODE_QUIESCE_WAIT_NS) {
-        (void)torc_fail(&why, TORC_ERR_DEADLINE,
-                        "stop: a worker did not come to rest within %" PRIu64
-                        " s; the next start recovers from the log",
-                        NODE_QUIESCE_WAIT_NS / TORC_NS_PER_S);
-        torc_node_fail(node, &why);
-        return;
-    }
     if (!quiesced || !torc_log_store_drained(node->store)) {
+        if (node->now_ns - node->state_ns > NODE_QUIESCE_WAIT_NS) {
+            (void)torc_fail(&why, TORC_ERR_DEADLINE,
+                            "stop: %s within %" PRIu64 " s; the next start recovers from the log",
+                            quiesced ? "the log was not written out"
+                                     : "a worker did not come to rest",
+                            NODE_QUIESCE_WAIT_NS / TORC_NS_PER_S);
+            torc_node_fail(node, &why);
+        }
         return;
     }
     if (node_log_failed(node)) {
@@ -333,12 +354,7 @@ static void node_step_state(struct torc_node *node)
     case TORC_NODE_REPLAYING: torc_node_replay(node); return;
     case TORC_NODE_RESUMING: torc_node_resumed(node); return;
     case TORC_NODE_SERVING: return;
-    case TORC_NODE_CHECKPOINTING:
-        if (!node->rounds.open || node->stops > 1 || node_log_failed(node)) {
-            torc_node_yield_leave(node);
-            torc_node_go(node, TORC_NODE_YIELDING);
-        }
-        return;
+    case TORC_NODE_CHECKPOINTING: node_checkpoint(node); return;
     case TORC_NODE_YIELDING: node_yield(node); return;
     case TORC_NODE_QUIESCING: node_quiesce(node); return;
     case TORC_NODE_DRAINING: torc_node_drain(node); return;

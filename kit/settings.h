@@ -122,6 +122,8 @@
       "log bytes after which a round of checkpoints begins")                                       \
     X(CHOICE, checkpoint_on_stop, "checkpoint-on-stop", "disk", "yes", 0, 1, "no yes",             \
       "write checkpoints at a clean stop, for a faster start")                                     \
+    X(MS, checkpoint_wait_ms, "checkpoint-wait", "disk", "60s", 0, 480000, "",                     \
+      "longest that a stop waits for its checkpoints; what has none is replayed from the log")     \
     X(MS, control_grace_ms, "control-grace", "disk", "500ms", 50, 600000, "",                      \
       "silence of torc-control after which writes are refused")                                    \
     X(MS, handover_ms, "handover", "disk", "5s", 0, 600000, "",                                    \

@@ -25,8 +25,9 @@
 #include <time.h>
 #include <unistd.h>
 
-// A clean stop writes checkpoints of all shards: a bet, for a full node on a slow disk.
-#define SERVE_CONTROL_STOP_NS   UINT64_C(120000000000)
+// Beside the checkpoints and the handover of a clean stop, whose bounds are settings: 30 s for
+// workers to come to rest (control/node_os.c), the rest a bet.
+#define SERVE_CONTROL_STOP_NS   UINT64_C(55000000000)
 #define SERVE_DATAPLANE_STOP_NS UINT64_C(10000000000)
 #define SERVE_TAP_LOOK_NS       UINT64_C(50000000) // how often to look for a tap to appear
 
@@ -304,8 +305,10 @@ static void serve_on_news(struct serve *serve)
 
 static void serve_stop(struct serve *serve)
 {
+    uint64_t waits_ms = serve->settings.checkpoint_wait_ms + serve->settings.handover_ms;
+
     serve->stage = SERVE_STOP_CONTROL;
-    serve->stage_end_ns = serve_now_ns() + SERVE_CONTROL_STOP_NS;
+    serve->stage_end_ns = serve_now_ns() + SERVE_CONTROL_STOP_NS + waits_ms * 1000000;
     torc_supervise_end(&serve->children[SERVE_CONTROL].supervise);
     torc_supervise_end(&serve->children[SERVE_DATAPLANE].supervise);
     torc_child_signal(&serve->children[SERVE_CONTROL], SIGTERM);

@@ -274,6 +274,22 @@ def case_restarts():
         checks.equal("and what came later", node.torc("get", 51, "-o", "raw").stdout, b"after leaving")
 
 
+def case_stop_without_checkpoints():
+    """a stop whose checkpoints do not come goes on without them"""
+    with Node("--keys", 100000, "--checkpoint-wait", "100ms") as node:
+        for i in range(50):
+            node.torc("put", i, f"value {i}")
+        node.kill("dataplane", number=signal.SIGSTOP)  # as if its disk took no byte
+        node.kill("serve", number=signal.SIGTERM)
+        checks.that("it waits for them no longer than it may", await_that(lambda: " not-waited-for " in node.log()))
+        node.kill("dataplane", number=signal.SIGCONT)
+        checks.equal("and is a clean stop all the same", node.process.wait(60), 0)
+        checks.that("that says so", " node stopped " in node.log() and " not-sealed " not in node.log(), node.log())
+        node.start()
+        checks.equal("the log has what no checkpoint had",
+                     [node.torc("get", i, "-o", "raw").stdout for i in range(50)], [b"value %d" % i for i in range(50)])
+
+
 def fill(node, first, count, size=900):
     lines = "".join(f"{key},{key:x}{'x' * size}\n" for key in range(first, first + count)).encode()
     return node.torc("load", "-", "--separator", ",", "--key", 1, "--values", 2, stdin=lines, check=False)

@@ -37,6 +37,7 @@ struct rig {
     uint64_t file_bytes;
     int32_t fault;            // result of writes; 0: none
     enum torc_disk_kind kind; // of those that fail
+    bool hangs;               // nothing comes back from the disk
     uint32_t ended;           // CHECKPOINT_END orders seen
     uint32_t given_up;        // of them
     uint64_t ordered;         // number of the last order; 0: none since the last answer
@@ -215,6 +216,9 @@ static bool rig_step(struct rig *rig)
 
     (void)torc_log_store_step(rig->store, 1);
     (void)torc_checkpoints_step(rig->checkpoints, &kept);
+    if (rig->hangs) {
+        return kept;
+    }
     if (torc_disk_run(rig->disk) == 0 && torc_disk_busy(rig->disk) > 0) {
         (void)torc_disk_wait(rig->disk, -1, 200000);
     }
@@ -289,6 +293,17 @@ static bool rig_file_is_whole(const struct rig *rig, const char *name)
     return whole;
 }
 
+static void rig_keep_all(struct rig *rig, uint64_t lsn)
+{
+    torc_checkpoints_round(rig->checkpoints);
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        rig_next_order(rig);
+        rig_make_file(rig, rig->ordered_shard, lsn, 100);
+        rig_send(rig, rig->file_bytes, rig->file_bytes, 0);
+        rig_run(rig, rig->ended + 1);
+    }
+}
+
 // -- Tests ---------------------------------------------------------------------------------------
 
 static void a_round_keeps_every_shard_and_drops_the_older_file(void)
@@ -297,13 +312,7 @@ static void a_round_keeps_every_shard_and_drops_the_older_file(void)
 
     rig_open(&rig, 100);
     for (uint64_t lsn = 5; lsn <= 6; lsn++) {
-        torc_checkpoints_round(rig.checkpoints);
-        for (uint32_t i = 0; i < SHARDS; i++) {
-            rig_next_order(&rig);
-            rig_make_file(&rig, rig.ordered_shard, lsn, 100);
-            rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
-            rig_run(&rig, rig.ended + 1);
-        }
+        rig_keep_all(&rig, lsn);
     }
     CU_ASSERT_EQUAL(rig.ended, 2 * SHARDS);
     CU_ASSERT_EQUAL(rig.given_up, 0);
@@ -345,13 +354,7 @@ static void given_up(int32_t fault_result, enum torc_disk_kind kind, uint64_t mi
     struct torc_checkpoints_numbers numbers;
 
     rig_open(&rig, 100);
-    torc_checkpoints_round(rig.checkpoints);
-    for (uint32_t i = 0; i < SHARDS; i++) {
-        rig_next_order(&rig);
-        rig_make_file(&rig, rig.ordered_shard, 5, 100);
-        rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
-        rig_run(&rig, rig.ended + 1);
-    }
+    rig_keep_all(&rig, 5);
     rig.fault = fault_result;
     rig.kind = kind;
     torc_checkpoints_round(rig.checkpoints);
@@ -403,6 +406,73 @@ static void a_worker_may_give_it_up(void)
     given_up(0, TORC_DISK_WRITE, 0, 1, TORC_ERR_UNAVAILABLE);
 }
 
+// What a stop that does not wait any longer leaves: no round, the older files, and the log.
+static void check_given_up(struct rig *rig)
+{
+    rig_run(rig, SHARDS + 1);
+    for (uint32_t i = 0; i < 100; i++) {
+        (void)rig_step(rig);
+        (void)rig_orders(rig);
+    }
+    CU_ASSERT_EQUAL(rig->ordered, 0); // the other shard is not begun
+    CU_ASSERT_EQUAL(rig->given_up, 1);
+    CU_ASSERT_TRUE(torc_checkpoints_is_idle(rig->checkpoints));
+    CU_ASSERT_TRUE(rig_has(rig, "1-5"));
+    CU_ASSERT_TRUE(rig_has(rig, "2-5"));
+    CU_ASSERT_FALSE(rig_has(rig, "1-9"));
+    CU_ASSERT_FALSE(rig_has(rig, "1-12.tmp")); // the third since first_number
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig->cluster, 1), 5);
+}
+
+static void a_round_that_waits_for_the_log_can_be_given_up(void)
+{
+    struct rig rig;
+
+    rig_open(&rig, 100);
+    rig_keep_all(&rig, 5);
+    torc_checkpoints_round(rig.checkpoints);
+    rig_next_order(&rig);
+    rig_make_file(&rig, rig.ordered_shard, 9, 101);
+    rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
+    for (uint32_t i = 0; i < 500; i++) {
+        (void)rig_step(&rig);
+    }
+    CU_ASSERT_FALSE(torc_checkpoints_is_idle(rig.checkpoints));
+    torc_checkpoints_give_up(rig.checkpoints);
+    check_given_up(&rig);
+    rig_close(&rig);
+}
+
+// Its bytes stay put until the disk has given them back; nobody waits for that.
+static void a_round_on_a_disk_that_hangs_can_be_given_up(void)
+{
+    struct rig rig;
+    struct torc_checkpoints_numbers numbers;
+
+    rig_open(&rig, 100);
+    rig_keep_all(&rig, 5);
+    torc_checkpoints_round(rig.checkpoints);
+    rig_next_order(&rig);
+    rig_make_file(&rig, rig.ordered_shard, 9, 100);
+    rig.hangs = true;
+    rig_send(&rig, rig.file_bytes / 3 * 2, rig.file_bytes, 0); // one buffer is full
+    for (uint32_t i = 0; i < 500; i++) {
+        (void)rig_step(&rig);
+    }
+    torc_checkpoints_give_up(rig.checkpoints);
+    for (uint32_t i = 0; i < 500; i++) {
+        (void)rig_step(&rig);
+        (void)rig_orders(&rig);
+    }
+    torc_checkpoints_numbers(rig.checkpoints, &numbers);
+    CU_ASSERT_EQUAL(numbers.wanted, 0);
+    CU_ASSERT_EQUAL(rig.given_up, 0);
+    CU_ASSERT_FALSE(torc_checkpoints_is_idle(rig.checkpoints));
+    rig.hangs = false;
+    check_given_up(&rig);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -414,6 +484,10 @@ int main(void)
         {"a failing sync gives up the checkpoint", a_failing_sync_gives_up_the_checkpoint},
         {"a footer that does not hold gives it up", a_footer_that_does_not_hold_gives_it_up},
         {"a worker may give it up", a_worker_may_give_it_up},
+        {"a round that waits for the log can be given up",
+         a_round_that_waits_for_the_log_can_be_given_up},
+        {"a round on a disk that hangs can be given up",
+         a_round_on_a_disk_that_hangs_can_be_given_up},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("checkpoints", tests);
