@@ -12,7 +12,8 @@
 #define KEYS        UINT64_C(1000)
 #define STEP_NS     UINT64_C(50000)
 #define MS_NS       UINT64_C(1000000)
-#define PAUSE_NS    (20 * MS_NS) // REPLICATION.md, section 13: the client's part
+#define PAUSE_NS    (20 * MS_NS)           // REPLICATION.md, section 13: the client's part
+#define ASK_MOST_NS (64 * MS_NS * 11 / 10) // PROTOCOL.md, section 8: between two questions
 #define BASE_PORT   7000u
 #define PACKETS     512u
 #define PACKET_MAX  1472u
@@ -447,6 +448,12 @@ static void test_taking_over(void)
 }
 
 // Everybody sends the client to somebody who is none: it goes round slowly, and comes out.
+//
+// By the third question at the latest. Members are asked in turn, but for whom the map calls
+// primary. The first may pass over node 3, when the map still has its word of before, and a read
+// that goes to node 3 then is served and says nothing of an epoch. What is asked in its place makes
+// the map call another, nobody says node 3 of epoch 1 any more, and only one of the other two can
+// come before it.
 static void test_circle(void)
 {
     open_world(1);
@@ -461,7 +468,8 @@ static void test_circle(void)
     CU_ASSERT(world->sends <= UINT64_C(320));
     CU_ASSERT(world->questions <= 200);
     believe(3, SERVES, 2, 3);
-    CU_ASSERT(await_done(8, 1000) <= 160 * MS_NS); // two are asked in turn, every 64 ms +- 10 %
+    // The entry comes a step after the question, the answers of who serves one later.
+    CU_ASSERT(await_done(8, 1000) <= 3 * ASK_MOST_NS + 2 * STEP_NS);
     check_all_done(8);
     close_world();
 }
