@@ -8,7 +8,9 @@ Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,8 @@ import time
 
 from node import BUILD, ROOT, Checks, run
 
-WAIT_S = 120
+WAIT_S = 120  # without a word
+PROGRESS = re.compile(rb"\r\x1b\[Kloaded [^\r]*(\r\n)?")
 checks = Checks()
 
 
@@ -36,6 +39,31 @@ class Demo:
 
     def run(self, *words, before=(), **environment):
         return run(*before, *self.words(*words), check=False, env={**self.environment, **environment}, timeout=WAIT_S)
+
+    def follow(self, *words):
+        """Status, output, errors. At a terminal it says each step before it does it, and how far the load is: the whole
+        may take as long as the machine needs (minutes, where others compute), but it may not fall silent."""
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(self.words(*words), env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=theirs) as process:
+            os.close(theirs)
+            said = {process.stdout.fileno(): b"", ours: b""}
+            open_files = list(said)
+            while open_files:
+                ready = select.select(open_files, [], [], WAIT_S)[0]
+                if not ready:
+                    process.terminate()  # it takes down what it made, and is waited for
+                    raise RuntimeError(f"the demo said nothing for {WAIT_S} s after {list(said.values())}"[-2000:])
+                for file in ready:
+                    try:
+                        piece = os.read(file, 65536)
+                    except OSError:  # nobody is at the terminal any more
+                        piece = b""
+                    said[file] += piece
+                    if not piece:
+                        open_files.remove(file)
+        os.close(ours)
+        return process.returncode, *said.values()
 
     def start(self):
         return subprocess.Popen(self.words("--nodes", "3"), env=self.environment, stdin=subprocess.DEVNULL,
@@ -77,9 +105,9 @@ def fetch():
 
 
 def check_demo(demo, name):
-    done = demo.run("--nodes", 3)
-    said = done.stdout.decode(errors="replace")
-    if checks.equal(f"{name}: ends well", (done.returncode, done.stderr[-500:]), (0, b"")):
+    status, output, errors = demo.follow("--nodes", "3")
+    said = output.decode(errors="replace")
+    if checks.equal(f"{name}: ends well", (status, PROGRESS.sub(b"", errors)[-500:]), (0, b"")):
         death = re.search(r"had (\d+) answers, no error, and waited (\d+) ms at most", said)
         checks.that(f"{name}: says how long the client waited", death is not None and int(death[1]) > 10, said[-800:])
         checks.that(f"{name}: the primary was killed, and is back", re.search(r"node (\d) is back, and has its copy", said), said)
