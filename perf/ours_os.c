@@ -7,8 +7,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PAGE_BYTES 4096u
+// As kit/settings.h has them: undo-memory, undo-age, undo-pin.
+#define UNDO_BYTES  (UINT64_C(64) << 20)
+#define UNDO_AGE_US UINT64_C(1000000)
+#define UNDO_PIN_US UINT64_C(60000000)
 
 static struct torc_heap the_heap; // one in a thread's life: storage/memory_os.h
 
@@ -21,6 +26,22 @@ void ours_die(const char *text)
 uint64_t ours_version(struct ours *ours)
 {
     return ours->version += UINT64_C(1) << (TORC_HLC_COUNTER_BITS - 1);
+}
+
+static void undo_open(struct ours *ours)
+{
+    struct torc_undo_config config = {
+        .bytes = UNDO_BYTES, .age_us = UNDO_AGE_US, .pin_us = UNDO_PIN_US};
+    uint64_t bytes = (torc_undo_bytes(&config) + 63) / 64 * 64;
+
+    ours->undo_memory = aligned_alloc(64, bytes);
+    if (ours->undo_memory == NULL) {
+        ours_die("out of memory");
+    }
+    memset(ours->undo_memory, 0, bytes);
+    torc_undo_init(&ours->undo, ours->undo_memory, &config);
+    torc_undo_attach(&ours->undo, &the_heap, torc_tree_code_best());
+    ours->tree.undo = &ours->undo;
 }
 
 void ours_open(struct ours *ours, uint64_t count, uint32_t value_bytes, bool touched)
@@ -44,10 +65,18 @@ void ours_open(struct ours *ours, uint64_t count, uint32_t value_bytes, bool tou
         TORC_ERR_OK) {
         ours_die(why.text);
     }
+    undo_open(ours);
+}
+
+void ours_undo_off(struct ours *ours)
+{
+    ours->tree.undo = NULL;
 }
 
 void ours_close(struct ours *ours)
 {
+    torc_undo_clear(&ours->undo);
+    free(ours->undo_memory);
     torc_tree_drop(&ours->tree);
     torc_mapping_close(&ours->mapping);
 }
@@ -97,11 +126,15 @@ void ours_insert_value(struct ours *ours, const uint64_t *keys, uint64_t count,
     }
 }
 
-double ours_bytes(const struct ours *ours)
+double ours_bytes(struct ours *ours)
 {
     struct torc_heap_memory large;
 
+    torc_undo_clear(&ours->undo);
     torc_heap_memory(&the_heap, &large);
+    if (the_heap.used_bytes == 0) {
+        large.table_bytes = 0; // another tree's, in the same process
+    }
     return (double)(ours->tree.chunks.chunk_count + ours->tree.guide.chunk_count) *
                TORC_CHUNK_BYTES +
            (double)the_heap.used_bytes + (double)large.table_bytes;

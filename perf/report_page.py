@@ -26,7 +26,11 @@ encrypted but where a row says clear; Redis's are not.
 Torc over memif has no kernel on its way: that is its design, and its advantage over a peer that uses sockets; the
 rows named *kernel port* go through the kernel's UDP on the client's side (af_xdp on the node's), as the peer's do
 through TCP. Redis gets the same two cores: `save ""`, one event loop, and as many requests pipelined (`-P`) as Torc
-has operations in flight; where many connections help it, fifty of them."""
+has operations in flight; where many connections help it, fifty of them.
+
+Trees of the index keep each record's version, and all that writes replace in an undo window of 64 MiB, as a worker does;
+rows beside *without undo* show the same without that window, and a bulk build has no past to keep. Bytes a key are those
+of the tree when the window is empty: it has bytes of its own."""
 
 
 def machine():

@@ -140,19 +140,17 @@ def node_counters(node):
 # -- index ---------------------------------------------------------------------------------------
 
 
-def in_process(settings, program, table):
-    """The table's rows of a program that measures by itself."""
+def in_process(settings, program, table, parts=((),)):
+    """The table's rows of a program that measures by itself; `parts`: the words of each call."""
     entries = {}
     for number in range(settings.runs):
-        say(f"run {number + 1} of {settings.runs}: perf/{program}")
-        with bench.Others() as others:
-            done = subprocess.run(on_core(settings.client, [bench.ROOT / "perf" / program,
-                                                            *(["--quick"] if settings.quick else [])]),
-                                  check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for line in done.stdout.decode().splitlines():
-            if line.startswith("{") and json.loads(line).get("table") == table:
-                entry = {**json.loads(line), "others": round(others.share, 2)}
-                entries.setdefault(entry["name"], []).append(entry)
+        for words in parts:
+            say(f"run {number + 1} of {settings.runs}: perf/{' '.join([program, *words])}")
+            lines, share = quietest(settings, [bench.ROOT / "perf" / program, *words])
+            for line in lines:
+                if line.startswith("{") and json.loads(line).get("table") == table:
+                    entry = {**json.loads(line), "others": round(share, 2)}
+                    entries.setdefault(entry["name"], []).append(entry)
     for name, same in entries.items():
         if same[0]["goal"] > 0 or not settings.quick:
             yield Row.of(same)
@@ -160,8 +158,27 @@ def in_process(settings, program, table):
             say(f"{name}: {same[0]['ratio']}")
 
 
+def quietest(settings, command):
+    """What the command printed, and the strangers' share; once more if they disturbed it, and the quieter counts."""
+    best, least = [], None
+    for _ in range(1 if settings.quick else 2):
+        with bench.Others() as others:
+            done = subprocess.run(on_core(settings.client, [*command, *(["--quick"] if settings.quick else [])]),
+                                  check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if least is None or others.share < least:
+            best, least = done.stdout.decode().splitlines(), others.share
+        if least <= bench.OTHERS_MAX:
+            break
+    return best, least
+
+
+# In pieces of some tens of seconds, so that strangers spoil no more than one.
+TREE_PARTS = [("--bits", bits, "--part", part) for bits in ("32", "64")
+              for part in ("random", "memory", "rising", "sorted", "large")]
+
+
 def table_index(settings):
-    yield from in_process(settings, "tree-bench", "index")
+    yield from in_process(settings, "tree-bench", "index", ((),) if settings.quick else TREE_PARTS)
     yield from in_process(settings, "undo-bench", "index")
 
 

@@ -1,12 +1,15 @@
 // Torc perf: perf/tree-bench: the tree in process beside ordered maps from Debian's packages.
 //
-//     tree-bench [--keys N] [--value BYTES] [--quick] [--sorted]
+//     tree-bench [--keys N] [--value BYTES] [--bits 32|64] [--part NAME] [--quick]
 //
 // Prints a JSON line a row, table `index` of GOALS.md: rates in M/s of this thread's CPU time.
-// --sorted: the rows of perf/sorted_os.h alone. Without --quick: keys below 2^32 and over all u64,
-// all peers, and six times as many keys for Torc. Every map gets the same keys in the same order;
-// the sums of what all of them read must be equal. `ratio` says how many times better than the
-// peer; a row's `goal` 0 means that none was set.
+// --bits: keys below 2^32, or over all u64; without it both, with --quick the first. --part: random
+// (lookups, upserts and scans beside the peers), memory, rising, sorted (perf/sorted_os.h) or large
+// (six times the keys, not with --quick); without it all. --quick: only the peers with a goal.
+// Every map gets the same keys in the same order; the sums of what all of them read must be equal.
+// All writes keep versions, and what they replaced in the undo window, but where a row says
+// `without undo`; bulk build has no past. `ratio` says how many times better than the peer; a row's
+// `goal` 0 means that none was set.
 #include "kit/rng.h"
 #include "perf/keys.h"
 #include "perf/limits_os.h"
@@ -50,11 +53,23 @@ struct keys {
     uint64_t *sorted; // the first of these, each SORTED_KEYS in order: what a backup applies
 };
 
+enum part {
+    PART_RANDOM = 1,
+    PART_MEMORY = 2,
+    PART_RISING = 4,
+    PART_SORTED = 8,
+    PART_LARGE = 16,
+    PART_ALL = 31
+};
+
+static const char *const part_names[] = {"random", "memory", "rising", "sorted", "large"};
+
 struct settings {
     uint64_t key_count;
     uint32_t value_bytes; // of the memory rows; 0: all of GOALS.md
+    uint32_t parts;
+    uint32_t bits; // of keys; 0: 32, then 64
     bool quick;
-    bool sorted_alone;
 };
 
 // -- Keys ----------------------------------------------------------------------------------------
@@ -220,11 +235,13 @@ static uint64_t torc_scan(const struct ours *torc, const uint64_t *keys, uint64_
     return sum;
 }
 
-// What a worker does while there is time (dataplane/worker_pack.c, worker.c).
+// What a worker does while there is time (dataplane/worker_pack.c, worker.c), when all that the
+// undo window holds is past its age.
 static void torc_pack(struct ours *torc)
 {
     struct torc_tree_sweep sweep = {0};
 
+    torc_undo_clear(&torc->undo);
     while (torc_tree_sweep(&torc->tree, &sweep, 64, 1 << 20)) {
     }
     while (torc_tree_compact(&torc->tree, ORDER_LEAVES)) {
@@ -370,7 +387,7 @@ static void compare(const struct goals *goals, const struct rates *ours, const s
     }
     row("batched lookup (16)", name, ours->lookup, peer.lookup, goals->lookup);
     row("dependent lookup", name, ours->chase, peer.chase, goals->chase);
-    row("random upsert (16)", name, ours->insert, peer.insert, goals->insert);
+    row("random upsert (16), undo kept", name, ours->insert, peer.insert, goals->insert);
     row("scan of 100, pairs", name, ours->scan, peer.scan, goals->scan);
     row("full scan, pairs", name, ours->scan_all, peer.scan_all, goals->scan_all);
     row("reverse scan of 100, pairs", name, ours->scan_back, peer.scan_back, goals->scan);
@@ -436,8 +453,26 @@ static void order_row(struct ours *torc)
     scan_row("full scan of random inserts put in order, GB/s of leaves", torc, read_bytes_s);
 }
 
+// What filling a tree does in memory that was in use before, in M/s.
+static double torc_filling(const struct keys *keys, bool undo_kept)
+{
+    struct ours torc;
+    double start;
+    double ours;
+
+    ours_open(&torc, keys->count, sizeof(struct peer_value), true);
+    if (!undo_kept) {
+        ours_undo_off(&torc);
+    }
+    start = limits_cpu_s();
+    ours_insert(&torc, keys->all, keys->count, BATCH);
+    ours = rate(keys->count, start);
+    ours_close(&torc);
+    return ours;
+}
+
 // Random keys: ours, then the peers that have a goal, or all of them.
-static struct rates random_rows(const struct keys *keys, bool all_peers)
+static void random_rows(const struct keys *keys, bool all_peers)
 {
     struct rates ours;
     struct ours torc;
@@ -456,7 +491,8 @@ static struct rates random_rows(const struct keys *keys, bool all_peers)
             compare(&all_goals[i], &ours, keys);
         }
     }
-    return ours;
+    row("random upsert (16), touched memory, undo kept", "without undo", torc_filling(keys, true),
+        torc_filling(keys, false), 0);
 }
 
 // Rising keys into memory as the system gives it, and into memory that was in use before: then no
@@ -508,12 +544,11 @@ static void bulk_row(const char *what, const struct keys *keys, bool touched, do
 
 // Keys in order: rising inserts against absl, and bulk build. absl's second filling takes what its
 // first one gave back to malloc, which is told to keep it.
-static void rising_rows(struct keys *keys)
+static void rising_rows(const struct keys *keys)
 {
     double read_bytes_s = limits_sequential_read(0.5);
     double full;
 
-    qsort(keys->all, keys->count, sizeof(keys->all[0]), compare_keys);
     row("rising keys", peer_absl.name, torc_rising(keys, false, &full), absl_rising(keys), 10);
     row("rising keys: leaves full", "bytes of leaves", full, 1, 0.95);
     (void)mallopt(M_TRIM_THRESHOLD, INT_MAX); // NOLINT(concurrency-mt-unsafe): one thread
@@ -526,7 +561,7 @@ static void rising_rows(struct keys *keys)
     bulk_row("bulk build, GB/s of leaves, touched memory", keys, true, read_bytes_s);
 }
 
-static void memory_row(const char *what, const struct ours *torc, uint32_t value_bytes, double goal)
+static void memory_row(const char *what, struct ours *torc, uint32_t value_bytes, double goal)
 {
     char name[80];
     double count = (double)torc->tree.record_count;
@@ -615,46 +650,77 @@ static void memory_warm(const struct settings *settings)
     free(memory);
 }
 
+// The rate of batched lookups among so many keys.
+static double torc_lookups(uint64_t key_count, uint64_t probe_count, bool wide)
+{
+    struct keys keys;
+    struct ours torc;
+    double start;
+    double ours;
+
+    keys_make(&keys, key_count, probe_count, wide);
+    ours_open(&torc, keys.count, sizeof(struct peer_value), false);
+    ours_insert(&torc, keys.all, keys.count, BATCH);
+    start = limits_cpu_s();
+    zero += torc_lookup(&torc, keys.probes, keys.probe_count, BATCH) & zero;
+    ours = rate(keys.probe_count, start);
+    ours_close(&torc);
+    keys_free(&keys);
+    return ours;
+}
+
+static void large_row(const struct settings *settings, uint64_t probe_count, bool wide)
+{
+    double small = torc_lookups(settings->key_count, probe_count, wide);
+
+    row("batched lookup (16), 6 times the keys", "Torc",
+        torc_lookups(6 * settings->key_count, probe_count, wide), small, 0.8);
+}
+
 static void run_keys(const struct settings *settings, bool wide)
 {
     uint64_t probe_count = settings->quick ? 2000000 : 10000000;
-    struct rates small;
-    struct rates large;
     struct keys keys;
 
     keys_word = wide ? "64-bit keys" : "32-bit keys";
     keys_make(&keys, settings->key_count, probe_count, wide);
-    if (settings->sorted_alone) {
-        qsort(keys.all, keys.count, sizeof(keys.all[0]), compare_keys);
+    if ((settings->parts & PART_RANDOM) != 0) {
+        random_rows(&keys, !settings->quick);
+    }
+    if ((settings->parts & PART_MEMORY) != 0) {
+        all_memory_rows(&keys, settings);
+    }
+    qsort(keys.all, keys.count, sizeof(keys.all[0]), compare_keys);
+    if ((settings->parts & PART_RISING) != 0) {
+        rising_rows(&keys);
+    }
+    if ((settings->parts & PART_SORTED) != 0) {
         sorted_rows(keys.all, keys.count, probe_count / 4, keys_word);
-        keys_free(&keys);
-        return;
     }
-    small = random_rows(&keys, !settings->quick);
-    all_memory_rows(&keys, settings);
-    rising_rows(&keys);
-    sorted_rows(keys.all, keys.count, probe_count / 4, keys_word);
     keys_free(&keys);
-    if (!settings->quick) {
-        struct ours torc;
-
-        keys_make(&keys, 6 * settings->key_count, probe_count, wide);
-        ours_open(&torc, keys.count, sizeof(struct peer_value), false);
-        large = torc_measure(&torc, &keys);
-        ours_close(&torc);
-        keys_free(&keys);
-        row("batched lookup (16), 6 times the keys", "Torc", large.lookup, small.lookup, 0.8);
+    if ((settings->parts & PART_LARGE) != 0 && !settings->quick) {
+        large_row(settings, probe_count, wide);
     }
+}
+
+// A part of that name; 0: there is none.
+static uint32_t part_named(const char *name)
+{
+    for (uint32_t i = 0; i < TORC_COUNT_OF(part_names); i++) {
+        if (strcmp(part_names[i], name) == 0) {
+            return 1u << i;
+        }
+    }
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"keys", required_argument, NULL, 'k'},
-                                            {"value", required_argument, NULL, 'v'},
-                                            {"quick", no_argument, NULL, 'q'},
-                                            {"sorted", no_argument, NULL, 's'},
-                                            {0}};
-    struct settings settings = {.key_count = 10000000};
+    static const struct option options[] = {
+        {"keys", required_argument, NULL, 'k'}, {"value", required_argument, NULL, 'v'},
+        {"bits", required_argument, NULL, 'b'}, {"part", required_argument, NULL, 'p'},
+        {"quick", no_argument, NULL, 'q'},      {0}};
+    struct settings settings = {.key_count = 10000000, .parts = PART_ALL};
     int option;
 
     // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
@@ -662,11 +728,12 @@ int main(int argc, char **argv)
         switch (option) {
         case 'k': settings.key_count = strtoull(optarg, NULL, 10); break;
         case 'v': settings.value_bytes = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'b': settings.bits = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'p': settings.parts = part_named(optarg); break;
         case 'q': settings.quick = true; break;
-        case 's': settings.sorted_alone = true; break;
         default:
-            (void)fprintf(stderr, "usage: tree-bench [--keys N] [--value BYTES] [--quick]"
-                                  " [--sorted]\n");
+            (void)fprintf(stderr, "usage: tree-bench [--keys N] [--value BYTES] [--bits 32|64]"
+                                  " [--part NAME] [--quick]\n");
             return 2;
         }
     }
@@ -674,9 +741,14 @@ int main(int argc, char **argv)
         settings.value_bytes > VALUE_BYTES_MAX) {
         ours_die("from 1000 to 700000000 keys, and values up to 1 MiB");
     }
+    if (settings.parts == 0 || (settings.bits != 0 && settings.bits != 32 && settings.bits != 64)) {
+        ours_die("--bits is 32 or 64, --part random, memory, rising, sorted or large");
+    }
     memory_warm(&settings);
-    run_keys(&settings, false);
-    if (!settings.quick) {
+    if (settings.bits != 64) {
+        run_keys(&settings, false);
+    }
+    if (settings.bits == 64 || (settings.bits == 0 && !settings.quick)) {
         run_keys(&settings, true);
     }
     return 0;
