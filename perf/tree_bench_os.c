@@ -471,7 +471,7 @@ static double torc_filling(const struct keys *keys, bool undo_kept)
     return ours;
 }
 
-// Random keys: ours, then the peers that have a goal, or all of them.
+// Random keys: ours, then the peers that have a goal, or all of them, and rows without a goal.
 static void random_rows(const struct keys *keys, bool all_peers)
 {
     struct rates ours;
@@ -491,8 +491,10 @@ static void random_rows(const struct keys *keys, bool all_peers)
             compare(&all_goals[i], &ours, keys);
         }
     }
-    row("random upsert (16), touched memory, undo kept", "without undo", torc_filling(keys, true),
-        torc_filling(keys, false), 0);
+    if (all_peers) {
+        row("random upsert (16), touched memory, undo kept", "without undo",
+            torc_filling(keys, true), torc_filling(keys, false), 0);
+    }
 }
 
 // Rising keys into memory as the system gives it, and into memory that was in use before: then no
