@@ -127,6 +127,8 @@ static bool takeover_is_backed(struct torc_replica *replica, bool dead)
     uint32_t others = 0;
     uint32_t answers = 0;
     uint32_t deaf = 0;
+    uint32_t awaited = 0; // a core without its processor for a moment, or on its way here
+    uint64_t wait_ns;
     bool all;
 
     for (uint32_t i = 0; i < replica->peer_count; i++) {
@@ -137,10 +139,13 @@ static bool takeover_is_backed(struct torc_replica *replica, bool dead)
             others++;
             answers += peer->answered;
             deaf += peer->answered && !peer->hears;
+            awaited += !peer->answered && !peer->state.silent;
         }
     }
-    all = answers == others ||
-          replica->now_ns >= replica->probe_since_ns + replica->timing.stagger_ns;
+    // Who is left out joins again before any write is taken, if there are too few without it.
+    wait_ns = awaited > 0 && answers + 1 < replica->min_in_sync ? replica->timing.lonely_ns
+                                                                : replica->timing.stagger_ns;
+    all = answers == others || replica->now_ns >= replica->probe_since_ns + wait_ns;
     if (dead || others == 0 || takeover_is_sick(replica)) {
         return all;
     }

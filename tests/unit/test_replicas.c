@@ -74,6 +74,27 @@ static void a_primary_seen_to_die_is_followed_sooner(void)
     take_over(TORC_DURABILITY_DURABLE, true);
 }
 
+// Its core had no processor for a moment, say. Left out, it would have to join before any write.
+static void who_is_heard_but_slow_to_answer_is_not_left_out(void)
+{
+    const struct torc_chan_record *record = &cluster.meta.records[1];
+    uint32_t epoch;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    put_many(1, 10);
+    epoch = record->epoch;
+    torc_cluster_kill(&cluster, 1, true);
+    cluster.cut[2][3] = cluster.cut[3][2] = true;
+    torc_cluster_run(&cluster, 1500); // 15 ms; silence begins after 20 to 25
+    cluster.cut[2][3] = cluster.cut[3][2] = false;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 3000));
+    CU_ASSERT_EQUAL(record->epoch, epoch + 1);
+    put_many(11, 10);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 10000));
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 static void a_dead_backup_is_removed_and_writes_go_on(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
@@ -793,6 +814,8 @@ int main(void)
         {"a dead primary is followed and nothing is lost",
          a_dead_primary_is_followed_and_nothing_is_lost},
         {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
+        {"who is heard but slow to answer is not left out",
+         who_is_heard_but_slow_to_answer_is_not_left_out},
         {"a dead backup is removed and writes go on", a_dead_backup_is_removed_and_writes_go_on},
         {"a moment is read when all members keep it", a_moment_is_read_when_all_members_keep_it},
         {"a clock that is set wrong takes nobody with it",
