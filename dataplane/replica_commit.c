@@ -96,7 +96,8 @@ static bool commit_has_waited(const struct torc_replica *replica)
 // what is committed is applied by members, and shown to reads of a bounded age.
 static bool commit_may(const struct torc_replica *replica)
 {
-    return replica->role == TORC_REPLICA_ACTIVE || (replica->adopted && commit_has_waited(replica));
+    return replica->role == TORC_REPLICA_ACTIVE ||
+           (replica->adopted && (commit_has_waited(replica) || TORC_BUG(CANDIDATE_COMMITS)));
 }
 
 void torc_replica_commit(struct torc_replica *replica, struct torc_replica_actions *actions)

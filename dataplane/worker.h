@@ -113,8 +113,9 @@ struct torc_post {
     void *context;
     void (*send)(void *context, uint32_t worker, struct torc_peer_to to, const unsigned char *op,
                  uint32_t byte_count);
-    // The next one for this worker, good until the next call. False: none.
-    bool (*take)(void *context, uint32_t worker, struct torc_peer_from *from,
+    // The next one for this worker, good until the next call, and the highest HLC that its sender
+    // held (0: unknown). False: none.
+    bool (*take)(void *context, uint32_t worker, struct torc_peer_from *from, uint64_t *hlc,
                  const unsigned char **op, uint32_t *byte_count);
 };
 

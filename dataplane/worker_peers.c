@@ -173,13 +173,10 @@ bool torc_worker_peers_op(struct torc_worker *worker, const struct torc_packet *
         torc_worker_drop(worker, TORC_DROP_PEER);
         return true;
     }
-    torc_worker_watch_held(worker, &from, torc_data_hlc(packet->ops - TORC_DATA_HEAD_BYTES));
-    if (packet->clock_ahead) {
-        torc_worker_watch_wall(worker, &from, &message);
-        torc_worker_drop(worker, TORC_DROP_PEER);
-        return true;
-    }
-    if (torc_peers_take(worker->peers, &from, &message)) {
+    if (torc_worker_peer_heard(worker, &from, &message,
+                               torc_data_hlc(packet->ops - TORC_DATA_HEAD_BYTES),
+                               packet->clock_ahead) &&
+        torc_peers_take(worker->peers, &from, &message)) {
         torc_worker_peer_op(worker, &from, &message);
     }
     return true;

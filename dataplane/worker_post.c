@@ -126,14 +126,34 @@ void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from
     torc_unreachable("the decoder lets no other opcode through");
 }
 
+bool torc_worker_peer_heard(struct torc_worker *worker, const struct torc_peer_from *from,
+                            const struct torc_peer_op *op, uint64_t hlc, bool ahead)
+{
+    torc_worker_watch_held(worker, from, hlc);
+    if (ahead) {
+        torc_worker_watch_wall(worker, from, op);
+        torc_worker_drop(worker, TORC_DROP_PEER);
+    }
+    return !ahead;
+}
+
+// Whether the HLC of a node is too far ahead to be taken over (H3).
+static bool post_is_ahead(struct torc_worker *worker, uint64_t hlc)
+{
+    return hlc != 0 &&
+           torc_shard_hear(&worker->pool, hlc, 2 * TORC_SHARD_MAX_AHEAD_US) != TORC_ERR_OK;
+}
+
 void torc_worker_post_take(struct torc_worker *worker)
 {
     const struct torc_post *post = worker->config.post;
     struct torc_peer_from from;
     const unsigned char *bytes;
     uint32_t byte_count;
+    uint64_t hlc;
 
-    while (post != NULL && post->take(post->context, worker->index, &from, &bytes, &byte_count)) {
+    while (post != NULL &&
+           post->take(post->context, worker->index, &from, &hlc, &bytes, &byte_count)) {
         struct torc_framing framing = {.bytes = bytes, .byte_count = byte_count};
         struct torc_peer_op op;
         const unsigned char *at;
@@ -144,7 +164,8 @@ void torc_worker_post_take(struct torc_worker *worker)
 
         if (torc_framing_check(bytes, byte_count, &count, &offset) == TORC_ERR_OK &&
             torc_framing_next(&framing, &at, &length) &&
-            torc_peer_op_decode(&op, at, length, &why) == TORC_ERR_OK) {
+            torc_peer_op_decode(&op, at, length, &why) == TORC_ERR_OK &&
+            torc_worker_peer_heard(worker, &from, &op, hlc, post_is_ahead(worker, hlc))) {
             torc_worker_peer_op(worker, &from, &op);
         }
     }

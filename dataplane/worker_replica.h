@@ -351,6 +351,11 @@ bool torc_worker_post_piece(struct torc_worker *worker, struct torc_peer_to to,
                             const struct torc_peer_message *snap,
                             const struct torc_worker_piece *piece, uint32_t *done);
 
+// A message has come with the highest HLC that its sender held (0: it did not say). False: that is
+// too far `ahead` (H3), so nothing but the time of day is taken of it.
+bool torc_worker_peer_heard(struct torc_worker *worker, const struct torc_peer_from *from,
+                            const struct torc_peer_op *op, uint64_t hlc, bool ahead);
+
 // A message of another node, checked; what is no business of ours is dropped.
 void torc_worker_peer_op(struct torc_worker *worker, const struct torc_peer_from *from,
                          struct torc_peer_op *op);

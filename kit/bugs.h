@@ -80,7 +80,8 @@
     X(UNDO_IGNORED, "reading the past takes a leaf as it is now")                           \
     X(RECORD_OF_LAST_COPY, "a record counts that was read for a copy that is gone")         \
     X(ACK_OF_LAST_COPY, "acks of a copy that is gone count for the next one")               \
-    X(CONFIRM_NOT_ASKED, "reads that are to be confirmed do not wait for a beat")
+    X(CONFIRM_NOT_ASKED, "reads that are to be confirmed do not wait for a beat")           \
+    X(CANDIDATE_COMMITS, "a candidate commits before promises to its predecessor have ended")
 
 enum torc_bug {
 #define X(name, text) TORC_BUG_##name,
@@ -90,7 +91,7 @@ enum torc_bug {
 };
 
 #ifdef TORC_SIM
-extern bool torc_bug_on[TORC_BUG_COUNT];      // tests/sim/main_sim_os.c
+extern bool torc_bug_on[TORC_BUG_COUNT];      // kit/bugs.c, and models
 extern uint64_t torc_bug_met[TORC_BUG_COUNT]; // how often its place was met
 
 static inline bool torc_bug(enum torc_bug bug)

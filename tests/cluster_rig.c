@@ -52,7 +52,7 @@ static void cluster_send(void *context, uint32_t worker, struct torc_peer_to to,
 }
 
 // Letters of others are passed over; those taken have no bytes any more.
-static bool cluster_take(void *context, uint32_t worker, struct torc_peer_from *from,
+static bool cluster_take(void *context, uint32_t worker, struct torc_peer_from *from, uint64_t *hlc,
                          const unsigned char **op, uint32_t *byte_count)
 {
     const struct torc_cluster_end *end = context;
@@ -75,6 +75,7 @@ static bool cluster_take(void *context, uint32_t worker, struct torc_peer_from *
         cluster->first++;
     }
     *from = cluster->taken.from;
+    *hlc = 0; // these nodes do not say
     *op = cluster->taken.bytes;
     *byte_count = cluster->taken.byte_count;
     return cluster->taken.bytes != NULL;

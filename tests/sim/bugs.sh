@@ -64,6 +64,11 @@ mapfile -t bugs <<'BUGS'
 40 LEASE_OWN_K 3 --with PLAN
 42 LATE_EPOCH_CUTS 3
 43 RELEASE_OUTLIVES 3 --with PLAN
+23 CEILING_NOT_KEPT 3 --plan AHEAD
+38 LARGEST_CEILING 3 --plan AHEAD
+45 K4_OFF 3 --plan ANSWER
+52 JOIN_WITHOUT_CEILING 2 --plan JOIN
+0 CANDIDATE_COMMITS 3
 BUGS
 
 # Prints the first seed at or after $1 that fails with bug $2 and what else is said; nothing: none does.

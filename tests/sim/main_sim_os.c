@@ -2,6 +2,7 @@
 //
 //   torc-sim --seeds N [--base S] [--seconds T] [--jobs J] [--bug NAME] [--json] [--twice]
 //       [--with CLASS]…: in each seed, whether it draws the class or not
+//       [--plan KIND]: with class PLAN, and all of its rows are of that kind
 //   torc-sim --story SEED [--bug NAME] [--without CLASS]… [--faults A-B] [--ops N] [--keys N]
 //       [--replicas R]
 //   torc-sim --minimize SEED [--bug NAME]
@@ -33,8 +34,6 @@
 #define STORY_LINES  400u
 
 #ifdef TORC_SIM
-bool torc_bug_on[TORC_BUG_COUNT];
-uint64_t torc_bug_met[TORC_BUG_COUNT];
 #define WITH_BUGS true
 #else
 static bool torc_bug_on[TORC_BUG_COUNT];
@@ -82,6 +81,12 @@ static const char *const bug_names[] = {
 static const char *const class_names[] = {
 #define X(name) #name,
     SIM_CLASS_TABLE(X)
+#undef X
+};
+
+static const char *const plan_names[] = {
+#define X(name, text) #name,
+    SIM_PLAN_TABLE(X)
 #undef X
 };
 
@@ -325,6 +330,9 @@ static void tell_without(const struct sim_wish *wish)
     if (wish->confirm) {
         (void)printf(" --confirm");
     }
+    if (wish->plan != SIM_PLAN_NONE) {
+        (void)printf(" --plan %s", plan_names[wish->plan]);
+    }
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if ((wish->classes_on & 1u << i) != 0) {
             (void)printf(" --with %s", class_names[i]);
@@ -535,7 +543,8 @@ static void usage(const char *what)
         "usage: scripts/sim --seeds N [--base S] [--seconds T] [--bug NAME] [--list-bugs]\n"
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
         "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n"
-        "                   [--with CLASS]... [--replicas R [--replicated]] [--placed]\n",
+        "                   [--with CLASS]... [--plan KIND] [--replicas R [--replicated]]\n"
+        "                   [--placed]\n",
         what);
     _exit(2);
 }
@@ -600,6 +609,9 @@ static bool option(struct options *options, const char *name, const char *value)
         options->wish.classes_on |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
     } else if (strcmp(name, "--without") == 0) {
         options->wish.classes_off |= 1u << name_of(value, class_names, SIM_CLASS_COUNT);
+    } else if (strcmp(name, "--plan") == 0) {
+        options->wish.classes_on |= 1u << SIM_CLASS_PLAN;
+        options->wish.plan = name_of(value, plan_names, SIM_PLAN_COUNT);
     } else if (strcmp(name, "--faults") == 0 && value != NULL) {
         options->wish.faults_from = (uint32_t)strtoul(value, &to, 10);
         options->wish.faults_to = (uint32_t)number(*to == '-' ? to + 1 : NULL);

@@ -152,6 +152,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(OP_DELETE_IF, "conditional deletes", 0)                        \
     X(OP_RANGE, "ranges", 0)                                         \
     X(OP_RANGE_PAGE, "further pages of a moment", 0)                 \
+    X(OP_AHEAD, "ranges of a moment ahead of clocks", 0)             \
     X(OP_COUNT, "counts", 0)                                         \
     X(OP_BIG, "values over a packet", 0)                             \
     X(END_OK, "ended well", 0)                                       \
@@ -211,6 +212,26 @@ enum sim_class {
     SIM_CLASS_COUNT
 };
 
+// X(NAME, text): troubles in a row (sim_plan.c).
+#define SIM_PLAN_TABLE(X)              \
+    X(NONE, "none")                    \
+    X(CHAIN, "takeovers in a row")     \
+    X(LATE, "late, then silent")       \
+    X(TRANSFER, "taken back")          \
+    X(LONELY, "a member alone")        \
+    X(JOIN, "a member that joins")     \
+    X(DEAF, "a deaf member")           \
+    X(AHEAD, "a read ahead of clocks") \
+    X(ANSWER, "a late answer")         \
+    X(ACKS, "acknowledged before")
+
+enum sim_plan_kind {
+#define X(name, text) SIM_PLAN_##name,
+    SIM_PLAN_TABLE(X)
+#undef X
+    SIM_PLAN_COUNT
+};
+
 struct sim_config {
     uint32_t nodes;
     uint32_t workers;
@@ -232,6 +253,7 @@ struct sim_config {
     uint32_t checkpoint_bytes;
     uint32_t spares;
     uint32_t inflight; // of a log
+    uint32_t gathers;  // of a worker: packets with writes; four times as many writes wait
     uint16_t mtu;
     uint8_t durability;
     bool sealed;
@@ -250,6 +272,7 @@ struct sim_config {
     uint32_t skew_ms;     // between wall clocks of nodes
     uint32_t jitter_ms;   // mean, between two moments that a worker has no core; 0: it always has
     uint32_t unknown_ppm; // of the metastore's answers
+    uint32_t plan;        // enum sim_plan_kind: two rows of three are of this kind; NONE: any is
 };
 
 // What the minimizer leaves out, and what is wanted of a run.
@@ -262,6 +285,7 @@ struct sim_wish {
     uint32_t ops_max;  // 0: the seed's
     uint32_t keys_max; // 0: the seed's
     uint32_t replicas; // 0: the seed's
+    uint32_t plan;     // enum sim_plan_kind: all rows are of this kind; NONE: as drawn
     bool replicated;   // durability, where there are several copies
     bool confirm;      // read-mode, where there are several copies
     bool placed;       // shards have the members that are wished in the end, or the run fails
@@ -342,6 +366,7 @@ struct sim_packet {
     uint16_t from_port; // of a node
     uint16_t to_port;
     uint64_t boot; // of the node it is from, where it is a message between nodes; else 0
+    uint64_t hlc;  // then the highest that its worker held
     uint32_t byte_count;
     uint8_t bytes[]; // to a client: the UDP payload; to a node: the frame, or the message
 };
@@ -394,8 +419,9 @@ struct sim_op {
     uint8_t client;
     uint8_t consistency;
     bool more;
-    bool last; // of the last look
-    bool past; // of a moment that another client had told
+    bool last;  // of the last look
+    bool past;  // of a moment that another client had told
+    bool ahead; // of a moment that no clock shows yet (sim_plan.c)
 };
 
 struct sim_row {
@@ -433,16 +459,14 @@ struct sim_net {
     uint64_t newest[SIM_PLACES][SIM_PLACES];       // number of the last that arrived
 };
 
-// Troubles in a row (sim_plan.c).
-enum sim_plan_kind {
-    SIM_PLAN_NONE,
-    SIM_PLAN_CHAIN,
-    SIM_PLAN_LATE,
-    SIM_PLAN_TRANSFER,
-    SIM_PLAN_LONELY,
-    SIM_PLAN_JOIN,
-    SIM_PLAN_DEAF,
-    SIM_PLAN_COUNT
+// What a client is to do at once: a range of the shard as of `ts`, or a write.
+struct sim_ask {
+    uint32_t client;
+    uint32_t shard;
+    uint64_t ts;
+    uint32_t key; // index of the hot key
+    uint8_t kind; // enum sim_op_kind; 0: nothing
+    uint8_t condition;
 };
 
 struct sim_plan {
@@ -455,6 +479,10 @@ struct sim_plan {
     uint32_t primary; // number of a node, as those below
     uint32_t node;
     uint32_t members; // how many there were
+    uint32_t other;   // a member beside the two; 0: none
+    struct sim_ask ask;
+    bool ahead;      // a client read, or is to read, ahead of all clocks
+    uint32_t writes; // that are to be asked for yet
 };
 
 // What placement wishes of a shard.
@@ -592,6 +620,8 @@ bool sim_plan_begin(void); // false: nothing to begin with
 void sim_plan_swapped(uint32_t shard);
 bool sim_plan_hides(uint32_t shard); // whoever asked for this swap does not learn what became of it
 void sim_plan_step(uint32_t serial);
+bool sim_plan_asks(uint32_t client, struct sim_ask *ask); // once
+void sim_plan_answered(uint32_t client);                  // a read ahead was
 void sim_plan_stop(void);
 
 // -- sim_calm.c

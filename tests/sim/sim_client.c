@@ -210,9 +210,31 @@ static bool client_get(struct sim_client *client, struct sim_op *op)
            TORC_ERR_OK;
 }
 
+// A put or delete of the key, under the condition.
+static bool client_ask_write(struct sim_client *client, struct sim_op *op)
+{
+    struct torc_engine_write write = {.timeout_us = op->deadline_ns,
+                                      .user_data = sim->op_count,
+                                      .key = sim->keys[op->key],
+                                      .condition = op->condition,
+                                      .version = op->if_version,
+                                      .is_delete = op->kind == SIM_OP_DELETE};
+
+    if (op->kind == SIM_OP_PUT) {
+        op->number = ++sim->next_value;
+        value_make(op->number);
+        write.data = sim->value;
+        write.bytes = value_bytes(op->number);
+        sim_cover_add(SIM_COVER_OP_BIG, write.bytes > 1400 ? 1 : 0);
+        sim_cover(op->condition == TORC_ALWAYS ? SIM_COVER_OP_PUT : SIM_COVER_OP_PUT_IF);
+    } else {
+        sim_cover(op->condition == TORC_ALWAYS ? SIM_COVER_OP_DELETE : SIM_COVER_OP_DELETE_IF);
+    }
+    return torc_engine_write(client->engine, &write, NULL) == TORC_ERR_OK;
+}
+
 static bool client_write(struct sim_client *client, struct sim_op *op)
 {
-    struct torc_engine_write write = {.timeout_us = op->deadline_ns, .user_data = sim->op_count};
     uint64_t dice = torc_rng_below(&sim->load, 100);
 
     op->key = client_key(op->client);
@@ -227,21 +249,7 @@ static bool client_write(struct sim_client *client, struct sim_op *op)
         op->if_version = sim->seen_version[op->key];
         op->condition = op->if_version == 0 ? TORC_ALWAYS : op->condition;
     }
-    write.key = sim->keys[op->key];
-    write.condition = op->condition;
-    write.version = op->condition == TORC_IF_VERSION ? op->if_version : 0;
-    write.is_delete = op->kind == SIM_OP_DELETE;
-    if (op->kind == SIM_OP_PUT) {
-        op->number = ++sim->next_value;
-        value_make(op->number);
-        write.data = sim->value;
-        write.bytes = value_bytes(op->number);
-        sim_cover_add(SIM_COVER_OP_BIG, write.bytes > 1400 ? 1 : 0);
-        sim_cover(op->condition == TORC_ALWAYS ? SIM_COVER_OP_PUT : SIM_COVER_OP_PUT_IF);
-    } else {
-        sim_cover(op->condition == TORC_ALWAYS ? SIM_COVER_OP_DELETE : SIM_COVER_OP_DELETE_IF);
-    }
-    return torc_engine_write(client->engine, &write, NULL) == TORC_ERR_OK;
+    return client_ask_write(client, op);
 }
 
 static bool client_ask_range(struct sim_client *client, const struct sim_op *op, uint64_t user_data)
@@ -446,6 +454,9 @@ static void client_done(uint32_t index, const struct torc_completion *done)
     if (done->status == TORC_ERR_OK && op->kind >= SIM_OP_RANGE &&
         op->consistency == TORC_SNAPSHOT) {
         client_looked(op);
+        if (op->ahead) {
+            sim_plan_answered(index);
+        }
     }
     sim_story("client %u %s #%u key %" PRIu64 ": %s, value %" PRIu64 " version %" PRIx64
               " rows %u%s%s",
@@ -482,15 +493,47 @@ void sim_client_packet(uint32_t index, struct sim_packet *packet)
     sim_wake(&client->actor, sim->now_ns + WAKE_NS, SIM_EVENT_CLIENT, index, 0);
 }
 
+// What a row of troubles needs (sim_plan.c).
+static void client_asked(uint32_t index, const struct sim_ask *ask)
+{
+    struct sim_client *client = &sim->clients[index];
+    struct sim_op *op = &sim->ops[sim->op_count];
+    bool ahead = ask->kind == SIM_OP_RANGE;
+
+    *op = (struct sim_op){.call_ns = sim->now_ns,
+                          .client = (uint8_t)index,
+                          .life = client->life,
+                          .kind = ask->kind,
+                          .key = ask->key,
+                          .condition = ask->condition,
+                          .lo = sim->shard_lo[ask->shard - 1],
+                          .hi = sim->shard_lo[ask->shard],
+                          .asked_ts = ask->ts,
+                          .past = ahead, // of another moment than now
+                          .ahead = ahead,
+                          .consistency = ahead ? TORC_SNAPSHOT : 0,
+                          .flags = ahead ? TORC_WITH_VERSIONS : 0,
+                          .deadline_ns = UINT64_C(1000) * 200};
+    sim_cover_add(SIM_COVER_OP_AHEAD, ahead ? 1 : 0);
+    if (ahead ? client_ask_range(client, op, sim->op_count) : client_ask_write(client, op)) {
+        client_began(client, op);
+    }
+}
+
 static void client_load(uint32_t index)
 {
     struct sim_client *client = &sim->clients[index];
+    struct sim_ask ask;
 
     if (sim->last_at < UINT32_MAX) {
         while (index == 0 && sim->last_at < sim->config.keys && client->pending < OPERATIONS / 2 &&
                client_look(index)) {
         }
         return;
+    }
+    if (sim_plan_asks(index, &ask) && client->pending < OPERATIONS &&
+        sim->op_count < sim->config.ops) {
+        client_asked(index, &ask);
     }
     if (sim->quiet || sim->now_ns < client->next_op_ns) {
         return;

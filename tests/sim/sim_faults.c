@@ -76,6 +76,17 @@ static void draw_confirm(struct sim_config *config)
     config->rho_ppm = config->confirm ? CONFIRM_RHO_PPM : config->rho_ppm;
 }
 
+// The kind of rows that a seed has most, and in a seed of eight few slots for writes: they run out,
+// most of all in replay. By dice of their own, as above.
+static void draw_habits(struct sim_config *config)
+{
+    struct torc_rng rng = {.state = sim->wish.seed ^ UINT64_C(0x686162697473)};
+    uint32_t plan = 1 + (uint32_t)torc_rng_below(&rng, SIM_PLAN_COUNT - 1);
+
+    config->plan = torc_rng_below(&rng, 2) == 0 ? SIM_PLAN_NONE : plan;
+    config->gathers = torc_rng_below(&rng, 8) == 0 ? 2 + (uint32_t)torc_rng_below(&rng, 8) : 128;
+}
+
 static void draw_load(struct sim_config *config)
 {
     config->run_ns = 4600 * SIM_MS + draw(1500) * SIM_MS;
@@ -98,6 +109,7 @@ void sim_faults_draw(void)
     memset(config, 0, sizeof(*config));
     draw_cluster(config);
     draw_confirm(config);
+    draw_habits(config);
     draw_load(config);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         config->classes |= draw_chance(45) ? 1u << i : 0;

@@ -55,6 +55,7 @@ static void ghost_advance(const struct sim_node *node, const struct torc_shard *
                           bool is_replica)
 {
     struct sim_ghost *ghost = &sim->ghosts[engine->shard];
+    const struct sim_server *server = &sim->servers[engine->shard];
 
     if (engine->applied_lsn <= ghost->top) {
         return;
@@ -65,6 +66,14 @@ static void ghost_advance(const struct sim_node *node, const struct torc_shard *
                  " of epoch %u, HLC %" PRIx64,
                  (unsigned)engine->shard, ghost->read_ts, (unsigned)node->number,
                  engine->applied_lsn, (unsigned)engine->applied_epoch, engine->applied_hlc);
+    }
+    if (is_replica && server->node != 0 && server->node != node->number &&
+        sim->now_ns < server->until_ns) {
+        sim_fail("early: node %u applies LSN %" PRIu64 " of shard %u, epoch %u, which node %u has "
+                 "not, and that one may read for %u ns more",
+                 (unsigned)node->number, engine->applied_lsn, (unsigned)engine->shard,
+                 (unsigned)engine->applied_epoch, (unsigned)server->node,
+                 (unsigned)(server->until_ns - sim->now_ns));
     }
     ghost->top = engine->applied_lsn;
     ghost->top_epoch = engine->applied_epoch;

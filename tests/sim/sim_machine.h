@@ -176,6 +176,7 @@ void sim_node_parent(struct sim_node *node);
 void sim_node_packet(struct sim_node *node, struct sim_packet *packet);
 void sim_node_letter(struct sim_node *node, struct sim_packet *packet);
 void sim_node_turn(struct sim_node *node, uint32_t index);
+uint64_t sim_node_hlc(const struct sim_node *node, uint32_t core); // the highest that it holds
 void sim_node_thread(struct sim_node *node);
 bool sim_node_serves(const struct sim_node *node);
 void sim_node_judge(struct sim_node *node);

@@ -211,6 +211,7 @@ void sim_net_between(struct sim_node *from, uint32_t from_core, uint32_t to, uin
                                      .from_port = (uint16_t)from_core,
                                      .to_port = (uint16_t)to_core,
                                      .boot = atomic_load(&((struct torc_chan *)from->chan)->boot),
+                                     .hlc = sim_node_hlc(from, from_core),
                                      .byte_count = byte_count};
     memcpy(out.packet.bytes, bytes, byte_count);
     sim_cover(SIM_COVER_PEER_SENT);

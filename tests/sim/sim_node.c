@@ -107,7 +107,7 @@ static void post_send(void *context, uint32_t index, struct torc_peer_to to,
     }
 }
 
-static bool post_take(void *context, uint32_t index, struct torc_peer_from *from,
+static bool post_take(void *context, uint32_t index, struct torc_peer_from *from, uint64_t *hlc,
                       const unsigned char **op, uint32_t *byte_count)
 {
     struct sim_node *node = context;
@@ -124,9 +124,15 @@ static bool post_take(void *context, uint32_t index, struct torc_peer_from *from
     *from = (struct torc_peer_from){.node = worker->letter->from + 1,
                                     .core = worker->letter->from_port,
                                     .boot = worker->letter->boot};
+    *hlc = worker->letter->hlc;
     *op = worker->letter->bytes;
     *byte_count = worker->letter->byte_count;
     return true;
+}
+
+uint64_t sim_node_hlc(const struct sim_node *node, uint32_t core)
+{
+    return node->workers[core].worker->pool.hlc;
 }
 
 void sim_node_letter(struct sim_node *node, struct sim_packet *packet)
@@ -183,7 +189,7 @@ static void worker_start(struct sim_node *node, uint32_t index)
         .heap = &worker->heap,
         .code = torc_tree_code_best(),
         .shards_max = SIM_SHARDS_MAX,
-        .gathers_max = 128,
+        .gathers_max = sim->config.gathers,
         .jobs_max = 32,
         .fragment_pool_bytes = 4u << 20,
         .session_message_bytes = 1u << 20,

@@ -200,6 +200,7 @@ static void world_introduce(void)
         : config->durability == TORC_DURABILITY_REPLICATED ? "replicated"
                                                            : "in memory",
         config->confirm ? "reads are confirmed, " : "", (unsigned)config->fault_every_ms);
+    sim_story("        %u packets with writes a core", (unsigned)config->gathers);
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if (sim_has((enum sim_class)i)) {
             sim_story("        class %s", names[i]);
