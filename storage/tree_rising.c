@@ -94,8 +94,8 @@ static void row_write(struct torc_leaf *leaf, const struct torc_tree_write *writ
 
 static void undo_keep(struct torc_tree *tree, const struct torc_tree_write *writes, uint32_t count)
 {
-    for (uint32_t i = 0; tree->undo != NULL && i < count; i++) {
-        (void)torc_undo_keep(tree->undo, writes[i].key, writes[i].version, NULL); // holds no value
+    if (tree->undo != NULL) {
+        torc_undo_keep_new(tree->undo, writes, count);
     }
 }
 

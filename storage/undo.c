@@ -390,12 +390,26 @@ static void entry_set(struct undo_entry *entry, uint64_t key, uint64_t version,
     }
 }
 
+// The open segment, with room for so many bytes more.
+static struct torc_undo_segment *segment_with_room(struct torc_undo *undo, uint32_t bytes)
+{
+    struct torc_undo_segment *segment = segment_at(undo, undo->last);
+
+    if (segment->used + bytes > SEGMENT_BYTES ||
+        segment->large_bytes > undo->limit_bytes / LARGE_SHARE) {
+        segment_open(undo);
+        window_fit(undo); // beside large values there may be no room for one more
+        segment = segment_at(undo, undo->last);
+    }
+    return segment;
+}
+
 bool torc_undo_keep(struct torc_undo *undo, uint64_t key, uint64_t version,
                     const struct torc_tree_pair *old)
 {
     uint32_t bytes = entry_bytes(old == NULL ? ABSENT : old->value_bytes);
     bool large = old != NULL && old->value_bytes > TORC_TREE_INLINE_BYTES_MAX;
-    struct torc_undo_segment *segment = segment_at(undo, undo->last);
+    struct torc_undo_segment *segment;
 
     torc_assert(torc_undo_is_on(undo));
     undo->now_us = torc_max_u64(undo->now_us, torc_hlc_us(version));
@@ -404,12 +418,7 @@ bool torc_undo_keep(struct torc_undo *undo, uint64_t key, uint64_t version,
         undo->floor = torc_max_u64(undo->floor, version);
         return false;
     }
-    if (segment->used + bytes > SEGMENT_BYTES ||
-        segment->large_bytes > undo->limit_bytes / LARGE_SHARE) {
-        segment_open(undo);
-        window_fit(undo); // beside large values there may be no room for one more
-        segment = segment_at(undo, undo->last);
-    }
+    segment = segment_with_room(undo, bytes);
     entry_set(entry_at(undo, undo->last * SEGMENT_BYTES + segment->used), key, version, old);
     segment->used += bytes;
     segment->version_max = torc_max_u64(segment->version_max, version);
@@ -422,6 +431,36 @@ bool torc_undo_keep(struct torc_undo *undo, uint64_t key, uint64_t version,
         window_fit(undo);
     }
     return large;
+}
+
+void torc_undo_keep_new(struct torc_undo *undo, const struct torc_tree_write *writes,
+                        uint32_t count)
+{
+    const uint32_t bytes = entry_bytes(ABSENT);
+    uint32_t done = 0;
+
+    torc_assert(torc_undo_is_on(undo));
+    while (done < count) {
+        struct torc_undo_segment *segment;
+        struct undo_entry *entries;
+        uint64_t highest = writes[done].version;
+        uint32_t some;
+
+        undo->now_us = torc_max_u64(undo->now_us, torc_hlc_us(highest)); // tells what is aged
+        segment = segment_with_room(undo, bytes);
+        entries = entry_at(undo, undo->last * SEGMENT_BYTES + segment->used);
+        some = (SEGMENT_BYTES - segment->used) / bytes;
+        some = some < count - done ? some : count - done;
+        for (uint32_t i = 0; i < some; i++) {
+            entry_set(&entries[i], writes[done + i].key, writes[done + i].version, NULL);
+            highest = torc_max_u64(highest, writes[done + i].version);
+        }
+        undo->now_us = torc_max_u64(undo->now_us, torc_hlc_us(highest));
+        segment->used += some * bytes;
+        segment->version_max = torc_max_u64(segment->version_max, highest);
+        done += some;
+    }
+    undo->kept_count += count;
 }
 
 // -- The index ------------------------------------------------------------------------------------

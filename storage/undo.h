@@ -135,6 +135,10 @@ static inline bool torc_undo_is_on(const struct torc_undo *undo)
 bool torc_undo_keep(struct torc_undo *undo, uint64_t key, uint64_t version,
                     const struct torc_tree_pair *old);
 
+// The same for writes, one after the other, of keys that had no record.
+void torc_undo_keep_new(struct torc_undo *undo, const struct torc_tree_write *writes,
+                        uint32_t count);
+
 // Drops what is past its age, a few segments a call, and an index that nobody uses. Between bursts.
 void torc_undo_age(struct torc_undo *undo, uint64_t now_us);
 

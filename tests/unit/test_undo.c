@@ -2,6 +2,7 @@
 #include "kit/hlc.h"
 #include "tests/shard_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define HEAP_BYTES (UINT64_C(4) << 20)
@@ -256,6 +257,105 @@ static void test_small_entries_push_large_values_out(void)
     close_shard();
 }
 
+// -- Rows ----------------------------------------------------------------------------------------
+
+enum {
+    ROW = 64,
+    ROWS = 4000,
+    ENTRY = 40 // bytes of one without a value
+};
+
+struct window {
+    struct torc_undo undo;
+    void *memory;
+};
+
+static void window_open(struct window *window)
+{
+    struct torc_undo_config config = {
+        .bytes = TORC_UNDO_BYTES_MIN, .age_us = AGE_US, .pin_us = 100 * AGE_US};
+    uint64_t bytes = (torc_undo_bytes(&config) + 63) / 64 * 64;
+
+    window->memory = aligned_alloc(64, bytes);
+    torc_assert(window->memory != NULL);
+    memset(window->memory, 0, bytes);
+    torc_undo_init(&window->undo, window->memory, &config);
+    torc_undo_attach(&window->undo, &rig.heap, &torc_tree_code_plain);
+}
+
+static bool segments_differ(const struct torc_undo *a, const struct torc_undo *b, uint64_t number)
+{
+    const struct torc_undo_segment *x = &a->segments[number & a->segment_mask];
+    const struct torc_undo_segment *y = &b->segments[number & b->segment_mask];
+    const unsigned char *log = a->log + (size_t)x->place * TORC_UNDO_SEGMENT_BYTES;
+
+    return memcmp(x, y, sizeof(*x)) != 0 ||
+           memcmp(log, b->log + (size_t)y->place * TORC_UNDO_SEGMENT_BYTES, x->used) != 0;
+}
+
+static bool windows_differ(const struct torc_undo *a, const struct torc_undo *b)
+{
+    bool differ = a->first != b->first || a->last != b->last || a->floor != b->floor ||
+                  a->now_us != b->now_us || a->kept_count != b->kept_count ||
+                  a->free_count != b->free_count;
+
+    for (uint64_t number = a->first; !differ && number <= a->last; number++) {
+        differ = segments_differ(a, b, number);
+    }
+    return differ;
+}
+
+// The next entry of a key that had no value begins a segment.
+static bool segment_is_full(const struct torc_undo *undo)
+{
+    return undo->segments[undo->last & undo->segment_mask].used + ENTRY > TORC_UNDO_SEGMENT_BYTES;
+}
+
+// A row of new keys, sometimes after a key that had a value, at versions that mostly rise: at a
+// segment's beginning sometimes by as much as makes what was before aged.
+static void row_keep(struct window windows[2], struct torc_rng *rng, uint64_t *version)
+{
+    struct torc_tree_write writes[ROW];
+    uint32_t count = (uint32_t)torc_rng_below(rng, ROW + 1);
+    struct torc_tree_pair old = {.version = 1, .value = large, .value_bytes = 16};
+
+    if (torc_rng_below(rng, 4) == 0) {
+        for (uint32_t i = 0; i < 2; i++) {
+            (void)torc_undo_keep(&windows[i].undo, count, *version, &old);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        *version += segment_is_full(&windows[0].undo) && torc_rng_below(rng, 2) == 0
+                        ? torc_hlc_from_us(AGE_US + 10)
+                        : torc_rng_below(rng, 1000);
+        writes[i] = (struct torc_tree_write){.key = torc_rng_next(rng),
+                                             .version = *version - torc_rng_below(rng, 3000)};
+        (void)torc_undo_keep(&windows[0].undo, writes[i].key, writes[i].version, NULL);
+    }
+    torc_undo_keep_new(&windows[1].undo, writes, count);
+}
+
+static void test_a_row_of_new_keys_is_kept_as_its_keys_are(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    uint64_t version = torc_hlc_from_us(START_US);
+    struct window windows[2];
+    uint32_t differ = 0;
+    struct torc_fail why;
+
+    window_open(&windows[0]);
+    window_open(&windows[1]);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        row_keep(windows, &rng, &version);
+        differ += windows_differ(&windows[0].undo, &windows[1].undo);
+    }
+    CU_ASSERT_EQUAL(differ, 0);
+    CU_ASSERT_TRUE(windows[1].undo.first > 1); // some are gone
+    TORC_TEST_OK(torc_undo_check(&windows[1].undo, &why), &why);
+    free(windows[0].memory);
+    free(windows[1].memory);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -271,6 +371,8 @@ int main(void)
          test_a_value_worth_more_than_the_window_is_not_kept},
         {"small entries push large values out", test_small_entries_push_large_values_out},
         {"the window gives way to a write", test_the_window_gives_way_to_a_write},
+        {"a row of new keys is kept as its keys are",
+         test_a_row_of_new_keys_is_kept_as_its_keys_are},
         CU_TEST_INFO_NULL};
     int status;
 
