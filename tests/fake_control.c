@@ -208,6 +208,14 @@ static uint32_t fake_turn(const struct torc_fake_control *control,
 }
 
 // Orders that go first in a life: who we are, and the shards of this worker.
+// What is being made never counts.
+static void fake_forget(struct torc_fake_shard *shard)
+{
+    free(shard->making.bytes);
+    memset(&shard->making, 0, sizeof(shard->making));
+    memset(&shard->made, 0, sizeof(shard->made));
+}
+
 static void fake_open(struct torc_fake_control *control)
 {
     control->boot =
@@ -221,6 +229,7 @@ static void fake_open(struct torc_fake_control *control)
     control->durable =
         control->block_count == 0 ? 0 : control->blocks[control->block_count - 1].sequence;
     for (uint32_t i = 0; i < control->shard_count; i++) {
+        fake_forget(&control->shards[i]);
         control->shards[i].epoch++;
         control->shards[i].ready = false;
         control->shards[i].leaving = false;
@@ -277,9 +286,8 @@ static void fake_give(struct torc_fake_control *control, struct torc_fake_shard 
 static void fake_gone(struct torc_fake_control *control, struct torc_fake_shard *shard)
 {
     free(shard->kept.bytes);
-    free(shard->making.bytes);
     memset(&shard->kept, 0, sizeof(shard->kept));
-    memset(&shard->making, 0, sizeof(shard->making));
+    fake_forget(shard);
     shard->absent = true;
     shard->leaving = false;
     shard->ready = false;
@@ -530,25 +538,51 @@ static struct torc_fake_shard *fake_shard(struct torc_fake_control *control, uin
     return NULL;
 }
 
+static void fake_checkpoint_end(struct torc_fake_control *control, struct torc_fake_shard *shard,
+                                bool given_up)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_CHECKPOINT_END};
+
+    order.checkpoint.shard = shard->shard;
+    order.checkpoint.checkpoint = shard->made.checkpoint;
+    order.checkpoint.given_up = given_up ? 1 : 0;
+    fake_order(control, &order);
+    shard->made.checkpoint = 0;
+}
+
 static void fake_checkpoint_done(struct torc_fake_control *control,
                                  const struct torc_evt_checkpoint *done)
 {
     struct torc_fake_shard *shard = fake_shard(control, done->shard);
-    struct torc_cmd order = {.kind = TORC_CMD_CHECKPOINT_END};
 
     torc_assert(shard != NULL);
-    order.checkpoint.shard = done->shard;
-    order.checkpoint.checkpoint = done->checkpoint;
-    order.checkpoint.given_up = done->failed;
-    if (done->failed == 0) {
-        torc_assert(shard->making.byte_count == done->bytes);
-        free(shard->kept.bytes);
-        shard->kept = shard->making;
-        shard->kept.complete = true;
-        shard->kept.start_sequence = done->start_sequence;
-        memset(&shard->making, 0, sizeof(shard->making));
+    shard->made = *done;
+    if (done->failed != 0) {
+        fake_checkpoint_end(control, shard, true);
     }
-    fake_order(control, &order);
+}
+
+// As control does: a checkpoint counts once the log is durable up to where it ends.
+static void fake_keep(struct torc_fake_control *control, struct torc_fake_shard *shard)
+{
+    struct torc_fake_checkpoint *making = &shard->making;
+    struct torc_checkpoint_footer footer;
+
+    if (shard->made.checkpoint == 0) {
+        return;
+    }
+    torc_assert(making->byte_count == shard->made.bytes && making->byte_count >= sizeof(footer));
+    memcpy(&footer, making->bytes + making->byte_count - sizeof(footer), sizeof(footer));
+    if (control->disk_failed) { // it never gets there
+        fake_checkpoint_end(control, shard, true);
+    } else if (control->durable >= torc_get_le64(footer.end_sequence)) {
+        free(shard->kept.bytes);
+        shard->kept = *making;
+        shard->kept.complete = true;
+        shard->kept.start_sequence = shard->made.start_sequence;
+        memset(making, 0, sizeof(*making));
+        fake_checkpoint_end(control, shard, false);
+    }
 }
 
 // Questions of replicas, answered at once.
@@ -676,6 +710,9 @@ void torc_fake_control_step(struct torc_fake_control *control, uint64_t boottime
     }
     fake_segments(control);
     fake_log(control);
+    for (uint32_t i = 0; i < control->shard_count; i++) {
+        fake_keep(control, &control->shards[i]);
+    }
 }
 
 void torc_fake_control_checkpoint(struct torc_fake_control *control, uint32_t index)
@@ -684,8 +721,10 @@ void torc_fake_control_checkpoint(struct torc_fake_control *control, uint32_t in
     struct torc_fake_shard *shard = &control->shards[index];
 
     torc_assert(index < control->shard_count);
-    free(shard->making.bytes);
-    memset(&shard->making, 0, sizeof(shard->making));
+    if (shard->made.checkpoint != 0) {
+        return; // one at a time; the log is not there yet
+    }
+    fake_forget(shard);
     order.checkpoint.shard = shard->shard;
     order.checkpoint.checkpoint = control->next_checkpoint++;
     fake_order(control, &order);
@@ -719,9 +758,8 @@ void torc_fake_control_wipe(struct torc_fake_control *control)
         struct torc_fake_shard *shard = &control->shards[i];
 
         free(shard->kept.bytes);
-        free(shard->making.bytes);
         memset(&shard->kept, 0, sizeof(shard->kept));
-        memset(&shard->making, 0, sizeof(shard->making));
+        fake_forget(shard);
         shard->based = false;
         shard->absent = false;
     }

@@ -50,6 +50,7 @@ struct torc_fake_shard {
     uint64_t want_told;               // likewise
     struct torc_fake_checkpoint kept; // the last complete one
     struct torc_fake_checkpoint making; // coming in
+    struct torc_evt_checkpoint made;    // what the worker said of it; checkpoint 0: nothing yet
 };
 
 struct torc_fake_control {
