@@ -8,8 +8,9 @@
 //         first such queue, and keeps it to its end: it cannot be taken out again.
 // Memory  DPDK's, of which packet buffers are touched; a queue has a device and a pool, 22 MiB.
 // Link    the driver does not connect again by itself: while the link is down it is stopped and
-//         started every RETRY_NS, and packets are lost, as on a wire. With zero-copy it cannot
-//         connect a second time: the driver closes a descriptor that is DPDK's.
+//         started every RETRY_NS, or PATIENCE_NS while the node is there, and packets are lost, as
+//         on a wire. With zero-copy it cannot connect a second time: the driver closes a descriptor
+//         that is DPDK's.
 // Trust   UDP checksums are left unfinished: no wire is passed, and each packet carries a stronger
 //         check of its own (wire/frame.h).
 #include "client/address.h"
@@ -46,8 +47,11 @@
 #define COMPLAINT_BYTES 96
 #define CONNECT_NS      (6 * TORC_NS_PER_S)
 #define RETRY_NS        (20 * TORC_NS_PER_MS)
-#define ASK_NS          (10 * TORC_NS_PER_MS)
-#define LOOKS           100u // at the link a second, in use
+// For the node to take up a connection that was made: who goes before leaves it one that ends its
+// process, for DPDK's driver (22.11) then forgets a descriptor that it has closed, and DPDK panics.
+#define PATIENCE_NS (500 * TORC_NS_PER_MS)
+#define ASK_NS      (10 * TORC_NS_PER_MS)
+#define LOOKS       100u // at the link a second, in use
 // Of waiting, before naps: any read is back by then. A write is not: it waits for a disk, whose
 // answer is brought by threads that may need this very processor.
 #define SPIN_NS          (30 * TORC_NS_PER_US)
@@ -69,6 +73,7 @@ struct memif {
     struct torc_frame_udp udp; // of packets to the node
     uint64_t look_cycles;      // when to look at the link again
     uint64_t retry_ns;         // when to try to connect again
+    uint64_t patient_ns;       // until then the node may take up the last try
     uint32_t waiting;          // received by wait, for the next receive
     uint32_t held;             // given out by receive, until the next one
     struct torc_nap nap;
@@ -261,18 +266,23 @@ static bool memif_link(const struct memif *memif)
            link.link_status == RTE_ETH_LINK_UP;
 }
 
-// One try: starts our end and sees whether the node's answers within RETRY_NS.
+// One try: starts our end, unless the last try may still be taken up, and sees whether the node's
+// answers within RETRY_NS.
 static bool memif_connect(struct memif *memif)
 {
-    uint64_t end_ns = torc_clock_now_ns() + RETRY_NS;
+    uint64_t now_ns = torc_clock_now_ns();
+    uint64_t end_ns = now_ns + RETRY_NS;
 
-    (void)rte_eth_dev_stop(memif->device); // may not be started
-    if (rte_eth_dev_start(memif->device) == 0) {
-        while (!memif_link(memif) && torc_clock_now_ns() < end_ns) {
-            (void)usleep(500);
-        }
+    if (now_ns >= memif->patient_ns) {
+        (void)rte_eth_dev_stop(memif->device); // may not be started
+        memif->patient_ns =
+            rte_eth_dev_start(memif->device) == 0 ? torc_clock_now_ns() + PATIENCE_NS : 0;
+    }
+    while (memif->patient_ns != 0 && !memif_link(memif) && torc_clock_now_ns() < end_ns) {
+        (void)usleep(500);
     }
     memif->up = memif_link(memif);
+    memif->patient_ns = memif->up ? 0 : memif->patient_ns; // when it goes down: at once
     return memif->up;
 }
 
