@@ -253,16 +253,24 @@ bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq)
     return true;
 }
 
+bool torc_admit_ahead(const struct torc_admit *admit, uint32_t ahead, uint32_t *session)
+{
+    const struct torc_admit_due *due = &admit->due[(admit->due_first + ahead) % TORC_ADMIT_DUE];
+
+    if (ahead >= admit->due_count ||
+        (admit->shedding && admit->turn - due->noted < TORC_ADMIT_TELL_TURNS)) {
+        return false;
+    }
+    *session = due->session;
+    return true;
+}
+
 bool torc_admit_due(struct torc_admit *admit, uint32_t *session)
 {
-    while (admit->due_count > 0) {
+    while (torc_admit_ahead(admit, 0, session)) {
         const struct torc_admit_due *due = &admit->due[admit->due_first];
-        struct torc_admit_slot *slot = &admit->slots[due->session % TORC_ADMIT_SLOTS];
+        struct torc_admit_slot *slot = &admit->slots[*session % TORC_ADMIT_SLOTS];
 
-        if (admit->shedding && admit->turn - due->noted < TORC_ADMIT_TELL_TURNS) {
-            return false;
-        }
-        *session = due->session;
         admit->due_first = (admit->due_first + 1) % TORC_ADMIT_DUE;
         admit->due_count--;
         // Else an answer told it meanwhile, or the account is another session's by now.

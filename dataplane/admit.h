@@ -120,12 +120,21 @@ void torc_admit_take(struct torc_admit *admit, uint32_t session);
 void torc_admit_refuse(struct torc_admit *admit, uint32_t session);
 void torc_admit_drop(struct torc_admit *admit); // unopened: it was the session's or not
 
+// The account of that session, if it is one, will be looked at.
+static inline void torc_admit_prefetch(const struct torc_admit *admit, uint32_t session)
+{
+    __builtin_prefetch(&admit->slots[session % TORC_ADMIT_SLOTS], 1);
+}
+
 // Whether packets of that session were noted in the last turns: it exists, and is a client's.
 bool torc_admit_knows(const struct torc_admit *admit, uint32_t session);
 // Whether the packet, one too many, may be dropped unread: then it is noted.
 bool torc_admit_note(struct torc_admit *admit, uint32_t session, uint64_t seq);
 // An answer to the session left so many bytes of what was allowed for it.
 void torc_admit_leave(struct torc_admit *admit, uint32_t session, uint32_t bytes);
+// Whether the due notice `ahead` places behind the next one has waited long enough, and to whom it
+// goes, unless something tells it first.
+bool torc_admit_ahead(const struct torc_admit *admit, uint32_t ahead, uint32_t *session);
 // At the end of a turn: the next session to which a notice goes that has waited long enough. False:
 // none. The notice must be told at once.
 bool torc_admit_due(struct torc_admit *admit, uint32_t *session);

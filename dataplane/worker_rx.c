@@ -12,6 +12,8 @@
 #define ECHO_RATE    1000u
 #define ECHO_BURST   100u
 #define SHED_BYTES   (TORC_REPLY_HEAD_BYTES + TORC_SHED_BYTES)
+// Notices whose keys are on their way to the cache together.
+#define TELL_TOGETHER 16u
 
 // A data packet between the first pass and the second.
 struct rx_candidate {
@@ -453,6 +455,23 @@ static bool rx_check(struct torc_worker *worker, const struct rx_candidate *cand
 
 // -- Too many -------------------------------------------------------------------------------------
 
+// Accounts of a burst that is looked at from outside.
+static void rx_prefetch_accounts(const struct torc_worker *worker, const struct rx_item *items,
+                                 uint32_t count)
+{
+    static const uint32_t index_at = TORC_ETHER_BYTES + TORC_IPV4_BYTES + TORC_UDP_BYTES +
+                                     offsetof(struct torc_data_wire, index);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (items[i].byte_count >= index_at + sizeof(struct torc_le32)) {
+            struct torc_le32 index;
+
+            memcpy(&index, items[i].bytes + index_at, sizeof(index));
+            torc_admit_prefetch(worker->admit, torc_get_le32(index));
+        }
+    }
+}
+
 // A look at a frame from outside, before anything is checked: whether it is one too many of a
 // session whose packets were dropped unread in the last turns, and may be dropped like them. What a
 // forger could make of it: its own frame is dropped, and a client is told of a read that was not,
@@ -481,13 +500,43 @@ static bool rx_is_passed_over(struct torc_worker *worker, const struct rx_item *
     return true;
 }
 
+// What the next notices need of sessions that may not have been looked at for turns is on its way
+// to the cache together: first records, then the keys that they name.
+static void tell_prefetch(const struct torc_worker *worker)
+{
+    uint32_t index;
+
+    for (uint32_t i = 0; i < TELL_TOGETHER && torc_admit_ahead(worker->admit, i, &index); i++) {
+        uint32_t slot = index & (worker->sessions->slot_count - 1);
+
+        torc_admit_prefetch(worker->admit, index);
+        __builtin_prefetch(&worker->heard[index % TORC_ADMIT_SLOTS], 1);
+        __builtin_prefetch(torc_session_line_at(worker->sessions, worker->index, slot), 1);
+        __builtin_prefetch(torc_session_at(worker->sessions, slot));
+    }
+    for (uint32_t i = 0; i < TELL_TOGETHER && torc_admit_ahead(worker->admit, i, &index); i++) {
+        const struct torc_session *session = torc_session_find(worker->sessions, index);
+
+        if (session != NULL) {
+            rx_prefetch_answer(worker, session, TORC_UNREAD_BYTES);
+        }
+    }
+}
+
 void torc_worker_tell(struct torc_worker *worker)
 {
     struct torc_turn *turn = worker->turn;
+    uint32_t count = TELL_TOGETHER;
     uint32_t session;
 
-    while (turn->tx_count < turn->tx_room && torc_admit_due(worker->admit, &session)) {
-        torc_answer_notice(worker, &worker->heard[session % TORC_ADMIT_SLOTS]);
+    while (count == TELL_TOGETHER) {
+        tell_prefetch(worker);
+        count = 0;
+        while (count < TELL_TOGETHER && turn->tx_count < turn->tx_room &&
+               torc_admit_due(worker->admit, &session)) {
+            torc_answer_notice(worker, &worker->heard[session % TORC_ADMIT_SLOTS]);
+            count++;
+        }
     }
     turn->more = turn->more || worker->admit->due_count > 0;
 }
@@ -550,6 +599,9 @@ static void rx_burst(struct torc_worker *worker, const struct rx_item *items, ui
     bool many = worker->admit->shedding && worker->admit->pressed;
 
     torc_assert(count <= TORC_WORKER_BURST);
+    if (torc_unlikely(many)) {
+        rx_prefetch_accounts(worker, items, count);
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (torc_unlikely(many) && rx_is_passed_over(worker, &items[i])) {
             continue;
