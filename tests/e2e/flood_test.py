@@ -146,6 +146,7 @@ class Flooded:
 
 def flood_alone(flooded, name, counter, frame, varied):
     """Counters and bytes while nobody else talks."""
+    flooded.victim.ping(b"of before is nothing left?")  # what was sent first is looked at first
     numbers, drops = flooded.stats()
     out, back = flooded.link_bytes()
     resident = flooded.resident()
