@@ -3,8 +3,7 @@
 
 #include "kit/bugs.h"
 
-#define WALL_LOOK_NS    UINT64_C(1000000) // below it a sixteenth is lost in rounding
-#define WALL_ELAPSED_NS UINT64_C(3600000000000)
+#define WALL_LOOK_NS UINT64_C(1000000) // below it a sixteenth is lost in rounding
 
 // From `offset` towards `target`, by `most` at most.
 static int64_t wall_slew(int64_t offset_us, int64_t target_us, int64_t most_us)
@@ -28,7 +27,7 @@ static bool wall_behind(int64_t offset_us, int64_t median_us)
 // The offsets go after what they follow.
 static void wall_move(struct torc_wall *wall, const struct torc_wall_look *look, int64_t system_us)
 {
-    uint64_t elapsed_ns = torc_min_u64(look->now_ns - wall->moved_ns, WALL_ELAPSED_NS);
+    uint64_t elapsed_ns = look->now_ns - wall->moved_ns;
     int64_t most_us = (int64_t)(elapsed_ns / 1000 / TORC_WALL_SLEW);
     int64_t target_us;
 
