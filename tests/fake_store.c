@@ -1,6 +1,8 @@
 // Torc tests: a metastore in memory. See tests/fake_store.h.
 #include "tests/fake_store.h"
 
+#include "tests/torc_test.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +81,24 @@ void torc_fake_store_put(struct torc_fake_store *meta, const char *key, const vo
 {
     meta->revision++;
     fake_change(meta, key, value, value_bytes);
+}
+
+void torc_fake_store_read(const struct torc_fake_store *meta, const char *key,
+                          enum torc_record kind, void *fields)
+{
+    const struct torc_fake_record *record = torc_fake_store_find(meta, key);
+    struct torc_fail why;
+
+    torc_assert(record != NULL);
+    TORC_TEST_OK(torc_record_decode(kind, fields, record->value, record->value_bytes, &why), &why);
+}
+
+void torc_fake_store_write(struct torc_fake_store *meta, const char *key, enum torc_record kind,
+                           const void *fields)
+{
+    char text[TORC_RECORD_BYTES_MAX];
+
+    torc_fake_store_put(meta, key, text, torc_record_encode(kind, fields, text));
 }
 
 static bool fake_txn(struct torc_fake_store *meta, const struct torc_meta_request *request)

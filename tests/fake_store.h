@@ -12,6 +12,7 @@
 
 #include "control/meta_wake.h"
 #include "control/metastore.h"
+#include "control/records.h"
 #include "kit/rng.h"
 
 #define TORC_FAKE_STORE_RECORDS 64u
@@ -70,5 +71,11 @@ void torc_fake_store_put(struct torc_fake_store *meta, const char *key, const vo
 
 const struct torc_fake_record *torc_fake_store_find(const struct torc_fake_store *meta,
                                                     const char *key);
+
+// The fields of a record that is there and can be read; and the record that they make.
+void torc_fake_store_read(const struct torc_fake_store *meta, const char *key,
+                          enum torc_record kind, void *fields);
+void torc_fake_store_write(struct torc_fake_store *meta, const char *key, enum torc_record kind,
+                           const void *fields);
 
 #endif

@@ -98,7 +98,6 @@ static void put_record(void *context, const struct torc_fake_record *record)
 static void write_first(struct model *model)
 {
     char name[TORC_RECORD_NAME_BYTES];
-    char text[TORC_RECORD_BYTES_MAX];
 
     for (uint32_t i = 1; i <= SHARDS; i++) {
         struct torc_shard_fields fields = {.lo = 10 * (uint64_t)i,
@@ -108,15 +107,13 @@ static void write_first(struct model *model)
                                            .losses = {.count = 1, .at = {{.lsn = i, .node = 1}}}};
 
         torc_record_name(name, "shard", i);
-        torc_fake_store_put(&model->meta, name, text,
-                            torc_record_encode(TORC_RECORD_SHARD, &fields, text));
+        torc_fake_store_write(&model->meta, name, TORC_RECORD_SHARD, &fields);
     }
     for (uint32_t i = 1; i <= NODES; i++) {
         struct torc_node_fields fields = {.boot = i * UINT64_C(100), .down = i * UINT64_C(100) - 1};
 
         torc_record_name(name, "node", i);
-        torc_fake_store_put(&model->meta, name, text,
-                            torc_record_encode(TORC_RECORD_NODE, &fields, text));
+        torc_fake_store_write(&model->meta, name, TORC_RECORD_NODE, &fields);
     }
 }
 

@@ -30,34 +30,25 @@ struct world {
 
 static struct torc_shard_fields world_read(const struct world *world)
 {
-    const struct torc_fake_record *record = torc_fake_store_find(&world->meta, "shard/3");
     struct torc_shard_fields fields = {0};
-    struct torc_fail why;
 
-    TORC_TEST_OK(
-        torc_record_decode(TORC_RECORD_SHARD, &fields, record->value, record->value_bytes, &why),
-        &why);
+    torc_fake_store_read(&world->meta, "shard/3", TORC_RECORD_SHARD, &fields);
     return fields;
 }
 
 static void world_write(struct world *world, struct torc_shard_fields *fields)
 {
-    char text[TORC_RECORD_BYTES_MAX];
-
     fields->nonce = ++world->nonce;
-    torc_fake_store_put(&world->meta, "shard/3", text,
-                        torc_record_encode(TORC_RECORD_SHARD, fields, text));
+    torc_fake_store_write(&world->meta, "shard/3", TORC_RECORD_SHARD, fields);
 }
 
 static void world_node(struct world *world, uint64_t node, uint64_t copy)
 {
     struct torc_node_fields fields = {.boot = 4, .copy = copy, .nonce = ++world->nonce};
     char name[TORC_RECORD_NAME_BYTES];
-    char text[TORC_RECORD_BYTES_MAX];
 
     torc_record_name(name, "node", node);
-    torc_fake_store_put(&world->meta, name, text,
-                        torc_record_encode(TORC_RECORD_NODE, &fields, text));
+    torc_fake_store_write(&world->meta, name, TORC_RECORD_NODE, &fields);
 }
 
 // Nodes 1 and 2 are in sync with copies 11 and 22, node 3 was removed in epoch 6.

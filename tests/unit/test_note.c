@@ -24,23 +24,16 @@ struct world {
 
 static struct torc_node_fields world_read(const struct world *world)
 {
-    const struct torc_fake_record *record = torc_fake_store_find(&world->meta, "node/4");
     struct torc_node_fields fields = {0};
-    struct torc_fail why;
 
-    TORC_TEST_OK(
-        torc_record_decode(TORC_RECORD_NODE, &fields, record->value, record->value_bytes, &why),
-        &why);
+    torc_fake_store_read(&world->meta, "node/4", TORC_RECORD_NODE, &fields);
     return fields;
 }
 
 static void world_write(struct world *world, struct torc_node_fields *fields)
 {
-    char text[TORC_RECORD_BYTES_MAX];
-
     fields->nonce = ++world->nonce;
-    torc_fake_store_put(&world->meta, "node/4", text,
-                        torc_record_encode(TORC_RECORD_NODE, fields, text));
+    torc_fake_store_write(&world->meta, "node/4", TORC_RECORD_NODE, fields);
 }
 
 static struct world *world_open(void)
