@@ -238,7 +238,7 @@ static void watch_on_beat(struct torc_watch *watch, struct torc_watch_peer *peer
     peer->heard_ns = watch->now_ns;
     peer->stretch = beat->stretch;
     peer->open_hlc = beat->open_hlc;
-    torc_watch_wall(watch, watch->now_ns, peer->state.node, beat->wall_us);
+    torc_watch_wall(watch, watch->now_ns, peer->state.node, peer->state.boot, beat->wall_us);
     peer->told = peer->told && !peer->state.silent && peer->state.health == beat->health;
     peer->state.silent = false;
     peer->state.health = beat->health;
@@ -517,13 +517,18 @@ uint64_t torc_watch_deadline_ns(const struct torc_watch *watch)
 
 // -- The time of day ------------------------------------------------------------------------------
 
-void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t wall_us)
+void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t boot,
+                     uint64_t wall_us)
 {
     struct torc_watch_peer *peer = torc_watch_find(watch, node);
     int64_t offset_us;
 
-    if (peer == NULL || wall_us >= TORC_WALL_US_MAX) {
+    if (peer == NULL || boot < peer->wall_boot || wall_us >= TORC_WALL_US_MAX) {
         return;
+    }
+    if (boot > peer->wall_boot) {
+        peer->wall_boot = boot;
+        peer->wall_ns = 0; // a new life reads the system's clock anew, however that was set
     }
     offset_us = torc_wall_offset_us(wall_us, now_ns);
     if (peer->wall_ns != 0 && now_ns < peer->wall_ns + WATCH_WALL_NS) {
@@ -605,15 +610,18 @@ int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us)
     int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
     uint32_t count = 0;
     uint32_t missing = 0;
+    int64_t median_us;
 
-    offsets_us[count++] = torc_wall_offset_us(held_us, watch->now_ns);
+    // Below zero: of two halves the one further on decides, for the other can follow, not it.
+    offsets_us[count++] = -torc_wall_offset_us(held_us, watch->now_ns);
     for (uint32_t i = 0; i < watch->peer_count; i++) {
         const struct torc_watch_peer *peer = &watch->peers[i];
 
         if (peer->held_ns != 0 && watch->now_ns < peer->held_ns + WATCH_WALL_NS) {
-            offsets_us[count++] = peer->held_off_us;
+            offsets_us[count++] = -peer->held_off_us;
         }
         missing += watch_is_awaited(watch, peer, peer->held_ns);
     }
-    return torc_wall_median_us(offsets_us, count, missing);
+    median_us = torc_wall_median_us(offsets_us, count, missing);
+    return median_us == TORC_WALL_UNKNOWN ? TORC_WALL_UNKNOWN : -median_us;
 }

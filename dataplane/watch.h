@@ -204,14 +204,16 @@ enum torc_err torc_must_use torc_watch_meet(struct torc_watch *watch, uint32_t n
 void torc_watch_step(struct torc_watch *watch, uint64_t now_ns,
                      const struct torc_watch_event *event, struct torc_watch_actions *actions);
 
-// What a beat says of the time of day, also one whose HLC is refused: a node that is behind could
-// not find out otherwise.
-void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t wall_us);
+// What a beat of the node's life `boot` says of the time of day, also one whose HLC is refused: a
+// node that is behind could not find out otherwise.
+void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t boot,
+                     uint64_t wall_us);
 
 // And the HLC of its packet, refused or not.
 void torc_watch_held(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t held_us);
 
-// The median of the offsets of the HLCs that this node (`held_us`) and the peers heard lately hold.
+// The median of the offsets of the HLCs that this node (`held_us`) and the peers heard lately hold;
+// of an even number, from four on, the upper one.
 int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us);
 
 // H3: the median of the offsets (kit/wall.h) of this node's `own_us` and of the peers heard lately.

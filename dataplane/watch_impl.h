@@ -43,7 +43,8 @@ struct torc_watch_peer {
     uint64_t ceiling_acked;
     uint64_t ceiling_asked; // it wants us to keep; the shell was told
     uint64_t open_hlc;
-    uint64_t wall_ns;    // when its wall clock was heard; 0: never
+    uint64_t wall_boot;  // the life of it whose wall clock was heard last
+    uint64_t wall_ns;    // when; 0: never
     int64_t wall_off_us; // its offset from ours, the least delayed of late
     uint64_t held_ns;    // when its HLC was heard; 0: never
     int64_t held_off_us; // of that

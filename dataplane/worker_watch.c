@@ -240,7 +240,7 @@ void torc_worker_watch_wall(struct torc_worker *worker, const struct torc_peer_f
     struct torc_worker_watch *watch = worker->replicas.watch;
 
     if (watch != NULL && watch->running && op->opcode == TORC_PEER_OP_BEAT) {
-        torc_watch_wall(&watch->watch, worker->now_ns, from->node, op->beat.wall_us);
+        torc_watch_wall(&watch->watch, worker->now_ns, from->node, from->boot, op->beat.wall_us);
     }
 }
 

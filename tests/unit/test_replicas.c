@@ -201,8 +201,8 @@ static void a_time_of_day_out_of_range_is_not_heard(void)
         struct torc_rig *rig = &cluster.rigs[1];
         struct torc_watch *watch = &rig->workers[0]->replicas.watch->watch;
 
-        torc_watch_wall(watch, rig->now_ns, 2, times_us[i]);
-        torc_watch_wall(watch, rig->now_ns, 3, times_us[i]);
+        torc_watch_wall(watch, rig->now_ns, 2, UINT64_MAX, times_us[i]);
+        torc_watch_wall(watch, rig->now_ns, 3, UINT64_MAX, times_us[i]);
         torc_cluster_run(&cluster, 2000);
         CU_ASSERT_TRUE(stamps_are_near(4 + i, 1 + i));
     }

@@ -207,7 +207,7 @@ static void test_the_first_to_be_heard_are_not_most(void)
     for (uint32_t node = 2; node <= 5; node++) {
         uint64_t wall_us = zero_us + (uint64_t)offsets_us[node] + rig.now_ns / 1000;
 
-        torc_watch_wall(&rig.watch, rig.now_ns, node, wall_us);
+        torc_watch_wall(&rig.watch, rig.now_ns, node, 1, wall_us);
         torc_watch_held(&rig.watch, rig.now_ns, node, wall_us);
         CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)zero_us),
                         node < 5 ? TORC_WALL_UNKNOWN : (int64_t)zero_us + 100);
@@ -229,12 +229,57 @@ static void test_who_is_not_there_is_not_awaited(void)
     }
     for (uint32_t i = 0; i < 2; i++) {
         for (uint32_t node = 2; node <= 3; node++) {
-            torc_watch_wall(&rig.watch, rig.now_ns, node, zero_us + rig.now_ns / 1000);
+            torc_watch_wall(&rig.watch, rig.now_ns, node, 1, zero_us + rig.now_ns / 1000);
         }
         CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)zero_us + 3600000000),
                         i == 0 ? TORC_WALL_UNKNOWN : (int64_t)zero_us);
         rig_live(&rig, 2000 * MS, 1);
     }
+    rig_close(&rig);
+}
+
+// Its clock was set back by minutes while it was down. Within a life it is slewed, and what falls
+// fast was only late on its way.
+static void test_a_new_life_has_its_own_time_of_day(void)
+{
+    static const uint64_t zero_us = UINT64_C(1700000000000000);
+    static const uint64_t ahead_us = UINT64_C(239000000);
+    int64_t near_us;
+    struct rig rig;
+
+    rig_open(&rig);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, 3, NULL), TORC_ERR_OK);
+    torc_watch_wall(&rig.watch, rig.now_ns, 2, 4, zero_us + ahead_us + rig.now_ns / 1000);
+    torc_watch_wall(&rig.watch, rig.now_ns, 3, 1, zero_us + 1705000000 + rig.now_ns / 1000);
+    torc_watch_wall(&rig.watch, rig.now_ns, 2, 4, zero_us + rig.now_ns / 1000);
+    near_us = torc_watch_median_us(&rig.watch, (int64_t)zero_us - 1041000000) - (int64_t)zero_us;
+    CU_ASSERT_TRUE(near_us > (int64_t)ahead_us - 1000000);
+    torc_watch_wall(&rig.watch, rig.now_ns, 2, 5, zero_us + rig.now_ns / 1000);
+    torc_watch_wall(&rig.watch, rig.now_ns, 2, 4, zero_us + ahead_us + rig.now_ns / 1000);
+    CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)zero_us - 1041000000),
+                    (int64_t)zero_us);
+    rig_close(&rig);
+}
+
+// HLCs cannot be taken back: where half of the nodes hold them minutes ahead, the others follow.
+static void test_of_two_halves_the_one_ahead_is_followed(void)
+{
+    static const uint64_t zero_us = UINT64_C(1700000000000000);
+    static const uint64_t ahead_us[] = {0, 0, 837000000, 0, 837000000};
+    struct rig rig;
+
+    rig_open(&rig);
+    for (uint32_t node = 3; node <= 4; node++) {
+        CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, node, NULL), TORC_ERR_OK);
+    }
+    for (uint32_t node = 2; node <= 4; node++) {
+        torc_watch_held(&rig.watch, rig.now_ns, node, zero_us + ahead_us[node] + rig.now_ns / 1000);
+        torc_watch_wall(&rig.watch, rig.now_ns, node, 1,
+                        zero_us + ahead_us[node] + rig.now_ns / 1000);
+    }
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, zero_us + rig.now_ns / 1000),
+                    (int64_t)(zero_us + 837000000));
+    CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)zero_us), (int64_t)zero_us);
     rig_close(&rig);
 }
 
@@ -251,6 +296,8 @@ int main(void)
         {"the first nodes to be heard are not most of them",
          test_the_first_to_be_heard_are_not_most},
         {"who is not there is not awaited", test_who_is_not_there_is_not_awaited},
+        {"a new life has its own time of day", test_a_new_life_has_its_own_time_of_day},
+        {"of two halves the one ahead is followed", test_of_two_halves_the_one_ahead_is_followed},
         CU_TEST_INFO_NULL,
     };
 
