@@ -406,6 +406,17 @@ static void a_worker_may_give_it_up(void)
     given_up(0, TORC_DISK_WRITE, 0, 1, TORC_ERR_UNAVAILABLE);
 }
 
+// All shards have a file; the first of a round is made, and ends at `end_sequence` of a log that is
+// durable up to 100.
+static void rig_begin_round(struct rig *rig, uint64_t end_sequence)
+{
+    rig_open(rig, 100);
+    rig_keep_all(rig, 5);
+    torc_checkpoints_round(rig->checkpoints);
+    rig_next_order(rig);
+    rig_make_file(rig, rig->ordered_shard, 9, end_sequence);
+}
+
 // What a stop that does not wait any longer leaves: no round, the older files, and the log.
 static void check_given_up(struct rig *rig)
 {
@@ -428,11 +439,7 @@ static void a_round_that_waits_for_the_log_can_be_given_up(void)
 {
     struct rig rig;
 
-    rig_open(&rig, 100);
-    rig_keep_all(&rig, 5);
-    torc_checkpoints_round(rig.checkpoints);
-    rig_next_order(&rig);
-    rig_make_file(&rig, rig.ordered_shard, 9, 101);
+    rig_begin_round(&rig, 101);
     rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
     for (uint32_t i = 0; i < 500; i++) {
         (void)rig_step(&rig);
@@ -449,11 +456,7 @@ static void a_round_on_a_disk_that_hangs_can_be_given_up(void)
     struct rig rig;
     struct torc_checkpoints_numbers numbers;
 
-    rig_open(&rig, 100);
-    rig_keep_all(&rig, 5);
-    torc_checkpoints_round(rig.checkpoints);
-    rig_next_order(&rig);
-    rig_make_file(&rig, rig.ordered_shard, 9, 100);
+    rig_begin_round(&rig, 100);
     rig.hangs = true;
     rig_send(&rig, rig.file_bytes / 3 * 2, rig.file_bytes, 0); // one buffer is full
     for (uint32_t i = 0; i < 500; i++) {
