@@ -99,6 +99,7 @@ struct torc_op {
     uint32_t epoch;  // of the last attempt
     uint16_t node;   // index in nodes
     uint8_t core;
+    uint8_t shard; // of 64, the one that stands for its shard in a packet's bits
     uint8_t kind;
     uint8_t state;
     uint8_t hold;
@@ -158,6 +159,9 @@ struct torc_packet {
     uint32_t stream; // operation, or TORC_OP_NONE
     uint32_t piece;
     uint64_t rto_ns; // of its operations that never timed out; 0: not asked for yet
+    uint64_t shards; // of its writes, see torc_op
+    uint64_t done;   // of these, those with a write that was done
+    uint32_t turn;   // its place among all that were opened; wraps
     uint16_t node;
     uint8_t core;
     uint8_t passed;  // later packets that were answered
@@ -327,7 +331,8 @@ struct torc_engine {
     struct torc_packet *packets;
     uint32_t packet_count;
     struct torc_list free_packets;
-    uint64_t budget; // resends allowed, in 1/1000
+    uint32_t packet_turn; // of the next that is opened
+    uint64_t budget;      // resends allowed, in 1/1000
     uint64_t budget_at_ns;
     uint64_t inbound; // reply bytes allowed and not yet come
     uint32_t value_mean;
@@ -497,6 +502,8 @@ uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *n
 void torc_packet_end(struct torc_engine *engine, uint32_t index);
 // An operation of it was answered.
 void torc_packet_answered(struct torc_engine *engine, uint32_t index);
+// A write, in flight, was done, and this is the answer to its newest sending.
+void torc_packet_written(struct torc_engine *engine, uint32_t op_index);
 void torc_packet_lost(struct torc_engine *engine, uint32_t index);
 // An answer came to what was taken for lost: the window is as before (Eifel, RFC 4015).
 void torc_path_not_lost(struct torc_client_node *node);

@@ -239,6 +239,7 @@ static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t in
         return NULL;
     }
     op->epoch = shard->epoch;
+    op->shard = (uint8_t)(shard->shard % 64);
     op->node = node->index;
     op->core = member->core >= torc_max_u64(node->cores, 1) ? 0 : member->core;
     if (op->kind == TORC_OP_SCAN) {

@@ -431,6 +431,10 @@ static void reply_receive(struct torc_engine *engine, struct torc_client_node *n
     }
     if (op->state == TORC_OP_SENT && !engine->packets[op->packet].is_long) {
         torc_packet_answered(engine, op->packet);
+        if (op->kind == TORC_OP_WRITE && reply->status == TORC_ERR_OK &&
+            (op->attempts == 1 || !reply_is_of_earlier(engine, op))) {
+            torc_packet_written(engine, index);
+        }
     }
     torc_call_reply(engine, index, reply);
 }

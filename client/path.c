@@ -6,6 +6,7 @@
 #define RTO_FIRST_NS     UINT64_C(10000000) // before the first sample
 #define RTO_WRITE_MIN_NS UINT64_C(5000000)
 #define RTO_MAX_NS       UINT64_C(1000000000)
+#define DURABILITY_NONE  2u // a write is answered from memory, as a read is
 #define WINDOW_ONE       (1u << TORC_WINDOW_SHIFT)
 #define PACE_MAX_NS      RTO_MAX_NS
 #define TARGET_MARGIN_NS UINT64_C(25000)
@@ -73,9 +74,10 @@ uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
 {
     const struct torc_client_path *path = torc_op_path(engine, op);
     bool is_write = op->kind == TORC_OP_WRITE;
+    bool awaits_disk = is_write && engine->nodes[op->node].limits.durability != DURABILITY_NONE;
     uint64_t srtt_ns = is_write ? path->write_srtt_ns : path->read_srtt_ns;
     uint64_t var_ns = is_write ? path->write_var_ns : path->read_var_ns;
-    uint64_t least_ns = !is_write            ? (uint64_t)engine->config.read_rto_us * 1000
+    uint64_t least_ns = !awaits_disk         ? (uint64_t)engine->config.read_rto_us * 1000
                         : edge_polls(engine) ? RTO_WRITE_MIN_NS
                                              : SLOW_WRITE_NS;
     uint64_t rto_ns = srtt_ns == 0 ? RTO_FIRST_NS : srtt_ns + 4 * var_ns;
@@ -290,6 +292,7 @@ uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *n
     packet = &engine->packets[index];
     *packet = (struct torc_packet){.sent_ns = engine->now_ns,
                                    .stream = TORC_OP_NONE,
+                                   .turn = engine->packet_turn++,
                                    .node = node->index,
                                    .core = core,
                                    .session = node->session,
@@ -360,18 +363,46 @@ void torc_packet_enter(struct torc_engine *engine, uint32_t index, uint32_t op_i
     struct torc_op *op = &engine->ops[op_index];
 
     op->packet = index;
+    engine->packets[index].shards |= UINT64_C(1) << op->shard;
     torc_ops_push(engine, &engine->packets[index].ops, op_index);
     engine->nodes[op->node].paths[op->core].ops_in_flight++;
 }
 
-// Its reads go again at once, outside the budget: the loss is proved.
+static void packet_lost(struct torc_engine *engine, uint32_t index, bool proved)
+{
+    struct torc_packet *packet = &engine->packets[index];
+    struct torc_client_node *node = &engine->nodes[packet->node];
+    bool heard = node->heard_ns > packet->sent_ns;
+
+    if (!packet->open) {
+        return;
+    }
+    packet_close(engine, index);
+    torc_mtu_suspect(engine, node);
+    if (!proved && packet->is_write && packet->stream == TORC_OP_NONE && heard) {
+        return; // the disk is slow, as far as anybody knows
+    }
+    if (engine->now_ns >= node->cut_until_ns) {
+        bool again = ++node->time_outs >= 2 && !heard;
+
+        node->window_before = (uint32_t)torc_max_u64(node->window_before, node->window);
+        window_cut(engine, node, again ? WINDOW_ONE : node->window / 2);
+    }
+}
+
+void torc_packet_lost(struct torc_engine *engine, uint32_t index)
+{
+    packet_lost(engine, index, false);
+}
+
+// Its operations go again at once, outside the budget: the loss is proved.
 static void packet_overtaken(struct torc_engine *engine, uint32_t index)
 {
     struct torc_packet *packet = &engine->packets[index];
     uint32_t stream = packet->stream;
     uint32_t piece = packet->piece;
 
-    torc_packet_lost(engine, index);
+    packet_lost(engine, index, true);
     if (stream != TORC_OP_NONE) {
         torc_packet_end(engine, index);
         torc_big_lost(engine, stream, piece);
@@ -417,25 +448,32 @@ void torc_packet_answered(struct torc_engine *engine, uint32_t index)
     }
 }
 
-void torc_packet_lost(struct torc_engine *engine, uint32_t index)
+// Writes of one shard are done in the order in which the shard got them, those of several are not.
+// So three packets sent later, each with a write of a shard that was done, prove that one with a
+// write of the same shard got lost, or its answer did. Packets that lost nothing are answered in
+// order, and the walk ends where it begins.
+void torc_packet_written(struct torc_engine *engine, uint32_t op_index)
 {
-    struct torc_packet *packet = &engine->packets[index];
-    struct torc_client_node *node = &engine->nodes[packet->node];
-    bool heard = node->heard_ns > packet->sent_ns;
+    const struct torc_op *op = &engine->ops[op_index];
+    struct torc_packet *packet = &engine->packets[op->packet];
+    uint32_t older = torc_op_path(engine, op)->packets[1].head;
+    uint64_t shard = UINT64_C(1) << op->shard;
+    uint64_t before = packet->done;
 
-    if (!packet->open) {
+    torc_assert(packet->is_write && packet->stream == TORC_OP_NONE);
+    packet->done |= shard;
+    if ((before & shard) != 0) {
         return;
     }
-    packet_close(engine, index);
-    torc_mtu_suspect(engine, node);
-    if (packet->is_write && packet->stream == TORC_OP_NONE && heard) {
-        return; // the disk is slow, as far as anybody knows
-    }
-    if (engine->now_ns >= node->cut_until_ns) {
-        bool again = ++node->time_outs >= 2 && !heard;
+    while (older != TORC_OP_NONE && (int32_t)(engine->packets[older].turn - packet->turn) < 0) {
+        struct torc_packet *passed = &engine->packets[older];
+        uint32_t next = passed->next;
 
-        node->window_before = (uint32_t)torc_max_u64(node->window_before, node->window);
-        window_cut(engine, node, again ? WINDOW_ONE : node->window / 2);
+        if ((passed->shards & shard) != 0 && (passed->shards & before) == 0 &&
+            ++passed->passed >= OVERTAKEN) {
+            packet_overtaken(engine, older);
+        }
+        older = next;
     }
 }
 

@@ -5,7 +5,8 @@ A switch in user space (torc-switch) stands between the clients' link and the no
 reorders, delays, damages and cuts packets, and goes dark and comes back; under each, and under all together,
 `torc-perf --workload check` writes down what every client saw, and that history must be linearizable
 (tests/history/check.py). Then many blind puts, each of a key of its own, through loss and repetition: the log must
-hold the bytes of each exactly once. What a lost packet in a hundred costs is shown (never asserted: that is perf's).
+hold the bytes of each exactly once. A lost packet in a hundred costs less than three tenths of the rate (both measured in turn:
+medians of five).
 Last, a path for jumbo frames that carries only 1500 bytes for a while, without a word: client and node go down and up
 with it, and no value is lost or changed.
 
@@ -157,13 +158,14 @@ def rate(node):
 def price(node):
     """what a lost packet in a hundred costs"""
     whole, lossy = [], []
-    for _ in range(3):
+    for _ in range(5):
         whole.append(rate(node))
         node.network.fault(loss=PERCENT)
         lossy.append(rate(node))
         node.network.fault()
-    print(f"1 % lost: {sorted(lossy)[1] / sorted(whole)[1]:.2f} of the rate without ({whole} {lossy})")
-    checks.that("something is done in both", min(whole) > 0 and min(lossy) > 0)
+    kept = sorted(lossy)[2] / sorted(whole)[2]
+    print(f"1 % lost: {kept:.2f} of the rate without ({whole} {lossy})")
+    checks.that("at 1 % loss 0.70 of the rate are left", kept >= 0.7, f"{whole} {lossy}")
 
 
 JUMBO_BYTES = 300000

@@ -469,13 +469,13 @@ static void test_spread(void)
 }
 
 // 5 % of all packets are lost: what later answers prove to be lost is sent again for nothing.
-static void test_loss_is_free(void)
+static void loss_is_free(enum load of)
 {
     struct torc_counters counters;
     uint64_t overtaken = 0;
     uint64_t timer = 0;
 
-    load = GETS;
+    load = of;
     open_node(4, 40, TABLE_BYTES);
     net->faults.loss_ppm = 50000;
     arriving(400 * MS_NS, 2 * (FRAME_NS + OP_NS));
@@ -492,6 +492,16 @@ static void test_loss_is_free(void)
     close_node();
 }
 
+static void test_lost_gets(void)
+{
+    loss_is_free(GETS);
+}
+
+static void test_lost_writes(void)
+{
+    loss_is_free(WRITES);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"a node that sheds is not stormed", test_shed},
@@ -499,7 +509,8 @@ int main(void)
                            {"those refused together come back one by one", test_spread},
                            {"twice as many calls as it can do", test_saturated},
                            {"deadlines are kept", test_deadlines},
-                           {"resends of what is proved lost are free", test_loss_is_free},
+                           {"resends of gets that are proved lost are free", test_lost_gets},
+                           {"and those of writes", test_lost_writes},
                            CU_TEST_INFO_NULL};
 
     return torc_test_run("storm", tests);
