@@ -84,7 +84,7 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
     return (struct torc_shard_pool_config){
         .slots_max = config->gathers_max * SLOT_SHARE,
         .waiting_max = config->gathers_max,
-        .own_max = config->replicas ? TORC_SHARD_OWN * config->shards_max : 0,
+        .own_max = (config->replicas ? TORC_SHARD_OWN : TORC_SHARD_OWN_ALONE) * config->shards_max,
         .replay_max = config->replicas ? config->gathers_max * SLOT_SHARE : 0,
         .completion_bytes = completion_bytes,
         // CLEAR mode has one principal for all clients.

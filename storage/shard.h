@@ -54,6 +54,7 @@
 #define TORC_SHARD_WINDOW_MAX 4096u // seq - low is below it (WIRE.md: write window)
 #define TORC_SHARD_BATCH      64u   // writes applied to a tree in one go
 #define TORC_SHARD_OWN        8u    // slots that no write has: EPOCH and the first uncommitted one
+#define TORC_SHARD_OWN_ALONE  2u    // the same of a shard of one copy: MOVED and EPOCH, then EMPTY
 #define TORC_SHARD_MARKS      8u    // blocks of a shard's records under way whose ends are known
 // H3 and E4: how far a stamp may lie ahead.
 #define TORC_SHARD_MAX_AHEAD_US UINT64_C(2000000)
@@ -122,7 +123,7 @@ enum torc_shard_verdict {
 struct torc_shard_pool_config {
     uint32_t slots_max;        // pending and waiting writes of all shards
     uint32_t waiting_max;      // of them, waiting
-    uint32_t own_max;          // beside slots_max: TORC_SHARD_OWN for each shard that is shared
+    uint32_t own_max;          // beside slots_max: TORC_SHARD_OWN or _OWN_ALONE for each shard
     uint32_t replay_max;       // beside both, for what replay holds
     uint64_t completion_bytes; // of all shards; at least TORC_COMPLETION_POOL_BYTES_MIN
     uint32_t principal_ppm;    // millionths of them, at most for one principal

@@ -92,7 +92,7 @@ static void rig_worker_start(struct torc_rig *rig, uint32_t index)
         .heap = &rig->heaps[index],
         .code = torc_tree_code_best(),
         .shards_max = TORC_FAKE_SHARDS_MAX,
-        .gathers_max = 512,
+        .gathers_max = rig->config.gathers == 0 ? 512 : rig->config.gathers,
         .jobs_max = 64,
         .fragment_pool_bytes = 8u << 20,
         .session_message_bytes = 4u << 20,

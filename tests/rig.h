@@ -44,6 +44,7 @@ struct torc_rig_config {
     uint64_t heap_bytes;       // for large values, each worker; 0: 64 MiB
     uint32_t value_bytes_max;  // 0: 1 MiB
     uint32_t completion_bytes; // each worker; 0: 1 MiB
+    uint32_t gathers;          // packets with unfinished writes, each worker; 0: 512
     uint32_t session_slots;    // a power of two; 0: 1024
     uint32_t unproved_answers_max;      // 0: as many as a rig can ask, whose clients ask but once
     bool sealed;                        // security = keys, and clients of torc_rig_connect have one

@@ -671,6 +671,22 @@ static void a_shed_put_was_not_done_and_is_done_once(void)
     close_rig();
 }
 
+// Each shard logs that it begins, and where it lay before, in slots that no write has.
+static void more_shards_than_slots_of_writes_open(void)
+{
+    struct torc_rig_config config = {
+        .durability = TORC_DURABILITY_DURABLE, .shards = TORC_FAKE_SHARDS_MAX, .gathers = 1};
+    struct torc_request request;
+
+    open_rig(&config);
+    request = torc_rig_put(rig, client, 7, "value", 5);
+    (void)expect(&request, TORC_ERR_OK);
+    crash_and_recover();
+    request = torc_rig_get(7);
+    (void)expect(&request, TORC_ERR_OK);
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -699,6 +715,7 @@ int main(void)
         {"a session has so many operations in flight", a_session_has_so_many_operations_in_flight},
         {"a queue that stands is shed, fairly", a_queue_that_stands_is_shed_fairly},
         {"a queue that passes is worked off", a_queue_that_passes_is_worked_off},
+        {"more shards than slots of writes open", more_shards_than_slots_of_writes_open},
         {"a shed put was not done, and is done once", a_shed_put_was_not_done_and_is_done_once},
         CU_TEST_INFO_NULL,
     };
