@@ -63,15 +63,7 @@ void torc_grace_wait(void)
     }
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define GRACE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define GRACE_SANITIZED 1
-#endif
-#endif
-
-#ifndef GRACE_SANITIZED
+#ifndef TORC_GRACE_SANITIZED
 // Takes libc's place for everything that is linked to this program, DPDK's drivers included
 // (dataplane/meson.build exports it).
 // NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): libc's are its own

@@ -18,6 +18,14 @@
 
 #include <stdatomic.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TORC_GRACE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TORC_GRACE_SANITIZED 1
+#endif
+#endif
+
 #define TORC_GRACE_WORKERS_MAX 256u
 #define TORC_GRACE_MOST_NS     UINT64_C(1000000000)
 

@@ -22,6 +22,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import memif  # noqa: E402
 from node import BUILD, PROGRAMS, ROOT, Checks, Network, Node, die_with_parent, run  # noqa: E402
 
 ECHO = BUILD / "tests" / "torc-echo"
@@ -30,6 +31,7 @@ IDLE_SECONDS = 4
 IDLE_PERCENT = 1.0
 WAKE_MEDIAN_S = 0.005
 WAKE_TRIES = 4
+DEATHS = 4 if os.environ.get("TORC_TEST_QUICK") else 20  # of clients in each step
 WAKE_FACTOR = 10  # a question wakes the kernel's threads too
 TICKS = os.sysconf("SC_CLK_TCK")
 checks = Checks()
@@ -336,6 +338,56 @@ def node_memif_clients_come_and_go():
         checks.equal("the dataplane lives on", node.pid("dataplane"), pid)
 
 
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def memif_client(node, step):
+    """A client of slot 0 that the node has answered up to the step."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return memif.Client(f"{node.data}/run/memif-0", step)
+        except ConnectionError:  # the slot is the last client's yet
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+
+
+def memif_client_dies_unheard(node, step):
+    """It comes to the step and is killed while the node stands still."""
+    pid = node.pid("dataplane")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        memif.Client(f"{node.data}/run/memif-0", step, deaf=True).kill()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    memif_client(node, "hello").kill()  # the one before has been taken up
+
+
+def node_memif_clients_die_in_each_step():
+    """A client that is killed between connect and accept, or at any later message, takes nobody with it."""
+    with Node("--port", "memif", "--memif-slots", "1", "--keys", "1000000", "--memory", "256M") as node:
+        cluster = addresses(node, "memif")[0]
+        pid = node.pid("dataplane")
+        node.torc("--cluster", cluster, "put", 7, "seven")
+        before = descriptors(pid)
+        for step in memif.STEPS:
+            for heard in (False, True):
+                for _ in range(DEATHS):
+                    if heard:
+                        memif_client(node, step).kill()
+                    else:
+                        memif_client_dies_unheard(node, step)
+            answer = node.torc("--cluster", cluster, "get", 7).stdout
+            checks.equal(f"clients that die after {step}", answer, b"seven\n")
+            checks.equal("the dataplane lives", node.pid("dataplane"), pid)
+        end = time.monotonic() + 10
+        while descriptors(pid) > before and time.monotonic() < end:
+            time.sleep(0.01)
+        checks.equal("and keeps no descriptor of theirs", descriptors(pid), before)
+
+
 def node_memif_many_in_one_process():
     """A process may have as many queues over memif as the node has slots for it."""
     with Node("--port", "memif", "--memif-slots", "6", "--keys", "1000000", "--memory", "256M") as node:
@@ -379,6 +431,7 @@ def main():
         for port in ("af_xdp", "af_packet"):
             checks.case(node_bursts, port)
         checks.case(node_memif_clients_come_and_go)
+        checks.case(node_memif_clients_die_in_each_step)
         checks.case(node_memif_many_in_one_process)
         checks.case(node_two_workers)
         checks.case(node_shared_queue)
