@@ -325,13 +325,24 @@ static uint32_t least(struct sim_wish *wish, uint32_t *field, uint32_t lo, uint3
     return hi;
 }
 
-static void tell_without(const struct sim_wish *wish)
+// All that was asked for but the seed, faults and operations: who runs it again has to say so too.
+static void tell_options(const struct sim_wish *wish)
 {
-    if (wish->confirm) {
-        (void)printf(" --confirm");
+    if (wish->replicas > 0) {
+        (void)printf(" --replicas %u", (unsigned)wish->replicas);
     }
+    if (wish->keys_max > 0) {
+        (void)printf(" --keys %u", (unsigned)wish->keys_max);
+    }
+    (void)printf("%s%s%s", wish->replicated ? " --replicated" : "",
+                 wish->confirm ? " --confirm" : "", wish->placed ? " --placed" : "");
     if (wish->plan != SIM_PLAN_NONE) {
         (void)printf(" --plan %s", plan_names[wish->plan]);
+    }
+    for (uint32_t i = 0; i < TORC_BUG_COUNT; i++) {
+        if (torc_bug_on[i]) {
+            (void)printf(" --bug %s", bug_names[i]);
+        }
     }
     for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
         if ((wish->classes_on & 1u << i) != 0) {
@@ -379,11 +390,9 @@ static int minimize(struct options *options)
     (void)wish_fails(&wish, &result);
     (void)printf("seed %" PRIu64 ": %s\n", wish.seed, result.text);
     story_tell(&wish, result.text);
-    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u --replicas %u%s",
-                 wish.seed, (unsigned)wish.faults_from, (unsigned)wish.faults_to,
-                 (unsigned)wish.ops_max, (unsigned)wish.replicas,
-                 wish.replicated ? " --replicated" : "");
-    tell_without(&wish);
+    (void)printf("again: scripts/sim --story %" PRIu64 " --faults %u-%u --ops %u", wish.seed,
+                 (unsigned)wish.faults_from, (unsigned)wish.faults_to, (unsigned)wish.ops_max);
+    tell_options(&wish);
     (void)printf("\n");
     return 1;
 }
@@ -520,9 +529,9 @@ static int seeds_run(const struct options *options)
         (void)printf("the story of seed %" PRIu64 " (%s):\n", wish.seed, totals.first.text);
         story_tell(&wish, totals.first.text);
         (void)printf("all of it: scripts/sim --story %" PRIu64, wish.seed);
-        tell_without(&wish);
+        tell_options(&wish);
         (void)printf("; cut down: scripts/sim --minimize %" PRIu64, wish.seed);
-        tell_without(&wish);
+        tell_options(&wish);
         (void)printf("\n");
     }
     (void)printf("{\"seeds\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"first_failed\":", totals.seeds,
@@ -544,7 +553,7 @@ static void usage(const char *what)
         "                   [--minimize SEED] [--story SEED] [--json] [--twice] [--jobs J]\n"
         "                   [--without CLASS]... [--faults A-B] [--ops N] [--keys N]\n"
         "                   [--with CLASS]... [--plan KIND] [--replicas R [--replicated]]\n"
-        "                   [--placed]\n",
+        "                   [--confirm] [--placed]\n",
         what);
     _exit(2);
 }
