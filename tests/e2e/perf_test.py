@@ -41,7 +41,10 @@ def spawn(node, *words, address=None):
 
 def ended(program, status):
     """Of a run: (its JSON object or what it printed, stderr). It must have ended with this status, or as a void one."""
-    out, complaint = program.communicate(timeout=60)
+    try:
+        out, complaint = program.communicate(timeout=60)
+    finally:
+        program.kill()  # nothing, if it has ended
     text, complaint = out.decode(), complaint.decode()
     result = json.loads(text) if text.startswith("{") else text
     void = isinstance(result, dict) and result.get("void", False)
