@@ -12,7 +12,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "report.json"  # rows of all tables, so that one table can be remade alone
 NAME_MAX = 78
 PAUSES = "report-pauses.png"  # made where they are measured
-ORDER = ("machine", "index", "network", "durability", "ranges", "breakdown", "availability", "scale")
+ORDER = ("machine", "index", "network", "durability", "recovery", "ranges", "breakdown", "availability",
+         "scale")
 TITLES = {"machine": "The machine itself", "breakdown": "Where the time goes"}
 INTRO = """# What was measured
 
