@@ -1,6 +1,7 @@
 // Torc control: the life of one node: its states, serving, stopping, the loop. See
 // control/node_os.h.
 #include "control/node_impl_os.h"
+#include "control/stop.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
 
@@ -205,13 +206,23 @@ static void node_begin_stop(struct torc_node *node)
     torc_node_go(node, TORC_NODE_CHECKPOINTING);
 }
 
+// What torc_stop_next asks, but for what a part alone knows.
+static struct torc_stop_seen node_stop_seen(const struct torc_node *node, uint64_t most_ns)
+{
+    return (struct torc_stop_seen){.waited_ns = node->now_ns - node->state_ns,
+                                   .most_ns = most_ns,
+                                   .hurry = node->stops > 1,
+                                   .log_failed = node_log_failed(node)};
+}
+
 // Checkpoints only make the next start faster: a disk that is slow or hangs holds no stop up.
 static void node_checkpoint(struct torc_node *node)
 {
-    uint64_t waited_ns = node->now_ns - node->state_ns;
-    bool late = waited_ns >= node->settings->checkpoint_wait_ms * TORC_NS_PER_MS;
+    struct torc_stop_seen seen =
+        node_stop_seen(node, node->settings->checkpoint_wait_ms * TORC_NS_PER_MS);
 
-    if (node->rounds.open && !late && node->stops < 2 && !node_log_failed(node)) {
+    seen.in_round = node->rounds.open;
+    if (torc_stop_next(TORC_STOP_CHECKPOINTS, &seen) == TORC_STOP_CHECKPOINTS) {
         return;
     }
     if (node->rounds.open) {
@@ -221,7 +232,7 @@ static void node_checkpoint(struct torc_node *node)
         torc_log(TORC_LOG_WARN, "checkpoint", "not-waited-for",
                  "milliseconds=%" PRIu64 " shards=%" PRIu32
                  " note=\"the next start replays what they lack from the log\"",
-                 waited_ns / TORC_NS_PER_MS, numbers.wanted);
+                 seen.waited_ns / TORC_NS_PER_MS, numbers.wanted);
         torc_checkpoints_give_up(node->checkpoints);
     }
     torc_node_yield_leave(node);
@@ -244,44 +255,55 @@ static enum torc_err node_seal(struct torc_node *node, struct torc_fail *why)
 
 static void node_yield(struct torc_node *node)
 {
-    uint64_t waited_ns = node->now_ns - node->state_ns;
-    uint32_t left = torc_node_yield_left(node);
-    bool late = waited_ns >= node->settings->handover_ms * TORC_NS_PER_MS;
+    struct torc_stop_seen seen = node_stop_seen(node, node->settings->handover_ms * TORC_NS_PER_MS);
 
-    if (left > 0 && !late && node->stops < 2 && !node_log_failed(node)) {
+    seen.left = torc_node_yield_left(node);
+    if (torc_stop_next(TORC_STOP_HANDOVER, &seen) == TORC_STOP_HANDOVER) {
         return;
     }
     if (torc_node_yield_leaves(node)) {
-        torc_log(left > 0 ? TORC_LOG_WARN : TORC_LOG_INFO, "node", "handed-over",
-                 "milliseconds=%" PRIu64 " left=%" PRIu32, waited_ns / TORC_NS_PER_MS, left);
+        torc_log(seen.left > 0 ? TORC_LOG_WARN : TORC_LOG_INFO, "node", "handed-over",
+                 "milliseconds=%" PRIu64 " left=%" PRIu32, seen.waited_ns / TORC_NS_PER_MS,
+                 seen.left);
     }
     torc_node_go(node, TORC_NODE_QUIESCING);
+}
+
+static void node_stop_late(struct torc_node *node, bool rests)
+{
+    struct torc_fail why = {0};
+
+    (void)torc_fail(&why, TORC_ERR_DEADLINE,
+                    "stop: %s within %" PRIu64 " s; the next start recovers from the log",
+                    rests ? "the log was not written out" : "a worker did not come to rest",
+                    NODE_QUIESCE_WAIT_NS / TORC_NS_PER_S);
+    torc_node_fail(node, &why);
 }
 
 static void node_quiesce(struct torc_node *node)
 {
     struct torc_fail why = {0};
-    bool quiesced = torc_node_order_all(node, TORC_CMD_QUIESCE);
+    struct torc_stop_seen seen = node_stop_seen(node, NODE_QUIESCE_WAIT_NS);
 
+    seen.rests = torc_node_order_all(node, TORC_CMD_QUIESCE);
     for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
-        quiesced = quiesced && node->workers[i].quiesced;
+        seen.rests = seen.rests && node->workers[i].quiesced;
     }
-    if (!quiesced || !torc_log_store_drained(node->store)) {
-        if (node->now_ns - node->state_ns > NODE_QUIESCE_WAIT_NS) {
-            (void)torc_fail(&why, TORC_ERR_DEADLINE,
-                            "stop: %s within %" PRIu64 " s; the next start recovers from the log",
-                            quiesced ? "the log was not written out"
-                                     : "a worker did not come to rest",
-                            NODE_QUIESCE_WAIT_NS / TORC_NS_PER_S);
-            torc_node_fail(node, &why);
-        }
-        return;
-    }
-    if (node_log_failed(node)) {
+    seen.drained = seen.rests && torc_log_store_drained(node->store); // it tells no worker more
+    switch (torc_stop_next(TORC_STOP_REST, &seen)) {
+    case TORC_STOP_CHECKPOINTS:
+    case TORC_STOP_HANDOVER:
+    case TORC_STOP_REST: return;
+    case TORC_STOP_LATE: node_stop_late(node, seen.rests); return;
+    case TORC_STOP_UNCLEAN:
         torc_log(TORC_LOG_ERROR, "node", "stopped-unclean", "reason=\"the log had failed\"");
-    } else if (node_seal(node, &why) != TORC_ERR_OK ||
-               torc_registry_down(&node->registry, &why) != TORC_ERR_OK) {
-        torc_log(TORC_LOG_WARN, "node", "not-sealed", "reason=\"%s\"", why.text);
+        break;
+    case TORC_STOP_SEAL:
+        if (node_seal(node, &why) != TORC_ERR_OK ||
+            torc_registry_down(&node->registry, &why) != TORC_ERR_OK) {
+            torc_log(TORC_LOG_WARN, "node", "not-sealed", "reason=\"%s\"", why.text);
+        }
+        break;
     }
     torc_log(TORC_LOG_INFO, "node", "stopped", "boot=%" PRIu64, node->registry.cluster.boot);
     torc_node_go(node, TORC_NODE_ENDED);

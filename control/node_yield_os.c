@@ -2,7 +2,6 @@
 // control/yield.h for who gets what; here is what carries it out.
 #include "control/node_impl_os.h"
 #include "control/note.h"
-#include "control/steps.h"
 #include "control/yield.h"
 #include "kit/log_os.h"
 
@@ -28,8 +27,6 @@ struct yield_drain {
 
 struct torc_node_yield {
     struct torc_yield yield;
-    uint64_t changes; // of the survey, when it was planned
-    bool due;         // wishes are to be looked at
     struct torc_note notes[YIELD_NOTES];
     struct yield_drain drain;
 };
@@ -98,53 +95,21 @@ uint64_t torc_node_yield_deadline_ns(const struct torc_node *node)
 
 // -- Wishes ---------------------------------------------------------------------------------------
 
-static void yield_tell(struct torc_node *node, struct torc_cluster_shard *shard)
-{
-    const struct torc_survey_want *want = torc_survey_want(node->registry.survey, shard->shard);
-    struct torc_survey_want wish;
-    struct torc_want_fields hint;
-    struct torc_move_step step;
-    struct torc_cmd order = {.kind = TORC_CMD_WANT};
-
-    if (want == NULL) {
-        return;
-    }
-    torc_yield_wish(&node->yield->yield, node->registry.survey, want,
-                    node->registry.meta.min_in_sync, &wish);
-    // The next step towards it, and no other (control/steps.h); a primary that is to leave the
-    // shard is followed by whom the step says where nobody else was found for it.
-    step = torc_steps_next(node->registry.survey, shard->shard, &wish,
-                           node->registry.meta.min_in_sync, &hint);
-    order.want = (struct torc_cmd_want){
-        .shard = shard->shard,
-        .primary_node = shard->heir,
-        .node_count = (uint32_t)torc_min_u64(hint.nodes.count, TORC_COUNT_OF(order.want.nodes))};
-    if (shard->heir == 0 && step.kind == TORC_MOVE_TRANSFER) {
-        order.want.primary_node = step.node;
-    }
-    for (uint32_t i = 0; i < order.want.node_count; i++) {
-        order.want.nodes[i] = (uint32_t)hint.nodes.at[i];
-    }
-    if (!shard->wish && memcmp(&order.want, &shard->told, sizeof(order.want)) == 0) {
-        return;
-    }
-    shard->wish = !torc_attach_cmd(&node->attach, shard->worker, &order);
-    if (!shard->wish) {
-        shard->told = order.want;
-    } else {
-        node->yield->due = true; // its ring is full
-    }
-}
-
 static void yield_wish_step(struct torc_node *node)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
+    struct torc_yield *yield = &node->yield->yield;
+    struct torc_cmd order;
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
 
-        if (shard->replica && shard->ready) { // before that its replica does not live
-            yield_tell(node, shard);
+        // Before that its replica does not live.
+        if (shard->replica && shard->ready &&
+            torc_yield_order(yield, node->registry.survey, shard, node->registry.meta.min_in_sync,
+                             &order)) {
+            torc_yield_told(yield, shard, &order,
+                            torc_attach_cmd(&node->attach, shard->worker, &order));
         }
     }
 }
@@ -164,26 +129,17 @@ void torc_node_yield_begin(struct torc_node *node)
 
 static void yield_plan_step(struct torc_node *node)
 {
-    struct torc_node_yield *it = node->yield;
-    struct torc_survey *survey = node->registry.survey;
+    struct torc_yield *yield = &node->yield->yield;
 
-    if (it->yield.node == 0) {
-        return; // no dataplane was there yet
-    }
-    if (it->changes != survey->changes || node->now_ns >= it->yield.again_ns) {
-        it->changes = survey->changes;
-        torc_yield_plan(&it->yield, node->now_ns, survey, &node->registry.cluster);
-        it->due = true;
-    }
-    if (it->due) {
-        it->due = false;
+    if (yield->node != 0 && // a dataplane was there
+        torc_yield_step(yield, node->now_ns, node->registry.survey, &node->registry.cluster)) {
         yield_wish_step(node);
     }
 }
 
 void torc_node_yield_due(struct torc_node *node)
 {
-    node->yield->due = true;
+    node->yield->yield.due = true;
 }
 
 // -- A stop ---------------------------------------------------------------------------------------
@@ -193,8 +149,7 @@ void torc_node_yield_leave(struct torc_node *node)
     struct torc_node_yield *it = node->yield;
 
     if (node->registry.meta.replicas > 1 && node->settings->handover_ms > 0) {
-        it->yield.leaving = true;
-        it->yield.again_ns = node->now_ns;
+        torc_yield_leave(&it->yield, node->now_ns);
         yield_note(node, YIELD_LEAVING, TORC_NOTE_LEAVING, node->dir.node,
                    node->registry.cluster.boot);
     }

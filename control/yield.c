@@ -1,6 +1,8 @@
 // Torc control: which shards this node hands over, to whom and when. See control/yield.h.
 #include "control/yield.h"
 
+#include "control/steps.h"
+
 #include <string.h>
 
 void torc_yield_init(struct torc_yield *yield, uint64_t now_ns, uint32_t node, uint64_t boot)
@@ -178,6 +180,27 @@ void torc_yield_plan(struct torc_yield *yield, uint64_t now_ns, struct torc_surv
     }
 }
 
+bool torc_yield_step(struct torc_yield *yield, uint64_t now_ns, struct torc_survey *survey,
+                     struct torc_cluster *cluster)
+{
+    bool due;
+
+    if (yield->changes != survey->changes || now_ns >= yield->again_ns) {
+        yield->changes = survey->changes;
+        torc_yield_plan(yield, now_ns, survey, cluster);
+        yield->due = true;
+    }
+    due = yield->due;
+    yield->due = false;
+    return due;
+}
+
+void torc_yield_leave(struct torc_yield *yield, uint64_t now_ns)
+{
+    yield->leaving = true;
+    yield->again_ns = now_ns;
+}
+
 // -- Wishes ---------------------------------------------------------------------------------------
 
 void torc_yield_wish(const struct torc_yield *yield, struct torc_survey *survey,
@@ -197,6 +220,47 @@ void torc_yield_wish(const struct torc_yield *yield, struct torc_survey *survey,
     if (wish->node_count < torc_max_u64(min_in_sync, 1)) { // Y2
         wish->node_count = want->node_count;
         memcpy(wish->nodes, want->nodes, sizeof(wish->nodes));
+    }
+}
+
+bool torc_yield_order(const struct torc_yield *yield, struct torc_survey *survey,
+                      const struct torc_cluster_shard *shard, uint64_t min_in_sync,
+                      struct torc_cmd *order)
+{
+    const struct torc_survey_want *want = torc_survey_want(survey, shard->shard);
+    struct torc_survey_want wish;
+    struct torc_want_fields hint;
+    struct torc_move_step step;
+
+    if (want == NULL) {
+        return false;
+    }
+    torc_yield_wish(yield, survey, want, min_in_sync, &wish);
+    // The next step towards it, and no other (control/steps.h); a primary that is to leave the
+    // shard is followed by whom the step says where nobody else was found for it.
+    step = torc_steps_next(survey, shard->shard, &wish, min_in_sync, &hint);
+    *order = (struct torc_cmd){.kind = TORC_CMD_WANT};
+    order->want = (struct torc_cmd_want){
+        .shard = shard->shard,
+        .primary_node = shard->heir,
+        .node_count = (uint32_t)torc_min_u64(hint.nodes.count, TORC_COUNT_OF(order->want.nodes))};
+    if (shard->heir == 0 && step.kind == TORC_MOVE_TRANSFER) {
+        order->want.primary_node = step.node;
+    }
+    for (uint32_t i = 0; i < order->want.node_count; i++) {
+        order->want.nodes[i] = (uint32_t)hint.nodes.at[i];
+    }
+    return shard->wish || memcmp(&order->want, &shard->told, sizeof(order->want)) != 0;
+}
+
+void torc_yield_told(struct torc_yield *yield, struct torc_cluster_shard *shard,
+                     const struct torc_cmd *order, bool sent)
+{
+    shard->wish = !sent;
+    if (sent) {
+        shard->told = order->want;
+    } else {
+        yield->due = true; // its ring is full
     }
 }
 

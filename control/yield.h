@@ -33,6 +33,8 @@ struct torc_yield {
     uint64_t sum;      // of what nodes' records say
     uint64_t calm_ns;  // since when that is so
     uint64_t again_ns; // a plan may then say something new though nothing changed
+    uint64_t changes;  // of the survey, when it was planned
+    bool due;          // replicas are to be told
 };
 
 // A new life of the dataplane.
@@ -41,6 +43,23 @@ void torc_yield_init(struct torc_yield *yield, uint64_t now_ns, uint32_t node, u
 // Sets `heir` of the cluster's shards, by the survey as it is.
 void torc_yield_plan(struct torc_yield *yield, uint64_t now_ns, struct torc_survey *survey,
                      struct torc_cluster *cluster);
+
+// Plans, if the survey has changed or it is time. True: each replica that lives is to be told
+// what is wished now (torc_yield_order); set `due` to be told so once more.
+bool torc_must_use torc_yield_step(struct torc_yield *yield, uint64_t now_ns,
+                                   struct torc_survey *survey, struct torc_cluster *cluster);
+
+// The node is about to stop: from now on it is to lead nothing that others could.
+void torc_yield_leave(struct torc_yield *yield, uint64_t now_ns);
+
+// What the shard's replica is to be told now; false: nothing, or what it was told last.
+bool torc_must_use torc_yield_order(const struct torc_yield *yield, struct torc_survey *survey,
+                                    const struct torc_cluster_shard *shard, uint64_t min_in_sync,
+                                    struct torc_cmd *order);
+
+// Whether that could be told; else the next step says that replicas are to be told.
+void torc_yield_told(struct torc_yield *yield, struct torc_cluster_shard *shard,
+                     const struct torc_cmd *order, bool sent);
 
 // What placement wishes for the shard, less the nodes that leave (Y2). Its primary is 0.
 void torc_yield_wish(const struct torc_yield *yield, struct torc_survey *survey,

@@ -81,6 +81,7 @@
     X(RECORD_OF_LAST_COPY, "a record counts that was read for a copy that is gone")         \
     X(ACK_OF_LAST_COPY, "acks of a copy that is gone count for the next one")               \
     X(CONFIRM_NOT_ASKED, "reads that are to be confirmed do not wait for a beat")           \
+    X(STOP_KEEPS_PRIMARIES, "a node stops before others lead its shards")                   \
     X(CANDIDATE_COMMITS, "a candidate commits before promises to its predecessor have ended")
 
 enum torc_bug {

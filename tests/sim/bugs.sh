@@ -69,6 +69,7 @@ mapfile -t bugs <<'BUGS'
 45 K4_OFF 3 --plan ANSWER
 52 JOIN_WITHOUT_CEILING 2 --plan JOIN
 0 CANDIDATE_COMMITS 3
+0 STOP_KEEPS_PRIMARIES 3 --with STOP --without META --without STRIKE --without PLAN
 BUGS
 
 # Prints the first seed at or after $1 that fails with bug $2 and what else is said; nothing: none does.

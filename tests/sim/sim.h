@@ -15,6 +15,7 @@
 //           sim_client.c  engines, the workload, what they saw
 //           sim_faults.c  what this seed's faults are, and when
 //           sim_world.c   one run: prologue, faults, quiet, the last look
+//           sim_calm.c    the oracles of what goes wrong needlessly: takeovers, clean stops
 //           sim_check.c   the oracle of single keys (linearizability)
 //           sim_cut.c     the oracle of ranges: one moment
 //           sim_ghost.c   the oracle of logs: one, of which nothing is lost
@@ -45,20 +46,22 @@ struct torc_frame_tx; // dataplane/worker.h
 #define SIM_WORKERS_MAX 3u
 #define SIM_SHARDS_MAX  16u
 // Of the last look: after a restart of all, a member may wait 5 s for its primary (startup_grace).
-#define SIM_LOOK_MS     8000u
-#define SIM_CLIENTS_MAX 6u
-#define SIM_KEYS_MAX    256u
-#define SIM_OPS_MAX     24000u
-#define SIM_ROWS_MAX    200000u
-#define SIM_FRAME_BYTES 9728u
-#define SIM_BASE_PORT   28700u
-#define SIM_US          UINT64_C(1000)
-#define SIM_MS          UINT64_C(1000000)
-#define SIM_S           UINT64_C(1000000000)
-#define SIM_CLUSTER     UINT64_C(0x51)
-#define SIM_CHUNKS      48u // of a worker
-#define SIM_PAYLOAD_MAX 8972u
-#define SIM_PSK_BYTES   32u
+#define SIM_LOOK_MS      8000u
+#define SIM_CLIENTS_MAX  6u
+#define SIM_KEYS_MAX     256u
+#define SIM_OPS_MAX      24000u
+#define SIM_ROWS_MAX     200000u
+#define SIM_TROUBLES_MAX 4096u
+#define SIM_STOPS_MAX    256u
+#define SIM_FRAME_BYTES  9728u
+#define SIM_BASE_PORT    28700u
+#define SIM_US           UINT64_C(1000)
+#define SIM_MS           UINT64_C(1000000)
+#define SIM_S            UINT64_C(1000000000)
+#define SIM_CLUSTER      UINT64_C(0x51)
+#define SIM_CHUNKS       48u // of a worker
+#define SIM_PAYLOAD_MAX  8972u
+#define SIM_PSK_BYTES    32u
 
 // -- What happened: faults injected, states and transitions reached -------------------------------
 
@@ -84,6 +87,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_POWER, "machines without power", 1)                      \
     X(FAULT_POWER_ALL, "all machines without power", 1)              \
     X(FAULT_CLEAN, "clean stops", 1)                                 \
+    X(FAULT_STOP, "nodes told to stop", 1)                           \
     X(FAULT_DISK_LOST, "disks lost", 1)                              \
     X(FAULT_LEAD, "primaries wished elsewhere", 1)                   \
     X(FAULT_FEWER, "replicas wished no more", 1)                     \
@@ -137,6 +141,14 @@ struct torc_frame_tx; // dataplane/worker.h
     X(NODE_FORGOT, "starts that had forgotten", 0)                   \
     X(NODE_QUIESCED, "clean ends", 0)                                \
     X(NODE_SEALED, "of them, those with all in the log", 0)          \
+    X(STOP_HANDED, "stops that left no shard to a takeover", 0)      \
+    X(STOP_LEFT, "stops that left some", 0)                          \
+    X(STOP_HURRY, "stops that were told so twice", 0)                \
+    X(STOP_GIVES_UP, "stops that gave checkpoints up", 0)            \
+    X(STOP_RESUMED, "controls that found a stop begun", 0)           \
+    X(STOP_CALM, "stops in calm, whose clients were judged", 0)      \
+    X(STOP_CALM_OPS, "operations of such clients", 0)                \
+                                                                     \
     X(CHECKPOINT_KEPT, "checkpoints kept", 0)                        \
     X(CHECKPOINT_FAILED, "checkpoints given up", 0)                  \
     X(LOG_SEGMENTS, "segments prepared", 0)                          \
@@ -203,13 +215,15 @@ enum sim_cover {
     X(JITTER)              \
     X(CHECKPOINT)          \
     X(PLAN)                \
-    X(CLIENT)
+    X(CLIENT)              \
+    X(STOP)
 
 enum sim_class {
 #define X(name) SIM_CLASS_##name,
     SIM_CLASS_TABLE(X)
 #undef X
-    SIM_CLASS_COUNT
+    SIM_CLASS_COUNT,
+    SIM_CLASS_DRAWN = SIM_CLASS_STOP // those before it are drawn by the seed's dice
 };
 
 // X(NAME, text): troubles in a row (sim_plan.c).
@@ -492,6 +506,13 @@ struct sim_want {
     uint32_t primary; // 0: no wish
 };
 
+// A clean stop that began when all was calm.
+struct sim_stop {
+    uint64_t from_ns;
+    uint64_t to_ns; // the node's end; 0: it has not come
+    uint32_t node;
+};
+
 // Who may answer reads of a replicated shard, by its leases, until when.
 struct sim_server {
     uint32_t node; // number; 0: nobody ever
@@ -513,7 +534,11 @@ struct sim {
     bool quiet; // faults have stopped
     bool ended;
     uint32_t fault_number;
-    uint32_t fault_count; // that happened
+    uint32_t fault_count;                // that happened
+    uint64_t troubles[SIM_TROUBLES_MAX]; // when faults began and ended, the last ones
+    uint64_t trouble_count;
+    struct sim_stop stops[SIM_STOPS_MAX];
+    uint32_t stop_count;
     struct sim_net net;
     struct sim_meta meta;
     struct sim_plan plan;
@@ -625,6 +650,8 @@ void sim_plan_answered(uint32_t client);                  // a read ahead was
 void sim_plan_stop(void);
 
 // -- sim_calm.c
+void sim_calm_trouble(void);                    // a fault begins or ends, other than a clean stop
+void sim_calm_judge(void);                      // what clients saw of clean stops in calm
 void sim_calm_path(uint32_t from, uint32_t to); // a message was lost or late, of nodes by index
 // The shard's record is about to be another.
 void sim_calm_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,

@@ -7,19 +7,20 @@
 #include "control/failover.h"
 #include "control/follow.h"
 #include "control/note.h"
-#include "control/steps.h"
+#include "control/yield.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define TICKET_LIST 1u
-#define TICKET_SWAP 2u
-#define TICKET_DOWN 0x20000u // as control's own
-#define TICKET_GIVE 0x20101u
-#define SUBMITS     64u
-#define WAIT_NS     SIM_S
+#define TICKET_LIST    1u
+#define TICKET_SWAP    2u
+#define TICKET_DOWN    0x20000u // as control's own
+#define TICKET_LEAVING 0x20001u
+#define TICKET_GIVE    0x20101u
+#define SUBMITS        64u
+#define WAIT_NS        SIM_S
 
 enum agree_stage {
     AGREE_IDLE,
@@ -29,7 +30,7 @@ enum agree_stage {
     AGREE_READ
 };
 
-// As node_meta_os.c's: the node's `down` is read, then swapped, until it says what it has to.
+// As node_meta_os.c's and node_yield_os.c's.
 struct sim_agree {
     struct torc_metastore *store;
     enum agree_stage stage;
@@ -46,10 +47,9 @@ struct sim_agree {
     struct torc_follow follow;
     struct torc_failover failover;
     bool map_due[SIM_WORKERS_MAX];
-    bool tells; // a wish could not be told
-    uint64_t told_changes;
-    uint32_t told_ready;
+    struct torc_yield yield;
     struct torc_note down;
+    struct torc_note leaving;
 };
 
 static struct sim_agree *agree_of(const struct sim_node *node)
@@ -315,7 +315,8 @@ static bool agree_has_workers(const struct sim_node *node)
     enum sim_control_state state = node->control.state;
 
     return node->control.attached && node->up && node->old_chan == NULL &&
-           (state == SIM_CONTROL_REPLAYING || state == SIM_CONTROL_SERVING);
+           (state == SIM_CONTROL_REPLAYING || state == SIM_CONTROL_SERVING ||
+            state == SIM_CONTROL_CHECKPOINTING || state == SIM_CONTROL_YIELDING);
 }
 
 static void agree_map_step(struct sim_node *node)
@@ -380,58 +381,81 @@ static void agree_wakes(struct sim_node *node)
     }
 }
 
-// As yield_tell; but a wished primary is to lead at once, and nobody is spared for leaving.
-static void agree_tell(struct sim_node *node, struct torc_cluster_shard *shard)
+// A wished primary is to lead at once where it does not leave, in calm and in trouble: rows of
+// faults (sim_plan.c) could not wait for a calm that does not come.
+static void agree_hasten(struct sim_agree *agree, struct torc_cmd_want *order)
 {
-    struct sim_agree *agree = agree_of(node);
-    const struct torc_survey_want *want = torc_survey_want(&agree->survey, shard->shard);
-    struct torc_cmd order = {.kind = TORC_CMD_WANT};
-    struct torc_want_fields hint;
-    struct torc_move_step step;
+    const struct torc_survey_want *want = torc_survey_want(&agree->survey, order->shard);
+    const struct torc_survey_node *node = torc_survey_node(&agree->survey, want->primary);
 
-    if (want == NULL) {
-        return;
+    if (order->primary_node == 0 && !agree->yield.leaving && node != NULL &&
+        node->leaving != node->boot) {
+        order->primary_node = want->primary;
     }
-    step = torc_steps_next(&agree->survey, shard->shard, want, sim_min_in_sync(), &hint);
-    order.want = (struct torc_cmd_want){.shard = shard->shard,
-                                        .primary_node = want->primary,
-                                        .node_count = (uint32_t)hint.nodes.count};
-    if (step.kind == TORC_MOVE_TRANSFER) {
-        order.want.primary_node = step.node;
-    }
-    for (uint32_t i = 0; i < order.want.node_count; i++) {
-        order.want.nodes[i] = (uint32_t)hint.nodes.at[i];
-    }
-    if (!shard->wish && memcmp(&order.want, &shard->told, sizeof(order.want)) == 0) {
-        return;
-    }
-    shard->wish = !torc_attach_cmd(&node->control.attach, shard->worker, &order);
-    if (!shard->wish) {
-        shard->told = order.want;
-    }
-    agree->tells = agree->tells || shard->wish;
 }
 
+// As yield_wish_step.
 static void agree_wishes(struct sim_node *node)
 {
     struct torc_cluster *cluster = &node->control.cluster;
     struct sim_agree *agree = agree_of(node);
-    uint32_t ready = torc_cluster_ready(cluster);
+    struct torc_cmd order;
 
-    if (!agree->tells && agree->told_changes == agree->survey.changes &&
-        agree->told_ready == ready) {
+    if (agree->yield.node == 0 ||
+        !torc_yield_step(&agree->yield, sim_local_ns(&node->clock), &agree->survey, cluster)) {
         return;
     }
-    agree->tells = false;
-    agree->told_changes = agree->survey.changes;
-    agree->told_ready = ready;
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
 
-        if (shard->replica && shard->ready) {
-            agree_tell(node, shard);
+        if (!shard->replica || !shard->ready ||
+            !torc_yield_order(&agree->yield, &agree->survey, shard, sim_min_in_sync(), &order)) {
+            continue;
         }
+        agree_hasten(agree, &order.want);
+        torc_yield_told(&agree->yield, shard, &order,
+                        torc_attach_cmd(&node->control.attach, shard->worker, &order));
     }
+}
+
+void sim_agree_due(struct sim_node *node)
+{
+    agree_of(node)->yield.due = true;
+}
+
+// As torc_node_yield_begin.
+void sim_agree_yield(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+    uint64_t local_ns = sim_local_ns(&node->clock);
+
+    torc_yield_init(&agree->yield, local_ns, node->number, node->control.cluster.boot);
+    agree->yield.again_ns = local_ns;
+    if (agree->node.leaving == node->control.cluster.boot) {
+        sim_cover(SIM_COVER_STOP_RESUMED);
+        torc_note_begin(&agree->leaving, TORC_NOTE_LEAVING, node->number, 0, TICKET_LEAVING);
+    }
+}
+
+// As torc_node_yield_leave.
+void sim_agree_leave(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    if (sim->config.replicas > 1) {
+        torc_yield_leave(&agree->yield, sim_local_ns(&node->clock));
+        torc_note_begin(&agree->leaving, TORC_NOTE_LEAVING, node->number,
+                        node->control.cluster.boot, TICKET_LEAVING);
+        sim_control_wake(node, sim->now_ns);
+    }
+}
+
+uint32_t sim_agree_left(const struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    return agree->yield.leaving ? torc_yield_left(&agree->yield, &agree->survey, sim_min_in_sync())
+                                : 0;
 }
 
 // -- `down` ---------------------------------------------------------------------------------------
@@ -457,7 +481,8 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
 {
     struct sim_agree *agree = agree_of(node);
 
-    if (torc_note_next(&agree->down, local_ns, request)) {
+    if (torc_note_next(&agree->down, local_ns, request) ||
+        torc_note_next(&agree->leaving, local_ns, request)) {
         return true;
     }
     switch (agree->stage) {
@@ -492,6 +517,9 @@ static void agree_refused(struct sim_node *node, uint64_t local_ns,
     } else if (torc_note_is_mine(&agree->down, request->ticket)) {
         torc_note_take(&agree->down, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
+    } else if (torc_note_is_mine(&agree->leaving, request->ticket)) {
+        torc_note_take(&agree->leaving, local_ns,
+                       &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
     } else if (torc_give_is_mine(&node->control.give, request->ticket)) {
         torc_give_take(&node->control.give, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
@@ -513,6 +541,8 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
 
         torc_note_take(&agree->down, local_ns, answer, torc_rng_next(&sim->rng));
         sim_cover_add(SIM_COVER_META_DOWN, open && !agree->down.open ? 1 : 0);
+    } else if (torc_note_is_mine(&agree->leaving, answer->ticket)) {
+        torc_note_take(&agree->leaving, local_ns, answer, torc_rng_next(&sim->rng));
     } else if (answer->ticket == agree_ticket(agree, TICKET_SWAP) && agree->stage == AGREE_SWAP) {
         torc_swap_take(&agree->swap, local_ns, answer);
         if (torc_swap_is_over(&agree->swap)) {
@@ -589,6 +619,10 @@ uint64_t sim_agree_deadline_ns(const struct sim_node *node)
 {
     const struct sim_agree *agree = agree_of(node);
 
+    uint64_t notes_ns =
+        torc_min_u64(torc_note_deadline_ns(&agree->down), torc_note_deadline_ns(&agree->leaving));
+    uint64_t yield_ns = agree_has_workers(node) ? agree->yield.again_ns : UINT64_MAX;
+
     return torc_min_u64(torc_min_u64(agree_stage_deadline_ns(agree), agree_give_deadline_ns(node)),
-                        torc_note_deadline_ns(&agree->down));
+                        torc_min_u64(notes_ns, yield_ns));
 }

@@ -6,6 +6,9 @@
 //         no process of these nodes ended, stalled or said that it is sick, no message on the paths
 //         that count was lost or late. Where the metastore's outcomes are unknown the moment of the
 //         decision is too, so nothing is said there.
+//         And the oracle of clean stops: a node that says that it has handed all over leads no
+//         shard that another member could lead; and where nothing else goes wrong from before the
+//         stop to STOP_AFTER_NS after the node's end, clients see redirects: no operation fails.
 // Owner   the run.
 #include "control/records.h"
 #include "dataplane/worker_replica.h"
@@ -98,5 +101,171 @@ void sim_calm_swapped(uint32_t shard, const char *before, uint32_t before_bytes,
         sim_fail("needless: node %u takes shard %u over from node %u, which is well, and which all "
                  "other members hear",
                  (unsigned)new, (unsigned)shard, (unsigned)old);
+    }
+}
+
+// -- Clean stops ----------------------------------------------------------------------------------
+
+#define STOP_BEFORE_NS  (200 * SIM_MS) // in which operations began that the stop may meet
+#define STOP_AFTER_NS   (300 * SIM_MS)
+#define STOP_PATIENT_US 150000u // of operations that are judged: their time is not over before that
+#define STOP_KNOWN_NS   SIM_S   // others know by then that a node is well
+#define STOP_NOISE                                                           \
+    (1u << SIM_CLASS_LOSS | 1u << SIM_CLASS_DAMAGE | 1u << SIM_CLASS_DELAY | \
+     1u << SIM_CLASS_JITTER | 1u << SIM_CLASS_META)
+
+void sim_calm_trouble(void)
+{
+    sim->troubles[sim->trouble_count++ % SIM_TROUBLES_MAX] = sim->now_ns;
+}
+
+static bool calm_between(uint64_t from_ns, uint64_t to_ns)
+{
+    for (uint32_t i = 0; i < torc_min_u64(sim->trouble_count, SIM_TROUBLES_MAX); i++) {
+        if (sim->troubles[i] >= from_ns && sim->troubles[i] <= to_ns) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool calm_network(void)
+{
+    uint64_t bad = sim->net.storm_ppm + (uint64_t)(sim->net.mtu != sim->config.mtu);
+
+    for (uint32_t from = 0; from < SIM_PLACES; from++) {
+        for (uint32_t to = 0; to < SIM_PLACES; to++) {
+            bad += sim->net.cut[from][to] ? 1 : sim->net.slow_ns[from][to];
+        }
+    }
+    return bad == 0 && !sim->meta.away && sim->meta.delay_ns <= SIM_MS;
+}
+
+static bool calm_node(const struct sim_node *node, uint64_t for_ns)
+{
+    const struct sim_disk_faults *faults = &node->faults;
+
+    return node->powered && node->up && node->control.state == SIM_CONTROL_SERVING &&
+           !node->control.wants_stop && sim->now_ns >= for_ns &&
+           node->control.state_ns <= sim->now_ns - for_ns &&
+           node->upset_ns <= sim->now_ns - for_ns && faults->latency_ns <= SIM_MS &&
+           faults->full_after == UINT64_MAX && faults->fail_write == 0 && faults->fail_other == 0 &&
+           faults->die_at == 0 && !node->poisoned;
+}
+
+bool sim_calm_all_served(uint64_t for_ns)
+{
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        const struct sim_control *control = &sim->nodes[i].control;
+
+        if (control->state != SIM_CONTROL_SERVING || control->wants_stop ||
+            sim->now_ns - control->state_ns < for_ns) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void sim_calm_stop_begins(const struct sim_node *node)
+{
+    bool calm = sim->config.replicas > 1 && (sim->config.classes & STOP_NOISE) == 0 &&
+                sim->stop_count < SIM_STOPS_MAX && calm_network();
+
+    for (uint32_t i = 0; i < sim->config.nodes && calm; i++) {
+        calm = i == node->index || calm_node(&sim->nodes[i], STOP_KNOWN_NS);
+    }
+    if (calm) {
+        sim->stops[sim->stop_count++] =
+            (struct sim_stop){.from_ns = sim->now_ns, .node = node->number};
+    }
+}
+
+// Another member that is well, and known to be.
+static uint32_t calm_heir(const struct sim_node *node, const struct torc_shard_fields *fields)
+{
+    for (uint32_t i = 0; i < fields->insync.count; i++) {
+        uint32_t member = (uint32_t)fields->insync.at[i].node;
+
+        if (member != node->number && calm_node(&sim->nodes[member - 1], STOP_KNOWN_NS)) {
+            return member;
+        }
+    }
+    return 0;
+}
+
+void sim_calm_stop_hands(const struct sim_node *node)
+{
+    if (sim->config.replicas == 1 || sim_has(SIM_CLASS_META)) {
+        return; // what it knows may be old
+    }
+    for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
+        struct torc_shard_fields fields;
+        uint32_t heir;
+
+        sim_wish_record(shard, &fields);
+        heir = calm_heir(node, &fields);
+        if (fields.primary_node == node->number &&
+            fields.primary_boot == node->control.cluster.boot && heir != 0) {
+            sim_fail("stop: node %u ends and leads shard %u, which node %u could lead",
+                     (unsigned)node->number, (unsigned)shard, (unsigned)heir);
+        }
+    }
+}
+
+void sim_calm_stop_ends(const struct sim_node *node)
+{
+    for (uint32_t i = 0; i < sim->stop_count; i++) {
+        struct sim_stop *stop = &sim->stops[i];
+
+        if (stop->node == node->number && stop->to_ns == 0) {
+            stop->to_ns = sim->now_ns;
+        }
+    }
+}
+
+static bool calm_is_fine(const struct sim_op *op)
+{
+    return op->status == TORC_ERR_OK || op->status == TORC_ERR_NOT_FOUND ||
+           op->status == TORC_ERR_CONDITION_FAILED || op->status == TORC_ERR_CLOSED ||
+           op->status == TORC_ERR_SNAPSHOT_TOO_OLD;
+}
+
+static void calm_judge_stop(const struct sim_stop *stop)
+{
+    uint64_t end_ns = stop->to_ns + STOP_AFTER_NS;
+
+    if (stop->to_ns == 0 || !calm_between(stop->from_ns - CALM_NS, end_ns)) {
+        return;
+    }
+    for (uint32_t i = 0; i < sim->stop_count; i++) { // a second one at the same time
+        const struct sim_stop *other = &sim->stops[i];
+
+        if (other != stop && other->from_ns <= end_ns + STOP_KNOWN_NS &&
+            stop->from_ns <= other->to_ns + STOP_KNOWN_NS) {
+            return;
+        }
+    }
+    sim_cover(SIM_COVER_STOP_CALM);
+    for (uint32_t i = 0; i < sim->op_count; i++) {
+        const struct sim_op *op = &sim->ops[i];
+
+        if (op->return_ns < stop->from_ns || op->return_ns > end_ns ||
+            op->call_ns + STOP_BEFORE_NS < stop->from_ns || op->deadline_ns < STOP_PATIENT_US) {
+            continue;
+        }
+        sim_cover(SIM_COVER_STOP_CALM_OPS);
+        if (!calm_is_fine(op)) {
+            sim_fail("stop: operation #%u of client %u ends with %s while node %u stops, and all "
+                     "else is well",
+                     (unsigned)i, (unsigned)op->client, torc_err_name((enum torc_err)op->status),
+                     (unsigned)stop->node);
+        }
+    }
+}
+
+void sim_calm_judge(void)
+{
+    for (uint32_t i = 0; i < sim->stop_count; i++) {
+        calm_judge_stop(&sim->stops[i]);
     }
 }

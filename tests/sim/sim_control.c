@@ -5,6 +5,7 @@
 //         dataplane: sim_life.c.)
 //         Control may be killed between two turns or at any operation on its disk (longjmp out of
 //         the turn: what it had published stands, the rest of its memory is gone).
+#include "control/stop.h"
 #include "tests/sim/sim_machine.h"
 
 #include <stdlib.h>
@@ -13,6 +14,10 @@
 #define BEAT_NS (20 * SIM_MS)
 #define WAKE_NS UINT64_C(3000)
 #define TURN_NS UINT64_C(5000)
+// Of a stop, as control's settings have them, but for what is the disk's: runs are short.
+#define CHECKPOINT_WAIT_NS (2 * SIM_S)
+#define HANDOVER_NS        (5 * SIM_S)
+#define REST_NS            (5 * SIM_S)
 
 void sim_control_wake(struct sim_node *node, uint64_t at_ns)
 {
@@ -165,6 +170,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
             return;
         }
         shard->ready = true;
+        sim_agree_due(node);
         return;
     case TORC_EVT_CHECKPOINT_DONE:
         if (control->checkpoints != NULL) {
@@ -287,8 +293,9 @@ static void control_serve(struct sim_node *node)
         control->round_log_bytes = log.write_bytes;
         torc_checkpoints_round(control->checkpoints);
     }
-    if (control->wants_stop && !control->in_round) {
-        sim_control_go(node, SIM_CONTROL_QUIESCING);
+    if (control->wants_stop) {
+        sim_calm_stop_begins(node);
+        sim_control_go(node, SIM_CONTROL_CHECKPOINTING);
     }
 }
 
@@ -304,44 +311,95 @@ static void control_seal(struct sim_node *node)
     sim_cover_add(SIM_COVER_NODE_SEALED, bases ? 0 : 1);
 }
 
-static void control_quiesce(struct sim_node *node)
+static struct torc_stop_seen control_stop_seen(const struct sim_node *node, uint64_t most_ns)
+{
+    struct torc_log_store_numbers log;
+
+    torc_log_store_numbers(node->control.store, &log);
+    return (struct torc_stop_seen){.waited_ns = sim->now_ns - node->control.state_ns,
+                                   .most_ns = most_ns,
+                                   .hurry = node->control.hurry,
+                                   .log_failed = log.failed};
+}
+
+// As node_checkpoint.
+static void control_checkpoint(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
-    struct torc_log_store_numbers log;
-    bool quiesced = sim_life_order_all(node, TORC_CMD_QUIESCE);
-    bool over = sim->now_ns - control->state_ns > 5 * SIM_S;
+    struct torc_stop_seen seen = control_stop_seen(node, CHECKPOINT_WAIT_NS);
 
-    torc_log_store_numbers(control->store, &log);
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        quiesced = quiesced && control->workers[i].quiesced;
-    }
-    if (log.failed || over) {
-        if (!log.failed && !control->tells) {
-            sim_fail("node %u: a worker does not come to rest", (unsigned)node->number);
-        }
-        quiesced = true;
-    } else if (quiesced && !torc_log_store_drained(control->store)) {
+    seen.in_round = control->in_round;
+    if (torc_stop_next(TORC_STOP_CHECKPOINTS, &seen) == TORC_STOP_CHECKPOINTS) {
         return;
     }
-    if (!quiesced) {
+    if (control->in_round) {
+        sim_cover(SIM_COVER_STOP_GIVES_UP);
+        torc_checkpoints_give_up(control->checkpoints);
+    }
+    sim_agree_leave(node);
+    sim_control_go(node, SIM_CONTROL_YIELDING);
+}
+
+// As node_yield.
+static void control_yield(struct sim_node *node)
+{
+    struct torc_stop_seen seen = control_stop_seen(node, HANDOVER_NS);
+
+    seen.left = sim_agree_left(node);
+    if (torc_stop_next(TORC_STOP_HANDOVER, &seen) == TORC_STOP_HANDOVER) {
         return;
     }
-    if (!control->tells && !log.failed) {
-        control->tells = true;
-        if (!over) {
-            control_seal(node);
-        }
-        sim_agree_down(node);
+    sim_cover(seen.hurry       ? SIM_COVER_STOP_HURRY
+              : seen.left == 0 ? SIM_COVER_STOP_HANDED
+                               : SIM_COVER_STOP_LEFT);
+    sim_story("node %u  stops%s, %u shards are left to a takeover", (unsigned)node->number,
+              seen.hurry ? " in a hurry" : "", (unsigned)seen.left);
+    if (!seen.hurry && !seen.log_failed && seen.waited_ns < seen.most_ns) {
+        sim_calm_stop_hands(node);
     }
-    if (!over && !sim_agree_is_told(node)) {
-        return;
-    }
+    sim_control_go(node, SIM_CONTROL_QUIESCING);
+}
+
+static void control_stopped(struct sim_node *node)
+{
+    sim_calm_stop_ends(node);
     sim_cover(SIM_COVER_NODE_QUIESCED);
     sim_story("node %u  has stopped cleanly", (unsigned)node->number);
     node->start_dataplane_ns = node->start_control_ns = sim->now_ns + 10 * SIM_MS;
     sim_post(node->start_control_ns, SIM_EVENT_MEND, SIM_MEND_PARENT, node->index, NULL);
     sim_node_kill(node, false);
     sim_control_kill(node);
+}
+
+// As node_quiesce; but a log that has failed is not waited for.
+static void control_quiesce(struct sim_node *node)
+{
+    struct sim_control *control = &node->control;
+    struct torc_stop_seen seen = control_stop_seen(node, REST_NS);
+    enum torc_stop stop;
+
+    seen.rests = sim_life_order_all(node, TORC_CMD_QUIESCE);
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        seen.rests = seen.rests && control->workers[i].quiesced;
+    }
+    seen.drained = seen.rests && torc_log_store_drained(control->store); // it tells no worker more
+    stop = torc_stop_next(TORC_STOP_REST, &seen);
+    if (stop == TORC_STOP_LATE && !seen.log_failed && !control->tells && !seen.rests) {
+        sim_fail("node %u: a worker does not come to rest", (unsigned)node->number);
+    }
+    if (stop == TORC_STOP_REST && !seen.log_failed) {
+        return;
+    }
+    if (!control->tells && !seen.log_failed) {
+        control->tells = true;
+        if (stop == TORC_STOP_SEAL) {
+            control_seal(node);
+        }
+        sim_agree_down(node);
+    }
+    if (stop == TORC_STOP_LATE || seen.log_failed || sim_agree_is_told(node)) {
+        control_stopped(node);
+    }
 }
 
 static void control_step(struct sim_node *node)
@@ -378,6 +436,8 @@ static void control_step(struct sim_node *node)
         return;
     case SIM_CONTROL_RESUMING: sim_life_resumed(node); return;
     case SIM_CONTROL_SERVING: control_serve(node); return;
+    case SIM_CONTROL_CHECKPOINTING: control_checkpoint(node); return;
+    case SIM_CONTROL_YIELDING: control_yield(node); return;
     case SIM_CONTROL_QUIESCING: control_quiesce(node); return;
     case SIM_CONTROL_DRAINING: sim_life_drain(node); return;
     }

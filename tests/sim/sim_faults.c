@@ -11,6 +11,7 @@
 
 #define STRIKE_TURN     20u    // weight of a role's or record's change
 #define CONFIRM_RHO_PPM 20000u // where clocks are not believed: twenty times what is promised
+#define STOP_APART_NS   (1300 * SIM_MS)
 #define STRIKE_PPM      60000u // of moments, where there is a fault every millisecond
 
 static uint64_t draw(uint64_t bound)
@@ -85,6 +86,7 @@ static void draw_habits(struct sim_config *config)
 
     config->plan = torc_rng_below(&rng, 2) == 0 ? SIM_PLAN_NONE : plan;
     config->gathers = torc_rng_below(&rng, 8) == 0 ? 2 + (uint32_t)torc_rng_below(&rng, 8) : 128;
+    config->classes |= torc_rng_below(&rng, 4) == 0 ? 1u << SIM_CLASS_STOP : 0;
 }
 
 static void draw_load(struct sim_config *config)
@@ -111,7 +113,7 @@ void sim_faults_draw(void)
     draw_confirm(config);
     draw_habits(config);
     draw_load(config);
-    for (uint32_t i = 0; i < SIM_CLASS_COUNT; i++) {
+    for (uint32_t i = 0; i < SIM_CLASS_DRAWN; i++) {
         config->classes |= draw_chance(45) ? 1u << i : 0;
     }
     config->classes |= draw_chance(70) ? 1u << SIM_CLASS_CRASH : 1u << SIM_CLASS_PAUSE;
@@ -127,8 +129,9 @@ void sim_faults_draw(void)
     config->unknown_ppm = 300000;
     config->jitter_ms = 12u << draw(5);
     if (config->durability == TORC_DURABILITY_NONE) { // what is in memory alone may be lost
-        config->classes &= ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER |
-                             1u << SIM_CLASS_DISK_FAIL | 1u << SIM_CLASS_STRIKE);
+        config->classes &=
+            ~(1u << SIM_CLASS_CRASH | 1u << SIM_CLASS_POWER | 1u << SIM_CLASS_DISK_FAIL |
+              1u << SIM_CLASS_STRIKE | 1u << SIM_CLASS_STOP);
         config->classes |= 1u << SIM_CLASS_PAUSE;
     }
     if (config->replicas == 1) {
@@ -250,6 +253,28 @@ void sim_faults_kill(struct sim_node *node, bool dataplane, bool control)
     fault_parent(node);
 }
 
+static void fault_clean(struct sim_node *node, enum sim_cover what)
+{
+    fault_note(what);
+    sim_story("FAULT   node %u is told to stop", (unsigned)node->number);
+    node->control.wants_stop = true;
+    node->control.wants_round = draw_chance(50);
+}
+
+// One in ten is told so twice. Mostly when all have served for a while: an operator goes from node
+// to node.
+static void fault_stop(void)
+{
+    struct sim_node *node = fault_node();
+    bool may = node->powered && node->control.state == SIM_CONTROL_SERVING &&
+               !node->control.wants_stop && (draw_chance(15) || sim_calm_all_served(STOP_APART_NS));
+
+    if (may) {
+        fault_clean(node, SIM_COVER_FAULT_STOP);
+        node->control.hurry = draw_chance(10);
+    }
+}
+
 // With `replicated` a node that dies forgets. Seldom all may: then shards are closed, and stay so.
 bool sim_faults_may_forget(const struct sim_node *node)
 {
@@ -281,10 +306,7 @@ static void fault_crash(void)
         fault_note(SIM_COVER_FAULT_BOTH);
         sim_faults_kill(node, true, true);
     } else if (node->control.state == SIM_CONTROL_SERVING) {
-        fault_note(SIM_COVER_FAULT_CLEAN);
-        sim_story("FAULT   node %u is told to stop", (unsigned)node->number);
-        node->control.wants_stop = true;
-        node->control.wants_round = draw_chance(50);
+        fault_clean(node, SIM_COVER_FAULT_CLEAN);
     }
 }
 
@@ -517,6 +539,9 @@ static void fault_client(void)
 
 static void fault_happen(enum sim_class class)
 {
+    if (class != SIM_CLASS_STOP && class != SIM_CLASS_CHECKPOINT && class != SIM_CLASS_CLIENT) {
+        sim_calm_trouble();
+    }
     switch (class) {
     case SIM_CLASS_CUTS: fault_cuts(); return;
     case SIM_CLASS_MTU: fault_mtu(); return;
@@ -535,6 +560,7 @@ static void fault_happen(enum sim_class class)
         sim_cover(SIM_COVER_FAULT_CHECKPOINT);
         return;
     case SIM_CLASS_CLIENT: fault_client(); return;
+    case SIM_CLASS_STOP: fault_stop(); return;
     case SIM_CLASS_PLAN:
         if (sim_plan_begin()) {
             fault_note(SIM_COVER_FAULT_PLAN);
@@ -568,13 +594,16 @@ void sim_faults_next(void)
     fault_dice(number);
     sim_post(sim->now_ns + SIM_MS + draw(UINT64_C(2) * sim->config.fault_every_ms * SIM_MS),
              SIM_EVENT_FAULT, 0, 0, NULL);
-    class = (uint32_t)draw(SIM_CLASS_COUNT);
-    for (uint32_t i = 0; i < SIM_CLASS_COUNT && (!sim_has(class) || class <= SIM_CLASS_DELAY);
+    class = (uint32_t)draw(SIM_CLASS_DRAWN);
+    for (uint32_t i = 0; i < SIM_CLASS_DRAWN && (!sim_has(class) || class <= SIM_CLASS_DELAY);
          i++) {
-        class = (class + 1) % SIM_CLASS_COUNT;
+        class = (class + 1) % SIM_CLASS_DRAWN;
     }
     if (sim_has(SIM_CLASS_PLAN) && draw_chance(35)) { // a row has more in it than a fault
         class = SIM_CLASS_PLAN;
+    }
+    if (sim_has(SIM_CLASS_STOP) && draw_chance(40)) {
+        class = SIM_CLASS_STOP;
     }
     if (sim_has(class) && number >= sim->wish.faults_from && number < sim->wish.faults_to) {
         fault_happen(class);
@@ -612,6 +641,7 @@ void sim_faults_strike(uint32_t shard, uint32_t weight)
         return;
     }
     fault_note(SIM_COVER_FAULT_STRIKE);
+    sim_calm_trouble();
     if (dice < 35) {
         sim_faults_kill(node, true, false);
     } else if (dice < 50) {
@@ -646,6 +676,9 @@ void sim_faults_mend(uint32_t what, uint32_t which)
 {
     struct sim_node *node = &sim->nodes[which < SIM_NODES_MAX ? which : 0];
 
+    if (what != SIM_MEND_PARENT && what != SIM_MEND_STRIKE) {
+        sim_calm_trouble();
+    }
     switch ((enum sim_mend)what) {
     case SIM_MEND_PARENT: sim_node_parent(node); return;
     case SIM_MEND_FAILED: mend_failed(node); return;

@@ -163,6 +163,7 @@ void sim_life_read(struct sim_node *node)
         return;
     }
     node->control.cluster.map_version = node->control.attach.map->version; // what workers know
+    sim_agree_yield(node);
     sim_control_go(node, SIM_CONTROL_RESUMING);
 }
 
@@ -225,6 +226,7 @@ static enum torc_err life_take_over(struct sim_node *node, struct torc_fail *why
     torc_recover_numbers(control->recover, &found);
     sim_cover_add(SIM_COVER_NODE_TORN, found.torn_blocks > 0 ? 1 : 0);
     sim_agree_write_map(node);
+    sim_agree_yield(node);
     return err;
 }
 

@@ -7,6 +7,7 @@
 #include "control/checkpoint_uring.h"
 #include "control/give.h"
 #include "control/metastore.h"
+#include "control/records.h"
 #include "control/recover_uring.h"
 #include "dataplane/council.h"
 #include "dataplane/handover.h"
@@ -42,6 +43,8 @@ enum sim_control_state {
     SIM_CONTROL_READING, // the metastore, before resuming
     SIM_CONTROL_RESUMING,
     SIM_CONTROL_SERVING,
+    SIM_CONTROL_CHECKPOINTING, // a stop, as those of control/stop.h
+    SIM_CONTROL_YIELDING,
     SIM_CONTROL_QUIESCING,
     SIM_CONTROL_DRAINING,
     SIM_CONTROL_FAILED // has said why and ended; its parent starts another
@@ -94,6 +97,7 @@ struct sim_control {
     bool attached;
     bool wants_round;
     bool wants_stop;
+    bool hurry; // told so once more
     bool tells; // that it stops
     bool told_full;
     bool fresh; // no control before us gave orders to this dataplane
@@ -226,6 +230,11 @@ void sim_agree_write_map(struct sim_node *node);
 // The dataplane is gone, or about to end: all are told.
 void sim_agree_down(struct sim_node *node);
 bool sim_agree_is_told(const struct sim_node *node);
+// It is about to stop: its shards are handed over; how many still keep it.
+void sim_agree_leave(struct sim_node *node);
+uint32_t sim_agree_left(const struct sim_node *node);
+void sim_agree_due(struct sim_node *node);   // replicas are to be told what is wished
+void sim_agree_yield(struct sim_node *node); // a new life of its dataplane, or one that goes on
 uint64_t sim_agree_copy(const struct sim_node *node);
 uint64_t sim_agree_deadline_ns(const struct sim_node *node); // local
 struct torc_survey *sim_agree_survey(const struct sim_node *node);
@@ -255,6 +264,8 @@ bool sim_wish_is_done(void);
 bool sim_wish_may_lose(uint32_t node);
 // No copy that exists is in sync: the shard stays closed until an operator accepts the loss.
 bool sim_wish_is_closed(uint32_t shard);
+// The shard's record, as it is.
+void sim_wish_record(uint32_t shard, struct torc_shard_fields *fields);
 void sim_wish_tell(void); // what the records say in the end
 
 // -- sim_ghost.c
@@ -269,6 +280,10 @@ void sim_ghost_forget(const struct sim_node *node);
 bool sim_ghost_remembers(uint32_t number, uint32_t node, uint64_t copy);
 
 // -- sim_calm.c
+bool sim_calm_all_served(uint64_t for_ns); // all nodes, so long
+void sim_calm_stop_begins(const struct sim_node *node);
+void sim_calm_stop_hands(const struct sim_node *node); // it says that it leads nothing any more
+void sim_calm_stop_ends(const struct sim_node *node);
 void sim_calm_upset(struct sim_node *node);
 void sim_calm_turn(struct sim_node *node, const struct torc_worker *worker);
 

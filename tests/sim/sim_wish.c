@@ -109,7 +109,7 @@ uint32_t sim_wish_fewer(uint32_t shard, uint32_t place)
 
 // -- Copies ---------------------------------------------------------------------------------------
 
-static void copies_read(uint32_t shard, struct torc_shard_fields *fields)
+void sim_wish_record(uint32_t shard, struct torc_shard_fields *fields)
 {
     char name[TORC_RECORD_NAME_BYTES];
     const char *text;
@@ -128,7 +128,7 @@ static uint32_t copies_but(uint32_t shard, uint32_t node)
     struct torc_shard_fields fields;
     uint32_t count = 0;
 
-    copies_read(shard, &fields);
+    sim_wish_record(shard, &fields);
     for (uint32_t i = 0; i < fields.insync.count; i++) {
         const struct torc_record_member *member = &fields.insync.at[i];
 
@@ -170,7 +170,7 @@ bool sim_wish_is_done(void)
     for (uint32_t shard = 1; sim->config.replicas > 1 && shard <= sim->config.shards; shard++) {
         struct torc_shard_fields fields;
 
-        copies_read(shard, &fields);
+        sim_wish_record(shard, &fields);
         for (uint32_t node = 1; node <= sim->config.nodes && !sim_wish_is_closed(shard); node++) {
             bool wanted = want_has(&sim->wants[shard - 1], node);
             bool has = sim_ghost_replica(&sim->nodes[node - 1], shard) != NULL;
@@ -190,7 +190,7 @@ void sim_wish_tell(void)
         const struct sim_want *want = &sim->wants[shard - 1];
         struct torc_shard_fields fields;
 
-        copies_read(shard, &fields);
+        sim_wish_record(shard, &fields);
         sim_story("record  shard %u: epoch %u, primary %u, wished %u, %s", (unsigned)shard,
                   (unsigned)fields.epoch, (unsigned)fields.primary_node, (unsigned)want->primary,
                   sim_wish_is_closed(shard) ? "closed" : "open");

@@ -175,6 +175,7 @@ static void world_judge(void)
         sim_node_judge(&sim->nodes[i]);
     }
     sim_ghost_judge();
+    sim_calm_judge();
     sim_check_keys();
     sim_check_cuts();
     sim_check_order();
