@@ -16,6 +16,7 @@
 #define ORDER_NS      UINT64_C(10000000)
 #define ORDER_LEAVES  32u
 #define SLOT_SHARE    4u   // write slots a gather
+#define REPLAY_SHARE  8u   // slots that replay has beside them: see torc_worker_note_commits
 #define SHIPPED_BYTES 120u // a record without its value (storage/shipped.h)
 
 _Static_assert(offsetof(struct torc_worker_shard, engine) == 0, "an engine's shard is at hand");
@@ -85,7 +86,7 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
         .slots_max = config->gathers_max * SLOT_SHARE,
         .waiting_max = config->gathers_max,
         .own_max = (config->replicas ? TORC_SHARD_OWN : TORC_SHARD_OWN_ALONE) * config->shards_max,
-        .replay_max = config->replicas ? config->gathers_max * SLOT_SHARE : 0,
+        .replay_max = config->replicas ? config->gathers_max * REPLAY_SHARE : 0,
         .completion_bytes = completion_bytes,
         // CLEAR mode has one principal for all clients.
         .principal_ppm = 1000000,

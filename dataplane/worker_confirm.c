@@ -3,9 +3,9 @@
 //
 // What    a packet that has been opened and checked waits here, copied, when it has operations that
 //         read what this node leads together with others: gets, begins and credits of ranges, clock
-//         requests, conditional writes and deletes, pieces of large values (which may belong to a
-//         conditional write), and reads of a bounded age when that is less than is known without
-//         asking. All else passes. Outside of a release such shards are not readable, so that what
+//         requests, conditional writes and deletes, and pieces of large values (which may belong to
+//         a conditional write). Reads of a bounded age too: this node's clock, which may have stood
+//         still, says nothing of an age. All else passes. Outside of a release such shards are not readable, so that what
 //         found no place, or waited too long, is refused as without a lease.
 // Owner   the worker.
 // Memory  TORC_WORKER_KEPT slots, carved with the worker where the setting asks for it.
@@ -65,16 +65,6 @@ static uint64_t confirm_place(const struct torc_worker *worker, uint32_t place)
                : 0;
 }
 
-// A read of a bounded age: it waits when nothing else makes it young enough.
-static uint64_t confirm_stale(struct torc_worker *worker, uint32_t place, uint32_t age_max_ms)
-{
-    uint64_t bit = confirm_place(worker, place);
-
-    return bit != 0 && torc_worker_stale_age_ns(worker, place) > age_max_ms * UINT64_C(1000000)
-               ? bit
-               : 0;
-}
-
 static uint64_t confirm_clock(const struct torc_worker *worker, uint64_t lo, uint64_t hi)
 {
     uint64_t shards = 0;
@@ -90,14 +80,12 @@ static uint64_t confirm_clock(const struct torc_worker *worker, uint64_t lo, uin
     return shards;
 }
 
-static uint64_t confirm_range(struct torc_worker *worker, const struct torc_request *request)
+static uint64_t confirm_range(const struct torc_worker *worker, const struct torc_request *request)
 {
     bool reverse = (request->flags & TORC_RANGE_REVERSE) != 0;
-    uint32_t place = torc_worker_shard_of(worker, reverse ? request->hi - 1 : request->lo);
 
-    return (request->flags & TORC_RANGE_STALE) != 0 && request->ts == 0
-               ? confirm_stale(worker, place, request->max_age_ms)
-               : confirm_place(worker, place);
+    return confirm_place(worker,
+                         torc_worker_shard_of(worker, reverse ? request->hi - 1 : request->lo));
 }
 
 static uint64_t confirm_op(struct torc_worker *worker, const unsigned char *op, uint32_t length)
@@ -111,10 +99,7 @@ static uint64_t confirm_op(struct torc_worker *worker, const unsigned char *op, 
     }
     place = torc_worker_shard_of(worker, request.key);
     switch (request.opcode) {
-    case TORC_OPCODE_GET:
-        return (request.flags & (TORC_GET_STALE | TORC_GET_AT)) == TORC_GET_STALE
-                   ? confirm_stale(worker, place, request.max_age_ms)
-                   : confirm_place(worker, place);
+    case TORC_OPCODE_GET: return confirm_place(worker, place);
     case TORC_OPCODE_PUT:
     case TORC_OPCODE_DELETE:
         return torc_worker_write_reads(&request) ? confirm_place(worker, place) : 0;

@@ -407,11 +407,11 @@ static void pull_pieces(struct torc_worker *worker, struct torc_answer *answer,
 }
 
 // A version of a key is the same at each member that has it.
-static uint32_t pull_place(struct torc_worker *worker, uint64_t key)
+static uint32_t pull_place(const struct torc_worker *worker, uint64_t key)
 {
     uint32_t place = torc_worker_shard_of(worker, key);
 
-    return place != TORC_WORKER_NONE && torc_worker_stale_age_ns(worker, place) != UINT64_MAX
+    return place != TORC_WORKER_NONE && torc_worker_stale_is_whole(worker, place)
                ? place
                : read_place(worker, key);
 }

@@ -223,8 +223,8 @@ bool torc_worker_replica_note(struct torc_worker *worker, const struct torc_coun
 enum torc_err torc_worker_replica_refusal(const struct torc_worker *worker,
                                           const struct torc_worker_shard *shard, uint64_t *info);
 
-// How old at most what this node has of the shard is; UINT64_MAX: that is not known.
-uint64_t torc_worker_stale_age_ns(struct torc_worker *worker, uint32_t place);
+// Whether what this node has of a shard with copies is a state that the shard was in, however old.
+bool torc_worker_stale_is_whole(const struct torc_worker *worker, uint32_t place);
 
 // A reader takes what is at most `age_max_ms` old. False: it is older, or may be; `age_us`.
 bool torc_worker_stale_may(struct torc_worker *worker, uint32_t place, uint32_t age_max_ms,

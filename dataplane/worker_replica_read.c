@@ -6,7 +6,9 @@
 //         primary (MARK), which answers as it answers a read, under its leases (L3), with how far
 //         it has committed. Everything that was told before the question was asked has an LSN of at
 //         most that; once it is applied here, the tree is no older than the question. So its age is
-//         measured by this node's own clock alone, and no message may be late enough to lie.
+//         measured by this node's own clock alone, and no message may be late enough to lie. A node
+//         whose clock may stand still (read-mode = confirm) has no such age: it answers as the
+//         primary, when it was confirmed, or not at all.
 // When    while readers come, and for READERS_NS after the last one; an idle shard asks nothing.
 // Memory  a few words a shard.
 // Sources REPLICATION.md, L3 and J1; docs/decisions/0034-durability-and-stale-reads.md.
@@ -72,6 +74,13 @@ static bool stale_is_whole(const struct torc_worker_shard *shard)
             shard->engine.state == TORC_SHARD_ACTIVE || shard->engine.state == TORC_SHARD_OPENING);
 }
 
+bool torc_worker_stale_is_whole(const struct torc_worker *worker, uint32_t place)
+{
+    const struct torc_worker_shard *shard = &worker->shards[place];
+
+    return shard->replica != NULL && stale_is_whole(shard);
+}
+
 // A mark that was told counts from when all below it is in the tree.
 static void stale_reach(struct torc_worker_shard *shard)
 {
@@ -82,14 +91,15 @@ static void stale_reach(struct torc_worker_shard *shard)
     }
 }
 
-uint64_t torc_worker_stale_age_ns(struct torc_worker *worker, uint32_t place)
+// How old at most what this node has of the shard is; UINT64_MAX: that is not known.
+static uint64_t stale_age_ns(const struct torc_worker *worker, uint32_t place)
 {
     struct torc_worker_shard *shard = &worker->shards[place];
 
     if (torc_worker_is_readable(worker, place)) {
         return 0;
     }
-    if (shard->replica == NULL || !stale_is_whole(shard)) {
+    if (worker->confirm != NULL || shard->replica == NULL || !stale_is_whole(shard)) {
         return UINT64_MAX;
     }
     stale_reach(shard);
@@ -102,7 +112,7 @@ bool torc_worker_stale_may(struct torc_worker *worker, uint32_t place, uint32_t 
 {
     struct torc_worker_shard *shard = &worker->shards[place];
     uint64_t bound_ns = age_max_ms * UINT64_C(1000000);
-    uint64_t age_ns = torc_worker_stale_age_ns(worker, place);
+    uint64_t age_ns = stale_age_ns(worker, place);
 
     if (shard->replica != NULL && shard->replica->live) {
         struct torc_worker_freshness *fresh = &shard->replica->fresh;
@@ -146,8 +156,8 @@ static bool stale_asks(const struct torc_worker *worker, const struct torc_worke
 {
     const struct torc_replica *machine = &shard->replica->machine;
 
-    return worker->now_ns < shard->replica->fresh.readers_until_ns && machine->epoch != 0 &&
-           machine->configuration.primary_node != worker->cluster.node &&
+    return worker->confirm == NULL && worker->now_ns < shard->replica->fresh.readers_until_ns &&
+           machine->epoch != 0 && machine->configuration.primary_node != worker->cluster.node &&
            machine->configuration.primary_node != 0;
 }
 
@@ -162,13 +172,12 @@ static void stale_tell(struct torc_worker *worker, struct torc_worker_shard *sha
     torc_worker_post(worker, torc_worker_replica_to(worker, shard, node), &op);
 }
 
-// A primary that goes by no lease is as old as the newest beat that all have answered.
+// Members' questions to a primary that goes by no lease: told after the next beat that all answered.
 static void stale_confirmed(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     struct torc_worker_freshness *fresh = &shard->replica->fresh;
     uint64_t confirmed_ns = torc_replica_confirmed_ns(&shard->replica->machine);
 
-    fresh->at_ns = torc_max_u64(fresh->at_ns, torc_min_u64(confirmed_ns, worker->now_ns));
     for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
         struct torc_worker_mark_asked *mark = &fresh->marks[i];
 

@@ -305,10 +305,11 @@ static void client_began(struct sim_client *client, const struct sim_op *op)
                   (op->flags & TORC_REVERSE) != 0 ? " reverse" : "",
                   op->consistency == TORC_SNAPSHOT ? " snapshot" : "");
     } else {
-        sim_story("client %u %s #%u key %" PRIu64 " value %" PRIu64
-                  " condition %u version %" PRIx64,
+        sim_story("client %u %s #%u key %" PRIu64 " value %" PRIu64 " condition %u version %" PRIx64
+                  " age %u us",
                   (unsigned)op->client, op_words[op->kind], (unsigned)sim->op_count,
-                  sim->keys[op->key], op->number, (unsigned)op->condition, op->if_version);
+                  sim->keys[op->key], op->number, (unsigned)op->condition, op->if_version,
+                  (unsigned)op->age_us);
     }
     sim->op_count++;
 }
