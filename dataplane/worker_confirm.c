@@ -5,8 +5,8 @@
 //         read what this node leads together with others: gets, begins and credits of ranges, clock
 //         requests, conditional writes and deletes, and pieces of large values (which may belong to
 //         a conditional write). Reads of a bounded age too: this node's clock, which may have stood
-//         still, says nothing of an age. All else passes. Outside of a release such shards are not readable, so that what
-//         found no place, or waited too long, is refused as without a lease.
+//         still, says nothing of an age. All else passes. Outside of a release such shards are not
+//         readable, so that what found no place, or waited too long, is refused as without a lease.
 // Owner   the worker.
 // Memory  TORC_WORKER_KEPT slots, carved with the worker where the setting asks for it.
 #include "dataplane/worker_state.h"

@@ -246,8 +246,9 @@ static uint64_t note_unsaid(const struct torc_worker *worker)
 }
 
 // With S slots for writes: before, no more than S are unsaid, and a quarter of S and a turn's
-// records came since, which S bounds again; after, those that are pending, S at most, and half of S. So
-// never more than replay has slots for, which are 3 S: 2.75 S of writes, and EPOCHs have their own.
+// records came since, which S bounds again; after, those that are pending, S at most, and half of
+// S. So never more than replay has slots for, which are 3 S: 2.75 S of writes, and EPOCHs have
+// their own. (A seed has met more: docs/decisions/0028.)
 bool torc_worker_note_commits(struct torc_worker *worker, bool all)
 {
     uint32_t slots = worker->pool.write_max;

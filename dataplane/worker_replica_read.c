@@ -172,7 +172,8 @@ static void stale_tell(struct torc_worker *worker, struct torc_worker_shard *sha
     torc_worker_post(worker, torc_worker_replica_to(worker, shard, node), &op);
 }
 
-// Members' questions to a primary that goes by no lease: told after the next beat that all answered.
+// Members' questions to a primary that goes by no lease are answered after the next beat that all
+// have answered.
 static void stale_confirmed(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     struct torc_worker_freshness *fresh = &shard->replica->fresh;

@@ -367,7 +367,12 @@ def test_handed_over(host):
         for core in range(client.accept["cores"]):
             op_id = client.new_op()
             client.send_raw(client.seal(t.encode_op(t.PING, op_id, b"over"), core), (core + 1) % client.accept["cores"])
-            packet = client.receive_raw(time.monotonic() + 1) or b""
+            deadline = time.monotonic() + 5
+            packet = client.receive_raw(deadline)
+            # A handshake that had to be repeated may be answered once more.
+            while packet is not None and packet[1] & 15 == t.ACCEPT:
+                packet = client.receive_raw(deadline)
+            packet = packet or b""
             opened = t.decode_packet(packet, client.accept["to_client"])
             checks.that(f"a packet for core {core} at another port is answered by core {core}",
                         opened is not None and opened["core"] == core, packet.hex())

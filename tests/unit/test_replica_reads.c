@@ -198,8 +198,8 @@ static void over_the_bound_reads_are_refused_at_once(void)
     torc_cluster_close(&cluster);
 }
 
-// Its clock may have stood still, so it knows no age: its primaries confirm such reads as others, its
-// other copies refuse them.
+// Its clock may have stood still, so it knows no age: its primaries confirm such reads as others,
+// its other copies refuse them.
 static void with_confirm_reads_of_a_bounded_age_are_confirmed(void)
 {
     struct torc_reply reply;
