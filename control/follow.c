@@ -15,7 +15,9 @@ static const uint32_t follow_most[TORC_FOLLOW_FAMILIES] = {
 void torc_follow_init(struct torc_follow *follow, struct torc_survey *survey,
                       struct torc_cluster *cluster)
 {
-    *follow = (struct torc_follow){.survey = survey, .cluster = cluster};
+    // Of this control nothing is written yet, and the one before it may have died between reading a
+    // record and writing the map of a dataplane that has gone on.
+    *follow = (struct torc_follow){.survey = survey, .cluster = cluster, .news = true};
     for (uint32_t i = 0; i < TORC_FOLLOW_FAMILIES; i++) {
         follow->lists[i].from_revision = survey->revision + 1;
     }

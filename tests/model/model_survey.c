@@ -357,6 +357,29 @@ static void the_map_is_the_surveys(void)
     free(survey);
 }
 
+// It died when it had read a record and not yet written the map, and nothing changes afterwards.
+static void what_the_control_before_had_not_written_is_news(void)
+{
+    struct torc_survey *survey = calloc(1, sizeof(*survey));
+    struct torc_chan_map *map = calloc(1, sizeof(*map));
+    struct torc_cluster cluster = {.node = 1};
+    const struct torc_chan_node node = {.node = 2, .cores = 4};
+    struct torc_follow follow;
+
+    torc_assert(survey != NULL && map != NULL);
+    survey->keys = 50;
+    put(survey, 7, 0, 50, 6);
+    torc_survey_write_map(survey, &cluster, &node, 1, map);
+    put(survey, 7, 0, 50, 8);
+    torc_follow_init(&follow, survey, &cluster); // the next control; the dataplane has gone on
+    if (follow.news) {
+        torc_survey_write_map(survey, &cluster, &node, 1, map);
+    }
+    CU_ASSERT_EQUAL(map->entries[0].version, 8);
+    free(map);
+    free(survey);
+}
+
 static void records_that_make_no_sense_are_named(void)
 {
     static const char *const names[] = {"shard/x", "node/5", "want/7", "other/5"};
@@ -383,6 +406,8 @@ int main(void)
         {"the survey follows what changes", the_survey_follows},
         {"a watch that forgets is found out", a_watch_that_forgets_is_found_out},
         {"the map is the survey's", the_map_is_the_surveys},
+        {"what the control before had not written is news",
+         what_the_control_before_had_not_written_is_news},
         {"records that make no sense are named", records_that_make_no_sense_are_named},
         CU_TEST_INFO_NULL};
 
