@@ -1,6 +1,7 @@
 // Torc control: which shards this node hands over, to whom and when. See control/yield.h.
 #include "control/yield.h"
 
+#include "control/give.h"
 #include "control/steps.h"
 
 #include <string.h>
@@ -285,6 +286,20 @@ static bool yield_all_up(struct torc_survey *survey, const struct torc_survey_wa
     return true;
 }
 
+// No member's node has the copy any more: nobody will lead it, so nobody can take a node out.
+static bool yield_is_closed(struct torc_survey *survey, const struct torc_survey_shard *shard)
+{
+    for (uint32_t i = 0; i < shard->member_count; i++) {
+        const struct torc_survey_node *node =
+            torc_survey_node(survey, (uint32_t)shard->members[i].node);
+
+        if (node != NULL && torc_give_remembers(node->copy, shard->members[i].copy)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 uint32_t torc_yield_left(const struct torc_yield *yield, struct torc_survey *survey,
                          uint64_t min_in_sync)
 {
@@ -297,7 +312,7 @@ uint32_t torc_yield_left(const struct torc_yield *yield, struct torc_survey *sur
         struct torc_survey_want wish = {0};
         bool goes;
 
-        if (!torc_survey_has(shard, yield->node)) {
+        if (!torc_survey_has(shard, yield->node) || yield_is_closed(survey, shard)) {
             continue;
         }
         if (want != NULL) {

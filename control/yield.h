@@ -67,7 +67,7 @@ void torc_yield_wish(const struct torc_yield *yield, struct torc_survey *survey,
                      struct torc_survey_want *wish);
 
 // How many shards this node, which leaves, still leads or is a member of though others could go on
-// without it. 0: it may stop.
+// without it; closed shards are none of them. 0: it may stop.
 uint32_t torc_yield_left(const struct torc_yield *yield, struct torc_survey *survey,
                          uint64_t min_in_sync);
 

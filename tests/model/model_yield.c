@@ -455,6 +455,31 @@ static void a_wish_of_too_few_is_found(void)
     model_close(m);
 }
 
+static void a_closed_shard_holds_no_stop_up(void)
+{
+    struct model *m = model_open();
+    struct torc_yield yield = m->nodes[2].yield;
+    uint32_t left;
+
+    settle(m);
+    yield.leaving = true;
+    left = torc_yield_left(&yield, m->truth, MIN_IN_SYNC);
+    CU_ASSERT_TRUE(left > 0);
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        struct torc_survey_shard *shard = m->truth->shards + i;
+        bool counts = torc_survey_has(shard, 2);
+
+        for (uint32_t k = 0; k < shard->member_count; k++) {
+            CU_ASSERT_EQUAL(torc_yield_left(&yield, m->truth, MIN_IN_SYNC), left);
+            shard->members[k].copy++; // its node has forgotten
+        }
+        left -= counts ? 1 : 0;
+        CU_ASSERT_EQUAL(torc_yield_left(&yield, m->truth, MIN_IN_SYNC), left);
+    }
+    CU_ASSERT_EQUAL(left, 0);
+    model_close(m);
+}
+
 static void a_drained_node_leads_nothing(void)
 {
     struct model *m = model_open();
@@ -509,6 +534,7 @@ int main(void)
         {"a rolling restart waits for nobody", a_rolling_restart_waits_for_nobody},
         {"who is not heard leaving stays a member", who_is_not_heard_leaving_stays_a_member},
         {"a wish of too few nodes is found", a_wish_of_too_few_is_found},
+        {"a closed shard holds no stop up", a_closed_shard_holds_no_stop_up},
         {"a drained node leads nothing, and its shards are spread", a_drained_node_leads_nothing},
         {"who is the last one is not drained", the_last_one_is_not_drained},
         CU_TEST_INFO_NULL};
