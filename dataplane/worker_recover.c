@@ -245,10 +245,21 @@ static uint64_t note_unsaid(const struct torc_worker *worker)
     return unsaid;
 }
 
-// With S slots for writes: before, no more than S are unsaid, and a quarter of S and a turn's
-// records came since, which S bounds again; after, those that are pending, S at most, and half of
-// S. So never more than replay has slots for, which are 3 S: 2.75 S of writes, and EPOCHs have
-// their own. (A seed has met more: docs/decisions/0028.)
+// What a replay of the log as it is now would hold. It has that many slots (decision 0028); the
+// simulator looks each time, long before a restart does.
+static bool note_fits(const struct torc_worker *worker)
+{
+#ifdef TORC_SIM
+    return note_unsaid(worker) <= worker->pool.slot_count;
+#else
+    (void)worker;
+    return true;
+#endif
+}
+
+// With S slots for writes: after it, no more than S are unsaid, or what is pending, S at most, and
+// half of S; until the next one S more are taken (storage/shard_impl.h). So 2.5 S, and replay has
+// 3 S; EPOCHs have their own. docs/decisions/0028 has the account.
 bool torc_worker_note_commits(struct torc_worker *worker, bool all)
 {
     uint32_t slots = worker->pool.write_max;
@@ -257,6 +268,7 @@ bool torc_worker_note_commits(struct torc_worker *worker, bool all)
     bool any = false;
 
     worker->pool.appended_count = 0;
+    torc_assert(note_fits(worker));
     if (!worker->recovered || (!all && note_unsaid(worker) <= slots)) {
         return false;
     }

@@ -70,7 +70,9 @@ static uint32_t builder_shard(const struct torc_log_builder *builder,
         const struct torc_log_builder_shard *shard = &builder->shards[i - 1];
 
         if (shard->shard == record->shard) {
-            bool goes_on = shard->epoch == record->epoch && shard->turn == record->turn &&
+            // A MOVED is there for the commits that its entry tells.
+            bool told = record->kind != TORC_LOG_MOVED || record->commit_lsn <= shard->commit_lsn;
+            bool goes_on = told && shard->epoch == record->epoch && shard->turn == record->turn &&
                            shard->next_lsn == record->lsn && shard->last_hlc <= record->hlc;
 
             return goes_on ? i - 1 : builder->shard_count;

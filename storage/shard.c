@@ -188,6 +188,8 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
     torc_assert(shard->unlogged);
     torc_assert(first_sequence <= last_sequence);
     if (shard->unlogged_slot == NONE) { // BEGUN, and what torc_shard_note made
+        // What follows in that block goes on with its entry, and says no more than that one.
+        shard->said_sequence = last_sequence;
         shard->unlogged = false;
         return;
     }
@@ -395,6 +397,7 @@ static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *wri
         return false;
     }
     if (!torc_shard_pool_has_slot(shard->pool) ||
+        (shard->follows && torc_shard_pool_looks_first(shard->pool)) ||
         !torc_completion_reserve(&shard->completions, write_who(write), write->seq == write->low,
                                  promise)) {
         outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);

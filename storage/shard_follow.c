@@ -373,6 +373,9 @@ static bool stage_slot(struct torc_shard *shard, enum torc_log_kind kind, uint32
 
     bool more = shard->replaying && torc_shard_pool_used(pool) < pool->write_max + pool->replay_max;
 
+    if (!shard->replaying && kind != TORC_LOG_EPOCH && torc_shard_pool_looks_first(pool)) {
+        return false;
+    }
     if (!(own || more ? torc_shard_pool_has_any(pool) : torc_shard_pool_has_slot(pool))) {
         return false;
     }

@@ -83,6 +83,14 @@ static inline bool torc_shard_pool_has_slot(const struct torc_shard_pool *pool)
     return torc_shard_pool_has_any(pool) && torc_shard_pool_used(pool) < pool->write_max;
 }
 
+// Whether a look at what the log says of commits is due before it takes more (torc_shard_note):
+// S records at most come between two, so that replay has slots for all (decision 0028). Where there
+// are none for replay, nobody looks.
+static inline bool torc_shard_pool_looks_first(const struct torc_shard_pool *pool)
+{
+    return pool->replay_max > 0 && pool->appended_count + pool->staged_count >= pool->write_max;
+}
+
 static inline bool torc_shard_write_is_blind(const struct torc_shard_write *write)
 {
     return write->condition == TORC_SHARD_ANY && !write->remove;

@@ -167,6 +167,46 @@ static void test_records_come_back(void)
     CU_ASSERT_FALSE(more);
 }
 
+// It is there for the commits that its entry tells; and so for one that tells no more.
+static void test_a_moved_that_tells_more_has_an_entry(void)
+{
+    static const uint64_t lsns[] = {40, 41, 41, 41, 42};
+    static const uint64_t commits[] = {30, 30, 40, 40, 41};
+    struct torc_log_record records[5];
+    struct torc_log_record got;
+    struct torc_log_block block;
+    struct torc_fail why;
+    struct torc_log_place place = place_at(8);
+    bool more;
+
+    for (uint32_t i = 0; i < 5; i++) { // a record, two notes, a record, a note
+        bool notes = i != 0 && i != 3;
+
+        records[i] = record_put(lsns[i], 7, 0);
+        records[i].kind = notes ? TORC_LOG_MOVED : TORC_LOG_PUT;
+        records[i].with_client = !notes;
+        records[i].hlc = 1000 + i;
+        records[i].commit_lsn = commits[i];
+    }
+    torc_log_block_begin(&builder, memory, 2 * SLOT);
+    for (uint32_t i = 0; i < 5; i++) {
+        uint32_t done = 0;
+
+        CU_ASSERT_TRUE(torc_log_block_append(&builder, &records[i], &done));
+    }
+    CU_ASSERT_EQUAL(builder.shard_count, 3);
+    CU_ASSERT_EQUAL(torc_log_block_seal(&builder, &place), SLOT);
+    TORC_TEST_OK(torc_log_block_check(memory, SLOT, &block, &why), &why);
+    torc_log_reader_init(&reader, &block);
+    for (uint32_t i = 0; i < 5; i++) {
+        TORC_TEST_OK(torc_log_reader_next(&reader, &got, &more, &why), &why);
+        CU_ASSERT_TRUE(more);
+        CU_ASSERT_EQUAL(got.kind, records[i].kind);
+        CU_ASSERT_EQUAL(got.lsn, records[i].lsn);
+        CU_ASSERT_EQUAL(got.commit_lsn, commits[i]);
+    }
+}
+
 // The bytes of a small block, as docs/FORMATS.md shows them. A change here is a change of format.
 static void test_the_bytes_are_these(void)
 {
@@ -669,6 +709,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"varints", test_varints},
         {"records come back", test_records_come_back},
+        {"a MOVED that tells more has an entry", test_a_moved_that_tells_more_has_an_entry},
         {"the bytes are these", test_the_bytes_are_these},
         {"values over several blocks", test_values_over_blocks},
         {"full dictionaries end a block", test_full_dictionaries},

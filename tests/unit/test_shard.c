@@ -1,6 +1,7 @@
 // Torc tests: the shard engine's answers one by one, and what replay takes and refuses. (Their
 // models are model_shard.c and model_log.c.)
 #include "kit/hlc.h"
+#include "kit/rng.h"
 #include "storage/log_order.h"
 #include "storage/replay.h"
 #include "storage/scan.h"
@@ -782,6 +783,77 @@ static void test_a_checkpoint_needs_what_may_be_lost(void)
     torc_shard_drop(&bench.shard);
 }
 
+// How far the records of the sealed block say that their shard is committed.
+static uint64_t block_tells(const unsigned char *bytes, uint32_t byte_count)
+{
+    static struct torc_log_reader reader;
+    struct torc_log_block block;
+    struct torc_log_record record;
+    struct torc_fail why;
+    uint64_t commit_lsn = 0;
+    bool more = true;
+
+    TORC_TEST_OK(torc_log_block_check(bytes, byte_count, &block, &why), &why);
+    torc_log_reader_init(&reader, &block);
+    while (torc_log_reader_next(&reader, &record, &more, &why) == TORC_ERR_OK && more) {
+        commit_lsn = torc_max_u64(commit_lsn, record.commit_lsn);
+    }
+    return commit_lsn;
+}
+
+// What is counted as unsaid is what a replay of these blocks would hold.
+static void test_the_log_says_what_is_counted(void)
+{
+    static unsigned char bytes[TORC_LOG_BLOCK_BYTES_MAX];
+    struct torc_log_record record = {.kind = TORC_LOG_EPOCH, .shard = 1, .epoch = 1};
+    struct torc_shard_config config;
+    struct torc_shard_outcome none;
+    struct torc_rng rng = {.state = torc_test_seed()};
+    struct torc_fail why;
+    uint64_t told = 0;
+
+    bench_pool(100, CHUNKS);
+    config = bench_config(1, 1);
+    config.follows = true;
+    TORC_TEST_OK(torc_shard_init(&bench.shard, &rig.pool, &config, &why), &why);
+    torc_shard_follow(&bench.shard, 1);
+    torc_log_block_begin(&builder, bytes, sizeof(bytes));
+    for (uint64_t sequence = 1; sequence < 300;) {
+        struct torc_log_place place = {.sequence = sequence, .stream = 1};
+        uint64_t dice = torc_rng_below(&rng, 100);
+        uint32_t done = 0;
+        bool logs = false;
+
+        record.lsn = bench.shard.next_lsn;
+        record.hlc = 1000 + record.lsn;
+        record.kind = record.lsn == 1 ? TORC_LOG_EPOCH : TORC_LOG_EMPTY;
+        if (dice < 40 && torc_shard_stage(&bench.shard, &record, NULL) == TORC_ERR_OK) {
+            logs = torc_shard_take(&bench.shard, &bench.record);
+        } else if (dice < 60) {
+            logs = torc_shard_note(&bench.shard, 1 + dice % 4, &bench.record);
+        } else if (dice < 80) {
+            uint64_t pending = bench.shard.next_lsn - 1 - bench.shard.applied_lsn;
+
+            (void)torc_shard_commit_to(&bench.shard,
+                                       bench.shard.applied_lsn + torc_rng_below(&rng, pending + 1),
+                                       &none, 1);
+        } else if (!torc_log_block_is_empty(&builder)) {
+            uint32_t byte_count = torc_log_block_seal(&builder, &place);
+
+            told = torc_max_u64(told, block_tells(bytes, byte_count));
+            CU_ASSERT_EQUAL(bench.shard.said_lsn, told);
+            CU_ASSERT_EQUAL(torc_shard_unsaid(&bench.shard), bench.shard.logged_lsn - told);
+            torc_log_block_begin(&builder, bytes, sizeof(bytes));
+            sequence++;
+        }
+        if (logs) {
+            CU_ASSERT_TRUE(torc_log_block_append(&builder, &bench.record, &done));
+            torc_shard_appended(&bench.shard, sequence, sequence);
+        }
+    }
+    torc_shard_drop(&bench.shard);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -802,6 +874,7 @@ int main(void)
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
         {"a checkpoint outlives its BEGUN", test_a_checkpoint_outlives_its_begun},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
+        {"the log says what is counted", test_the_log_says_what_is_counted},
         CU_TEST_INFO_NULL};
     int status;
 
