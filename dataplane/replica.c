@@ -499,13 +499,20 @@ static uint64_t replica_earlier(uint64_t deadline_ns, uint64_t at_ns)
     return at_ns == 0 ? deadline_ns : torc_min_u64(deadline_ns, at_ns);
 }
 
+// What is past is no more waited for.
+static uint64_t replica_later(const struct torc_replica *replica, uint64_t at_ns)
+{
+    return at_ns > replica->now_ns ? at_ns : UINT64_MAX;
+}
+
 static uint64_t replica_primary_deadline_ns(const struct torc_replica *replica)
 {
     uint64_t deadline_ns = UINT64_MAX;
 
     if (replica->role == TORC_REPLICA_CANDIDATE) {
-        deadline_ns = torc_max_u64(replica->promise_until_ns, replica->now_ns + 1);
-        deadline_ns = replica_earlier(deadline_ns, replica->started_ns + replica->timing.grace_ns);
+        deadline_ns = replica_later(replica, replica->promise_until_ns);
+        deadline_ns = torc_min_u64(
+            deadline_ns, replica_later(replica, replica->started_ns + replica->timing.grace_ns));
     }
     if (replica->alone_since_ns != 0) {
         deadline_ns =

@@ -166,16 +166,23 @@ static bool commit_is_slow(const struct torc_replica *replica, struct torc_repli
     return replica->now_ns >= peer->behind_at_ns;
 }
 
+// Its node goes on as another copy: what it had as this one will not come back.
+static bool commit_has_forgotten(const struct torc_replica_peer *peer)
+{
+    return peer->acked_boot != 0 && peer->acked_copy != peer->copy;
+}
+
 static bool commit_has_to_go(const struct torc_replica *replica, struct torc_replica_peer *peer)
 {
     bool slow = commit_is_slow(replica, peer);
-    bool amnesiac = peer->acked_boot != 0 && peer->acked_copy != peer->copy;
 
-    return slow || amnesiac || replica_is_gone(&peer->state);
+    return slow || commit_has_forgotten(peer) || replica_is_gone(&peer->state);
 }
 
-// Whether those who would be left are to wait a little longer for the others.
-static bool commit_waits(struct torc_replica *replica, uint32_t members, uint32_t going)
+// Whether those who would be left are to wait a little longer for the others, of whom so many have
+// `forgotten`.
+static bool commit_waits(struct torc_replica *replica, uint32_t members, uint32_t going,
+                         uint32_t forgotten)
 {
     uint32_t left = 1 + members - going;
 
@@ -189,7 +196,8 @@ static bool commit_waits(struct torc_replica *replica, uint32_t members, uint32_
         return true; // S4: perhaps it is this node that is deaf
     }
     // Section 10: at a cold start the others come up at their own pace.
-    return replica->role == TORC_REPLICA_CANDIDATE && left < replica->min_in_sync &&
+    return replica->role == TORC_REPLICA_CANDIDATE && forgotten < going &&
+           left < replica->min_in_sync &&
            replica->now_ns < replica->started_ns + replica->timing.grace_ns;
 }
 
@@ -218,6 +226,7 @@ void torc_replica_remove(struct torc_replica *replica)
     uint32_t going_count = 0;
     uint32_t members = 0;
     uint32_t surplus = 0;
+    uint32_t forgotten = 0;
     struct torc_configuration *configuration;
 
     if (replica->proposal.open || replica->went_back || replica->health != 0 ||
@@ -231,13 +240,14 @@ void torc_replica_remove(struct torc_replica *replica)
             members++;
             going[i] = commit_has_to_go(replica, peer);
             going_count += going[i];
+            forgotten += commit_has_forgotten(peer);
             if (!going[i] && commit_is_surplus(replica, peer)) {
                 going[i] = true;
                 surplus++;
             }
         }
     }
-    if (commit_waits(replica, members, going_count) || going_count + surplus == 0) {
+    if (commit_waits(replica, members, going_count, forgotten) || going_count + surplus == 0) {
         return;
     }
     replica->counters.removals += going_count + surplus;

@@ -56,8 +56,9 @@ static void logged(uint64_t lsn)
     step(&event);
 }
 
-// The only member of its shard makes an epoch its own. So long it is bound to its predecessor.
-static void take_over_alone(uint64_t promise_ns)
+// The first of so many members (one or two, all of which are to be in sync) makes an epoch its own.
+// So long it is bound to its predecessor.
+static void take_over(uint32_t members, uint64_t promise_ns)
 {
     struct torc_replica_start start = {.timing = {.promise_ns = 20 * MS,
                                                   .stagger_ns = 10 * MS,
@@ -72,13 +73,14 @@ static void take_over_alone(uint64_t promise_ns)
                                        .node = OWN,
                                        .boot = 1,
                                        .copy = 1,
-                                       .min_in_sync = 1,
+                                       .min_in_sync = members,
                                        .has_base = true};
     struct torc_replica_result result = {
-        .record = {.configuration = {.epoch = 1,
-                                     .primary_node = OWN,
-                                     .member_count = 1,
-                                     .members = {{.node = OWN, .copy = 1}}}}};
+        .record = {
+            .configuration = {.epoch = 1,
+                              .primary_node = OWN,
+                              .member_count = members,
+                              .members = {{.node = OWN, .copy = 1}, {.node = OTHER, .copy = 2}}}}};
     struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &result.record};
 
     now_ns = 1000 * MS;
@@ -104,7 +106,7 @@ static void take_over_alone(uint64_t promise_ns)
 // It serves, in the first epoch that it made its own.
 static void lead_alone(void)
 {
-    take_over_alone(0);
+    take_over(1, 0);
     heard(TORC_REPLICA_APPLIED, replica.last_lsn);
     CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
 }
@@ -115,7 +117,7 @@ static void a_candidate_commits_nothing_while_its_predecessor_may_read(void)
 {
     uint64_t until_ns;
 
-    take_over_alone(100 * MS);
+    take_over(1, 100 * MS);
     until_ns = now_ns + 100 * MS;
     CU_ASSERT_EQUAL(replica.role, TORC_REPLICA_CANDIDATE);
     CU_ASSERT_EQUAL(replica.durable_lsn, replica.epoch_lsn);
@@ -187,6 +189,39 @@ static void other_says(uint64_t boot, struct torc_peer_ack ack)
     event = (struct torc_replica_event){
         .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = boot, .message = &message};
     step(&event);
+}
+
+// The next moment at which the machine proposes to go on alone, or the last that was looked at.
+static uint64_t alone_ns(uint64_t until_ns)
+{
+    while (!asked_for(TORC_REPLICA_PROPOSE) && torc_replica_deadline_ns(&replica) < until_ns) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+    }
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_PROPOSE));
+    CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 1);
+    return now_ns;
+}
+
+// At a cold start one that is silent may still come, with all that it had.
+static void a_candidate_waits_for_who_may_come_back(void)
+{
+    uint64_t start_ns;
+
+    take_over(2, 0);
+    start_ns = replica.started_ns;
+    CU_ASSERT_TRUE(alone_ns(start_ns + 10000 * MS) >= start_ns + 5000 * MS);
+}
+
+// One that has begun with an empty disk has nothing that it could come with.
+static void a_candidate_waits_for_no_copy_that_is_gone(void)
+{
+    uint64_t start_ns;
+
+    take_over(2, 0);
+    start_ns = replica.started_ns;
+    other_says(2, (struct torc_peer_ack){.epoch = replica.epoch, .copy = 3});
+    CU_ASSERT_TRUE(alone_ns(start_ns + 10000 * MS) < start_ns + 1000 * MS);
 }
 
 static void other_is_proposed(void)
@@ -327,6 +362,8 @@ int main(void)
          a_candidate_commits_nothing_while_its_predecessor_may_read},
         {"a learner whose promise comes last joins a shard that nobody uses",
          a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses},
+        {"a candidate waits for who may come back", a_candidate_waits_for_who_may_come_back},
+        {"a candidate waits for no copy that is gone", a_candidate_waits_for_no_copy_that_is_gone},
         {"who is proposed is sent no base", who_is_proposed_is_sent_no_base},
         {"what the proposed lacks is kept", what_the_proposed_lacks_is_kept},
         {"the base of who joined without it is given up",
