@@ -610,10 +610,12 @@ int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us)
     int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
     uint32_t count = 0;
     uint32_t missing = 0;
-    int64_t median_us;
+    int64_t median_us = TORC_WALL_UNKNOWN;
 
     // Below zero: of two halves the one further on decides, for the other can follow, not it.
-    offsets_us[count++] = -torc_wall_offset_us(held_us, watch->now_ns);
+    if (held_us != 0) {
+        offsets_us[count++] = -torc_wall_offset_us(held_us, watch->now_ns);
+    }
     for (uint32_t i = 0; i < watch->peer_count; i++) {
         const struct torc_watch_peer *peer = &watch->peers[i];
 
@@ -622,6 +624,10 @@ int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us)
         }
         missing += watch_is_awaited(watch, peer, peer->held_ns);
     }
-    median_us = torc_wall_median_us(offsets_us, count, missing);
+    if (held_us == 0 && count == 1 && missing == 0) {
+        median_us = offsets_us[0]; // all that was ever stamped, as far as anybody knows
+    } else if (count > 0) {
+        median_us = torc_wall_median_us(offsets_us, count, missing);
+    }
     return median_us == TORC_WALL_UNKNOWN ? TORC_WALL_UNKNOWN : -median_us;
 }

@@ -209,11 +209,12 @@ void torc_watch_step(struct torc_watch *watch, uint64_t now_ns,
 void torc_watch_wall(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t boot,
                      uint64_t wall_us);
 
-// And the HLC of its packet, refused or not.
+// And the HLC of its packet, refused or not; none if it holds none.
 void torc_watch_held(struct torc_watch *watch, uint64_t now_ns, uint32_t node, uint64_t held_us);
 
 // The median of the offsets of the HLCs that this node (`held_us`) and the peers heard lately hold;
-// of an even number, from four on, the upper one.
+// of an even number, from four on, the upper one. Who holds none, 0, has no say: a node that began
+// empty goes on from the only one that holds any, when all others had their time to speak.
 int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us);
 
 // H3: the median of the offsets (kit/wall.h) of this node's `own_us` and of the peers heard lately.

@@ -450,6 +450,19 @@ static uint64_t watch_ceiling_wanted(const struct torc_worker *worker)
     return torc_max_u64(wanted, torc_hlc_from_us(worker->wall_us + CEILING_STEP_US));
 }
 
+// The highest that this node holds, or 0: the shards with records may be those of other workers.
+static uint64_t watch_held_us(const struct torc_worker *worker)
+{
+    const struct torc_handover *handover = worker->config.handover;
+    uint64_t held_us = torc_hlc_us(worker->pool.hlc);
+
+    for (uint32_t i = 0; i < worker->count; i++) {
+        held_us = torc_max_u64(
+            held_us, atomic_load_explicit(&handover->stamped_us[i], memory_order_relaxed));
+    }
+    return held_us;
+}
+
 static void watch_self(struct torc_worker *worker)
 {
     struct torc_worker_watch *watch = worker->replicas.watch;
@@ -470,7 +483,7 @@ static void watch_self(struct torc_worker *worker)
                               torc_watch_median_us(&watch->watch, worker->wall.own_us),
                               memory_order_relaxed);
         atomic_store_explicit(&worker->replicas.council->held_us,
-                              torc_watch_held_us(&watch->watch, torc_hlc_us(worker->pool.hlc)),
+                              torc_watch_held_us(&watch->watch, watch_held_us(worker)),
                               memory_order_relaxed);
         torc_stats_set(&worker->stats->gauges[TORC_GAUGE_WATCH_STRETCH], watch->watch.stretch);
     }

@@ -283,6 +283,33 @@ static void test_of_two_halves_the_one_ahead_is_followed(void)
     rig_close(&rig);
 }
 
+// A node that began empty: it has no say in what is held. Once all others had their time to speak
+// it goes on from the only one that holds something; not from one of two that differ.
+static void test_who_holds_nothing_has_no_say_in_what_is_held(void)
+{
+    static const uint64_t zero_us = UINT64_C(1700000000000000);
+    static const uint64_t ahead_us = 80000000;
+    struct rig rig;
+
+    rig_open(&rig);
+    for (uint32_t node = 3; node <= 4; node++) {
+        CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, node, NULL), TORC_ERR_OK);
+    }
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, 0), TORC_WALL_UNKNOWN);
+    torc_watch_held(&rig.watch, rig.now_ns, 2, zero_us + ahead_us + rig.now_ns / 1000);
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, 0), TORC_WALL_UNKNOWN);
+    rig_live(&rig, 2000 * MS, 1);
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, 0), (int64_t)(zero_us + ahead_us));
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, zero_us + rig.now_ns / 1000), TORC_WALL_UNKNOWN);
+    torc_watch_held(&rig.watch, rig.now_ns, 3, zero_us + rig.now_ns / 1000);
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, 0), TORC_WALL_UNKNOWN);
+    torc_watch_held(&rig.watch, rig.now_ns, 4, zero_us + rig.now_ns / 1000);
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, 0), (int64_t)zero_us);
+    rig_live(&rig, 11000 * MS, 1); // nobody has been heard lately
+    CU_ASSERT_EQUAL(torc_watch_held_us(&rig.watch, 0), TORC_WALL_UNKNOWN);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -298,6 +325,8 @@ int main(void)
         {"who is not there is not awaited", test_who_is_not_there_is_not_awaited},
         {"a new life has its own time of day", test_a_new_life_has_its_own_time_of_day},
         {"of two halves the one ahead is followed", test_of_two_halves_the_one_ahead_is_followed},
+        {"who holds nothing has no say in what is held",
+         test_who_holds_nothing_has_no_say_in_what_is_held},
         CU_TEST_INFO_NULL,
     };
 
