@@ -24,8 +24,9 @@
 // No node holds an HLC that far ahead of its clock but from others' logs, or because most do: it
 // takes 2 max_ahead of one node, and clocks that are believed are 2 APART apart.
 #define TORC_WALL_HELD_US INT64_C(6000000)
-#define TORC_WALL_US_MAX  (UINT64_C(1) << 51) // half of what an HLC holds: the year 73 000
-#define TORC_WALL_UNKNOWN INT64_MIN           // there is no median
+// The year 2103: nine years short of what an HLC holds, so that nobody is led to its end.
+#define TORC_WALL_US_MAX  ((UINT64_C(1) << 52) - (UINT64_C(1) << 48))
+#define TORC_WALL_UNKNOWN INT64_MIN // there is no median
 
 struct torc_wall {
     bool begun;

@@ -194,7 +194,7 @@ static void a_clock_that_was_wrong_at_the_start_is_outvoted(void)
 // No time of day that an HLC could hold: it moves nobody.
 static void a_time_of_day_out_of_range_is_not_heard(void)
 {
-    static const uint64_t times_us[] = {UINT64_MAX, UINT64_C(1) << 63, UINT64_C(1) << 51};
+    static const uint64_t times_us[] = {UINT64_MAX, UINT64_C(1) << 63, UINT64_C(1) << 52};
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
     for (uint32_t i = 0; i < TORC_COUNT_OF(times_us); i++) {

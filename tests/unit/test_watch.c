@@ -261,6 +261,26 @@ static void test_a_new_life_has_its_own_time_of_day(void)
     rig_close(&rig);
 }
 
+// Peers have a say as long as this is likely to run; what would overflow an HLC is no time of day.
+static void test_peers_have_a_say_for_a_lifetime(void)
+{
+    static const uint64_t year_2090_us = UINT64_C(3786912000000000);
+    struct rig rig;
+
+    rig_open(&rig);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, 3, NULL), TORC_ERR_OK);
+    for (uint32_t node = 2; node <= 3; node++) {
+        torc_watch_wall(&rig.watch, rig.now_ns, node, 1, year_2090_us + rig.now_ns / 1000);
+    }
+    CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)year_2090_us + 3600000000),
+                    (int64_t)year_2090_us);
+    torc_watch_wall(&rig.watch, rig.now_ns, 2, 2, UINT64_C(1) << 52);
+    torc_watch_wall(&rig.watch, rig.now_ns, 3, 2, UINT64_MAX);
+    CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, (int64_t)year_2090_us + 3600000000),
+                    (int64_t)year_2090_us);
+    rig_close(&rig);
+}
+
 // HLCs cannot be taken back: where half of the nodes hold them minutes ahead, the others follow.
 static void test_of_two_halves_the_one_ahead_is_followed(void)
 {
@@ -324,6 +344,7 @@ int main(void)
          test_the_first_to_be_heard_are_not_most},
         {"who is not there is not awaited", test_who_is_not_there_is_not_awaited},
         {"a new life has its own time of day", test_a_new_life_has_its_own_time_of_day},
+        {"peers have a say for a lifetime", test_peers_have_a_say_for_a_lifetime},
         {"of two halves the one ahead is followed", test_of_two_halves_the_one_ahead_is_followed},
         {"who holds nothing has no say in what is held",
          test_who_holds_nothing_has_no_say_in_what_is_held},
