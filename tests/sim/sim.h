@@ -58,6 +58,7 @@ struct torc_frame_tx; // dataplane/worker.h
 #define SIM_US           UINT64_C(1000)
 #define SIM_MS           UINT64_C(1000000)
 #define SIM_S            UINT64_C(1000000000)
+#define SIM_WALL_ZERO_US INT64_C(1700000000000000) // the true time of day when a run begins
 #define SIM_CLUSTER      UINT64_C(0x51)
 #define SIM_CHUNKS       48u // of a worker
 #define SIM_PAYLOAD_MAX  8972u
@@ -590,6 +591,9 @@ bool sim_next(struct sim_event *event); // false: nothing is left
 void sim_hash(uint64_t word);
 uint64_t sim_local_ns(const struct sim_clock *clock);
 uint64_t sim_wall_us(const struct sim_clock *clock);
+
+// How far that is from the true time of day.
+int64_t sim_wall_off_us(const struct sim_clock *clock);
 // It stands still until then, as that of a machine whose host has stopped it.
 void sim_clock_stop(struct sim_clock *clock, uint64_t until_ns);
 // When the clock will show that; UINT64_MAX stays.

@@ -38,8 +38,7 @@ void sim_client_init(uint32_t index)
         client->clock =
             (struct sim_clock){.base_ns = SIM_S + torc_rng_below(&sim->rng, 100 * SIM_S),
                                .rate_ppm = (int64_t)torc_rng_below(&sim->rng, 401) - 200};
-        client->clock.wall_us = (int64_t)UINT64_C(1700000000000000) -
-                                (int64_t)(client->clock.base_ns / 1000) +
+        client->clock.wall_us = SIM_WALL_ZERO_US - (int64_t)(client->clock.base_ns / 1000) +
                                 (int64_t)torc_rng_below(&sim->rng, 2000000) - 1000000;
     }
     client->life++;

@@ -11,6 +11,7 @@
 
 #define STRIKE_TURN     20u    // weight of a role's or record's change
 #define CONFIRM_RHO_PPM 20000u // where clocks are not believed: twenty times what is promised
+#define WALL_FAR_US     INT64_C(1000000) // what clocks that are believed differ by, at most
 #define STOP_APART_NS   (1300 * SIM_MS)
 #define STRIKE_PPM      60000u // of moments, where there is a fault every millisecond
 
@@ -470,6 +471,24 @@ static void fault_pause(void)
     }
 }
 
+// Whether this clock may be set by an hour: others outvote it, or there are none (0039). Two wrong
+// ones of four are most of any three that are heard.
+static bool clock_may_be_set(const struct sim_node *node)
+{
+    uint32_t others = 0;
+
+    if (sim->config.nodes == 1 || node == NULL) {
+        return sim->config.nodes == 1 || sim->config.replicas >= 3;
+    }
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        const struct sim_node *other = &sim->nodes[i];
+        int64_t off_us = sim_wall_off_us(&other->clock);
+
+        others += other != node && (off_us > WALL_FAR_US || off_us < -WALL_FAR_US);
+    }
+    return sim->config.replicas >= 3 && 2 * (others + 1) < sim->config.nodes;
+}
+
 static void fault_clock(void)
 {
     struct sim_node *node = draw_chance(70) ? fault_node() : NULL;
@@ -477,8 +496,8 @@ static void fault_clock(void)
         node != NULL ? &node->clock : &sim->clients[draw(sim->config.clients)].clock;
     int64_t jump_us = (int64_t)draw(draw_chance(50) ? 400000 : 40000);
 
-    if (jump_us % 8 == 0 && (sim->config.replicas >= 3 || sim->config.nodes == 1)) {
-        jump_us *= 9000; // an hour: somebody set it. Others outvote that, where there are (0039)
+    if (jump_us % 8 == 0 && clock_may_be_set(node)) {
+        jump_us *= 9000; // an hour: somebody set it
     }
     jump_us = draw_chance(50) ? jump_us : -jump_us;
     clock->wall_us += jump_us;

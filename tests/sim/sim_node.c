@@ -70,8 +70,7 @@ void sim_node_init(struct sim_node *node, uint32_t index)
         .rate_ppm = (int64_t)torc_rng_below(&sim->rng, 2 * sim->config.rho_ppm + 1) -
                     (int64_t)sim->config.rho_ppm};
     // Wall clocks agree to some milliseconds, or do not.
-    node->clock.wall_us = (int64_t)UINT64_C(1700000000000000) -
-                          (int64_t)(node->clock.base_ns / 1000) +
+    node->clock.wall_us = SIM_WALL_ZERO_US - (int64_t)(node->clock.base_ns / 1000) +
                           (int64_t)torc_rng_below(&sim->rng, sim->config.skew_ms * UINT64_C(1000));
     node->faults = (struct sim_disk_faults){.latency_ns = 100 * SIM_US, .full_after = UINT64_MAX};
     node->store = sim_store_make();
@@ -656,15 +655,14 @@ static void node_tell_replicas(const struct sim_node *node, const struct torc_wo
 static void node_tell_clock(const struct sim_node *node, const struct torc_worker *worker)
 {
     const struct torc_council *council = worker->replicas.council;
-    int64_t real_us = (int64_t)(UINT64_C(1700000000000000) + sim->now_ns / 1000);
+    int64_t real_us = SIM_WALL_ZERO_US + (int64_t)(sim->now_ns / 1000);
     int64_t now_us = (int64_t)(worker->now_ns / 1000);
     int64_t median_us = council == NULL ? TORC_WALL_UNKNOWN : atomic_load(&council->median_us);
 
     sim_story("node %u  worker %u: clock %+" PRId64 " us, stamps by %+" PRId64
               " us, highest stamp %+" PRId64 " us",
-              (unsigned)node->number, (unsigned)worker->index,
-              (int64_t)sim_wall_us(&node->clock) - real_us, (int64_t)worker->wall_us - real_us,
-              (int64_t)torc_hlc_us(worker->pool.hlc) - real_us);
+              (unsigned)node->number, (unsigned)worker->index, sim_wall_off_us(&node->clock),
+              (int64_t)worker->wall_us - real_us, (int64_t)torc_hlc_us(worker->pool.hlc) - real_us);
     if (median_us != TORC_WALL_UNKNOWN) {
         sim_story("node %u  worker %u: the nodes' clock %+" PRId64 " us", (unsigned)node->number,
                   (unsigned)worker->index, median_us + now_us - real_us);

@@ -215,7 +215,7 @@ static void plan_ask(struct sim_plan *plan)
 // A moment up to a second from now: what clients may ask for, and no clock shows yet.
 static void plan_read_ahead(struct sim_plan *plan)
 {
-    uint64_t real_us = UINT64_C(1700000000000000) + sim->now_ns / 1000;
+    uint64_t real_us = (uint64_t)SIM_WALL_ZERO_US + sim->now_ns / 1000;
 
     plan->ahead = true;
     plan->ask = (struct sim_ask){.client = (uint32_t)plan_draw(sim->config.clients),

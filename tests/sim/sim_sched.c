@@ -216,6 +216,11 @@ uint64_t sim_wall_us(const struct sim_clock *clock)
     return (uint64_t)((int64_t)(ns / 1000) + clock->wall_us);
 }
 
+int64_t sim_wall_off_us(const struct sim_clock *clock)
+{
+    return (int64_t)sim_wall_us(clock) - SIM_WALL_ZERO_US - (int64_t)(sim->now_ns / 1000);
+}
+
 uint64_t sim_when(const struct sim_clock *clock, uint64_t local_ns)
 {
     uint64_t local = sim_local_ns(clock);
