@@ -134,13 +134,13 @@ struct torc_op {
     uint32_t sent_epoch; // highest of its attempts
     uint16_t refusals;
     uint16_t wrong_shards;
-    bool owes;            // it was refused for load: another sending is the retry budget's
-    bool lent;            // and that sent it again
-    uint16_t credit;      // of a scan or pull: reply packets allowed
-    uint16_t chunks;      // of a scan: came since it was sent
-    uint16_t chunks_all;  // of a scan: how many there are, once the last one came
-    uint32_t total;       // of a status: bytes of the whole text
-    uint64_t begun_ns;    // of a traced one
+    bool owes;           // it was refused for load: another sending is the retry budget's
+    bool lent;           // and that sent it again
+    uint16_t credit;     // of a scan or pull: reply packets allowed
+    uint16_t chunks;     // of a scan: came since it was sent
+    uint16_t chunks_all; // of a scan: how many there are, once the last one came
+    uint32_t total;      // of a status: bytes of the whole text
+    uint64_t begun_ns;
     uint32_t sends;       // of a traced one
     uint64_t refused[4];  // attempts that were definitely refused, by number
     struct torc_big *big; // pieces out or in, in a pool block
@@ -522,6 +522,8 @@ void torc_packet_enter(struct torc_engine *engine, uint32_t index, uint32_t op_i
 void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                       uint64_t rtt_ns, uint64_t hold_ns, bool has_write);
 void torc_path_ce(struct torc_engine *engine, struct torc_client_node *node);
+// The node did not take a packet.
+void torc_path_refused(struct torc_engine *engine, struct torc_client_node *node);
 // True, and one less, when the retry budget allows a resend.
 bool torc_budget_take(struct torc_engine *engine);
 void torc_budget_sent(struct torc_engine *engine, uint32_t ops);

@@ -49,6 +49,7 @@ uint32_t torc_op_take(struct torc_engine *engine, bool own)
     op = &engine->ops[index];
     generation = op->generation + 1;
     *op = (struct torc_op){.generation = generation,
+                           .begun_ns = engine->now_ns,
                            .packet = TORC_OP_NONE,
                            .parent = TORC_OP_NONE,
                            .next = TORC_OP_NONE,
@@ -298,6 +299,16 @@ void torc_op_stream(struct torc_engine *engine, uint32_t index)
     engine->ops[index].state = TORC_OP_STREAMING;
 }
 
+// A part of its answer has come: what needs several round trips waits once behind the others, not
+// once for each.
+static bool op_is_begun(const struct torc_engine *engine, const struct torc_op *op)
+{
+    if (op->parent != TORC_OP_NONE) {
+        return op->kind == TORC_OP_GET || engine->ops[op->parent].page->first != NULL;
+    }
+    return op->kind == TORC_OP_GET && op->big != NULL;
+}
+
 void torc_op_route(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
@@ -333,7 +344,8 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
         return;
     }
     // A write sent before holds `low` back; a probe, the size of all that follows.
-    op_enqueue(engine, index, op->attempts > 0 || op->kind == TORC_OP_PROBE);
+    op_enqueue(engine, index,
+               op->attempts > 0 || op->kind == TORC_OP_PROBE || op_is_begun(engine, op));
 }
 
 void torc_op_wait(struct torc_engine *engine, uint32_t index, uint64_t at_ns)

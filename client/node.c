@@ -342,7 +342,7 @@ static void packet_refused(struct torc_engine *engine, struct torc_client_node *
     }
     packet = &engine->packets[index];
     torc_packet_drop(engine, index);
-    torc_path_ce(engine, node); // the server is behind, or was elsewhere for a moment
+    torc_path_refused(engine, node);
     if (packet->stream != TORC_OP_NONE) {
         uint32_t stream = packet->stream;
         uint32_t piece = packet->piece;

@@ -21,8 +21,11 @@
 #define BUDGET_PROVED    3000u           // it was worth it: that many more, see below
 #define CALM_NS          UINT64_C(100000000)
 #define ROUND_SAMPLES    8u
-#define OVERTAKEN        3u
-#define PROBE_RTTS       3u
+// Of a packet: what the window gains by an answer, and loses by a refusal.
+#define GROW_REFUSED 32u
+#define CUT_REFUSED  2u
+#define OVERTAKEN    3u
+#define PROBE_RTTS   3u
 
 struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct torc_op *op)
 {
@@ -102,9 +105,44 @@ static uint64_t target_ns(const struct torc_engine *engine, const struct torc_cl
 
 static void window_cut(struct torc_engine *engine, struct torc_client_node *node, uint32_t window)
 {
-    node->window = (uint32_t)torc_max_u64(WINDOW_ONE, window);
+    node->window = (uint32_t)torc_max_u64(torc_min_u64(WINDOW_ONE, node->window), window);
     node->cut_until_ns = engine->now_ns + torc_max_u64(node->base_rtt_ns, node->last_rtt_ns);
     torc_assert(node->window <= node->window_max);
+}
+
+// Of a window, or a packet of it where it is larger.
+static uint32_t window_part(const struct torc_client_node *node, uint32_t part)
+{
+    return (uint32_t)torc_max_u64(torc_min_u64(node->window, WINDOW_ONE) / part, 1);
+}
+
+// A packet a round trip; less while the node refuses some, so that it refuses few of many: what it
+// refuses of those sent is then GROW_REFUSED / CUT_REFUSED parts, whatever it can do.
+static void window_grow(const struct torc_engine *engine, struct torc_client_node *node)
+{
+    uint64_t step =
+        engine->now_ns - node->refused_ns < CALM_NS
+            ? window_part(node, GROW_REFUSED)
+            : torc_min_u64((WINDOW_ONE << TORC_WINDOW_SHIFT) / node->window, WINDOW_ONE);
+
+    node->window = (uint32_t)torc_min_u64(node->window_max, node->window + step);
+}
+
+// A window below one packet is a pause between packets.
+static void window_pace(struct torc_engine *engine, struct torc_client_node *node)
+{
+    if (node->window < WINDOW_ONE) {
+        uint64_t pause_ns = node->last_rtt_ns * (WINDOW_ONE - node->window) / node->window;
+
+        pause_ns = torc_engine_jitter(engine, torc_min_u64(pause_ns, PACE_MAX_NS));
+        node->pace_until_ns = torc_max_u64(node->pace_until_ns, engine->now_ns + pause_ns);
+    }
+}
+
+void torc_path_refused(struct torc_engine *engine, struct torc_client_node *node)
+{
+    node->window -= (uint32_t)torc_min_u64(window_part(node, CUT_REFUSED), node->window - 1);
+    window_pace(engine, node);
 }
 
 // Swift's shape, on the least round trip of a round of samples: a queue delays all of them, a
@@ -116,8 +154,7 @@ static void window_delay(struct torc_engine *engine, struct torc_client_node *no
     uint64_t cut;
 
     if (rtt_ns <= target) {
-        node->window = (uint32_t)torc_min_u64(
-            node->window_max, node->window + (WINDOW_ONE << TORC_WINDOW_SHIFT) / node->window);
+        window_grow(engine, node);
     }
     node->round_rtt_ns = node->round_count == 0 ? rtt_ns : torc_min_u64(node->round_rtt_ns, rtt_ns);
     if (++node->round_count < ROUND_SAMPLES || engine->now_ns < node->cut_until_ns) {
@@ -128,7 +165,7 @@ static void window_delay(struct torc_engine *engine, struct torc_client_node *no
     if (least_ns <= target) {
         return;
     }
-    if (node->window == WINDOW_ONE) {
+    if (node->window <= WINDOW_ONE) {
         // A node that was elsewhere for seconds delays a whole round: no measure of a pause.
         node->pace_until_ns = engine->now_ns + torc_min_u64(least_ns * 2, PACE_MAX_NS);
         node->cut_until_ns = engine->now_ns + least_ns;
@@ -170,6 +207,7 @@ void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node,
     node->time_outs = 0;
     node->last_rtt_ns = rtt_ns;
     window_delay(engine, node, rtt_ns);
+    window_pace(engine, node);
 }
 
 // ---- The retry budget

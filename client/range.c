@@ -480,6 +480,10 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
         return; // a hole, that will be scanned again
     }
     torc_stale_answered(engine, op);
+    if (op->lent) { // once for each token: a scan has many answers, and ends without torc_op_end
+        op->lent = false;
+        torc_budget_proved(engine, &engine->nodes[op->node]);
+    }
     page->ts = page->snapshot ? reply->info : 0;
     scan_progress(engine, op, tile, reply->body_bytes);
     is_last = (tile->rows.place.flags & TORC_ROWS_LAST) != 0;

@@ -9,7 +9,6 @@
 void torc_trace_begin(struct torc_engine *engine, uint32_t index)
 {
     engine->ops[index].traced = true;
-    engine->ops[index].begun_ns = engine->now_ns;
 }
 
 void torc_trace_mark(struct torc_engine *engine, uint32_t op_id, const uint8_t *rest,

@@ -12,6 +12,7 @@
 #define POOL_BYTES    (UINT64_C(16) << 20)
 #define POOL_SMALL    (UINT64_C(2) << 20) // where there are many clients
 #define CLIENTS_FEW   4u
+#define ADDRESS_HOSTS 48u // clients at one address: a node bounds the handshakes of each
 #define FIRST_PORT    5000u
 #define OPERATIONS    64u
 #define AWAIT_STEP_NS UINT64_C(20000)
@@ -19,11 +20,21 @@
 #define DRAIN_STEP_NS UINT64_C(50000)
 #define LARGE_BYTES   1000u
 
-static const uint8_t client_ipv4[4] = {10, 79, 0, 1};
-
-static uint64_t node_wall_us(const struct torc_net *net)
+static void client_ip(uint8_t ip[16], uint32_t client)
 {
-    return net->rig->wall_us;
+    uint8_t ipv4[4] = {10, 79, (uint8_t)(client / ADDRESS_HOSTS), 1};
+
+    torc_ip_map(ip, ipv4);
+}
+
+static uint64_t net_now_ns(const struct torc_net *net)
+{
+    return net->rig->now_ns + net->ahead_ns;
+}
+
+static uint64_t net_wall_us(const struct torc_net *net)
+{
+    return net->rig->wall_us + net->ahead_ns / 1000;
 }
 
 struct torc_client_key torc_net_key(const struct torc_rig *rig)
@@ -37,14 +48,14 @@ struct torc_client_key torc_net_key(const struct torc_rig *rig)
     return key;
 }
 
-static struct torc_engine *net_engine(struct torc_net *net, uint32_t operations,
-                                      const struct torc_client_key *key)
+static struct torc_engine *net_engine(struct torc_net *net, const struct torc_client_key *key)
 {
+    uint64_t pool_bytes = net->config.clients <= CLIENTS_FEW ? POOL_BYTES : POOL_SMALL;
     struct torc_engine_config config = {
         .client_id = torc_rng_next(&net->rng) & ~UINT64_C(0xff),
         .seed = torc_rng_next(&net->rng),
-        .pool_bytes = net->client_count <= CLIENTS_FEW ? POOL_BYTES : POOL_SMALL,
-        .operations = operations,
+        .pool_bytes = net->config.pool_bytes != 0 ? net->config.pool_bytes : pool_bytes,
+        .operations = net->config.operations,
         .payload_bytes = (net->rig->config.mtu - HEADERS_BYTES) & ~7u,
         .read_rto_us = 1000,
         .key = *key,
@@ -53,50 +64,60 @@ static struct torc_engine *net_engine(struct torc_net *net, uint32_t operations,
     uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
     void *memory = aligned_alloc(4096, bytes);
     struct torc_engine *engine;
-    struct torc_fail why;
 
     torc_assert(memory != NULL);
     memset(memory, 0, bytes);
     for (uint32_t i = 0; i < sizeof(config.secret); i++) {
         config.secret[i] = (uint8_t)torc_rng_next(&net->rng);
     }
-    engine = torc_engine_init(memory, &config, net->rig->now_ns, node_wall_us(net));
+    engine = torc_engine_init(memory, &config, net_now_ns(net), net_wall_us(net));
     torc_ip_map(place.address, net->rig->ipv4);
-    TORC_TEST_OK(torc_engine_seed(engine, &place, &why), &why);
+    torc_assert(torc_engine_seed(engine, &place, NULL) == TORC_ERR_OK);
     return engine;
 }
 
-static void net_open(struct torc_net *net, struct torc_rig *rig, uint64_t seed)
+static void net_open(struct torc_net *net, struct torc_rig *rig,
+                     const struct torc_net_config *config, const struct torc_client_key *key)
 {
+    torc_assert(config->clients <= TORC_NET_CLIENTS_MAX);
     memset(net, 0, sizeof(*net));
     net->rig = rig;
-    net->rng.state = seed;
+    net->config = *config;
+    net->rng.state = config->seed;
     net->flight = calloc(TORC_NET_FLIGHT_MAX, sizeof(*net->flight));
     torc_assert(net->flight != NULL);
+    net->client_count = config->clients;
+    for (uint32_t i = 0; i < config->clients; i++) {
+        net->clients[i] = net_engine(net, key);
+    }
+}
+
+void torc_net_open_config(struct torc_net *net, struct torc_rig *rig,
+                          const struct torc_net_config *config)
+{
+    struct torc_client_key key = {.principal = 0};
+
+    if (rig->config.sealed) {
+        key = torc_net_key(rig);
+    }
+    net_open(net, rig, config, &key);
 }
 
 void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
                    uint32_t operations)
 {
-    struct torc_client_key key = {.principal = 0};
+    struct torc_net_config config = {
+        .clients = client_count, .seed = seed, .operations = operations};
 
-    torc_assert(client_count <= TORC_NET_CLIENTS_MAX);
-    net_open(net, rig, seed);
-    if (rig->config.sealed) {
-        key = torc_net_key(rig);
-    }
-    net->client_count = client_count;
-    for (uint32_t i = 0; i < client_count; i++) {
-        net->clients[i] = net_engine(net, operations, &key);
-    }
+    torc_net_open_config(net, rig, &config);
 }
 
 void torc_net_open_with(struct torc_net *net, struct torc_rig *rig, uint64_t seed,
                         const struct torc_client_key *key)
 {
-    net_open(net, rig, seed);
-    net->client_count = 1;
-    net->clients[0] = net_engine(net, OPERATIONS, key);
+    struct torc_net_config config = {.clients = 1, .seed = seed, .operations = OPERATIONS};
+
+    net_open(net, rig, &config, key);
 }
 
 // ---- On the wire
@@ -112,7 +133,7 @@ static void wire_put(struct torc_net *net, const struct torc_net_packet *packet,
     }
     place = &net->flight[net->flight_count++];
     *place = *packet;
-    place->at_ns = net->rig->now_ns + delay_ns;
+    place->at_ns = net_now_ns(net) + delay_ns;
     place->bytes = malloc(packet->byte_count + 1);
     torc_assert(place->bytes != NULL);
     memcpy(place->bytes, bytes, packet->byte_count);
@@ -153,23 +174,31 @@ static void wire_send(struct torc_net *net, struct torc_net_packet *packet, uint
     }
 }
 
+// False: nobody is there, or has room.
+static bool deliver_to_node(struct torc_net *net, const struct torc_net_packet *packet)
+{
+    struct torc_rig_udp udp = {.client_port = (uint16_t)(FIRST_PORT + packet->client),
+                               .node_port = packet->node_port,
+                               .payload = packet->bytes,
+                               .payload_bytes = packet->byte_count};
+    bool full = net->config.rx_ring != 0 && net->rig->in_count >= net->config.rx_ring;
+
+    client_ip(udp.client_ip, packet->client);
+    return !net->rig->up || (!full && torc_rig_send_udp(net->rig, &udp));
+}
+
 static void deliver(struct torc_net *net, struct torc_net_packet *packet)
 {
     if (packet->to_node) {
-        struct torc_rig_udp udp = {.client_port = (uint16_t)(FIRST_PORT + packet->client),
-                                   .node_port = packet->node_port,
-                                   .payload = packet->bytes,
-                                   .payload_bytes = packet->byte_count};
-
-        torc_ip_map(udp.client_ip, client_ipv4);
-        if (net->rig->up && !torc_rig_send_udp(net->rig, &udp)) {
-            net->lost++;
-        }
+        net->lost += deliver_to_node(net, packet) ? 0 : 1;
     } else {
         struct torc_endpoint from = {.port = packet->node_port};
 
         torc_ip_map(from.address, net->rig->ipv4);
         torc_engine_receive(net->clients[packet->client], &from, packet->bytes, packet->byte_count);
+        if (net->opened != NULL) {
+            net->opened(net, packet);
+        }
     }
     free(packet->bytes);
 }
@@ -180,7 +209,7 @@ static void deliver_due(struct torc_net *net)
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < net->flight_count; i++) {
-        if (net->flight[i].at_ns > net->rig->now_ns) {
+        if (net->flight[i].at_ns > net_now_ns(net)) {
             net->flight[kept++] = net->flight[i];
         } else {
             deliver(net, &net->flight[i]);
@@ -226,7 +255,7 @@ static void client_turn(struct torc_net *net, uint32_t client)
     }
 }
 
-static void node_turn(struct torc_net *net)
+void torc_net_node_sends(struct torc_net *net)
 {
     struct torc_rig_udp udp;
 
@@ -260,21 +289,26 @@ static bool node_sleeps(struct torc_net *net)
     return now_ns < net->sleeps_until_ns;
 }
 
-void torc_net_step(struct torc_net *net, uint64_t advance_ns)
+void torc_net_clients_turn(struct torc_net *net)
 {
     for (uint32_t i = 0; i < net->client_count; i++) {
-        torc_engine_time(net->clients[i], net->rig->now_ns, node_wall_us(net));
+        torc_engine_time(net->clients[i], net_now_ns(net), net_wall_us(net));
     }
     deliver_due(net);
     for (uint32_t i = 0; i < net->client_count; i++) {
-        torc_engine_clock(net->clients[i], net->rig->now_ns, node_wall_us(net));
+        torc_engine_clock(net->clients[i], net_now_ns(net), net_wall_us(net));
     }
     for (uint32_t i = 0; i < net->client_count; i++) {
         client_turn(net, i);
     }
+}
+
+void torc_net_step(struct torc_net *net, uint64_t advance_ns)
+{
+    torc_net_clients_turn(net);
     if (net->rig->up && !node_sleeps(net)) {
         torc_rig_step(net->rig, advance_ns);
-        node_turn(net);
+        torc_net_node_sends(net);
     } else {
         net->rig->now_ns += advance_ns;
         net->rig->wall_us += advance_ns / 1000;

@@ -12,8 +12,8 @@
 #include "client/engine.h"
 #include "tests/rig.h"
 
-#define TORC_NET_CLIENTS_MAX 48u
-#define TORC_NET_FLIGHT_MAX  8192u
+#define TORC_NET_CLIENTS_MAX 400u
+#define TORC_NET_FLIGHT_MAX  32768u
 
 struct torc_net_faults {
     uint32_t loss_ppm;
@@ -36,10 +36,21 @@ struct torc_net_packet {
     uint8_t *bytes;
 };
 
+struct torc_net_config {
+    uint32_t clients; // 1 .. TORC_NET_CLIENTS_MAX
+    uint64_t seed;
+    uint32_t operations; // of each engine
+    uint64_t pool_bytes; // of each engine; 0: what tests need
+    uint32_t rx_ring;    // frames that wait for the node, at most; 0: as many as the rig takes
+};
+
 struct torc_net {
     struct torc_rig *rig;
+    struct torc_net_config config;
     // Sees each packet, before faults do; false: it is taken away. `bytes` may be changed.
     bool (*tamper)(struct torc_net *net, struct torc_net_packet *packet, uint8_t *bytes);
+    // Sees each packet that a client has taken: opened, if it was a good one.
+    void (*opened)(struct torc_net *net, const struct torc_net_packet *packet);
     struct torc_rng rng;
     struct torc_net_faults faults;
     uint32_t client_count;
@@ -52,10 +63,16 @@ struct torc_net {
     uint64_t sleeps_until_ns; // the node
     uint64_t wakes_until_ns;
     bool cut; // nothing arrives anywhere
+    // The clients' time and the wire's, over the node's, which stands while it has its turn.
+    uint64_t ahead_ns;
 };
 
-// `operations`: of each engine; client i is 10.79.0.1:(5000 + i). They have the key that a sealed
-// rig takes (torc_net_key), and none for another; their interfaces carry what the rig's do.
+// Client i is 10.79.(i / 48).1:(5000 + i). They have the key that a sealed rig takes
+// (torc_net_key), and none for another; their interfaces carry what the rig's do.
+void torc_net_open_config(struct torc_net *net, struct torc_rig *rig,
+                          const struct torc_net_config *config);
+
+// The same, by what is most often asked for.
 void torc_net_open(struct torc_net *net, struct torc_rig *rig, uint32_t client_count, uint64_t seed,
                    uint32_t operations);
 
@@ -71,6 +88,12 @@ void torc_net_inject(struct torc_net *net, const struct torc_net_packet *packet,
 
 // What has arrived is delivered, everybody has a turn, then time passes.
 void torc_net_step(struct torc_net *net, uint64_t advance_ns);
+
+// The halves of a step, for worlds in which a turn takes time. What has arrived by now (the node's
+// time and ahead_ns) is delivered, and each client has a turn. What came out of the node goes on
+// the wire, now.
+void torc_net_clients_turn(struct torc_net *net);
+void torc_net_node_sends(struct torc_net *net);
 
 // Steps until the first client has a session.
 void torc_net_await(struct torc_net *net);

@@ -28,7 +28,7 @@
 #define LARGE_BYTES 14000u
 #define PIECE_BYTES 1304u // of the engine's packets of 1472 bytes; never more
 #define CLIENTS     8u
-#define CROWD       TORC_NET_CLIENTS_MAX
+#define CROWD       48u
 #define TABLE_BYTES (8u << 20)  // of duplicates: enough
 #define PAUSE_NS    (2 * MS_NS) // after a first refusal, and up to so much more
 #define PART_NS     UINT64_C(100000)
@@ -38,12 +38,16 @@
 #define OP_NS      UINT64_C(4000)
 #define REFUSED_NS UINT64_C(7000)
 #define UNREAD_NS  UINT64_C(500)
+// Of 59 gets, as many as a packet takes.
+#define FULL_GET_NS ((FRAME_NS + 59 * OP_NS) / 59)
+#define WAITING     16384u // at twice that, in SHORT_US
 
 enum load {
     GETS,
     WRITES,
     MIXED,
-    VALUES // of many pieces
+    VALUES, // of many pieces
+    RANGES
 };
 
 static struct torc_rig *rig;
@@ -51,7 +55,8 @@ static struct torc_net *net;
 static struct torc_rng rng;
 static enum load load;
 static uint64_t timeout_us;
-static uint64_t begun; // calls, a value's by its pieces
+static uint32_t operations = OPERATIONS; // of each client
+static uint64_t begun;                   // calls, a value's by its pieces
 static uint64_t calls;
 static uint64_t ended;
 static uint64_t failed;
@@ -95,7 +100,7 @@ static void open_node(uint32_t clients, uint64_t salt, uint32_t completion_bytes
     CU_ASSERT_FATAL(rig != NULL && net != NULL);
     rng.state = torc_test_seed() + salt;
     torc_rig_open(rig, &config);
-    torc_net_open(net, rig, clients, rng.state, OPERATIONS);
+    torc_net_open(net, rig, clients, rng.state, operations);
     for (uint32_t i = 0; i < 10000; i++) {
         torc_net_step(net, STEP_NS);
     }
@@ -140,11 +145,21 @@ static bool begin_write(struct torc_engine *engine, uint32_t bytes)
     return torc_engine_write(engine, &write, NULL) == TORC_ERR_OK;
 }
 
+static bool begin_range(struct torc_engine *engine)
+{
+    struct torc_engine_range range = {.hi = KEYS / 2,
+                                      .user_data = rig->now_ns,
+                                      .options = {.limit = 1, .timeout_us = timeout_us}};
+
+    return torc_engine_range(engine, &range, NULL) == TORC_ERR_OK;
+}
+
 static bool begin_call(struct torc_engine *engine)
 {
     bool is_read = load == GETS || (load == MIXED && torc_rng_below(&rng, 2) == 0);
-    bool ok = is_read ? begin_read(engine)
-                      : begin_write(engine, load == VALUES ? LARGE_BYTES : VALUE_BYTES);
+    bool ok = load == RANGES ? begin_range(engine)
+              : is_read      ? begin_read(engine)
+                             : begin_write(engine, load == VALUES ? LARGE_BYTES : VALUE_BYTES);
 
     calls += ok ? 1 : 0;
     begun += !ok ? 0 : load == VALUES ? LARGE_BYTES / PIECE_BYTES + 1 : 1;
@@ -289,6 +304,7 @@ static void check_shed(enum load of, uint32_t outstanding)
     shed = counter(TORC_COUNTER_SHED) + torc_rig_drops(rig, TORC_DROP_OVERLOAD) - shed;
     figures("shed", begun, sendings(), shed);
     CU_ASSERT(shed > 0);
+    CU_ASSERT(shed * 6 <= begun);
     CU_ASSERT(sendings() * 10 <= begun * 12);
     check_recovery(1500 * MS_NS);
     close_node();
@@ -300,6 +316,7 @@ static void test_shed(void)
     check_shed(WRITES, 500);
     check_shed(MIXED, 500);
     check_shed(VALUES, 80);
+    check_shed(RANGES, 600);
 }
 
 // The log's disk says nothing: writes are in progress, and then there is no room for more of them.
@@ -389,6 +406,42 @@ static void test_saturated(void)
     CU_ASSERT(served * (FRAME_NS + OP_NS) * 100 >= (rig->now_ns - begun_ns) * 95);
     CU_ASSERT(sendings() * 10 <= begun * 12);
     check_recovery(3000 * MS_NS);
+    close_node();
+}
+
+// Twice what it does in full packets, for so long that calls wait in their clients up to their
+// deadlines: what is sent is still done in time, and hardly anything is sent to be refused.
+static void test_waiting(void)
+{
+    uint64_t refused;
+    uint64_t sent;
+    uint64_t begun_ns;
+    uint64_t in_time;
+    uint64_t worth_ns; // what was done in time, in full packets
+
+    load = GETS;
+    operations = WAITING;
+    open_node(CLIENTS, 60, TABLE_BYTES);
+    timeout_us = SHORT_US;
+    arriving(2 * SHORT_US * 1000, FULL_GET_NS / 2);
+    begun_ns = rig->now_ns;
+    in_time = ended - failed;
+    sent = sendings();
+    refused = counter(TORC_COUNTER_SHED) + torc_rig_drops(rig, TORC_DROP_OVERLOAD);
+    arriving(2 * SHORT_US * 1000, FULL_GET_NS / 2);
+    in_time = ended - failed - in_time;
+    sent = sendings() - sent;
+    refused = counter(TORC_COUNTER_SHED) + torc_rig_drops(rig, TORC_DROP_OVERLOAD) - refused;
+    worth_ns = in_time * FULL_GET_NS;
+    figures("waiting", in_time, sent, refused);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
+    if (getenv("TORC_TEST_FIGURES") != NULL) {
+        (void)printf("    %.3f of what it does in full packets\n",
+                     (double)worth_ns / (double)(rig->now_ns - begun_ns));
+    }
+    CU_ASSERT(worth_ns * 100 >= (rig->now_ns - begun_ns) * 95);
+    CU_ASSERT(sent * 10 <= in_time * 12);
+    operations = OPERATIONS;
     close_node();
 }
 
@@ -492,6 +545,27 @@ static void loss_is_free(enum load of)
     close_node();
 }
 
+// Nothing arrives for a while: all that was in flight owes the budget, and what is then done of it
+// pays for the rest.
+static void check_cut(enum load of)
+{
+    load = of;
+    open_node(CLIENTS, 70 + of, TABLE_BYTES);
+    storm(300, 20 * MS_NS);
+    net->cut = true;
+    storm(300, 100 * MS_NS);
+    net->cut = false;
+    check_recovery(1500 * MS_NS);
+    close_node();
+}
+
+static void test_cut(void)
+{
+    check_cut(GETS);
+    check_cut(MIXED);
+    check_cut(RANGES);
+}
+
 static void test_lost_gets(void)
 {
     loss_is_free(GETS);
@@ -508,7 +582,9 @@ int main(void)
                            {"nor one that refuses writes one by one", test_busy},
                            {"those refused together come back one by one", test_spread},
                            {"twice as many calls as it can do", test_saturated},
+                           {"and so long that they wait up to their deadlines", test_waiting},
                            {"deadlines are kept", test_deadlines},
+                           {"nobody was heard for a while", test_cut},
                            {"resends of gets that are proved lost are free", test_lost_gets},
                            {"and those of writes", test_lost_writes},
                            CU_TEST_INFO_NULL};
