@@ -280,16 +280,19 @@ TOLD_US = 150.0  # the target of the queue, and 50 us
 
 
 def overload_rows(settings):
-    """The worker alone, with twice the load that it can bear."""
-    runs = {}
+    """The worker alone, with twice the load that it can bear: of clients that do not hold back, and of ours."""
+    packets, calls = {}, {}
     for number in range(settings.runs):
         say(f"run {number + 1} of {settings.runs}: torc-overload-bench")
         done = subprocess.run(on_core(settings.client, [settings.folder / "tests/torc-overload-bench", "--json"]),
                               check=True, stdout=subprocess.PIPE)
         for line in done.stdout.decode().splitlines():
             entry = json.loads(line)
-            runs.setdefault((entry["packet"], entry["sessions"]), []).append(entry)
-    for (packet, sessions), entries in runs.items():
+            if "packet" in entry:
+                packets.setdefault((entry["packet"], entry["sessions"]), []).append(entry)
+            else:
+                calls.setdefault((entry["calls"], entry["clients"]), []).append(entry)
+    for (packet, sessions), entries in packets.items():
         what = f"twice the load, {packet} to a packet, {sessions} sessions that do not hold back"
         yield Row("network", f"{what}: packets/s served, beside capacity",
                   [entry["accepted"] * entry["capacity"] for entry in entries],
@@ -298,6 +301,17 @@ def overload_rows(settings):
                   TOLD_US, 0, better="less", unit="us")
         yield Row("network", f"{what}: 99 of 100 refused are told within, against 150 us",
                   [entry["refused_us"] for entry in entries], TOLD_US, 1, better="less", unit="us")
+    for (call, clients), entries in calls.items():
+        what = f"twice the load, {call}, {clients} of our clients"
+        # Many clients fill the core's turns before they are at its capacity, so theirs is taken too low (0018).
+        goal = 0.95 if clients < 100 else 0
+        yield Row("network", f"{what}: work done in time, as calls/s, beside capacity",
+                  [entry["accepted"] * entry["capacity"] for entry in entries],
+                  [entry["capacity"] for entry in entries], goal)
+        yield Row("network", f"{what}: 99 of 100 packets answered within, us", [entry["served_us"] for entry in entries],
+                  TOLD_US, 0, better="less", unit="us")
+        yield Row("network", f"{what}: sendings a call, against 1.2", [entry["sendings"] for entry in entries],
+                  1.2, 1, better="less", unit="")
 
 
 # -- durability ----------------------------------------------------------------------------------

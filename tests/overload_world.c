@@ -7,16 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VALUE_BYTES    32u
 #define LARGE_BYTES    20000u
 #define LARGE_KEY      (overload.config.keys - 1)
 #define FRAGMENT_BYTES 1024u
-#define RANGE_KEYS     40u
 #define LARGE_RECORDS  4096u // that become large, where there are records over all keys
 #define REPLY_BYTES    1400u
 #define SETTLE_NS      (30 * OVERLOAD_MS_NS)
 #define STAND_MAX_NS   (10 * OVERLOAD_MS_NS) // a queue stands by then
-#define SAMPLES_MAX    (1u << 19)
 // So much load, so long, and nothing is refused any more.
 #define CALM_NS       (3 * TORC_ADMIT_STANDING_NS)
 #define CALM_EVERY_PS UINT64_C(100000000)
@@ -40,10 +37,11 @@ struct overload_world overload;
 
 // ---- The node and its sessions
 
-static void alloc_samples(struct overload_samples *samples)
+void overload_samples_open(struct overload_samples *samples)
 {
     samples->count = 0;
-    samples->ns = samples->ns != NULL ? samples->ns : malloc(SAMPLES_MAX * sizeof(uint64_t));
+    samples->ns =
+        samples->ns != NULL ? samples->ns : malloc(OVERLOAD_SAMPLES_MAX * sizeof(uint64_t));
     torc_assert(samples->ns != NULL);
 }
 
@@ -79,9 +77,9 @@ static void open_node(uint32_t count, uint64_t seed)
     overload.budget_us = 0;
     overload.queued_first = 0;
     overload.queued_count = 0;
-    alloc_samples(&overload.served);
-    alloc_samples(&overload.refused);
-    alloc_samples(&overload.ranges);
+    overload_samples_open(&overload.served);
+    overload_samples_open(&overload.refused);
+    overload_samples_open(&overload.ranges);
 }
 
 // The large value that is pulled, in pieces that come one by one.
@@ -130,12 +128,12 @@ static uint64_t records_apart(void)
 static void put_records(void)
 {
     struct torc_rig_client *client = &overload.sessions[0].client;
-    uint8_t value[VALUE_BYTES] = {1};
+    uint8_t value[OVERLOAD_VALUE_BYTES] = {1};
 
     for (uint64_t record = overload.config.records / 8; record < overload.config.records;
          record++) {
-        struct torc_request put =
-            torc_rig_put(overload.rig, client, record * records_apart(), value, VALUE_BYTES);
+        struct torc_request put = torc_rig_put(overload.rig, client, record * records_apart(),
+                                               value, OVERLOAD_VALUE_BYTES);
 
         (void)torc_rig_add(client, &put);
         if (record % 16 == 15) {
@@ -148,12 +146,13 @@ static void put_records(void)
 
 static void fill_node(void)
 {
-    uint8_t value[VALUE_BYTES] = {1};
+    uint8_t value[OVERLOAD_VALUE_BYTES] = {1};
 
-    for (uint64_t key = 0; key < UINT64_C(8) * RANGE_KEYS; key++) {
-        struct torc_request put = torc_rig_put(
-            overload.rig, &overload.sessions[0].client,
-            key * ((uint64_t)overload.config.keys / 8 / RANGE_KEYS), value, VALUE_BYTES);
+    for (uint64_t key = 0; key < UINT64_C(8) * OVERLOAD_RANGE_KEYS; key++) {
+        struct torc_request put =
+            torc_rig_put(overload.rig, &overload.sessions[0].client,
+                         key * ((uint64_t)overload.config.keys / 8 / OVERLOAD_RANGE_KEYS), value,
+                         OVERLOAD_VALUE_BYTES);
         struct torc_reply reply;
 
         torc_rig_expect(overload.rig, &overload.sessions[0].client, &put, TORC_ERR_OK, &reply);
@@ -173,7 +172,7 @@ void overload_close(void)
 
 // ---- Load
 
-static enum overload_kind draw_kind(const struct overload_mix *mix)
+enum overload_kind overload_draw_kind(const struct overload_mix *mix)
 {
     uint32_t total = 0;
     uint64_t at;
@@ -235,11 +234,28 @@ static uint64_t some_key(uint64_t first, uint64_t count)
     return overload.config.records == 0 ? key : key - key % records_apart();
 }
 
+uint64_t overload_draw_key(enum overload_kind kind)
+{
+    uint64_t half = overload.config.keys / 2;
+
+    switch (kind) {
+    case GET:
+    case PUT: return some_key(half, half - 1);
+    case GETS: return some_key(0, overload.config.keys - 1);
+    case PUT_LARGE:
+        return overload.config.records == 0 ? some_key(half, half - 1)
+                                            : some_key(half, LARGE_RECORDS * records_apart());
+    case PULL: return LARGE_KEY;
+    case RANGE: return 0; // up to OVERLOAD_RANGE_END
+    case KINDS: break;
+    }
+    torc_unreachable("not a kind");
+}
+
 static void add_kind(struct overload_session *session, enum overload_kind kind)
 {
-    static const uint8_t value[1100] = {3};
-    uint64_t half = overload.config.keys / 2; // writes do not change what ranges read
-    uint64_t key = some_key(half, half - 1);
+    static const uint8_t value[OVERLOAD_PUT_LARGE] = {3};
+    uint64_t key = overload_draw_key(kind);
     struct torc_request request = torc_rig_get(key);
 
     switch (kind) {
@@ -247,28 +263,26 @@ static void add_kind(struct overload_session *session, enum overload_kind kind)
     case GETS:
         for (uint32_t i = 0; i < 15; i++) {
             add(session, &request);
-            request.key = some_key(0, overload.config.keys - 1);
+            request.key = overload_draw_key(kind);
         }
         break;
     case PUT:
-        request = torc_rig_put(overload.rig, &session->client, key, value, VALUE_BYTES);
-        break;
     case PUT_LARGE:
-        key = overload.config.records == 0 ? key : some_key(half, LARGE_RECORDS * records_apart());
-        request = torc_rig_put(overload.rig, &session->client, key, value, sizeof(value));
+        request = torc_rig_put(overload.rig, &session->client, key, value,
+                               kind == PUT ? OVERLOAD_VALUE_BYTES : OVERLOAD_PUT_LARGE);
         break;
     case PULL:
         request = (struct torc_request){.opcode = TORC_OPCODE_PULL,
-                                        .key = LARGE_KEY,
+                                        .key = key,
                                         .version = overload.version,
                                         .fragment_bytes = FRAGMENT_BYTES,
                                         .bitmap = 0xff};
         break;
     case RANGE:
         request = (struct torc_request){.opcode = TORC_OPCODE_RANGE_READ,
-                                        .key = 0,
-                                        .hi = overload.config.keys / 8,
-                                        .limit = RANGE_KEYS,
+                                        .key = key,
+                                        .hi = OVERLOAD_RANGE_END,
+                                        .limit = OVERLOAD_RANGE_KEYS,
                                         .epoch = torc_rig_epoch(overload.rig, 0)};
         break;
     case KINDS: torc_unreachable("not a kind");
@@ -279,7 +293,7 @@ static void add_kind(struct overload_session *session, enum overload_kind kind)
 static void arrive(const struct overload_mix *mix)
 {
     struct overload_session *session = draw_session();
-    enum overload_kind kind = draw_kind(mix);
+    enum overload_kind kind = overload_draw_kind(mix);
     struct overload_sent *sent;
 
     session->offered += overload.measuring ? 1 : 0;
@@ -318,9 +332,9 @@ static void arrivals(const struct overload_mix *mix, uint64_t until_ns)
 
 // ---- Answers
 
-static void sample(struct overload_samples *samples, uint64_t ns)
+void overload_sample(struct overload_samples *samples, uint64_t ns)
 {
-    if (overload.measuring && samples->count < SAMPLES_MAX) {
+    if (overload.measuring && samples->count < OVERLOAD_SAMPLES_MAX) {
         samples->ns[samples->count++] = ns;
     }
 }
@@ -471,7 +485,8 @@ static void settle_taken(uint32_t count, uint64_t end_ns)
         bool was_served = !sent->refused && !sent->dropped && !sent->late;
 
         if (sent->refused || (was_served && sent->kind != RANGE)) {
-            sample(sent->refused ? &overload.refused : &overload.served, end_ns - sent->at_ns);
+            overload_sample(sent->refused ? &overload.refused : &overload.served,
+                            end_ns - sent->at_ns);
         }
         session->served += overload.measuring && was_served ? 1 : 0;
         overload.served_count += overload.measuring && was_served ? 1 : 0;
@@ -507,10 +522,10 @@ static void take(void)
     cost_ns = overload.config.turn_clock == NULL ? cost_ns : overload.rig->spent_ns - spent_ns;
     settle_taken(count, overload.rig->now_ns + cost_ns);
     for (uint32_t i = 0; i < overload.rows_count; i++) {
-        sample(&overload.ranges, overload.rig->now_ns + cost_ns - overload.rows_at_ns[i]);
+        overload_sample(&overload.ranges, overload.rig->now_ns + cost_ns - overload.rows_at_ns[i]);
     }
     for (uint32_t i = 0; i < overload.told_now; i++) {
-        sample(&overload.refused, overload.rig->now_ns + cost_ns - overload.told_at_ns[i]);
+        overload_sample(&overload.refused, overload.rig->now_ns + cost_ns - overload.told_at_ns[i]);
     }
     overload.rows_count = 0;
     overload.told_now = 0;

@@ -22,6 +22,10 @@
 #define OVERLOAD_OPS_MAX      262144u
 #define OVERLOAD_ROWS_MAX     1024u
 #define OVERLOAD_MS_NS        UINT64_C(1000000)
+#define OVERLOAD_VALUE_BYTES  32u
+#define OVERLOAD_PUT_LARGE    1100u
+#define OVERLOAD_RANGE_KEYS   40u
+#define OVERLOAD_RANGE_END    (overload.config.keys / 8)
 
 enum overload_kind {
     GET,
@@ -63,9 +67,11 @@ struct overload_session {
     uint32_t packets[OVERLOAD_OPS_MAX]; // of operations, by their ids: the packet's number
 };
 
+#define OVERLOAD_SAMPLES_MAX (1u << 19)
+
 struct overload_samples {
     uint32_t count;
-    uint64_t *ns;
+    uint64_t *ns; // room for OVERLOAD_SAMPLES_MAX; NULL before overload_samples_open
 };
 
 struct overload_config {
@@ -149,6 +155,14 @@ struct overload_figures overload_after(const struct overload_mix *mix, uint64_t 
 struct overload_figures overload_load(const struct overload_mix *mix, uint64_t cost_ps,
                                       uint32_t percent);
 
+// What one asks for: a kind of the mix, and its key. Writes do not change what ranges read; gets of
+// one go where small values are.
+enum overload_kind overload_draw_kind(const struct overload_mix *mix);
+uint64_t overload_draw_key(enum overload_kind kind);
+
+void overload_samples_open(struct overload_samples *samples);
+// Kept while it is measured and there is room.
+void overload_sample(struct overload_samples *samples, uint64_t ns);
 // Of what was measured; 0 of nothing.
 uint64_t overload_quantile(struct overload_samples *samples, uint32_t ppm);
 
