@@ -63,7 +63,7 @@
     X(DELETE_NOT_REMEMBERED, "NOT_FOUND of a delete is not remembered")                     \
     X(WAITING_NOT_CHECKED, "a write that waited is not checked again")                      \
     X(CANDIDATE_KEEPS, "a candidate refuses a request and keeps it")                        \
-    X(TTL_BY_WALL, "the memory of finished writes ends by the wall clock")                  \
+    X(TTL_BY_WALL, "the age of a write is told by the wall clock")                          \
     X(STAMP_UNCHECKED, "a write's stamp is not checked")                                    \
     X(OWN_CEILING_NOT_KEPT, "a reader does not keep its own ceiling")                       \
     X(JOIN_WITHOUT_CEILING, "a member joins without the ceiling")                           \

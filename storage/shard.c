@@ -257,7 +257,8 @@ static bool write_check_stamp(const struct torc_shard_pool *pool,
                               const struct torc_shard_write *write,
                               struct torc_shard_outcome *outcome)
 {
-    uint64_t now_us = torc_hlc_us(torc_shard_pool_now(pool));
+    uint64_t now_us =
+        TORC_BUG(TTL_BY_WALL) ? pool->wall_us : torc_hlc_us(torc_shard_pool_now(pool));
     uint64_t stamp_us = torc_hlc_us(write->stamp);
 
     if (now_us > stamp_us && now_us - stamp_us > pool->ttl_us / 2 && !TORC_BUG(STAMP_UNCHECKED)) {

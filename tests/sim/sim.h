@@ -14,6 +14,7 @@
 //           sim_wish.c    what placement wishes; which copies of data are what
 //           sim_client.c  engines, the workload, what they saw
 //           sim_faults.c  what this seed's faults are, and when
+//           sim_rows.c    longer rows, which only --plan begins
 //           sim_world.c   one run: prologue, faults, quiet, the last look
 //           sim_calm.c    the oracles of what goes wrong needlessly: takeovers, clean stops
 //           sim_check.c   the oracle of single keys (linearizability)
@@ -238,13 +239,15 @@ enum sim_class {
     X(DEAF, "a deaf member")           \
     X(AHEAD, "a read ahead of clocks") \
     X(ANSWER, "a late answer")         \
-    X(ACKS, "acknowledged before")
+    X(ACKS, "acknowledged before")     \
+    X(OLD, "a copy of an old write")
 
 enum sim_plan_kind {
 #define X(name, text) SIM_PLAN_##name,
     SIM_PLAN_TABLE(X)
 #undef X
-    SIM_PLAN_COUNT
+    SIM_PLAN_COUNT,
+    SIM_PLAN_DRAWN = SIM_PLAN_OLD // those before it are drawn; the others only --plan begins
 };
 
 struct sim_config {
@@ -285,6 +288,7 @@ struct sim_config {
     uint32_t delay_us;
     uint32_t rho_ppm;
     uint32_t skew_ms;     // between wall clocks of nodes
+    uint32_t behind_ms;   // that of the first node, beside the skew
     uint32_t jitter_ms;   // mean, between two moments that a worker has no core; 0: it always has
     uint32_t unknown_ppm; // of the metastore's answers
     uint32_t plan;        // enum sim_plan_kind: two rows of three are of this kind; NONE: any is

@@ -83,7 +83,7 @@ static void draw_confirm(struct sim_config *config)
 static void draw_habits(struct sim_config *config)
 {
     struct torc_rng rng = {.state = sim->wish.seed ^ UINT64_C(0x686162697473)};
-    uint32_t plan = 1 + (uint32_t)torc_rng_below(&rng, SIM_PLAN_COUNT - 1);
+    uint32_t plan = 1 + (uint32_t)torc_rng_below(&rng, SIM_PLAN_DRAWN - 1);
 
     config->plan = torc_rng_below(&rng, 2) == 0 ? SIM_PLAN_NONE : plan;
     config->gathers = torc_rng_below(&rng, 8) == 0 ? 2 + (uint32_t)torc_rng_below(&rng, 8) : 128;
@@ -139,6 +139,7 @@ void sim_faults_draw(void)
         config->classes &=
             ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH | 1u << SIM_CLASS_PLAN);
     }
+    sim_rows_configure(config);
     config->classes &= ~sim->wish.classes_off;
     config->loss_ppm *= sim_has(SIM_CLASS_LOSS) ? 1 : 0;
     config->double_ppm *= sim_has(SIM_CLASS_DOUBLE) ? 1 : 0;

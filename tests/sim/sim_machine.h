@@ -248,6 +248,21 @@ void sim_faults_power_off(struct sim_node *node, uint64_t for_ns);
 bool sim_faults_may_forget(const struct sim_node *node);
 void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns);
 
+// -- sim_plan.c, for sim_rows.c
+uint64_t sim_plan_draw(uint64_t bound);
+void sim_plan_step_in(uint64_t delay_ns);
+struct sim_node *sim_plan_node(uint32_t number);
+// A hot key of the plan's shard, by index: that one or the next.
+uint32_t sim_plan_key(const struct sim_plan *plan, uint32_t key);
+// The replica of the shard's primary, if that serves.
+const struct torc_worker_shard *sim_plan_leads(uint32_t shard);
+
+// -- sim_rows.c
+void sim_rows_configure(struct sim_config *config); // what such a row needs of a seed
+bool sim_rows_fits(enum sim_plan_kind kind, const struct torc_worker_shard *leads);
+void sim_rows_begin(struct sim_plan *plan);
+void sim_rows_step(struct sim_plan *plan);
+
 // -- sim_wish.c
 void sim_wish_init(void);
 void sim_wish_none(uint32_t shard); // no primary is wished

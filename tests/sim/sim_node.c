@@ -71,7 +71,8 @@ void sim_node_init(struct sim_node *node, uint32_t index)
                     (int64_t)sim->config.rho_ppm};
     // Wall clocks agree to some milliseconds, or do not.
     node->clock.wall_us = SIM_WALL_ZERO_US - (int64_t)(node->clock.base_ns / 1000) +
-                          (int64_t)torc_rng_below(&sim->rng, sim->config.skew_ms * UINT64_C(1000));
+                          (int64_t)torc_rng_below(&sim->rng, sim->config.skew_ms * UINT64_C(1000)) -
+                          (index == 0 ? (int64_t)sim->config.behind_ms * 1000 : 0);
     node->faults = (struct sim_disk_faults){.latency_ns = 100 * SIM_US, .full_after = UINT64_MAX};
     node->store = sim_store_make();
     node->thread.at_ns = UINT64_MAX;

@@ -23,22 +23,22 @@ static const char *const plan_words[] = {
 #undef X
 };
 
-static uint64_t plan_draw(uint64_t bound)
+uint64_t sim_plan_draw(uint64_t bound)
 {
     return torc_rng_below(&sim->plan.rng, bound);
 }
 
 static bool plan_chance(uint32_t percent)
 {
-    return plan_draw(100) < percent;
+    return sim_plan_draw(100) < percent;
 }
 
-static void plan_step_in(uint64_t delay_ns)
+void sim_plan_step_in(uint64_t delay_ns)
 {
     sim_post(sim->now_ns + delay_ns, SIM_EVENT_MEND, SIM_MEND_PLAN, sim->plan.serial, NULL);
 }
 
-static struct sim_node *plan_node(uint32_t number)
+struct sim_node *sim_plan_node(uint32_t number)
 {
     return &sim->nodes[number - 1];
 }
@@ -58,7 +58,7 @@ static void plan_record(uint32_t shard, struct torc_shard_fields *fields)
 // Some milliseconds, or k times as many: nodes stretch their promises when they lose their cores.
 static uint64_t plan_while_ns(void)
 {
-    return (30 * SIM_MS + plan_draw(30 * SIM_MS)) << plan_draw(4);
+    return (30 * SIM_MS + sim_plan_draw(30 * SIM_MS)) << sim_plan_draw(4);
 }
 
 // Nodes do not hear it, nor it them; clients do.
@@ -117,12 +117,12 @@ static uint32_t plan_heir(const struct torc_shard_fields *record, uint32_t place
 
 static uint32_t plan_backup(const struct torc_shard_fields *record)
 {
-    uint32_t first = (uint32_t)plan_draw(record->insync.count);
+    uint32_t first = (uint32_t)sim_plan_draw(record->insync.count);
 
     for (uint32_t i = 0; i < record->insync.count; i++) {
         uint32_t node = (uint32_t)record->insync.at[(first + i) % record->insync.count].node;
 
-        if (node != record->primary_node && plan_node(node)->up) {
+        if (node != record->primary_node && sim_plan_node(node)->up) {
             return node;
         }
     }
@@ -132,22 +132,22 @@ static uint32_t plan_backup(const struct torc_shard_fields *record)
 // Its log fails at the next write: it says so, and another takes over at once.
 static void plan_sicken(uint32_t number)
 {
-    plan_node(number)->faults.fail_write = 1;
+    sim_plan_node(number)->faults.fail_write = 1;
     sim_story("PLAN    node %u: its log will fail", (unsigned)number);
 }
 
 static void plan_stall(uint32_t number)
 {
-    struct sim_node *node = plan_node(number);
+    struct sim_node *node = sim_plan_node(number);
 
     if (node->up) {
-        sim_faults_stall(node, 0, 14 * SIM_MS + plan_draw((plan_chance(60) ? 8 : 60) * SIM_MS));
+        sim_faults_stall(node, 0, 14 * SIM_MS + sim_plan_draw((plan_chance(60) ? 8 : 60) * SIM_MS));
     }
 }
 
 static void plan_kill(uint32_t number, bool control)
 {
-    struct sim_node *node = plan_node(number);
+    struct sim_node *node = sim_plan_node(number);
 
     if (node->up && sim_faults_may_forget(node)) {
         sim_faults_kill(node, true, control);
@@ -159,19 +159,19 @@ static void plan_kill(uint32_t number, bool control)
 // Who read ahead, and whom it asked.
 static void plan_lose_reader(const struct sim_plan *plan)
 {
-    struct sim_node *node = plan_node(plan->primary);
+    struct sim_node *node = sim_plan_node(plan->primary);
 
     sim_story("PLAN    client %u is gone", (unsigned)plan->ask.client);
     sim_client_restart(plan->ask.client);
     if (sim_faults_may_forget(node)) {
-        sim_faults_power_off(node, 200 * SIM_MS + plan_draw(300 * SIM_MS));
+        sim_faults_power_off(node, 200 * SIM_MS + sim_plan_draw(300 * SIM_MS));
     }
 }
 
 static void begin_late(struct sim_plan *plan)
 {
-    uint64_t dice = plan_draw(4);
-    uint64_t late_ns = 6 * SIM_MS + plan_draw(40 * SIM_MS);
+    uint64_t dice = sim_plan_draw(4);
+    uint64_t late_ns = 6 * SIM_MS + sim_plan_draw(40 * SIM_MS);
 
     plan_slow(plan->primary, dice == 0 || dice == 2 ? late_ns : 0,
               dice == 1 || dice == 2 ? late_ns : 0);
@@ -181,7 +181,7 @@ static void begin_late(struct sim_plan *plan)
     if (plan_chance(60)) {
         plan_stall(plan->primary);
     }
-    plan_step_in(5 * SIM_MS + plan_draw(60 * SIM_MS));
+    sim_plan_step_in(5 * SIM_MS + sim_plan_draw(60 * SIM_MS));
 }
 
 static bool plan_wish(uint32_t shard, uint32_t number)
@@ -218,8 +218,8 @@ static void plan_read_ahead(struct sim_plan *plan)
     uint64_t real_us = (uint64_t)SIM_WALL_ZERO_US + sim->now_ns / 1000;
 
     plan->ahead = true;
-    plan->ask = (struct sim_ask){.client = (uint32_t)plan_draw(sim->config.clients),
-                                 .ts = torc_hlc_from_us(real_us + 500000 + plan_draw(500000)),
+    plan->ask = (struct sim_ask){.client = (uint32_t)sim_plan_draw(sim->config.clients),
+                                 .ts = torc_hlc_from_us(real_us + 500000 + sim_plan_draw(500000)),
                                  .kind = SIM_OP_RANGE};
     plan_ask(plan);
 }
@@ -236,7 +236,7 @@ static void begin_ahead(struct sim_plan *plan)
 }
 
 // A hot key of the shard, that one or the next.
-static uint32_t plan_key(const struct sim_plan *plan, uint32_t key)
+uint32_t sim_plan_key(const struct sim_plan *plan, uint32_t key)
 {
     key %= sim->config.keys;
     while (sim_shard_of(sim->keys[key]) != plan->shard) {
@@ -249,7 +249,7 @@ static uint32_t plan_key(const struct sim_plan *plan, uint32_t key)
 static void answer_ask(struct sim_plan *plan, uint32_t key, bool holds)
 {
     const struct torc_worker_shard *shard =
-        sim_ghost_replica(plan_node(plan->primary), plan->shard);
+        sim_ghost_replica(sim_plan_node(plan->primary), plan->shard);
     struct torc_tree_hit hit = {0};
     bool there =
         shard != NULL && torc_tree_lookup(&shard->engine.tree, sim->keys[key], &hit) && hit.found;
@@ -266,18 +266,18 @@ static void answer_ask(struct sim_plan *plan, uint32_t key, bool holds)
 // between, another client makes the condition hold.
 static void begin_answer(struct sim_plan *plan)
 {
-    uint64_t late_ns = 6 * SIM_MS + plan_draw(30 * SIM_MS);
+    uint64_t late_ns = 6 * SIM_MS + sim_plan_draw(30 * SIM_MS);
     uint32_t place;
 
-    plan->ask.client = (uint32_t)plan_draw(sim->config.clients);
+    plan->ask.client = (uint32_t)sim_plan_draw(sim->config.clients);
     place = SIM_NODES_MAX + plan->ask.client;
     for (uint32_t i = 0; i < sim->config.nodes; i++) {
         sim->net.slow_ns[i][place] = late_ns;
     }
-    sim->net.slow_ns[plan->primary - 1][place] = 14 * SIM_MS + late_ns + plan_draw(late_ns);
+    sim->net.slow_ns[plan->primary - 1][place] = 14 * SIM_MS + late_ns + sim_plan_draw(late_ns);
     sim_post(sim->now_ns + 200 * SIM_MS, SIM_EVENT_MEND, SIM_MEND_NET, 0, NULL);
-    answer_ask(plan, plan_key(plan, (uint32_t)plan_draw(sim->config.keys)), false);
-    plan_step_in(SIM_MS / 2);
+    answer_ask(plan, sim_plan_key(plan, (uint32_t)sim_plan_draw(sim->config.keys)), false);
+    sim_plan_step_in(SIM_MS / 2);
 }
 
 static void step_answer(struct sim_plan *plan)
@@ -285,7 +285,7 @@ static void step_answer(struct sim_plan *plan)
     if (plan->stage == 0 && sim->config.clients > 1) {
         plan->ask.client = (plan->ask.client + 1) % sim->config.clients;
         answer_ask(plan, plan->ask.key, true);
-        plan_step_in(SIM_MS + plan_draw(3 * SIM_MS));
+        sim_plan_step_in(SIM_MS + sim_plan_draw(3 * SIM_MS));
     } else {
         plan_kill(plan->primary, false);
         plan->kind = SIM_PLAN_NONE;
@@ -303,8 +303,8 @@ static void begin_acks(struct sim_plan *plan)
     plan_mute(plan->primary - 1, plan->node - 1, 60 * SIM_MS);
     plan_mute(plan->node - 1, plan->primary - 1, 60 * SIM_MS);
     plan->until_ns = sim->now_ns + 900 * SIM_MS;
-    plan->writes = 8 + (uint32_t)plan_draw(10);
-    plan_step_in(SIM_MS);
+    plan->writes = 8 + (uint32_t)sim_plan_draw(10);
+    sim_plan_step_in(SIM_MS);
 }
 
 static void begin_kind(struct sim_plan *plan)
@@ -325,32 +325,33 @@ static void begin_kind(struct sim_plan *plan)
         plan->kind = SIM_PLAN_NONE;
         return;
     case SIM_PLAN_JOIN: // it is removed, and comes back
-        if (!sim_faults_may_forget(plan_node(plan->node))) {
+        if (!sim_faults_may_forget(sim_plan_node(plan->node))) {
             plan->kind = SIM_PLAN_NONE;
             return;
         }
-        sim_faults_power_off(plan_node(plan->node), 60 * SIM_MS + plan_draw(100 * SIM_MS));
+        sim_faults_power_off(sim_plan_node(plan->node), 60 * SIM_MS + sim_plan_draw(100 * SIM_MS));
         plan->until_ns = sim->now_ns + SIM_S;
         if (plan_chance(50)) { // and the primary is read ahead just before
             plan->stage = 1;
-            plan_step_in(60 * SIM_MS);
+            sim_plan_step_in(60 * SIM_MS);
         }
         return;
     case SIM_PLAN_AHEAD: begin_ahead(plan); return;
     case SIM_PLAN_ANSWER: begin_answer(plan); return;
     case SIM_PLAN_ACKS: begin_acks(plan); return;
+    case SIM_PLAN_OLD: sim_rows_begin(plan); return;
     }
     torc_unreachable("no such plan");
 }
 
 // The replica of its primary, if that serves.
-static const struct torc_worker_shard *plan_leads(uint32_t shard)
+const struct torc_worker_shard *sim_plan_leads(uint32_t shard)
 {
     struct torc_shard_fields record;
     const struct torc_worker_shard *replica;
 
     plan_record(shard, &record);
-    replica = sim_ghost_replica(plan_node((uint32_t)record.primary_node), shard);
+    replica = sim_ghost_replica(sim_plan_node((uint32_t)record.primary_node), shard);
     return replica != NULL && replica->replica->machine.role == TORC_REPLICA_ACTIVE ? replica
                                                                                     : NULL;
 }
@@ -359,9 +360,15 @@ static const struct torc_worker_shard *plan_leads(uint32_t shard)
 // was read there, whatever becomes of the ceiling (H2, H6).
 static bool plan_is_apart(const struct torc_worker_shard *leads)
 {
-    const struct sim_node *node = plan_node(leads->replica->machine.node);
+    const struct sim_node *node = sim_plan_node(leads->replica->machine.node);
 
     return node->worker_count == 1 || leads->engine.pool != &node->workers[0].worker->pool;
+}
+
+static bool plan_fits(enum sim_plan_kind kind, const struct torc_worker_shard *leads)
+{
+    return kind == SIM_PLAN_AHEAD ? plan_is_apart(leads)
+                                  : kind < SIM_PLAN_DRAWN || sim_rows_fits(kind, leads);
 }
 
 // One that has a hot key. Of acknowledgements the more are to be had the more was written.
@@ -371,11 +378,11 @@ static uint32_t plan_shard(enum sim_plan_kind kind)
     uint64_t most_lsn = 0;
 
     for (uint32_t i = 0; i < 8 && (shard == 0 || kind == SIM_PLAN_ACKS); i++) {
-        uint32_t drawn = sim_shard_of(sim->keys[plan_draw(sim->config.keys)]);
-        const struct torc_worker_shard *leads = plan_leads(drawn);
+        uint32_t drawn = sim_shard_of(sim->keys[sim_plan_draw(sim->config.keys)]);
+        const struct torc_worker_shard *leads = sim_plan_leads(drawn);
 
         if (leads != NULL && leads->replica->machine.last_lsn > most_lsn &&
-            (kind != SIM_PLAN_AHEAD || plan_is_apart(leads))) {
+            plan_fits(kind, leads)) {
             shard = drawn;
             most_lsn = leads->replica->machine.last_lsn;
         }
@@ -386,8 +393,8 @@ static uint32_t plan_shard(enum sim_plan_kind kind)
 // Swarm: a seed may have much of one.
 static enum sim_plan_kind plan_kind(void)
 {
-    enum sim_plan_kind any = (enum sim_plan_kind)(1 + plan_draw(SIM_PLAN_COUNT - 1));
-    bool favourite = sim->config.plan != SIM_PLAN_NONE && plan_draw(3) > 0;
+    enum sim_plan_kind any = (enum sim_plan_kind)(1 + sim_plan_draw(SIM_PLAN_DRAWN - 1));
+    bool favourite = sim->config.plan != SIM_PLAN_NONE && sim_plan_draw(3) > 0;
 
     return sim->wish.plan != SIM_PLAN_NONE ? (enum sim_plan_kind)sim->wish.plan
            : favourite                     ? (enum sim_plan_kind)sim->config.plan
@@ -417,7 +424,8 @@ bool sim_plan_begin(void)
     plan->members = (uint32_t)record.insync.count;
     plan->node = record.insync.count > 1 ? plan_backup(&record) : 0;
     plan->until_ns = sim->now_ns + 150 * SIM_MS;
-    if (plan->node == 0 || !plan_node(plan->primary)->up || !plan_node(plan->primary)->powered) {
+    if (plan->node == 0 || !sim_plan_node(plan->primary)->up ||
+        !sim_plan_node(plan->primary)->powered) {
         return false;
     }
     plan->kind = kind;
@@ -444,7 +452,7 @@ static void swapped_chain(struct sim_plan *plan, const struct torc_shard_fields 
     plan->stage = 1;
     plan->node = (uint32_t)record->primary_node;
     plan_apart(plan->primary, plan_while_ns(), true);
-    plan_step_in(SIM_MS / 2 + plan_draw(4 * SIM_MS));
+    sim_plan_step_in(SIM_MS / 2 + sim_plan_draw(4 * SIM_MS));
     for (uint32_t i = 0; i < record->insync.count; i++) {
         uint32_t number = (uint32_t)record->insync.at[i].node;
 
@@ -459,7 +467,7 @@ static void swapped_transfer(struct sim_plan *plan, const struct torc_shard_fiel
     if (plan->stage == 0 && record->primary_node == plan->primary) {
         plan->stage = 1;
         sim_wish_none(plan->shard);
-        plan_step_in(6 * SIM_MS + plan_draw(12 * SIM_MS));
+        sim_plan_step_in(6 * SIM_MS + sim_plan_draw(12 * SIM_MS));
     } else if (plan->stage == 2 && record->primary_node != plan->primary) {
         plan_apart(plan->primary, plan_while_ns(), true);
         plan->kind = SIM_PLAN_NONE;
@@ -480,8 +488,8 @@ static void swapped_acks(struct sim_plan *plan, const struct torc_shard_fields *
         plan->stage = 3;
         plan_apart(plan->other, 300 * SIM_MS, true);
         sim->meta.away_ns[plan->primary - 1] = sim->now_ns + 300 * SIM_MS;
-        plan->writes = 2 + (uint32_t)plan_draw(6);
-        plan_step_in(2 * SIM_MS + plan_draw(8 * SIM_MS));
+        plan->writes = 2 + (uint32_t)sim_plan_draw(6);
+        sim_plan_step_in(2 * SIM_MS + sim_plan_draw(8 * SIM_MS));
     }
 }
 
@@ -556,7 +564,7 @@ bool sim_plan_asks(uint32_t client, struct sim_ask *ask)
 void sim_plan_answered(uint32_t client)
 {
     if (sim->plan.kind == SIM_PLAN_AHEAD && sim->plan.ask.client == client) {
-        plan_step_in(0);
+        sim_plan_step_in(0);
     }
 }
 
@@ -566,8 +574,9 @@ void sim_plan_answered(uint32_t client)
 static bool join_is_near(const struct sim_plan *plan)
 {
     const struct torc_worker_shard *leads =
-        sim_ghost_replica(plan_node(plan->primary), plan->shard);
-    const struct torc_worker_shard *learns = sim_ghost_replica(plan_node(plan->node), plan->shard);
+        sim_ghost_replica(sim_plan_node(plan->primary), plan->shard);
+    const struct torc_worker_shard *learns =
+        sim_ghost_replica(sim_plan_node(plan->node), plan->shard);
     const struct torc_replica *at = learns != NULL ? &learns->replica->machine : NULL;
 
     return at != NULL && leads != NULL && at->role == TORC_REPLICA_LEARNER && at->has_base &&
@@ -580,7 +589,7 @@ static void step_join(struct sim_plan *plan)
     sim->net.slow_ns[plan->node - 1][plan->primary - 1] = 4 * SIM_MS;
     if (!join_is_near(plan)) {
         if (sim->now_ns < plan->until_ns) {
-            plan_step_in(200 * SIM_US);
+            sim_plan_step_in(200 * SIM_US);
         }
         return;
     }
@@ -597,8 +606,8 @@ static void step_acks(struct sim_plan *plan)
     if (plan->writes > 0) {
         plan->writes--;
         plan->ask.client = (plan->ask.client + 1) % sim->config.clients;
-        answer_ask(plan, plan_key(plan, plan->ask.key + 1), true);
-        plan_step_in(SIM_MS / 2 + plan_draw(SIM_MS));
+        answer_ask(plan, sim_plan_key(plan, plan->ask.key + 1), true);
+        sim_plan_step_in(SIM_MS / 2 + sim_plan_draw(SIM_MS));
         return;
     }
     if (plan->stage == 0) {
@@ -608,8 +617,8 @@ static void step_acks(struct sim_plan *plan)
     }
     plan->kind = SIM_PLAN_NONE;
     if (plan->stage == 3 && sim->config.durability == TORC_DURABILITY_DURABLE) {
-        sim_faults_power_off(plan_node(plan->primary), 600 * SIM_MS);
-        sim_faults_power_off(plan_node(plan->node), 600 * SIM_MS);
+        sim_faults_power_off(sim_plan_node(plan->primary), 600 * SIM_MS);
+        sim_faults_power_off(sim_plan_node(plan->node), 600 * SIM_MS);
         plan_heal(plan->other);
     }
 }
@@ -638,6 +647,8 @@ void sim_plan_step(uint32_t serial)
         plan->until_ns = sim->now_ns + 150 * SIM_MS;
         sim->meta.away_ns[plan->node - 1] = 0;
         plan_sicken(plan->primary);
+    } else if (plan->kind >= SIM_PLAN_DRAWN) {
+        sim_rows_step(plan);
     } else if (plan->kind == SIM_PLAN_LATE) { // what is under way arrives
         if (plan_chance(50)) {
             plan_stall(plan->primary);
