@@ -20,7 +20,8 @@ struct replay_stream {
     uint32_t stream;
     uint64_t sequence; // of its last block; 0: none yet
     bool unfinished;
-    bool headless; // its blocks so far only go on with a record that began before them
+    bool headless;  // its blocks so far only go on with a record that began before them
+    bool valueless; // there was no memory for what the record has
     struct torc_replay_shard *owner; // of the unfinished record; NULL: not ours
     struct torc_log_record record;
     struct torc_tree_ticket ticket;
@@ -35,7 +36,7 @@ struct torc_replay {
     uint32_t stream_count;
     // Rounds: the log was sent so often before (torc_replay_again). `at` counts, in this one, the
     // records of shards that follow; the first `taken_at` of them were taken by rounds before.
-    bool surveying; // only looking at the rest: slots ran out
+    bool surveying; // only looking at the rest: slots or memory ran out
     uint32_t round;
     uint64_t at;
     uint64_t taken_at;
@@ -377,20 +378,27 @@ static enum torc_err replay_full(const struct torc_replay *replay,
     }
     return torc_fail(why, TORC_ERR_NO_SPACE,
                      "shard %" PRIu32 ", LSN %" PRIu64 ": no room for it beside %" PRIu64
-                     " records of which the log does not say that they are committed; nothing is "
-                     "lost: start with more workers",
+                     " records that the log does not call committed; nothing is lost: start with "
+                     "more workers or memory",
                      shard->shard->shard, record->lsn, held);
 }
 
-// Room: what the rest of the log says is committed. False: that is nothing.
-static bool replay_room(struct torc_replay *replay)
+// Of slots, completion records or memory.
+static bool replay_is_full(enum torc_err err)
+{
+    return err == TORC_ERR_BUSY || err == TORC_ERR_NO_SPACE;
+}
+
+// Room for the record that comes as number `at`: what the rest of the log says is committed. False:
+// that is nothing.
+static bool replay_room(struct torc_replay *replay, uint64_t at)
 {
     bool any = false;
 
     for (uint32_t i = 0; i < replay->shard_count; i++) {
         struct torc_replay_shard *shard = &replay->shards[i];
 
-        any = (shard->shard->follows && torc_replay_hold_room(shard, replay->at)) || any;
+        any = (shard->shard->follows && torc_replay_hold_room(shard, at)) || any;
     }
     return any;
 }
@@ -427,6 +435,7 @@ static enum torc_err replay_empty(struct torc_replay *replay, struct torc_replay
         if (replay->streams[i].owner == shard) {
             torc_tree_cancel(&shard->shard->tree, &replay->streams[i].ticket);
             replay->streams[i].ticket = (struct torc_tree_ticket){0};
+            replay->streams[i].valueless = false;
         }
     }
     return torc_replay_hold_empty(shard, why);
@@ -441,13 +450,13 @@ static enum torc_err replay_follower(struct torc_replay *replay, struct torc_rep
     replay->at++;
     if (!replay->surveying && replay->at > replay->taken_at && !held->emptied) {
         err = torc_replay_hold(shard, held, replay->at, why);
-        if (err == TORC_ERR_BUSY && replay_room(replay)) {
+        if (replay_is_full(err) && replay_room(replay, replay->at)) {
             err = torc_replay_hold(shard, held, replay->at, why);
         }
         if (err == TORC_ERR_OK) { // it took the ticket
             return shard->emptied ? replay_empty(replay, shard, why) : TORC_ERR_OK;
         }
-        if (err == TORC_ERR_BUSY && replay_may_survey(replay)) {
+        if (replay_is_full(err) && replay_may_survey(replay)) {
             replay_survey(replay);
             err = TORC_ERR_OK;
         }
@@ -456,7 +465,7 @@ static enum torc_err replay_follower(struct torc_replay *replay, struct torc_rep
         torc_replay_ahead_record(shard, held->record, replay->at);
     }
     torc_tree_cancel(&shard->shard->tree, &ticket);
-    return err == TORC_ERR_BUSY ? replay_full(replay, shard, held->record, why) : err;
+    return replay_is_full(err) ? replay_full(replay, shard, held->record, why) : err;
 }
 
 static enum torc_err replay_record(struct torc_replay *replay, struct torc_replay_shard *shard,
@@ -510,6 +519,7 @@ static enum torc_err stream_begin(struct torc_replay *replay, struct replay_stre
     stream->position = position;
     stream->done_bytes = record->piece_bytes;
     stream->ticket = (struct torc_tree_ticket){0};
+    stream->valueless = false;
     stream->owner = NULL;
     if (shard == NULL || (!shard->shard->follows && record->lsn <= shard->line.base_lsn)) {
         return TORC_ERR_OK;
@@ -522,11 +532,17 @@ static enum torc_err stream_begin(struct torc_replay *replay, struct replay_stre
         return TORC_ERR_OK;
     }
     err = torc_tree_reserve(&shard->shard->tree, record->value_bytes, &stream->ticket, why);
-    if (err == TORC_ERR_OK) {
-        stream->owner = shard;
-        memcpy(stream->ticket.block, record->value, record->piece_bytes);
+    if (err != TORC_ERR_OK && shard->shard->follows && replay_room(replay, replay->at + 1)) {
+        err = torc_tree_reserve(&shard->shard->tree, record->value_bytes, &stream->ticket, why);
     }
-    return err;
+    if (err == TORC_ERR_OK) {
+        memcpy(stream->ticket.block, record->value, record->piece_bytes);
+    } else if (!shard->shard->follows) {
+        return err;
+    }
+    stream->valueless = err != TORC_ERR_OK; // whether it is needed, its end tells
+    stream->owner = shard;
+    return TORC_ERR_OK;
 }
 
 static enum torc_err block_fail(const struct torc_log_block *block, const char *what,
@@ -575,7 +591,8 @@ static enum torc_err stream_carry(struct torc_replay *replay, struct replay_stre
     stream->owner = NULL;
     stream->record.value = stream->ticket.block;
     held.ticket = stream->ticket;
-    held.emptied = stream->ticket.nodes == 0;
+    held.valueless = stream->valueless;
+    held.emptied = stream->ticket.nodes == 0 && !stream->valueless;
     return shard == NULL ? TORC_ERR_OK : replay_record(replay, shard, &held, why);
 }
 

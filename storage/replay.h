@@ -17,12 +17,13 @@
 // Followers  records of a shard that follows (storage/shard.h) need not be committed, so they are
 //         held: pending as on the day they were taken, until the log says that they are committed,
 //         or all of it was seen that a checkpoint needs. What a later record cancels is cut.
-// Rounds  what is applied cannot be taken back. So where slots run out, nothing is applied on a
-//         guess: the rest of the log is only looked at, and it is sent once more. What it cancels
-//         is then passed over, and what it says is committed gives up its slots when they are
-//         needed. Of cuts to come a shard has the first 64; behind these slots may run out anew,
-//         and another round follows. Where only records are left of which nobody says that they
-//         are committed, replay says NO_SPACE; what bounds them: docs/decisions/0028-following.md.
+// Rounds  what is applied cannot be taken back. So where slots or memory run out, nothing is
+//         applied on a guess: the rest of the log is only looked at, and it is sent once more. What
+//         it cancels is then passed over, and what it says is committed gives up its slots and
+//         memory when they are needed. Of cuts to come a shard has the first 64; behind these room
+//         may run out anew, and another round follows. Where only records are left of which nobody
+//         says that they are committed, replay says NO_SPACE; what bounds them:
+//         docs/decisions/0028-following.md.
 // Lost    a shard whose log does not go on: a base was begun, and is in no checkpoint (BEGUN; what
 //         the log had before counts no more), or what it said was committed was cut. It is empty,
 //         and its replica needs a base.
@@ -91,7 +92,7 @@ enum torc_err torc_must_use torc_replay_log(struct torc_replay *replay, uint32_t
 enum torc_err torc_must_use torc_replay_log_end(struct torc_replay *replay, uint32_t stream,
                                                 struct torc_fail *why);
 
-// All was sent. True: slots ran out on the way, and the rest was only looked at; reset to before
+// All was sent. True: room ran out on the way, and the rest was only looked at; reset to before
 // the log: send all of it once more, as it was, and ask again. (Checkpoints are in.)
 bool torc_must_use torc_replay_again(struct torc_replay *replay);
 

@@ -103,7 +103,8 @@ enum torc_err torc_replay_hold(struct torc_replay_shard *shard, const struct tor
         torc_replay_line_empty(&shard->line);
         shard->emptied = true;
     } else if (step.move == TORC_REPLAY_TAKE) {
-        return hold_take(shard, &one, why);
+        return held->valueless ? torc_fail(why, TORC_ERR_NO_SPACE, "no memory for the value")
+                               : hold_take(shard, &one, why);
     } else if (step.move == TORC_REPLAY_AGAIN) {
         torc_shard_hold_again(shard->shard, &one);
     } else if (step.move == TORC_REPLAY_ANEW || step.move == TORC_REPLAY_LOSE) {

@@ -128,13 +128,14 @@ void torc_replay_hold_begin(struct torc_replay_shard *shard);
 
 // The next record of the shard, number `at`, whose first byte lies at `position` and whose last one
 // in block `last_sequence`. `ticket`: of a value that was put together, else zeroed; it is taken
-// over unless it fails. BUSY: others hold all slots.
+// over unless it fails. BUSY, NO_SPACE: others hold all slots, or the memory.
 struct torc_replay_held {
     const struct torc_log_record *record;
     struct torc_tree_ticket ticket;
     uint64_t position;
     uint64_t last_sequence;
-    bool emptied; // its shard was since it began; it has no value any more
+    bool emptied;   // its shard was since it began; it has no value any more
+    bool valueless; // there was no memory for the value when it began
 };
 enum torc_err torc_must_use torc_replay_hold(struct torc_replay_shard *shard,
                                              const struct torc_replay_held *held, uint64_t at,

@@ -5,7 +5,8 @@
 //         other streams that log again what they hold, shards begun anew. It is replayed in a pool
 //         of drawn size, as often as it is asked for. An oracle knows each shard's line: replay
 //         must end with it, apply nothing that is not committed, hold the rest, and lose no shard
-//         but one whose base was not kept. NO_SPACE only where more is unsaid than there are slots.
+//         but one whose base was not kept. NO_SPACE only where more is unsaid than there are slots,
+//         never for memory that the rest of the log says is to be had.
 // Use     TORC_SEED=n replays; TORC_TEST_OPS sets how many operations, LOG_OPS to a log. A sibling
 //         run plants faults.
 #include "storage/replay.h"
@@ -21,7 +22,7 @@
 #define LOGS_DEFAULT 500
 #endif
 
-#define TAPE_BYTES (UINT64_C(24) << 20)
+#define TAPE_BYTES (UINT64_C(48) << 20)
 #define HEAP_BYTES (UINT64_C(64) << 20)
 #define MANY       60u // epochs: beyond, replay may not know what the rest of a log cancels
 
@@ -33,7 +34,9 @@ enum {
     KEYS = 40,
     CHUNKS = 24,
     CAPACITY = 2 * TORC_LOG_SLOT_BYTES,
-    VALUE_MAX = 20000,
+    LARGE_UNIT_BYTES = 4000, // of a value in as many units of the heap
+    VALUE_MAX = 9 * LARGE_UNIT_BYTES,
+    SLAB_UNITS = 16, // at most
 };
 
 enum fault {
@@ -52,7 +55,8 @@ struct line {
     uint32_t epoch_of[LSN_MAX];
     uint32_t epoch; // the highest of all
     uint32_t turn;
-    uint64_t entry; // block of its last entry
+    uint64_t entry;         // block of its last entry
+    uint32_t when[LSN_MAX]; // number of the record that the line has now
 };
 
 // Blocks of one stream, behind one another on the tape.
@@ -69,6 +73,10 @@ struct world {
     bool broken;
     bool restless;  // more epochs and cuts than replay knows of
     uint32_t slots; // as many replay has again
+    // Above 0: large values take so many of the heap's units, which has no more than it must, and
+    // no shard begins anew. In pieces, or whole in a block.
+    uint32_t tight_units;
+    uint32_t logged; // records
     uint32_t stream;
     uint64_t sequences[STREAMS + 1];
     struct line lines[SHARDS];
@@ -133,7 +141,23 @@ static uint32_t record_bytes(uint32_t shard, uint64_t lsn, uint32_t epoch)
 {
     uint64_t mix = record_mix(shard, lsn, epoch) >> 8;
 
+    if (world.tight_units > 0) {
+        return mix % 100 < 15 ? world.tight_units * LARGE_UNIT_BYTES : (uint32_t)(mix % 60);
+    }
     return (uint32_t)(mix % 100 < 3 ? 1000 + mix % (VALUE_MAX - 1000) : mix % 60);
+}
+
+static bool is_first(const struct line *line, uint64_t lsn)
+{
+    return lsn == 1 || line->epoch_of[lsn] != line->epoch_of[lsn - 1];
+}
+
+static bool is_large(uint32_t shard, uint64_t lsn)
+{
+    const struct line *line = &world.lines[shard];
+
+    return !is_first(line, lsn) &&
+           record_bytes(shard, lsn, line->epoch_of[lsn]) > TORC_TREE_INLINE_BYTES_MAX;
 }
 
 static struct torc_log_record record_make(uint32_t shard, uint64_t lsn, uint32_t epoch, bool first)
@@ -248,6 +272,7 @@ static void line_log(uint32_t shard, uint64_t lsn, uint32_t epoch, bool first)
     }
     line->last = lsn;
     line->epoch_of[lsn] = epoch;
+    line->when[lsn] = ++world.logged;
 }
 
 static void line_note(uint32_t shard)
@@ -279,8 +304,8 @@ static void life_begin(void)
         line->turn++;
         line_note(i);
         for (uint64_t lsn = from; lsn <= line->last && !chance(2); lsn++) {
-            bool first = lsn == 1 || line->epoch_of[lsn - 1] != line->epoch_of[lsn];
-            struct torc_log_record record = record_make(i, lsn, line->epoch_of[lsn], first);
+            struct torc_log_record record =
+                record_make(i, lsn, line->epoch_of[lsn], is_first(line, lsn));
 
             if (!tape_add(i, &record)) {
                 break;
@@ -338,7 +363,7 @@ static void world_step(void)
     } else if (pending >= world.slots || chance(8)) {
         line->commit += below(line->last - line->commit + 1);
     } else if (chance(1)) {
-        chance(20) ? begin_anew(shard) : life_begin();
+        world.tight_units == 0 && chance(20) ? begin_anew(shard) : life_begin();
     } else {
         line_log(shard, line->last + 1, line->epoch_of[line->last], false);
     }
@@ -404,7 +429,7 @@ static void tree_check(const struct torc_shard *shard, uint32_t index)
     uint64_t lsns[KEYS] = {0};
 
     for (uint64_t lsn = 1; lsn <= shard->applied_lsn; lsn++) {
-        if (lsn > 1 && line->epoch_of[lsn] == line->epoch_of[lsn - 1]) {
+        if (!is_first(line, lsn)) {
             lsns[record_key(index, lsn, line->epoch_of[lsn])] = lsn;
         }
     }
@@ -455,7 +480,46 @@ static void shard_check(const struct torc_replay *replay, const struct torc_shar
     }
 }
 
-static void replay_once(uint32_t slots)
+// The most large values that are in memory at a time if what the log cancels is passed over, and
+// what it says is committed is applied at once.
+static uint32_t values_needed(void)
+{
+    bool large[SHARDS][KEYS] = {{false}};
+    uint64_t last[SHARDS] = {0};
+    uint32_t count = 0;
+    uint32_t most = 0;
+
+    for (uint32_t number = 1; number <= world.logged; number++) {
+        for (uint32_t i = 0; i < SHARDS; i++) {
+            const struct line *line = &world.lines[i];
+            uint64_t lsn = last[i] + 1;
+            uint64_t key = record_key(i, lsn, line->epoch_of[lsn]);
+
+            if (lsn > line->last || line->when[lsn] != number) {
+                continue;
+            }
+            last[i] = lsn;
+            count += is_large(i, lsn) ? 1 : 0;
+            if (lsn <= line->said && !is_first(line, lsn)) {
+                count -= large[i][key] ? 1 : 0;
+                large[i][key] = is_large(i, lsn);
+            }
+            most = count > most ? count : most;
+        }
+    }
+    return most;
+}
+
+// With a value that each stream has begun, and the one that takes another's place.
+static uint64_t heap_needed(void)
+{
+    uint64_t units = (uint64_t)(values_needed() + STREAMS + 1) * world.tight_units + SLAB_UNITS;
+
+    return units * TORC_HEAP_UNIT_BYTES;
+}
+
+// `tight`: there is no more memory than is needed.
+static void replay_once(uint32_t slots, bool tight)
 {
     struct torc_shard shards[SHARDS];
     struct torc_replay *replay;
@@ -466,6 +530,7 @@ static void replay_once(uint32_t slots)
     bool many = false;
 
     rig_pool(slots);
+    rig.heap.limit_bytes = tight ? heap_needed() : HEAP_BYTES;
     memset(replay_memory, 0, torc_replay_bytes(SHARDS));
     replay = torc_replay_init(replay_memory, torc_replay_bytes(SHARDS), SHARDS);
     for (uint32_t i = 0; i < SHARDS; i++) {
@@ -515,14 +580,15 @@ static bool world_run(uint64_t seed, enum fault fault)
     world.slots = 4 + (uint32_t)below(40);
     world.stream = 1;
     world.restless = chance(20);
+    world.tight_units = world.restless || chance(70) ? 0 : chance(50) ? 1 : 9;
     steps = (20 + below(1500)) * (world.restless ? 3 : 1);
     for (uint64_t i = 0; i < steps; i++) {
         world_step();
     }
     block_seal();
-    replay_once(world.slots);
+    replay_once(world.slots, world.tight_units > 0);
     if (!world.broken && chance(50)) {
-        replay_once(1 + (uint32_t)below(world.slots));
+        replay_once(1 + (uint32_t)below(world.slots), false);
     }
     return !world.broken;
 }
