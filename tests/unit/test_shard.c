@@ -854,6 +854,64 @@ static void test_the_log_says_what_is_counted(void)
     torc_shard_drop(&bench.shard);
 }
 
+// A record behind the last one, taken and committed at once.
+static enum torc_err follow_on(enum torc_log_kind kind)
+{
+    struct torc_shard_outcome none;
+    struct torc_log_record record = {.kind = kind,
+                                     .shard = 1,
+                                     .epoch = bench.shard.last_epoch,
+                                     .lsn = bench.shard.next_lsn,
+                                     .hlc = bench.shard.last_hlc + 1};
+    enum torc_err err;
+
+    record.epoch += kind == TORC_LOG_EPOCH ? 1 : 0;
+    err = torc_shard_stage(&bench.shard, &record, NULL);
+    if (err == TORC_ERR_OK) {
+        CU_ASSERT_TRUE(torc_shard_take(&bench.shard, &bench.record));
+        bench_append();
+        CU_ASSERT_EQUAL(torc_shard_commit_to(&bench.shard, record.lsn, &none, 1), 0);
+    }
+    return err;
+}
+
+// However fast they are committed, and though slots are free: replay has slots for no more records
+// than S between two looks at what the log says of commits (0028). An EPOCH is never refused.
+static void test_a_look_comes_before_more_is_taken(void)
+{
+    enum {
+        SLOTS = 8
+    };
+    bench_pool(SLOTS, CHUNKS);
+    rig.pool.replay_max = 2 * SLOTS; // of a worker with replicas
+    bench_open();
+    bench.shard.follows = true;
+    for (uint32_t look = 0; look < 3; look++) { // as primary
+        rig.pool.appended_count = 0;            // as torc_worker_note_commits has it
+        for (uint32_t i = 0; i < SLOTS; i++) {
+            put(i, "value");
+        }
+        check_answer(write_of(1, "value"), TORC_ERR_BUSY);
+    }
+    torc_shard_follow(&bench.shard, 4);
+    for (uint32_t look = 0; look < 3; look++) { // as backup
+        CU_ASSERT_EQUAL(follow_on(TORC_LOG_EMPTY), TORC_ERR_BUSY);
+        CU_ASSERT_EQUAL(follow_on(TORC_LOG_EPOCH), TORC_ERR_OK);
+        rig.pool.appended_count = 0;
+        for (uint32_t i = 0; i < SLOTS; i++) {
+            CU_ASSERT_EQUAL(follow_on(TORC_LOG_EMPTY), TORC_ERR_OK);
+        }
+    }
+    torc_shard_drop(&bench.shard);
+    bench_pool(SLOTS, CHUNKS); // where there is none for replay, nobody looks
+    bench_open();
+    bench.shard.follows = true;
+    for (uint32_t i = 0; i < 3 * SLOTS; i++) {
+        put(i, "value");
+    }
+    torc_shard_drop(&bench.shard);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -875,6 +933,7 @@ int main(void)
         {"a checkpoint outlives its BEGUN", test_a_checkpoint_outlives_its_begun},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
         {"the log says what is counted", test_the_log_says_what_is_counted},
+        {"a look comes before more is taken", test_a_look_comes_before_more_is_taken},
         CU_TEST_INFO_NULL};
     int status;
 
