@@ -240,7 +240,8 @@ enum sim_class {
     X(AHEAD, "a read ahead of clocks") \
     X(ANSWER, "a late answer")         \
     X(ACKS, "acknowledged before")     \
-    X(OLD, "a copy of an old write")
+    X(OLD, "a copy of an old write")   \
+    X(NAMES, "a name that does not last")
 
 enum sim_plan_kind {
 #define X(name, text) SIM_PLAN_##name,

@@ -612,6 +612,7 @@ int32_t torc_disk_rename(struct torc_disk *disk, int folder_fd, const char *from
         return -ENOENT;
     }
     folder_change(folder, from, to, found->file);
+    disk->node->faults.die_at = sim_rows_named(disk->node, to) ? 1 : disk->node->faults.die_at;
     disk_may_die(disk);
     return 0;
 }

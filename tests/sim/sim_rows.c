@@ -1,8 +1,9 @@
 // Torc simulator: longer rows of troubles, which only --plan begins. See sim.h.
 //
 // What    rows (sim_plan.c) that take seconds, or a seed that is made for them: a write whose copy
-//         comes when its client is forgotten. Drawn among the others they would leave no time for
-//         those; what they find is one rule each, so tests/sim/bugs.sh alone asks for them.
+//         comes when its client is forgotten, a checkpoint whose name is lost when the log was
+//         trimmed by it. Drawn among the others they would leave no time for those; what they find
+//         is one rule each, so tests/sim/bugs.sh alone asks for them.
 // Owner   the run.
 #include "dataplane/worker_replica.h"
 #include "dataplane/worker_state.h"
@@ -13,14 +14,32 @@
 #define OLD_LATE_NS   (3200 * SIM_MS)
 #define OLD_AHEAD_US  UINT64_C(1970000)
 
+#define NAMES_APART_NS (900 * SIM_MS) // between two rounds of checkpoints
+
 // What moves no shard.
 #define CALM                                                                    \
     (1u << SIM_CLASS_LOSS | 1u << SIM_CLASS_DOUBLE | 1u << SIM_CLASS_DAMAGE |   \
      1u << SIM_CLASS_DELAY | 1u << SIM_CLASS_MTU | 1u << SIM_CLASS_CHECKPOINT | \
      1u << SIM_CLASS_PLAN | 1u << SIM_CLASS_CLIENT)
 
+static void configure_names(struct sim_config *config)
+{
+    config->classes &= CALM & ~(1u << SIM_CLASS_CHECKPOINT);
+    config->durability = TORC_DURABILITY_DURABLE;
+    config->nodes = (uint32_t)torc_max_u64(config->nodes, config->replicas + 1u);
+    config->workers = 1; // else the other one's checkpoint has the names synced
+    config->mixed_workers = false;
+    config->segment_bytes = 1u << 20;
+    config->big_ppm = 100000;
+    config->checkpoint_bytes = 1u << 30; // each one ends with a sync of all names
+    config->run_ns += SIM_S;
+}
+
 void sim_rows_configure(struct sim_config *config)
 {
+    if (sim->wish.plan == SIM_PLAN_NAMES) {
+        configure_names(config);
+    }
     if (sim->wish.plan == SIM_PLAN_OLD) {
         config->classes &= CALM;
         config->dedup_ttl_s = OLD_TTL_S;
@@ -91,12 +110,110 @@ static void step_old(struct sim_plan *plan)
     }
 }
 
+// -- A checkpoint's name does not last ------------------------------------------------------------
+
+// The shard is to go from a node, which lets go of it after a while; all are written there.
+static void begin_names(struct sim_plan *plan)
+{
+    const struct sim_want *want = &sim->wants[plan->shard - 1];
+    uint32_t place = 0;
+
+    while (place < want->count && want->nodes[place] != plan->node) {
+        place++;
+    }
+    if (place == want->count || sim_wish_more(plan->shard, plan->node) == 0) {
+        plan->kind = SIM_PLAN_NONE;
+        return;
+    }
+    (void)sim_wish_fewer(plan->shard, place);
+    sim_plan_node(plan->node)->control.wants_round = true;
+    plan->until_ns = sim->now_ns + 5 * SIM_S;
+    sim_plan_step_in(NAMES_APART_NS);
+}
+
+// The shard's last checkpoint is all that keeps the first segment of its core's log, but for that
+// of the shard that goes.
+static bool names_keeps_log(struct sim_node *node, uint32_t number)
+{
+    struct sim_control *control = &node->control;
+    const struct torc_cluster_shard *shard = torc_cluster_shard(&control->cluster, number);
+    uint64_t first = 0;
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t i = 0; shard != NULL && i < control->cluster.shard_count; i++) {
+        const struct torc_cluster_shard *other = &control->shards[i];
+
+        if (other != shard && other->shard != 0 && other->shard != sim->plan.shard &&
+            other->worker == shard->worker) {
+            least = torc_min_u64(least, other->start_sequence);
+        }
+    }
+    for (uint32_t i = 0; shard != NULL && i < torc_log_store_stream_count(control->store); i++) {
+        const struct torc_log_plan *log = torc_log_store_plan(control->store, i);
+
+        if (log->stream == shard->worker + 1 && log->segment_count > 1) {
+            first = log->segments[1].first_sequence;
+        }
+    }
+    return shard != NULL && shard->has_checkpoint && shard->start_sequence < first &&
+           first <= least;
+}
+
+bool sim_rows_named(struct sim_node *node, const char *name)
+{
+    struct sim_plan *plan = &sim->plan;
+    uint32_t shard;
+    uint64_t lsn;
+
+    if (plan->kind != SIM_PLAN_NAMES || plan->stage != 1 || node->number != plan->node ||
+        !torc_checkpoint_name_parse(name, &shard, &lsn) || shard == plan->shard ||
+        !names_keeps_log(node, shard)) {
+        return false;
+    }
+    plan->stage = 2;
+    sim_story("PLAN    node %u: the name %s is not synced", (unsigned)plan->node, name);
+    sim_plan_step_in(SIM_MS);
+    return true;
+}
+
+static void step_names(struct sim_plan *plan)
+{
+    struct sim_node *node = sim_plan_node(plan->node);
+    const struct sim_control *control = &node->control;
+
+    if (plan->stage == 0) {
+        plan->stage = 1;
+        node->control.wants_round = true;
+    } else if (sim->now_ns > plan->until_ns) {
+        plan->kind = SIM_PLAN_NONE;
+    } else if (plan->stage == 2 && control->state == SIM_CONTROL_SERVING &&
+               torc_cluster_shard(&node->control.cluster, plan->shard) == NULL) {
+        plan->stage = 3; // what was trimmed is written over meanwhile
+        sim_plan_step_in(sim_plan_draw(900 * SIM_MS));
+    } else if (plan->stage == 3) {
+        plan->kind = SIM_PLAN_NONE;
+        for (uint32_t i = 1; i <= sim->config.nodes; i++) { // nobody is removed meanwhile
+            sim_faults_power_off(sim_plan_node(i), 200 * SIM_MS);
+        }
+    } else {
+        sim_plan_step_in(SIM_MS);
+    }
+}
+
 void sim_rows_begin(struct sim_plan *plan)
 {
-    begin_old(plan);
+    if (plan->kind == SIM_PLAN_OLD) {
+        begin_old(plan);
+    } else {
+        begin_names(plan);
+    }
 }
 
 void sim_rows_step(struct sim_plan *plan)
 {
-    step_old(plan);
+    if (plan->kind == SIM_PLAN_OLD) {
+        step_old(plan);
+    } else {
+        step_names(plan);
+    }
 }
