@@ -488,7 +488,6 @@ static void swapped_acks(struct sim_plan *plan, const struct torc_shard_fields *
     } else if (plan->stage == 2 && record->primary_node == plan->primary) {
         plan->stage = 3;
         plan_apart(plan->other, 300 * SIM_MS, true);
-        sim->meta.away_ns[plan->primary - 1] = sim->now_ns + 300 * SIM_MS;
         plan->writes = 2 + (uint32_t)sim_plan_draw(6);
         sim_plan_step_in(2 * SIM_MS + sim_plan_draw(8 * SIM_MS));
     }
@@ -604,11 +603,19 @@ static void step_join(struct sim_plan *plan)
 
 static void step_acks(struct sim_plan *plan)
 {
+    if (plan->stage == 3) { // it knows that it leads, and cannot remove who does not hear it
+        sim->meta.away_ns[plan->primary - 1] = sim->now_ns + 300 * SIM_MS;
+    }
     if (plan->writes > 0) {
         plan->writes--;
         plan->ask.client = (plan->ask.client + 1) % sim->config.clients;
-        answer_ask(plan, sim_plan_key(plan, plan->ask.key + 1), true);
-        sim_plan_step_in(SIM_MS / 2 + sim_plan_draw(SIM_MS));
+        plan->ask.key = sim_plan_key(plan, plan->ask.key + 1);
+        plan->ask.kind = SIM_OP_PUT;
+        plan->ask.condition = TORC_SHARD_ANY;
+        plan_ask(plan);
+        sim_plan_step_in(plan->stage == 3 && plan->writes == 0 // clients look for it first
+                             ? 40 * SIM_MS
+                             : SIM_MS / 2 + sim_plan_draw(SIM_MS));
         return;
     }
     if (plan->stage == 0) {
