@@ -262,6 +262,8 @@ void sim_rows_configure(struct sim_config *config); // what such a row needs of 
 bool sim_rows_fits(enum sim_plan_kind kind, const struct torc_worker_shard *leads);
 void sim_rows_begin(struct sim_plan *plan);
 void sim_rows_step(struct sim_plan *plan);
+// What one node tells a core of another, by index, is lost.
+bool sim_rows_drops(uint32_t from, uint32_t to, uint32_t core, const uint8_t *op);
 // A file has this name now: true: the control that did it dies.
 bool sim_rows_named(struct sim_node *node, const char *name);
 

@@ -215,7 +215,8 @@ void sim_net_between(struct sim_node *from, uint32_t from_core, uint32_t to, uin
                                      .byte_count = byte_count};
     memcpy(out.packet.bytes, bytes, byte_count);
     sim_cover(SIM_COVER_PEER_SENT);
-    if (!sim->quiet && net_chance(sim->config.damage_ppm)) {
+    if ((!sim->quiet && net_chance(sim->config.damage_ppm)) ||
+        sim_rows_drops(from->index, to, to_core, bytes)) {
         sim_cover(SIM_COVER_PEER_LOST);
         sim_calm_path(from->index, to);
         return;

@@ -340,7 +340,8 @@ static void begin_kind(struct sim_plan *plan)
     case SIM_PLAN_ANSWER: begin_answer(plan); return;
     case SIM_PLAN_ACKS: begin_acks(plan); return;
     case SIM_PLAN_OLD:
-    case SIM_PLAN_NAMES: sim_rows_begin(plan); return;
+    case SIM_PLAN_NAMES:
+    case SIM_PLAN_CLAIM: sim_rows_begin(plan); return;
     }
     torc_unreachable("no such plan");
 }

@@ -2,12 +2,15 @@
 //
 // What    rows (sim_plan.c) that take seconds, or a seed that is made for them: a write whose copy
 //         comes when its client is forgotten, a checkpoint whose name is lost when the log was
-//         trimmed by it. Drawn among the others they would leave no time for those; what they find
-//         is one rule each, so tests/sim/bugs.sh alone asks for them.
+//         trimmed by it, a member that does not know what it is claimed. Drawn among the others
+//         they would leave no time for those; what they find is a rule each, so tests/sim/bugs.sh
+//         alone asks for them.
 // Owner   the run.
+#include "control/records.h"
 #include "dataplane/worker_replica.h"
 #include "dataplane/worker_state.h"
 #include "tests/sim/sim_machine.h"
+#include "wire/peer_codec.h"
 
 #define OLD_TTL_S     5u // over twice what a client may be ahead
 #define OLD_BEHIND_MS 900u
@@ -35,8 +38,20 @@ static void configure_names(struct sim_config *config)
     config->run_ns += SIM_S;
 }
 
+static void configure_claim(struct sim_config *config)
+{
+    config->classes &= CALM;
+    config->nodes = config->replicas; // they share all shards
+    config->workers = 2;
+    config->mixed_workers = false;
+    config->shards = 12;
+}
+
 void sim_rows_configure(struct sim_config *config)
 {
+    if (sim->wish.plan == SIM_PLAN_CLAIM) {
+        configure_claim(config);
+    }
     if (sim->wish.plan == SIM_PLAN_NAMES) {
         configure_names(config);
     }
@@ -200,10 +215,98 @@ static void step_names(struct sim_plan *plan)
     }
 }
 
+// -- A claim's slot has another shard, and the member does not hear of it -------------------------
+
+// The primary does not hear the member, and removes it from all that it leads.
+static void begin_claim(struct sim_plan *plan)
+{
+    plan->until_ns = sim->now_ns + 1500 * SIM_MS;
+    sim->net.cut_until_ns[plan->node - 1][plan->primary - 1] = plan->until_ns;
+    sim->meta.away_ns[plan->node - 1] = plan->until_ns;
+    sim_plan_step_in(SIM_MS);
+}
+
+static bool claim_is_member(const struct sim_plan *plan, uint32_t shard, bool *leads)
+{
+    struct torc_shard_fields record;
+    bool member = false;
+
+    sim_wish_record(shard, &record);
+    *leads = record.primary_node == plan->primary;
+    for (uint32_t i = 0; i < record.insync.count; i++) {
+        member = member || record.insync.at[i].node == plan->node;
+    }
+    return member;
+}
+
+// Of what the primary leads: how many shards the node is a member of.
+static uint32_t claim_members(const struct sim_plan *plan)
+{
+    uint32_t count = 0;
+
+    for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
+        bool leads = false;
+        bool member = claim_is_member(plan, shard, &leads);
+
+        count += leads && member;
+    }
+    return count;
+}
+
+bool sim_rows_drops(uint32_t from, uint32_t to, uint32_t core, const uint8_t *op)
+{
+    const struct sim_plan *plan = &sim->plan;
+
+    if (plan->kind != SIM_PLAN_CLAIM || sim->quiet || sim->now_ns >= plan->until_ns) {
+        return false;
+    }
+    if (from + 1 == plan->primary && to + 1 == plan->node) {
+        return core != 0 || op[0] == TORC_PEER_OP_CLAIM;
+    }
+    return plan->stage == 3 && from + 1 == plan->node && to + 1 == plan->primary && core != 0;
+}
+
+// It is sick, and the other core of the member does not know: there it holds what it was claimed.
+static void claim_sicken(struct sim_plan *plan)
+{
+    sim->meta.away_ns[plan->node - 1] = 0;
+    sim->meta.away_ns[plan->primary - 1] = plan->until_ns;
+    sim_plan_node(plan->primary)->faults.fail_write = 1;
+    sim_faults_stall(sim_plan_node(plan->node), 1, 250 * SIM_MS);
+    plan->until_ns = sim->now_ns + 400 * SIM_MS;
+}
+
+static void step_claim(struct sim_plan *plan)
+{
+    uint32_t members = claim_members(plan);
+
+    if (sim->now_ns >= plan->until_ns) {
+        plan->kind = SIM_PLAN_NONE;
+        return;
+    }
+    if (plan->stage == 0 && members == 0) {
+        plan->stage = 1;
+        sim->net.cut_until_ns[plan->node - 1][plan->primary - 1] = 0;
+        sim_story("PLAN    node %u is a member of nothing that node %u leads", (unsigned)plan->node,
+                  (unsigned)plan->primary);
+    } else if (plan->stage == 1 && members > 0) {
+        plan->stage = 2;
+        sim_plan_step_in(10 * SIM_MS);
+        return;
+    } else if (plan->stage == 2) {
+        plan->stage = 3;
+        sim_story("PLAN    node %u is a member of %u", (unsigned)plan->node, (unsigned)members);
+        claim_sicken(plan);
+    }
+    sim_plan_step_in(SIM_MS);
+}
+
 void sim_rows_begin(struct sim_plan *plan)
 {
     if (plan->kind == SIM_PLAN_OLD) {
         begin_old(plan);
+    } else if (plan->kind == SIM_PLAN_CLAIM) {
+        begin_claim(plan);
     } else {
         begin_names(plan);
     }
@@ -213,6 +316,8 @@ void sim_rows_step(struct sim_plan *plan)
 {
     if (plan->kind == SIM_PLAN_OLD) {
         step_old(plan);
+    } else if (plan->kind == SIM_PLAN_CLAIM) {
+        step_claim(plan);
     } else {
         step_names(plan);
     }
