@@ -259,15 +259,19 @@ static bool note_fits(const struct torc_worker *worker)
 
 // With S slots for writes: after it, no more than S are unsaid, or what is pending, S at most, and
 // half of S; until the next one S more are taken (storage/shard_impl.h). So 2.5 S, and replay has
-// 3 S; EPOCHs have their own. docs/decisions/0028 has the account.
+// 3 S; EPOCHs have their own. Where replay might be short of memory for that, all is said.
+// docs/decisions/0028 has the account.
 bool torc_worker_note_commits(struct torc_worker *worker, bool all)
 {
     uint32_t slots = worker->pool.write_max;
-    uint64_t lag_min = all ? 1 : 1 + slots / 2 / (worker->shard_count + 1);
     struct torc_log_record record;
+    uint64_t lag_min;
     bool any = false;
 
+    all = all || worker->pool.memory_look;
+    lag_min = all ? 1 : 1 + slots / 2 / (worker->shard_count + 1);
     worker->pool.appended_count = 0;
+    worker->pool.memory_look = false;
     torc_assert(note_fits(worker));
     if (!worker->recovered || (!all && note_unsaid(worker) <= slots)) {
         return false;

@@ -165,7 +165,7 @@ enum torc_err torc_replay_hold_end(struct torc_replay_shard *shard, struct torc_
     engine->durable_lsn = engine->next_lsn - 1; // all of it came from the disk
     engine->durable_epoch = engine->last_epoch;
     engine->logged_lsn = engine->next_lsn - 1;
-    engine->said_lsn = engine->applied_lsn;
+    torc_shard_said(engine);
     engine->replaying = false;
     engine->anew = shard->line.lost;
     torc_shard_relog_from(engine, engine->pending_head);

@@ -198,7 +198,7 @@ void torc_shard_appended(struct torc_shard *shard, uint64_t first_sequence, uint
     shard->logged_lsn =
         shard->relogging ? shard->next_lsn - 1 : slot->lsn - (slot->kind == TORC_LOG_MOVED ? 1 : 0);
     if (first_sequence > shard->said_sequence) { // an entry of its own
-        shard->said_lsn = torc_max_u64(shard->said_lsn, shard->applied_lsn);
+        torc_shard_said(shard);
     }
     shard->said_sequence = last_sequence;
     slot->first_sequence = first_sequence;
@@ -398,7 +398,7 @@ static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *wri
         return false;
     }
     if (!torc_shard_pool_has_slot(shard->pool) ||
-        (shard->follows && torc_shard_pool_looks_first(shard->pool)) ||
+        (shard->follows && torc_shard_looks_first(shard, write->value_bytes)) ||
         !torc_completion_reserve(&shard->completions, write_who(write), write->seq == write->low,
                                  promise)) {
         outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);
@@ -603,13 +603,28 @@ static bool pending_finish(struct torc_shard *shard, struct torc_shard_outcome *
     return answers;
 }
 
+// Large values that the core's trees have, as asked for; the undo window's are not counted.
+static uint64_t large_bytes(const struct torc_shard *shard)
+{
+    return shard->tree.heap->user_bytes - shard->pool->undo.large_bytes;
+}
+
 uint32_t torc_shard_pending_commit(struct torc_shard *shard, uint32_t count,
                                    struct torc_shard_outcome *outcomes)
 {
+    uint64_t before_bytes = large_bytes(shard);
     uint32_t given = 0;
 
     torc_assert(count <= TORC_SHARD_BATCH);
     pending_apply(shard, count);
+    if (shard->follows) {
+        uint64_t gone_bytes = before_bytes - torc_min_u64(before_bytes, large_bytes(shard));
+
+        shard->unsaid_count += count;
+        shard->unsaid_bytes += gone_bytes;
+        shard->pool->unsaid_count += count;
+        shard->pool->unsaid_bytes += gone_bytes;
+    }
     for (uint32_t i = 0; i < count; i++) {
         given += pending_finish(shard, &outcomes[given]) ? 1 : 0;
     }
@@ -786,5 +801,6 @@ void torc_shard_drop(struct torc_shard *shard)
     torc_shard_mark_drop(shard);
     torc_completion_drop(&shard->completions);
     torc_tree_drop(&shard->tree);
+    torc_shard_said(shard);
     *shard = (struct torc_shard){0};
 }

@@ -156,8 +156,12 @@ struct torc_shard_pool {
     uint32_t write_max;      // slots that writes and taken records may have
     uint32_t replay_max;     // and more of them that replay may have
     uint32_t appended_count; // records, since the worker looked (torc_shard_note)
-    uint32_t pending_count;  // own and taken ones included
-    uint32_t taken_count;    // of them: nobody here waits for their commit
+    bool memory_look;        // a look is due for what replay would need of memory
+    // Of all shards that follow: what replay of the log would hold of memory beside what is there.
+    uint64_t unsaid_count;  // records that are applied, and the log does not say that they are
+    uint64_t unsaid_bytes;  // of large values that they replaced or deleted
+    uint32_t pending_count; // own and taken ones included
+    uint32_t taken_count;   // of them: nobody here waits for their commit
     uint32_t staged_count;
     uint32_t own_count;     // slots of own_max that are pending or staged
     uint32_t waiting_count; // woken ones included
@@ -235,8 +239,10 @@ struct torc_shard {
     uint64_t logged_lsn;     // of the last record that the log has
     uint64_t said_lsn;       // and up to here it says, or may say, that they are committed
     uint64_t said_sequence;  // last block with a record of the shard
-    uint32_t relog_slot;     // pending ones that this stream does not have begin here; NONE: none
-    uint32_t staged_head;    // in order of LSN, behind the pending ones
+    uint64_t unsaid_count;   // as the pool's
+    uint64_t unsaid_bytes;
+    uint32_t relog_slot;  // pending ones that this stream does not have begin here; NONE: none
+    uint32_t staged_head; // in order of LSN, behind the pending ones
     uint32_t staged_tail;
     uint32_t staged_count;
     struct torc_shard *dirty_next;

@@ -165,6 +165,50 @@ uint32_t torc_shard_begin_bytes(const struct torc_shard *shard)
 
 // -- What the log says of commits -----------------------------------------------------------------
 
+void torc_shard_said(struct torc_shard *shard)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    torc_assert(pool->unsaid_count >= shard->unsaid_count);
+    torc_assert(pool->unsaid_bytes >= shard->unsaid_bytes);
+    pool->unsaid_count -= shard->unsaid_count;
+    pool->unsaid_bytes -= shard->unsaid_bytes;
+    shard->unsaid_count = 0;
+    shard->unsaid_bytes = 0;
+    shard->said_lsn = shard->applied_lsn;
+}
+
+// Whether a replay of the log would find too little for what it would hold beside all that is here:
+// a promise for each record that is applied and not said to be, and what these replaced. The undo
+// window gives way, here and there. A value's block may take an eighth more than asked for.
+static bool memory_is_short(const struct torc_shard *shard, uint32_t value_bytes)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+    const struct torc_heap *heap = shard->tree.heap;
+    uint64_t more = pool->unsaid_bytes + value_bytes;
+
+    if (pool->unsaid_count == 0) {
+        return false; // it is what is here
+    }
+    return (value_bytes > TORC_TREE_INLINE_BYTES_MAX &&
+            heap->used_bytes - pool->undo.large_bytes + more + more / 8 > heap->limit_bytes) ||
+           !torc_tree_has_nodes(&shard->tree, 1 + pool->unsaid_count);
+}
+
+bool torc_shard_looks_first(struct torc_shard *shard, uint32_t value_bytes)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    if (pool->replay_max == 0) {
+        return false;
+    }
+    if (memory_is_short(shard, value_bytes)) {
+        pool->memory_look = true;
+        return true;
+    }
+    return pool->appended_count + pool->staged_count >= pool->write_max;
+}
+
 bool torc_shard_note(struct torc_shard *shard, uint64_t lag_min, struct torc_log_record *record)
 {
     torc_assert(!shard->unlogged);
@@ -175,7 +219,7 @@ bool torc_shard_note(struct torc_shard *shard, uint64_t lag_min, struct torc_log
     }
     shard->unlogged = true;
     shard->unlogged_slot = NONE;
-    shard->said_lsn = shard->applied_lsn;
+    torc_shard_said(shard);
     *record = (struct torc_log_record){.kind = TORC_LOG_MOVED,
                                        .shard = shard->shard,
                                        .epoch = shard->last_epoch,
@@ -310,7 +354,7 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
     shard->epoch_lsn = 0;
     shard->undo_floor = UINT64_MAX;
     shard->logged_lsn = lsn;
-    shard->said_lsn = lsn;
+    torc_shard_said(shard);
     shard->anew = true;
     return torc_tree_init(&shard->tree, code, chunks, heap, why);
 }
@@ -373,9 +417,6 @@ static bool stage_slot(struct torc_shard *shard, enum torc_log_kind kind, uint32
 
     bool more = shard->replaying && torc_shard_pool_used(pool) < pool->write_max + pool->replay_max;
 
-    if (!shard->replaying && kind != TORC_LOG_EPOCH && torc_shard_pool_looks_first(pool)) {
-        return false;
-    }
     if (!(own || more ? torc_shard_pool_has_any(pool) : torc_shard_pool_has_slot(pool))) {
         return false;
     }
@@ -421,6 +462,11 @@ static enum torc_err stage_make(struct torc_shard *shard, const struct torc_log_
                                      .ticket = *ticket};
     struct torc_shard_slot *slot;
 
+    if (!shard->replaying && record->kind != TORC_LOG_EPOCH &&
+        torc_shard_looks_first(shard, record->value_bytes)) {
+        return torc_fail(why, TORC_ERR_BUSY,
+                         "shard %" PRIu32 ": the log has to say of commits first", shard->shard);
+    }
     if (record->with_client &&
         !torc_completion_reserve_logged(&shard->completions, who, &promise)) {
         return torc_fail(why, TORC_ERR_BUSY, "shard %" PRIu32 ": no room for a completion record",

@@ -83,14 +83,6 @@ static inline bool torc_shard_pool_has_slot(const struct torc_shard_pool *pool)
     return torc_shard_pool_has_any(pool) && torc_shard_pool_used(pool) < pool->write_max;
 }
 
-// Whether a look at what the log says of commits is due before it takes more (torc_shard_note):
-// S records at most come between two, so that replay has slots for all (decision 0028). Where there
-// are none for replay, nobody looks.
-static inline bool torc_shard_pool_looks_first(const struct torc_shard_pool *pool)
-{
-    return pool->replay_max > 0 && pool->appended_count + pool->staged_count >= pool->write_max;
-}
-
 static inline bool torc_shard_write_is_blind(const struct torc_shard_write *write)
 {
     return write->condition == TORC_SHARD_ANY && !write->remove;
@@ -208,6 +200,17 @@ void torc_shard_mark_add(struct torc_shard *shard, const struct torc_shard_slot 
 
 // Nothing of the shard is awaited from the disk any more.
 void torc_shard_mark_drop(struct torc_shard *shard);
+
+// -- What the log says of commits: storage/shard_follow.c -----------------------------------------
+
+// It says all that is applied, or nothing of that counts any more.
+void torc_shard_said(struct torc_shard *shard);
+
+// Whether a look at that is due before the shard, which follows, takes a value of so many bytes
+// (torc_shard_note): S records at most come between two, so that replay has slots for all; and it
+// must have memory for what it would hold (decision 0028). Where there are no slots for replay,
+// nobody looks.
+bool torc_must_use torc_shard_looks_first(struct torc_shard *shard, uint32_t value_bytes);
 
 // -- Waiting --------------------------------------------------------------------------------------
 

@@ -247,6 +247,9 @@ enum torc_err torc_must_use torc_tree_reserve(struct torc_tree *tree, uint32_t v
                                               struct torc_tree_ticket *ticket,
                                               struct torc_fail *why);
 
+// Whether there are nodes, without memory of large values, for so many upserts more. Takes none.
+bool torc_must_use torc_tree_has_nodes(const struct torc_tree *tree, uint64_t upserts);
+
 // Gives the promise back, with the block. A zeroed ticket is fine.
 void torc_tree_cancel(struct torc_tree *tree, struct torc_tree_ticket *ticket);
 

@@ -25,6 +25,16 @@ enum torc_err torc_tree_reserve(struct torc_tree *tree, uint32_t value_bytes,
     return TORC_ERR_OK;
 }
 
+bool torc_tree_has_nodes(const struct torc_tree *tree, uint64_t upserts)
+{
+    const struct torc_chunk_set *set = &tree->chunks;
+    uint64_t free_nodes =
+        set->free_nodes + (uint64_t)torc_chunk_pool_free(set->pool) * TORC_CHUNK_USABLE;
+
+    return free_nodes >=
+           tree->promised_nodes + torc_tree_slack(tree) + upserts * TORC_TREE_NODES_PER_WRITE;
+}
+
 void torc_tree_cancel(struct torc_tree *tree, struct torc_tree_ticket *ticket)
 {
     torc_assert(ticket->nodes <= tree->promised_nodes);
