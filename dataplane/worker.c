@@ -414,6 +414,7 @@ void torc_worker_close(struct torc_worker *worker)
             torc_shard_drop(&worker->shards[i].engine);
         }
     }
+    torc_undo_clear(&worker->pool.undo); // its large values are the heap's
     worker->shard_count = 0;
     worker->open_count = 0;
 }
