@@ -61,7 +61,7 @@
     X(LEASE_UNDER_OLD_CLAIM, "a lease counts under an older claim")                         \
     X(K4_OFF, "a client takes a refusal of an attempt that a later one overtook")           \
     X(DELETE_NOT_REMEMBERED, "NOT_FOUND of a delete is not remembered")                     \
-    X(WAITING_NOT_CHECKED, "a write that waited is not checked again")                      \
+    X(WAITING_NOT_CHECKED, "what waits is kept over a demotion and not checked again")      \
     X(CANDIDATE_KEEPS, "a candidate refuses a request and keeps it")                        \
     X(TTL_BY_WALL, "the age of a write is told by the wall clock")                          \
     X(STAMP_UNCHECKED, "a write's stamp is not checked")                                    \

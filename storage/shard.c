@@ -171,7 +171,7 @@ static inline __attribute__((always_inline)) void pending_leave(struct torc_shar
     pool->groups[slot->group].pending_count--;
     if (pool->groups[slot->group].waiting_head == NONE) {
         torc_shard_group_leave(pool, slot->group);
-    } else {
+    } else if (slot->shard->state != TORC_SHARD_FOLLOWING || !TORC_BUG(WAITING_NOT_CHECKED)) {
         torc_shard_group_wake(pool, slot->write.key);
     }
 }

@@ -285,7 +285,9 @@ void torc_shard_follow(struct torc_shard *shard, uint32_t epoch)
     if (shard->state == TORC_SHARD_LOADING) {
         torc_shard_remember(shard); // backups keep the undo window too (H7)
     } else if (shard->state != TORC_SHARD_FOLLOWING) {
-        torc_shard_drop_waiting(shard);
+        if (!TORC_BUG(WAITING_NOT_CHECKED)) {
+            torc_shard_drop_waiting(shard);
+        }
         torc_completion_forget_failures(&shard->completions);
     }
     pending_disown(shard);
@@ -319,7 +321,8 @@ void torc_shard_serve(struct torc_shard *shard)
         torc_shard_remember(shard);
     }
     shard->state = TORC_SHARD_ACTIVE;
-    for (uint32_t index = shard->pool->waiting_head; index != NONE && TORC_BUG(CANDIDATE_KEEPS);
+    for (uint32_t index = shard->pool->waiting_head;
+         index != NONE && (TORC_BUG(CANDIDATE_KEEPS) || TORC_BUG(WAITING_NOT_CHECKED));
          index = shard->pool->slots[index].waiting_next) {
         if (shard->pool->slots[index].shard == shard) {
             torc_shard_group_wake(shard->pool, shard->pool->slots[index].write.key);

@@ -229,20 +229,21 @@ enum sim_class {
 };
 
 // X(NAME, text): troubles in a row (sim_plan.c).
-#define SIM_PLAN_TABLE(X)                 \
-    X(NONE, "none")                       \
-    X(CHAIN, "takeovers in a row")        \
-    X(LATE, "late, then silent")          \
-    X(TRANSFER, "taken back")             \
-    X(LONELY, "a member alone")           \
-    X(JOIN, "a member that joins")        \
-    X(DEAF, "a deaf member")              \
-    X(AHEAD, "a read ahead of clocks")    \
-    X(ANSWER, "a late answer")            \
-    X(ACKS, "acknowledged before")        \
-    X(OLD, "a copy of an old write")      \
-    X(NAMES, "a name that does not last") \
-    X(CLAIM, "a claim that is not heard of")
+#define SIM_PLAN_TABLE(X)                    \
+    X(NONE, "none")                          \
+    X(CHAIN, "takeovers in a row")           \
+    X(LATE, "late, then silent")             \
+    X(TRANSFER, "taken back")                \
+    X(LONELY, "a member alone")              \
+    X(JOIN, "a member that joins")           \
+    X(DEAF, "a deaf member")                 \
+    X(AHEAD, "a read ahead of clocks")       \
+    X(ANSWER, "a late answer")               \
+    X(ACKS, "acknowledged before")           \
+    X(OLD, "a copy of an old write")         \
+    X(NAMES, "a name that does not last")    \
+    X(CLAIM, "a claim that is not heard of") \
+    X(WAIT, "a write that waits")
 
 enum sim_plan_kind {
 #define X(name, text) SIM_PLAN_##name,

@@ -254,6 +254,9 @@ void sim_plan_step_in(uint64_t delay_ns);
 struct sim_node *sim_plan_node(uint32_t number);
 // A hot key of the plan's shard, by index: that one or the next.
 uint32_t sim_plan_key(const struct sim_plan *plan, uint32_t key);
+void sim_plan_apart(uint32_t number, uint64_t for_ns, bool store); // nodes, and the metastore
+void sim_plan_heal(uint32_t number);
+bool sim_plan_wish(uint32_t shard, uint32_t number); // as primary; false: it is not to have it
 // The replica of the shard's primary, if that serves.
 const struct torc_worker_shard *sim_plan_leads(uint32_t shard);
 

@@ -62,7 +62,7 @@ static uint64_t plan_while_ns(void)
 }
 
 // Nodes do not hear it, nor it them; clients do.
-static void plan_apart(uint32_t number, uint64_t for_ns, bool store)
+void sim_plan_apart(uint32_t number, uint64_t for_ns, bool store)
 {
     for (uint32_t i = 0; i < sim->config.nodes; i++) {
         if (i + 1 != number) {
@@ -93,7 +93,7 @@ static void plan_mute(uint32_t from, uint32_t to, uint64_t for_ns)
     sim->net.cut_until_ns[from][to] = sim->now_ns + for_ns;
 }
 
-static void plan_heal(uint32_t number)
+void sim_plan_heal(uint32_t number)
 {
     for (uint32_t i = 0; i < SIM_PLACES; i++) {
         sim->net.cut_until_ns[number - 1][i] = 0;
@@ -184,7 +184,7 @@ static void begin_late(struct sim_plan *plan)
     sim_plan_step_in(5 * SIM_MS + sim_plan_draw(60 * SIM_MS));
 }
 
-static bool plan_wish(uint32_t shard, uint32_t number)
+bool sim_plan_wish(uint32_t shard, uint32_t number)
 {
     const struct sim_want *want = &sim->wants[shard - 1];
 
@@ -199,7 +199,7 @@ static bool plan_wish(uint32_t shard, uint32_t number)
 
 static void begin_transfer(struct sim_plan *plan)
 {
-    if (plan_wish(plan->shard, plan->node)) {
+    if (sim_plan_wish(plan->shard, plan->node)) {
         sim->meta.away_ns[plan->node - 1] = sim->now_ns + 700 * SIM_MS;
         plan->until_ns = sim->now_ns + 700 * SIM_MS;
     }
@@ -316,7 +316,7 @@ static void begin_kind(struct sim_plan *plan)
     case SIM_PLAN_LATE: begin_late(plan); return;
     case SIM_PLAN_TRANSFER: begin_transfer(plan); return;
     case SIM_PLAN_LONELY: // it reaches the metastore alone, and the primary does not
-        plan_apart(plan->node, 300 * SIM_MS + plan_while_ns(), false);
+        sim_plan_apart(plan->node, 300 * SIM_MS + plan_while_ns(), false);
         sim->meta.away_ns[plan->primary - 1] = sim->now_ns + 400 * SIM_MS;
         plan->kind = SIM_PLAN_NONE;
         return;
@@ -341,7 +341,8 @@ static void begin_kind(struct sim_plan *plan)
     case SIM_PLAN_ACKS: begin_acks(plan); return;
     case SIM_PLAN_OLD:
     case SIM_PLAN_NAMES:
-    case SIM_PLAN_CLAIM: sim_rows_begin(plan); return;
+    case SIM_PLAN_CLAIM:
+    case SIM_PLAN_WAIT: sim_rows_begin(plan); return;
     }
     torc_unreachable("no such plan");
 }
@@ -453,7 +454,7 @@ static void swapped_chain(struct sim_plan *plan, const struct torc_shard_fields 
     }
     plan->stage = 1;
     plan->node = (uint32_t)record->primary_node;
-    plan_apart(plan->primary, plan_while_ns(), true);
+    sim_plan_apart(plan->primary, plan_while_ns(), true);
     sim_plan_step_in(SIM_MS / 2 + sim_plan_draw(4 * SIM_MS));
     for (uint32_t i = 0; i < record->insync.count; i++) {
         uint32_t number = (uint32_t)record->insync.at[i].node;
@@ -471,7 +472,7 @@ static void swapped_transfer(struct sim_plan *plan, const struct torc_shard_fiel
         sim_wish_none(plan->shard);
         sim_plan_step_in(6 * SIM_MS + sim_plan_draw(12 * SIM_MS));
     } else if (plan->stage == 2 && record->primary_node != plan->primary) {
-        plan_apart(plan->primary, plan_while_ns(), true);
+        sim_plan_apart(plan->primary, plan_while_ns(), true);
         plan->kind = SIM_PLAN_NONE;
     }
 }
@@ -481,14 +482,14 @@ static void swapped_acks(struct sim_plan *plan, const struct torc_shard_fields *
 {
     if (plan->stage == 1 && record->primary_node == plan->node) {
         plan->stage = 2;
-        plan_heal(plan->primary);
+        sim_plan_heal(plan->primary);
         for (uint32_t i = 0; i < sim->config.clients; i++) { // nobody writes meanwhile
             plan_mute(SIM_NODES_MAX + i, plan->node - 1, 500 * SIM_MS);
         }
-        (void)plan_wish(plan->shard, plan->primary);
+        (void)sim_plan_wish(plan->shard, plan->primary);
     } else if (plan->stage == 2 && record->primary_node == plan->primary) {
         plan->stage = 3;
-        plan_apart(plan->other, 300 * SIM_MS, true);
+        sim_plan_apart(plan->other, 300 * SIM_MS, true);
         plan->writes = 2 + (uint32_t)sim_plan_draw(6);
         sim_plan_step_in(2 * SIM_MS + sim_plan_draw(8 * SIM_MS));
     }
@@ -509,10 +510,10 @@ static void swapped_join(struct sim_plan *plan, const struct torc_shard_fields *
     if (plan->ahead) {
         plan_lose_reader(plan);
     } else if (plan_chance(40)) {
-        plan_apart(joined, for_ns, false);
+        sim_plan_apart(joined, for_ns, false);
         sim->meta.away_ns[plan->primary - 1] = sim->now_ns + for_ns;
     } else if (plan_chance(50)) {
-        plan_apart(plan->primary, for_ns, true);
+        sim_plan_apart(plan->primary, for_ns, true);
     } else {
         plan_kill(plan->primary, plan_chance(50));
     }
@@ -621,14 +622,14 @@ static void step_acks(struct sim_plan *plan)
     }
     if (plan->stage == 0) {
         plan->stage = 1;
-        plan_apart(plan->primary, 300 * SIM_MS, true);
+        sim_plan_apart(plan->primary, 300 * SIM_MS, true);
         return;
     }
     plan->kind = SIM_PLAN_NONE;
     if (plan->stage == 3 && sim->config.durability == TORC_DURABILITY_DURABLE) {
         sim_faults_power_off(sim_plan_node(plan->primary), 600 * SIM_MS);
         sim_faults_power_off(sim_plan_node(plan->node), 600 * SIM_MS);
-        plan_heal(plan->other);
+        sim_plan_heal(plan->other);
     }
 }
 
@@ -663,7 +664,7 @@ void sim_plan_step(uint32_t serial)
             plan_stall(plan->primary);
         }
         plan_slow(plan->primary, 0, 0);
-        plan_apart(plan->primary, plan_while_ns(), plan_chance(70));
+        sim_plan_apart(plan->primary, plan_while_ns(), plan_chance(70));
         plan->kind = SIM_PLAN_NONE;
     }
 }

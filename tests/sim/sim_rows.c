@@ -2,9 +2,9 @@
 //
 // What    rows (sim_plan.c) that take seconds, or a seed that is made for them: a write whose copy
 //         comes when its client is forgotten, a checkpoint whose name is lost when the log was
-//         trimmed by it, a member that does not know what it is claimed. Drawn among the others
-//         they would leave no time for those; what they find is a rule each, so tests/sim/bugs.sh
-//         alone asks for them.
+//         trimmed by it, a member that does not know what it is claimed, a write
+//         that waits while others lead. Drawn among the others they would leave no time for those;
+//         what they find is a rule each, so tests/sim/bugs.sh alone asks for them.
 // Owner   the run.
 #include "control/records.h"
 #include "dataplane/worker_replica.h"
@@ -51,6 +51,9 @@ void sim_rows_configure(struct sim_config *config)
 {
     if (sim->wish.plan == SIM_PLAN_CLAIM) {
         configure_claim(config);
+    }
+    if (sim->wish.plan == SIM_PLAN_WAIT) {
+        config->classes &= CALM;
     }
     if (sim->wish.plan == SIM_PLAN_NAMES) {
         configure_names(config);
@@ -301,10 +304,60 @@ static void step_claim(struct sim_plan *plan)
     sim_plan_step_in(SIM_MS);
 }
 
+// -- A write that waits, when its primary is none any more and leads again later ------------------
+
+static void wait_ask(struct sim_plan *plan, uint32_t client, uint8_t condition)
+{
+    plan->ask.kind = SIM_OP_PUT;
+    plan->ask.shard = plan->shard;
+    plan->ask.client = client % sim->config.clients;
+    plan->ask.condition = condition;
+    rows_ask(plan);
+    sim_plan_step_in(SIM_MS / 2);
+}
+
+// Nothing commits: what is written is pending, and a condition on its key waits.
+static void begin_wait(struct sim_plan *plan)
+{
+    plan->until_ns = sim->now_ns + 1500 * SIM_MS;
+    sim->net.cut_until_ns[plan->primary - 1][plan->node - 1] = sim->now_ns + 10 * SIM_MS;
+    plan->ask.key = sim_plan_key(plan, (uint32_t)sim_plan_draw(sim->config.keys));
+    wait_ask(plan, (uint32_t)sim_plan_draw(sim->config.clients), TORC_SHARD_ANY);
+}
+
+// Another one leads, and has executed what clients sent it again; then the first is wished.
+static void step_wait(struct sim_plan *plan)
+{
+    struct torc_shard_fields record;
+
+    sim_wish_record(plan->shard, &record);
+    if (sim->now_ns >= plan->until_ns) {
+        plan->kind = SIM_PLAN_NONE;
+    } else if (plan->stage == 0) {
+        plan->stage = 1;
+        wait_ask(plan, plan->ask.client + 1, TORC_SHARD_IF_PRESENT);
+    } else if (plan->stage == 1) {
+        plan->stage = 2;
+        sim_plan_apart(plan->primary, 1500 * SIM_MS, true);
+        sim_plan_step_in(SIM_MS);
+    } else if (plan->stage == 2 && record.primary_node != plan->primary) {
+        plan->stage = 3;
+        sim_plan_step_in(100 * SIM_MS);
+    } else if (plan->stage == 3) {
+        sim_plan_heal(plan->primary);
+        (void)sim_plan_wish(plan->shard, plan->primary);
+        plan->kind = SIM_PLAN_NONE;
+    } else {
+        sim_plan_step_in(SIM_MS);
+    }
+}
+
 void sim_rows_begin(struct sim_plan *plan)
 {
     if (plan->kind == SIM_PLAN_OLD) {
         begin_old(plan);
+    } else if (plan->kind == SIM_PLAN_WAIT) {
+        begin_wait(plan);
     } else if (plan->kind == SIM_PLAN_CLAIM) {
         begin_claim(plan);
     } else {
@@ -316,6 +369,8 @@ void sim_rows_step(struct sim_plan *plan)
 {
     if (plan->kind == SIM_PLAN_OLD) {
         step_old(plan);
+    } else if (plan->kind == SIM_PLAN_WAIT) {
+        step_wait(plan);
     } else if (plan->kind == SIM_PLAN_CLAIM) {
         step_claim(plan);
     } else {
