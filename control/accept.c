@@ -2,28 +2,29 @@
 #include "control/accept.h"
 
 #include "control/give.h"
+#include "kit/bugs.h"
 
-void torc_accept_begin(struct torc_accept *accept, uint64_t now_ns,
+void torc_accept_begin(struct torc_acceptance *accept, uint64_t now_ns,
                        const struct torc_accept_order *order, uint32_t ticket)
 {
     uint32_t serial = accept->serial + 1;
 
     torc_assert(order->shard > 0);
     torc_assert(order->off_count <= TORC_RECORD_MEMBERS_MAX);
-    *accept = (struct torc_accept){.order = *order,
-                                   .open = true,
-                                   .at = UINT32_MAX,
-                                   .serial = serial,
-                                   .ticket = (uint64_t)serial << 32 | ticket,
-                                   .until_ns = now_ns + TORC_ACCEPT_WAIT_NS};
+    *accept = (struct torc_acceptance){.order = *order,
+                                       .open = true,
+                                       .at = UINT32_MAX,
+                                       .serial = serial,
+                                       .ticket = (uint64_t)serial << 32 | ticket,
+                                       .until_ns = now_ns + TORC_ACCEPT_WAIT_NS};
 }
 
-static void accept_end(struct torc_accept *accept)
+static void accept_end(struct torc_acceptance *accept)
 {
     accept->open = false;
 }
 
-bool torc_accept_next(struct torc_accept *accept, uint64_t now_ns,
+bool torc_accept_next(struct torc_acceptance *accept, uint64_t now_ns,
                       struct torc_meta_request *request)
 {
     if (accept->open && now_ns >= accept->until_ns) {
@@ -59,7 +60,7 @@ static bool accept_has(const struct torc_record_members *members, uint32_t node,
     return false;
 }
 
-static bool accept_is_named(const struct torc_accept *accept, uint64_t node)
+static bool accept_is_named(const struct torc_acceptance *accept, uint64_t node)
 {
     for (uint32_t i = 0; i < accept->order.off_count; i++) {
         if (accept->order.off[i] == node) {
@@ -70,14 +71,14 @@ static bool accept_is_named(const struct torc_accept *accept, uint64_t node)
 }
 
 // Removed when the set fell below what writes need: nothing was acknowledged since (C2).
-static bool accept_is_complete(const struct torc_accept *accept)
+static bool accept_is_complete(const struct torc_acceptance *accept)
 {
     return accept->fields.insync.count < accept->order.min_in_sync &&
            accept_has(&accept->fields.previous, accept->order.node, accept->order.copy);
 }
 
 // A1, of this node's replica.
-static enum torc_err accept_judge_own(struct torc_accept *accept)
+static enum torc_err accept_judge_own(struct torc_acceptance *accept)
 {
     const struct torc_accept_order *order = &accept->order;
     const struct torc_evt_role *said = &order->said;
@@ -94,7 +95,7 @@ static enum torc_err accept_judge_own(struct torc_accept *accept)
                          "again",
                          accept->fields.epoch);
     }
-    if (said->whole == 0) {
+    if (said->whole == 0 && !TORC_BUG(ACCEPT_HALF)) {
         return torc_fail(&accept->why, TORC_ERR_UNAVAILABLE,
                          "the copy of node %" PRIu32 " is not whole: it was being filled; ask "
                          "another node",
@@ -104,12 +105,12 @@ static enum torc_err accept_judge_own(struct torc_accept *accept)
 }
 
 // A1, of the members.
-static enum torc_err accept_judge_members(struct torc_accept *accept)
+static enum torc_err accept_judge_members(struct torc_acceptance *accept)
 {
     for (uint64_t i = 0; i < accept->fields.insync.count; i++) {
         uint64_t node = accept->fields.insync.at[i].node;
 
-        if (accept->members[i] == TORC_ACCEPT_HEARD) {
+        if (accept->members[i] == TORC_ACCEPT_HEARD && !TORC_BUG(ACCEPT_HEARD)) {
             return torc_fail(&accept->why, TORC_ERR_UNAVAILABLE,
                              "node %" PRIu64 " is heard, and its copy is in sync: nothing is lost "
                              "yet; stop it first if it cannot go on",
@@ -120,7 +121,7 @@ static enum torc_err accept_judge_members(struct torc_accept *accept)
 }
 
 // What the operator named is what is at stake, no less and nothing else.
-static enum torc_err accept_judge_order(struct torc_accept *accept)
+static enum torc_err accept_judge_order(struct torc_acceptance *accept)
 {
     const struct torc_accept_order *order = &accept->order;
 
@@ -158,7 +159,7 @@ static enum torc_err accept_judge_order(struct torc_accept *accept)
 
 // A3. The replica of this node finds itself the only member, and the primary of a boot that is
 // over: it takes over from itself.
-static void accept_lose(struct torc_accept *accept, struct torc_shard_fields *fields)
+static void accept_lose(struct torc_acceptance *accept, struct torc_shard_fields *fields)
 {
     struct torc_record_losses *losses = &fields->losses;
 
@@ -182,7 +183,7 @@ static void accept_lose(struct torc_accept *accept, struct torc_shard_fields *fi
         (struct torc_record_member){.node = accept->order.node, .copy = accept->order.copy};
 }
 
-static void accept_swap(struct torc_accept *accept, uint64_t nonce)
+static void accept_swap(struct torc_acceptance *accept, uint64_t nonce)
 {
     struct torc_shard_fields fields = accept->fields;
 
@@ -203,7 +204,7 @@ static void accept_swap(struct torc_accept *accept, uint64_t nonce)
     accept->swapping = true;
 }
 
-static void accept_swapped(struct torc_accept *accept)
+static void accept_swapped(struct torc_acceptance *accept)
 {
     accept->swapping = false;
     accept->lost = accept->swap.state != TORC_SWAP_WON;
@@ -214,7 +215,8 @@ static void accept_swapped(struct torc_accept *accept)
 }
 
 // The replica may have taken over before the answer came: the loss stays in the record (F3).
-static bool accept_happened(const struct torc_accept *accept, const struct torc_shard_fields *now)
+static bool accept_happened(const struct torc_acceptance *accept,
+                            const struct torc_shard_fields *now)
 {
     for (uint64_t i = 0; i < now->losses.count; i++) {
         const struct torc_record_loss *loss = &now->losses.at[i];
@@ -227,7 +229,7 @@ static bool accept_happened(const struct torc_accept *accept, const struct torc_
     return false;
 }
 
-static void accept_look_back(struct torc_accept *accept, const struct torc_meta_answer *answer)
+static void accept_look_back(struct torc_acceptance *accept, const struct torc_meta_answer *answer)
 {
     struct torc_shard_fields now;
 
@@ -245,7 +247,7 @@ static void accept_look_back(struct torc_accept *accept, const struct torc_meta_
 
 // -- Answers --------------------------------------------------------------------------------------
 
-static void accept_judge(struct torc_accept *accept, uint64_t nonce)
+static void accept_judge(struct torc_acceptance *accept, uint64_t nonce)
 {
     bool acknowledges = accept->order.verb == TORC_ACCEPT_ACKNOWLEDGE;
     enum torc_err err = TORC_ERR_OK;
@@ -269,7 +271,7 @@ static void accept_judge(struct torc_accept *accept, uint64_t nonce)
     }
 }
 
-static enum torc_err accept_take_shard(struct torc_accept *accept,
+static enum torc_err accept_take_shard(struct torc_acceptance *accept,
                                        const struct torc_meta_answer *answer)
 {
     if (answer->err == TORC_ERR_NOT_FOUND) {
@@ -285,7 +287,7 @@ static enum torc_err accept_take_shard(struct torc_accept *accept,
                               answer->records->value_bytes, &accept->why);
 }
 
-static enum torc_err accept_take_node(struct torc_accept *accept,
+static enum torc_err accept_take_node(struct torc_acceptance *accept,
                                       const struct torc_meta_answer *answer)
 {
     struct torc_node_fields node;
@@ -310,7 +312,7 @@ static enum torc_err accept_take_node(struct torc_accept *accept,
     return err;
 }
 
-void torc_accept_take(struct torc_accept *accept, uint64_t now_ns,
+void torc_accept_take(struct torc_acceptance *accept, uint64_t now_ns,
                       const struct torc_meta_answer *answer, uint64_t nonce)
 {
     enum torc_err err;
@@ -340,7 +342,7 @@ void torc_accept_take(struct torc_accept *accept, uint64_t now_ns,
     }
 }
 
-uint64_t torc_accept_deadline_ns(const struct torc_accept *accept)
+uint64_t torc_accept_deadline_ns(const struct torc_acceptance *accept)
 {
     if (!accept->open) {
         return UINT64_MAX;

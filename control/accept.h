@@ -50,7 +50,7 @@ enum torc_accept_member {
     TORC_ACCEPT_HEARD,
 };
 
-struct torc_accept {
+struct torc_acceptance {
     struct torc_accept_order order;
     bool open;
     bool asked;
@@ -73,23 +73,23 @@ struct torc_accept {
 };
 
 // What was begun before is forgotten. Requests have `ticket` with a serial number above.
-void torc_accept_begin(struct torc_accept *accept, uint64_t now_ns,
+void torc_accept_begin(struct torc_acceptance *accept, uint64_t now_ns,
                        const struct torc_accept_order *order, uint32_t ticket);
 
 // True: submit `request`; it counts as submitted. It ends by itself when it takes too long.
-bool torc_must_use torc_accept_next(struct torc_accept *accept, uint64_t now_ns,
+bool torc_must_use torc_accept_next(struct torc_acceptance *accept, uint64_t now_ns,
                                     struct torc_meta_request *request);
 
 // An answer with a ticket of this machine. `nonce`: a random number, for a record to be written.
-void torc_accept_take(struct torc_accept *accept, uint64_t now_ns,
+void torc_accept_take(struct torc_acceptance *accept, uint64_t now_ns,
                       const struct torc_meta_answer *answer, uint64_t nonce);
 
-static inline bool torc_accept_is_mine(const struct torc_accept *accept, uint64_t ticket)
+static inline bool torc_accept_is_mine(const struct torc_acceptance *accept, uint64_t ticket)
 {
     return accept->serial > 0 && (ticket & UINT32_MAX) == (accept->ticket & UINT32_MAX);
 }
 
 // When torc_accept_next may have something to say again, or to end, without an answer.
-uint64_t torc_accept_deadline_ns(const struct torc_accept *accept);
+uint64_t torc_accept_deadline_ns(const struct torc_acceptance *accept);
 
 #endif

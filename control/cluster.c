@@ -110,8 +110,9 @@ void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role 
 {
     struct torc_cluster_shard *shard = torc_cluster_shard(cluster, role->shard);
 
-    if (shard != NULL && role->role != TORC_CHAN_LEARNER) {
-        shard->fed = true;
+    if (shard != NULL) {
+        shard->said = *role;
+        shard->fed = shard->fed || role->role != TORC_CHAN_LEARNER;
     }
 }
 

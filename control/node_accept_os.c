@@ -18,7 +18,7 @@ enum {
 };
 
 struct torc_node_accept {
-    struct torc_accept accept;
+    struct torc_acceptance accept;
     bool waits; // an operator does
     uint32_t asked;
 };
@@ -69,7 +69,6 @@ void torc_node_accept_role(struct torc_node *node, const struct torc_evt_role *r
     struct torc_cluster_shard *shard = torc_cluster_shard(&node->registry.cluster, role->shard);
 
     if (shard != NULL) {
-        shard->said = *role;
         shard->said_ns = node->now_ns;
     }
 }
@@ -150,7 +149,7 @@ static void accept_put(json_t *object, const char *key, json_t *value)
     torc_assert(failed == 0);
 }
 
-static json_t *accept_lost(const struct torc_accept *accept)
+static json_t *accept_lost(const struct torc_acceptance *accept)
 {
     static const char *const states[] = {[TORC_ACCEPT_FORGOT] =
                                              "gone: the node has another memory now",
@@ -171,7 +170,7 @@ static json_t *accept_lost(const struct torc_accept *accept)
 }
 
 // The command that does what was looked at.
-static json_t *accept_command(const struct torc_accept *accept)
+static json_t *accept_command(const struct torc_acceptance *accept)
 {
     char text[ACCEPT_TEXT_BYTES];
     const char *comma = " --off ";
@@ -188,7 +187,7 @@ static json_t *accept_command(const struct torc_accept *accept)
     return json_string(text);
 }
 
-static json_t *accept_said(const struct torc_accept *accept)
+static json_t *accept_said(const struct torc_acceptance *accept)
 {
     const struct torc_evt_role *said = &accept->order.said;
     bool accepted = accept->order.verb == TORC_ACCEPT_ACCEPT;
@@ -313,7 +312,7 @@ json_t *torc_node_answer_shard(struct torc_node *node, uint32_t asked, const jso
 }
 
 // What was given up, for whoever asks later.
-static void accept_log(const struct torc_accept *accept)
+static void accept_log(const struct torc_acceptance *accept)
 {
     char list[ACCEPT_TEXT_BYTES] = "";
     uint32_t bytes = 0;
@@ -333,7 +332,7 @@ static void accept_log(const struct torc_accept *accept)
 void torc_node_accept_step(struct torc_node *node)
 {
     struct torc_node_accept *it = node->accept;
-    const struct torc_accept *accept = &it->accept;
+    const struct torc_acceptance *accept = &it->accept;
     bool good = accept->why.err == TORC_ERR_OK;
     json_t *answer;
 

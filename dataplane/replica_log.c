@@ -66,15 +66,21 @@ static uint64_t log_match(const struct torc_replica *replica, const struct torc_
 
 // -- Following: a new epoch ---------------------------------------------------------------------
 
+// Records of that very epoch came from this primary, after it wrote a late or repeated message.
+static bool log_is_late(const struct torc_replica *replica, const struct torc_peer_epoch *theirs)
+{
+    const struct torc_epoch_table *table = &replica->table;
+
+    return table->count > 0 &&
+           table->entries[table->count - 1].epoch == theirs->configuration.epoch;
+}
+
 // What of this log stays under the new primary.
 static uint64_t log_common(const struct torc_replica *replica, const struct torc_peer_epoch *theirs)
 {
-    const struct torc_epoch_table *table = &replica->table;
     uint64_t match_lsn = log_match(replica, theirs);
 
-    // Records of that very epoch came from this primary, after it wrote a late or repeated message.
-    if (table->count > 0 && table->entries[table->count - 1].epoch == theirs->configuration.epoch &&
-        !TORC_BUG(LATE_EPOCH_CUTS)) {
+    if (log_is_late(replica, theirs) && !TORC_BUG(LATE_EPOCH_CUTS)) {
         return replica->last_lsn;
     }
     if (TORC_BUG(CUT_TO_COMMIT_MARK)) {
@@ -85,6 +91,15 @@ static uint64_t log_common(const struct torc_replica *replica, const struct torc
     }
     // Committed prefixes are the same everywhere, known epochs or not.
     return torc_min_u64(torc_max_u64(match_lsn, replica->commit_lsn), theirs->last_lsn);
+}
+
+// What was committed here is not known to be in the sender's log. Of members it always is; but
+// where an operator accepted a loss (docs/decisions, number 38) the shard went on from a copy that
+// may have had less, and others come with records that are lost: what a tree has cannot be cut.
+static bool log_is_apart(const struct torc_replica *replica, const struct torc_peer_epoch *theirs)
+{
+    return !log_is_late(replica, theirs) && log_match(replica, theirs) < replica->commit_lsn &&
+           !TORC_BUG(LOSS_IGNORED);
 }
 
 static void log_cut(struct torc_replica *replica, uint64_t last_lsn,
@@ -116,7 +131,7 @@ static bool log_reconcile(struct torc_replica *replica, const struct torc_peer_e
     bool whole =
         streaming || (!replica->base_loading && (replica->has_base || theirs->floor_lsn == 0));
 
-    if (!member && (!whole || common_lsn < theirs->floor_lsn)) {
+    if (!member && (!whole || common_lsn < theirs->floor_lsn || log_is_apart(replica, theirs))) {
         return false;
     }
     log_cut(replica, common_lsn, actions);

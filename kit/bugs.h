@@ -82,6 +82,9 @@
     X(ACK_OF_LAST_COPY, "acks of a copy that is gone count for the next one")               \
     X(CONFIRM_NOT_ASKED, "reads that are to be confirmed do not wait for a beat")           \
     X(STOP_KEEPS_PRIMARIES, "a node stops before others lead its shards")                   \
+    X(ACCEPT_HEARD, "a loss is accepted though a member is heard")                          \
+    X(ACCEPT_HALF, "a loss is accepted for a copy that is half of one")                     \
+    X(LOSS_IGNORED, "a learner keeps what was committed before an accepted loss")           \
     X(CANDIDATE_COMMITS, "a candidate commits before promises to its predecessor have ended")
 
 enum torc_bug {

@@ -20,6 +20,8 @@
 //           sim_check.c   the oracle of single keys (linearizability)
 //           sim_cut.c     the oracle of ranges: one moment
 //           sim_ghost.c   the oracle of logs: one, of which nothing is lost
+//           sim_accept.c  an operator who accepts the loss of all copies in sync, and such losses
+//           sim_loss.c    the oracle of accepted losses: what is missing is what was said
 //           main_sim_os.c seeds, processes, bugs, minimizing, the report
 // Owner   one thread. A run lives in a process of its own (main_sim_os.c), so nothing is freed that
 //         a dead process would have left.
@@ -54,6 +56,8 @@ struct torc_frame_tx; // dataplane/worker.h
 #define SIM_ROWS_MAX     200000u
 #define SIM_TROUBLES_MAX 4096u
 #define SIM_STOPS_MAX    256u
+#define SIM_LOSSES_MAX   12u // accepted, in a run; and of a shard, one fewer than eras
+#define SIM_ERAS_MAX     4u
 #define SIM_FRAME_BYTES  9728u
 #define SIM_BASE_PORT    28700u
 #define SIM_US           UINT64_C(1000)
@@ -150,6 +154,15 @@ struct torc_frame_tx; // dataplane/worker.h
     X(STOP_RESUMED, "controls that found a stop begun", 0)           \
     X(STOP_CALM, "stops in calm, whose clients were judged", 0)      \
     X(STOP_CALM_OPS, "operations of such clients", 0)                \
+    X(FAULT_LOSS, "losses of all copies in sync", 1)                 \
+    X(ACCEPT_LOOKED, "shards that an operator looked at", 0)         \
+    X(ACCEPT_ORDERED, "losses that an operator would accept", 0)     \
+    X(ACCEPT_REFUSED, "of them, those that were refused", 0)         \
+    X(ACCEPTED, "losses that were accepted", 0)                      \
+    X(ACCEPTED_TAIL, "of them, with a tail of its own", 0)           \
+    X(ACCEPT_COMPLETE, "of them, those said to lack nothing", 0)     \
+    X(ACCEPT_SEEN, "shards that went on from such a copy", 0)        \
+    X(ACCEPT_LOST, "keys of which a write was lost then", 0)         \
                                                                      \
     X(CHECKPOINT_KEPT, "checkpoints kept", 0)                        \
     X(CHECKPOINT_FAILED, "checkpoints given up", 0)                  \
@@ -218,7 +231,8 @@ enum sim_cover {
     X(CHECKPOINT)          \
     X(PLAN)                \
     X(CLIENT)              \
-    X(STOP)
+    X(STOP)                \
+    X(ACCEPT)
 
 enum sim_class {
 #define X(name) SIM_CLASS_##name,
@@ -361,7 +375,8 @@ enum sim_mend {
     SIM_MEND_FULL,
     SIM_MEND_STRIKE, // nothing: something may begin
     SIM_MEND_META,
-    SIM_MEND_PLAN // nothing: its next step is due; which: its serial
+    SIM_MEND_PLAN,  // nothing: its next step is due; which: its serial
+    SIM_MEND_ACCEPT // nothing: an operator looks
 };
 
 // Somebody who has turns.
@@ -514,6 +529,51 @@ struct sim_want {
     uint32_t primary; // 0: no wish
 };
 
+// A loss that an operator accepted: the shard went on from what one copy had.
+struct sim_loss {
+    uint64_t dead_ns; // since when nobody in sync ran
+    uint64_t at_ns;   // of the record's change
+    uint32_t shard;
+    uint32_t node;
+    uint64_t lsn; // the copy's last record, as it was said, and its stamp
+    uint64_t hlc;
+    uint64_t cut_hlc; // stamp up to which that copy's log is known to be the one that was committed
+    bool complete;    // it was said that no answered write is missing
+    bool seen;        // rows are what the copy has, by hot key; version 0: nothing
+    struct sim_row rows[SIM_KEYS_MAX];
+};
+
+// What goes wrong so that a loss is to be accepted, and who does.
+enum sim_accept_stage {
+    SIM_ACCEPT_IDLE,
+    SIM_ACCEPT_LOOKING,
+    SIM_ACCEPT_ORDERING
+};
+
+// That a node was given; void when the shard's record has changed.
+struct sim_order {
+    uint64_t dead_ns; // 0: there is none; this, hlc and cut_hlc as of struct sim_loss
+    uint64_t hlc;
+    uint64_t cut_hlc;
+    uint32_t off; // bit of each node, by index, that was said to be off
+    bool complete;
+};
+
+struct sim_accept {
+    struct torc_rng rng;
+    enum sim_accept_stage stage;
+    uint32_t shard;                       // that the operator is at
+    uint32_t node;                        // that was told to accept
+    uint64_t dead_ns[SIM_SHARDS_MAX + 1]; // since when nobody in sync runs; 0: somebody does
+    struct sim_order orders[SIM_SHARDS_MAX + 1][SIM_NODES_MAX];
+    char why[200]; // of the last refusal
+    // The plan: first one member is left behind, then the others go.
+    uint32_t plan_shard; // 0: there is none
+    uint32_t plan_node;
+    uint64_t plan_from_ns;
+    uint64_t plan_at_ns; // when the others go; 0: the one is not left behind yet
+};
+
 // A clean stop that began when all was calm.
 struct sim_stop {
     uint64_t from_ns;
@@ -547,6 +607,9 @@ struct sim {
     uint64_t trouble_count;
     struct sim_stop stops[SIM_STOPS_MAX];
     uint32_t stop_count;
+    struct sim_loss losses[SIM_LOSSES_MAX];
+    uint32_t loss_count;
+    struct sim_accept accept;
     struct sim_net net;
     struct sim_meta meta;
     struct sim_plan plan;
@@ -637,6 +700,8 @@ void sim_client_restart(uint32_t index);
 void sim_client_packet(uint32_t index, struct sim_packet *packet);
 void sim_client_turn(uint32_t index);
 uint32_t sim_key_place(uint64_t key); // the hot key's index, or UINT32_MAX
+// The number of a value that came back; 0 and the oracle speaks: nobody wrote these bytes.
+uint64_t sim_value_read(uint64_t key, const void *data, uint64_t bytes);
 
 // -- sim_faults.c
 bool sim_has(enum sim_class class);
@@ -659,6 +724,28 @@ void sim_plan_step(uint32_t serial);
 bool sim_plan_asks(uint32_t client, struct sim_ask *ask); // once
 void sim_plan_answered(uint32_t client);                  // a read ahead was
 void sim_plan_stop(void);
+
+// -- sim_accept.c
+void sim_accept_init(void);
+void sim_accept_begin(void); // a loss of all copies in sync of some shard, if none is under way
+void sim_accept_look(void);  // the operator's next step, and the plan's
+// No shard waits for its operator.
+bool sim_accept_is_settled(void);
+
+// -- sim_loss.c: eras of a shard, which its losses part. Era 0 is before the first.
+struct sim_eras {
+    uint32_t first;
+    uint32_t last;
+};
+
+// When the operation may have happened, of what it says of that shard. `from_ns`: its call, or
+// earlier if it may see what is older. One that changes nothing is of no use if that is two eras.
+struct sim_eras sim_loss_eras(const struct sim_op *op, uint32_t shard, uint64_t from_ns);
+uint32_t sim_loss_era_count(uint32_t shard);
+// What era > 0 began with; NULL: nobody knows.
+const struct sim_row *sim_loss_row(uint32_t shard, uint32_t era, uint32_t key);
+uint64_t sim_loss_hlc(uint32_t shard, uint32_t era); // all that era writes is stamped above it
+void sim_loss_judge(void);
 
 // -- sim_calm.c
 void sim_calm_trouble(void);                    // a fault begins or ends, other than a clean stop

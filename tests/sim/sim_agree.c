@@ -19,6 +19,7 @@
 #define TICKET_DOWN    0x20000u // as control's own
 #define TICKET_LEAVING 0x20001u
 #define TICKET_GIVE    0x20101u
+#define TICKET_ACCEPT  0x20200u
 #define SUBMITS        64u
 #define WAIT_NS        SIM_S
 
@@ -50,6 +51,7 @@ struct sim_agree {
     struct torc_yield yield;
     struct torc_note down;
     struct torc_note leaving;
+    struct torc_acceptance accept;
 };
 
 static struct sim_agree *agree_of(const struct sim_node *node)
@@ -467,12 +469,31 @@ void sim_agree_down(struct sim_node *node)
     torc_note_begin(&agree->down, TORC_NOTE_DOWN, node->number, node->control.cluster.boot,
                     TICKET_DOWN);
     torc_failover_forget(&agree->failover);
+    for (uint32_t i = 0; i < node->control.cluster.shard_count; i++) {
+        node->control.shards[i].said = (struct torc_evt_role){0};
+    }
     sim_control_wake(node, sim->now_ns);
 }
 
 bool sim_agree_is_told(const struct sim_node *node)
 {
     return !agree_of(node)->down.open;
+}
+
+// -- Losses ---------------------------------------------------------------------------------------
+
+struct torc_acceptance *sim_agree_accept(const struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    return agree != NULL && agree->stage == AGREE_READ && agree_has_workers(node) ? &agree->accept
+                                                                                  : NULL;
+}
+
+void sim_agree_order(struct sim_node *node, const struct torc_accept_order *order)
+{
+    torc_accept_begin(&agree_of(node)->accept, sim_local_ns(&node->clock), order, TICKET_ACCEPT);
+    sim_control_wake(node, sim->now_ns);
 }
 
 // -- Requests and answers -------------------------------------------------------------------------
@@ -498,6 +519,7 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
     case AGREE_SWAP: return torc_swap_next(&agree->swap, local_ns, request);
     case AGREE_READ:
         return torc_follow_next(&agree->follow, local_ns, request) ||
+               torc_accept_next(&agree->accept, local_ns, request) ||
                torc_failover_next(&agree->failover, local_ns, request) ||
                (node->control.state == SIM_CONTROL_SERVING &&
                 torc_give_next(&node->control.give, local_ns, request));
@@ -523,6 +545,9 @@ static void agree_refused(struct sim_node *node, uint64_t local_ns,
     } else if (torc_give_is_mine(&node->control.give, request->ticket)) {
         torc_give_take(&node->control.give, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
+    } else if (torc_accept_is_mine(&agree->accept, request->ticket)) {
+        torc_accept_take(&agree->accept, local_ns,
+                         &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
     } else {
         sim_fail("metastore: a first request was refused: %s", torc_err_name(err));
     }
@@ -560,6 +585,8 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
         torc_give_take(&node->control.give, local_ns, answer);
     } else if (agree->follows && torc_failover_is_mine(answer->ticket)) {
         torc_failover_take(&agree->failover, local_ns, answer);
+    } else if (torc_accept_is_mine(&agree->accept, answer->ticket)) {
+        torc_accept_take(&agree->accept, local_ns, answer, torc_rng_next(&sim->accept.rng));
     }
 }
 
@@ -602,8 +629,9 @@ static uint64_t agree_stage_deadline_ns(const struct sim_agree *agree)
     case AGREE_ASK: return 0;
     case AGREE_SWAP: return torc_swap_deadline_ns(&agree->swap);
     case AGREE_READ:
-        return torc_min_u64(torc_follow_deadline_ns(&agree->follow),
-                            torc_failover_deadline_ns(&agree->failover));
+        return torc_min_u64(torc_accept_deadline_ns(&agree->accept),
+                            torc_min_u64(torc_follow_deadline_ns(&agree->follow),
+                                         torc_failover_deadline_ns(&agree->failover)));
     }
     torc_unreachable("no such stage");
 }

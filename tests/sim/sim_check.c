@@ -11,6 +11,8 @@
 //         any moment after its call, or never: of those that are alike only their number counts.
 // Memory  as much as there are operations; configurations are bounded (a key with more is counted
 //         as skipped, which has not been seen).
+// Eras    where a loss was accepted, what followed is a history of its own (sim_loss.c): it begins
+//         with what the copy had, as a write of its own.
 // Before  what needs no search: a value that nobody wrote or whose write was refused, one value
 //         with two versions (executed twice), two writes with one version.
 #include "tests/sim/sim.h"
@@ -33,6 +35,7 @@ struct item {
     uint64_t number;
     uint64_t version; // of a write: its own, 0 unknown; of a read: seen
     uint64_t if_version;
+    uint64_t answered; // version of a write that may have been answered in another era
     uint32_t op;
     uint8_t kind;
     uint8_t status;
@@ -61,8 +64,11 @@ struct chains {
 struct key_check {
     struct item *items;
     uint32_t count;
-    int32_t slots[SLOTS]; // item, -1 free
-    uint64_t reads;       // a bit for each slot of one that changes nothing
+    uint32_t shard;
+    uint32_t era;
+    const struct sim_row *row; // that the era began with; NULL: nothing
+    int32_t slots[SLOTS];      // item, -1 free
+    uint64_t reads;            // a bit for each slot of one that changes nothing
     uint64_t writes;
     struct chains *chains;
     uint8_t called[CLASSES];
@@ -123,8 +129,14 @@ static void gather_point(struct key_check *check, uint32_t index)
     bool answered = op->status == TORC_ERR_OK || op->status == TORC_ERR_NOT_FOUND ||
                     op->status == TORC_ERR_CONDITION_FAILED;
 
+    struct sim_eras eras = sim_loss_eras(op, check->shard, item.call_ns);
+
+    if (check->era < eras.first || check->era > eras.last) {
+        return;
+    }
     if (op->kind == SIM_OP_GET) {
-        if (op->return_ns != 0 && (op->status == TORC_ERR_OK || op->status == TORC_ERR_NOT_FOUND)) {
+        if (eras.first == eras.last && op->return_ns != 0 &&
+            (op->status == TORC_ERR_OK || op->status == TORC_ERR_NOT_FOUND)) {
             items_add(check, &item);
         }
         return;
@@ -133,8 +145,14 @@ static void gather_point(struct key_check *check, uint32_t index)
     if (!item.doubt && !answered) {
         return; // refused: it never happened, and nobody may see it
     }
+    item.doubt = item.doubt || eras.first != eras.last;
+    if (item.doubt && check->row != NULL && op->kind == SIM_OP_PUT &&
+        op->number == check->row->number) {
+        return; // the era began with it
+    }
     item.is_write = item.doubt || op->status == TORC_ERR_OK;
     if (item.doubt) {
+        item.answered = op->status == TORC_ERR_OK && op->return_ns != 0 ? item.version : 0;
         item.end_ns = UINT64_MAX;
         item.version = 0;
     }
@@ -154,8 +172,10 @@ static void gather_range(struct key_check *check, uint32_t index, uint64_t key)
     bool reverse = (op->flags & TORC_REVERSE) != 0;
     uint64_t lo = op->more && reverse ? op->next_hi : op->lo;
     uint64_t hi = op->more && !reverse ? op->next_lo : op->hi;
+    struct sim_eras eras = sim_loss_eras(op, check->shard, item.call_ns);
 
-    if (op->past || key < lo || key >= hi || op->status != TORC_ERR_OK || op->return_ns == 0) {
+    if (op->past || eras.first != check->era || eras.last != check->era || key < lo || key >= hi ||
+        op->status != TORC_ERR_OK || op->return_ns == 0) {
         return;
     }
     for (uint32_t i = 0; i < op->row_count; i++) {
@@ -183,6 +203,15 @@ static int item_by_call(const void *a, const void *b)
 
 static void gather(struct key_check *check, uint32_t place)
 {
+    if (check->row != NULL) {
+        items_add(check, &(struct item){.end_ns = 1,
+                                        .number = check->row->number,
+                                        .version = check->row->version,
+                                        .op = UINT32_MAX,
+                                        .kind = SIM_OP_PUT,
+                                        .status = TORC_ERR_OK,
+                                        .is_write = true});
+    }
     for (uint32_t i = 0; i < sim->op_count; i++) {
         if (sim->ops[i].kind == SIM_OP_RANGE) {
             gather_range(check, i, sim->keys[place]);
@@ -207,6 +236,29 @@ static struct item *writer_of(struct key_check *check, uint64_t number)
         }
     }
     return NULL;
+}
+
+// Who wrote on the condition that a write had that version has seen it: if not itself in doubt.
+static void learn_named(struct key_check *check)
+{
+    for (uint32_t i = 0; i < check->count && sim->loss_count > 0; i++) {
+        struct item *write = &check->items[i];
+
+        for (uint32_t at = 0; at < check->count && write->answered != 0; at++) {
+            const struct item *next = &check->items[at];
+
+            if (!next->is_write || next->condition != TORC_IF_VERSION ||
+                next->if_version != write->answered) {
+                continue;
+            }
+            if (next->doubt) {
+                check->tangled = true;
+                return;
+            }
+            write->version = write->answered;
+            write->end_ns = torc_min_u64(write->end_ns, next->end_ns);
+        }
+    }
 }
 
 // Versions of writes in doubt, from those who saw them. False: an oracle has spoken.
@@ -531,13 +583,25 @@ static bool check_returns(struct key_check *check, uint64_t until_ns, uint64_t k
     return true;
 }
 
-static void check_key(uint32_t place)
+static void check_key(uint32_t place, uint32_t shard, uint32_t era)
 {
     static struct state states[2][CONFIGS_MAX + 1];
     static struct chains chains;
-    struct key_check check = {
-        .states = states[0], .next = states[1], .state_count = 1, .chains = &chains};
+    struct key_check check = {.states = states[0],
+                              .next = states[1],
+                              .state_count = 1,
+                              .chains = &chains,
+                              .shard = shard,
+                              .era = era};
     uint64_t key = sim->keys[place];
+
+    if (era > 0) {
+        check.row = sim_loss_row(shard, era, place);
+        if (check.row == NULL) {
+            return;
+        }
+        check.row = check.row->version != 0 ? check.row : NULL;
+    }
 
     memset(&states[0][0], 0, sizeof(states[0][0]));
     states[0][0].now = ABSENT;
@@ -545,6 +609,7 @@ static void check_key(uint32_t place)
         check.slots[slot] = -1;
     }
     gather(&check, place);
+    learn_named(&check);
     if (learn(&check, key) && versions_differ(&check, key)) {
         bool holds = true;
 
@@ -566,6 +631,10 @@ static void check_key(uint32_t place)
 void sim_check_keys(void)
 {
     for (uint32_t i = 0; i < sim->config.keys && sim->result.failed == 0; i++) {
-        check_key(i);
+        uint32_t shard = sim_shard_of(sim->keys[i]);
+
+        for (uint32_t era = 0; era < sim_loss_era_count(shard); era++) {
+            check_key(i, shard, era);
+        }
     }
 }

@@ -114,8 +114,7 @@ static void value_make(uint64_t number)
     }
 }
 
-// The number of a value that came back; 0 and the oracle speaks: nobody wrote these bytes.
-static uint64_t value_read(uint64_t key, const void *data, uint64_t bytes)
+uint64_t sim_value_read(uint64_t key, const void *data, uint64_t bytes)
 {
     uint64_t number = 0;
     const uint8_t *at = data;
@@ -397,7 +396,7 @@ static void client_rows(struct sim_op *op, const struct torc_completion *done)
         if (sim_key_place(from->key) == UINT32_MAX) {
             sim_fail("a range has key %" PRIu64 ", which nobody wrote", from->key);
         } else if ((op->flags & TORC_KEYS_ONLY) == 0) {
-            row->number = value_read(from->key, from->data, from->bytes);
+            row->number = sim_value_read(from->key, from->data, from->bytes);
         }
     }
 }
@@ -440,7 +439,7 @@ static void client_done(uint32_t index, const struct torc_completion *done)
     client_cover(done);
     sim_hash(done->version ^ (uint64_t)done->status << 56 ^ done->user_data);
     if (done->status == TORC_ERR_OK && op->kind == SIM_OP_GET) {
-        op->number = value_read(sim->keys[op->key], done->data, done->bytes);
+        op->number = sim_value_read(sim->keys[op->key], done->data, done->bytes);
     }
     if (done->status == TORC_ERR_OK && op->kind < SIM_OP_RANGE && done->version != 0) {
         sim->seen_version[op->key] = done->version;

@@ -8,6 +8,8 @@
 //         A range holds all that was answered before it began: its moment is not below those
 //         versions. And what a client writes is above all that it has seen by then, so that whoever
 //         sees the second of two writes sees the first.
+// Eras     what was answered before a loss was accepted says nothing of what was afterwards, and is
+//          looked at alone (sim_loss.c).
 // Excused  a key on which some write is in doubt that nobody saw: its version is not known.
 #include "tests/sim/sim.h"
 #include "torc/torc.h"
@@ -34,17 +36,26 @@ static int write_by_version(const void *a, const void *b)
     return one->version < two->version ? -1 : one->version > two->version;
 }
 
+// The only era of the shard that this read says something of, or UINT32_MAX.
+static uint32_t cut_era(const struct sim_op *op, uint32_t shard)
+{
+    struct sim_eras eras = sim_loss_eras(op, shard, op->call_ns);
+
+    return eras.first == eras.last ? eras.first : UINT32_MAX;
+}
+
 // The version that somebody saw of a value; 0: nobody.
-static uint64_t cut_seen(uint64_t number)
+static uint64_t cut_seen(uint64_t number, uint32_t shard, uint32_t era)
 {
     for (uint32_t i = 0; i < sim->op_count; i++) {
         const struct sim_op *op = &sim->ops[i];
 
-        if (op->kind == SIM_OP_GET && op->number == number && op->status == TORC_ERR_OK) {
+        if (op->kind == SIM_OP_GET && op->number == number && op->status == TORC_ERR_OK &&
+            cut_era(op, shard) == era) {
             return op->version;
         }
         for (uint32_t row = 0; op->kind == SIM_OP_RANGE && row < op->row_count; row++) {
-            if (sim->rows[op->row_first + row].number == number) {
+            if (sim->rows[op->row_first + row].number == number && cut_era(op, shard) == era) {
                 return sim->rows[op->row_first + row].version;
             }
         }
@@ -52,35 +63,66 @@ static uint64_t cut_seen(uint64_t number)
     return 0;
 }
 
-static void cut_gather(struct cut_key *keys)
+static void cut_add(struct cut_key *key, uint64_t version, uint64_t number)
+{
+    if (key->count % 64 == 0) {
+        key->writes = realloc(key->writes, (key->count + 64) * sizeof(*key->writes));
+        torc_assert(key->writes != NULL);
+    }
+    key->writes[key->count++] = (struct cut_write){.version = version, .number = number};
+}
+
+static void cut_gather_op(struct cut_key (*keys)[SIM_KEYS_MAX], const struct sim_op *op)
+{
+    uint32_t shard = sim_shard_of(sim->keys[op->key]);
+    struct sim_eras eras = sim_loss_eras(op, shard, op->call_ns);
+    uint64_t number = op->kind == SIM_OP_PUT ? op->number : 0;
+    bool doubt = op->return_ns == 0 || torc_err_maybe_applied((enum torc_err)op->status);
+
+    if (!doubt && op->status != TORC_ERR_OK) {
+        return;
+    }
+    for (uint32_t era = eras.first; era <= eras.last; era++) {
+        const struct sim_row *row = era > 0 ? sim_loss_row(shard, era, op->key) : NULL;
+        struct cut_key *key = &keys[era][op->key];
+        uint64_t version = op->version;
+
+        if (doubt || eras.first != eras.last) {
+            if (row != NULL && number != 0 && row->number == number) {
+                continue; // the era began with it
+            }
+            version = number != 0 ? cut_seen(number, shard, era) : 0;
+            key->unsure = key->unsure || version == 0;
+        }
+        if (version != 0) {
+            cut_add(key, version, number);
+        }
+    }
+}
+
+static void cut_gather(struct cut_key (*keys)[SIM_KEYS_MAX])
 {
     for (uint32_t i = 0; i < sim->op_count; i++) {
         const struct sim_op *op = &sim->ops[i];
-        struct cut_key *key = &keys[op->key];
-        uint64_t version = op->version;
-        bool doubt = op->return_ns == 0 || torc_err_maybe_applied((enum torc_err)op->status);
 
-        if ((op->kind != SIM_OP_PUT && op->kind != SIM_OP_DELETE) ||
-            (!doubt && op->status != TORC_ERR_OK)) {
-            continue;
+        if (op->kind == SIM_OP_PUT || op->kind == SIM_OP_DELETE) {
+            cut_gather_op(keys, op);
         }
-        if (doubt) {
-            version = op->kind == SIM_OP_PUT ? cut_seen(op->number) : 0;
-            key->unsure = key->unsure || version == 0;
-        }
-        if (version == 0) {
-            continue;
-        }
-        if (key->count % 64 == 0) {
-            key->writes = realloc(key->writes, (key->count + 64) * sizeof(*key->writes));
-            torc_assert(key->writes != NULL);
-        }
-        key->writes[key->count++] = (struct cut_write){
-            .version = version, .number = op->kind == SIM_OP_PUT ? op->number : 0};
     }
     for (uint32_t i = 0; i < sim->config.keys; i++) {
-        if (keys[i].count > 0) {
-            qsort(keys[i].writes, keys[i].count, sizeof(*keys[i].writes), write_by_version);
+        uint32_t shard = sim_shard_of(sim->keys[i]);
+
+        for (uint32_t era = 0; era < sim_loss_era_count(shard); era++) {
+            const struct sim_row *row = era > 0 ? sim_loss_row(shard, era, i) : NULL;
+            struct cut_key *key = &keys[era][i];
+
+            key->unsure = key->unsure || (era > 0 && row == NULL);
+            if (row != NULL && row->version != 0) {
+                cut_add(key, row->version, row->number);
+            }
+            if (key->count > 0) {
+                qsort(key->writes, key->count, sizeof(*key->writes), write_by_version);
+            }
         }
     }
 }
@@ -148,7 +190,21 @@ static void cut_shape(const struct sim_op *op, uint32_t index)
     }
 }
 
-static void cut_check(const struct sim_op *op, uint32_t index, const struct cut_key *keys)
+// What is known of the key in the era that the range was in; NULL: that is two eras, or its moment
+// is in the one before.
+static const struct cut_key *cut_key_of(const struct sim_op *op,
+                                        const struct cut_key (*keys)[SIM_KEYS_MAX], uint32_t place)
+{
+    uint32_t shard = sim_shard_of(sim->keys[place]);
+    uint32_t era = cut_era(op, shard);
+
+    return era == UINT32_MAX || (era > 0 && op->version < sim_loss_hlc(shard, era))
+               ? NULL
+               : &keys[era][place];
+}
+
+static void cut_check(const struct sim_op *op, uint32_t index,
+                      const struct cut_key (*keys)[SIM_KEYS_MAX])
 {
     bool reverse = (op->flags & TORC_REVERSE) != 0;
     uint64_t lo = op->more && reverse ? op->next_hi : op->lo;
@@ -157,15 +213,18 @@ static void cut_check(const struct sim_op *op, uint32_t index, const struct cut_
     bool unsure = false;
 
     for (uint32_t i = 0; i < sim->config.keys; i++) {
-        const struct cut_write *then = cut_at(&keys[i], op->version);
+        const struct cut_key *key;
+        const struct cut_write *then;
 
         if (sim->keys[i] < lo || sim->keys[i] >= hi) {
             continue;
         }
-        unsure = unsure || keys[i].unsure;
+        key = cut_key_of(op, keys, i);
+        unsure = unsure || key == NULL || key->unsure;
+        then = key != NULL ? cut_at(key, op->version) : NULL;
         count += then != NULL && then->number != 0 ? 1 : 0;
-        if (op->kind == SIM_OP_RANGE) {
-            cut_key_check(op, index, &keys[i], sim->keys[i]);
+        if (op->kind == SIM_OP_RANGE && key != NULL) {
+            cut_key_check(op, index, key, sim->keys[i]);
         }
     }
     sim_cover(SIM_COVER_CHECK_CUT);
@@ -177,7 +236,7 @@ static void cut_check(const struct sim_op *op, uint32_t index, const struct cut_
 
 void sim_check_cuts(void)
 {
-    static struct cut_key keys[SIM_KEYS_MAX];
+    static struct cut_key keys[SIM_ERAS_MAX][SIM_KEYS_MAX];
 
     memset(keys, 0, sizeof(keys));
     cut_gather(keys);
@@ -191,11 +250,11 @@ void sim_check_cuts(void)
             cut_shape(op, i);
         }
         if (op->consistency == TORC_SNAPSHOT) {
-            cut_check(op, i, keys);
+            cut_check(op, i, (const struct cut_key(*)[SIM_KEYS_MAX])keys);
         }
     }
-    for (uint32_t i = 0; i < sim->config.keys; i++) {
-        free(keys[i].writes);
+    for (uint32_t i = 0; i < SIM_ERAS_MAX * SIM_KEYS_MAX; i++) {
+        free(keys[i / SIM_KEYS_MAX][i % SIM_KEYS_MAX].writes);
     }
 }
 
@@ -212,6 +271,15 @@ static bool cut_is_write(const struct sim_op *op)
            op->return_ns != 0;
 }
 
+// A write of an era before the range's: nobody may remember it.
+static bool cut_is_lost(const struct sim_op *op, const struct sim_op *range)
+{
+    uint32_t shard = sim_shard_of(sim->keys[op->key]);
+
+    return sim_loss_eras(op, shard, op->call_ns).first <
+           sim_loss_eras(range, shard, range->call_ns).last;
+}
+
 // All that was answered before it began is in it.
 static void order_range(const struct sim_op *range, uint32_t index)
 {
@@ -219,7 +287,8 @@ static void order_range(const struct sim_op *range, uint32_t index)
         const struct sim_op *op = &sim->ops[i];
 
         if (cut_is_write(op) && op->return_ns < range->call_ns && sim->keys[op->key] >= range->lo &&
-            sim->keys[op->key] < range->hi && op->version > range->version) {
+            sim->keys[op->key] < range->hi && op->version > range->version &&
+            !cut_is_lost(op, range)) {
             sim_fail("range #%u is as of %" PRIx64 ": write #%u of key %" PRIu64
                      " was answered before it, version %" PRIx64,
                      (unsigned)index, range->version, (unsigned)i, sim->keys[op->key], op->version);

@@ -136,8 +136,8 @@ void sim_faults_draw(void)
         config->classes |= 1u << SIM_CLASS_PAUSE;
     }
     if (config->replicas == 1) {
-        config->classes &=
-            ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH | 1u << SIM_CLASS_PLAN);
+        config->classes &= ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH |
+                             1u << SIM_CLASS_PLAN | 1u << SIM_CLASS_ACCEPT);
     }
     sim_rows_configure(config);
     config->classes &= ~sim->wish.classes_off;
@@ -333,6 +333,17 @@ static void power_off(struct sim_node *node)
     sim_faults_power_off(node, 5 * SIM_MS + draw(295 * SIM_MS + 1));
 }
 
+void sim_faults_lose_disk(struct sim_node *node)
+{
+    sim_story("FAULT   node %u loses its disk", (unsigned)node->number);
+    sim_store_lose(node);
+    node->copy = 0;
+    node->disk_lost = true;
+    node->sealed_boot = 0;
+    node->lines_of = 0;
+    sim_ghost_forget(node);
+}
+
 // It comes back with an empty disk, and a copy of its own.
 static void fault_disk_lost(void)
 {
@@ -343,13 +354,7 @@ static void fault_disk_lost(void)
     }
     fault_note(SIM_COVER_FAULT_DISK_LOST);
     power_off(node);
-    sim_story("FAULT   node %u loses its disk", (unsigned)node->number);
-    sim_store_lose(node);
-    node->copy = 0;
-    node->disk_lost = true;
-    node->sealed_boot = 0;
-    node->lines_of = 0;
-    sim_ghost_forget(node);
+    sim_faults_lose_disk(node);
 }
 
 static void fault_wish(void)
@@ -581,6 +586,7 @@ static void fault_happen(enum sim_class class)
         return;
     case SIM_CLASS_CLIENT: fault_client(); return;
     case SIM_CLASS_STOP: fault_stop(); return;
+    case SIM_CLASS_ACCEPT: sim_accept_begin(); return;
     case SIM_CLASS_PLAN:
         if (sim_plan_begin()) {
             fault_note(SIM_COVER_FAULT_PLAN);
@@ -624,6 +630,9 @@ void sim_faults_next(void)
     }
     if (sim_has(SIM_CLASS_STOP) && draw_chance(40)) {
         class = SIM_CLASS_STOP;
+    }
+    if (sim_has(SIM_CLASS_ACCEPT) && draw_chance(15)) {
+        class = SIM_CLASS_ACCEPT;
     }
     if (sim_has(class) && number >= sim->wish.faults_from && number < sim->wish.faults_to) {
         fault_happen(class);
@@ -696,7 +705,7 @@ void sim_faults_mend(uint32_t what, uint32_t which)
 {
     struct sim_node *node = &sim->nodes[which < SIM_NODES_MAX ? which : 0];
 
-    if (what != SIM_MEND_PARENT && what != SIM_MEND_STRIKE) {
+    if (what != SIM_MEND_PARENT && what != SIM_MEND_STRIKE && what != SIM_MEND_ACCEPT) {
         sim_calm_trouble();
     }
     switch ((enum sim_mend)what) {
@@ -707,6 +716,7 @@ void sim_faults_mend(uint32_t what, uint32_t which)
         sim_faults_strike(which, STRIKE_TURN);
         return;
     case SIM_MEND_PLAN: sim_plan_step(which); return;
+    case SIM_MEND_ACCEPT: sim_accept_look(); return;
     case SIM_MEND_NET:
         memset(sim->net.cut, 0, sizeof(sim->net.cut));
         memset(sim->net.slow_ns, 0, sizeof(sim->net.slow_ns));

@@ -33,11 +33,53 @@ struct sim_ghost {
     uint64_t top; // LSN that anybody in sync applied
     uint32_t top_epoch;
     uint64_t read_ts; // of a range that was answered
+    uint32_t
+        epoch; // of the record when a loss was last accepted: who is not beyond it is of before
 };
 
 void sim_ghost_init(void)
 {
     sim->ghosts = sim_memory((SIM_SHARDS_MAX + UINT64_C(1)) * sizeof(*sim->ghosts));
+}
+
+// -- Losses ---------------------------------------------------------------------------------------
+
+uint64_t sim_ghost_agrees(const struct torc_worker_shard *shard, uint64_t last_hlc)
+{
+    const struct sim_ghost *ghost = &sim->ghosts[shard->engine.shard];
+    const struct torc_replica *machine = &shard->replica->machine;
+    uint64_t last_lsn = machine->last_lsn;
+    uint64_t hlc = 0;
+
+    for (uint64_t lsn = 1; lsn < LSNS_MAX; lsn++) {
+        const struct ghost_record *record = &ghost->records[lsn];
+
+        if (record->hlc == 0 ||
+            record->epoch != torc_replica_epoch_at(machine, torc_min_u64(lsn, last_lsn))) {
+            continue;
+        }
+        hlc = lsn < last_lsn ? record->hlc : last_hlc;
+    }
+    return hlc;
+}
+
+// Of records above that stamp none is known to be in that copy.
+void sim_ghost_lose(uint32_t number, uint32_t epoch, const struct sim_loss *loss)
+{
+    struct sim_ghost *ghost = &sim->ghosts[number];
+
+    ghost->top = 0;
+    for (uint64_t at = 1; at < LSNS_MAX; at++) {
+        if (at > loss->lsn || ghost->records[at].hlc > loss->cut_hlc) {
+            ghost->records[at] = (struct ghost_record){0};
+        } else if (ghost->records[at].hlc != 0) {
+            ghost->top = at;
+        }
+    }
+    ghost->most = loss->lsn;
+    ghost->most_node = loss->node;
+    ghost->read_ts = 0;
+    ghost->epoch = epoch;
 }
 
 // In sync, as far as it knows, and its tree is of one moment.
@@ -46,6 +88,7 @@ static bool ghost_counts(const struct torc_worker_shard *shard)
     const struct torc_replica *machine = &shard->replica->machine;
 
     return machine->synced && machine->role != TORC_REPLICA_LEARNER &&
+           machine->epoch > sim->ghosts[machine->shard].epoch &&
            shard->engine.applied_lsn >= shard->engine.fuzzy_lsn && shard->engine.applied_lsn > 0 &&
            shard->engine.applied_lsn < LSNS_MAX;
 }
@@ -208,6 +251,7 @@ void sim_ghost_turn(const struct sim_node *node, const struct torc_worker *worke
             continue;
         }
         ghost_look(node, shard);
+        sim_loss_turn(node, &worker->shards[i]);
         ghost_advance(node, &shard->engine, true);
         if (shard->readable && !worker->quiescing && // who stops answers nothing
             shard->engine.applied_lsn < sim->ghosts[shard->engine.shard].most) {

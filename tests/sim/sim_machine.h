@@ -4,6 +4,7 @@
 #ifndef TORC_TESTS_SIM_SIM_MACHINE_H
 #define TORC_TESTS_SIM_SIM_MACHINE_H
 
+#include "control/accept.h"
 #include "control/checkpoint_uring.h"
 #include "control/give.h"
 #include "control/metastore.h"
@@ -18,6 +19,8 @@
 #include "wire/frame.h"
 #include "wire/handshake.h"
 #include "wire/op.h"
+
+struct torc_worker_shard; // dataplane/worker_state.h
 
 // -- Disk: see sim_disk.c -------------------------------------------------------------------------
 
@@ -241,14 +244,18 @@ struct torc_survey *sim_agree_survey(const struct sim_node *node);
 uint64_t sim_agree_changes(const struct sim_node *node); // of the survey
 void sim_agree_news(struct sim_node *node);              // the table of shards is another one
 void sim_agree_init(void);                               // the cluster's first records
+// What an operator's order has come to; NULL: nobody can be told.
+struct torc_acceptance *sim_agree_accept(const struct sim_node *node);
+void sim_agree_order(struct sim_node *node, const struct torc_accept_order *order);
 
 // -- sim_faults.c
 void sim_faults_kill(struct sim_node *node, bool dataplane, bool control);
 void sim_faults_power_off(struct sim_node *node, uint64_t for_ns);
 bool sim_faults_may_forget(const struct sim_node *node);
+void sim_faults_lose_disk(struct sim_node *node); // of a machine without power
 void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns);
 
-// -- sim_plan.c, for sim_rows.c
+// -- sim_plan.c, for sim_rows.c and sim_accept.c
 uint64_t sim_plan_draw(uint64_t bound);
 void sim_plan_step_in(uint64_t delay_ns);
 struct sim_node *sim_plan_node(uint32_t number);
@@ -269,6 +276,12 @@ void sim_rows_step(struct sim_plan *plan);
 bool sim_rows_drops(uint32_t from, uint32_t to, uint32_t core, const uint8_t *op);
 // A file has this name now: true: the control that did it dies.
 bool sim_rows_named(struct sim_node *node, const char *name);
+
+// -- sim_loss.c
+// The shard's record is about to be another.
+void sim_loss_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,
+                      uint32_t after_bytes);
+void sim_loss_turn(const struct sim_node *node, struct torc_worker_shard *shard);
 
 // -- sim_wish.c
 void sim_wish_init(void);
@@ -300,6 +313,11 @@ void sim_ghost_open(const struct sim_node *node, uint32_t number, uint64_t copy)
 void sim_ghost_start(const struct sim_node *node); // its dataplane has nothing yet
 void sim_ghost_forget(const struct sim_node *node);
 bool sim_ghost_remembers(uint32_t number, uint32_t node, uint64_t copy);
+// The stamp up to which the replica's log is known to be the one that was committed: all of it up
+// to `last_hlc` if somebody in sync applied a later record of the epoch that its last one is of.
+uint64_t sim_ghost_agrees(const struct torc_worker_shard *shard, uint64_t last_hlc);
+// What was committed is that copy's log from now on; the record's epoch was `epoch`.
+void sim_ghost_lose(uint32_t number, uint32_t epoch, const struct sim_loss *loss);
 
 // -- sim_calm.c
 bool sim_calm_all_served(uint64_t for_ns); // all nodes, so long

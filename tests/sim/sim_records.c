@@ -218,6 +218,8 @@ static void run_txn(const struct torc_meta_request *request, struct ready *ready
             if (is_shard) {
                 sim_calm_swapped((uint32_t)shard, record->value, record->value_bytes, op->value,
                                  op->value_bytes);
+                sim_loss_swapped((uint32_t)shard, record->value, record->value_bytes, op->value,
+                                 op->value_bytes);
                 ready->hidden = ready->hidden || sim_plan_hides((uint32_t)shard);
             }
             record_write(record, op->kind == TORC_META_PUT ? op->value : NULL, op->value_bytes);

@@ -68,6 +68,7 @@ static void world_init(void)
         sim_client_init(i);
     }
     sim_post(START_NS, SIM_EVENT_FAULT, 0, 0, NULL);
+    sim_accept_init();
 }
 
 static void world_event(struct sim_event *event)
@@ -116,7 +117,7 @@ static bool world_is_settled(void)
             return false;
         }
     }
-    return true;
+    return sim_accept_is_settled();
 }
 
 static bool world_is_looked_at(void)
@@ -143,6 +144,10 @@ static void world_complain(void)
                      (unsigned)i + 1, (unsigned)sim->nodes[i].control.state,
                      sim->nodes[i].up ? "up" : "down");
         }
+    }
+    if (!sim_accept_is_settled()) {
+        sim_fail("liveness: an operator could not accept the loss of shard %u: %s",
+                 (unsigned)sim->accept.shard, sim->accept.why);
     }
     for (uint32_t i = 0; i < sim->op_count; i++) {
         if (sim->ops[i].return_ns == 0 && sim->ops[i].status != TORC_ERR_CLOSED) {
@@ -176,6 +181,7 @@ static void world_judge(void)
     }
     sim_ghost_judge();
     sim_calm_judge();
+    sim_loss_judge();
     sim_check_keys();
     sim_check_cuts();
     sim_check_order();

@@ -22,7 +22,7 @@ enum {
 struct world {
     struct torc_rng rng;
     struct torc_fake_store meta;
-    struct torc_accept accept;
+    struct torc_acceptance accept;
     struct torc_accept_order order;
     uint64_t now_ns;
     uint64_t nonce;

@@ -355,6 +355,66 @@ static void who_begins_another_base_is_sent_again_what_it_had_with_the_last(void
     CU_ASSERT_TRUE(asked_for(TORC_REPLICA_SHIP));
 }
 
+// It has records up to 11, so many of them committed, the first five of epoch 1 and the others of
+// epoch 2. Then a primary of epoch 4 says that it has the first five, and its own up to `last_lsn`.
+static void learn_after_a_loss(uint64_t commit_lsn, uint64_t last_lsn)
+{
+    struct torc_replica_start start = {
+        .timing = {.promise_ns = 20 * MS, .lonely_ns = 200 * MS, .resend_ns = 5 * MS},
+        .durability = TORC_DURABILITY_DURABLE,
+        .shard = 1,
+        .node = OWN,
+        .boot = 1,
+        .copy = 1,
+        .min_in_sync = 1,
+        .commit_lsn = commit_lsn,
+        .last_lsn = 11,
+        .table = {.count = 2, .entries = {{.epoch = 1, .first_lsn = 1}, {2, 6}}},
+        .has_base = true};
+    struct torc_peer_message message = {
+        .kind = TORC_PEER_EPOCH,
+        .shard = 1,
+        .epoch = {.configuration = {.epoch = 4,
+                                    .primary_node = OTHER,
+                                    .primary_boot = 1,
+                                    .member_count = 1,
+                                    .members = {{.node = OTHER, .copy = 2}}},
+                  .table = {.count = 2, .entries = {{.epoch = 1, .first_lsn = 1}, {4, 6}}},
+                  .last_lsn = last_lsn,
+                  .active = true}};
+    struct torc_replica_record record = {.configuration = message.epoch.configuration};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
+
+    now_ns = 1000 * MS;
+    torc_replica_init(&replica, now_ns, &start);
+    step(&event);
+    event = (struct torc_replica_event){
+        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &message};
+    step(&event);
+    CU_ASSERT_EQUAL(replica.epoch, 4);
+    CU_ASSERT_EQUAL(replica.role, TORC_REPLICA_LEARNER);
+}
+
+// An operator accepted that they are lost. What the tree has cannot be cut, and must not stay.
+static void who_committed_what_was_given_up_needs_a_base(void)
+{
+    for (uint64_t last_lsn = 6; last_lsn <= 20; last_lsn++) {
+        learn_after_a_loss(11, last_lsn);
+        CU_ASSERT_FALSE(replica.synced);
+        CU_ASSERT_FALSE(asked_for(TORC_REPLICA_CUT));
+    }
+}
+
+static void who_did_not_commit_it_cuts_it(void)
+{
+    for (uint64_t last_lsn = 6; last_lsn <= 20; last_lsn++) {
+        learn_after_a_loss(5, last_lsn);
+        CU_ASSERT_TRUE(replica.synced);
+        CU_ASSERT_TRUE(asked_for(TORC_REPLICA_CUT));
+        CU_ASSERT_EQUAL(replica.last_lsn, 5);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -372,6 +432,9 @@ int main(void)
          the_base_of_who_is_wished_no_more_is_given_up},
         {"who begins another base is sent again what it had with the last",
          who_begins_another_base_is_sent_again_what_it_had_with_the_last},
+        {"who committed what was given up needs a base",
+         who_committed_what_was_given_up_needs_a_base},
+        {"who did not commit it cuts it", who_did_not_commit_it_cuts_it},
         CU_TEST_INFO_NULL,
     };
 
