@@ -428,6 +428,9 @@ void torc_worker_replica_step_bare(struct torc_worker *worker, struct torc_worke
         torc_assert(++steps < STEPS_MAX); // each follows from progress of another kind
         replica_step_once(worker, shard, &next);
     }
+    if (shard->replica->machine.has_base && shard->replica->machine.base_durable) {
+        shard->replica->lost = false; // a record that lists it may be of now, whatever comes next
+    }
     replica_settle(worker, shard);
 }
 

@@ -102,7 +102,7 @@ struct torc_worker_freshness {
 struct torc_worker_replica {
     struct torc_replica machine;
     struct torc_watch_adoption adoption; // the last one
-    bool lost;                           // replay found no whole log: no base is here
+    bool lost;                           // replay found no whole log, and no base has come since
     struct torc_replica_want want;       // came before the machine ran
     bool want_known;                     // it did
     bool live;                           // the machine runs: the log was replayed
