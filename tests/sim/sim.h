@@ -356,12 +356,19 @@ enum sim_event_kind {
 
 struct sim_event {
     uint64_t at_ns;
-    uint64_t order; // of events at one moment
     void *what;
     uint32_t kind;
     uint32_t a;
     uint32_t b;
     uint32_t token; // of an actor: an older one is void
+    uint32_t place; // in the heap; of one that is free, the next such
+};
+
+// An event's place in the row: small, for the heap moves it.
+struct sim_due {
+    uint64_t at_ns;
+    uint32_t order; // of events at one moment; a run has some 300,000
+    uint32_t event; // in sim->events
 };
 
 // What an event of kind MEND ends or does; `b` is the node, client or nothing.
@@ -384,6 +391,7 @@ struct sim_actor {
     uint64_t at_ns; // of the next; UINT64_MAX: none
     uint64_t paused_ns;
     uint32_t token;
+    uint32_t event; // of the next turn, in sim->events
 };
 
 // A machine's view of time.
@@ -595,10 +603,13 @@ struct sim {
     struct torc_rng chaos;
     uint64_t now_ns;
     uint64_t end_ns;
-    struct sim_event *heap;
+    struct sim_due *heap;
+    struct sim_event *events;
     uint32_t heap_count;
-    uint32_t heap_room;
-    uint64_t next_order;
+    uint32_t event_count; // that there ever were at once
+    uint32_t event_room;  // of both
+    uint32_t event_free;  // the next one; event_count: none of them is
+    uint32_t next_order;
     bool quiet; // faults have stopped
     bool ended;
     uint32_t fault_number;

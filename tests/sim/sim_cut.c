@@ -44,20 +44,56 @@ static uint32_t cut_era(const struct sim_op *op, uint32_t shard)
     return eras.first == eras.last ? eras.first : UINT32_MAX;
 }
 
-// The version that somebody saw of a value; 0: nobody.
-static uint64_t cut_seen(uint64_t number, uint32_t shard, uint32_t era)
+// Who saw a value, and with which version.
+struct cut_sight {
+    uint64_t version;
+    uint32_t op;
+    uint32_t next; // of the same value, later; 0: none
+};
+
+struct cut_sights {
+    struct cut_sight *all; // from 1 on
+    uint32_t *first;       // by number of the value
+    uint32_t count;
+};
+
+static void sights_add(struct cut_sights *sights, uint64_t number, uint64_t version, uint32_t op)
 {
-    for (uint32_t i = 0; i < sim->op_count; i++) {
+    torc_assert(number <= sim->next_value);
+    sights->all[++sights->count] =
+        (struct cut_sight){.version = version, .op = op, .next = sights->first[number]};
+    sights->first[number] = sights->count;
+}
+
+// From the last to the first, so that the first one found is the earliest.
+static void sights_make(struct cut_sights *sights)
+{
+    uint64_t most = UINT64_C(1) + sim->op_count + sim->row_count;
+
+    sights->all = calloc(most, sizeof(*sights->all));
+    sights->first = calloc(sim->next_value + 1, sizeof(*sights->first));
+    torc_assert(sights->all != NULL && sights->first != NULL);
+    for (uint32_t i = sim->op_count; i-- > 0;) {
         const struct sim_op *op = &sim->ops[i];
 
-        if (op->kind == SIM_OP_GET && op->number == number && op->status == TORC_ERR_OK &&
-            cut_era(op, shard) == era) {
-            return op->version;
+        if (op->kind == SIM_OP_GET && op->status == TORC_ERR_OK) {
+            sights_add(sights, op->number, op->version, i);
         }
-        for (uint32_t row = 0; op->kind == SIM_OP_RANGE && row < op->row_count; row++) {
-            if (sim->rows[op->row_first + row].number == number && cut_era(op, shard) == era) {
-                return sim->rows[op->row_first + row].version;
-            }
+        for (uint32_t row = op->kind == SIM_OP_RANGE ? op->row_count : 0; row-- > 0;) {
+            const struct sim_row *seen = &sim->rows[op->row_first + row];
+
+            sights_add(sights, seen->number, seen->version, i);
+        }
+    }
+}
+
+// The version that somebody saw of a value; 0: nobody.
+static uint64_t cut_seen(const struct cut_sights *sights, uint64_t number, uint32_t shard,
+                         uint32_t era)
+{
+    for (uint32_t at = sights->first[number]; at != 0; at = sights->all[at].next) {
+        if (cut_era(&sim->ops[sights->all[at].op], shard) == era) {
+            return sights->all[at].version;
         }
     }
     return 0;
@@ -72,7 +108,8 @@ static void cut_add(struct cut_key *key, uint64_t version, uint64_t number)
     key->writes[key->count++] = (struct cut_write){.version = version, .number = number};
 }
 
-static void cut_gather_op(struct cut_key (*keys)[SIM_KEYS_MAX], const struct sim_op *op)
+static void cut_gather_op(struct cut_key (*keys)[SIM_KEYS_MAX], const struct cut_sights *sights,
+                          const struct sim_op *op)
 {
     uint32_t shard = sim_shard_of(sim->keys[op->key]);
     struct sim_eras eras = sim_loss_eras(op, shard, op->call_ns);
@@ -91,7 +128,7 @@ static void cut_gather_op(struct cut_key (*keys)[SIM_KEYS_MAX], const struct sim
             if (row != NULL && number != 0 && row->number == number) {
                 continue; // the era began with it
             }
-            version = number != 0 ? cut_seen(number, shard, era) : 0;
+            version = number != 0 ? cut_seen(sights, number, shard, era) : 0;
             key->unsure = key->unsure || version == 0;
         }
         if (version != 0) {
@@ -102,13 +139,18 @@ static void cut_gather_op(struct cut_key (*keys)[SIM_KEYS_MAX], const struct sim
 
 static void cut_gather(struct cut_key (*keys)[SIM_KEYS_MAX])
 {
+    struct cut_sights sights = {0};
+
+    sights_make(&sights);
     for (uint32_t i = 0; i < sim->op_count; i++) {
         const struct sim_op *op = &sim->ops[i];
 
         if (op->kind == SIM_OP_PUT || op->kind == SIM_OP_DELETE) {
-            cut_gather_op(keys, op);
+            cut_gather_op(keys, &sights, op);
         }
     }
+    free(sights.all);
+    free(sights.first);
     for (uint32_t i = 0; i < sim->config.keys; i++) {
         uint32_t shard = sim_shard_of(sim->keys[i]);
 
@@ -130,12 +172,19 @@ static void cut_gather(struct cut_key (*keys)[SIM_KEYS_MAX])
 // The key's last write at or below the moment; NULL: none.
 static const struct cut_write *cut_at(const struct cut_key *key, uint64_t ts)
 {
-    const struct cut_write *found = NULL;
+    uint32_t lo = 0;
+    uint32_t hi = key->count;
 
-    for (uint32_t i = 0; i < key->count && key->writes[i].version <= ts; i++) {
-        found = &key->writes[i];
+    while (lo < hi) { // writes before `lo` are at or below it, those from `hi` on above
+        uint32_t middle = lo + (hi - lo) / 2;
+
+        if (key->writes[middle].version <= ts) {
+            lo = middle + 1;
+        } else {
+            hi = middle;
+        }
     }
-    return found;
+    return lo > 0 ? &key->writes[lo - 1] : NULL;
 }
 
 static const struct sim_row *cut_row(const struct sim_op *op, uint64_t key)
@@ -280,18 +329,46 @@ static bool cut_is_lost(const struct sim_op *op, const struct sim_op *range)
            sim_loss_eras(range, shard, range->call_ns).last;
 }
 
-// All that was answered before it began is in it.
-static void order_range(const struct sim_op *range, uint32_t index)
+// A write that was answered.
+struct cut_answer {
+    uint64_t return_ns;
+    uint64_t key;
+    uint64_t version;
+    uint32_t op;
+};
+
+static uint32_t order_answers(struct cut_answer *answers)
 {
-    for (uint32_t i = 0; i < index; i++) {
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < sim->op_count; i++) {
         const struct sim_op *op = &sim->ops[i];
 
-        if (cut_is_write(op) && op->return_ns < range->call_ns && sim->keys[op->key] >= range->lo &&
-            sim->keys[op->key] < range->hi && op->version > range->version &&
-            !cut_is_lost(op, range)) {
+        if (cut_is_write(op)) {
+            answers[count++] = (struct cut_answer){.return_ns = op->return_ns,
+                                                   .key = sim->keys[op->key],
+                                                   .version = op->version,
+                                                   .op = i};
+        }
+    }
+    return count;
+}
+
+// All that was answered before it began is in it.
+static void order_range(const struct cut_answer *answers, uint32_t count, uint32_t index)
+{
+    const struct sim_op *range = &sim->ops[index];
+
+    for (uint32_t i = 0; i < count && answers[i].op < index; i++) {
+        const struct cut_answer *write = &answers[i];
+
+        if (write->version > range->version && write->return_ns < range->call_ns &&
+            write->key >= range->lo && write->key < range->hi &&
+            !cut_is_lost(&sim->ops[write->op], range)) {
             sim_fail("range #%u is as of %" PRIx64 ": write #%u of key %" PRIu64
                      " was answered before it, version %" PRIx64,
-                     (unsigned)index, range->version, (unsigned)i, sim->keys[op->key], op->version);
+                     (unsigned)index, range->version, (unsigned)write->op, write->key,
+                     write->version);
             return;
         }
     }
@@ -351,14 +428,17 @@ static void order_client(struct cut_seen *seen, uint32_t client, uint32_t life)
 void sim_check_order(void)
 {
     struct cut_seen *seen = malloc((sim->op_count + UINT64_C(1)) * sizeof(*seen));
+    struct cut_answer *answers = malloc((sim->op_count + UINT64_C(1)) * sizeof(*answers));
+    uint32_t answer_count;
 
-    torc_assert(seen != NULL);
+    torc_assert(seen != NULL && answers != NULL);
+    answer_count = order_answers(answers);
     for (uint32_t i = 0; i < sim->op_count && sim->result.failed == 0; i++) {
         const struct sim_op *op = &sim->ops[i];
 
         if (op->kind >= SIM_OP_RANGE && op->status == TORC_ERR_OK && op->return_ns != 0 &&
             op->consistency == TORC_SNAPSHOT && op->asked_ts == 0) {
-            order_range(op, i);
+            order_range(answers, answer_count, i);
         }
     }
     for (uint32_t client = 0; client < sim->config.clients; client++) {
@@ -366,5 +446,6 @@ void sim_check_order(void)
             order_client(seen, client, life);
         }
     }
+    free(answers);
     free(seen);
 }

@@ -5,8 +5,9 @@
 //         _end: all that a run has not freed (disks, what killed controls leave) ends with it.
 // Why     a run touches 45,000 pages: to get them from the kernel took two fifths of its time.
 // Zero    of a region that is freed the pages that exist are cleared (mincore), for the next life
-//         or seed: of a worker's 40 MB some hundred. Those that were zero anyway go back: without
-//         that all would exist in the end, and clearing them is dearer than what it saves.
+//         or seed: of a worker's 40 MB some hundred. Those that some lives in a row left zero go
+//         back: without that all would exist in the end, and looking at them is dearer than what
+//         it saves. After the first such life is too early: a page fault is some ten looks.
 // Owner   a process that runs seeds one after the other. With a sanitizer malloc is its own, and a
 //         process has one run.
 #include "tests/sim/sim.h"
@@ -21,12 +22,15 @@
 #define REGION_LEAST 16u // log2 of bytes
 #define REGION_MOST  30u
 #define HUGE         (UINT64_C(2) << 20)
+#define LIVES        4u // measured: 2 to 8 cost the same, 0 and 30 more
 
-// In the page before it.
+// In the page before it; before that a byte for each of its pages: for how many lives nobody has
+// used it.
 struct region {
     struct region *next_free; // of its size
     struct region *next;      // of all
     uint64_t used;            // bytes asked for; 0: free
+    uint64_t before;          // bytes asked for by the last who had it
     uint32_t log;             // of its room
 };
 
@@ -41,20 +45,45 @@ static uint8_t *region_memory(struct region *region)
     return (uint8_t *)region + PAGE;
 }
 
+static uint8_t *region_idle(struct region *region)
+{
+    return (uint8_t *)region - (UINT64_C(1) << region->log) / PAGE;
+}
+
 // Aligned to 2 MiB: what a mapping of chunks is.
 static struct region *region_map(uint32_t log)
 {
     uint64_t room = UINT64_C(1) << log;
-    uint8_t *all = mmap(NULL, room + HUGE + PAGE, PROT_READ | PROT_WRITE,
+    uint64_t head = PAGE + (room / PAGE + PAGE - 1) / PAGE * PAGE;
+    uint8_t *all = mmap(NULL, room + HUGE + head, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     struct region *region;
 
     torc_assert(all != MAP_FAILED);
-    all += (HUGE - (((uintptr_t)all + PAGE) & (HUGE - 1))) % HUGE;
-    (void)madvise(all, PAGE + room, MADV_NOHUGEPAGE); // a page that exists is one that was used
-    region = (void *)all;
+    all += (HUGE - (((uintptr_t)all + head) & (HUGE - 1))) % HUGE;
+    (void)madvise(all, head + room, MADV_NOHUGEPAGE); // a page that exists is one that was used
+    region = (void *)(all + head - PAGE);
     *region = (struct region){.next = regions, .log = log};
     regions = region;
+    return region;
+}
+
+// A free one, if possible of who asked for as much: it will use the same pages.
+static struct region *region_take(uint32_t log, uint64_t bytes)
+{
+    struct region **best = &regions_free[log];
+    struct region *region;
+
+    for (struct region **at = best; *at != NULL; at = &(*at)->next_free) {
+        if ((*at)->before == bytes) {
+            best = at;
+            break;
+        }
+    }
+    region = *best;
+    if (region != NULL) {
+        *best = region->next_free;
+    }
     return region;
 }
 
@@ -67,10 +96,8 @@ void *sim_memory(uint64_t bytes)
 
     torc_assert(bytes > 0);
     torc_assert(log <= REGION_MOST);
-    region = regions_free[log];
-    if (region != NULL) {
-        regions_free[log] = region->next_free;
-    } else {
+    region = region_take(log, bytes);
+    if (region == NULL) {
         region = region_map(log);
     }
     region->used = bytes;
@@ -87,25 +114,31 @@ static bool page_is_zero(const uint8_t *page)
 
 static void region_clear(struct region *region)
 {
+    uint8_t *idle = region_idle(region);
     uint64_t pages = (region->used + PAGE - 1) / PAGE;
-    uint64_t idle = 0; // pages before this one that nobody has used
+    uint64_t unused = 0; // pages before this one that are to go back
 
     torc_assert(mincore(region_memory(region), pages * PAGE, present) == 0);
     for (uint64_t i = 0; i <= pages; i++) {
         uint8_t *page = region_memory(region) + i * PAGE;
+        bool is = i < pages && (present[i] & 1) != 0;
 
-        if (i < pages && (present[i] & 1) != 0 && page_is_zero(page)) {
-            idle++;
-            continue;
-        }
-        if (idle > 0) {
-            (void)madvise(page - idle * PAGE, idle * PAGE, MADV_DONTNEED);
-            idle = 0;
-        }
-        if (i < pages && (present[i] & 1) != 0) {
+        if (is && page_is_zero(page)) {
+            if (++idle[i] > LIVES) {
+                unused++;
+                idle[i] = 0;
+                continue;
+            }
+        } else if (is) {
             memset(page, 0, PAGE);
+            idle[i] = 0;
+        }
+        if (unused > 0) {
+            (void)madvise(page - unused * PAGE, unused * PAGE, MADV_DONTNEED);
+            unused = 0;
         }
     }
+    region->before = region->used;
     region->used = 0;
     region->next_free = regions_free[region->log];
     regions_free[region->log] = region;

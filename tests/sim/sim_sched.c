@@ -66,55 +66,79 @@ void sim_hash(uint64_t word)
 
 // -- The heap -------------------------------------------------------------------------------------
 
-static bool event_before(const struct sim_event *a, const struct sim_event *b)
+static bool due_before(const struct sim_due *a, const struct sim_due *b)
 {
     return a->at_ns < b->at_ns || (a->at_ns == b->at_ns && a->order < b->order);
 }
 
-static void heap_push(const struct sim_event *event)
+static void due_put(uint32_t at, struct sim_due due)
 {
-    uint32_t at = sim->heap_count++;
-
-    if (sim->heap_count > sim->heap_room) {
-        sim->heap_room = 2 * sim->heap_room + 1024;
-        sim->heap = realloc(sim->heap, sim->heap_room * sizeof(*sim->heap));
-        torc_assert(sim->heap != NULL);
-    }
-    while (at > 0 && event_before(event, &sim->heap[(at - 1) / 2])) {
-        sim->heap[at] = sim->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    sim->heap[at] = *event;
+    sim->heap[at] = due;
+    sim->events[due.event].place = at;
 }
 
-static struct sim_event heap_pop(void)
+static void due_rise(uint32_t at, struct sim_due due)
 {
-    struct sim_event first = sim->heap[0];
-    struct sim_event last = sim->heap[--sim->heap_count];
+    while (at > 0 && due_before(&due, &sim->heap[(at - 1) / 2])) {
+        due_put(at, sim->heap[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    due_put(at, due);
+}
+
+// Down to the end by the earlier child, and up from there: the last one belongs near the end.
+static void due_pop(void)
+{
+    struct sim_due last = sim->heap[--sim->heap_count];
+    uint32_t count = sim->heap_count;
     uint32_t at = 0;
 
-    for (uint32_t child = 1; child < sim->heap_count; child = 2 * at + 1) {
-        if (child + 1 < sim->heap_count && event_before(&sim->heap[child + 1], &sim->heap[child])) {
-            child++;
-        }
-        if (!event_before(&sim->heap[child], &last)) {
-            break;
-        }
-        sim->heap[at] = sim->heap[child];
+    for (uint32_t child = 1; child < count; child = 2 * at + 1) {
+        child += child + 1 < count && due_before(&sim->heap[child + 1], &sim->heap[child]);
+        due_put(at, sim->heap[child]);
         at = child;
     }
-    sim->heap[at] = last;
-    return first;
+    if (count > 0) {
+        due_rise(at, last);
+    }
+}
+
+// An event of that time, later than all there are of it; returns its place in sim->events.
+static uint32_t event_add(const struct sim_event *event)
+{
+    uint32_t free = sim->event_free;
+
+    if (free == sim->event_count) {
+        if (sim->event_count == sim->event_room) {
+            sim->event_room = 2 * sim->event_room + 1024;
+            sim->heap = realloc(sim->heap, sim->event_room * sizeof(*sim->heap));
+            sim->events = realloc(sim->events, sim->event_room * sizeof(*sim->events));
+            torc_assert(sim->heap != NULL && sim->events != NULL);
+        }
+        sim->event_free = ++sim->event_count;
+    } else {
+        sim->event_free = sim->events[free].place;
+    }
+    sim->events[free] = *event;
+    due_rise(sim->heap_count++,
+             (struct sim_due){.at_ns = event->at_ns, .order = sim->next_order++, .event = free});
+    return free;
+}
+
+static void event_take(struct sim_event *event)
+{
+    uint32_t first = sim->heap[0].event;
+
+    due_pop();
+    *event = sim->events[first];
+    sim->events[first].place = sim->event_free;
+    sim->event_free = first;
 }
 
 void sim_post(uint64_t at_ns, enum sim_event_kind kind, uint32_t a, uint32_t b, void *what)
 {
-    heap_push(&(struct sim_event){.at_ns = torc_max_u64(at_ns, sim->now_ns),
-                                  .order = sim->next_order++,
-                                  .kind = kind,
-                                  .a = a,
-                                  .b = b,
-                                  .what = what});
+    (void)event_add(&(struct sim_event){
+        .at_ns = torc_max_u64(at_ns, sim->now_ns), .kind = kind, .a = a, .b = b, .what = what});
 }
 
 void sim_wake(struct sim_actor *actor, uint64_t at_ns, enum sim_event_kind kind, uint32_t a,
@@ -124,14 +148,17 @@ void sim_wake(struct sim_actor *actor, uint64_t at_ns, enum sim_event_kind kind,
     if (at_ns >= actor->at_ns) {
         return;
     }
+    if (actor->at_ns != UINT64_MAX) { // that turn comes earlier, after what is due then already
+        sim->events[actor->event].at_ns = at_ns;
+        due_rise(
+            sim->events[actor->event].place,
+            (struct sim_due){.at_ns = at_ns, .order = sim->next_order++, .event = actor->event});
+    } else {
+        actor->token++;
+        actor->event = event_add(&(struct sim_event){
+            .at_ns = at_ns, .kind = kind, .a = a, .b = b, .token = actor->token});
+    }
     actor->at_ns = at_ns;
-    actor->token++;
-    heap_push(&(struct sim_event){.at_ns = at_ns,
-                                  .order = sim->next_order++,
-                                  .kind = kind,
-                                  .a = a,
-                                  .b = b,
-                                  .token = actor->token});
 }
 
 void sim_stop(struct sim_actor *actor)
@@ -160,10 +187,10 @@ bool sim_next(struct sim_event *event)
     while (sim->heap_count > 0) {
         struct sim_actor *actor;
 
-        *event = heap_pop();
+        event_take(event);
         actor = event_actor(event);
         if (actor != NULL && (actor->token != event->token || actor->at_ns == UINT64_MAX)) {
-            continue; // it was given another turn
+            continue; // it was stopped
         }
         if (actor != NULL) {
             actor->at_ns = UINT64_MAX;
