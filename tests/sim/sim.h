@@ -561,6 +561,7 @@ enum sim_accept_stage {
 // That a node was given; void when the shard's record has changed.
 struct sim_order {
     uint64_t dead_ns; // 0: there is none; this, hlc and cut_hlc as of struct sim_loss
+    uint64_t lsn;     // that the copy ended with, whatever it said
     uint64_t hlc;
     uint64_t cut_hlc;
     uint32_t off; // bit of each node, by index, that was said to be off

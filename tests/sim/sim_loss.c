@@ -124,6 +124,11 @@ static void loss_note(uint32_t shard, const struct torc_shard_fields *was,
                  (unsigned)shard, (unsigned)was->epoch);
         return;
     }
+    if (noted->lsn != order->lsn) {
+        sim_fail("account: node %u said that its copy of shard %u ends with LSN %" PRIu64
+                 ", it did with %" PRIu64,
+                 (unsigned)noted->node, (unsigned)shard, noted->lsn, order->lsn);
+    }
     torc_assert(sim->loss_count < SIM_LOSSES_MAX);
     sim->loss_count++;
     *loss = (struct sim_loss){.dead_ns = order->dead_ns,
