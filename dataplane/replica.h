@@ -356,8 +356,9 @@ struct torc_replica {
     uint32_t stream_count;
     uint32_t transfer_node; // active, but stopped for it; 0: none
     bool transfer_sent;
-    uint64_t transfer_at_ns;  // the next TRANSFER is sent then
-    uint64_t transfer_end_ns; // and until then; before it a new one is not begun
+    uint64_t transfer_at_ns;    // the next TRANSFER is sent then
+    uint64_t transfer_end_ns;   // and until then; before it a new one is not begun
+    uint64_t transfer_pause_ns; // between the last one that failed and the next
     // Backup
     uint64_t suspect_at_ns;  // a takeover may begin; 0: nobody is suspected
     uint64_t probe_since_ns; // 0: not probing

@@ -230,7 +230,7 @@ void torc_replica_remove(struct torc_replica *replica)
     struct torc_configuration *configuration;
 
     if (replica->proposal.open || replica->went_back || replica->health != 0 ||
-        replica->transfer_node != 0) {
+        replica->transfer_sent) {
         return;
     }
     for (uint32_t i = 0; i < replica->peer_count; i++) {
@@ -251,6 +251,10 @@ void torc_replica_remove(struct torc_replica *replica)
         return;
     }
     replica->counters.removals += going_count + surplus;
+    if (replica->transfer_node != 0) { // it waits for whoever goes: begun again afterwards
+        replica->transfer_node = 0;
+        replica->transfer_end_ns = replica->now_ns;
+    }
     configuration = torc_replica_propose(replica);
     for (uint32_t i = 0; i < replica->configuration.member_count; i++) {
         const struct torc_member *member = &replica->configuration.members[i];

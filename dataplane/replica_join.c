@@ -435,15 +435,25 @@ void torc_replica_on_transfer(struct torc_replica *replica, const struct torc_re
     }
 }
 
+// All members have to have all, so none may be about to be removed; and what is above the commit
+// mark of a set that is too small (C2) waits for a join, which would wait for the transfer.
 static bool join_may_hand_over(struct torc_replica *replica)
 {
     const struct torc_replica_peer *peer =
         replica->want.primary_node == replica->node
             ? NULL
             : torc_replica_find(replica, replica->want.primary_node);
+    bool commits = replica->configuration.member_count >= replica->min_in_sync ||
+                   replica->commit_lsn == replica->last_lsn;
 
-    return peer != NULL && peer->role == TORC_REPLICA_PEER_MEMBER &&
-           !replica_is_gone(&peer->state) && !replica->proposal.open && !replica->went_back &&
+    for (uint32_t i = 0; i < replica->peer_count; i++) {
+        if (replica->peers[i].role == TORC_REPLICA_PEER_MEMBER &&
+            replica_is_gone(&replica->peers[i].state)) {
+            return false;
+        }
+    }
+    return peer != NULL && peer->role == TORC_REPLICA_PEER_MEMBER && commits &&
+           !replica->proposal.open && !replica->went_back &&
            replica->now_ns >= replica->transfer_end_ns;
 }
 
@@ -459,12 +469,16 @@ static bool join_all_have_all(const struct torc_replica *replica)
 }
 
 // Nobody took it: where nothing was sent, serving goes on; else only after a compare-and-swap of
-// our own, since the receiver may act on the TRANSFER whenever it arrives.
+// our own, since the receiver may act on the TRANSFER whenever it arrives. Each try costs the shard
+// a wait, so the next one comes after a pause that doubles; a stop has time for several.
 static void join_take_back(struct torc_replica *replica)
 {
+    replica->transfer_pause_ns =
+        torc_min_u64(torc_max_u64(2 * replica->transfer_pause_ns, replica->timing.lonely_ns),
+                     replica->timing.grace_ns);
     if (!replica->transfer_sent) {
         replica->transfer_node = 0;
-        replica->transfer_end_ns = replica->now_ns + replica->timing.grace_ns;
+        replica->transfer_end_ns = replica->now_ns + replica->transfer_pause_ns;
     } else if (!replica->proposal.open && !replica->went_back) {
         struct torc_configuration *configuration = torc_replica_propose(replica);
 
@@ -472,7 +486,7 @@ static void join_take_back(struct torc_replica *replica)
         for (uint32_t i = 0; i < configuration->member_count; i++) {
             configuration->members[i] = replica->configuration.members[i];
         }
-        replica->transfer_end_ns = replica->now_ns + replica->timing.grace_ns;
+        replica->transfer_end_ns = replica->now_ns + replica->transfer_pause_ns;
     }
 }
 
@@ -483,6 +497,9 @@ void torc_replica_hand_over(struct torc_replica *replica, struct torc_replica_ac
     }
     if (replica->transfer_node == 0 && replica->want.primary_node != 0 &&
         join_may_hand_over(replica)) {
+        if (replica->now_ns >= replica->transfer_end_ns + replica->timing.grace_ns) {
+            replica->transfer_pause_ns = 0; // the last failure is long past
+        }
         replica->transfer_node = replica->want.primary_node;
         replica->transfer_sent = false;
         replica->transfer_at_ns = replica->now_ns;

@@ -415,6 +415,103 @@ static void who_did_not_commit_it_cuts_it(void)
     }
 }
 
+static void other_acknowledges_all(void)
+{
+    other_says(1, (struct torc_peer_ack){.epoch = replica.epoch,
+                                         .copy = 2,
+                                         .received_lsn = replica.last_lsn,
+                                         .durable_lsn = replica.last_lsn,
+                                         .usable = true});
+}
+
+static void win(void)
+{
+    struct torc_replica_result result = {
+        .nonce = replica.proposal.proposal.configuration.nonce,
+        .record = {.asked_epoch = replica.proposal.proposal.expected_epoch,
+                   .configuration = replica.proposal.proposal.configuration}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RESULT, .result = &result};
+
+    step(&event);
+    event = (struct torc_replica_event){.kind = TORC_REPLICA_ADOPTED,
+                                        .adopted = {.epoch = replica.epoch}};
+    step(&event);
+    logged(replica.last_lsn);
+}
+
+static void lead_two(void)
+{
+    take_over(2, 0);
+    other_acknowledges_all();
+    heard(TORC_REPLICA_APPLIED, replica.last_lsn);
+    CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
+    answer_read();
+}
+
+static void other_is_to_lead(void)
+{
+    struct torc_replica_want want = {.primary_node = OTHER, .node_count = 2, .nodes = {OWN, OTHER}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &want};
+
+    step(&event);
+}
+
+// A set that is too small commits nothing of its own. Its learners wait until the transfer is over.
+static void what_cannot_commit_is_handed_over_when_it_can(void)
+{
+    lead_two();
+    replica.min_in_sync = 3; // as after a removal
+    heard(TORC_REPLICA_APPENDED, replica.last_lsn + 1);
+    logged(replica.last_lsn);
+    other_acknowledges_all();
+    CU_ASSERT_TRUE(replica.commit_lsn < replica.last_lsn);
+    other_is_to_lead();
+    CU_ASSERT_TRUE(torc_replica_serves(&replica));
+    replica.min_in_sync = 2; // as after a join
+    other_acknowledges_all();
+    CU_ASSERT_FALSE(torc_replica_serves(&replica));
+    CU_ASSERT_TRUE(replica.transfer_sent);
+}
+
+// A stop waits for 5 s.
+static void a_transfer_that_nobody_takes_is_tried_again(void)
+{
+    uint32_t tries = 0;
+    uint64_t end_ns;
+
+    lead_two();
+    other_is_to_lead();
+    end_ns = now_ns + 5000 * MS;
+    while (torc_replica_deadline_ns(&replica) < end_ns) {
+        bool waits = replica.transfer_sent;
+
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+        if (replica.proposal.open) { // taken back
+            win();
+            other_acknowledges_all();
+        }
+        tries += !waits && replica.transfer_sent ? 1 : 0;
+    }
+    CU_ASSERT_TRUE(tries >= 4);
+    CU_ASSERT_TRUE(tries <= 6);
+}
+
+static void a_transfer_does_not_wait_for_who_is_gone(void)
+{
+    struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
+                                       .peer = {.node = OTHER, .boot = 1, .silent = true}};
+
+    lead_two();
+    heard(TORC_REPLICA_APPENDED, replica.last_lsn + 1);
+    other_is_to_lead();
+    CU_ASSERT_FALSE(torc_replica_serves(&replica));
+    step(&event);
+    CU_ASSERT_TRUE(torc_replica_serves(&replica));
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_PROPOSE));
+    CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 1);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -435,6 +532,11 @@ int main(void)
         {"who committed what was given up needs a base",
          who_committed_what_was_given_up_needs_a_base},
         {"who did not commit it cuts it", who_did_not_commit_it_cuts_it},
+        {"what cannot commit is handed over when it can",
+         what_cannot_commit_is_handed_over_when_it_can},
+        {"a transfer that nobody takes is tried again",
+         a_transfer_that_nobody_takes_is_tried_again},
+        {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
         CU_TEST_INFO_NULL,
     };
 
