@@ -709,8 +709,7 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
         torc_worker_commit(worker);
     }
     turn->more = !torc_worker_send_ready(worker) || turn->more;
-    if (torc_unlikely(worker->pool.appended_count >= worker->pool.write_max / 4 ||
-                      worker->pool.memory_look)) {
+    if (torc_unlikely(torc_shard_look_is_due(&worker->pool))) {
         (void)torc_worker_note_commits(worker, false);
     }
     (void)torc_log_writer_step(&worker->log, worker->now_ns, worker->quiescing);

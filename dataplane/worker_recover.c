@@ -125,6 +125,7 @@ void torc_worker_recovered(struct torc_worker *worker)
         return;
     }
     worker->recovered = true;
+    (void)torc_worker_note_commits(worker, false); // what replay holds counts from here on
     recover_clock(worker);
 }
 
@@ -257,26 +258,16 @@ static bool note_fits(const struct torc_worker *worker)
 #endif
 }
 
-// With S slots for writes: after it, no more than S are unsaid, or what is pending, S at most, and
-// half of S; until the next one S more are taken (storage/shard_impl.h). So 2.5 S, and replay has
-// 3 S; EPOCHs have their own. Where replay might be short of memory for that, all is said.
-// docs/decisions/0028 has the account.
 bool torc_worker_note_commits(struct torc_worker *worker, bool all)
 {
-    uint32_t slots = worker->pool.write_max;
+    uint64_t unsaid = note_unsaid(worker);
+    uint64_t lag_min = torc_shard_look(&worker->pool, unsaid, worker->shard_count);
     struct torc_log_record record;
-    uint64_t lag_min;
     bool any = false;
 
-    all = all || worker->pool.memory_look;
-    lag_min = all ? 1 : 1 + slots / 2 / (worker->shard_count + 1);
-    worker->pool.appended_count = 0;
-    worker->pool.memory_look = false;
+    lag_min = all ? 1 : lag_min;
     torc_assert(note_fits(worker));
-    if (!worker->recovered || (!all && note_unsaid(worker) <= slots)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < worker->shard_count; i++) {
+    for (uint32_t i = 0; worker->recovered && lag_min > 0 && i < worker->shard_count; i++) {
         struct torc_worker_shard *shard = &worker->shards[i];
 
         if (torc_worker_is_open(worker, i) && shard->engine.follows && shard->begun &&
@@ -289,6 +280,7 @@ bool torc_worker_note_commits(struct torc_worker *worker, bool all)
             any = true;
         }
     }
+    torc_shard_looked(&worker->pool, any ? note_unsaid(worker) : unsaid);
     return any;
 }
 

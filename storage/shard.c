@@ -460,7 +460,8 @@ bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
 
     if (shard->state != TORC_SHARD_ACTIVE || shard->pending_count > 0 ||
         !torc_shard_pool_has_any(pool) || shard->completions.client_count == 0 ||
-        now_us < oldest_us || now_us - oldest_us <= pool->ttl_us) {
+        now_us < oldest_us || now_us - oldest_us <= pool->ttl_us ||
+        (shard->follows && torc_shard_looks_first(shard, 0))) {
         return false;
     }
     torc_shard_pending_own(shard, TORC_LOG_EMPTY, record);

@@ -155,8 +155,9 @@ struct torc_shard_pool {
     uint32_t group_free;
     uint32_t write_max;      // slots that writes and taken records may have
     uint32_t replay_max;     // and more of them that replay may have
-    uint32_t appended_count; // records, since the worker looked (torc_shard_note)
-    bool memory_look;        // a look is due for what replay would need of memory
+    uint32_t appended_count; // records, since the worker looked (torc_shard_looked)
+    uint32_t append_max;     // of them: more are refused before it looks again
+    bool look_all;           // a look is due that says all there is: what replay has is short
     // Of all shards that follow: what replay of the log would hold of memory beside what is there.
     uint64_t unsaid_count;  // records that are applied, and the log does not say that they are
     uint64_t unsaid_bytes;  // of large values that they replaced or deleted
@@ -378,6 +379,19 @@ bool torc_must_use torc_shard_cut(struct torc_shard *shard, uint64_t lsn);
 static inline uint64_t torc_shard_unsaid(const struct torc_shard *shard)
 {
     return shard->logged_lsn - torc_min_u64(shard->said_lsn, shard->logged_lsn);
+}
+
+// A look at what the log says of commits: of `unsaid` records (torc_shard_unsaid) of all shards
+// that follow, shard_count at most, it does not. Returns of how many of one shard it is to say, for
+// torc_shard_note; 0: it says enough. Then torc_shard_looked, with what is unsaid still: it sets
+// how many records may come before the next look (docs/decisions/0028). Looks are due after replay,
+// before anything is taken, and at the end of a turn in which torc_shard_look_is_due.
+uint64_t torc_shard_look(const struct torc_shard_pool *pool, uint64_t unsaid, uint32_t shard_count);
+void torc_shard_looked(struct torc_shard_pool *pool, uint64_t unsaid);
+
+static inline bool torc_shard_look_is_due(const struct torc_shard_pool *pool)
+{
+    return pool->appended_count >= pool->write_max / 4 || pool->look_all;
 }
 
 // True: fill `record` (a MOVED that moves nothing), whose entry tells its commits; append it and

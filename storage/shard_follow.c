@@ -203,10 +203,33 @@ bool torc_shard_looks_first(struct torc_shard *shard, uint32_t value_bytes)
         return false;
     }
     if (memory_is_short(shard, value_bytes)) {
-        pool->memory_look = true;
+        pool->look_all = true;
         return true;
     }
-    return pool->appended_count + pool->staged_count >= pool->write_max;
+    // The first record of which a shard's log says nothing has a slot of its own, in replay too.
+    if (pool->appended_count + pool->staged_count < pool->append_max ||
+        torc_shard_unsaid(shard) + shard->staged_count == 0) {
+        return false;
+    }
+    pool->look_all = pool->look_all || pool->append_max < pool->write_max;
+    return true;
+}
+
+uint64_t torc_shard_look(const struct torc_shard_pool *pool, uint64_t unsaid, uint32_t shard_count)
+{
+    if (pool->look_all) {
+        return 1;
+    }
+    return unsaid <= pool->write_max ? 0 : 1 + pool->write_max / 2 / (shard_count + 1);
+}
+
+void torc_shard_looked(struct torc_shard_pool *pool, uint64_t unsaid)
+{
+    uint64_t slots = (uint64_t)pool->write_max + pool->replay_max;
+
+    pool->appended_count = 0;
+    pool->look_all = false;
+    pool->append_max = (uint32_t)torc_min_u64(pool->write_max, slots - torc_min_u64(unsaid, slots));
 }
 
 bool torc_shard_note(struct torc_shard *shard, uint64_t lag_min, struct torc_log_record *record)

@@ -207,9 +207,8 @@ void torc_shard_mark_drop(struct torc_shard *shard);
 void torc_shard_said(struct torc_shard *shard);
 
 // Whether a look at that is due before the shard, which follows, takes a value of so many bytes
-// (torc_shard_note): S records at most come between two, so that replay has slots for all; and it
-// must have memory for what it would hold (decision 0028). Where there are no slots for replay,
-// nobody looks.
+// (torc_shard_look): no more records come between two than replay has slots for, and it must have
+// memory for what it would hold (decision 0028). Where there are no slots for replay, nobody looks.
 bool torc_must_use torc_shard_looks_first(struct torc_shard *shard, uint32_t value_bytes);
 
 // -- Waiting --------------------------------------------------------------------------------------
