@@ -206,6 +206,7 @@ struct torc_client_mtu {
     uint64_t climb_ns; // the next climb, once the node is heard of; UINT64_MAX: none
     uint64_t pause_ns; // up to the climb after that
     uint64_t check_ns; // no check before
+    bool check_due;    // one is to be made then
 };
 
 struct torc_client_node {
@@ -544,6 +545,8 @@ void torc_mtu_session(struct torc_engine *engine, struct torc_client_node *node)
 void torc_mtu_heard(struct torc_engine *engine, struct torc_client_node *node);
 // A packet, or its answer, was lost: perhaps it was too large.
 void torc_mtu_suspect(struct torc_engine *engine, struct torc_client_node *node);
+// At the node's timer: makes the check that was put off.
+void torc_mtu_timer(struct torc_engine *engine, struct torc_client_node *node);
 // What happens to a PROBE: its answer, its time-out, its deadline, its end whatever ended it.
 void torc_mtu_answer(struct torc_engine *engine, uint32_t index, const struct torc_reply *reply);
 void torc_mtu_overdue(struct torc_engine *engine, uint32_t index);

@@ -126,8 +126,15 @@ void torc_mtu_suspect(struct torc_engine *engine, struct torc_client_node *node)
     if (node->payload <= TORC_PAYLOAD_MIN || node->state != TORC_NODE_UP || engine->closing) {
         return;
     }
-    if (engine->now_ns < mtu->check_ns ||
-        (mtu->op != TORC_OP_NONE && engine->ops[mtu->op].bytes == node->payload)) {
+    if (engine->now_ns < mtu->check_ns) {
+        // Later, also while a check is on its way: what it proves may be older than this loss. The
+        // next time-out can be a second away.
+        mtu->check_due = true;
+        torc_node_arm(engine, node);
+        return;
+    }
+    mtu->check_due = false;
+    if (mtu->op != TORC_OP_NONE && engine->ops[mtu->op].bytes == node->payload) {
         return;
     }
     mtu->check_ns = engine->now_ns + CHECK_EVERY_NS;
@@ -135,6 +142,14 @@ void torc_mtu_suspect(struct torc_engine *engine, struct torc_client_node *node)
         torc_op_end(engine, mtu->op, TORC_ERR_CANCELLED, NULL);
     }
     mtu_probe(engine, node, node->payload);
+}
+
+void torc_mtu_timer(struct torc_engine *engine, struct torc_client_node *node)
+{
+    if (node->mtu.check_due && engine->now_ns >= node->mtu.check_ns) {
+        node->mtu.check_due = false;
+        torc_mtu_suspect(engine, node);
+    }
 }
 
 // The next climb, when the node is heard of then.

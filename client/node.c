@@ -114,6 +114,9 @@ void torc_node_arm(struct torc_engine *engine, const struct torc_client_node *no
     if (node->has_previous) {
         at_ns = torc_min_u64(at_ns, node->previous_ns);
     }
+    if (node->mtu.check_due) {
+        at_ns = torc_min_u64(at_ns, node->mtu.check_ns);
+    }
     if (at_ns != UINT64_MAX) {
         torc_wheel_set(&engine->wheel, engine->op_count + node->index, at_ns);
     }
@@ -132,6 +135,7 @@ void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
         node->previous_close_due = true;
         node->previous_ns = UINT64_MAX;
     }
+    torc_mtu_timer(engine, node);
     torc_node_arm(engine, node);
 }
 

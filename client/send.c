@@ -237,14 +237,20 @@ static bool transmit_closes(struct torc_engine *engine, struct torc_client_node 
 }
 
 // A probe asks whether anything large gets through: it does not wait for a window that what does
-// not get through has filled.
+// not get through has filled, nor behind operations that wait for it.
 static bool transmit_probe(struct torc_engine *engine, struct torc_client_node *node,
                            struct torc_datagram *datagram)
 {
-    const struct torc_list *queue = &node->paths[0].queues[0];
+    const struct torc_client_mtu *mtu = &node->mtu;
+    const uint32_t probes[] = {mtu->op, mtu->control}; // the small one leaves behind the other
 
-    return queue->count > 0 && engine->ops[queue->head].kind == TORC_OP_PROBE &&
-           node->in_flight < TORC_WINDOW_PACKETS && transmit_path(engine, node, 0, datagram);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(probes) && node->in_flight < TORC_WINDOW_PACKETS; i++) {
+        if (probes[i] != TORC_OP_NONE && engine->ops[probes[i]].state == TORC_OP_QUEUED) {
+            torc_op_queue(engine, probes[i], true);
+            return transmit_path(engine, node, 0, datagram);
+        }
+    }
+    return false;
 }
 
 bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *node,

@@ -599,6 +599,73 @@ static void test_other_life(void)
     world_close();
 }
 
+// A loss within the pause that follows a check: its check is made when the pause is over, though no
+// time-out falls due then. (Answers that came late had made the client patient.)
+static void test_check_put_off(void)
+{
+    struct torc_engine_write write = {.key = 1, .bytes = 4000};
+    struct torc_client_node *node;
+    uint64_t probes;
+
+    world_open(PLANT_NONE);
+    write.data = world->value;
+    ops_run(8, 500000, world->rig.now_ns + 20000000);
+    node = node_of_client();
+    CU_ASSERT_EQUAL_FATAL(world->payload, LARGEST);
+    node->mtu.check_ns = world->rig.now_ns + 100000000;
+    probes = world->probes;
+    path_set(BASE, BASE);
+    torc_test_value(world->value, 1, 4000);
+    CU_ASSERT_EQUAL_FATAL(torc_engine_write(world->net.clients[0], &write, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 500; i++) { // 10 ms: the loss is noticed
+        world_step(STEP_NS);
+    }
+    CU_ASSERT_EQUAL(world->probes, probes);
+    for (uint32_t i = 0; i < node->cores; i++) {
+        node->paths[i].write_var_ns = NS_PER_S;
+    }
+    for (uint32_t i = 0; i < 7000; i++) {
+        world_step(STEP_NS);
+    }
+    CU_ASSERT(world->probes > probes);
+    world_close();
+}
+
+// Reads that have begun go before others, and fill the window; the probe does not wait for them.
+static void test_probe_first(void)
+{
+    struct torc_engine *engine;
+    struct torc_client_node *node;
+    uint64_t probes;
+    uint32_t reads = 0;
+
+    world_open(PLANT_NONE);
+    ops_run(8, 500000, world->rig.now_ns + 20000000);
+    CU_ASSERT_EQUAL_FATAL(world->payload, LARGEST);
+    engine = world->net.clients[0];
+    node = node_of_client();
+    node->window = 1u << TORC_WINDOW_SHIFT;
+    path_set(0, LARGEST);
+    for (uint64_t key = 0; key < KEYS; key++) {
+        CU_ASSERT_TRUE_FATAL(op_start(key, true));
+    }
+    world_step(STEP_NS);
+    CU_ASSERT(!torc_node_may_send(engine, node));
+    node->mtu.check_ns = 0;
+    torc_mtu_suspect(engine, node);
+    for (uint32_t i = 0; i < engine->config.operations; i++) {
+        if (engine->ops[i].state == TORC_OP_QUEUED && engine->ops[i].core == 0) {
+            torc_op_queue(engine, i, true);
+            reads++;
+        }
+    }
+    CU_ASSERT(reads > 0);
+    probes = world->probes;
+    world_step(STEP_NS);
+    CU_ASSERT_EQUAL(world->probes, probes + 1);
+    world_close();
+}
+
 // ---- Pieces of another size
 
 // The last piece at the large size is as long as each at the small one. It is held back, and comes
@@ -691,6 +758,8 @@ int main(void)
                            {"and packets are lost, doubled, late", test_changes_lossy},
                            {"a path that grows is used, with few probes", test_growth},
                            {"another life of the node, with smaller packets", test_other_life},
+                           {"a check that was put off is made", test_check_put_off},
+                           {"a probe goes before reads that wait", test_probe_first},
                            {"late pieces of another size are nobody's", test_late_pieces},
                            {"clients with planted faults are found out", test_planted},
                            CU_TEST_INFO_NULL};
