@@ -548,11 +548,23 @@ static bool watch_is_awaited(const struct torc_watch *watch, const struct torc_w
     return heard_ns == 0 && watch->now_ns < peer->met_ns + WATCH_MET_NS;
 }
 
+// Whether another of the offsets, which are sorted, agrees with the median of them. Where most are
+// right one does.
+static bool watch_is_backed(const int64_t *offsets_us, uint32_t count)
+{
+    uint32_t at = (count - 1) / 2;
+
+    return (at > 0 && offsets_us[at] - offsets_us[at - 1] <= TORC_WALL_APART_US) ||
+           (at + 1 < count && offsets_us[at + 1] - offsets_us[at] <= TORC_WALL_APART_US);
+}
+
 int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us)
 {
     int64_t offsets_us[TORC_WATCH_PEERS_MAX + 1];
     uint32_t count = 0;
     uint32_t missing = 0;
+    bool fresh = false; // more peers are likely to be met
+    int64_t median_us;
 
     offsets_us[count++] = own_us;
     for (uint32_t i = 0; i < watch->peer_count; i++) {
@@ -562,8 +574,11 @@ int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us)
             offsets_us[count++] = peer->wall_off_us;
         }
         missing += watch_is_awaited(watch, peer, peer->wall_ns);
+        fresh = fresh || watch->now_ns < peer->met_ns + WATCH_MET_NS;
     }
-    return torc_wall_median_us(offsets_us, count, missing);
+    median_us = torc_wall_median_us(offsets_us, count, missing);
+    return fresh && count > 2 && !watch_is_backed(offsets_us, count) ? TORC_WALL_UNKNOWN
+                                                                     : median_us;
 }
 
 // -- Asked --------------------------------------------------------------------------------------

@@ -218,6 +218,7 @@ void torc_watch_held(struct torc_watch *watch, uint64_t now_ns, uint32_t node, u
 int64_t torc_watch_held_us(const struct torc_watch *watch, uint64_t held_us);
 
 // H3: the median of the offsets (kit/wall.h) of this node's `own_us` and of the peers heard lately.
+// For 2 s after it met a peer one that nobody else agrees with is none: more may be met.
 int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us);
 
 // When to step next if nothing arrives.

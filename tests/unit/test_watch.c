@@ -217,6 +217,39 @@ static void test_the_first_to_be_heard_are_not_most(void)
     rig_close(&rig);
 }
 
+// It shares shards with two of four at first, and one of these is as wrong as itself. The others
+// are met when their shards come; if none does, those who are there use what is in their middle.
+static void test_three_who_all_differ_wait_for_others(void)
+{
+    static const uint64_t offsets_us[] = {128000000, 0, 0, 1364000000, 100, 200};
+    static const uint64_t zero_us = UINT64_C(1700000000000000);
+    int64_t own_us = (int64_t)(zero_us + offsets_us[0]);
+    struct rig rig;
+
+    rig_open(&rig);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, 3, NULL), TORC_ERR_OK);
+    for (uint32_t node = 2; node <= 4; node++) {
+        if (node == 4) {
+            CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, own_us), TORC_WALL_UNKNOWN);
+            CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, 4, NULL), TORC_ERR_OK);
+        }
+        torc_watch_wall(&rig.watch, rig.now_ns, node, 1,
+                        zero_us + offsets_us[node] + rig.now_ns / 1000);
+    }
+    CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, own_us), (int64_t)zero_us + 100);
+    rig_close(&rig);
+    rig_open(&rig);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, 3, NULL), TORC_ERR_OK);
+    rig.now_ns += 2000 * MS;
+    rig_step(&rig, NULL);
+    for (uint32_t node = 2; node <= 3; node++) {
+        torc_watch_wall(&rig.watch, rig.now_ns, node, 1,
+                        zero_us + offsets_us[node] + rig.now_ns / 1000);
+    }
+    CU_ASSERT_EQUAL(torc_watch_median_us(&rig.watch, own_us), own_us);
+    rig_close(&rig);
+}
+
 // Who is not there is not waited for: three of five that are heard may decide then.
 static void test_who_is_not_there_is_not_awaited(void)
 {
@@ -249,6 +282,8 @@ static void test_a_new_life_has_its_own_time_of_day(void)
 
     rig_open(&rig);
     CU_ASSERT_EQUAL_FATAL(torc_watch_meet(&rig.watch, 3, NULL), TORC_ERR_OK);
+    rig.now_ns += 2000 * MS; // all three differ, and nobody else comes
+    rig_step(&rig, NULL);
     torc_watch_wall(&rig.watch, rig.now_ns, 2, 4, zero_us + ahead_us + rig.now_ns / 1000);
     torc_watch_wall(&rig.watch, rig.now_ns, 3, 1, zero_us + 1705000000 + rig.now_ns / 1000);
     torc_watch_wall(&rig.watch, rig.now_ns, 2, 4, zero_us + rig.now_ns / 1000);
@@ -342,6 +377,7 @@ int main(void)
          test_an_observer_that_was_away_suspects_nobody},
         {"the first nodes to be heard are not most of them",
          test_the_first_to_be_heard_are_not_most},
+        {"three who all differ wait for others", test_three_who_all_differ_wait_for_others},
         {"who is not there is not awaited", test_who_is_not_there_is_not_awaited},
         {"a new life has its own time of day", test_a_new_life_has_its_own_time_of_day},
         {"peers have a say for a lifetime", test_peers_have_a_say_for_a_lifetime},
