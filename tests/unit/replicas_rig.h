@@ -8,6 +8,8 @@
 #include "tests/cluster_rig.h"
 #include "tests/torc_test.h"
 
+#include <stdio.h>
+
 #define KEYS UINT64_C(1000000)
 
 static struct torc_cluster cluster;
@@ -55,6 +57,27 @@ static inline uint64_t replicas_put(uint64_t key, const char *text, uint64_t wse
     }
     CU_FAIL_FATAL("no replica took the put");
     return 0;
+}
+
+// Puts of "value NUMBER" at key NUMBER modulo 100; and whether a node has them.
+static inline void replicas_put_many(uint64_t first_wseq, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        char text[32];
+
+        (void)snprintf(text, sizeof(text), "value %" PRIu64, first_wseq + i);
+        (void)replicas_put((first_wseq + i) % 100, text, first_wseq + i);
+    }
+}
+
+static inline void replicas_check_many(uint32_t node, uint64_t first_wseq, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        char text[32];
+
+        (void)snprintf(text, sizeof(text), "value %" PRIu64, first_wseq + i);
+        CU_ASSERT_TRUE(torc_cluster_has(&cluster, node, (first_wseq + i) % 100, text));
+    }
 }
 
 #endif

@@ -19,45 +19,25 @@ static void a_put_is_on_all_three(void)
     torc_cluster_close(&cluster);
 }
 
-static void put_many(uint64_t first_wseq, uint64_t count)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        char text[32];
-
-        (void)snprintf(text, sizeof(text), "value %" PRIu64, first_wseq + i);
-        (void)replicas_put((first_wseq + i) % 100, text, first_wseq + i);
-    }
-}
-
-static void check_many(uint32_t node, uint64_t first_wseq, uint64_t count)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        char text[32];
-
-        (void)snprintf(text, sizeof(text), "value %" PRIu64, first_wseq + i);
-        CU_ASSERT_TRUE(torc_cluster_has(&cluster, node, (first_wseq + i) % 100, text));
-    }
-}
-
 static void take_over(uint8_t durability, bool seen)
 {
     uint64_t version;
     uint64_t again;
 
     replicas_come_up(durability);
-    put_many(1, 50);
+    replicas_put_many(1, 50);
     version = replicas_put(5, "the last", 60);
     torc_cluster_kill(&cluster, 1, seen);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 100000));
     CU_ASSERT_NOT_EQUAL(torc_cluster_server(&cluster, 1), 1);
     for (uint32_t node = 2; node <= 3; node++) {
-        check_many(node, 6, 45);
+        replicas_check_many(node, 6, 45);
         CU_ASSERT_TRUE(torc_cluster_has(&cluster, node, 5, "the last"));
     }
     // A copy of the same write: its effect was one, and so is its answer (E3).
     again = replicas_put(5, "the last", 60);
     CU_ASSERT_EQUAL(again, version);
-    put_many(101, 20);
+    replicas_put_many(101, 20);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 100000));
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
@@ -81,7 +61,7 @@ static void who_is_heard_but_slow_to_answer_is_not_left_out(void)
     uint32_t epoch;
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 10);
+    replicas_put_many(1, 10);
     epoch = record->epoch;
     torc_cluster_kill(&cluster, 1, true);
     cluster.cut[2][3] = cluster.cut[3][2] = true;
@@ -89,7 +69,7 @@ static void who_is_heard_but_slow_to_answer_is_not_left_out(void)
     cluster.cut[2][3] = cluster.cut[3][2] = false;
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 3000));
     CU_ASSERT_EQUAL(record->epoch, epoch + 1);
-    put_many(11, 10);
+    replicas_put_many(11, 10);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 10000));
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
@@ -98,11 +78,11 @@ static void who_is_heard_but_slow_to_answer_is_not_left_out(void)
 static void a_dead_backup_is_removed_and_writes_go_on(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 10);
+    replicas_put_many(1, 10);
     torc_cluster_kill(&cluster, 3, false);
-    put_many(11, 10);
+    replicas_put_many(11, 10);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
-    check_many(2, 1, 20);
+    replicas_check_many(2, 1, 20);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
@@ -130,7 +110,7 @@ static void a_moment_is_read_when_all_members_keep_it(void)
     uint64_t version;
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 10);
+    replicas_put_many(1, 10);
     ts = torc_hlc_from_us(cluster.wall_us);
     read_ahead(1, 5, ts);
     // Whoever follows stamps above it.
@@ -271,7 +251,7 @@ static void below_min_in_sync_no_write_is_taken(void)
     uint64_t version;
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 10);
+    replicas_put_many(1, 10);
     torc_cluster_kill(&cluster, 3, true);
     torc_cluster_kill(&cluster, 2, true);
     for (uint32_t i = 0; i < 1000 && cluster.meta.records[1].member_count > 1; i++) {
@@ -280,7 +260,7 @@ static void below_min_in_sync_no_write_is_taken(void)
     torc_cluster_run(&cluster, 100);
     CU_ASSERT_EQUAL(torc_cluster_server(&cluster, 1), 1);
     CU_ASSERT_EQUAL(torc_cluster_put(&cluster, 1, 5, "alone", 99, &version), TORC_ERR_UNAVAILABLE);
-    check_many(1, 1, 10);
+    replicas_check_many(1, 1, 10);
     torc_cluster_close(&cluster);
 }
 
@@ -289,13 +269,13 @@ static void a_primary_is_handed_over_on_request(void)
     struct torc_cmd_want want = {.primary_node = 2, .node_count = 3, .nodes = {1, 2, 3}};
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 30);
+    replicas_put_many(1, 30);
     torc_fake_meta_want(&cluster.meta, 1, &want);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 100000));
-    put_many(31, 30);
+    replicas_put_many(31, 30);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 100000));
     for (uint32_t node = 1; node <= 3; node++) {
-        check_many(node, 1, 60);
+        replicas_check_many(node, 1, 60);
     }
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
@@ -305,12 +285,12 @@ static void a_lossy_network_only_takes_longer(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
     cluster.loss_ppm = 50000;
-    put_many(1, 200);
+    replicas_put_many(1, 200);
     cluster.loss_ppm = 0;
-    put_many(201, 1); // a lost commit mark comes with the next record
+    replicas_put_many(201, 1); // a lost commit mark comes with the next record
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
     for (uint32_t node = 1; node <= 3; node++) {
-        check_many(node, 102, 100);
+        replicas_check_many(node, 102, 100);
     }
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
@@ -319,27 +299,32 @@ static void a_lossy_network_only_takes_longer(void)
 static void a_backup_that_restarts_at_once_stays_a_member(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 30);
+    replicas_put_many(1, 30);
     torc_cluster_kill(&cluster, 3, false);
     torc_cluster_start(&cluster, 3, true);
-    put_many(31, 30);
+    replicas_put_many(31, 30);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
-    check_many(3, 1, 60);
+    replicas_check_many(3, 1, 60);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
 
-static void a_member_removed_comes_back_by_the_log(void)
+static void third_is_left_out(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 30);
+    replicas_put_many(1, 30);
     torc_cluster_kill(&cluster, 3, true);
-    put_many(31, 30);
+    replicas_put_many(31, 30);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+}
+
+static void a_member_removed_comes_back_by_the_log(void)
+{
+    third_is_left_out();
     torc_cluster_start(&cluster, 3, true);
-    put_many(61, 30);
+    replicas_put_many(61, 30);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
-    check_many(3, 1, 90);
+    replicas_check_many(3, 1, 90);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
@@ -350,11 +335,7 @@ static void a_copy_left_out_says_when_nobody_in_sync_is_heard(void)
     struct torc_request get = torc_rig_get(5);
     struct torc_reply reply;
 
-    replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 30);
-    torc_cluster_kill(&cluster, 3, true);
-    put_many(31, 30);
-    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
+    third_is_left_out();
     torc_cluster_kill(&cluster, 1, true);
     torc_cluster_kill(&cluster, 2, true);
     torc_cluster_start(&cluster, 3, true);
@@ -366,7 +347,7 @@ static void a_copy_left_out_says_when_nobody_in_sync_is_heard(void)
         strstr(torc_reason_text(TORC_ERR_UNAVAILABLE, reply.info), "torc shard accept-loss"));
     torc_cluster_start(&cluster, 2, true);
     CU_ASSERT_TRUE(torc_cluster_settle(&cluster, 1, 0, 2, 400000));
-    check_many(2, 1, 60);
+    replicas_check_many(2, 1, 60);
     torc_cluster_close(&cluster);
 }
 
@@ -394,7 +375,7 @@ static void who_comes_back_with_a_shard_on_another_core_joins(void)
 
     config.workers = 2;
     replicas_come_up_as(&config);
-    put_many(1, 20);
+    replicas_put_many(1, 20);
     torc_cluster_kill(&cluster, 3, true);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 2, 100000));
     for (uint32_t worker = 0; worker < config.workers; worker++) {
@@ -404,7 +385,7 @@ static void who_comes_back_with_a_shard_on_another_core_joins(void)
     }
     torc_cluster_start(&cluster, 3, false);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 100000));
-    check_many(3, 1, 20);
+    replicas_check_many(3, 1, 20);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
@@ -412,13 +393,13 @@ static void who_comes_back_with_a_shard_on_another_core_joins(void)
 static void a_primary_that_restarts_takes_over_from_itself_or_follows(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 30);
+    replicas_put_many(1, 30);
     torc_cluster_kill(&cluster, 1, true);
     torc_cluster_start(&cluster, 1, true);
-    put_many(31, 30);
+    replicas_put_many(31, 30);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
     for (uint32_t node = 1; node <= 3; node++) {
-        check_many(node, 1, 60);
+        replicas_check_many(node, 1, 60);
     }
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
@@ -427,7 +408,7 @@ static void a_primary_that_restarts_takes_over_from_itself_or_follows(void)
 static void all_lose_power_and_nothing_acknowledged_is_lost(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 60);
+    replicas_put_many(1, 60);
     for (uint32_t node = 1; node <= 3; node++) {
         torc_cluster_kill(&cluster, node, false);
     }
@@ -435,168 +416,13 @@ static void all_lose_power_and_nothing_acknowledged_is_lost(void)
         torc_cluster_start(&cluster, node, true);
     }
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 1000000));
-    put_many(61, 10);
+    replicas_put_many(61, 10);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 100000));
     for (uint32_t node = 1; node <= 3; node++) {
-        check_many(node, 1, 70);
+        replicas_check_many(node, 1, 70);
     }
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
-}
-
-// Without `durable`, a copy goes on only after a stop that wrote the log.
-static void await_written(uint32_t node)
-{
-    const struct torc_log_writer *log = &cluster.rigs[node].workers[0]->log;
-
-    for (uint32_t i = 0; i < 1000 && !torc_log_writer_settled(log); i++) {
-        torc_cluster_step(&cluster);
-    }
-    CU_ASSERT_TRUE_FATAL(torc_log_writer_settled(log));
-}
-
-// The records of the last while are not at hand any more.
-static void restart_first_two(uint64_t wseq)
-{
-    for (uint32_t node = 1; node <= 2; node++) {
-        await_written(node);
-        torc_cluster_kill(&cluster, node, true);
-        torc_cluster_start(&cluster, node, true);
-        put_many(wseq, 5);
-        wseq += 5;
-    }
-}
-
-static void a_node_with_an_empty_disk_comes_back_by_a_base(uint8_t durability)
-{
-    replicas_come_up(durability);
-    put_many(1, 90);
-    torc_cluster_kill(&cluster, 3, true);
-    restart_first_two(91);
-    torc_cluster_start(&cluster, 3, false);
-    put_many(101, 40);
-    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
-    check_many(3, 41, 100);
-    CU_ASSERT_NOT_EQUAL(torc_cluster_shard(&cluster, 3, 1)->replica->machine.base_stream, 0);
-    torc_cluster_compare(&cluster, 1);
-    torc_cluster_close(&cluster);
-}
-
-// Its log then has what it got before, and what came behind the base that was not kept.
-static void a_learner_that_dies_amid_its_base_takes_another(void)
-{
-    const struct torc_replica *machine;
-    uint32_t begun = 0;
-
-    replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 90);
-    torc_cluster_kill(&cluster, 3, true);
-    restart_first_two(91);
-    torc_cluster_start(&cluster, 3, false);
-    for (uint32_t life = 0; life < 12; life++) {
-        machine = &torc_cluster_shard(&cluster, 3, 1)->replica->machine;
-        for (uint32_t i = 0; i < 50000 && machine->base_stream == 0; i++) {
-            torc_cluster_step(&cluster);
-        }
-        torc_cluster_run(&cluster, (uint32_t)torc_rng_below(&cluster.rng, 300));
-        begun += machine->base_stream != 0 && !machine->base_durable ? 1 : 0;
-        put_many(101 + 10 * life, 5);
-        torc_cluster_kill(&cluster, 3, true);
-        put_many(106 + 10 * life, 5);
-        torc_cluster_start(&cluster, 3, true);
-    }
-    CU_ASSERT_TRUE(begun > 0);
-    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
-    check_many(3, 171, 50);
-    torc_cluster_compare(&cluster, 1);
-    torc_cluster_close(&cluster);
-}
-
-// How many bases a node's worker makes for another.
-static uint32_t streams_to(uint32_t from, uint32_t to)
-{
-    const struct torc_worker *worker = cluster.rigs[from].workers[0];
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < TORC_WORKER_STREAMS; i++) {
-        count += worker->replicas.streams[i].node == to ? 1 : 0;
-    }
-    return count;
-}
-
-// It died when a worker made as many bases for it as it can make at once.
-static void a_node_that_is_away_keeps_no_other_from_its_base(void)
-{
-    uint32_t sender = 0;
-
-    replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 90);
-    torc_cluster_kill(&cluster, 3, true);
-    restart_first_two(91);
-    torc_cluster_start(&cluster, 3, false);
-    for (uint32_t i = 0; i < 400000 && sender == 0; i++) {
-        torc_cluster_step(&cluster);
-        sender = streams_to(1, 3) == TORC_WORKER_STREAMS ? 1 : sender;
-        sender = streams_to(2, 3) == TORC_WORKER_STREAMS ? 2 : sender;
-    }
-    CU_ASSERT_NOT_EQUAL_FATAL(sender, 0);
-    torc_cluster_kill(&cluster, 3, false);
-    torc_cluster_kill(&cluster, 3 - sender, true);
-    torc_cluster_start(&cluster, 3 - sender, false);
-    for (uint32_t shard = 1; shard <= 3; shard++) {
-        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 2, 200000));
-    }
-    put_many(101, 10);
-    torc_cluster_start(&cluster, 3, true);
-    for (uint32_t shard = 1; shard <= 3; shard++) {
-        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 3, 400000));
-        torc_cluster_compare(&cluster, shard);
-    }
-    torc_cluster_close(&cluster);
-}
-
-// What was being written of the tree before is no checkpoint any more: control hears so, for it
-// would wait for ever, and write no other one of this worker.
-static void a_base_ends_the_checkpoint_that_is_being_made(void)
-{
-    struct torc_fake_control *control = &cluster.rigs[3].controls[0];
-    struct torc_replica_action reset = {.kind = TORC_REPLICA_RESET};
-    struct torc_worker_shard *shard;
-    char text[1000];
-    uint32_t failed = 0;
-
-    replicas_come_up(TORC_DURABILITY_DURABLE);
-    memset(text, 'x', sizeof(text));
-    text[sizeof(text) - 1] = '\0';
-    for (uint64_t key = 1; key <= 300; key++) { // several blocks, one a turn
-        (void)replicas_put(key, text, key);
-    }
-    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 10000));
-    control->event_count = 0;
-    shard = torc_cluster_shard(&cluster, 3, 1);
-    torc_fake_control_checkpoint(control, 0);
-    while (shard->checkpoint_number == 0) {
-        torc_cluster_step(&cluster);
-    }
-    reset.lsn = shard->replica->machine.last_lsn;
-    torc_worker_replica_base(cluster.rigs[3].workers[0], shard, &reset);
-    for (uint32_t i = 0; i < 100 && shard->checkpoint_number != 0; i++) {
-        torc_cluster_step(&cluster);
-    }
-    torc_cluster_step(&cluster);
-    CU_ASSERT_EQUAL(shard->checkpoint_number, 0);
-    for (uint32_t i = 0; i < control->event_count; i++) {
-        failed += control->events[i].kind == TORC_EVT_CHECKPOINT_DONE &&
-                  control->events[i].checkpoint.failed == 1;
-    }
-    CU_ASSERT_EQUAL(failed, 1);
-    torc_cluster_close(&cluster);
-}
-
-static void an_empty_disk_is_filled_by_a_base(void)
-{
-    a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_DURABLE);
-    a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_REPLICATED);
 }
 
 // -- Shards given and taken while a node runs -----------------------------------------------------
@@ -654,26 +480,26 @@ static void give_and_take(uint8_t durability)
     worker = cluster.rigs[3].workers[0];
     chunks = torc_chunk_pool_free(&worker->chunks);
     for (uint32_t round = 0; round < 3; round++) {
-        put_many(1 + UINT64_C(200) * round, 50);
+        replicas_put_many(1 + UINT64_C(200) * round, 50);
         wish_for(1, 1, 1, 2, 0);
         until_gone(3, 1);
         CU_ASSERT_TRUE(torc_chunk_pool_free(&worker->chunks) > chunks);
-        put_many(51 + UINT64_C(200) * round, 20);
+        replicas_put_many(51 + UINT64_C(200) * round, 20);
         CU_ASSERT_EQUAL(worker->open_count, 2);
         CU_ASSERT_EQUAL(worker->replicas.count, 2);
         wish_for(1, 1, 1, 2, 3);
-        put_many(71 + UINT64_C(200) * round, 50);
+        replicas_put_many(71 + UINT64_C(200) * round, 50);
         CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 400000));
-        check_many(3, 21 + UINT64_C(200) * round, 100);
+        replicas_check_many(3, 21 + UINT64_C(200) * round, 100);
         torc_cluster_compare(&cluster, 1);
     }
     CU_ASSERT_EQUAL(cluster.rigs[3].controls[0].gone, 3);
     // What it has is on its disk: of the shard's lives the last one counts.
     torc_cluster_kill(&cluster, 3, true);
     torc_cluster_start(&cluster, 3, durability == TORC_DURABILITY_DURABLE);
-    put_many(521, 10);
+    replicas_put_many(521, 10);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
-    check_many(3, 431, 100);
+    replicas_check_many(3, 431, 100);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
@@ -700,9 +526,9 @@ static void places_of_shards_are_used_again(void)
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 3, 3, 400000));
     place = (uint32_t)(torc_cluster_shard(&cluster, 3, 2) - cluster.rigs[3].workers[0]->shards);
     CU_ASSERT_EQUAL(place, 0);
-    put_many(1, 50);
+    replicas_put_many(1, 50);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 3, 3, 100000));
-    check_many(1, 1, 50);
+    replicas_check_many(1, 1, 50);
     for (uint32_t shard = 1; shard <= 3; shard++) {
         CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 3, 100000));
         torc_cluster_compare(&cluster, shard);
@@ -716,7 +542,7 @@ static void a_record_read_for_the_copy_before_is_not_for_the_next(void)
     struct torc_fake_control *control;
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
-    put_many(1, 50);
+    replicas_put_many(1, 50);
     control = &cluster.rigs[1].controls[0];
     control->late = true;
     cluster.meta.changed[1]++; // it reads, and hears nothing
@@ -744,9 +570,9 @@ static void a_record_read_for_the_copy_before_is_not_for_the_next(void)
     cluster.meta.away = false;
     CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, 1, 1)->replica->machine.role,
                     TORC_REPLICA_LEARNER);
-    put_many(51, 10);
+    replicas_put_many(51, 10);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 400000));
-    check_many(1, 1, 60);
+    replicas_check_many(1, 1, 60);
     torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
@@ -844,7 +670,6 @@ int main(void)
          a_primary_that_restarts_takes_over_from_itself_or_follows},
         {"all lose power, and nothing acknowledged is lost",
          all_lose_power_and_nothing_acknowledged_is_lost},
-        {"an empty disk is filled by a base", an_empty_disk_is_filled_by_a_base},
         {"a shard that is taken away leaves, and comes back by a base",
          a_shard_taken_away_leaves_and_comes_back_by_a_base},
         {"places of shards are used again", places_of_shards_are_used_again},
@@ -852,12 +677,6 @@ int main(void)
          a_record_read_for_the_copy_before_is_not_for_the_next},
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
         {"answers name the control that asked", answers_name_the_control_that_asked},
-        {"a node that is away keeps no other from its base",
-         a_node_that_is_away_keeps_no_other_from_its_base},
-        {"a base ends the checkpoint that is being made",
-         a_base_ends_the_checkpoint_that_is_being_made},
-        {"a learner that dies amid its base takes another",
-         a_learner_that_dies_amid_its_base_takes_another},
         CU_TEST_INFO_NULL,
     };
 
