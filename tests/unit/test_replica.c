@@ -1,6 +1,6 @@
 // Torc tests: the replica's machine: what it waits for it looks at again when nothing happens; what
 // it owes to whom it has proposed.
-#include "dataplane/replica.h"
+#include "dataplane/replica_impl.h"
 #include "tests/torc_test.h"
 
 #include <string.h>
@@ -355,9 +355,17 @@ static void who_begins_another_base_is_sent_again_what_it_had_with_the_last(void
     CU_ASSERT_TRUE(asked_for(TORC_REPLICA_SHIP));
 }
 
-// It has records up to 11, so many of them committed, the first five of epoch 1 and the others of
-// epoch 2. Then a primary of epoch 4 says that it has the first five, and its own up to `last_lsn`.
-static void learn_after_a_loss(uint64_t commit_lsn, uint64_t last_lsn)
+// What a learner, or a member, has of the log, and what the primary of the next epoch says of its
+// own.
+struct meeting {
+    struct torc_epoch_table own;
+    uint64_t commit_lsn;
+    uint64_t last_lsn;
+    struct torc_peer_epoch theirs; // without its members
+    bool member;
+};
+
+static void meet(const struct meeting *meeting)
 {
     struct torc_replica_start start = {
         .timing = {.promise_ns = 20 * MS, .lonely_ns = 200 * MS, .resend_ns = 5 * MS},
@@ -367,32 +375,45 @@ static void learn_after_a_loss(uint64_t commit_lsn, uint64_t last_lsn)
         .boot = 1,
         .copy = 1,
         .min_in_sync = 1,
-        .commit_lsn = commit_lsn,
-        .last_lsn = 11,
-        .table = {.count = 2, .entries = {{.epoch = 1, .first_lsn = 1}, {2, 6}}},
+        .commit_lsn = meeting->commit_lsn,
+        .last_lsn = meeting->last_lsn,
+        .table = meeting->own,
         .has_base = true};
     struct torc_peer_message message = {
-        .kind = TORC_PEER_EPOCH,
-        .shard = 1,
-        .epoch = {.configuration = {.epoch = 4,
-                                    .primary_node = OTHER,
-                                    .primary_boot = 1,
-                                    .member_count = 1,
-                                    .members = {{.node = OTHER, .copy = 2}}},
-                  .table = {.count = 2, .entries = {{.epoch = 1, .first_lsn = 1}, {4, 6}}},
-                  .last_lsn = last_lsn,
-                  .active = true}};
-    struct torc_replica_record record = {.configuration = message.epoch.configuration};
+        .kind = TORC_PEER_EPOCH, .shard = 1, .epoch = meeting->theirs};
+    struct torc_replica_record record = {0};
     struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
 
+    message.epoch.configuration.primary_node = OTHER;
+    message.epoch.configuration.primary_boot = 1;
+    message.epoch.configuration.member_count = meeting->member ? 2 : 1;
+    message.epoch.configuration.members[0] = (struct torc_member){.node = OTHER, .copy = 2};
+    message.epoch.configuration.members[1] = (struct torc_member){.node = OWN, .copy = 1};
+    message.epoch.active = true;
+    record.configuration = message.epoch.configuration;
     now_ns = 1000 * MS;
     torc_replica_init(&replica, now_ns, &start);
     step(&event);
     event = (struct torc_replica_event){
         .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &message};
     step(&event);
-    CU_ASSERT_EQUAL(replica.epoch, 4);
-    CU_ASSERT_EQUAL(replica.role, TORC_REPLICA_LEARNER);
+    CU_ASSERT_EQUAL(replica.epoch, meeting->theirs.configuration.epoch);
+    CU_ASSERT_EQUAL(replica.role, meeting->member ? TORC_REPLICA_BACKUP : TORC_REPLICA_LEARNER);
+}
+
+// It has records up to 11, so many of them committed, the first five of epoch 1 and the others of
+// epoch 2. Then a primary of epoch 4 says that it has the first five, and its own up to `last_lsn`.
+static void learn_after_a_loss(uint64_t commit_lsn, uint64_t last_lsn)
+{
+    struct meeting meeting = {
+        .own = {.count = 2, .entries = {{.epoch = 1, .first_lsn = 1}, {2, 6}}},
+        .commit_lsn = commit_lsn,
+        .last_lsn = 11,
+        .theirs = {.configuration = {.epoch = 4},
+                   .table = {.count = 2, .entries = {{.epoch = 1, .first_lsn = 1}, {4, 6}}},
+                   .last_lsn = last_lsn}};
+
+    meet(&meeting);
 }
 
 // An operator accepted that they are lost. What the tree has cannot be cut, and must not stay.
@@ -412,6 +433,63 @@ static void who_did_not_commit_it_cuts_it(void)
         CU_ASSERT_TRUE(replica.synced);
         CU_ASSERT_TRUE(asked_for(TORC_REPLICA_CUT));
         CU_ASSERT_EQUAL(replica.last_lsn, 5);
+    }
+}
+
+// A log with ten records of each epoch up to EPOCHS_ALIKE, and of `more` others, of which every
+// second is the other log's; the table has the last ones.
+#define EPOCHS_ALIKE 30u
+#define LSN_ALIKE    (UINT64_C(10) * EPOCHS_ALIKE)
+
+static struct torc_epoch_table table_of(uint32_t more, uint32_t first)
+{
+    struct torc_epoch_table table = {0};
+
+    for (uint32_t i = 0; i < EPOCHS_ALIKE + more; i++) {
+        uint32_t epoch = i < EPOCHS_ALIKE ? i + 1 : EPOCHS_ALIKE + first + 2 * (i - EPOCHS_ALIKE);
+
+        torc_replica_table_add(&table, epoch, 10 * (uint64_t)i + 1);
+    }
+    return table;
+}
+
+// So many epochs of its own each of them has.
+static void meet_with_tables(uint32_t own, uint32_t theirs, uint64_t commit_lsn, bool member)
+{
+    struct meeting meeting = {.own = table_of(own, 1),
+                              .commit_lsn = commit_lsn,
+                              .last_lsn = LSN_ALIKE + UINT64_C(10) * own,
+                              .theirs = {.configuration = {.epoch = 100},
+                                         .table = table_of(theirs, 2),
+                                         .last_lsn = LSN_ALIKE + UINT64_C(10) * theirs},
+                              .member = member};
+    bool known = own < TORC_EPOCHS_MAX && theirs < TORC_EPOCHS_MAX;
+
+    meet(&meeting);
+    if (known || member || commit_lsn == 0) {
+        CU_ASSERT_TRUE(replica.synced);
+        CU_ASSERT_TRUE(asked_for(TORC_REPLICA_CUT));
+        CU_ASSERT_EQUAL(replica.last_lsn, known ? LSN_ALIKE : commit_lsn);
+    } else {
+        CU_ASSERT_FALSE(replica.synced);
+        CU_ASSERT_FALSE(asked_for(TORC_REPLICA_CUT));
+    }
+}
+
+// Tables keep the last epochs only. Where they have none in common any more, a learner with
+// anything committed takes a base, and a member gives up what is not committed; nobody keeps a
+// record that the primary has not.
+static void tables_that_were_cut_short_say_no_more_than_they_know(void)
+{
+    static const uint64_t commits[] = {0, LSN_ALIKE - 5, LSN_ALIKE};
+
+    for (uint32_t own = 1; own <= 22; own++) {
+        for (uint32_t theirs = 1; theirs <= 22; theirs++) {
+            for (uint32_t i = 0; i < TORC_COUNT_OF(commits); i++) {
+                meet_with_tables(own, theirs, commits[i], false);
+                meet_with_tables(own, theirs, commits[i], true);
+            }
+        }
     }
 }
 
@@ -532,6 +610,8 @@ int main(void)
         {"who committed what was given up needs a base",
          who_committed_what_was_given_up_needs_a_base},
         {"who did not commit it cuts it", who_did_not_commit_it_cuts_it},
+        {"tables that were cut short say no more than they know",
+         tables_that_were_cut_short_say_no_more_than_they_know},
         {"what cannot commit is handed over when it can",
          what_cannot_commit_is_handed_over_when_it_can},
         {"a transfer that nobody takes is tried again",
