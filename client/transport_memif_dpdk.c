@@ -47,8 +47,8 @@
 #define COMPLAINT_BYTES 96
 #define CONNECT_NS      (6 * TORC_NS_PER_S)
 #define RETRY_NS        (20 * TORC_NS_PER_MS)
-// For the node to take up a connection that was made: who goes before leaves it one that ends its
-// process, for DPDK's driver (22.11) then forgets a descriptor that it has closed, and DPDK panics.
+// For the node to take up a connection that was made, before another one is tried. Who goes earlier
+// ends a node that is not told of it by itself (docs/decisions/0042): one of an earlier release.
 #define PATIENCE_NS (500 * TORC_NS_PER_MS)
 #define ASK_NS      (10 * TORC_NS_PER_MS)
 #define LOOKS       100u // at the link a second, in use
