@@ -351,55 +351,80 @@ static double work(void)
     return sum;
 }
 
-static struct overload_clients_figures measure(const struct overload_mix *mix)
-{
-    struct overload_clients_counts *counts = &overload_clients.counts;
-    uint64_t sent = overload_clients.net.sent;
-    uint64_t lost = overload_clients.net.lost;
-    uint64_t ops = sendings();
-    uint64_t calls = 0;
-    uint64_t done = 0;
+// What a measurement saw.
+struct overload_span {
     uint64_t gone_ns;
-    struct overload_clients_figures figures;
+    uint64_t calls;
+    uint64_t done;
+    uint64_t sendings;
+    uint64_t sent; // packets
+    uint64_t lost;
+};
 
-    memset(counts, 0, sizeof(*counts));
+static struct overload_span span_of(const struct overload_mix *mix)
+{
+    const struct overload_clients_counts *counts = &overload_clients.counts;
+    struct overload_span span = {.sendings = sendings(),
+                                 .sent = overload_clients.net.sent,
+                                 .lost = overload_clients.net.lost};
+
+    memset(&overload_clients.counts, 0, sizeof(overload_clients.counts));
     overload_clients.served.count = 0;
     overload_clients.called.count = 0;
     overload_clients.refused.count = 0;
     overload.measuring = true;
-    gone_ns = run(mix, overload_clients.config.measure_ns);
+    span.gone_ns = run(mix, overload_clients.config.measure_ns);
     overload.measuring = false;
     for (uint32_t kind = 0; kind < KINDS; kind++) {
-        calls += counts->calls[kind];
-        done += counts->done[kind];
+        span.calls += counts->calls[kind];
+        span.done += counts->done[kind];
     }
-    figures = (struct overload_clients_figures){
-        .calls_per_s = (double)calls * 1e9 / (double)gone_ns,
-        .done_per_s = (double)done * 1e9 / (double)gone_ns,
-        .work = work() / (double)gone_ns,
-        .least = least_of_kinds(calls, done),
-        .sendings = part(sendings() - ops, calls - counts->no_room),
-        .idle = part(counts->idle_ns, gone_ns),
+    span.sendings = sendings() - span.sendings;
+    span.sent = overload_clients.net.sent - span.sent;
+    span.lost = overload_clients.net.lost - span.lost;
+    return span;
+}
+
+static void figures_print(const struct overload_clients_figures *figures,
+                          const struct overload_span *span)
+{
+    const struct overload_clients_counts *counts = &overload_clients.counts;
+
+    (void)printf("  %8.0f calls/s, %8.0f done (work %.3f, least kind %.2f); no room %.3f, at the "
+                 "deadline %.3f and %.3f, failed %" PRIu64
+                 "; packets: %.1f calls, %.3f refused, %.4f lost; 99 %%: from sending %5" PRIu64
+                 " us, from the call %6" PRIu64 " us, told %5" PRIu64
+                 " us; %.3f sent a call, %.3f each done; turns of %.1f us, idle %.3f\n",
+                 figures->calls_per_s, figures->done_per_s, figures->work, figures->least,
+                 part(counts->no_room, span->calls), part(counts->ended[0], span->calls),
+                 part(counts->ended[1], span->calls), counts->failed, figures->packed,
+                 figures->refused, figures->lost, figures->served_p99_ns / 1000,
+                 figures->called_p99_ns / 1000, figures->refused_p99_ns / 1000, figures->sendings,
+                 part(span->sendings, span->done), part(span->gone_ns, counts->turns) / 1e3,
+                 figures->idle);
+}
+
+static struct overload_clients_figures measure(const struct overload_mix *mix)
+{
+    const struct overload_clients_counts *counts = &overload_clients.counts;
+    struct overload_span span = span_of(mix);
+    struct overload_clients_figures figures = {
+        .calls_per_s = (double)span.calls * 1e9 / (double)span.gone_ns,
+        .done_per_s = (double)span.done * 1e9 / (double)span.gone_ns,
+        .work = work() / (double)span.gone_ns,
+        .least = least_of_kinds(span.calls, span.done),
+        .sendings = part(span.sendings, span.calls - counts->no_room),
+        .idle = part(counts->idle_ns, span.gone_ns),
         .served_p99_ns = overload_quantile(&overload_clients.served, 990000),
         .called_p99_ns = overload_quantile(&overload_clients.called, 990000),
         .refused_p99_ns = overload_quantile(&overload_clients.refused, 990000),
-        .lost = part(overload_clients.net.lost - lost, overload_clients.net.sent - sent),
+        .lost = part(span.lost, span.sent),
         .refused = part(counts->refused, counts->refused + counts->packets),
-        .packed = part(done, counts->packets)};
+        .packed = part(span.done, counts->packets)};
+
     // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
     if (getenv("TORC_TEST_FIGURES") != NULL) {
-        (void)printf(
-            "  %8.0f calls/s, %8.0f done (work %.3f, least kind %.2f); no room %.3f, at the "
-            "deadline %.3f and %.3f, failed %" PRIu64
-            "; packets: %.1f calls, %.3f refused, %.4f lost; 99 %%: from sending %5" PRIu64
-            " us, from the call %6" PRIu64 " us, told %5" PRIu64
-            " us; %.3f sent a call, %.3f each done; turns of %.1f us, idle %.3f\n",
-            figures.calls_per_s, figures.done_per_s, figures.work, figures.least,
-            part(counts->no_room, calls), part(counts->ended[0], calls),
-            part(counts->ended[1], calls), counts->failed, figures.packed, figures.refused,
-            figures.lost, figures.served_p99_ns / 1000, figures.called_p99_ns / 1000,
-            figures.refused_p99_ns / 1000, figures.sendings, part(sendings() - ops, done),
-            part(gone_ns, counts->turns) / 1e3, figures.idle);
+        figures_print(&figures, &span);
     }
     return figures;
 }
