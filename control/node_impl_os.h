@@ -51,7 +51,7 @@ uint64_t torc_node_meta_deadline_ns(const struct torc_node *node);
 // The map is to be written anew; how often the survey has changed, and records of nodes.
 void torc_node_meta_news(struct torc_node *node);
 uint64_t torc_node_meta_changes(const struct torc_node *node);
-uint64_t torc_node_meta_node_changes(const struct torc_node *node);
+const struct torc_follow *torc_node_meta_follow(const struct torc_node *node);
 
 // Numbers of it into node->numbers.
 void torc_node_meta_count(struct torc_node *node);

@@ -115,9 +115,9 @@ uint64_t torc_node_meta_changes(const struct torc_node *node)
     return node->meta->follow.changes;
 }
 
-uint64_t torc_node_meta_node_changes(const struct torc_node *node)
+const struct torc_follow *torc_node_meta_follow(const struct torc_node *node)
 {
-    return node->meta->follow.node_changes;
+    return &node->meta->follow;
 }
 
 // Between taking over and stopping: workers that read maps.
