@@ -1,7 +1,14 @@
 // Torc control: which shards a running node begins with and lets go of. See control/give.h.
 #include "control/give.h"
 
+#include "kit/bugs.h"
+
 #include <string.h>
+
+bool torc_give_lets_go(struct torc_cluster *cluster, uint32_t shard)
+{
+    return torc_cluster_shard(cluster, shard) == NULL && !TORC_BUG(LINES_KEPT);
+}
 
 void torc_give_init(struct torc_give *give, struct torc_survey *survey,
                     struct torc_cluster *cluster, uint64_t ticket)

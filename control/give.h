@@ -64,6 +64,12 @@ static inline bool torc_give_remembers(uint64_t node_copy, uint64_t member_copy)
                                         : member_copy >> 32 == torc_give_copy(node_copy, 0) >> 32;
 }
 
+// At a start: whether what lay here of the shard is let go of, as others have it by now. Its
+// checkpoint is removed, and nothing holds the log for it: given to this node again it is another
+// copy, begins without a base, and in a turn above all that lie in the log. (Turns rise with each
+// base too, so what DATA/replicas says may be less.)
+bool torc_give_lets_go(struct torc_cluster *cluster, uint32_t shard);
+
 void torc_give_init(struct torc_give *give, struct torc_survey *survey,
                     struct torc_cluster *cluster, uint64_t ticket);
 

@@ -1,5 +1,6 @@
 // Torc control: who leads placement, and a leader's transactions. See control/leader.h.
 #include "control/leader_impl.h"
+#include "kit/bugs.h"
 
 #include <string.h>
 
@@ -55,7 +56,8 @@ static void leader_follow(struct torc_leader *leader, uint64_t now_ns, uint64_t 
 static void leader_lead(struct torc_leader *leader, uint64_t now_ns)
 {
     leader->state = TORC_LEADER_LEADS;
-    leader->stage = TORC_LEADER_SHARDS;
+    leader->stage = leader->shard_count > 0 && TORC_BUG(LEADER_OLD_WISHES) ? TORC_LEADER_NODES
+                                                                           : TORC_LEADER_SHARDS;
     leader->batch_max = TORC_LEADER_WANTS_MAX;
     leader->retry_at_ns = now_ns;
     leader->pace_at_ns = now_ns + leader->config.pace_ns;
@@ -174,6 +176,9 @@ static void leader_take_swap(struct torc_leader *leader, uint64_t now_ns,
         leader_won(leader, now_ns);
     } else if (leader->swap.state == TORC_SWAP_FAILED) {
         leader_failed(leader, now_ns);
+    } else if (leader->swap.version != leader->version && leader->state == TORC_LEADER_LEADS &&
+               TORC_BUG(LEADER_GOES_ON)) {
+        leader->version = leader->swap.version;
     } else if (leader->swap.version != leader->version) {
         leader_follow(leader, now_ns, leader->swap.version);
     } else {

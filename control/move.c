@@ -1,6 +1,8 @@
 // Torc control: from where a shard lies to where it should. See control/move.h.
 #include "control/move.h"
 
+#include "kit/bugs.h"
+
 // Distinct nodes, in the order of the list they are from.
 struct move_set {
     uint32_t count;
@@ -79,8 +81,12 @@ static struct torc_move_step move_wait(enum torc_move_wait wait)
 // How many members it has when it is not on its way.
 static uint32_t move_target(const struct torc_move_view *view, const struct move_set *wished)
 {
-    uint64_t target = torc_max_u64(torc_max_u64(view->min_in_sync, 1), wished->count);
+    uint64_t least = torc_max_u64(view->min_in_sync, 1);
+    uint64_t target = torc_max_u64(least, wished->count);
 
+    if (wished->count > least && TORC_BUG(MOVE_REMOVES_FIRST)) {
+        target--;
+    }
     return (uint32_t)torc_min_u64(target, TORC_RECORD_MEMBERS_MAX - 1); // room for one to come
 }
 

@@ -64,6 +64,34 @@ static void bases_tidy(struct torc_node *node)
     based->count = kept;
 }
 
+static bool bases_let_go(struct torc_node *node)
+{
+    struct torc_based *based = node->based;
+    struct torc_based_line none = {0};
+    uint32_t turn;
+
+    for (uint32_t i = 0; torc_recover_found(node->recover, i, &none.shard, &turn); i++) {
+        struct torc_based_line *line = torc_based_find(based, none.shard);
+
+        if (!torc_give_lets_go(&node->registry.cluster, none.shard) ||
+            torc_survey_shard(node->registry.survey, none.shard) == NULL) {
+            continue;
+        }
+        if (line == NULL && !torc_based_put(based, &none)) {
+            return false;
+        }
+        line = torc_based_find(based, none.shard);
+        line->turn = (uint32_t)torc_max_u64(line->turn, turn);
+    }
+    for (uint32_t i = 0; i < based->count; i++) {
+        if (torc_give_lets_go(&node->registry.cluster, based->lines[i].shard)) {
+            based->lines[i].copy = give_copy(node);
+            based->lines[i].whole = false;
+        }
+    }
+    return true;
+}
+
 static bool bases_list(const struct torc_node *node, const struct torc_survey_shard *known,
                        uint64_t copy)
 {
@@ -95,10 +123,12 @@ static uint64_t bases_copy(const struct torc_node *node, const struct torc_based
 enum torc_err torc_node_find_bases(struct torc_node *node, struct torc_fail *why)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
+    bool fits;
 
     torc_based_load(&node->dir, node->registry.disk_copy, node->based);
     bases_tidy(node);
-    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+    fits = bases_let_go(node);
+    for (uint32_t i = 0; i < cluster->shard_count && fits; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
         const struct torc_survey_shard *known =
             torc_survey_shard(node->registry.survey, shard->shard);
@@ -113,9 +143,10 @@ enum torc_err torc_node_find_bases(struct torc_node *node, struct torc_fail *why
             shard->turn = (uint32_t)torc_max_u64(shard->turn, line != NULL ? line->turn : 0) + 1;
             shard->moved = false;
         }
-        if (!give_put(node, shard, shard->copy, shard->based)) {
-            return torc_fail(why, TORC_ERR_LIMIT, "replicas: more lines than shards there can be");
-        }
+        fits = give_put(node, shard, shard->copy, shard->based);
+    }
+    if (!fits) {
+        return torc_fail(why, TORC_ERR_LIMIT, "replicas: more lines than shards there can be");
     }
     torc_give_forget(node->give);
     node->given_news = 0;
@@ -159,7 +190,8 @@ bool torc_node_resume_table(struct torc_node *node)
 // -- Given ----------------------------------------------------------------------------------------
 
 // A turn above all that its log may hold: of earlier lives of the shard here, which end where this
-// one begins. (A turn rises once a start at most, or when a shard is given.)
+// one begins. (SHARD_GONE says which turn that was in the end, and a start looks
+// at the log.)
 static uint32_t give_turn(const struct torc_node *node, const struct torc_based_line *line)
 {
     uint64_t turn = torc_max_u64(node->registry.cluster.boot, line != NULL ? line->turn : 0);

@@ -176,6 +176,17 @@ enum torc_err torc_recover_begin(struct torc_recover **out,
     return TORC_ERR_OK;
 }
 
+bool torc_recover_found(const struct torc_recover *recover, uint32_t place, uint32_t *shard,
+                        uint32_t *turn)
+{
+    if (place >= recover->order.note_count) {
+        return false;
+    }
+    *shard = recover->order.notes[place].shard;
+    *turn = recover->order.notes[place].turn;
+    return true;
+}
+
 void torc_recover_close(struct torc_recover *recover)
 {
     torc_recover_cursor_shut(recover, &recover->cursor);

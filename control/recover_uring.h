@@ -64,6 +64,11 @@ enum torc_err torc_must_use torc_recover_step(struct torc_recover *recover, bool
 // Where the stream goes on: 1 for a new one.
 uint64_t torc_recover_next_sequence(const struct torc_recover *recover, uint32_t stream);
 
+// Which turns of which shards lie in the log, others' shards too, in no order. False: there are no
+// more than `place` such.
+bool torc_must_use torc_recover_found(const struct torc_recover *recover, uint32_t place,
+                                      uint32_t *shard, uint32_t *turn);
+
 // The HLC that the next life must stamp above, records that are still to be fed left out: of the
 // checkpoints, and what was kept for readers (REPLICATION.md H6) in any stream.
 uint64_t torc_recover_clock(const struct torc_recover *recover);

@@ -85,6 +85,10 @@
     X(ACCEPT_HEARD, "a loss is accepted though a member is heard")                          \
     X(ACCEPT_HALF, "a loss is accepted for a copy that is half of one")                     \
     X(LOSS_IGNORED, "a learner keeps what was committed before an accepted loss")           \
+    X(LEADER_GOES_ON, "placement's leader goes on when another one leads")                  \
+    X(LEADER_OLD_WISHES, "a new leader of placement goes on from what it once read")        \
+    X(MOVE_REMOVES_FIRST, "a replica goes before the one that is to come is a member")      \
+    X(LINES_KEPT, "what others have by now is not let go of at a start")                    \
     X(CANDIDATE_COMMITS, "a candidate commits before promises to its predecessor have ended")
 
 enum torc_bug {

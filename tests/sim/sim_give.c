@@ -68,6 +68,30 @@ static uint64_t bases_copy(const struct sim_node *node, const struct sim_line *l
     return line != NULL || bases_list(node, known, copy) ? copy : give_copy(node);
 }
 
+// As bases_let_go.
+static void bases_let_go(struct sim_node *node)
+{
+    uint32_t shard;
+    uint32_t turn;
+
+    for (uint32_t i = 0; torc_recover_found(node->control.recover, i, &shard, &turn); i++) {
+        struct sim_line *line = &node->control.lines[shard];
+
+        if (torc_give_lets_go(&node->control.cluster, shard)) {
+            line->there = true;
+            line->turn = (uint32_t)torc_max_u64(line->turn, turn);
+        }
+    }
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        struct sim_line *line = &node->control.lines[number];
+
+        if (line->there && torc_give_lets_go(&node->control.cluster, number)) {
+            line->copy = give_copy(node);
+            line->whole = false;
+        }
+    }
+}
+
 // As torc_node_find_bases.
 void sim_give_find_bases(struct sim_node *node)
 {
@@ -75,6 +99,7 @@ void sim_give_find_bases(struct sim_node *node)
     struct torc_cluster *cluster = &control->cluster;
 
     lines_load(node, control->disk_copy);
+    bases_let_go(node);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct torc_cluster_shard *shard = &cluster->shards[i];
         const struct torc_survey_shard *known =
