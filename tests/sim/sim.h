@@ -12,6 +12,7 @@
 //           sim_control.c a machine's control: recovery, log, checkpoints, resuming
 //           sim_agree.c   and its way to the metastore: boots, maps, replicas' questions
 //           sim_wish.c    what placement wishes; which copies of data are what
+//           sim_place.c   placement's leader, nodes that come and go, and its oracles
 //           sim_client.c  engines, the workload, what they saw
 //           sim_faults.c  what this seed's faults are, and when
 //           sim_rows.c    longer rows, which only --plan begins
@@ -154,6 +155,16 @@ struct torc_frame_tx; // dataplane/worker.h
     X(STOP_RESUMED, "controls that found a stop begun", 0)           \
     X(STOP_CALM, "stops in calm, whose clients were judged", 0)      \
     X(STOP_CALM_OPS, "operations of such clients", 0)                \
+    X(FAULT_NODE_JOINS, "nodes that joined the cluster", 1)          \
+    X(FAULT_STATE, "nodes drained, held, or let in again", 1)        \
+    X(FAULT_CAPACITY, "nodes of another capacity", 1)                \
+    X(FAULT_GONE, "nodes away until they are given up", 1)           \
+    X(FAULT_LEADER, "troubles of placement's leader", 1)             \
+    X(PLACE_TERMS, "terms of placement's leaders", 0)                \
+    X(PLACE_WANTS, "wishes that they wrote", 0)                      \
+    X(PLACE_JOINED, "members that joined under them", 0)             \
+    X(PLACE_LEFT, "members that were well, and left", 0)             \
+    X(PLACE_GIVEN_UP, "nodes that are there and get nothing", 0)     \
     X(FAULT_LOSS, "losses of all copies in sync", 1)                 \
     X(ACCEPT_LOOKED, "shards that an operator looked at", 0)         \
     X(ACCEPT_ORDERED, "losses that an operator would accept", 0)     \
@@ -232,7 +243,8 @@ enum sim_cover {
     X(PLAN)                \
     X(CLIENT)              \
     X(STOP)                \
-    X(ACCEPT)
+    X(ACCEPT)              \
+    X(PLACE)
 
 enum sim_class {
 #define X(name) SIM_CLASS_##name,
@@ -269,6 +281,7 @@ enum sim_plan_kind {
 
 struct sim_config {
     uint32_t nodes;
+    uint32_t founders; // of them, those that do not join later
     uint32_t workers;
     uint32_t shards;
     uint32_t replicas; // 1: a node alone has its shards
@@ -308,6 +321,9 @@ struct sim_config {
     uint32_t behind_ms;   // that of the first node, beside the skew
     uint32_t jitter_ms;   // mean, between two moments that a worker has no core; 0: it always has
     uint32_t unknown_ppm; // of the metastore's answers
+    uint32_t lease_ms;    // of placement's leader
+    uint32_t gone_ms;     // it gives a node up after that
+    uint32_t domains;     // of nodes; 0: each is its own
     uint32_t plan;        // enum sim_plan_kind: two rows of three are of this kind; NONE: any is
 };
 
@@ -537,6 +553,14 @@ struct sim_want {
     uint32_t primary; // 0: no wish
 };
 
+// What placement's leaders wished.
+struct sim_placing {
+    uint32_t wished[SIM_SHARDS_MAX]; // how often
+    uint64_t last_ns;
+    uint64_t node_ns; // when a node's record was last changed
+    uint64_t done_ns; // when all was as wished, after the last fault
+};
+
 // A loss that an operator accepted: the shard went on from what one copy had.
 struct sim_loss {
     uint64_t dead_ns; // since when nobody in sync ran
@@ -633,6 +657,7 @@ struct sim {
     uint64_t shard_lo[SIM_SHARDS_MAX + 1];
     uint32_t shard_node[SIM_SHARDS_MAX]; // index of its first; the others follow in a ring
     struct sim_want wants[SIM_SHARDS_MAX];
+    struct sim_placing placing;
     uint64_t copies; // numbers drawn
     struct sim_op *ops;
     uint32_t op_count;
@@ -736,6 +761,12 @@ void sim_plan_step(uint32_t serial);
 bool sim_plan_asks(uint32_t client, struct sim_ask *ask); // once
 void sim_plan_answered(uint32_t client);                  // a read ahead was
 void sim_plan_stop(void);
+
+// -- sim_place.c
+void sim_place_configure(struct sim_config *config);
+void sim_place_fault(void);
+bool sim_place_is_done(void); // one leads, and all that it wishes is written
+void sim_place_judge(void);
 
 // -- sim_accept.c
 void sim_accept_init(void);

@@ -7,6 +7,7 @@
 #include "control/failover.h"
 #include "control/follow.h"
 #include "control/note.h"
+#include "control/placer.h"
 #include "control/yield.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
@@ -52,6 +53,7 @@ struct sim_agree {
     struct torc_note down;
     struct torc_note leaving;
     struct torc_acceptance accept;
+    struct torc_placer *placer; // NULL: the node has not served yet, or there is none
 };
 
 static struct sim_agree *agree_of(const struct sim_node *node)
@@ -70,6 +72,9 @@ struct sim_agree *sim_agree_open(struct sim_node *node)
 void sim_agree_close(struct sim_agree *agree)
 {
     torc_metastore_close(agree->store);
+    if (agree->placer != NULL) {
+        sim_memory_free(agree->placer, sizeof(*agree->placer));
+    }
     sim_memory_free(agree, sizeof(*agree));
 }
 
@@ -80,14 +85,8 @@ void sim_agree_init(void)
     char name[TORC_RECORD_NAME_BYTES];
     char text[TORC_RECORD_BYTES_MAX];
 
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
-        struct torc_node_fields node = {
-            .copy = sim->nodes[i].copy, .base_port = SIM_BASE_PORT, .cores = 1};
-
-        (void)snprintf(node.address, sizeof(node.address), "10.79.0.%u", (unsigned)(11 + i));
-        text[torc_record_encode(TORC_RECORD_NODE, &node, text)] = '\0';
-        torc_record_name(name, "node", i + 1);
-        sim_records_put(name, text);
+    for (uint32_t i = 0; i < sim->config.founders; i++) {
+        sim_place_register(i);
     }
     for (uint32_t i = 0; i < sim->config.shards; i++) {
         struct torc_shard_fields shard = {.lo = sim->shard_lo[i],
@@ -390,8 +389,8 @@ static void agree_hasten(struct sim_agree *agree, struct torc_cmd_want *order)
     const struct torc_survey_want *want = torc_survey_want(&agree->survey, order->shard);
     const struct torc_survey_node *node = torc_survey_node(&agree->survey, want->primary);
 
-    if (order->primary_node == 0 && !agree->yield.leaving && node != NULL &&
-        node->leaving != node->boot) {
+    if (order->primary_node == 0 && !sim_has(SIM_CLASS_PLACE) && !agree->yield.leaving &&
+        node != NULL && node->leaving != node->boot) {
         order->primary_node = want->primary;
     }
 }
@@ -460,6 +459,37 @@ uint32_t sim_agree_left(const struct sim_node *node)
                                 : 0;
 }
 
+// -- Placement ------------------------------------------------------------------------------------
+
+const struct torc_leader *sim_agree_leader(const struct sim_node *node)
+{
+    const struct sim_agree *agree = agree_of(node);
+
+    return agree != NULL && agree->placer != NULL ? &agree->placer->leader : NULL;
+}
+
+// As torc_node_place_step.
+static void agree_place(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+    struct torc_placer_config config = {.boot = node->control.cluster.boot,
+                                        .node = node->number,
+                                        .replicas = sim->config.replicas,
+                                        .lease_ns = sim->config.lease_ms * SIM_MS,
+                                        .pace_ns = 20 * SIM_MS,
+                                        .gone_ns = sim->config.gone_ms * SIM_MS};
+
+    if (agree->placer == NULL && sim_has(SIM_CLASS_PLACE) &&
+        node->control.state == SIM_CONTROL_SERVING) {
+        config.nonce = torc_rng_next(&sim->rng);
+        agree->placer = sim_memory(sizeof(*agree->placer));
+        torc_placer_init(agree->placer, &config, sim_local_ns(&node->clock));
+    }
+    if (agree->placer != NULL) {
+        torc_placer_look(agree->placer, &agree->follow);
+    }
+}
+
 // -- `down` ---------------------------------------------------------------------------------------
 
 void sim_agree_down(struct sim_node *node)
@@ -503,7 +533,8 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
     struct sim_agree *agree = agree_of(node);
 
     if (torc_note_next(&agree->down, local_ns, request) ||
-        torc_note_next(&agree->leaving, local_ns, request)) {
+        torc_note_next(&agree->leaving, local_ns, request) ||
+        (agree->placer != NULL && torc_leader_next(&agree->placer->leader, local_ns, request))) {
         return true;
     }
     switch (agree->stage) {
@@ -542,6 +573,9 @@ static void agree_refused(struct sim_node *node, uint64_t local_ns,
     } else if (torc_note_is_mine(&agree->leaving, request->ticket)) {
         torc_note_take(&agree->leaving, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
+    } else if (agree->placer != NULL && request->ticket == TORC_PLACER_TICKET) {
+        torc_leader_take(&agree->placer->leader, local_ns,
+                         &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
     } else if (torc_give_is_mine(&node->control.give, request->ticket)) {
         torc_give_take(&node->control.give, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
@@ -581,6 +615,8 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
             why.err == TORC_ERR_CORRUPT) {
             sim_fail("node %u: follow: %s", (unsigned)node->number, why.text);
         }
+    } else if (agree->placer != NULL && answer->ticket == TORC_PLACER_TICKET) {
+        torc_leader_take(&agree->placer->leader, local_ns, answer);
     } else if (agree->follows && torc_give_is_mine(&node->control.give, answer->ticket)) {
         torc_give_take(&node->control.give, local_ns, answer);
     } else if (agree->follows && torc_failover_is_mine(answer->ticket)) {
@@ -612,6 +648,7 @@ void sim_agree_step(struct sim_node *node)
             break;
         }
     }
+    agree_place(node);
     if (agree->stage == AGREE_READ && agree_has_workers(node)) {
         sim_give_step(node);
         agree_answers(node);
@@ -650,7 +687,10 @@ uint64_t sim_agree_deadline_ns(const struct sim_node *node)
     uint64_t notes_ns =
         torc_min_u64(torc_note_deadline_ns(&agree->down), torc_note_deadline_ns(&agree->leaving));
     uint64_t yield_ns = agree_has_workers(node) ? agree->yield.again_ns : UINT64_MAX;
+    uint64_t place_ns =
+        agree->placer != NULL ? torc_leader_deadline_ns(&agree->placer->leader) : UINT64_MAX;
 
+    notes_ns = torc_min_u64(notes_ns, place_ns);
     return torc_min_u64(torc_min_u64(agree_stage_deadline_ns(agree), agree_give_deadline_ns(node)),
                         torc_min_u64(notes_ns, yield_ns));
 }

@@ -71,6 +71,23 @@ static bool calm_decode(struct torc_shard_fields *fields, const char *text, uint
            torc_record_decode(TORC_RECORD_SHARD, fields, text, bytes, &why) == TORC_ERR_OK;
 }
 
+// Its log was written all the time.
+static bool calm_writes(uint32_t number)
+{
+    const struct sim_node *node = &sim->nodes[number - 1];
+
+    return node->control.state == SIM_CONTROL_SERVING && calm_since(node->control.state_ns) &&
+           calm_since(node->control.actor.paused_ns) && node->faults.full_after == UINT64_MAX &&
+           node->faults.latency_ns <= SIM_MS;
+}
+
+bool sim_calm_pair(uint32_t shard, uint32_t epoch, uint32_t primary, uint32_t backup)
+{
+    return sim->config.unknown_ppm == 0 && calm_is(primary, shard, epoch, TORC_REPLICA_ACTIVE) &&
+           calm_is(backup, shard, epoch, TORC_REPLICA_BACKUP) && calm_path(primary, backup) &&
+           calm_path(backup, primary) && calm_writes(primary) && calm_writes(backup);
+}
+
 void sim_calm_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,
                       uint32_t after_bytes)
 {
@@ -80,8 +97,11 @@ void sim_calm_swapped(uint32_t shard, const char *before, uint32_t before_bytes,
     uint32_t new;
     bool calm;
 
+    if (!calm_decode(&was, before, before_bytes) || !calm_decode(&is, after, after_bytes)) {
+        return;
+    }
+    sim_place_swapped(shard, &was, &is);
     if (sim->config.replicas < 3 || sim->config.unknown_ppm > 0 ||
-        !calm_decode(&was, before, before_bytes) || !calm_decode(&is, after, after_bytes) ||
         was.primary_node == is.primary_node || was.insync.count < 3) {
         return;
     }

@@ -137,8 +137,9 @@ void sim_faults_draw(void)
     }
     if (config->replicas == 1) {
         config->classes &= ~(1u << SIM_CLASS_DISK_LOST | 1u << SIM_CLASS_WISH |
-                             1u << SIM_CLASS_PLAN | 1u << SIM_CLASS_ACCEPT);
+                             1u << SIM_CLASS_PLAN | 1u << SIM_CLASS_ACCEPT | 1u << SIM_CLASS_PLACE);
     }
+    sim_place_configure(config);
     sim_rows_configure(config);
     config->classes &= ~sim->wish.classes_off;
     config->loss_ppm *= sim_has(SIM_CLASS_LOSS) ? 1 : 0;
@@ -428,11 +429,11 @@ void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns)
               (unsigned)worker, (unsigned)(for_ns / SIM_US));
 }
 
-static void fault_suspend(struct sim_node *node)
+void sim_faults_suspend(struct sim_node *node, uint64_t for_ns)
 {
     // A clock that has stood is behind the time of day, and followers gain a sixteenth of that.
-    uint64_t until_ns =
-        sim->now_ns + 10 * SIM_MS + draw((sim->config.confirm ? 150 : 700) * SIM_MS);
+    uint64_t most_ns = (sim->config.confirm ? 160 : 4000) * SIM_MS;
+    uint64_t until_ns = sim->now_ns + torc_min_u64(for_ns, most_ns);
 
     fault_note(SIM_COVER_FAULT_SUSPEND);
     sim_story("FAULT   node %u is suspended for %u ms%s", (unsigned)node->number,
@@ -446,6 +447,11 @@ static void fault_suspend(struct sim_node *node)
     }
     pause_actor(&node->thread, until_ns, SIM_EVENT_THREAD, node->index, 0);
     pause_actor(&node->control.actor, until_ns, SIM_EVENT_CONTROL, node->index, 0);
+}
+
+static void fault_suspend(struct sim_node *node)
+{
+    sim_faults_suspend(node, 10 * SIM_MS + draw((sim->config.confirm ? 150 : 700) * SIM_MS));
 }
 
 static void fault_pause(void)
@@ -492,7 +498,7 @@ static bool clock_may_be_set(const struct sim_node *node)
 
         others += other != node && (off_us > WALL_FAR_US || off_us < -WALL_FAR_US);
     }
-    return sim->config.replicas >= 3 && 2 * (others + 1) < sim->config.nodes;
+    return sim->config.replicas >= 3 && 2 * (others + 1) < sim->config.founders;
 }
 
 static void fault_clock(void)
@@ -587,6 +593,7 @@ static void fault_happen(enum sim_class class)
     case SIM_CLASS_CLIENT: fault_client(); return;
     case SIM_CLASS_STOP: fault_stop(); return;
     case SIM_CLASS_ACCEPT: sim_accept_begin(); return;
+    case SIM_CLASS_PLACE: sim_place_fault(); return;
     case SIM_CLASS_PLAN:
         if (sim_plan_begin()) {
             fault_note(SIM_COVER_FAULT_PLAN);
@@ -633,6 +640,9 @@ void sim_faults_next(void)
     }
     if (sim_has(SIM_CLASS_ACCEPT) && draw_chance(15)) {
         class = SIM_CLASS_ACCEPT;
+    }
+    if (sim_has(SIM_CLASS_PLACE) && draw_chance(40)) {
+        class = SIM_CLASS_PLACE;
     }
     if (sim_has(class) && number >= sim->wish.faults_from && number < sim->wish.faults_to) {
         fault_happen(class);
@@ -726,13 +736,20 @@ void sim_faults_mend(uint32_t what, uint32_t which)
     case SIM_MEND_POWER:
         if (!node->powered) {
             node->powered = true;
+            sim_place_register(which);
             node->start_dataplane_ns = node->start_control_ns = sim->now_ns;
             sim_story("node %u  has power again", (unsigned)node->number);
             sim_node_parent(node);
         }
         return;
-    case SIM_MEND_SLOW: node->faults.latency_ns = 100 * SIM_US; return;
-    case SIM_MEND_FULL: node->faults.full_after = UINT64_MAX; return;
+    case SIM_MEND_SLOW:
+        sim_calm_upset(node);
+        node->faults.latency_ns = 100 * SIM_US;
+        return;
+    case SIM_MEND_FULL:
+        sim_calm_upset(node);
+        node->faults.full_after = UINT64_MAX;
+        return;
     case SIM_MEND_META:
         sim->meta.away = false;
         sim->meta.delay_ns = 300 * SIM_US;

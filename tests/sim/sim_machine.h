@@ -20,6 +20,7 @@
 #include "wire/handshake.h"
 #include "wire/op.h"
 
+struct torc_leader;       // control/leader.h
 struct torc_worker_shard; // dataplane/worker_state.h
 
 // -- Disk: see sim_disk.c -------------------------------------------------------------------------
@@ -244,6 +245,7 @@ struct torc_survey *sim_agree_survey(const struct sim_node *node);
 uint64_t sim_agree_changes(const struct sim_node *node); // of the survey
 void sim_agree_news(struct sim_node *node);              // the table of shards is another one
 void sim_agree_init(void);                               // the cluster's first records
+const struct torc_leader *sim_agree_leader(const struct sim_node *node); // NULL: it has none
 // What an operator's order has come to; NULL: nobody can be told.
 struct torc_acceptance *sim_agree_accept(const struct sim_node *node);
 void sim_agree_order(struct sim_node *node, const struct torc_accept_order *order);
@@ -253,6 +255,7 @@ void sim_faults_kill(struct sim_node *node, bool dataplane, bool control);
 void sim_faults_power_off(struct sim_node *node, uint64_t for_ns);
 bool sim_faults_may_forget(const struct sim_node *node);
 void sim_faults_lose_disk(struct sim_node *node); // of a machine without power
+void sim_faults_suspend(struct sim_node *node, uint64_t for_ns);
 void sim_faults_stall(struct sim_node *node, uint32_t worker, uint64_t for_ns);
 
 // -- sim_plan.c, for sim_rows.c and sim_accept.c
@@ -282,6 +285,14 @@ bool sim_rows_named(struct sim_node *node, const char *name);
 void sim_loss_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,
                       uint32_t after_bytes);
 void sim_loss_turn(const struct sim_node *node, struct torc_worker_shard *shard);
+
+// -- sim_place.c
+void sim_place_register(uint32_t index); // a node, if it has no record yet
+// A transaction is about to happen.
+void sim_place_txn(const struct torc_meta_request *request);
+// A shard's record is about to be another.
+void sim_place_swapped(uint32_t shard, const struct torc_shard_fields *was,
+                       const struct torc_shard_fields *is);
 
 // -- sim_wish.c
 void sim_wish_init(void);
@@ -320,6 +331,8 @@ uint64_t sim_ghost_agrees(const struct torc_worker_shard *shard, uint64_t last_h
 void sim_ghost_lose(uint32_t number, uint32_t epoch, const struct sim_loss *loss);
 
 // -- sim_calm.c
+// The primary of that epoch and that backup of it have been well for a while, and hear each other.
+bool sim_calm_pair(uint32_t shard, uint32_t epoch, uint32_t primary, uint32_t backup);
 bool sim_calm_all_served(uint64_t for_ns); // all nodes, so long
 void sim_calm_stop_begins(const struct sim_node *node);
 void sim_calm_stop_hands(const struct sim_node *node); // it says that it leads nothing any more

@@ -59,7 +59,7 @@ void sim_node_init(struct sim_node *node, uint32_t index)
 
     node->index = index;
     node->number = index + 1;
-    node->powered = true;
+    node->powered = index < sim->config.founders;
     node->ipv4[0] = 10;
     node->ipv4[1] = 79;
     node->ipv4[3] = (uint8_t)(11 + index);

@@ -207,6 +207,9 @@ static void run_txn(const struct torc_meta_request *request, struct ready *ready
         }
         return;
     }
+    if (sim_has(SIM_CLASS_PLACE)) {
+        sim_place_txn(request);
+    }
     sim->meta.revision++;
     for (uint32_t i = 0; i < request->op_count; i++) {
         const struct torc_meta_op *op = request->ops + i;

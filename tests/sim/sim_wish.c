@@ -1,9 +1,9 @@
 // Torc simulator: what placement wishes, and which copies of data are what. See sim.h.
 //
-// What    records `want`, which this file writes in place of placement's leader, at random: who
-//         shall have a shard, who shall lead it; nodes are given it and let go of it while they
-//         run. And the ghost of `copy`: a disk that was lost is empty and has no copy, until its
-//         control draws the next number.
+// What    records `want`, which this file writes in place of placement's leader, at random, where
+//         the seed has no such leader (class PLACE): who shall have a shard, who shall lead it;
+//         nodes are given it and let go of it while they run. And the ghost of `copy`: a disk that
+//         was lost is empty and has no copy, until its control draws the next number.
 #include "control/records.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
@@ -37,7 +37,10 @@ void sim_wish_init(void)
         sim->wants[shard - 1].count = sim->config.replicas;
         for (uint32_t i = 0; i < sim->config.replicas; i++) {
             sim->wants[shard - 1].nodes[i] =
-                (sim->shard_node[shard - 1] + i) % sim->config.nodes + 1;
+                (sim->shard_node[shard - 1] + i) % sim->config.founders + 1;
+        }
+        if (sim_has(SIM_CLASS_PLACE)) {
+            sim->wants[shard - 1].primary = sim->wants[shard - 1].nodes[0];
         }
         if (sim->config.replicas > 1) {
             want_write(shard);
@@ -64,22 +67,26 @@ uint32_t sim_wish_lead(uint32_t shard, uint32_t place)
 {
     struct sim_want *want = &sim->wants[shard - 1];
 
-    want->primary = want->nodes[place % want->count];
-    want_write(shard);
+    if (!sim_has(SIM_CLASS_PLACE)) {
+        want->primary = want->nodes[place % want->count];
+        want_write(shard);
+    }
     return want->primary;
 }
 
 void sim_wish_none(uint32_t shard)
 {
-    sim->wants[shard - 1].primary = 0;
-    want_write(shard);
+    if (!sim_has(SIM_CLASS_PLACE)) {
+        sim->wants[shard - 1].primary = 0;
+        want_write(shard);
+    }
 }
 
 uint32_t sim_wish_more(uint32_t shard, uint32_t from_node)
 {
     struct sim_want *want = &sim->wants[shard - 1];
 
-    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+    for (uint32_t i = 0; i < sim->config.nodes && !sim_has(SIM_CLASS_PLACE); i++) {
         uint32_t node = (from_node + i) % sim->config.nodes + 1;
 
         if (!want_has(want, node)) {
@@ -96,7 +103,7 @@ uint32_t sim_wish_fewer(uint32_t shard, uint32_t place)
     struct sim_want *want = &sim->wants[shard - 1];
     uint32_t node;
 
-    if (want->count <= sim->config.replicas) {
+    if (want->count <= sim->config.replicas || sim_has(SIM_CLASS_PLACE)) {
         return 0;
     }
     place %= want->count;

@@ -51,7 +51,7 @@ static void world_init(void)
         torc_cluster_cut(config->key_count, config->shards, i, &lo, &hi);
         sim->shard_lo[i] = lo;
         sim->shard_lo[i + 1] = hi;
-        sim->shard_node[i] = i % config->nodes;
+        sim->shard_node[i] = i % config->founders;
     }
     world_keys();
     sim_net_init();
@@ -131,7 +131,7 @@ static bool world_is_placed(void)
         return false;
     }
     sim->glance_ns = sim->now_ns + GLANCE_NS;
-    return sim_wish_is_done();
+    return sim_place_is_done() && sim_wish_is_done();
 }
 
 // Who is not back, for people.
@@ -182,6 +182,7 @@ static void world_judge(void)
     sim_ghost_judge();
     sim_calm_judge();
     sim_loss_judge();
+    sim_place_judge();
     sim_check_keys();
     sim_check_cuts();
     sim_check_order();
@@ -241,13 +242,14 @@ void sim_run(const struct sim_wish *wish, struct sim_result *result)
         !world_until(sim->now_ns + (SIM_LOOK_MS + 1000) * SIM_MS, world_is_looked_at)) {
         world_complain();
     }
-    if (sim->result.failed == 0 && !sim_wish_is_done() &&
+    if (sim->result.failed == 0 && !(sim_place_is_done() && sim_wish_is_done()) &&
         !world_until(sim->now_ns + PLACING_NS, world_is_placed)) {
         sim_cover(SIM_COVER_NOT_PLACED);
-        if (sim->wish.placed) {
+        if (sim->wish.placed || sim_has(SIM_CLASS_PLACE)) {
             sim_fail("liveness: shards are not where they are wished");
         }
     }
+    sim->placing.done_ns = sim->now_ns;
     // What servers still hold for clients that are gone ends with its deadline.
     (void)world_until(sim->now_ns + 2 * SIM_S, NULL);
     if (sim->result.failed == 0) {
