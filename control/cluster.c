@@ -126,6 +126,22 @@ void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard)
     }
 }
 
+struct torc_cmd torc_cluster_open(const struct torc_cluster_shard *shard)
+{
+    struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+
+    order.shard = (struct torc_cmd_shard){.lo = shard->lo,
+                                          .hi = shard->hi,
+                                          .shard = shard->shard,
+                                          .epoch = shard->epoch,
+                                          .turn = shard->turn,
+                                          .moved = shard->moved ? 1 : 0,
+                                          .is_replica = shard->replica ? 1 : 0,
+                                          .has_base = shard->based ? 1 : 0,
+                                          .copy = shard->copy};
+    return order;
+}
+
 uint32_t torc_cluster_count(const struct torc_cluster *cluster)
 {
     uint32_t count = 0;

@@ -91,6 +91,9 @@ void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role 
 // TORC_EVT_CHECKPOINT: a worker has taken a base of it (K2).
 void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard);
 
+// The order that opens it at its worker.
+struct torc_cmd torc_cluster_open(const struct torc_cluster_shard *shard);
+
 uint32_t torc_cluster_count(const struct torc_cluster *cluster);
 uint32_t torc_cluster_ready(const struct torc_cluster *cluster);
 

@@ -86,16 +86,7 @@ static enum torc_err node_take_over(struct torc_node *node, struct torc_fail *wh
     enum torc_err err = node_open_checkpoints(node, why);
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        const struct torc_recover_shard *from = node->recover_shards + i;
-        struct torc_cluster_shard *shard = cluster->shards + i;
-
-        shard->moved = from->stream != 0 && from->stream != shard->worker + 1;
-        shard->turn = from->turn + (shard->moved ? 1 : 0);
-        shard->has_checkpoint = from->has_checkpoint;
-        shard->checkpoint_lsn = from->checkpoint.lsn;
-        shard->start_sequence = from->checkpoint.start_sequence;
-        shard->covered = from->has_checkpoint && from->checkpoint.turn == shard->turn &&
-                         from->checkpoint.stream == shard->worker + 1;
+        torc_recover_take_over(node->recover_shards + i, cluster->shards + i);
     }
     if (err == TORC_ERR_OK && node->registry.meta.replicas > 1) {
         err = torc_node_find_bases(node, why);
@@ -171,17 +162,8 @@ static bool node_orders_taken(struct torc_node *node, uint32_t worker)
 
 bool torc_node_open_shard(struct torc_node *node, const struct torc_cluster_shard *shard)
 {
-    struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+    struct torc_cmd order = torc_cluster_open(shard);
 
-    order.shard = (struct torc_cmd_shard){.lo = shard->lo,
-                                          .hi = shard->hi,
-                                          .shard = shard->shard,
-                                          .epoch = shard->epoch,
-                                          .turn = shard->turn,
-                                          .moved = shard->moved ? 1 : 0,
-                                          .is_replica = shard->replica ? 1 : 0,
-                                          .has_base = shard->based ? 1 : 0,
-                                          .copy = shard->copy};
     return torc_attach_cmd(&node->attach, shard->worker, &order);
 }
 
@@ -330,16 +312,7 @@ static void node_read_checkpoints(struct torc_node *node)
     struct torc_cluster *cluster = &node->registry.cluster;
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        const struct torc_recover_shard *from = node->recover_shards + i;
-        struct torc_cluster_shard *shard = cluster->shards + i;
-
-        shard->has_checkpoint = from->has_checkpoint;
-        shard->checkpoint_lsn = from->checkpoint.lsn;
-        shard->start_sequence = from->checkpoint.start_sequence;
-        shard->covered = from->has_checkpoint &&
-                         (shard->replica ? from->checkpoint.turn == shard->turn
-                                         : from->checkpoint.epoch == shard->epoch) &&
-                         from->checkpoint.stream == shard->worker + 1;
+        torc_recover_continue(node->recover_shards + i, cluster->shards + i);
     }
 }
 

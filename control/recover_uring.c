@@ -467,3 +467,26 @@ void torc_recover_numbers(const struct torc_recover *recover, struct torc_recove
 {
     *numbers = recover->numbers;
 }
+
+static void recover_found(const struct torc_recover_shard *from, struct torc_cluster_shard *shard,
+                          bool of_now)
+{
+    shard->has_checkpoint = from->has_checkpoint;
+    shard->checkpoint_lsn = from->checkpoint.lsn;
+    shard->start_sequence = from->checkpoint.start_sequence;
+    shard->covered = from->has_checkpoint && of_now && from->checkpoint.stream == shard->worker + 1;
+}
+
+void torc_recover_take_over(const struct torc_recover_shard *from, struct torc_cluster_shard *shard)
+{
+    shard->moved = from->stream != 0 && from->stream != shard->worker + 1;
+    shard->turn = from->turn + (shard->moved ? 1 : 0);
+    recover_found(from, shard, from->checkpoint.turn == shard->turn);
+}
+
+void torc_recover_continue(const struct torc_recover_shard *from, struct torc_cluster_shard *shard)
+{
+    recover_found(from, shard,
+                  shard->replica ? from->checkpoint.turn == shard->turn
+                                 : from->checkpoint.epoch == shard->epoch);
+}

@@ -15,6 +15,7 @@
 #ifndef TORC_CONTROL_RECOVER_URING_H
 #define TORC_CONTROL_RECOVER_URING_H
 
+#include "control/cluster.h"
 #include "control/log_uring.h"
 #include "storage/checkpoint.h"
 
@@ -86,6 +87,12 @@ void torc_recover_again(struct torc_recover *recover, uint32_t worker);
 bool torc_recover_is_fed(const struct torc_recover *recover, uint32_t worker);
 
 void torc_recover_numbers(const struct torc_recover *recover, struct torc_recover_numbers *numbers);
+
+// What was found of a shard goes into the table: of a life that begins, with its turn; or of one
+// that runs already, whose turn and epoch are known. Whether its checkpoint covers it is K2's.
+void torc_recover_take_over(const struct torc_recover_shard *from,
+                            struct torc_cluster_shard *shard);
+void torc_recover_continue(const struct torc_recover_shard *from, struct torc_cluster_shard *shard);
 
 // "17-4711" of a checkpoint's file into shard and LSN.
 bool torc_must_use torc_checkpoint_name_parse(const char *name, uint32_t *shard, uint64_t *lsn);

@@ -174,16 +174,7 @@ static enum torc_err life_resume_files(struct sim_node *node, struct torc_fail *
     enum torc_err err = life_begin_recover(node, why); // looks at the folders, no more
 
     for (uint32_t i = 0; i < control->cluster.shard_count && err == TORC_ERR_OK; i++) {
-        const struct torc_recover_shard *from = &control->recover_shards[i];
-        struct torc_cluster_shard *shard = &control->cluster.shards[i];
-
-        shard->has_checkpoint = from->has_checkpoint;
-        shard->checkpoint_lsn = from->checkpoint.lsn;
-        shard->start_sequence = from->checkpoint.start_sequence;
-        shard->covered = from->has_checkpoint &&
-                         (shard->replica ? from->checkpoint.turn == shard->turn
-                                         : from->checkpoint.epoch == shard->epoch) &&
-                         from->checkpoint.stream == shard->worker + 1;
+        torc_recover_continue(&control->recover_shards[i], &control->cluster.shards[i]);
     }
     if (err == TORC_ERR_OK) {
         torc_recover_close(control->recover);
@@ -203,18 +194,11 @@ static enum torc_err life_take_over(struct sim_node *node, struct torc_fail *why
     enum torc_err err = life_open_checkpoints(node, why);
 
     for (uint32_t i = 0; i < control->cluster.shard_count; i++) {
-        const struct torc_recover_shard *from = &control->recover_shards[i];
         struct torc_cluster_shard *shard = &control->cluster.shards[i];
 
-        shard->moved = from->stream != 0 && from->stream != shard->worker + 1;
-        shard->turn = from->turn + (shard->moved ? 1 : 0);
-        shard->has_checkpoint = from->has_checkpoint;
-        shard->checkpoint_lsn = from->checkpoint.lsn;
-        shard->start_sequence = from->checkpoint.start_sequence;
-        shard->covered = from->has_checkpoint && from->checkpoint.turn == shard->turn &&
-                         from->checkpoint.stream == shard->worker + 1;
+        torc_recover_take_over(&control->recover_shards[i], shard);
         sim_cover_add(SIM_COVER_NODE_MOVED, shard->moved ? 1 : 0);
-        sim_cover_add(SIM_COVER_NODE_FROM_CHECKPOINT, from->has_checkpoint ? 1 : 0);
+        sim_cover_add(SIM_COVER_NODE_FROM_CHECKPOINT, shard->has_checkpoint ? 1 : 0);
     }
     if (err == TORC_ERR_OK && sim->config.replicas > 1) {
         sim_give_find_bases(node);
@@ -281,17 +265,8 @@ static bool life_configure(struct sim_node *node, uint32_t worker)
 
 bool sim_life_open_shard(struct sim_node *node, const struct torc_cluster_shard *shard)
 {
-    struct torc_cmd order = {.kind = TORC_CMD_SHARD_OPEN};
+    struct torc_cmd order = torc_cluster_open(shard);
 
-    order.shard = (struct torc_cmd_shard){.lo = shard->lo,
-                                          .hi = shard->hi,
-                                          .shard = shard->shard,
-                                          .epoch = shard->epoch,
-                                          .turn = shard->turn,
-                                          .moved = shard->moved ? 1 : 0,
-                                          .is_replica = shard->replica ? 1 : 0,
-                                          .has_base = shard->based ? 1 : 0,
-                                          .copy = shard->copy};
     if (!torc_attach_cmd(&node->control.attach, shard->worker, &order)) {
         return false;
     }
