@@ -1,6 +1,8 @@
 // Torc control: executes what replicas decide. See control/failover.h.
 #include "control/failover.h"
 
+#include "kit/bugs.h"
+
 #include <string.h>
 
 void torc_failover_init(struct torc_failover *failover)
@@ -262,6 +264,7 @@ static void failover_begin_swap(struct torc_failover *failover, struct torc_fail
 {
     const struct torc_chan_record *proposal = &ask->proposal;
 
+    fields->losses.count = TORC_BUG(LOSS_UNSEEN) ? 0 : fields->losses.count;
     fields->previous = fields->insync;
     fields->epoch = proposal->epoch;
     fields->primary_node = proposal->primary_node;

@@ -85,6 +85,7 @@
     X(ACCEPT_HEARD, "a loss is accepted though a member is heard")                          \
     X(ACCEPT_HALF, "a loss is accepted for a copy that is half of one")                     \
     X(LOSS_IGNORED, "a learner keeps what was committed before an accepted loss")           \
+    X(LOSS_UNSEEN, "an accepted loss goes from the record before anybody saw it")           \
     X(LEADER_GOES_ON, "placement's leader goes on when another one leads")                  \
     X(LEADER_OLD_WISHES, "a new leader of placement goes on from what it once read")        \
     X(MOVE_REMOVES_FIRST, "a replica goes before the one that is to come is a member")      \

@@ -172,6 +172,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(ACCEPTED, "losses that were accepted", 0)                      \
     X(ACCEPTED_TAIL, "of them, with a tail of its own", 0)           \
     X(ACCEPT_COMPLETE, "of them, those said to lack nothing", 0)     \
+    X(ACKNOWLEDGED, "losses noted no more, as they were seen", 0)    \
     X(ACCEPT_SEEN, "shards that went on from such a copy", 0)        \
     X(ACCEPT_LOST, "keys of which a write was lost then", 0)         \
                                                                      \
@@ -579,7 +580,8 @@ struct sim_loss {
 enum sim_accept_stage {
     SIM_ACCEPT_IDLE,
     SIM_ACCEPT_LOOKING,
-    SIM_ACCEPT_ORDERING
+    SIM_ACCEPT_ORDERING,
+    SIM_ACCEPT_ACKNOWLEDGING
 };
 
 // That a node was given; void when the shard's record has changed.
@@ -599,7 +601,9 @@ struct sim_accept {
     uint32_t node;                        // that was told to accept
     uint64_t dead_ns[SIM_SHARDS_MAX + 1]; // since when nobody in sync runs; 0: somebody does
     struct sim_order orders[SIM_SHARDS_MAX + 1][SIM_NODES_MAX];
-    char why[200]; // of the last refusal
+    bool seen[SIM_SHARDS_MAX + 1]; // somebody was told to acknowledge what is noted
+    uint64_t seen_epoch;           // of the last loss that the operator saw then
+    char why[200];                 // of the last refusal
     // The plan: first one member is left behind, then the others go.
     uint32_t plan_shard; // 0: there is none
     uint32_t plan_node;

@@ -19,6 +19,7 @@
 #define APART_NS  (3 * SIM_S)
 #define IDLE_PPM  20000u // of looks at a shard that needs none, a tick
 #define WORSE_PPM 150000u
+#define SEEN_PPM  100000u // of losses that are noted, a tick
 
 static uint64_t accept_draw(uint64_t bound)
 {
@@ -228,6 +229,51 @@ static void operator_ends(void)
     }
 }
 
+// All who need to know do: any node may be told, it needs no copy.
+static bool operator_acknowledges(void)
+{
+    struct sim_accept *accept = &sim->accept;
+    uint32_t shard = 1 + (uint32_t)accept_draw(sim->config.shards);
+    struct torc_accept_order order = {.verb = TORC_ACCEPT_ACKNOWLEDGE, .shard = shard};
+    struct torc_shard_fields record;
+    struct sim_node *node;
+
+    sim_wish_record(shard, &record);
+    if (record.losses.count == 0 || !torc_rng_chance(&accept->rng, SEEN_PPM)) {
+        return false;
+    }
+    node = &sim->nodes[accept_draw(sim->config.nodes)];
+    if (node->control.state == SIM_CONTROL_DEAD || sim_agree_accept(node) == NULL) {
+        return false;
+    }
+    order.node = node->number;
+    accept->shard = shard;
+    accept->node = node->number;
+    accept->seen[shard] = true;
+    accept->seen_epoch = record.losses.at[record.losses.count - 1].epoch;
+    accept->stage = SIM_ACCEPT_ACKNOWLEDGING;
+    sim_story("OPERATOR  node %u is told that the losses of shard %u were seen",
+              (unsigned)node->number, (unsigned)shard);
+    sim_agree_order(node, &order);
+    return true;
+}
+
+// What was said to be done is.
+static void operator_is_told(void)
+{
+    struct sim_accept *accept = &sim->accept;
+    const struct torc_acceptance *heard =
+        operator_heard(&sim->nodes[accept->node - 1], TORC_ACCEPT_ACKNOWLEDGE);
+    struct torc_shard_fields record;
+
+    accept->stage = SIM_ACCEPT_IDLE;
+    sim_wish_record(accept->shard, &record);
+    if (heard != NULL && heard->why.err == TORC_ERR_OK && record.losses.count > 0 &&
+        record.losses.at[0].epoch <= accept->seen_epoch) {
+        sim_fail("acknowledged: a loss of shard %u is noted still", (unsigned)accept->shard);
+    }
+}
+
 static void operator_step(void)
 {
     struct sim_accept *accept = &sim->accept;
@@ -235,6 +281,10 @@ static void operator_step(void)
 
     if (accept->stage != SIM_ACCEPT_IDLE) {
         if (operator_waits()) {
+            return;
+        }
+        if (accept->stage == SIM_ACCEPT_ACKNOWLEDGING) {
+            operator_is_told();
             return;
         }
         if (accept->stage == SIM_ACCEPT_ORDERING) {
@@ -256,6 +306,9 @@ static void operator_step(void)
             operator_looks(shard);
             return;
         }
+    }
+    if (operator_acknowledges()) {
+        return;
     }
     if (!sim->quiet && torc_rng_chance(&accept->rng, IDLE_PPM)) {
         uint32_t shard = 1 + (uint32_t)accept_draw(sim->config.shards);

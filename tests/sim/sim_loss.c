@@ -149,6 +149,32 @@ static void loss_note(uint32_t shard, const struct torc_shard_fields *was,
     sim_ghost_lose(shard, (uint32_t)was->epoch, loss);
 }
 
+static bool loss_same_members(const struct torc_record_members *a,
+                              const struct torc_record_members *b)
+{
+    return a->count == b->count && memcmp(a->at, b->at, a->count * sizeof(a->at[0])) == 0;
+}
+
+// A loss stays in the record until an operator says that it was seen; then nothing else changes.
+static void loss_judge_seen(uint32_t shard, const struct torc_shard_fields *was,
+                            const struct torc_shard_fields *is)
+{
+    bool same = was->epoch == is->epoch && was->primary_node == is->primary_node &&
+                was->primary_boot == is->primary_boot &&
+                loss_same_members(&was->insync, &is->insync) &&
+                loss_same_members(&was->previous, &is->previous);
+
+    if (is->losses.count >= was->losses.count) {
+        return;
+    }
+    sim_cover(SIM_COVER_ACKNOWLEDGED);
+    if (is->losses.count > 0 || !sim->accept.seen[shard] || !same) {
+        sim_fail("acknowledged: losses of shard %u go from its record in epoch %u%s",
+                 (unsigned)shard, (unsigned)was->epoch,
+                 same ? ", and nobody has seen them" : ", and more with them");
+    }
+}
+
 void sim_loss_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,
                       uint32_t after_bytes)
 {
@@ -158,9 +184,11 @@ void sim_loss_swapped(uint32_t shard, const char *before, uint32_t before_bytes,
     if (!sim_has(SIM_CLASS_ACCEPT)) {
         return;
     }
-    if (loss_decode(&was, before, before_bytes) && loss_decode(&is, after, after_bytes) &&
-        loss_is_noted(&was, &is)) {
-        loss_note(shard, &was, &is.losses.at[is.losses.count - 1]);
+    if (loss_decode(&was, before, before_bytes) && loss_decode(&is, after, after_bytes)) {
+        if (loss_is_noted(&was, &is)) {
+            loss_note(shard, &was, &is.losses.at[is.losses.count - 1]);
+        }
+        loss_judge_seen(shard, &was, &is);
     }
     memset(sim->accept.orders[shard], 0, sizeof(sim->accept.orders[shard]));
     sim->accept.dead_ns[shard] = 0;

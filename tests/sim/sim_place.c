@@ -396,8 +396,9 @@ void sim_place_swapped(uint32_t shard, const struct torc_shard_fields *was,
     uint32_t added = members_beyond(is, was, &more);
     uint32_t removed = members_beyond(was, is, &less);
 
-    if (was->insync.count == 0 || !sim_has(SIM_CLASS_PLACE)) {
-        return;
+    if (was->insync.count == 0 || !sim_has(SIM_CLASS_PLACE) ||
+        (is->losses.count > 0 && is->losses.at[is->losses.count - 1].epoch == was->epoch)) {
+        return; // or an operator accepted a loss
     }
     if (added > 1 || (added == 1 && removed > 0)) {
         sim_fail("placement: shard %u: %u members more and %u less in one swap", (unsigned)shard,
