@@ -193,6 +193,11 @@ void sim_ghost_start(const struct sim_node *node)
     }
 }
 
+void sim_ghost_drop(const struct sim_node *node, uint32_t number)
+{
+    ghost_gone(node, &sim->ghosts[number]);
+}
+
 void sim_ghost_forget(const struct sim_node *node)
 {
     for (uint32_t number = 1; number <= sim->config.shards; number++) {

@@ -121,6 +121,11 @@ void sim_give_find_bases(struct sim_node *node)
     torc_give_forget(&control->give);
     control->given_news = 0;
     lines_save(node);
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        if (torc_cluster_shard(cluster, number) == NULL) {
+            sim_ghost_drop(node, number);
+        }
+    }
 }
 
 // -- A dataplane that runs already ----------------------------------------------------------------

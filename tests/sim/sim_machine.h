@@ -323,6 +323,8 @@ const struct torc_worker_shard *sim_ghost_replica(const struct sim_node *node, u
 void sim_ghost_open(const struct sim_node *node, uint32_t number, uint64_t copy);
 void sim_ghost_start(const struct sim_node *node); // its dataplane has nothing yet
 void sim_ghost_forget(const struct sim_node *node);
+// What the node has of the shard goes: it begins without.
+void sim_ghost_drop(const struct sim_node *node, uint32_t number);
 bool sim_ghost_remembers(uint32_t number, uint32_t node, uint64_t copy);
 // The stamp up to which the replica's log is known to be the one that was committed: all of it up
 // to `last_hlc` if somebody in sync applied a later record of the epoch that its last one is of.
