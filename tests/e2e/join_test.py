@@ -103,12 +103,18 @@ def case_gone():
     with Cluster("--replicas", COPIES, keys=FEW, shards=SHARDS, nodes=4,
                  settings=("--placement-gone", "6s", "--placement-pace", "10ms", "--placement-lease", "4s")) as cluster:
         checks.that("at first each of four nodes has its share", await_true(spread, cluster, 4), shares(cluster, 4))
+        cluster("kill", 4)
+        cluster("start", 4)
+        checks.that("it starts again with what it has", await_true(spread, cluster, 4), shares(cluster, 4))
         check_history(cluster, "a machine dies", lambda: cluster("kill", 4))
         state = json.loads(placement(cluster, 2, "json"))["nodes"][3]["state"]
         checks.equal("nobody wrote that it is down; its shards tell", state, "out of sync")
         checks.that("its copies are made anew on the three others", await_true(spread, cluster, 3), members(cluster, 3))
         cluster("start", 4)
         checks.that("when it is back it is given a share", await_true(spread, cluster, 4), shares(cluster, 4))
+        # Its log holds records of these shards from before as well: a start must tell them apart.
+        check_history(cluster, "it dies again", lambda: (cluster("kill", 4), cluster("start", 4)))
+        checks.that("and goes on with what it was given", await_true(spread, cluster, 4), shares(cluster, 4))
         cluster.torc("stop", "--data", cluster.data(4))
         checks.that("one that was stopped loses its copies too", await_true(spread, cluster, 3), members(cluster, 3))
 
