@@ -103,6 +103,7 @@ struct torc_cluster_shard *torc_cluster_here(struct torc_cluster *cluster, uint3
     shard->fed = true;
     shard->ready = true;
     shard->wanted = false;
+    shard->wake = true; // its record may have changed while no control was there to say so
     return shard;
 }
 

@@ -354,6 +354,7 @@ static void a_control_that_goes_on_with_a_dataplane_keeps_its_logs(void)
     shard = torc_cluster_here(&cluster, 0, true, &here);
     torc_assert(shard != NULL);
     CU_ASSERT_TRUE(shard->here && shard->replica && shard->hi == 10 && shard->copy == 77);
+    CU_ASSERT_TRUE(shard->wake && places[1].wake); // nor of changes that nobody saw
 }
 
 static void copies_are_bound_to_the_node_s(void)
