@@ -64,7 +64,26 @@ static void bases_tidy(struct torc_node *node)
     based->count = kept;
 }
 
-static bool bases_let_go(struct torc_node *node)
+// Recovery removes the checkpoints of shards that the node begins without, and after that their log
+// may be trimmed: the lines say so first, for the node may die in between.
+enum torc_err torc_node_let_go(struct torc_node *node, struct torc_fail *why)
+{
+    struct torc_based *based = node->based;
+    bool any = false;
+
+    torc_based_load(&node->dir, node->registry.disk_copy, based);
+    for (uint32_t i = 0; i < based->count; i++) {
+        if (torc_give_lets_go(&node->registry.cluster, based->lines[i].shard)) {
+            based->lines[i].copy = give_copy(node);
+            based->lines[i].whole = false;
+            any = true;
+        }
+    }
+    return any ? torc_based_save(&node->dir, node->registry.disk_copy, based, why) : TORC_ERR_OK;
+}
+
+// Lives of these shards that begin here later have turns above all that lie in the log.
+static bool bases_raise_turns(struct torc_node *node)
 {
     struct torc_based *based = node->based;
     struct torc_based_line none = {0};
@@ -77,17 +96,12 @@ static bool bases_let_go(struct torc_node *node)
             torc_survey_shard(node->registry.survey, none.shard) == NULL) {
             continue;
         }
+        none.copy = give_copy(node);
         if (line == NULL && !torc_based_put(based, &none)) {
             return false;
         }
         line = torc_based_find(based, none.shard);
         line->turn = (uint32_t)torc_max_u64(line->turn, turn);
-    }
-    for (uint32_t i = 0; i < based->count; i++) {
-        if (torc_give_lets_go(&node->registry.cluster, based->lines[i].shard)) {
-            based->lines[i].copy = give_copy(node);
-            based->lines[i].whole = false;
-        }
     }
     return true;
 }
@@ -127,7 +141,7 @@ enum torc_err torc_node_find_bases(struct torc_node *node, struct torc_fail *why
 
     torc_based_load(&node->dir, node->registry.disk_copy, node->based);
     bases_tidy(node);
-    fits = bases_let_go(node);
+    fits = bases_raise_turns(node);
     for (uint32_t i = 0; i < cluster->shard_count && fits; i++) {
         struct torc_cluster_shard *shard = cluster->shards + i;
         const struct torc_survey_shard *known =

@@ -106,6 +106,9 @@ uint32_t torc_node_yield_left(const struct torc_node *node);
 
 // -- Shards given and taken while it runs ---------------------------------------------------------
 
+// When a life begins, before recovery: of shards that are others' by now nothing is whole here.
+enum torc_err torc_must_use torc_node_let_go(struct torc_node *node, struct torc_fail *why);
+
 // The table, when a life begins: which replicas go on from what lies here, and as which copies.
 enum torc_err torc_must_use torc_node_find_bases(struct torc_node *node, struct torc_fail *why);
 

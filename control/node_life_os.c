@@ -65,6 +65,9 @@ static void node_start_life(struct torc_node *node)
         cluster->shards[i].wanted = false;
     }
     node_make_recover_shards(node);
+    if (err == TORC_ERR_OK && node->registry.meta.replicas > 1) {
+        err = torc_node_let_go(node, &why);
+    }
     if (err == TORC_ERR_OK) {
         err = node_begin_recover(node, &why);
     }

@@ -17,11 +17,11 @@ static void lines_load(struct sim_node *node, uint64_t copy)
 }
 
 // Durable when it returns; control may die before or after.
-static void lines_save(struct sim_node *node)
+static void lines_save(struct sim_node *node, uint64_t copy)
 {
     sim_disk_chance(node->control.disk);
     memcpy(node->lines, node->control.lines, sizeof(node->lines));
-    node->lines_of = sim_agree_copy(node);
+    node->lines_of = copy;
     sim_disk_chance(node->control.disk);
 }
 
@@ -68,8 +68,42 @@ static uint64_t bases_copy(const struct sim_node *node, const struct sim_line *l
     return line != NULL || bases_list(node, known, copy) ? copy : give_copy(node);
 }
 
-// As bases_let_go.
-static void bases_let_go(struct sim_node *node)
+// As torc_node_let_go.
+void sim_give_let_go(struct sim_node *node)
+{
+    struct sim_control *control = &node->control;
+    bool any = false;
+
+    lines_load(node, control->disk_copy);
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        struct sim_line *line = &control->lines[number];
+
+        if (line->there && torc_give_lets_go(&control->cluster, number)) {
+            line->copy = give_copy(node);
+            line->whole = false;
+            any = true;
+        }
+    }
+    if (any) {
+        lines_save(node, control->disk_copy);
+    }
+}
+
+// Recovery has begun: checkpoints of what the node begins without are gone, whatever happens next.
+void sim_give_judge_begun(struct sim_node *node)
+{
+    for (uint32_t number = 1; number <= sim->config.shards; number++) {
+        if (node->lines_of == node->control.disk_copy && node->lines[number].whole &&
+            torc_cluster_shard(&node->control.cluster, number) == NULL) {
+            sim_fail("copies: node %u begins without shard %u, and its line says copy %" PRIu64
+                     ", whole",
+                     (unsigned)node->number, (unsigned)number, node->lines[number].copy);
+        }
+    }
+}
+
+// As bases_raise_turns.
+static void bases_raise_turns(struct sim_node *node)
 {
     uint32_t shard;
     uint32_t turn;
@@ -78,16 +112,9 @@ static void bases_let_go(struct sim_node *node)
         struct sim_line *line = &node->control.lines[shard];
 
         if (torc_give_lets_go(&node->control.cluster, shard)) {
+            line->copy = line->there ? line->copy : give_copy(node);
             line->there = true;
             line->turn = (uint32_t)torc_max_u64(line->turn, turn);
-        }
-    }
-    for (uint32_t number = 1; number <= sim->config.shards; number++) {
-        struct sim_line *line = &node->control.lines[number];
-
-        if (line->there && torc_give_lets_go(&node->control.cluster, number)) {
-            line->copy = give_copy(node);
-            line->whole = false;
         }
     }
 }
@@ -99,7 +126,7 @@ void sim_give_find_bases(struct sim_node *node)
     struct torc_cluster *cluster = &control->cluster;
 
     lines_load(node, control->disk_copy);
-    bases_let_go(node);
+    bases_raise_turns(node);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         struct torc_cluster_shard *shard = &cluster->shards[i];
         const struct torc_survey_shard *known =
@@ -120,7 +147,7 @@ void sim_give_find_bases(struct sim_node *node)
     }
     torc_give_forget(&control->give);
     control->given_news = 0;
-    lines_save(node);
+    lines_save(node, sim_agree_copy(node));
     for (uint32_t number = 1; number <= sim->config.shards; number++) {
         if (torc_cluster_shard(cluster, number) == NULL) {
             sim_ghost_drop(node, number);
@@ -187,7 +214,7 @@ static void give_begin(struct sim_node *node)
                   (unsigned)shard->shard, (unsigned)shard->turn);
     }
     if (any) {
-        lines_save(node);
+        lines_save(node, sim_agree_copy(node));
         sim_agree_news(node);
     }
 }
@@ -218,7 +245,7 @@ static void take_order(struct sim_node *node, struct torc_cluster_shard *shard)
         return; // when it is made
     }
     lines_put(node, shard, give_copy(node), false);
-    lines_save(node);
+    lines_save(node, sim_agree_copy(node));
     if (torc_attach_cmd(&control->attach, shard->worker, &order)) {
         torc_give_ordered(&control->give, sim_local_ns(&node->clock));
     }
@@ -236,7 +263,7 @@ static void take_back(struct sim_node *node)
     sim_cover(SIM_COVER_SHARDS_KEPT);
     shard->leaving = false;
     lines_put(node, shard, shard->copy, shard->based || shard->has_checkpoint);
-    lines_save(node);
+    lines_save(node, sim_agree_copy(node));
 }
 
 // As torc_node_shard_gone.

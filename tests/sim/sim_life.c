@@ -106,10 +106,14 @@ void sim_life_booted(struct sim_node *node)
 
     sim_agree_take_shards(node);
     torc_cluster_spread(&node->control.cluster, node->worker_count);
+    if (sim->config.replicas > 1) {
+        sim_give_let_go(node);
+    }
     if (life_begin_recover(node, &why) != TORC_ERR_OK) {
         sim_control_fail(node, &why);
         return;
     }
+    sim_give_judge_begun(node);
     sim_control_go(node, SIM_CONTROL_SCANNING);
 }
 

@@ -214,7 +214,9 @@ bool sim_life_open_shard(struct sim_node *node, const struct torc_cluster_shard 
 bool sim_life_order_all(struct sim_node *node, enum torc_cmd_kind kind);
 
 // -- sim_give.c
-void sim_give_find_bases(struct sim_node *node); // after recovery has looked at the folders
+void sim_give_let_go(struct sim_node *node); // before recovery looks at the folders
+void sim_give_judge_begun(struct sim_node *node);
+void sim_give_find_bases(struct sim_node *node); // after it did
 void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt_here *here);
 bool sim_give_resume(struct sim_node *node);
 void sim_give_gone(struct sim_node *node, uint32_t number, uint32_t turn);
