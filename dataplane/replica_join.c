@@ -389,12 +389,16 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
     torc_unreachable("all kinds return");
 }
 
-// Nobody feeds this stream any more (its primary was another meanwhile, say), or its pieces cannot
-// be stored. A new one is asked for; this one is never gone on with: the shell needs its place.
+// Its primary is another now, or does not feed this stream any more, or its pieces cannot be
+// stored. A new one is asked for; this one is never gone on with: the shell needs its place, and at
+// once where the next primary has begun with other shards, for which there is none.
 void torc_replica_give_up_base(struct torc_replica *replica)
 {
+    bool orphaned = replica->base_node != replica->configuration.primary_node ||
+                    replica->base_boot != replica->configuration.primary_boot;
+
     if (replica->base_loading && !torc_replica_base_given_up(replica) &&
-        replica->now_ns >= replica->base_moved_ns + replica->timing.grace_ns) {
+        (orphaned || replica->now_ns >= replica->base_moved_ns + replica->timing.grace_ns)) {
         replica->base_node = 0;
         replica->base_boot = 0;
         replica->base_storing = false;
@@ -473,20 +477,22 @@ static bool join_all_have_all(const struct torc_replica *replica)
 // a wait, so the next one comes after a pause that doubles; a stop has time for several.
 static void join_take_back(struct torc_replica *replica)
 {
+    if (replica->transfer_sent && (replica->proposal.open || replica->went_back)) {
+        return; // under way
+    }
     replica->transfer_pause_ns =
         torc_min_u64(torc_max_u64(2 * replica->transfer_pause_ns, replica->timing.lonely_ns),
                      replica->timing.grace_ns);
+    replica->transfer_end_ns = replica->now_ns + replica->transfer_pause_ns;
     if (!replica->transfer_sent) {
         replica->transfer_node = 0;
-        replica->transfer_end_ns = replica->now_ns + replica->transfer_pause_ns;
-    } else if (!replica->proposal.open && !replica->went_back) {
+    } else {
         struct torc_configuration *configuration = torc_replica_propose(replica);
 
         configuration->member_count = replica->configuration.member_count;
         for (uint32_t i = 0; i < configuration->member_count; i++) {
             configuration->members[i] = replica->configuration.members[i];
         }
-        replica->transfer_end_ns = replica->now_ns + replica->transfer_pause_ns;
     }
 }
 

@@ -8,6 +8,9 @@
 #define MS    UINT64_C(1000000)
 #define OWN   1u
 #define OTHER 2u
+#define THIRD 3u
+
+#define STREAM (UINT64_C(1) << 32 | 1u << 24 | 1) // of epoch 1, for the learner's boot 1
 
 static struct torc_replica replica;
 static struct torc_replica_actions actions;
@@ -367,18 +370,20 @@ struct meeting {
 
 static void meet(const struct meeting *meeting)
 {
-    struct torc_replica_start start = {
-        .timing = {.promise_ns = 20 * MS, .lonely_ns = 200 * MS, .resend_ns = 5 * MS},
-        .durability = TORC_DURABILITY_DURABLE,
-        .shard = 1,
-        .node = OWN,
-        .boot = 1,
-        .copy = 1,
-        .min_in_sync = 1,
-        .commit_lsn = meeting->commit_lsn,
-        .last_lsn = meeting->last_lsn,
-        .table = meeting->own,
-        .has_base = true};
+    struct torc_replica_start start = {.timing = {.promise_ns = 20 * MS,
+                                                  .lonely_ns = 200 * MS,
+                                                  .grace_ns = 5000 * MS,
+                                                  .resend_ns = 5 * MS},
+                                       .durability = TORC_DURABILITY_DURABLE,
+                                       .shard = 1,
+                                       .node = OWN,
+                                       .boot = 1,
+                                       .copy = 1,
+                                       .min_in_sync = 1,
+                                       .commit_lsn = meeting->commit_lsn,
+                                       .last_lsn = meeting->last_lsn,
+                                       .table = meeting->own,
+                                       .has_base = true};
     struct torc_peer_message message = {
         .kind = TORC_PEER_EPOCH, .shard = 1, .epoch = meeting->theirs};
     struct torc_replica_record record = {0};
@@ -493,6 +498,53 @@ static void tables_that_were_cut_short_say_no_more_than_they_know(void)
     }
 }
 
+// It needs a base, which the primary of epoch 1 has begun to send.
+static void load_from_other(void)
+{
+    struct meeting meeting = {.theirs = {.configuration = {.epoch = 1}, .floor_lsn = 100}};
+    struct torc_peer_message message = {
+        .kind = TORC_PEER_SNAP,
+        .shard = 1,
+        .snap = {.kind = TORC_SNAP_PIECE, .epoch = 1, .stream = STREAM, .base_lsn = 100}};
+    struct torc_replica_event event = {
+        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &message};
+    struct torc_replica_event adopted = {.kind = TORC_REPLICA_ADOPTED, .adopted = {.epoch = 1}};
+
+    meet(&meeting);
+    CU_ASSERT_FALSE_FATAL(replica.synced);
+    step(&adopted);
+    step(&event);
+    CU_ASSERT_TRUE_FATAL(replica.base_loading);
+    CU_ASSERT_TRUE_FATAL(asked_for(TORC_REPLICA_STORE));
+    CU_ASSERT_FALSE(torc_replica_base_given_up(&replica));
+}
+
+static void primary_is(uint32_t node, uint64_t boot)
+{
+    struct torc_replica_record record = {.asked_epoch = replica.epoch,
+                                         .configuration = replica.configuration};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
+
+    record.configuration.epoch++;
+    record.configuration.primary_node = node;
+    record.configuration.primary_boot = boot;
+    step(&event);
+}
+
+// Its place is another shard's at once: the next primary may begin with that one, and has as few.
+static void a_base_is_given_up_when_its_primary_is_another(void)
+{
+    load_from_other();
+    primary_is(OTHER, 1); // its stream goes on in the next epoch
+    CU_ASSERT_FALSE(torc_replica_base_given_up(&replica));
+    primary_is(THIRD, 1);
+    CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
+    CU_ASSERT_FALSE(replica.synced);
+    load_from_other();
+    primary_is(OTHER, 2); // it was started anew
+    CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
+}
+
 static void other_acknowledges_all(void)
 {
     other_says(1, (struct torc_peer_ack){.epoch = replica.epoch,
@@ -575,6 +627,40 @@ static void a_transfer_that_nobody_takes_is_tried_again(void)
     CU_ASSERT_TRUE(tries <= 6);
 }
 
+// A transfer is begun and taken back; its compare-and-swap is answered when so many deadlines have
+// passed. When the shard serves again.
+static uint64_t try_fails(uint32_t deadlines)
+{
+    uint32_t passed = 0;
+
+    while (passed < deadlines) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+        passed += replica.proposal.open ? 1 : 0;
+    }
+    win();
+    other_acknowledges_all();
+    heard(TORC_REPLICA_APPLIED, replica.last_lsn);
+    CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
+    return now_ns;
+}
+
+// How long the next pause is does not hang on how often the machine looked while a swap was open.
+static void a_slow_swap_makes_no_pause_longer(void)
+{
+    uint64_t again_ns;
+
+    lead_two();
+    other_is_to_lead();
+    try_fails(200);
+    again_ns = try_fails(1) + 2 * replica.timing.lonely_ns;
+    while (torc_replica_serves(&replica) && now_ns < again_ns + 10000 * MS) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+    }
+    CU_ASSERT_TRUE(now_ns <= again_ns);
+}
+
 static void a_transfer_does_not_wait_for_who_is_gone(void)
 {
     struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
@@ -616,6 +702,9 @@ int main(void)
          what_cannot_commit_is_handed_over_when_it_can},
         {"a transfer that nobody takes is tried again",
          a_transfer_that_nobody_takes_is_tried_again},
+        {"a slow swap makes no pause longer", a_slow_swap_makes_no_pause_longer},
+        {"a base is given up when its primary is another",
+         a_base_is_given_up_when_its_primary_is_another},
         {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
         CU_TEST_INFO_NULL,
     };
