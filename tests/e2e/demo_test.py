@@ -76,6 +76,7 @@ class Demo:
         while process.poll() is None and time.monotonic() < end:
             if file.exists():
                 self.state = json.loads(file.read_text(encoding="utf-8"))
+                self.link = run("ip", "-o", "link", "show", self.state["link"]).stdout.split()[0]
                 if ready():
                     return
             time.sleep(0.01)
@@ -86,7 +87,8 @@ class Demo:
         if self.state is not None:
             spaces = run("ip", "netns", "list").stdout.decode()
             checks.that(f"{name}: no namespace is left", self.state["namespace"] not in spaces, spaces)
-            checks.that(f"{name}: no link is left", run("ip", "link", "show", self.state["link"], check=False).returncode != 0)
+            links = run("ip", "-o", "link").stdout.splitlines()  # by number: a name may be another test's by now
+            checks.that(f"{name}: no link is left", not any(line.split()[0] == self.link for line in links), links)
 
     def close(self):
         if (self.folder / "cluster" / "cluster.json").exists():
