@@ -7,7 +7,8 @@
 
 enum {
     ANSWER_TEXT_BYTES = 200,
-    ANSWER_MOVES = 64 // lines of them
+    ANSWER_MOVES = 64, // lines of them
+    ANSWER_NAMES = 8   // of nodes in one line
 };
 
 // Of a node that has run: its last life is known to be over.
@@ -237,6 +238,54 @@ json_t *torc_node_answer_places(struct torc_node *node)
     return answer;
 }
 
+// The nodes that are in sync nowhere, as " (node 2, node 5 …)"; empty where there are none.
+static void answer_missed(struct torc_survey *survey, char text[ANSWER_TEXT_BYTES])
+{
+    uint8_t seats[TORC_RECORD_NODE_MAX + 1];
+    uint32_t count = 0;
+    int used = 0;
+
+    text[0] = '\0';
+    torc_survey_seats(survey, seats);
+    for (uint32_t i = 0; i < survey->node_count && count <= ANSWER_NAMES; i++) {
+        const struct torc_survey_node *node = survey->nodes + i;
+
+        if (seats[node->node] != TORC_SURVEY_MISSED || answer_is_down(node)) {
+            continue;
+        }
+        if (++count > ANSWER_NAMES) {
+            used += snprintf(text + used, (size_t)(ANSWER_TEXT_BYTES - used), " …");
+        } else {
+            used += snprintf(text + used, (size_t)(ANSWER_TEXT_BYTES - used), "%snode %" PRIu32,
+                             count == 1 ? " (" : ", ", node->node);
+        }
+    }
+    if (count > 0) {
+        (void)snprintf(text + used, (size_t)(ANSWER_TEXT_BYTES - used), ")");
+    }
+}
+
+// Nobody writes that a machine died; that copies are missing is seen all the same.
+static void answer_advise_short(struct torc_node *node, json_t *advice)
+{
+    uint64_t replicas = node->registry.meta.replicas;
+    uint64_t lacking = node->numbers[TORC_CONTROL_SHARDS_SHORT];
+    char names[ANSWER_TEXT_BYTES];
+    char text[2 * ANSWER_TEXT_BYTES];
+    int failed;
+
+    if (replicas == 1 || lacking == 0) { // with one copy these are the shards that wait
+        return;
+    }
+    answer_missed(node->registry.survey, names);
+    (void)snprintf(text, sizeof(text),
+                   "%" PRIu64 " shards have fewer than %" PRIu64 " copies in sync: start the nodes "
+                   "that are away%s; those that are back are learning",
+                   lacking, replicas, names);
+    failed = json_array_append_new(advice, json_string(text));
+    torc_assert(failed == 0);
+}
+
 // One line each: the cause, what it does, what to do.
 void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
 {
@@ -270,4 +319,5 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
         }
         torc_assert(failed == 0);
     }
+    answer_advise_short(node, advice);
 }

@@ -109,7 +109,12 @@ def case_gone():
         check_history(cluster, "a machine dies", lambda: cluster("kill", 4))
         state = json.loads(placement(cluster, 2, "json"))["nodes"][3]["state"]
         checks.equal("nobody wrote that it is down; its shards tell", state, "out of sync")
+        advice = cluster_test.status_of(cluster, 2)["advice"]
+        checks.that("and what is wrong says so", any("copies in sync: start the nodes that are away (node 4)" in line
+                                                     for line in advice), advice)
         checks.that("its copies are made anew on the three others", await_true(spread, cluster, 3), members(cluster, 3))
+        healthy = await_true(lambda: cluster_test.status_of(cluster, 2)["health"] == "ok")
+        checks.that("then all is well", healthy, cluster_test.status_of(cluster, 2)["advice"])
         cluster("start", 4)
         checks.that("when it is back it is given a share", await_true(spread, cluster, 4), shares(cluster, 4))
         # Its log holds records of these shards from before as well: a start must tell them apart.
