@@ -528,8 +528,8 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
         return json_pack("{s:b, s:s}", "ok", 1, "text", "stopping");
     }
     return torc_admin_error(TORC_ERR_UNSUPPORTED,
-                            "commands are status, stats, memory, sessions, keys, keys-reload, "
-                            "checkpoint, node and stop");
+                            "commands are status, stats, memory, placement, sessions, keys, "
+                            "keys-reload, checkpoint, node, shard and stop");
 }
 
 // -- Pages ---------------------------------------------------------------------------------------

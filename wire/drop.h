@@ -1,7 +1,7 @@
 // Torc wire: why a packet is dropped without an answer.
 //
 // What    one table: enum, name (of the counter and of the metric's label) and one line for people
-//         come from the same line. `torc stats --drops` prints it, `struct torc_stats` counts by
+//         come from the same line. `torc stats` prints it, `struct torc_stats` counts by
 //         it.
 // Owner   none: constant data and pure functions.  Memory  none.
 // Order   as the checks come: Ethernet, IP, UDP (wire/frame.h), then the payload (wire/data.h,
