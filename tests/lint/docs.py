@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Torc lint: every file that README.md and docs/ speak of is there. `docs.py ROOT`
+"""Torc lint: every file that README.md and docs/ speak of is there, and every decision is in their index. `docs.py ROOT`
 
-Looks at words in backquotes, and at the places that links lead to. STYLE.md speaks of later files too: left out.
+Looks at words in backquotes, and at the places that links lead to.
 """
 import pathlib
 import re
@@ -32,16 +32,26 @@ def is_there(root, page, word, link, names):
     return True
 
 
+def unlisted(folder):
+    """Records of decisions that their index has no link to."""
+    index = folder / "README.md"
+    listed = {target for _, target, link in words_of(index.read_text()) if link} if index.exists() else set()
+    for record in sorted(folder.glob("[0-9]*.md")):
+        if record.name not in listed:
+            yield f"docs/decisions/README.md: {record.name} is missing"
+
+
 def offences(root):
     root = pathlib.Path(root)
     names = {path.name for folder in [*FOLDERS, "."] for path in
              (root.glob("*.*") if folder == "." else root.glob(f"{folder}/**/*.*"))}
     for page in sorted([root / "README.md", *root.glob("docs/**/*.md")]):
-        if page.name == "STYLE.md" or not page.exists():
+        if not page.exists():
             continue
         for number, word, link in words_of(page.read_text()):
             if not is_there(root, page, word, link, names):
                 yield f"{page.relative_to(root)}:{number}: there is no {word}"
+    yield from unlisted(root / "docs" / "decisions")
 
 
 def main():
