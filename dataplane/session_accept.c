@@ -13,6 +13,9 @@
 #include <string.h>
 
 #define REFUSE_MS 1000u // of FULL: a session may have idled out by then
+// In an index, from 1 on; and how far lives are apart, by the golden ratio: far from their next ones.
+#define GENERATIONS     0xfffu
+#define GENERATION_STEP 2531u
 // Of the table, kept for nodes: a crowd of clients must not keep the peers out.
 #define NODE_SHARE 4u
 
@@ -26,6 +29,7 @@ struct accept_try {
     struct torc_init init;
     struct torc_principal_found found; // rights NULL in CLEAR mode
     uint8_t psk[TORC_CHAN_PSK_BYTES];  // of a node
+    uint32_t use;                      // of the slots
     uint8_t suite;                     // that both ends have
     // Sealed sessions.
     struct torc_noise noise;
@@ -192,12 +196,33 @@ static uint32_t accept_roles(const struct accept_try *try)
                : TORC_ROLE_READ | TORC_ROLE_WRITE | TORC_ROLE_ADMIN;
 }
 
-// The index that the slot's next session has.
-static uint32_t accept_index(const struct torc_session_thread *thread, uint32_t slot)
+// The number of the session that gets these slots: above those of all sessions that they had, for
+// its lanes have indices in a row. Numbers come round; none is that of a slot's last session.
+static uint32_t accept_use(const struct torc_session_thread *thread, uint32_t slot, uint32_t lanes)
 {
-    uint32_t generation = thread->slots[slot].generation;
+    uint32_t use = 0;
+    bool taken = true;
 
-    return (generation == 0xfffu ? 1 : generation + 1) << TORC_SESSION_SLOT_BITS | slot;
+    for (uint32_t lane = 0; lane < lanes; lane++) {
+        use = (uint32_t)torc_max_u64(use, thread->slots[slot + lane].use);
+    }
+    while (taken) {
+        use = use % GENERATIONS + 1;
+        taken = false;
+        for (uint32_t lane = 0; lane < lanes; lane++) {
+            taken = taken || thread->slots[slot + lane].use == use;
+        }
+    }
+    return use;
+}
+
+// Generations begin elsewhere in each life of the node: an index of the life before is nobody's, or
+// its client would be taken for another, and get no answer.
+static uint32_t accept_index(const struct torc_session_thread *thread, uint32_t slot, uint32_t use)
+{
+    uint64_t first = thread->table->identity.boot % GENERATIONS * GENERATION_STEP;
+
+    return (uint32_t)(1 + (first + use) % GENERATIONS) << TORC_SESSION_SLOT_BITS | slot;
 }
 
 static void accept_secrets(const struct torc_session_thread *thread, const struct accept_try *try,
@@ -219,11 +244,11 @@ static void accept_publish(struct torc_session_thread *thread, const struct acce
 {
     for (uint32_t lane = 0; lane < half->lanes; lane++) {
         uint32_t slot = half->slot + lane;
-        uint32_t index = accept_index(thread, slot);
+        uint32_t index = accept_index(thread, slot, try->use);
         struct torc_slot *own = &thread->slots[slot];
         struct torc_session *session = torc_session_at(thread->table, slot);
 
-        own->generation = (uint16_t)(index >> TORC_SESSION_SLOT_BITS);
+        own->use = (uint16_t)try->use;
         own->state = TORC_SLOT_HALF;
         own->made_ns = thread->now_ns;
         own->leave_ns = 0;
@@ -284,7 +309,7 @@ static void accept_encode(struct torc_session_thread *thread, struct accept_try 
         .durability = identity->durability,
         .token_to_server = accept_random(try->random),
         .token_to_client = accept_random(try->random + 8),
-        .session_index = accept_index(thread, half->slot),
+        .session_index = accept_index(thread, half->slot, try->use),
         .roles = accept_roles(try),
         .cores = (uint16_t)thread->table->worker_count,
         .base_port = identity->base_port,
@@ -362,6 +387,7 @@ static void accept_new(struct torc_session_thread *thread, struct accept_try *tr
     half->made_ns = thread->now_ns;
     half->slot = slot;
     half->lanes = lanes;
+    try->use = accept_use(thread, slot, lanes);
     half->serial = thread->last_serial + 1;
     memcpy(half->ip, try->note->path.ip, sizeof(half->ip));
     memcpy(half->init, try->note->bytes, TORC_INIT_BYTES);

@@ -31,7 +31,7 @@ struct torc_slot {
     uint64_t leave_ns;   // when it ends because its key was removed; 0: it stays
     uint32_t place;      // of its principal; TORC_PRINCIPAL_NOBODY in CLEAR mode
     uint32_t key_serial; // of the key that it was made with
-    uint16_t generation; // of its last session, 0 before the first
+    uint16_t use;        // number of its last session, 0 before the first
     uint16_t port;       // of the handshake
     uint8_t state;       // enum torc_slot_state
     uint8_t zero[3];

@@ -1,5 +1,6 @@
 // Torc tests: how sessions begin and end, what strangers get, and the small protocols beside UDP,
 // through a node in one process (tests/rig.h).
+#include "dataplane/session_table.h"
 #include "tests/rig.h"
 #include "tests/torc_test.h"
 #include "wire/data.h"
@@ -346,6 +347,7 @@ static void an_unused_session_is_dropped_after_five_seconds(void)
 static void a_slot_is_used_anew_with_another_index(void)
 {
     struct torc_accept accept;
+    bool came_round = false;
     uint32_t index;
 
     open_rig();
@@ -357,8 +359,48 @@ static void a_slot_is_used_anew_with_another_index(void)
         }
         accept_one(5000, (uint8_t)(2 + round), 128, &accept);
         CU_ASSERT_NOT_EQUAL(accept.session_index, index);
+        came_round = came_round || ((accept.session_index ^ index) & 0xfffff) == 0;
     }
-    CU_ASSERT(accept.session_index >> 20 > 1); // slots came round again
+    CU_ASSERT(came_round);
+    close_rig();
+}
+
+// Lane l has the index of lane 0 and l, whoever had those slots before.
+static void lanes_have_indices_in_a_row_when_slots_come_round(void)
+{
+    struct torc_accept accept;
+
+    open_rig_of(64);
+    accept_one(5000, 1, 1, &accept);
+    for (uint32_t i = 0; i < 80; i++) { // it is unused, and gone
+        torc_rig_step(rig, SECOND_NS / 10);
+    }
+    for (uint32_t round = 0; round < 12; round++) { // three quarters are the clients'
+        accept_one((uint16_t)(5001 + round), (uint8_t)(2 + round), 4, &accept);
+        CU_ASSERT_EQUAL(accept.lanes, 4);
+        for (uint32_t lane = 0; lane < 4; lane++) {
+            CU_ASSERT_PTR_NOT_NULL(torc_session_find(rig->sessions, accept.session_index + lane));
+        }
+    }
+    close_rig();
+}
+
+// Else who comes back late would be taken for who came first, and get no answer at all.
+static void a_new_life_has_other_indices(void)
+{
+    uint32_t indices[60];
+    struct torc_accept accept;
+
+    open_rig();
+    for (uint32_t life = 0; life < TORC_COUNT_OF(indices); life++) {
+        accept_one(5000, (uint8_t)(1 + life), 1, &accept);
+        indices[life] = accept.session_index;
+        for (uint32_t before = 0; before < life; before++) {
+            CU_ASSERT_NOT_EQUAL(indices[before], accept.session_index);
+        }
+        torc_rig_crash(rig);
+        torc_rig_recover(rig);
+    }
     close_rig();
 }
 
@@ -566,6 +608,9 @@ int main(void)
         {"an unused session is dropped after five seconds",
          an_unused_session_is_dropped_after_five_seconds},
         {"a slot is used anew with another index", a_slot_is_used_anew_with_another_index},
+        {"lanes have indices in a row when slots come round",
+         lanes_have_indices_in_a_row_when_slots_come_round},
+        {"a new life has other indices", a_new_life_has_other_indices},
         {"packets without a session get less than they sent",
          packets_without_a_session_get_less_than_they_sent},
         {"replays and forgeries are dropped and counted",
