@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define REFUSE_MS 1000u // of FULL: a session may have idled out by then
-// In an index, from 1 on; and how far lives are apart, by the golden ratio: far from their next ones.
+// In an index, from 1 on; and how far lives are apart: by the golden ratio, far from the next ones.
 #define GENERATIONS     0xfffu
 #define GENERATION_STEP 2531u
 // Of the table, kept for nodes: a crowd of clients must not keep the peers out.
