@@ -445,17 +445,18 @@ static json_t *answer_memory(const struct torc_node *node)
 
 void torc_node_answer_checkpoints(struct torc_node *node)
 {
+    struct torc_checkpoints_numbers made = {0};
+    uint64_t kept;
+
     torc_node_count(node);
+    kept = node->numbers[TORC_CONTROL_CHECKPOINTS] - node->asked_kept;
+    if (node->checkpoints != NULL) {
+        torc_checkpoints_numbers(node->checkpoints, &made);
+    }
     for (uint32_t i = 0; i < node->asked_count; i++) {
-        uint64_t kept = node->numbers[TORC_CONTROL_CHECKPOINTS] - node->asked_kept;
         json_t *answer;
 
-        if (kept < node->registry.cluster.shard_count) {
-            struct torc_checkpoints_numbers made = {0};
-
-            if (node->checkpoints != NULL) {
-                torc_checkpoints_numbers(node->checkpoints, &made);
-            }
+        if (node->checkpoints == NULL || kept + made.without < made.due) {
             answer = torc_admin_error(
                 made.failure.err != TORC_ERR_OK ? made.failure.err : TORC_ERR_UNAVAILABLE,
                 made.failure.err != TORC_ERR_OK ? made.failure.text

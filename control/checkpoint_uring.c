@@ -47,6 +47,7 @@ struct make {
     uint64_t written_bytes; // given to the disk
     uint64_t byte_count;    // came in
     bool told;              // the event came
+    bool nothing;           // and said that there is nothing to make one of
     struct torc_evt_checkpoint event;
     struct torc_checkpoint_info info;
     struct torc_checkpoint_footer footer;
@@ -118,17 +119,6 @@ void torc_checkpoints_close(struct torc_checkpoints *checkpoints)
     free(checkpoints);
 }
 
-void torc_checkpoints_round(struct torc_checkpoints *checkpoints)
-{
-    for (uint32_t i = 0; i < checkpoints->config.cluster->shard_count; i++) {
-        struct torc_cluster_shard *shard = checkpoints->config.cluster->shards + i;
-
-        shard->wanted = shard->shard != 0 && !shard->leaving;
-    }
-    checkpoints->numbers.rounds++;
-    checkpoints->numbers.failure = (struct torc_fail){0};
-}
-
 static uint32_t checkpoints_wanted(const struct torc_checkpoints *checkpoints)
 {
     uint32_t count = 0;
@@ -137,6 +127,19 @@ static uint32_t checkpoints_wanted(const struct torc_checkpoints *checkpoints)
         count += checkpoints->config.cluster->shards[i].wanted ? 1 : 0;
     }
     return count;
+}
+
+void torc_checkpoints_round(struct torc_checkpoints *checkpoints)
+{
+    for (uint32_t i = 0; i < checkpoints->config.cluster->shard_count; i++) {
+        struct torc_cluster_shard *shard = checkpoints->config.cluster->shards + i;
+
+        shard->wanted = shard->shard != 0 && !shard->leaving;
+    }
+    checkpoints->numbers.rounds++;
+    checkpoints->numbers.due = checkpoints_wanted(checkpoints);
+    checkpoints->numbers.without = 0;
+    checkpoints->numbers.failure = (struct torc_fail){0};
 }
 
 bool torc_checkpoints_is_idle(const struct torc_checkpoints *checkpoints)
@@ -192,7 +195,9 @@ static void make_fail(struct make *make, enum torc_err err, const char *text)
     make->state = MAKE_FAILING;
 }
 
-// All operations are back: the file goes, the worker hears of it.
+// All operations are back: the file goes, the worker hears of it. A shard without a base is no
+// failure of the round: it holds no log back that a round could let go, and asks for a checkpoint
+// of its own when it has its base (TORC_EVT_CHECKPOINT).
 static void make_end_failed(struct make *make)
 {
     struct torc_checkpoints *checkpoints = make->checkpoints;
@@ -206,12 +211,17 @@ static void make_end_failed(struct make *make)
         (void)torc_disk_remove(checkpoints->config.disk, checkpoints->config.folder_fd, make->name);
         make->name[0] = '\0';
     }
-    checkpoints->numbers.failures++;
-    checkpoints->numbers.failure = make->why;
-    torc_log(TORC_LOG_WARN, "checkpoint", "given-up",
-             "shard=%" PRIu32 " reason=\"%s\" note=\"the older one and the log stay\"",
-             make->shard->shard, make->why.text);
     make->shard->wanted = false;
+    if (make->nothing) {
+        checkpoints->numbers.without++;
+        torc_log(TORC_LOG_DEBUG, "checkpoint", "nothing", "shard=%" PRIu32, make->shard->shard);
+    } else {
+        checkpoints->numbers.failures++;
+        checkpoints->numbers.failure = make->why;
+        torc_log(TORC_LOG_WARN, "checkpoint", "given-up",
+                 "shard=%" PRIu32 " reason=\"%s\" note=\"the older one and the log stay\"",
+                 make->shard->shard, make->why.text);
+    }
     if (make->why.err == TORC_ERR_NO_SPACE) { // the others would fare no better
         for (uint32_t i = 0; i < checkpoints->config.cluster->shard_count; i++) {
             checkpoints->config.cluster->shards[i].wanted = false;
@@ -399,6 +409,7 @@ static bool make_order(struct make *make)
     make->written_bytes = 0;
     make->byte_count = 0;
     make->told = false;
+    make->nothing = false;
     make->failure = 0;
     (void)snprintf(make->name, sizeof(make->name), "%" PRIu32 "-%" PRIu64 ".tmp",
                    make->shard->shard, make->number);
@@ -418,6 +429,7 @@ static void make_taken(struct make *make)
     struct torc_fail why = {0};
 
     if (make->told && make->event.failed != 0) {
+        make->nothing = make->event.failed == TORC_CHAN_UNMADE_NOTHING;
         make_fail(make, TORC_ERR_UNAVAILABLE, "the worker gave it up");
         return;
     }

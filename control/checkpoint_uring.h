@@ -8,7 +8,8 @@
 // Owner   control's one thread.
 // Memory  two buffers of 1 MiB a worker, from its first checkpoint on.
 // Failures  a checkpoint that cannot be kept is given up: the worker is told, its file removed, the
-//         older one stays; the round goes on with the other shards, unless the disk is full.
+//         older one stays; the round goes on with the other shards, unless the disk is full. A
+//         replica that has no base yet is passed over; that is no failure.
 // Sources storage/checkpoint_format.h says why the log must reach the file's end.
 #ifndef TORC_CONTROL_CHECKPOINT_URING_H
 #define TORC_CONTROL_CHECKPOINT_URING_H
@@ -33,6 +34,8 @@ struct torc_checkpoints_numbers {
     uint64_t bytes; // of kept ones
     uint32_t rounds;
     uint32_t wanted;          // shards that still wait in this round
+    uint32_t due;             // shards of this round, or of the last
+    uint32_t without;         // of them, that have nothing to keep
     struct torc_fail failure; // the last one of this round, or of the last
 };
 

@@ -122,8 +122,8 @@ bool torc_node_checkpoints(struct torc_node *node)
         torc_rounds_end(&node->rounds, node->now_ns, numbers.failures);
         torc_log_store_hold(node->store, false);
         torc_log(TORC_LOG_INFO, "checkpoint", "round-done",
-                 "kept=%" PRIu64 " failures=%" PRIu64 " bytes=%" PRIu64, numbers.kept,
-                 numbers.failures, numbers.bytes);
+                 "kept=%" PRIu64 " without=%" PRIu32 " failures=%" PRIu64 " bytes=%" PRIu64,
+                 numbers.kept, numbers.without, numbers.failures, numbers.bytes);
         torc_node_answer_checkpoints(node);
         moved = true;
     }

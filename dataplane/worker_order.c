@@ -233,6 +233,19 @@ static bool order_has_tree(const struct torc_worker_shard *shard)
            shard->replica->machine.applied_lsn >= shard->replica->machine.base_end_lsn;
 }
 
+// A replica without a base has nothing to make one of until it has got one, for however long.
+static void order_refuse_checkpoint(struct torc_worker *worker,
+                                    const struct torc_cmd_checkpoint *order, bool nothing)
+{
+    struct torc_evt refused = {.kind = TORC_EVT_CHECKPOINT_DONE};
+
+    refused.checkpoint = (struct torc_evt_checkpoint){.checkpoint = order->checkpoint,
+                                                      .shard = order->shard,
+                                                      .failed = nothing ? TORC_CHAN_UNMADE_NOTHING
+                                                                        : TORC_CHAN_UNMADE_FAILED};
+    (void)torc_worker_say(worker, &refused); // there is room: orders are taken only then
+}
+
 static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_checkpoint *order)
 {
     struct torc_worker_shard *shard = torc_worker_shard_number(worker, order->shard);
@@ -242,13 +255,10 @@ static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_c
                                           .durable = worker->log.durable,
                                           .node = worker->cluster.node,
                                           .stream = worker->cluster.stream};
-    struct torc_evt refused = {.kind = TORC_EVT_CHECKPOINT_DONE};
+    bool nothing = shard == NULL || !order_has_tree(shard);
 
-    if (shard == NULL || !order_has_tree(shard) || shard->checkpoint_number != 0 ||
-        order->checkpoint == 0) {
-        refused.checkpoint = (struct torc_evt_checkpoint){
-            .checkpoint = order->checkpoint, .shard = order->shard, .failed = 1};
-        (void)torc_worker_say(worker, &refused); // there is room: orders are taken only then
+    if (nothing || shard->checkpoint_number != 0 || order->checkpoint == 0) {
+        order_refuse_checkpoint(worker, order, nothing);
         return;
     }
     shard->checkpoint_void = false;

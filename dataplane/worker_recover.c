@@ -325,8 +325,9 @@ static void checkpoint_fail(struct torc_worker *worker, struct torc_worker_shard
 {
     struct torc_evt event = {.kind = TORC_EVT_CHECKPOINT_DONE};
 
-    event.checkpoint = (struct torc_evt_checkpoint){
-        .checkpoint = shard->checkpoint_number, .shard = shard->engine.shard, .failed = 1};
+    event.checkpoint = (struct torc_evt_checkpoint){.checkpoint = shard->checkpoint_number,
+                                                    .shard = shard->engine.shard,
+                                                    .failed = TORC_CHAN_UNMADE_FAILED};
     if (torc_worker_say(worker, &event)) {
         shard->checkpoint_void = false;
         shard->checkpoint_number = 0;

@@ -277,6 +277,12 @@ struct torc_evt_shard {
     uint32_t epoch;
 };
 
+// Why no checkpoint was made.
+enum torc_chan_unmade {
+    TORC_CHAN_UNMADE_FAILED = 1,
+    TORC_CHAN_UNMADE_NOTHING, // there is nothing whole of the shard here that one could be made of
+};
+
 struct torc_evt_checkpoint {
     uint64_t checkpoint;
     uint64_t lsn;            // records up to here are in it for certain; replay starts above
@@ -284,7 +290,7 @@ struct torc_evt_checkpoint {
     uint64_t records;
     uint64_t bytes;
     uint32_t shard;
-    uint32_t failed; // 1: given up, `alarm` says why
+    uint32_t failed; // enum torc_chan_unmade; 0: it was made
 };
 
 struct torc_evt_control_seen {

@@ -403,7 +403,46 @@ static void a_footer_that_does_not_hold_gives_it_up(void)
 
 static void a_worker_may_give_it_up(void)
 {
-    given_up(0, TORC_DISK_WRITE, 0, 1, TORC_ERR_UNAVAILABLE);
+    given_up(0, TORC_DISK_WRITE, 0, TORC_CHAN_UNMADE_FAILED, TORC_ERR_UNAVAILABLE);
+}
+
+// One replica waits for its base, for hours maybe: the round is whole without it, and whatever it
+// holds of the log stays.
+static void a_shard_without_a_base_is_no_failure(void)
+{
+    struct rig rig;
+    struct torc_checkpoints_numbers numbers;
+
+    rig_open(&rig, 100);
+    rig_keep_all(&rig, 5);
+    torc_checkpoints_round(rig.checkpoints);
+    rig_next_order(&rig);
+    rig_send(&rig, 0, 0, TORC_CHAN_UNMADE_NOTHING);
+    rig_run(&rig, SHARDS + 1);
+    rig_next_order(&rig);
+    CU_ASSERT_EQUAL(rig.ordered_shard, 2);
+    rig_make_file(&rig, rig.ordered_shard, 9, 100);
+    rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
+    rig_run(&rig, SHARDS + 2);
+    CU_ASSERT_TRUE(torc_checkpoints_is_idle(rig.checkpoints));
+    torc_checkpoints_numbers(rig.checkpoints, &numbers);
+    CU_ASSERT_EQUAL(numbers.failures, 0);
+    CU_ASSERT_EQUAL(numbers.failure.err, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(numbers.kept, SHARDS + 1);
+    CU_ASSERT_EQUAL(numbers.due, SHARDS);
+    CU_ASSERT_EQUAL(numbers.without, 1);
+    CU_ASSERT_TRUE(rig_has(&rig, "1-5"));
+    CU_ASSERT_TRUE(rig_has(&rig, "2-9"));
+    CU_ASSERT_FALSE(rig_has(&rig, "1-12.tmp"));
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 5); // K2
+    torc_cluster_base(&rig.cluster, 1);                      // it has got it
+    rig_next_order(&rig);
+    CU_ASSERT_EQUAL(rig.ordered_shard, 1);
+    rig_make_file(&rig, 1, 11, 100);
+    rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
+    rig_run(&rig, SHARDS + 3);
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 9);
+    rig_close(&rig);
 }
 
 // All shards have a file; the first of a round is made, and ends at `end_sequence` of a log that is
@@ -487,6 +526,7 @@ int main(void)
         {"a failing sync gives up the checkpoint", a_failing_sync_gives_up_the_checkpoint},
         {"a footer that does not hold gives it up", a_footer_that_does_not_hold_gives_it_up},
         {"a worker may give it up", a_worker_may_give_it_up},
+        {"a shard without a base is no failure", a_shard_without_a_base_is_no_failure},
         {"a round that waits for the log can be given up",
          a_round_that_waits_for_the_log_can_be_given_up},
         {"a round on a disk that hangs can be given up",

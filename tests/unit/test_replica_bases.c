@@ -152,6 +152,25 @@ static void a_base_ends_the_checkpoint_that_is_being_made(void)
     torc_cluster_close(&cluster);
 }
 
+// What the answer to an order of a checkpoint of shard 1 says of why none was made.
+static uint32_t third_unmade(void)
+{
+    struct torc_fake_control *control = &cluster.rigs[3].controls[0];
+    uint32_t unmade = 0;
+
+    control->event_count = 0;
+    torc_fake_control_checkpoint(control, 0);
+    for (uint32_t i = 0; i < 20 && unmade == 0; i++) {
+        torc_cluster_step(&cluster);
+        for (uint32_t at = 0; at < control->event_count; at++) {
+            const struct torc_evt *event = &control->events[at];
+
+            unmade = event->kind == TORC_EVT_CHECKPOINT_DONE ? event->checkpoint.failed : unmade;
+        }
+    }
+    return unmade;
+}
+
 // Steps until the third node is amid a base of shard 1.
 static bool third_loads(void)
 {
@@ -214,6 +233,18 @@ static void who_was_made_whole_heeds_a_late_record(void)
     torc_cluster_close(&cluster);
 }
 
+// No round of checkpoints is a failure because of it.
+static void a_replica_without_a_base_says_that_it_has_nothing(void)
+{
+    third_starts_empty(TORC_DURABILITY_DURABLE);
+    CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
+    CU_ASSERT_TRUE_FATAL(third_loads());
+    CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    CU_ASSERT_EQUAL(third_unmade(), 0);
+    torc_cluster_close(&cluster);
+}
+
 static void an_empty_disk_is_filled_by_a_base(void)
 {
     a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_DURABLE);
@@ -226,6 +257,8 @@ int main(void)
         {"an empty disk is filled by a base", an_empty_disk_is_filled_by_a_base},
         {"a node that is away keeps no other from its base",
          a_node_that_is_away_keeps_no_other_from_its_base},
+        {"a replica without a base says that it has nothing",
+         a_replica_without_a_base_says_that_it_has_nothing},
         {"a base ends the checkpoint that is being made",
          a_base_ends_the_checkpoint_that_is_being_made},
         {"a learner that dies amid its base takes another",
