@@ -411,6 +411,18 @@ static bool reply_is_of_earlier(const struct torc_engine *engine, const struct t
                      engine->reply_clock_us) > 0;
 }
 
+// Whether the request that a reply answers left since the operation began. Numbers of operations
+// come round again, and an answer may be late by any time: what was sent before was another's. The
+// clock of the wire comes round too, after 71 minutes, which no answer is late by; so both are
+// counted back from now. Who began and sent in one microsecond did so with the same reading.
+static bool reply_is_of(const struct torc_engine *engine, const struct torc_op *op)
+{
+    uint64_t now_us = engine->now_ns / 1000;
+    uint32_t sent_ago_us = (uint32_t)now_us - engine->reply_clock_us;
+
+    return sent_ago_us <= now_us - op->begun_ns / 1000;
+}
+
 static void reply_receive(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                           const struct torc_reply *reply)
 {
@@ -430,6 +442,10 @@ static void reply_receive(struct torc_engine *engine, struct torc_client_node *n
         return; // an answer that came twice, an entry that was read before, or news to us
     }
     op = &engine->ops[index];
+    if (!reply_is_of(engine, op)) {
+        engine->counters.packets_ignored++;
+        return;
+    }
     if (op->backoff > 0 && reply_is_of_earlier(engine, op)) {
         torc_path_not_lost(node);
     }

@@ -65,6 +65,7 @@ struct world {
 };
 
 static struct world *world;
+static uint64_t opened_ns = UINT64_C(1000000000); // when worlds begin
 
 // ---- Nodes
 
@@ -349,7 +350,7 @@ static void open_world(uint32_t seed)
     world = calloc(1, sizeof(*world));
     torc_assert(memory != NULL && world != NULL);
     memset(memory, 0, bytes);
-    world->now_ns = UINT64_C(1000000000);
+    world->now_ns = opened_ns;
     for (uint32_t i = 1; i <= NODES; i++) {
         world->nodes[i] =
             (struct fake){.role = i == 1 ? SERVES : FOLLOWS, .epoch = 1, .primary = 1};
@@ -567,6 +568,122 @@ static void test_deadline_refused(void)
     close_world();
 }
 
+// ---- Answers to others
+
+#define ID_ROUND (1u << (32 - TORC_OP_SLOT_BITS)) // operations of a slot until an id comes again
+#define CLOCK_NS (UINT64_C(1000) << 32)           // until the clock of the wire does
+
+static void begin_one(bool is_write, uint64_t timeout_us)
+{
+    struct torc_engine_write write = {
+        .key = 1, .data = "value", .bytes = 5, .timeout_us = timeout_us};
+    struct torc_read_options options = {.timeout_us = timeout_us};
+
+    CU_ASSERT_EQUAL_FATAL(is_write ? torc_engine_write(world->engine, &write, NULL)
+                                   : torc_engine_get(world->engine, 1, &options, 0, NULL),
+                          TORC_ERR_OK);
+}
+
+// The caller's one operation.
+static uint32_t only_op(void)
+{
+    for (uint32_t index = 0; index < OPS_MAX; index++) {
+        if (world->engine->ops[index].state != TORC_OP_FREE) {
+            return index;
+        }
+    }
+    torc_unreachable("one was begun");
+}
+
+static void receive(const struct letter *letter)
+{
+    torc_assert(world->letter_count < PACKETS);
+    world->letters[world->letter_count++] = *letter;
+    step();
+}
+
+// Node 1 answers once, and the answer is held up until its operation has met its deadline and
+// another one has the same id. That one is not answered.
+static void check_late(bool is_write, enum role role)
+{
+    struct letter late;
+    uint32_t id;
+
+    open_world(1);
+    run_ms(50);
+    believe(1, role, 1, 1);
+    begin_one(is_write, 2000);
+    id = torc_op_id(world->engine, only_op());
+    world->letter_count = 0;
+    step();
+    CU_ASSERT_EQUAL_FATAL(world->letter_count, 1);
+    late = world->letters[0];
+    world->letter_count = 0;
+    believe(1, SILENT, 1, 1);
+    (void)await_done(1, 4);
+    world->engine->ops[id & ((1u << TORC_OP_SLOT_BITS) - 1)].generation += ID_ROUND - 1;
+    world->statuses[TORC_ERR_IN_DOUBT] = 0;
+    begin_one(is_write, 2000);
+    CU_ASSERT_EQUAL_FATAL(torc_op_id(world->engine, only_op()), id);
+    step();
+    receive(&late);
+    CU_ASSERT_EQUAL_FATAL(world->done, 1);
+    CU_ASSERT_EQUAL(world->engine->ops[only_op()].last_refusal, 0);
+    (void)await_done(2, 4);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_IN_DOUBT], is_write ? 1 : 0);
+    close_world();
+}
+
+// Also where the clock comes round in between: after 46 ms to 60 ms, at each of the steps.
+static void test_late_answer(void)
+{
+    for (uint64_t before_us = 0; before_us <= 60000; before_us += before_us == 0 ? 46000 : 950) {
+        opened_ns = before_us == 0 ? UINT64_C(1000000000) : CLOCK_NS - before_us * 1000 + 300;
+        check_late(false, SERVES);
+        check_late(false, TAKES_OVER);
+        check_late(true, SERVES);
+        check_late(true, TAKES_OVER);
+    }
+    opened_ns = UINT64_C(1000000000);
+}
+
+// What is answered at once is, whatever the clock of the wire says, and in the microsecond that it
+// began in.
+static void test_clock_round(void)
+{
+    for (uint64_t at_ns = CLOCK_NS - 52 * MS_NS; at_ns <= CLOCK_NS; at_ns += 2 * STEP_NS + 333) {
+        opened_ns = at_ns;
+        open_world(1);
+        run_ms(50);
+        begin(2, 0);
+        step();
+        step();
+        CU_ASSERT_EQUAL(world->done, 2);
+        close_world();
+    }
+    opened_ns = UINT64_C(1000000000);
+}
+
+// An operation may last for an hour, and what it is sent then is answered.
+static void test_long_operation(void)
+{
+    open_world(1);
+    run_ms(50);
+    world->engine->deadline_ns_max = UINT64_C(3600) * 1000 * MS_NS;
+    begin_one(false, UINT64_C(3600) * 1000000);
+    believe(1, SILENT, 1, 1);
+    run_ms(20);
+    for (uint32_t minute = 0; minute < 40; minute++) {
+        world->now_ns += UINT64_C(60000) * MS_NS;
+        step();
+    }
+    CU_ASSERT_EQUAL(world->done, 0);
+    believe(1, SERVES, 1, 1);
+    (void)await_done(1, 5000);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_NOT_FOUND], 1);
+    close_world();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -578,6 +695,9 @@ int main(void)
         {"a value in pieces whose primary is silent finds the next one", test_pieces},
         {"nobody answers until the deadline", test_deadline},
         {"everybody refuses until the deadline", test_deadline_refused},
+        {"an answer that is late is no other operation's", test_late_answer},
+        {"an answer counts whatever the clock says", test_clock_round},
+        {"an answer counts after an hour", test_long_operation},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("client_failover", tests);
