@@ -507,6 +507,9 @@ static void status_reply(struct torc_engine *engine, uint32_t index, const struc
         torc_op_end(engine, index, TORC_ERR_OK, NULL);
         return;
     }
+    // The next one under another id: a reply does not say where its piece begins, and this one may
+    // have been asked for twice.
+    op->generation++;
     op->backoff = 0;
     torc_op_route(engine, index);
 }

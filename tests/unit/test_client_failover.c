@@ -20,6 +20,8 @@
 #define OPS_MAX     256u
 #define CLUSTER     UINT64_C(77)
 #define MAP_VERSION UINT64_C(9)
+#define TEXT_BYTES  3000u // of a status, and of a piece of it
+#define PIECE_BYTES 1000u
 
 enum role {
     SILENT,
@@ -62,6 +64,8 @@ struct world {
     uint32_t executed[OPS_MAX + 1]; // by wseq
     uint32_t done;
     uint32_t statuses[256];
+    uint8_t text[TEXT_BYTES]; // of each node's status
+    uint32_t texts;           // that came, as they are
 };
 
 static struct world *world;
@@ -143,6 +147,16 @@ static bool answer_piece(uint32_t self, const struct torc_request *request,
     return true;
 }
 
+static void answer_text(const struct torc_request *request, struct torc_reply *reply)
+{
+    uint32_t at = (uint32_t)torc_min_u64(request->offset, TEXT_BYTES);
+
+    reply->info = TEXT_BYTES;
+    reply->body = world->text + at;
+    reply->body_bytes = (uint32_t)torc_min_u64(TEXT_BYTES - at, PIECE_BYTES);
+    reply->status = at + reply->body_bytes < TEXT_BYTES ? TORC_ERR_PARTIAL : TORC_ERR_OK;
+}
+
 static void answer(const struct fake *fake, uint32_t self, const struct torc_request *request,
                    uint8_t *ops, uint32_t *at)
 {
@@ -162,6 +176,8 @@ static void answer(const struct fake *fake, uint32_t self, const struct torc_req
         answer_entry(ops, at, request->op_id, fake);
         memcpy(body, &next, sizeof(next));
         reply.info = MAP_VERSION;
+    } else if (request->opcode == TORC_OPCODE_STATUS) {
+        answer_text(request, &reply);
     } else if (is_piece && !answer_piece(self, request, &reply, body)) {
         reply.status = TORC_ERR_NO_MESSAGE;
     } else if (is_piece) {
@@ -309,6 +325,10 @@ static void step(void)
     while ((got = torc_engine_poll(engine, done, TORC_COUNT_OF(done))) > 0) {
         for (uint32_t i = 0; i < got; i++) {
             world->statuses[done[i].status & 0xff]++;
+            world->texts +=
+                done[i].bytes == TEXT_BYTES && memcmp(done[i].data, world->text, TEXT_BYTES) == 0
+                    ? 1
+                    : 0;
             world->done++;
         }
     }
@@ -351,6 +371,9 @@ static void open_world(uint32_t seed)
     torc_assert(memory != NULL && world != NULL);
     memset(memory, 0, bytes);
     world->now_ns = opened_ns;
+    for (uint32_t i = 0; i < TEXT_BYTES; i++) {
+        world->text[i] = (uint8_t)('a' + (i + i / 26) % 26);
+    }
     for (uint32_t i = 1; i <= NODES; i++) {
         world->nodes[i] =
             (struct fake){.role = i == 1 ? SERVES : FOLLOWS, .epoch = 1, .primary = 1};
@@ -684,6 +707,30 @@ static void test_long_operation(void)
     close_world();
 }
 
+// The first piece of a text is asked for twice, and both answers come.
+static void test_text_twice(void)
+{
+    struct letter first;
+
+    open_world(1);
+    run_ms(50);
+    CU_ASSERT_EQUAL_FATAL(torc_engine_status(world->engine, 0, 0, 0, NULL), TORC_ERR_OK);
+    world->letter_count = 0;
+    step();
+    CU_ASSERT_EQUAL_FATAL(world->letter_count, 1);
+    first = world->letters[0];
+    world->letter_count = 0;
+    for (uint32_t i = 0; i < 1000 && world->letter_count == 0; i++) {
+        step();
+    }
+    CU_ASSERT_FATAL(world->letter_count > 0); // and a question for the map
+    receive(&first);
+    (void)await_done(1, 100);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_OK], 1);
+    CU_ASSERT_EQUAL(world->texts, 1);
+    close_world();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -698,6 +745,7 @@ int main(void)
         {"an answer that is late is no other operation's", test_late_answer},
         {"an answer counts whatever the clock says", test_clock_round},
         {"an answer counts after an hour", test_long_operation},
+        {"a piece of a status text that comes twice is in it once", test_text_twice},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("client_failover", tests);
