@@ -202,6 +202,9 @@ uint64_t torc_engine_deadline_ns(const struct torc_engine *engine)
     uint64_t deadline_ns =
         torc_min_u64(torc_wheel_deadline_ns(&engine->wheel), torc_budget_deadline_ns(engine));
 
+    if (engine->feed_due && engine->starved.count > 0) {
+        return engine->now_ns; // the next torc_engine_transmit lets them go on
+    }
     for (uint32_t i = 0; i < engine->node_count; i++) {
         const struct torc_client_node *node = &engine->nodes[i];
 
@@ -577,6 +580,11 @@ uint32_t torc_engine_poll(struct torc_engine *engine, struct torc_completion *co
     torc_assert(engine->pending >= count);
     engine->pending -= count;
     return count;
+}
+
+bool torc_engine_poll_due(const struct torc_engine *engine)
+{
+    return engine->done.count > 0 || (engine->returned.count > 0 && engine->starved.count > 0);
 }
 
 uint32_t torc_engine_abandon(const struct torc_engine *engine, uint32_t *cursor,

@@ -148,6 +148,10 @@ uint64_t torc_engine_deadline_ns(const struct torc_engine *engine);
 uint32_t torc_engine_poll(struct torc_engine *engine, struct torc_completion *completions,
                           uint32_t max);
 
+// Whether the next torc_engine_poll has something to do: completions to give, or to free what those
+// of the call before pointed to because operations wait for that memory.
+bool torc_engine_poll_due(const struct torc_engine *engine);
+
 // After a bug was met: what was in flight ends with INTERNAL. *cursor is 0 at first. Walks no list,
 // so that a damaged engine can be asked.
 uint32_t torc_engine_abandon(const struct torc_engine *engine, uint32_t *cursor,

@@ -33,6 +33,7 @@
 // deadlines and time-outs that is now, and a reading an operation would cost a third of it.
 #define FRESH_TICKS 100000u
 #define ALIVE       UINT64_C(0x746f72636c697665)
+#define ARMED_NOW   1u // a time that is over
 
 struct torc_queue {
     struct torc_queue *self; // for torc_queue_fd, which makes its descriptor on first use
@@ -65,6 +66,23 @@ struct torc_queue {
 
 // ---- The guard
 
+// The descriptor becomes readable at that time, and stays so until another one is set.
+static void queue_arm_at(struct torc_queue *queue, uint64_t at_ns)
+{
+    struct itimerspec time = {0};
+
+    if (at_ns == queue->armed_ns) {
+        return;
+    }
+    queue->armed_ns = at_ns;
+    if (at_ns != UINT64_MAX) {
+        at_ns = torc_max_u64(at_ns, ARMED_NOW); // 0 would disarm it
+        time.it_value.tv_sec = (time_t)(at_ns / TORC_NS_PER_S);
+        time.it_value.tv_nsec = (long)(at_ns % TORC_NS_PER_S);
+    }
+    (void)timerfd_settime(queue->timer, TFD_TIMER_ABSTIME, &time, NULL);
+}
+
 static enum torc_err queue_refuse(struct torc_queue *queue)
 {
     if (*queue->alive != ALIVE) {
@@ -90,6 +108,9 @@ static enum torc_err queue_do(struct torc_queue *queue, void (*work)(struct torc
     if (setjmp(guard.jump) != 0) { // NOLINT(cert-err52-cpp): the one way back out of a bug
         (void)torc_guard_set(NULL);
         queue->broken = true;
+        if (queue->timer >= 0) {
+            queue_arm_at(queue, ARMED_NOW); // for what was in flight
+        }
         return queue_refuse(queue);
     }
     work(queue, argument);
@@ -177,26 +198,15 @@ static void queue_receive(struct torc_queue *queue)
     queue_timers(queue);
 }
 
-// A caller with an event loop sleeps on the descriptor: its timer follows the engine's.
+// A caller with an event loop sleeps on the descriptor: its timer follows the engine's, and it is
+// readable as long as completions lie here that nobody has taken.
 static void queue_arm(struct torc_queue *queue)
 {
-    uint64_t at_ns;
-    struct itimerspec time = {0};
-
-    if (queue->timer < 0) {
-        return;
+    if (queue->timer >= 0) {
+        queue_arm_at(queue, torc_engine_poll_due(queue->engine)
+                                ? ARMED_NOW
+                                : torc_engine_deadline_ns(queue->engine));
     }
-    at_ns = torc_engine_deadline_ns(queue->engine);
-    if (at_ns == queue->armed_ns) {
-        return;
-    }
-    queue->armed_ns = at_ns;
-    if (at_ns != UINT64_MAX) {
-        at_ns = torc_max_u64(at_ns, 1);
-        time.it_value.tv_sec = (time_t)(at_ns / TORC_NS_PER_S);
-        time.it_value.tv_nsec = (long)(at_ns % TORC_NS_PER_S);
-    }
-    (void)timerfd_settime(queue->timer, TFD_TIMER_ABSTIME, &time, NULL);
 }
 
 static void turn_work(struct torc_queue *queue, void *argument)
@@ -722,8 +732,10 @@ static void poll_work(struct torc_queue *queue, void *argument)
 {
     struct harvest *harvest = argument;
 
-    turn_work(queue, NULL);
+    queue_receive(queue);
+    queue_send(queue);
     harvest->count = torc_engine_poll(queue->engine, harvest->completions, harvest->max);
+    queue_arm(queue);
 }
 
 // What was in flight when the bug was met.
@@ -735,6 +747,9 @@ static unsigned poll_broken(struct torc_queue *queue, struct torc_completion *co
     if (*queue->alive == ALIVE && queue->engine != NULL) {
         count = torc_engine_abandon(queue->engine, &queue->abandoned, completions, max);
         queue->returned_broken += count;
+    }
+    if (*queue->alive == ALIVE && queue->timer >= 0) {
+        queue_arm_at(queue, count > 0 ? ARMED_NOW : UINT64_MAX);
     }
     for (unsigned i = 0; i < count; i++) {
         completions[i].text = queue->broken_text;

@@ -419,9 +419,9 @@ unsigned torc_wait(struct torc_queue *queue, struct torc_completion *completions
 // Operations prepared whose completion has not been returned.
 unsigned torc_queue_pending(const struct torc_queue *queue);
 
-// A descriptor that becomes readable when torc_poll has something to do (a packet, or a timer).
-// Call torc_poll after it did, and after the last torc_prep_*. -1 with the memif transport: poll
-// it instead.
+// A descriptor that becomes readable when torc_poll has something to do (a packet, a timer), and
+// stays so while it left completions that `max` had no room for. Call torc_poll after it did, and
+// after the last torc_prep_*. -1 with the memif transport: poll it instead.
 int torc_queue_fd(const struct torc_queue *queue);
 
 // Of the traced operation that ended last: `user_data` says which. Those of many in flight need a

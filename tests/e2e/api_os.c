@@ -185,7 +185,8 @@ static void test_ranges(struct torc_store *store)
 // ---- Many in flight
 
 enum {
-    FLIGHT = 100
+    FLIGHT = 100,
+    LEFTOVERS = 8
 };
 
 static void queue_harvest(struct torc_queue *queue, unsigned *ended, uint64_t *sum)
@@ -234,6 +235,40 @@ static void test_queue(void)
     that(ended == FLIGHT, "every one ended well");
     that(sum == FLIGHT * (FLIGHT - 1) / 2, "each with its own user_data, once");
     that(torc_wait(queue, NULL, 0, 1000) == 0, "waiting for nothing ends at once");
+    torc_queue_close(queue);
+}
+
+// Whoever takes one completion at a time is woken for each, though they came in one packet.
+static void test_leftovers(void)
+{
+    struct torc_message why;
+    struct torc_queue *queue;
+    struct torc_counters counters;
+    struct pollfd wanted = {.events = POLLIN};
+    unsigned returned = 0;
+    unsigned left = 0;
+    unsigned woken = 0;
+
+    is(torc_queue_open(address, NULL, &queue, &why), TORC_ERR_OK, "a queue for an event loop");
+    is(torc_queue_ready(queue, 0), TORC_ERR_OK, "is ready");
+    wanted.fd = torc_queue_fd(queue);
+    for (uint64_t i = 0; i < LEFTOVERS; i++) {
+        is(torc_prep_get(queue, 2000 + i, NULL, i), TORC_ERR_OK, "a get");
+    }
+    is(torc_submit(queue), TORC_ERR_OK, "all of them in a packet");
+    while (torc_queue_pending(queue) > 0 && poll(&wanted, 1, 5000) == 1) {
+        struct torc_completion completion;
+
+        returned += torc_poll(queue, &completion, 1);
+        torc_queue_counters(queue, &counters);
+        if (returned < counters.ops_completed) {
+            left++;
+            woken += poll(&wanted, 1, 0) == 1 ? 1 : 0;
+        }
+    }
+    that(returned == LEFTOVERS, "are returned");
+    that(left > 0, "some after others");
+    that(woken == left, "and the descriptor is readable as long as there are any");
     torc_queue_close(queue);
 }
 
@@ -346,6 +381,7 @@ int main(int argc, char **argv)
     test_errors(store);
     test_ranges(store);
     test_queue();
+    test_leftovers();
     test_wait();
     test_fork(store);
     test_cluster(store);
