@@ -61,6 +61,9 @@ static _Noreturn void child_become(const struct torc_child *child, char **words,
 {
     sigset_t none;
 
+    // What a terminal sends to its foreground (Ctrl-C, a hangup) is for `torc serve`, which stops
+    // its children in order; nor does a terminal with tostop stop who writes a log to it.
+    (void)setsid();
     (void)sigemptyset(&none);
     (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
     (void)prctl(PR_SET_PDEATHSIG, child->death_signal, 0, 0, 0);

@@ -31,7 +31,8 @@ struct torc_child {
 enum torc_err torc_must_use torc_child_find(const char *name, char path[TORC_CHILD_PATH_BYTES],
                                             struct torc_fail *why);
 
-// Starts it, with `verb` (may be NULL) before its words. All signals are unblocked in it.
+// Starts it, with `verb` (may be NULL) before its words, in a session of its own: no terminal
+// signals it. All signals are unblocked in it.
 enum torc_err torc_must_use torc_child_start(struct torc_child *child, const char *verb,
                                              struct torc_fail *why);
 

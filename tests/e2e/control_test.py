@@ -5,16 +5,20 @@ says of itself, restarts of either process, full disks, damage, another number o
     tests/e2e/control_test.py [WORD…]   all cases, or those whose name holds a word
 Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed. Needs root (node.py).
 """
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import pwd
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 from node import PROGRAMS, Checks, Node, run
@@ -288,6 +292,97 @@ def case_stop_without_checkpoints():
         node.start()
         checks.equal("the log has what no checkpoint had",
                      [node.torc("get", i, "-o", "raw").stdout for i in range(50)], [b"value %d" % i for i in range(50)])
+
+
+CTRL_C = b"\x03"
+
+
+def terminal_node(*settings):
+    """A node that is the foreground of a terminal, with values; and the terminal's other end."""
+    far, near = pty.openpty()
+    node = Node("--keys", 1000, *settings, wait=False)
+    node.start(terminal=near)
+    os.close(near)
+    for i in range(20):
+        node.torc("put", i, f"value {i}")
+    return node, far
+
+
+def stopped_in_order(sentence, node, status):
+    checks.equal(f"{sentence}: a clean stop", status, 0)
+    log = node.log()
+    checks.that(f"{sentence}: with all its parts",
+                " node stopped " in log and " dataplane-lost " not in log and " not-sealed " not in log, log[-1500:])
+    checks.equal(f"{sentence}: one checkpoint a shard", len(os.listdir(os.path.join(node.data, "checkpoint"))), 4)
+    checks.that(f"{sentence}: the directory is sealed", os.path.exists(os.path.join(node.data, "seal")))
+
+
+def case_terminal():
+    """what a terminal signals to its foreground stops the node in order"""
+    for sentence, signal_it in (("Ctrl-C", lambda far: os.write(far, CTRL_C)), ("a closed terminal", os.close)):
+        node, far = terminal_node()
+        with node:
+            signal_it(far)
+            stopped_in_order(sentence, node, node.wait_end(60))
+            if sentence == "Ctrl-C":
+                os.close(far)
+            node.start()
+            checks.equal(f"{sentence}: all is there", node.torc("get", 7, "-o", "raw").stdout, b"value 7")
+
+
+def case_terminal_twice():
+    """a second Ctrl-C ends a stop that takes too long"""
+    node, far = terminal_node()
+    with node:
+        node.kill("dataplane", number=signal.SIGSTOP)
+        os.write(far, CTRL_C)
+        checks.that("the first one begins a stop", await_that(lambda: " node stopping " in node.log()))
+        os.write(far, CTRL_C)
+        checks.equal("the second one ends it", node.wait_end(20), FAULT)
+        checks.that("and both processes", node.log().count(" serve killed ") == 2, node.log()[-1500:])
+        os.close(far)
+        node.start()
+        checks.equal("what was acknowledged is there", node.torc("get", 7, "-o", "raw").stdout, b"value 7")
+
+
+def case_terminal_jobs():
+    """a shell's background job, brought to the foreground and stopped there; or the shell's terminal is closed"""
+    for sentence, closes in (("fg and Ctrl-C", False), ("fg and a closed terminal", True)):
+        far, near = pty.openpty()
+        with Node("--keys", 1000, wait=False) as node:
+            def prepare():
+                fcntl.ioctl(near, termios.TIOCSCTTY, 0)  # pylint: disable=cell-var-from-loop
+
+            serve = shlex.join(map(str, node.serve_command()))
+            with subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], stdin=near, stdout=near, stderr=near,
+                                  start_new_session=True, preexec_fn=prepare) as shell:
+                os.close(near)
+                os.write(far, f"stty tostop; {serve} > {node.log_path} 2>&1 &\n".encode())
+                checks.that(f"{sentence}: it serves", await_that(lambda: " is ready: " in node.log()), node.log())
+                node.torc("put", 7, "seven")
+                os.write(far, b"fg\n")
+                checks.that(f"{sentence}: in the foreground", await_that(lambda: foreground(far) == "torc"))
+                if closes:
+                    os.close(far)
+                else:
+                    os.write(far, CTRL_C)
+                    checks.that(f"{sentence}: then the shell is", await_that(lambda: foreground(far) == "bash"))
+                    os.write(far, b"exit\n")
+                ended = pathlib.Path(node.data, "run/serve.pid")
+                checks.that(f"{sentence}: it ends", await_that(lambda: not ended.exists()))
+                stopped_in_order(sentence, node, 0)
+                shell.wait(20)
+                if not closes:
+                    os.close(far)
+
+
+def foreground(terminal):
+    group = os.tcgetpgrp(terminal)
+    try:
+        with open(f"/proc/{group}/comm", encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def fill(node, first, count, size=900):

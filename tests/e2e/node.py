@@ -35,6 +35,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -269,18 +270,25 @@ class Node:
 
     # -- its life
 
-    def spawn(self, *more):
-        """Starts torc serve, does not wait."""
+    def spawn(self, *more, terminal=None):
+        """Starts torc serve, does not wait. `terminal`: the descriptor of one to be its foreground process of; what
+        goes to standard error is in the log as ever."""
+        def prepare():
+            die_with_parent()
+            if terminal is not None:
+                fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
         self._drain()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.serve_command(*more), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.serve_command(*more), stdin=subprocess.DEVNULL if terminal is None else terminal,
+                stdout=log if terminal is None else terminal, stderr=log,
                 env=dict(os.environ, NOTIFY_SOCKET=os.path.join(self.folder, "notify")),
-                start_new_session=True, preexec_fn=die_with_parent)
+                start_new_session=True, preexec_fn=prepare)
         return self.process
 
-    def start(self, *more, timeout=30):
-        self.spawn(*more)
+    def start(self, *more, timeout=30, terminal=None):
+        self.spawn(*more, terminal=terminal)
         self.wait_ready(timeout)
         os.environ["TORC_KEY_FILE"] = self.key_file  # for clients in this process
 
