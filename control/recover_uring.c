@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#define ORDER_NOTES 4096u // that there is room for at first
+
 struct torc_recover_shard *torc_recover_shard_of(const struct torc_recover *recover, uint32_t shard)
 {
     // Numbers begin at 1 and have no holes as long as nothing was split.
@@ -324,14 +326,28 @@ static void recover_note_shards(struct torc_recover *recover, const struct torc_
 
 static void recover_order_room(struct torc_recover *recover)
 {
-    uint64_t notes = 4096 + UINT64_C(4) * recover->config.shard_count;
+    uint32_t note_max = ORDER_NOTES + 4 * recover->config.shard_count;
 
-    recover->order.notes = calloc(notes, sizeof(*recover->order.notes));
+    recover->order.notes = calloc(note_max, sizeof(*recover->order.notes));
     recover->order.streams = calloc(recover->stream_count + 1, sizeof(*recover->order.streams));
     torc_assert(recover->order.notes != NULL);
     torc_assert(recover->order.streams != NULL);
-    torc_log_order_init(&recover->order, recover->order.notes, (uint32_t)notes,
-                        recover->order.streams, recover->stream_count + 1);
+    torc_log_order_init(&recover->order, recover->order.notes, note_max, recover->order.streams,
+                        recover->stream_count + 1);
+}
+
+// There is a place for each stream of the store, so what may be full is the array of notes.
+static void recover_order_note(struct torc_recover *recover, const struct torc_log_block *block)
+{
+    struct torc_log_order *order = &recover->order;
+
+    while (torc_log_order_note(order, block, NULL) != TORC_ERR_OK) {
+        uint32_t note_max = 2 * order->note_max;
+        struct torc_log_order_note *notes = realloc(order->notes, note_max * sizeof(*order->notes));
+
+        torc_assert(notes != NULL);
+        torc_log_order_grow(order, notes, note_max);
+    }
 }
 
 // Takes note of the kept blocks of one segment.
@@ -358,11 +374,9 @@ static enum torc_err recover_note(struct torc_recover *recover, struct torc_fail
         recover->numbers.log_blocks++;
         recover->numbers.log_bytes += block.byte_count;
         recover_note_shards(recover, &block);
-        err = torc_log_order_note(&recover->order, &block, why);
+        recover_order_note(recover, &block);
         cursor->offset += block.byte_count;
-        if (err == TORC_ERR_OK) {
-            err = torc_recover_cursor_block(recover, cursor, &block, &more, why);
-        }
+        err = torc_recover_cursor_block(recover, cursor, &block, &more, why);
     }
     return err;
 }

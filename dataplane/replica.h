@@ -138,11 +138,12 @@ struct torc_replica_want {
 };
 
 enum torc_replica_base {
-    TORC_REPLICA_BASE_READY, // sender: the stream to `node` can begin, at base_lsn, whose epoch is
-                             // known, and in memory or on disk from there on; pieces are numbered
-    TORC_REPLICA_BASE_LAST,  // sender: there are `piece` pieces, and end_lsn is applied here
-    TORC_REPLICA_BASE_LOST,  // sender: the stream to `node` gave way to another's; it begins anew
-    TORC_REPLICA_BASE_TAKEN, // learner: piece `piece` lies in the tree
+    TORC_REPLICA_BASE_READY,  // sender: the stream to `node` can begin, at base_lsn, whose epoch is
+                              // known, and in memory or on disk from there on; pieces are numbered
+    TORC_REPLICA_BASE_LAST,   // sender: there are `piece` pieces, and end_lsn is applied here
+    TORC_REPLICA_BASE_LOST,   // sender: the stream to `node` gave way to another's; it begins anew
+    TORC_REPLICA_BASE_TAKEN,  // learner: piece `piece` lies in the tree
+    TORC_REPLICA_BASE_BROKEN, // learner: no memory for it, say: another stream is to begin anew
     TORC_REPLICA_BASE_DURABLE, // learner: all of the base is on disk (J2)
 };
 
@@ -276,7 +277,8 @@ struct torc_replica_peer {
     uint64_t base_lsn;
     uint64_t end_lsn;
     uint64_t end_hlc;
-    uint64_t stream_at_ns; // pieces from piece_acked on are sent again then
+    uint64_t stream_at_ns; // pieces from piece_acked on are sent again then; NONE: it begins then
+    uint32_t streams_lost; // one after the other, in one life of the learner
     uint32_t piece_count;
     uint32_t piece_next;
     uint32_t piece_acked;

@@ -90,6 +90,9 @@ void torc_replica_join(struct torc_replica *replica)
 // acknowledged its first pieces, is told apart.
 #define JOIN_BOOT_MASK  0xffu
 #define JOIN_COUNT_BITS 24u
+// Bases that a learner lost are counted so far: then one is tried every 64 times grace_ns, which is
+// five minutes. A bet: somebody comes within hours, and some hundred turns are little.
+#define JOIN_LOST_MAX 11u
 
 static uint64_t join_number(struct torc_replica *replica, uint64_t boot)
 {
@@ -152,9 +155,39 @@ static void join_settle(struct torc_replica_peer *peer, struct torc_replica_acti
     torc_replica_emit(actions, TORC_REPLICA_SETTLE, peer->node);
 }
 
+// A learner that has no memory for its base, say, will have none for the next: each costs it a turn
+// in its log, and both the bytes. So after two in a row the next one waits, ever longer; a learner
+// that was started again may have more memory.
+static void join_lose(struct torc_replica *replica, struct torc_replica_peer *peer,
+                      struct torc_replica_actions *actions)
+{
+    uint64_t pause_ns = replica->timing.grace_ns / 8;
+
+    join_settle(peer, actions);
+    peer->streams_lost = (uint32_t)torc_min_u64(peer->streams_lost + UINT64_C(1), JOIN_LOST_MAX);
+    if (peer->streams_lost > 1) {
+        peer->stream_at_ns = replica->now_ns + (pause_ns << (peer->streams_lost - 2));
+    }
+}
+
+// What it lost counts no more, or no longer.
+static void join_look_back(struct torc_replica_peer *peer)
+{
+    bool other_life = peer->acked_boot != 0 && peer->acked_boot != peer->stream_boot;
+    bool waits = peer->role == TORC_REPLICA_PEER_LEARNER && !peer->proposed && peer->needs_base;
+
+    if (other_life || peer->usable || peer->role == TORC_REPLICA_PEER_MEMBER) {
+        peer->streams_lost = 0;
+    }
+    if (peer->stream == TORC_REPLICA_STREAM_NONE && (!waits || peer->streams_lost == 0)) {
+        peer->stream_at_ns = 0;
+    }
+}
+
 void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer *peer,
                          struct torc_replica_actions *actions)
 {
+    join_look_back(peer);
     if (peer->role == TORC_REPLICA_PEER_MEMBER && !peer->proposed &&
         peer->stream != TORC_REPLICA_STREAM_NONE) {
         join_settle(peer, actions); // it joined by what it had: others wait for the place
@@ -167,7 +200,8 @@ void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer 
         peer->acked_boot != peer->stream_boot) {
         join_settle(peer, actions); // B1: the life that took its first pieces is over
     }
-    if (peer->stream == TORC_REPLICA_STREAM_NONE && peer->needs_base && peer->acked_boot != 0) {
+    if (peer->stream == TORC_REPLICA_STREAM_NONE && peer->needs_base && peer->acked_boot != 0 &&
+        replica->now_ns >= peer->stream_at_ns) {
         peer->stream = TORC_REPLICA_STREAM_ASKED;
         peer->stream_number = join_number(replica, peer->acked_boot);
         peer->stream_boot = peer->acked_boot;
@@ -177,8 +211,12 @@ void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer 
     if (peer->stream != TORC_REPLICA_STREAM_OPEN) {
         return;
     }
-    if (peer->usable || (peer->needs_base && peer->acked_stream == peer->stream_number)) {
-        join_settle(peer, actions); // it has found another way, or lost this one
+    if (peer->usable) {
+        join_settle(peer, actions); // it has found another way
+        return;
+    }
+    if (peer->needs_base && peer->acked_stream == peer->stream_number) {
+        join_lose(replica, peer, actions);
         return;
     }
     if (replica_due(replica, peer->stream_at_ns)) {
@@ -347,6 +385,16 @@ void torc_replica_on_snap(struct torc_replica *replica, const struct torc_replic
     join_on_piece(replica, event, actions);
 }
 
+static void join_give_up(struct torc_replica *replica)
+{
+    replica->base_node = 0;
+    replica->base_boot = 0;
+    replica->base_storing = false;
+    replica->synced = false;
+    replica->ack_due = true;
+    replica->counters.given_up++;
+}
+
 void torc_replica_on_base(struct torc_replica *replica, const struct torc_replica_base_event *base,
                           struct torc_replica_actions *actions)
 {
@@ -379,6 +427,12 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
             join_ack_snap(replica, actions);
         }
         return;
+    case TORC_REPLICA_BASE_BROKEN:
+        replica->base_loading = true; // also where the last piece was taken
+        replica->has_base = false;
+        replica->base_end_lsn = 0;
+        join_give_up(replica);
+        return;
     case TORC_REPLICA_BASE_DURABLE:
         if (replica->has_base && base->base_lsn == replica->base_lsn) {
             replica->base_durable = true;
@@ -389,9 +443,9 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
     torc_unreachable("all kinds return");
 }
 
-// Its primary is another now, or does not feed this stream any more, or its pieces cannot be
-// stored. A new one is asked for; this one is never gone on with: the shell needs its place, and at
-// once where the next primary has begun with other shards, for which there is none.
+// Its primary is another now, or does not feed this stream any more. A new one is asked for; this
+// one is never gone on with: the shell needs its place, and at once where the next primary has
+// begun with other shards, for which there is none.
 void torc_replica_give_up_base(struct torc_replica *replica)
 {
     bool orphaned = replica->base_node != replica->configuration.primary_node ||
@@ -399,12 +453,7 @@ void torc_replica_give_up_base(struct torc_replica *replica)
 
     if (replica->base_loading && !torc_replica_base_given_up(replica) &&
         (orphaned || replica->now_ns >= replica->base_moved_ns + replica->timing.grace_ns)) {
-        replica->base_node = 0;
-        replica->base_boot = 0;
-        replica->base_storing = false;
-        replica->synced = false;
-        replica->ack_due = true;
-        replica->counters.given_up++;
+        join_give_up(replica);
     }
 }
 

@@ -225,6 +225,15 @@ bool torc_worker_base_may_begin(struct torc_worker *worker, const struct torc_wo
             torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK);
 }
 
+// Its place is another shard's at once, and its primary is told.
+static void base_break(struct torc_worker *worker, struct torc_worker_shard *shard,
+                       const struct torc_fail *why)
+{
+    torc_worker_alarm(worker, why->err, shard->engine.shard, why->text);
+    base_follow_up(shard, &(struct torc_replica_base_event){.kind = TORC_REPLICA_BASE_BROKEN,
+                                                            .node = worker->cluster.node});
+}
+
 // The log says so at once: whatever it has of the shard is of what was.
 static void base_reset(struct torc_worker *worker, struct torc_worker_shard *shard, uint64_t lsn)
 {
@@ -251,7 +260,7 @@ static void base_reset(struct torc_worker *worker, struct torc_worker_shard *sha
         torc_base_reset(&load->reader, load->memory, &shard->engine, lsn,
                         torc_replica_epoch_at(&shard->replica->machine, lsn), &why) != TORC_ERR_OK;
     if (load->broken) {
-        torc_worker_alarm(worker, why.err, shard->engine.shard, why.text);
+        base_break(worker, shard, &why);
     }
     while (torc_shard_begin(&shard->engine, &record)) {
         torc_worker_append(worker, &shard->engine, &record);
@@ -270,9 +279,9 @@ static void base_store(struct torc_worker *worker, struct torc_worker_shard *sha
         return;
     }
     if (torc_base_feed(&load->reader, cargo->bytes, cargo->byte_count, &why) != TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, shard->engine.shard, why.text);
         torc_base_drop(&load->reader);
         load->broken = true; // the next stream begins anew
+        base_break(worker, shard, &why);
         return;
     }
     base_follow_up(shard, &(struct torc_replica_base_event){.kind = TORC_REPLICA_BASE_TAKEN,
@@ -289,9 +298,9 @@ static void base_whole(struct torc_worker *worker, struct torc_worker_shard *sha
     torc_assert(load != NULL && !load->broken);
     if (torc_base_whole(&load->reader, machine->base_end_lsn, machine->base_end_hlc, &why) !=
         TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, shard->engine.shard, why.text);
         torc_base_drop(&load->reader);
         load->broken = true;
+        base_break(worker, shard, &why);
         return;
     }
     load->shard = 0;

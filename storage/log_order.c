@@ -74,6 +74,14 @@ enum torc_err torc_log_order_note(struct torc_log_order *order, const struct tor
     return TORC_ERR_OK;
 }
 
+void torc_log_order_grow(struct torc_log_order *order, struct torc_log_order_note *notes,
+                         uint32_t note_max)
+{
+    torc_assert(note_max >= order->note_max);
+    order->notes = notes;
+    order->note_max = note_max;
+}
+
 // Whether blocks of the note are still to be given.
 static bool note_is_open(struct torc_log_order *order, const struct torc_log_order_note *note)
 {

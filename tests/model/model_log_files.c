@@ -26,7 +26,8 @@ enum {
     STEPS = 120,
     RECORDS_MAX = 200000,
     SEGMENT_BYTES = 1 << 20,
-    VALUE_MAX = 400000
+    VALUE_MAX = 400000,
+    MANY_TURNS = 9000 // more than twice what recovery has room for at first
 };
 
 #define CLUSTER UINT64_C(0x1234)
@@ -704,6 +705,41 @@ static void a_damaged_durable_block_is_refused_by_name(void)
     world_free(&world);
 }
 
+// -- Many turns ----------------------------------------------------------------------------------
+
+// Each base that a replica begins to take is a turn, and one that finds no memory is begun again
+// for as long as nobody gives it some. That its node starts again is what gives it some.
+static void a_log_of_however_many_turns_is_recovered(void)
+{
+    struct world world;
+
+    world_make(&world, torc_test_seed() + 3);
+    life_open(&world);
+    recover(&world, 1);
+    for (uint32_t i = 0; i < MANY_TURNS; i++) {
+        uint32_t before = world.record_count;
+
+        world.shards[0].turn++;
+        while (world.record_count == before) {
+            append(&world, 0, TORC_LOG_DELETE);
+            if (i % 16 == 0 || world.record_count == before) { // the ring may be full
+                turn(&world);
+            }
+        }
+    }
+    while (world.logs[0].durable < world.records[world.record_count - 1].sequence) {
+        turn(&world);
+    }
+    life_end(&world, DATAPLANE_DIES);
+    life_close(&world);
+    life_open(&world);
+    recover(&world, 2);
+    CU_ASSERT_TRUE(world.shards[0].turn >= MANY_TURNS);
+    life_end(&world, DATAPLANE_DIES);
+    life_close(&world);
+    world_free(&world);
+}
+
 // -- A full disk ---------------------------------------------------------------------------------
 
 static void no_space(void *context, const struct torc_disk_op *op,
@@ -762,6 +798,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"durable records come back over many lives", durable_records_come_back_over_many_lives},
         {"a damaged durable block is refused by name", a_damaged_durable_block_is_refused_by_name},
+        {"a log of however many turns is recovered", a_log_of_however_many_turns_is_recovered},
         {"a full disk refuses writes and recovers by itself",
          a_full_disk_refuses_writes_and_recovers_by_itself},
         CU_TEST_INFO_NULL};

@@ -97,7 +97,8 @@ static bool life(uint64_t seed)
 }
 
 struct totals {
-    uint64_t steps, writes, reads, takeovers, joins, removals, bases, transfers, cuts, healing_us;
+    uint64_t steps, writes, reads, takeovers, joins, removals, bases, broken, transfers, cuts,
+        healing_us;
 };
 
 static void add_up(struct totals *totals)
@@ -109,6 +110,7 @@ static void add_up(struct totals *totals)
     totals->joins += world.joins;
     totals->removals += world.removals;
     totals->bases += world.bases;
+    totals->broken += world.bases_broken;
     totals->transfers += world.transfers;
     totals->cuts += world.cuts;
     totals->healing_us += (world.now_ns - world.calm_ns) / US;
@@ -139,14 +141,16 @@ static void test_nothing_breaks(void)
     (void)fprintf(stderr,
                   "%" PRIu64 " lives: steps %" PRIu64 " writes %" PRIu64 " reads %" PRIu64
                   " takeovers %" PRIu64 " joins %" PRIu64 " removals %" PRIu64 " bases %" PRIu64
-                  " transfers %" PRIu64 " cuts %" PRIu64 "; well after %" PRIu64 " ms on average\n",
+                  " (%" PRIu64 " broken) transfers %" PRIu64 " cuts %" PRIu64
+                  "; well after %" PRIu64 " ms on average\n",
                   runs, totals.steps, totals.writes, totals.reads, totals.takeovers, totals.joins,
-                  totals.removals, totals.bases, totals.transfers, totals.cuts,
+                  totals.removals, totals.bases, totals.broken, totals.transfers, totals.cuts,
                   totals.healing_us / runs / 1000);
     if (runs >= 200) { // the lives were worth living
         CU_ASSERT_TRUE(totals.takeovers > runs);
         CU_ASSERT_TRUE(totals.joins > 0);
         CU_ASSERT_TRUE(totals.bases > 0);
+        CU_ASSERT_TRUE(totals.broken > 0);
         CU_ASSERT_TRUE(totals.cuts > 0);
     }
 }

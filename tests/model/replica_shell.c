@@ -337,6 +337,11 @@ static void shell_act_base(struct world *world, struct node *node,
         torc_assert(packet != NULL);
         memcpy(&node->tree[(size_t)action->piece * PIECE_KEYS], packet->cells,
                sizeof(packet->cells));
+        if (world->now_ns < world->calm_ns &&
+            torc_rng_chance(&world->rng, 150000)) { // there was no memory
+            base.kind = TORC_REPLICA_BASE_BROKEN;
+            world->bases_broken++;
+        }
         shell_step(world, node, &event, NULL);
     } else if (action->kind == TORC_REPLICA_WHOLE) {
         world_at(world, EVENT_BASE_DURABLE, world_number(world, node),

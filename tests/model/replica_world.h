@@ -224,6 +224,7 @@ struct world {
     uint64_t takeovers;
     uint64_t joins;
     uint64_t bases;
+    uint64_t bases_broken;
     uint64_t transfers;
     uint64_t removals;
     uint64_t cuts;

@@ -545,6 +545,70 @@ static void a_base_is_given_up_when_its_primary_is_another(void)
     CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
 }
 
+// Its memory is full: the next shard may need the place, and the primary is to hear.
+static void a_base_that_finds_no_memory_is_given_up_at_once(void)
+{
+    struct torc_replica_base_event broken = {.kind = TORC_REPLICA_BASE_BROKEN, .node = OWN};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_BASE, .base = &broken};
+    struct torc_replica_event adopted = {.kind = TORC_REPLICA_ADOPTED, .adopted = {.epoch = 1}};
+    bool told = false;
+
+    load_from_other();
+    step(&adopted);
+    step(&event);
+    CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
+    for (uint32_t i = 0; i < actions.count; i++) {
+        const struct torc_replica_action *action = &actions.items[i];
+
+        told =
+            told || (action->kind == TORC_REPLICA_SEND && action->message.kind == TORC_PEER_ACK &&
+                     action->message.ack.needs_base && action->message.ack.stream == STREAM);
+    }
+    CU_ASSERT_TRUE(told);
+}
+
+// The other node begins each base, and gives it up. How many there are until then.
+static uint32_t bases_lost(uint64_t boot, uint64_t until_ns)
+{
+    struct torc_replica_base_event ready = {.kind = TORC_REPLICA_BASE_READY, .node = OTHER};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_BASE, .base = &ready};
+    struct torc_peer_ack lost = lacking();
+    uint32_t count = 0;
+
+    while (now_ns < until_ns) {
+        const struct torc_replica_peer *peer = torc_replica_find(&replica, OTHER);
+
+        if (peer->stream == TORC_REPLICA_STREAM_ASKED) {
+            ready.base_lsn = replica.commit_lsn;
+            step(&event);
+        }
+        if (peer->stream == TORC_REPLICA_STREAM_OPEN) {
+            count++;
+            lost.stream = peer->stream_number;
+            other_says(boot, lost);
+            CU_ASSERT_TRUE(asked_for(TORC_REPLICA_SETTLE));
+        }
+        now_ns += 50 * MS;
+        step(NULL);
+    }
+    return count;
+}
+
+// Each is a turn in its log, and the bytes of a shard.
+static void bases_that_are_lost_one_after_another_wait_ever_longer(void)
+{
+    uint32_t first;
+
+    other_is_given_a_base();
+    first = bases_lost(1, now_ns + 10000 * MS);
+    CU_ASSERT_TRUE(first > 3 && first < 10);
+    CU_ASSERT_TRUE(bases_lost(1, now_ns + UINT64_C(6) * 3600 * 1000 * MS) < 90);
+    CU_ASSERT_TRUE(bases_lost(1, now_ns + UINT64_C(600) * 1000 * MS) >
+                   0);        // it may have memory by now
+    other_says(2, lacking()); // it was started anew, with more maybe
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_STREAM));
+}
+
 static void other_acknowledges_all(void)
 {
     other_says(1, (struct torc_peer_ack){.epoch = replica.epoch,
@@ -705,6 +769,10 @@ int main(void)
         {"a slow swap makes no pause longer", a_slow_swap_makes_no_pause_longer},
         {"a base is given up when its primary is another",
          a_base_is_given_up_when_its_primary_is_another},
+        {"a base that finds no memory is given up at once",
+         a_base_that_finds_no_memory_is_given_up_at_once},
+        {"bases that are lost one after another wait ever longer",
+         bases_that_are_lost_one_after_another_wait_ever_longer},
         {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
         CU_TEST_INFO_NULL,
     };

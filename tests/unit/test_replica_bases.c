@@ -245,6 +245,47 @@ static void a_replica_without_a_base_says_that_it_has_nothing(void)
     torc_cluster_close(&cluster);
 }
 
+static bool third_has_a_place_for(uint32_t shard)
+{
+    const struct torc_worker *worker = cluster.rigs[3].workers[0];
+    bool has = false;
+
+    for (uint32_t i = 0; i < TORC_WORKER_LOADS; i++) {
+        has = has || worker->replicas.loads[i].shard == shard;
+    }
+    return has;
+}
+
+// For want of memory, say: other shards have its place at once, and it is begun again.
+static void a_base_that_cannot_be_stored_frees_its_place(void)
+{
+    static const unsigned char bytes[64];
+    const struct torc_peer_cargo cargo = {.bytes = bytes, .byte_count = sizeof(bytes)};
+    struct torc_replica_action store = {.kind = TORC_REPLICA_STORE};
+    struct torc_worker *worker;
+    struct torc_worker_shard *shard;
+    uint64_t stream;
+
+    third_starts_empty(TORC_DURABILITY_DURABLE);
+    CU_ASSERT_TRUE_FATAL(third_loads());
+    worker = cluster.rigs[3].workers[0];
+    shard = torc_cluster_shard(&cluster, 3, 1);
+    stream = shard->replica->machine.base_stream;
+    CU_ASSERT_TRUE_FATAL(third_has_a_place_for(1));
+    store.piece = shard->replica->machine.base_piece;
+    worker->replicas.cargo = &cargo;
+    torc_worker_replica_base(worker, shard, &store);
+    worker->replicas.cargo = NULL;
+    torc_worker_replica_step(worker, shard, NULL);
+    CU_ASSERT_TRUE(torc_replica_base_given_up(&shard->replica->machine));
+    torc_worker_base_turn(worker, shard);
+    CU_ASSERT_FALSE(third_has_a_place_for(1));
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    CU_ASSERT_TRUE(shard->replica->machine.base_stream > stream);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 static void an_empty_disk_is_filled_by_a_base(void)
 {
     a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_DURABLE);
@@ -259,6 +300,8 @@ int main(void)
          a_node_that_is_away_keeps_no_other_from_its_base},
         {"a replica without a base says that it has nothing",
          a_replica_without_a_base_says_that_it_has_nothing},
+        {"a base that cannot be stored frees its place",
+         a_base_that_cannot_be_stored_frees_its_place},
         {"a base ends the checkpoint that is being made",
          a_base_ends_the_checkpoint_that_is_being_made},
         {"a learner that dies amid its base takes another",
