@@ -590,6 +590,9 @@ int torc_serve(int argc, char **argv)
     char **words = serve_words(argc, argv);
     int status = TORC_EXIT_FAULT;
 
+    // Who reads what is said here (a pipe's other end, the command that detached this) may be gone:
+    // the node goes on. The children inherit it.
+    (void)signal(SIGPIPE, SIG_IGN);
     if (serve != NULL && words != NULL) {
         serve->called = argv[0];
         serve->signals = -1;

@@ -6,9 +6,11 @@ Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed. Needs root (n
 """
 import base64
 import csv
+import fcntl
 import io
 import json
 import os
+import pathlib
 import pty
 import re
 import select
@@ -583,9 +585,43 @@ def case_serve(network):
         expect("reads back", run(torc, "serve", "--config", path, "--check-config", check=False), OK)
 
 
+def await_that(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(what())
+
+
+def case_detach_alone(network):
+    """serve --detach whose waiting command is killed during the start"""
+    with tempfile.TemporaryDirectory() as folder:
+        data = pathlib.Path(folder, "data")
+        inside = network.command(PROGRAMS["torc"])
+        run(*inside, "init", "--data", data, "--keys", 5000)
+        far, near = pty.openpty()  # on a terminal it says how the start goes, too
+        with open(data / "LOCK", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # torc-control waits for it
+            with subprocess.Popen([*map(str, inside), "serve", "--detach", "--data", str(data), "--address",
+                                   f"{network.host(11)}/24", "--address6", "off", "--workers", "1"],
+                                  stdin=subprocess.DEVNULL, stdout=near) as waits:
+                started = await_that(lambda: (data / "run/serve.log").exists() and
+                                     "program=torc-control" in (data / "run/serve.log").read_text())
+                waits.kill()
+        os.close(near)
+        os.close(far)
+        checks.that("it was killed during the start", started and not (data / "run/cluster").exists())
+        torc = PROGRAMS["torc"]
+        checks.that("the node becomes ready without it", await_that((data / "run/cluster").exists),
+                    (data / "run/serve.log").read_text()[-1500:])
+        expect("and serves", run(torc, "--data", data, "put", 1, "x", check=False), OK)
+        expect("and is stopped", run(torc, "stop", "--data", data, check=False), OK)
+        checks.that("its log says what happened", "the command that started this is gone" in
+                    (data / "run/serve.log").read_text())
+
+
 NODE_CASES = (case_points, case_values, case_conditions, case_ranges, case_arguments, case_load, case_large_range,
               case_admin, case_bench, case_shell, case_completion)
-NETWORK_CASES = (case_readme, case_serve, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode, case_memory)
+NETWORK_CASES = (case_readme, case_serve, case_detach_alone, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode, case_memory)
 
 
 def main():
