@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum {
-    FILE_SLOTS = TORC_META_INFLIGHT_MAX + 1, // one may be the thread's although it was answered
+    FILE_SLOTS = 2 * TORC_META_INFLIGHT_MAX, // a batch may be the thread's although it was answered
     FILE_LOOK_MS = 10,                       // without inotify, or after a look that failed
     FILE_CALM_MS = 1000                      // with inotify: an event may be lost with its queue
 };

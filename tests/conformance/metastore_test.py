@@ -377,6 +377,25 @@ def both_away(store):
         checks.equal("watches go on", woken["revision"], again["revision"])
 
 
+def both_stuck(store):
+    """many transactions that are stuck, and as many questions after them"""
+    many = 50  # two together are more than may be under way at once
+    with Meta(store.address) as a:
+        a.put("node/1", "v")
+        store.pause()
+        # A file's lock is waited for a second by all that are tried together: all, or all but the first before them.
+        for patience in (600, 1500):
+            tickets = [a.begin("txn", "put", f"shard/{i}", "w", "any", ms=patience) for i in range(many)]
+            answers = [a.wait(ticket) for ticket in tickets]
+            checks.equal("none is said to have happened",
+                         sorted({answer["err"] for answer in answers} - {"UNAVAILABLE", "IN_DOUBT"}), [])
+            tickets = [a.begin("get", f"shard/{i}", ms=300) for i in range(many)]
+            answers = [a.wait(ticket) for ticket in tickets]
+            checks.equal("nor is one read", {answer["err"] for answer in answers}, {"UNAVAILABLE"})
+        store.resume()
+        checks.equal("it goes on", a.get("node/1", ms=10000)["err"], "OK")
+
+
 def both_back(store):
     """a revision that goes back is an alarm"""
     with Meta(store.address) as a:
