@@ -2,6 +2,7 @@
 #include "control/admin_os.h"
 
 #include "kit/log_os.h"
+#include "kit/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,9 +41,23 @@ struct torc_admin {
     struct admin_client clients[TORC_ADMIN_CLIENTS_MAX];
 };
 
+json_t *torc_admin_text(const char *text)
+{
+    char *copy = strdup(text);
+    json_t *json;
+
+    torc_assert(copy != NULL);
+    torc_utf8_mend(copy);
+    json = json_string(copy);
+    torc_assert(json != NULL);
+    free(copy);
+    return json;
+}
+
 json_t *torc_admin_error(enum torc_err err, const char *text)
 {
-    return json_pack("{s:b, s:s, s:s}", "ok", 0, "error", torc_err_name(err), "text", text);
+    return json_pack("{s:b, s:s, s:o}", "ok", 0, "error", torc_err_name(err), "text",
+                     torc_admin_text(text));
 }
 
 static void admin_watch(struct torc_admin *admin, int fd, bool add)

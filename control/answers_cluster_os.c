@@ -282,7 +282,7 @@ static void answer_advise_short(struct torc_node *node, json_t *advice)
                    "%" PRIu64 " shards have fewer than %" PRIu64 " copies in sync: start the nodes "
                    "that are away%s; those that are back are learning",
                    lacking, replicas, names);
-    failed = json_array_append_new(advice, json_string(text));
+    failed = json_array_append_new(advice, torc_admin_text(text));
     torc_assert(failed == 0);
 }
 
@@ -303,7 +303,7 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
                        "power together, and writes with them; torc shard accept-loss goes on "
                        "without those",
                        closed);
-        failed = json_array_append_new(advice, json_string(text));
+        failed = json_array_append_new(advice, torc_admin_text(text));
         torc_assert(failed == 0);
     }
     for (uint32_t i = 0; i < survey->node_count; i++) {
@@ -315,7 +315,7 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
                            "node %" PRIu32 " is down: start it; %" PRIu64
                            " shards have no node that is up, and wait",
                            other->node, away);
-            failed = json_array_append_new(advice, json_string(text));
+            failed = json_array_append_new(advice, torc_admin_text(text));
         }
         torc_assert(failed == 0);
     }

@@ -80,7 +80,7 @@ static uint64_t answer_gauge(const struct torc_node *node, enum torc_gauge gauge
 
 static void answer_advise(json_t *advice, const char *text)
 {
-    int failed = json_array_append_new(advice, json_string(text));
+    int failed = json_array_append_new(advice, torc_admin_text(text));
 
     torc_assert(failed == 0);
 }
@@ -201,7 +201,7 @@ static json_t *answer_status(struct torc_node *node)
                                : json_string_value(json_array_get(advice, 0))));
     answer_set(status, "advice", advice);
     answer_set(status, "address", json_string(node->network.cluster));
-    answer_set(status, "data", json_string(node->dir.path));
+    answer_set(status, "data", torc_admin_text(node->dir.path));
     answer_set(status, "version", json_string(TORC_VERSION));
     answer_set(status, "cluster", json_string(text));
     answer_set(status, "node", answer_u64(registry->cluster.node));

@@ -81,13 +81,16 @@ static void carry_options(const struct torc_carrier *it, struct torc_transfer *t
                           const char *token)
 {
     CURL *easy = transfer->easy;
-    char line[2 * TORC_CARRY_TEXT_BYTES];
 
     carry_header(transfer, "Content-Type: application/json");
     carry_header(transfer, "Expect:"); // nobody is asked first
     if (token != NULL) {
-        (void)snprintf(line, sizeof(line), "Authorization: %.400s", token);
+        char *line = NULL; // a JWT of RSA has several hundred bytes
+        int bytes = asprintf(&line, "Authorization: %s", token);
+
+        torc_assert(bytes > 0);
         carry_header(transfer, line);
+        free(line);
     }
     torc_assert(curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers) == CURLE_OK);
     torc_assert(curl_easy_setopt(easy, CURLOPT_READFUNCTION, carry_give) == CURLE_OK);

@@ -4,6 +4,7 @@
 #include "control/etcd_carry_http.h"
 #include "control/etcd_http.h"
 #include "kit/clock_os.h"
+#include "kit/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -592,6 +593,10 @@ static enum torc_err etcd_read_password(struct etcd_store *it, const char *path,
     }
     it->password[got] = '\0';
     it->password[strcspn(it->password, "\r\n")] = '\0';
+    if (!torc_utf8_is((const uint8_t *)it->password, strlen(it->password))) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "metastore-password-file %.80s: its first line is not UTF-8", path);
+    }
     return TORC_ERR_OK;
 }
 

@@ -88,7 +88,7 @@ static const char *accept_members(const struct torc_survey_shard *shard,
 
 static void accept_advise(json_t *advice, const char *text)
 {
-    int failed = json_array_append_new(advice, json_string(text));
+    int failed = json_array_append_new(advice, torc_admin_text(text));
 
     torc_assert(failed == 0);
 }

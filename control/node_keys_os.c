@@ -29,9 +29,10 @@ static void keys_finish(struct torc_node *node, enum torc_err err, const char *t
 {
     for (uint32_t i = 0; i < node->reload_count; i++) {
         torc_admin_finish(node->admin, node->reloads[i],
-                          err == TORC_ERR_OK ? json_pack("{s:b, s:i, s:s}", "ok", 1, "principals",
-                                                         (int)node->keys.count, "text", text)
-                                             : torc_admin_error(err, text));
+                          err == TORC_ERR_OK
+                              ? json_pack("{s:b, s:i, s:o}", "ok", 1, "principals",
+                                          (int)node->keys.count, "text", torc_admin_text(text))
+                              : torc_admin_error(err, text));
     }
     node->reload_count = 0;
 }

@@ -120,7 +120,7 @@ json_t *torc_node_place_answer(const struct torc_node *node)
 
     torc_assert(answer != NULL);
     if (leader != NULL && leader->why.err != TORC_ERR_OK) {
-        int failed = json_object_set_new(answer, "why", json_string(leader->why.text));
+        int failed = json_object_set_new(answer, "why", torc_admin_text(leader->why.text));
 
         torc_assert(failed == 0);
     }

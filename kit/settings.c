@@ -3,6 +3,7 @@
 
 #include "kit/chan.h"
 #include "kit/text.h"
+#include "kit/utf8.h"
 
 #include <string.h>
 
@@ -277,6 +278,9 @@ static enum torc_err setting_text(const struct torc_setting_info *info, const ch
             return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                              "%s: byte %" PRIu64 " is a control character", info->key, i);
         }
+    }
+    if (!torc_utf8_is((const uint8_t *)text, bytes)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%s: not UTF-8", info->key);
     }
     memset(field, 0, TORC_SETTINGS_TEXT_BYTES);
     memcpy(field, text, bytes + 1);

@@ -1,6 +1,8 @@
 // Torc cli: see show.h.
 #include "client/cli/show.h"
 
+#include "kit/utf8.h"
+
 #include <string.h>
 
 struct show_out {
@@ -54,47 +56,6 @@ enum torc_err torc_show_format_parse(const char *text, enum torc_show_format *fo
                      text);
 }
 
-static bool show_continues(const uint8_t *bytes, uint64_t count, uint32_t wanted)
-{
-    for (uint32_t i = 1; i < wanted; i++) {
-        if (i >= count || (bytes[i] & 0xc0) != 0x80) {
-            return false;
-        }
-    }
-    return true;
-}
-
-uint32_t torc_show_utf8(const uint8_t *bytes, uint64_t count)
-{
-    uint8_t first;
-
-    if (count == 0) {
-        return 0;
-    }
-    first = bytes[0];
-    if (first < 0x80) {
-        return 1;
-    }
-    if (first >= 0xc2 && first <= 0xdf) {
-        return show_continues(bytes, count, 2) ? 2 : 0;
-    }
-    if (first >= 0xe0 && first <= 0xef) {
-        if (!show_continues(bytes, count, 3) || (first == 0xe0 && bytes[1] < 0xa0) ||
-            (first == 0xed && bytes[1] > 0x9f)) {
-            return 0;
-        }
-        return 3;
-    }
-    if (first >= 0xf0 && first <= 0xf4) {
-        if (!show_continues(bytes, count, 4) || (first == 0xf0 && bytes[1] < 0x90) ||
-            (first == 0xf4 && bytes[1] > 0x8f)) {
-            return 0;
-        }
-        return 4;
-    }
-    return 0;
-}
-
 static void show_hex(struct show_out *out, const char *before, uint8_t byte)
 {
     static const char digits[] = "0123456789abcdef";
@@ -135,7 +96,7 @@ static bool show_is_control(const uint8_t *bytes, uint32_t count)
 static void show_safe(struct show_out *out, const uint8_t *bytes, uint64_t count)
 {
     for (uint64_t i = 0; i < count;) {
-        uint32_t length = torc_show_utf8(bytes + i, count - i);
+        uint32_t length = torc_utf8_length(bytes + i, count - i);
 
         if (show_short_escape(out, bytes[i])) {
             i++;
@@ -155,19 +116,6 @@ uint64_t torc_show_text(const uint8_t *bytes, uint64_t count, uint8_t *text, uin
 
     show_safe(&out, bytes, count);
     return out.used;
-}
-
-static bool show_is_utf8(const uint8_t *bytes, uint64_t count)
-{
-    for (uint64_t i = 0; i < count;) {
-        uint32_t length = torc_show_utf8(bytes + i, count - i);
-
-        if (length == 0) {
-            return false;
-        }
-        i += length;
-    }
-    return true;
 }
 
 static void show_json_text(struct show_out *out, const uint8_t *bytes, uint64_t count)
@@ -221,7 +169,7 @@ static void show_json(const struct torc_show *show, const struct torc_show_pair 
         show_number(out, pair->version);
     }
     if (!show->keys_only) {
-        if (show_is_utf8(pair->value, pair->value_bytes)) {
+        if (torc_utf8_is(pair->value, pair->value_bytes)) {
             show_string(out, ",\"value\":");
             show_json_text(out, pair->value, pair->value_bytes);
         } else {

@@ -66,8 +66,4 @@ uint64_t torc_show_value(const struct torc_show *show, const struct torc_show_pa
 // Bytes as a table shows them.
 uint64_t torc_show_text(const uint8_t *bytes, uint64_t count, uint8_t *text, uint64_t text_bytes);
 
-// Bytes of the UTF-8 character at bytes[0], or 0 when it is none (overlong forms, surrogates and
-// code points over U+10FFFF are none).
-uint32_t torc_show_utf8(const uint8_t *bytes, uint64_t count);
-
 #endif

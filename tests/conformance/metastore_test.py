@@ -488,15 +488,20 @@ def etcd_others(store):
             checks.equal(f"address {address}", a.opened["opened"], "INVALID_ARGUMENT")
 
 
-def etcd_login(store):
-    """with a user and a password"""
+def ask_for_logins(store):
     store.post("/v3/auth/user/add", name="root", password="secret")
     store.post("/v3/auth/role/add", name="root")
     store.post("/v3/auth/user/grant", user="root", role="root")
     store.post("/v3/auth/enable")
-    right, wrong = (pathlib.Path(store.folder) / name for name in ("right", "wrong"))
+
+
+def etcd_login(store):
+    """with a user and a password"""
+    ask_for_logins(store)
+    right, wrong, bytes_ = (pathlib.Path(store.folder) / name for name in ("right", "wrong", "bytes"))
     right.write_text("secret\n")
     wrong.write_text("guess\n")
+    bytes_.write_bytes(b"p\xe4ss\n")
     with Meta(store.address) as a:
         checks.equal("nobody", a.get("node/1")["err"], "FORBIDDEN")
     with Meta(store.address, "root", str(wrong)) as a:
@@ -508,6 +513,23 @@ def etcd_login(store):
         checks.equal("a watch too", a.wait(1000)["records"], [["node/1", made["revision"]]])
     with Meta(store.address, "root", "/nowhere") as a:
         checks.equal("a password that is not there", a.opened["opened"], "FORBIDDEN")
+    with Meta(store.address, "root", str(bytes_)) as a:
+        checks.equal("one that is no text", a.opened["opened"], "INVALID_ARGUMENT")
+
+
+def etcd_tokens(store):
+    """tokens of several hundred bytes"""
+    key, public, password = (pathlib.Path(store.folder) / name for name in ("key.pem", "public.pem", "password"))
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
+    password.write_text("secret\n")
+    signed = Etcd("--auth-token", f"jwt,pub-key={public},priv-key={key},sign-method=RS256,ttl=10m")
+    try:
+        ask_for_logins(signed)
+        with Meta(signed.address, "root", str(password)) as a:
+            checks.equal("they are sent whole", a.put("node/1", "v")["err"], "OK")
+    finally:
+        signed.close()
 
 
 def etcd_full(store):

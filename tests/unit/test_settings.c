@@ -144,6 +144,10 @@ static void test_texts_have_a_limit_and_no_control_bytes(void)
     CU_ASSERT_EQUAL(torc_settings_set(&settings, NULL, "data", longest, 0, NULL), TORC_ERR_OK);
     CU_ASSERT_EQUAL(torc_settings_set(&settings, NULL, "data", "a\nb", 0, NULL),
                     TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_EQUAL(torc_settings_set(&settings, NULL, "data", "/srv/d\xe9p\xf4t", 0, NULL),
+                    TORC_ERR_INVALID_ARGUMENT); // what is shown of it is JSON
+    CU_ASSERT_EQUAL(torc_settings_set(&settings, NULL, "data", "/srv/d\xc3\xa9p", 0, NULL),
+                    TORC_ERR_OK);
 }
 
 static void test_unknown_keys_get_the_nearest_name(void)
