@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -394,29 +395,48 @@ enum torc_err torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_co
     return err;
 }
 
+// The seal's text before the boot's number; its bytes.
+static uint64_t dir_seal_head(const struct torc_data_dir *dir, char *text)
+{
+    return (uint64_t)snprintf(text, DIR_SEAL_BYTES, "torc-seal 1 %016" PRIx64 " ", dir->cluster);
+}
+
 enum torc_err torc_data_dir_seal(struct torc_data_dir *dir, uint64_t boot, struct torc_fail *why)
 {
     char text[DIR_SEAL_BYTES];
-    int bytes = snprintf(text, sizeof(text), "torc-seal 1 %016" PRIx64 " %" PRIu64 "\n",
-                         dir->cluster, boot);
+    uint64_t used = dir_seal_head(dir, text);
+    int bytes = snprintf(text + used, sizeof(text) - used, "%" PRIu64 "\n", boot);
 
-    torc_assert(bytes > 0 && bytes < (int)sizeof(text));
-    return torc_file_replace(dir->fd, "seal", text, (uint64_t)bytes, 0640, why);
+    torc_assert(bytes > 0 && used + (uint64_t)bytes < sizeof(text));
+    return torc_file_replace(dir->fd, "seal", text, used + (uint64_t)bytes, 0640, why);
 }
 
-bool torc_data_dir_is_sealed(const struct torc_data_dir *dir, uint64_t boot)
+bool torc_data_dir_sealed(const struct torc_data_dir *dir, uint64_t *boot)
 {
-    char wanted[DIR_SEAL_BYTES];
+    char head[DIR_SEAL_BYTES];
     char text[DIR_SEAL_BYTES] = {0};
     int fd = openat(dir->fd, "seal", O_RDONLY | O_CLOEXEC);
     int64_t bytes = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    uint64_t head_bytes = dir_seal_head(dir, head);
+    char *end = NULL;
 
-    (void)snprintf(wanted, sizeof(wanted), "torc-seal 1 %016" PRIx64 " %" PRIu64 "\n", dir->cluster,
-                   boot);
     if (fd >= 0) {
         (void)close(fd); // only read
     }
-    return bytes > 0 && strcmp(text, wanted) == 0;
+    if (bytes > (int64_t)head_bytes && memcmp(text, head, head_bytes) == 0 &&
+        text[head_bytes] >= '0' && text[head_bytes] <= '9') {
+        *boot = strtoull(text + head_bytes, &end, 10);
+    }
+    return end != NULL && strcmp(end, "\n") == 0;
+}
+
+enum torc_err torc_data_dir_unseal(struct torc_data_dir *dir, struct torc_fail *why)
+{
+    if ((unlinkat(dir->fd, "seal", 0) != 0 && errno != ENOENT) || fsync(dir->fd) != 0) {
+        return torc_fail(why, TORC_ERR_IO, "remove %.90s/seal: %s", dir->path,
+                         strerrordesc_np(errno));
+    }
+    return TORC_ERR_OK;
 }
 
 void torc_data_dir_close(struct torc_data_dir *dir)

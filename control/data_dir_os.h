@@ -64,10 +64,13 @@ enum torc_err torc_must_use torc_data_dir_started(struct torc_data_dir *dir, uin
                                                   struct torc_fail *why);
 
 // The log has all that this boot acknowledged, and nothing will be acknowledged any more: its
-// memory is on the disk. The next start raises the boot, so a seal is good for one start.
+// memory is on the disk. Good until the next life may serve (control/starts.h).
 enum torc_err torc_must_use torc_data_dir_seal(struct torc_data_dir *dir, uint64_t boot,
                                                struct torc_fail *why);
-bool torc_must_use torc_data_dir_is_sealed(const struct torc_data_dir *dir, uint64_t boot);
+// The boot that the seal is of; false: there is none, or it cannot be read.
+bool torc_must_use torc_data_dir_sealed(const struct torc_data_dir *dir, uint64_t *boot);
+// Durable when it returns; also where there was none.
+enum torc_err torc_must_use torc_data_dir_unseal(struct torc_data_dir *dir, struct torc_fail *why);
 
 void torc_data_dir_close(struct torc_data_dir *dir);
 

@@ -115,6 +115,9 @@ void torc_node_scan(struct torc_node *node)
         err = torc_recover_step(node->recover, &scanned, &why);
     }
     if (err == TORC_ERR_OK && scanned) {
+        err = torc_registry_serves(&node->registry, &node->dir, &why);
+    }
+    if (err == TORC_ERR_OK && scanned) {
         err = node_take_over(node, &why);
     }
     if (err != TORC_ERR_OK) {

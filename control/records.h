@@ -147,14 +147,23 @@ enum torc_record_node_state {
     X(of, NUMBER, 2, UINT64_MAX, beat)             \
     X(of, NUMBER, 2, UINT64_MAX, nonce)
 
+// How far the start went that a node's record is of (control/starts.h). `served`: the last boot
+// that may have served, `copy`: as which copy.
+#define TORC_START_RECORD_TABLE(X, of)        \
+    X(of, NUMBER, 3, UINT64_MAX, start_count) \
+    X(of, NUMBER, 3, UINT64_MAX, served)      \
+    X(of, NUMBER, 3, UINT64_MAX, copy)        \
+    X(of, NUMBER, 3, UINT64_MAX, nonce)
+
 // X(KIND, name, table): each has a struct torc_<name>_fields.
-#define TORC_RECORD_KIND_TABLE(X)                  \
-    X(META, meta, TORC_META_RECORD_TABLE)          \
-    X(NODE, node, TORC_NODE_RECORD_TABLE)          \
-    X(SHARD, shard, TORC_SHARD_RECORD_TABLE)       \
-    X(WANT, want, TORC_WANT_RECORD_TABLE)          \
-    X(COUNTER, counter, TORC_COUNTER_RECORD_TABLE) \
-    X(PLACEMENT, placement, TORC_PLACEMENT_RECORD_TABLE)
+#define TORC_RECORD_KIND_TABLE(X)                        \
+    X(META, meta, TORC_META_RECORD_TABLE)                \
+    X(NODE, node, TORC_NODE_RECORD_TABLE)                \
+    X(SHARD, shard, TORC_SHARD_RECORD_TABLE)             \
+    X(WANT, want, TORC_WANT_RECORD_TABLE)                \
+    X(COUNTER, counter, TORC_COUNTER_RECORD_TABLE)       \
+    X(PLACEMENT, placement, TORC_PLACEMENT_RECORD_TABLE) \
+    X(START, start, TORC_START_RECORD_TABLE)
 
 #define TORC_RECORD_FIELD_NUMBER(field)                     uint64_t field;
 #define TORC_RECORD_FIELD_TEXT(field)                       char field[TORC_RECORD_TEXT_BYTES];

@@ -1,5 +1,6 @@
 // Torc control: the cluster as the metastore has it. See control/registry_os.h.
 #include "control/registry_impl_os.h"
+#include "control/starts.h"
 #include "kit/log_os.h"
 
 #include <arpa/inet.h>
@@ -242,6 +243,25 @@ static enum torc_err registry_read_node(struct torc_registry *registry, struct t
     return err;
 }
 
+// All zero where there is none.
+static enum torc_err registry_read_start(struct torc_registry *registry, struct torc_fail *why)
+{
+    struct torc_meta_record record;
+    char name[TORC_RECORD_NAME_BYTES];
+    enum torc_err err;
+
+    registry->start = (struct torc_start_fields){0};
+    registry->start_version = TORC_META_ABSENT;
+    torc_record_name(name, "start", registry->cluster.node);
+    err = torc_metastore_get(registry->store, name, &record, why);
+    if (err == TORC_ERR_OK) {
+        registry->start_version = record.version;
+        err = torc_record_decode(TORC_RECORD_START, &registry->start, record.value,
+                                 record.value_bytes, why);
+    }
+    return err == TORC_ERR_NOT_FOUND ? TORC_ERR_OK : err;
+}
+
 // MiB for trees: what placement measures nodes by.
 static uint64_t registry_capacity(const struct torc_settings *settings)
 {
@@ -267,18 +287,23 @@ static enum torc_err registry_take_domain(struct torc_registry *registry,
     return TORC_ERR_OK;
 }
 
-// N1.
-static enum torc_err registry_check_starts(const struct torc_registry *registry,
-                                           const struct torc_data_dir *dir, struct torc_fail *why)
+// The node's record and how far its last start went; what the next one goes on from (N1).
+static enum torc_err registry_plan_start(struct torc_registry *registry,
+                                         const struct torc_data_dir *dir,
+                                         struct torc_start_plan *plan, struct torc_fail *why)
 {
-    if (dir->start_count == registry->node.start_count ||
-        dir->start_count + 1 == registry->node.start_count) {
-        return TORC_ERR_OK;
+    struct torc_start_seen seen = {.node = &registry->node,
+                                   .start = &registry->start,
+                                   .dir_count = dir->start_count,
+                                   .forgets =
+                                       registry->meta.durability == TORC_DURABILITY_REPLICATED};
+    enum torc_err err = registry_read_node(registry, why);
+
+    seen.sealed = torc_data_dir_sealed(dir, &seen.sealed_boot);
+    if (err == TORC_ERR_OK) {
+        err = registry_read_start(registry, why);
     }
-    return torc_fail(why, TORC_ERR_CORRUPT,
-                     "data directory: start %" PRIu64 ", metastore: start %" PRIu64
-                     ": one of them is an old copy; put both back from the same backup",
-                     dir->start_count, registry->node.start_count);
+    return err == TORC_ERR_OK ? torc_start_plan(plan, &seen, why) : err;
 }
 
 enum torc_err torc_registry_open(struct torc_registry *registry,
@@ -287,6 +312,7 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
 {
     char address[TORC_SETTINGS_TEXT_BYTES + 16];
     struct torc_meta_record record;
+    struct torc_start_plan plan;
     enum torc_err err;
 
     memset(registry, 0, sizeof(*registry));
@@ -325,10 +351,7 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
         err = registry_check_settings(registry, settings, why);
     }
     if (err == TORC_ERR_OK) {
-        err = registry_read_node(registry, why);
-    }
-    if (err == TORC_ERR_OK) {
-        err = registry_check_starts(registry, dir, why);
+        err = registry_plan_start(registry, dir, &plan, why);
     }
     if (err == TORC_ERR_OK) {
         err = registry_read_shards(registry, why);
@@ -354,31 +377,6 @@ void torc_registry_close(struct torc_registry *registry)
 
 // -- Starting ------------------------------------------------------------------------------------
 
-// Reads the node's record, and writes it as `change` makes it, until nobody is in between (the
-// leader of placement writes into it too).
-static enum torc_err registry_change_node(struct torc_registry *registry,
-                                          void (*change)(const void *context,
-                                                         struct torc_node_fields *fields),
-                                          const void *context, struct torc_fail *why)
-{
-    struct torc_registry_batch *batch = calloc(1, sizeof(*batch));
-    enum torc_err err;
-
-    torc_assert(batch != NULL);
-    do {
-        err = registry_read_node(registry, why);
-        if (err == TORC_ERR_OK) {
-            change(context, &registry->node);
-            registry->node.nonce = torc_registry_nonce();
-            torc_registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE,
-                              &registry->node, registry->node_version);
-            err = torc_registry_write(registry->store, batch, &registry->node_version, why);
-        }
-    } while (err == TORC_ERR_CONDITION_FAILED);
-    free(batch);
-    return err;
-}
-
 struct registry_life {
     const struct torc_registry *registry;
     const struct torc_network *network;
@@ -386,9 +384,8 @@ struct registry_life {
     uint32_t worker_count;
 };
 
-static void registry_begin_life(const void *context, struct torc_node_fields *fields)
+static void registry_begin_life(const struct registry_life *life, struct torc_node_fields *fields)
 {
-    const struct registry_life *life = context;
     const struct torc_network *network = life->network;
 
     fields->boot++;
@@ -406,12 +403,6 @@ static void registry_begin_life(const void *context, struct torc_node_fields *fi
     if (network->ipv6_prefix > 0) {
         (void)inet_ntop(AF_INET6, network->ipv6, fields->address6, sizeof(fields->address6));
     }
-}
-
-static void registry_end_life(const void *context, struct torc_node_fields *fields)
-{
-    (void)context;
-    fields->down = fields->boot;
 }
 
 // One shard's record; of those that are this node's alone, the next epoch is added to the batch.
@@ -473,17 +464,16 @@ static enum torc_err registry_raise(struct torc_registry *registry, struct torc_
 }
 
 // Which memory the node has in its next life: its own, or another one where what was acknowledged
-// lay in a dataplane that is gone. The first start has nothing to forget.
-static enum torc_err registry_copy(struct torc_registry *registry, const struct torc_data_dir *dir,
-                                   uint64_t *copy, struct torc_fail *why)
+// lay in a dataplane that is gone. It is drawn once a start, however often others are in between.
+static enum torc_err registry_copy(struct torc_registry *registry,
+                                   const struct torc_start_plan *plan, uint64_t *copy,
+                                   struct torc_fail *why)
 {
-    const struct torc_node_fields *node = &registry->node;
     enum torc_err err;
 
-    registry->disk_copy = node->copy;
-    *copy = node->copy;
-    if (registry->meta.durability != TORC_DURABILITY_REPLICATED || node->boot == 0 ||
-        torc_data_dir_is_sealed(dir, node->boot)) {
+    registry->disk_copy = plan->copy;
+    if (!plan->renew || *copy != 0) {
+        *copy = plan->renew ? *copy : plan->copy;
         return TORC_ERR_OK;
     }
     err = torc_metastore_draw(registry->store, "counter/copies", 0, 1, copy, why);
@@ -491,45 +481,132 @@ static enum torc_err registry_copy(struct torc_registry *registry, const struct 
         torc_log(TORC_LOG_WARN, "node", "forgot",
                  "boot=%" PRIu64 " copy=%" PRIu64 " note=\"durability = replicated, and the last "
                  "life did not end by a clean stop: this node joins its shards anew\"",
-                 node->boot, *copy);
+                 plan->served, *copy);
     }
     return err;
+}
+
+static void registry_add_start(struct torc_registry *registry, struct torc_registry_batch *batch)
+{
+    registry->start.nonce = torc_registry_nonce();
+    torc_registry_add(batch, "start", registry->cluster.node, TORC_RECORD_START, &registry->start,
+                      registry->start_version);
+}
+
+// Steps 1 and 2 of a start (control/starts.h). CONDITION_FAILED: somebody was in between; the
+// leader of placement writes into the node's record too.
+static enum torc_err registry_try_start(struct torc_registry *registry, struct torc_data_dir *dir,
+                                        struct registry_life *life, struct torc_fail *why)
+{
+    struct torc_registry_batch *batch = calloc(1, sizeof(*batch));
+    struct torc_start_plan plan;
+    uint64_t version = 0;
+    enum torc_err err = registry_plan_start(registry, dir, &plan, why);
+
+    torc_assert(batch != NULL);
+    if (err == TORC_ERR_OK && plan.fresh) {
+        err = torc_data_dir_seal(dir, 0, why);
+    }
+    if (err == TORC_ERR_OK && plan.behind) {
+        err = torc_data_dir_started(dir, registry->node.start_count, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = registry_copy(registry, &plan, &life->copy, why);
+    }
+    if (err == TORC_ERR_OK) {
+        registry_begin_life(life, &registry->node);
+        registry->node.nonce = torc_registry_nonce();
+        registry->start = (struct torc_start_fields){
+            .start_count = registry->node.start_count, .served = plan.served, .copy = plan.copy};
+        torc_registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE, &registry->node,
+                          registry->node_version);
+        registry_add_start(registry, batch);
+        err = torc_registry_write(registry->store, batch, &version, why);
+        registry->node_version = version;
+        registry->start_version = version;
+    }
+    free(batch);
+    return err;
+}
+
+static enum torc_err registry_read_room(struct torc_registry *registry, uint32_t worker_count,
+                                        struct torc_fail *why)
+{
+    enum torc_err err = registry_read_shards(registry, why);
+
+    return err == TORC_ERR_OK
+               ? torc_registry_check_room(registry->cluster.shard_count, worker_count, why)
+               : err;
 }
 
 enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_data_dir *dir,
                                   uint32_t worker_count, const struct torc_network *network,
                                   struct torc_fail *why)
 {
-    struct torc_cluster *cluster = &registry->cluster;
     struct registry_life life = {
         .registry = registry, .network = network, .worker_count = worker_count};
-    enum torc_err err = registry_read_node(registry, why);
+    enum torc_err err = registry_read_room(registry, worker_count, why); // changes nothing yet
 
     if (err == TORC_ERR_OK) {
-        err = registry_copy(registry, dir, &life.copy, why);
+        do {
+            err = registry_try_start(registry, dir, &life, why);
+        } while (err == TORC_ERR_CONDITION_FAILED);
     }
-    if (err == TORC_ERR_OK) {
-        err = registry_change_node(registry, registry_begin_life, &life, why);
-    }
+    registry->cluster.boot = registry->node.boot;
 
     // Whoever has others beside it is made primary by its replica, in an epoch of its own (T9).
     if (err == TORC_ERR_OK && registry->meta.replicas == 1) {
         err = registry_raise(registry, why);
     }
     if (err == TORC_ERR_OK) {
-        err = registry_read_shards(registry, why);
+        err = registry_read_room(registry, worker_count, why);
     }
-    if (err == TORC_ERR_OK) {
-        err = torc_registry_check_room(cluster->shard_count, worker_count, why);
+    return err == TORC_ERR_OK ? torc_data_dir_started(dir, registry->node.start_count, why) : err;
+}
+
+enum torc_err torc_registry_serves(struct torc_registry *registry, struct torc_data_dir *dir,
+                                   struct torc_fail *why)
+{
+    struct torc_registry_batch *batch = calloc(1, sizeof(*batch));
+    enum torc_err err;
+
+    torc_assert(batch != NULL);
+    registry->start.served = registry->node.boot;
+    registry->start.copy = registry->node.copy;
+    registry_add_start(registry, batch);
+    err = torc_registry_write(registry->store, batch, &registry->start_version, why);
+    free(batch);
+    if (err == TORC_ERR_CONDITION_FAILED) {
+        return torc_fail(why, TORC_ERR_IN_USE,
+                         "node %" PRIu32 " was started elsewhere, from another copy of this data "
+                         "directory: stop one of them",
+                         registry->cluster.node);
     }
-    if (err == TORC_ERR_OK) {
-        err = torc_data_dir_started(dir, registry->node.start_count, why);
-    }
-    cluster->boot = registry->node.boot;
-    return err;
+    return err == TORC_ERR_OK ? torc_data_dir_unseal(dir, why) : err;
 }
 
 enum torc_err torc_registry_down(struct torc_registry *registry, struct torc_fail *why)
 {
-    return registry_change_node(registry, registry_end_life, NULL, why);
+    struct torc_registry_batch *batch = calloc(1, sizeof(*batch));
+    enum torc_err err;
+
+    torc_assert(batch != NULL);
+    do { // the leader of placement writes into the record too
+        err = registry_read_node(registry, why);
+        if (err == TORC_ERR_OK && registry->node.boot != registry->cluster.boot) {
+            err = torc_fail(why, TORC_ERR_IN_USE,
+                            "node %" PRIu32 " was started elsewhere: boot %" PRIu64
+                            ", this one is %" PRIu64,
+                            registry->cluster.node, registry->node.boot, registry->cluster.boot);
+        }
+        if (err == TORC_ERR_OK) {
+            registry->node.down = registry->cluster.boot;
+            registry->node.nonce = torc_registry_nonce();
+            torc_registry_add(batch, "node", registry->cluster.node, TORC_RECORD_NODE,
+                              &registry->node, registry->node_version);
+            err = torc_registry_write(registry->store, batch, &registry->node_version, why);
+        }
+    } while (err == TORC_ERR_CONDITION_FAILED);
+    free(batch);
+    return err;
 }

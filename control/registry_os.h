@@ -11,12 +11,10 @@
 // Starts  every start of the dataplane raises the node's boot and start count by compare-and-swap;
 //         and with replicas = 1 each shard's epoch, 64 records a transaction (M5), before anything
 //         is served (T9). A crash in between leaves some epochs raised and others not: the next
-//         start raises all again.
-// Copies  with `replicated` a dataplane that ended without a clean stop has forgotten what it had
-//         acknowledged and not written: its node is another copy (REPLICATION.md, section 2).
-// Invariants
-//   N1  torc.node's start count is the metastore's, or one less (a crash between the two): anything
-//       else means that one of them is an old copy, and nothing is started.
+//         start raises all again. Its steps and what they protect: control/starts.h.
+// Copies  with `replicated` a dataplane that served and ended without a clean stop has forgotten
+//         what it had acknowledged and not written: its node is another copy (REPLICATION.md,
+//         section 2).
 #ifndef TORC_CONTROL_REGISTRY_OS_H
 #define TORC_CONTROL_REGISTRY_OS_H
 
@@ -33,7 +31,9 @@ struct torc_registry {
     struct torc_meta_fields meta;
     struct torc_node_fields node;
     uint64_t node_version;
-    uint64_t disk_copy; // whose records lie on the disk: the node's copy, or the one before it
+    struct torc_start_fields start; // control/starts.h
+    uint64_t start_version;
+    uint64_t disk_copy; // whose records lie on the disk: the node's copy, or one before it
     uint64_t capacity;  // MiB
     char domain[TORC_RECORD_TEXT_BYTES];
     struct torc_survey *survey; // of all nodes
@@ -59,11 +59,17 @@ enum torc_err torc_must_use torc_registry_open(struct torc_registry *registry,
                                                struct torc_data_dir *dir, struct torc_fail *why);
 void torc_registry_close(struct torc_registry *registry);
 
-// A start of the dataplane (T9), then torc.node. registry->cluster has the new boot and epochs.
+// A start of the dataplane (T9), and torc.node: steps 1 to 3 of control/starts.h. registry->cluster
+// has the new boot and epochs. INVALID_ARGUMENT: too few workers, nothing was changed.
 enum torc_err torc_must_use torc_registry_start(struct torc_registry *registry,
                                                 struct torc_data_dir *dir, uint32_t worker_count,
                                                 const struct torc_network *network,
                                                 struct torc_fail *why);
+
+// Steps 5 and 6: before the first order to a worker, for from here on the life may acknowledge.
+// IN_USE: the node was started elsewhere since.
+enum torc_err torc_must_use torc_registry_serves(struct torc_registry *registry,
+                                                 struct torc_data_dir *dir, struct torc_fail *why);
 
 // After a clean stop: the node's `down` becomes its boot.
 enum torc_err torc_must_use torc_registry_down(struct torc_registry *registry,

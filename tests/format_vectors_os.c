@@ -93,6 +93,8 @@ static void show_records(char *text)
     static const struct torc_counter_fields counter = {.value = 17, .nonce = 77};
     static const struct torc_placement_fields placement = {
         .term = 5, .leader = 1, .boot = 3, .beat = 900, .nonce = 77};
+    static const struct torc_start_fields start = {
+        .start_count = 3, .served = 2, .copy = 1, .nonce = 77};
     const struct {
         const char *name;
         const void *fields;
@@ -101,7 +103,8 @@ static void show_records(char *text)
                    {"record-node", &node, TORC_RECORD_NODE},
                    {"record-want", &want, TORC_RECORD_WANT},
                    {"record-counter", &counter, TORC_RECORD_COUNTER},
-                   {"record-placement", &placement, TORC_RECORD_PLACEMENT}};
+                   {"record-placement", &placement, TORC_RECORD_PLACEMENT},
+                   {"record-start", &start, TORC_RECORD_START}};
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(records); i++) {
         show(records[i].name, text, torc_record_encode(records[i].kind, records[i].fields, text));

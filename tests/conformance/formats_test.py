@@ -57,6 +57,8 @@ def vectors():
     checks.equal("record of a counter", f.decode_record(said["record-counter"]), dict(value=17, nonce=77))
     checks.equal("record of placement", f.decode_record(said["record-placement"]),
                  dict(term=5, leader=1, boot=3, beat=900, nonce=77))
+    checks.equal("record of a start", f.decode_record(said["record-start"]),
+                 dict(start_count=3, served=2, copy=1, nonce=77))
     checks.equal("record of a cluster", f.decode_record(said["record-meta"])["created_s"], 1700000000)
     checks.equal("segment", f.decode_segment(said["segment"])["first"], 1)
     block = f.decode_block(block_of(said["block"]))

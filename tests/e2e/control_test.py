@@ -182,13 +182,66 @@ def case_old_copy():
     with Folder() as folder, Node("--keys", 1000, "--metastore", f"file:{folder.path}/store") as node:
         node.stop()
         shutil.copytree(node.data, folder.path / "copy", ignore=shutil.ignore_patterns("*.sock"))
-        for _ in range(2):
-            node.start()
-            node.stop()
+        node.start()  # one start is enough
+        node.stop()
         shutil.rmtree(node.data)
         shutil.copytree(folder.path / "copy", node.data)
         expect("it is refused", control("--data", node.data, "--metastore", f"file:{folder.path}/store"),
                FAULT, "old copy", "same backup")
+
+
+def start_fails(sentence, node, *words):
+    """A start that is refused, with what it says."""
+    said = len(node.log())
+    node.spawn()
+    checks.that(f"{sentence}: torc serve ends", node.wait_end() != 0)
+    node.stop()
+    text = node.log()[said:]
+    checks.that(f"{sentence}: and says why", all(word in text for word in words), text[-600:])
+
+
+def case_starts_cut_short():
+    """starts that fail behind the metastore's change, one after the other: the next one has all data"""
+    with Folder() as folder, Node("--keys", 1000, "--shards", 300, "--metastore", f"file:{folder.path}/store",
+                                  workers=2) as node:
+        node.torc("put", 1, "first")
+        node.stop()
+        node.workers = 1
+        for turn in range(3):
+            start_fails(f"too few workers, start {turn + 1}", node, "300 shards for 1 workers")
+        node.workers = 2
+        blocked = pathlib.Path(node.data) / "torc.node.new"
+        blocked.mkdir()  # no file can be written there
+        for turn in range(3):
+            start_fails(f"torc.node cannot be written, start {turn + 1}", node, "write torc.node.new")
+        blocked.rmdir()
+        node.start()
+        checks.equal("all data is there", node.torc("get", 1, "-o", "raw").stdout, b"first")
+        checks.equal("one start in all raised a boot in vain", node.admin("status")["boot"], 3)
+        node.kill("dataplane")  # the node's next life, of the same control
+        node.wait_ready()
+        checks.equal("also in the next life", node.torc("get", 1, "-o", "raw").stdout, b"first")
+
+
+def case_start_on_full_disk():
+    """a disk without a byte: lives cannot begin, as often as they try; with room again the node is there"""
+    with Folder() as folder:
+        folder.data.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder.data)
+        try:
+            with Node("--keys", 1000, "--metastore", f"file:{folder.path}/store", "--segment-bytes", "4M",
+                      data=folder.data / "node") as node:
+                node.torc("put", 1, "first")
+                take_all(folder.data / "ballast")
+                node.kill("dataplane")  # torc serve starts both again, as often as they end
+                checks.that("no life begins", await_that(
+                    lambda: node.log().count("child_ended program=torc-control") >= 3), node.log()[-1500:])
+                checks.that("and control says why", "write torc.node.new: No space" in node.log(), node.log()[-1500:])
+                (folder.data / "ballast").unlink()
+                node.wait_ready(60)
+                checks.equal("all data is there", node.torc("get", 1, "-o", "raw").stdout, b"first")
+        finally:
+            run("umount", "-l", folder.data)
 
 
 def case_config():

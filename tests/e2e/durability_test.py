@@ -75,6 +75,39 @@ def check_stopped(cluster):
     checks.equal("every key has its value", found, wanted)
 
 
+def check_start_cut_short(cluster):
+    """All nodes stopped cleanly, then starts that fail behind the metastore's change: nobody served, so each still
+    remembers. A life that served and was killed does not, however many starts were cut short around it."""
+    before = copies(cluster)
+    for node in cluster.nodes:
+        cluster.stop_cleanly(node)
+    for node in cluster.nodes:
+        fail_starts(cluster, node)
+    for node in cluster.nodes:
+        cluster("start", node)
+    cluster.await_whole(WHOLE_S)
+    checks.equal("after starts that were cut short each remembers", copies(cluster), before)
+    found = dict(line.split(None, 1) for line in cluster.torc("range", 0, KEYS).splitlines())
+    checks.equal("every key has its value still", found, {str(key): f"value-{key}" for key in range(KEYS)})
+    cluster("kill", 2)
+    fail_starts(cluster, 2)
+    cluster("start", 2)
+    cluster.await_whole(WHOLE_S)
+    after = copies(cluster)
+    checks.that("who served in between and was killed is another copy", after[2] != before[2], (before, after))
+
+
+def fail_starts(cluster, node, count=2):
+    """Starts that raise the node's boot and cannot write torc.node."""
+    blocked = cluster.data(node) / "torc.node.new"
+    blocked.mkdir()
+    for turn in range(count):
+        done = cluster("start", node, check=False)
+        checks.that(f"node {node}: start {turn + 1} fails as it should",
+                    done.returncode != 0 and b"write torc.node.new" in done.stderr, done.stderr[-600:])
+    blocked.rmdir()
+
+
 def check_power(cluster):
     """All nodes killed at once, as by a loss of power: closed, and said so."""
     for node in cluster.nodes:
@@ -101,6 +134,7 @@ def case_nodes():
         check_words(cluster)
         check_one_at_a_time(cluster)
         check_stopped(cluster)
+        check_start_cut_short(cluster)
         check_power(cluster)
 
 

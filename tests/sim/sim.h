@@ -146,6 +146,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(SHARDS_TAKEN, "shards that running nodes let go of", 0)        \
     X(SHARDS_KEPT, "of those that were to go, taken back", 0)        \
     X(NODE_FORGOT, "starts that had forgotten", 0)                   \
+    X(NODE_STARTED_AGAIN, "starts after one that served nobody", 0)  \
     X(NODE_QUIESCED, "clean ends", 0)                                \
     X(NODE_SEALED, "of them, those with all in the log", 0)          \
     X(STOP_HANDED, "stops that left no shard to a takeover", 0)      \

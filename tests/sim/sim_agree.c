@@ -8,6 +8,7 @@
 #include "control/follow.h"
 #include "control/note.h"
 #include "control/placer.h"
+#include "control/starts.h"
 #include "control/yield.h"
 #include "tests/sim/sim_machine.h"
 #include "tests/sim/sim_records.h"
@@ -171,20 +172,41 @@ static void agree_decode(enum torc_record kind, void *fields, const struct torc_
     }
 }
 
-// As registry_copy: `copy` is renewed where the disk has nothing of the one before, or what was
-// acknowledged lay in a dataplane that is gone.
+// As registry_plan_start and registry_copy: `copy` is renewed where the disk has nothing of the one
+// before, or what was acknowledged lay in a dataplane that is gone. Only this node raises its start
+// count, so the count says whether a swap was won whose answer nobody heard.
 static void agree_renew(struct sim_node *node, struct torc_node_fields *fields)
 {
-    bool forgot = sim->config.durability == TORC_DURABILITY_REPLICATED && fields->boot > 0 &&
-                  node->sealed_boot != fields->boot;
+    struct torc_start_seen seen = {.node = fields,
+                                   .start = &node->start,
+                                   .dir_count = node->start_count,
+                                   .sealed_boot = node->sealed_boot,
+                                   .sealed = node->sealed,
+                                   .forgets = sim->config.durability == TORC_DURABILITY_REPLICATED};
+    struct torc_start_plan plan;
+    struct torc_fail why;
 
-    node->control.disk_copy = fields->copy;
-    sim_cover_add(SIM_COVER_NODE_FORGOT, forgot ? 1 : 0);
-    if (forgot || node->disk_lost) {
+    if (node->start_tried.start_count == fields->start_count) {
+        node->start = node->start_tried;
+    }
+    if (torc_start_plan(&plan, &seen, &why) != TORC_ERR_OK) {
+        sim_fail("node %u: %s", (unsigned)node->number, why.text);
+    }
+    node->start_count = fields->start_count;
+    node->sealed = node->sealed || plan.fresh;
+    node->start_tried = (struct torc_start_fields){
+        .start_count = fields->start_count + 1, .served = plan.served, .copy = plan.copy};
+    node->control.disk_copy = plan.copy;
+    sim_cover_add(SIM_COVER_NODE_FORGOT, plan.renew ? 1 : 0);
+    sim_cover_add(SIM_COVER_NODE_STARTED_AGAIN, plan.served != fields->boot ? 1 : 0);
+    if (plan.renew || node->disk_lost) {
         fields->copy = ++sim->copies;
-    } else if (node->copy != fields->copy) {
+        node->start_tried.copy = node->disk_lost ? fields->copy : plan.copy; // init drew it
+    } else if (node->copy != plan.copy) {
         sim_fail("node %u: goes on as copy %u, and has forgotten", (unsigned)node->number,
-                 (unsigned)fields->copy);
+                 (unsigned)plan.copy);
+    } else {
+        fields->copy = plan.copy;
     }
 }
 
@@ -212,6 +234,16 @@ static void agree_begin_life(struct sim_node *node, const struct torc_meta_answe
     }
     torc_swap_begin(&agree->swap, agree->ops, agree->op_count, agree_ticket(agree, TICKET_SWAP));
     agree->stage = AGREE_SWAP;
+}
+
+// As torc_registry_serves, at once.
+void sim_agree_serves(struct sim_node *node)
+{
+    const struct torc_node_fields *fields = &agree_of(node)->node;
+
+    node->start_tried = (struct torc_start_fields){
+        .start_count = fields->start_count, .served = fields->boot, .copy = fields->copy};
+    node->sealed = false;
 }
 
 static void agree_take_list(struct sim_node *node, const struct torc_meta_answer *answer)
@@ -607,6 +639,7 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
         if (torc_swap_is_over(&agree->swap)) {
             agree->boot = agree->swap.state != TORC_SWAP_WON; // somebody was faster: once more
             node->copy = agree->boot ? node->copy : agree->node.copy;
+            node->start_count = agree->boot ? node->start_count : agree->node.start_count;
             node->disk_lost = node->disk_lost && agree->boot;
             agree->stage = AGREE_ASK;
         }

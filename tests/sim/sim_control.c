@@ -307,7 +307,8 @@ static void control_seal(struct sim_node *node)
     for (uint32_t i = 0; i < node->worker_count; i++) {
         bases = bases || node->control.workers[i].base_shard != 0;
     }
-    node->sealed_boot = bases ? node->sealed_boot : node->control.cluster.boot;
+    node->sealed = !bases;
+    node->sealed_boot = node->control.cluster.boot;
     sim_cover_add(SIM_COVER_NODE_SEALED, bases ? 0 : 1);
 }
 

@@ -340,7 +340,7 @@ void sim_faults_lose_disk(struct sim_node *node)
     sim_store_lose(node);
     node->copy = 0;
     node->disk_lost = true;
-    node->sealed_boot = 0;
+    node->sealed = false;
     node->lines_of = 0;
     sim_ghost_forget(node);
 }

@@ -228,6 +228,7 @@ void sim_life_scan(struct sim_node *node)
         err = torc_recover_step(node->control.recover, &scanned, &why);
     }
     if (err == TORC_ERR_OK && scanned) {
+        sim_agree_serves(node);
         err = life_take_over(node, &why);
     }
     if (err != TORC_ERR_OK) {

@@ -160,9 +160,15 @@ struct sim_node {
     uint64_t start_dataplane_ns; // its parent starts another then; UINT64_MAX: not
     uint64_t start_control_ns;
     bool powered;
-    uint64_t upset_ns;    // when it was last not well
-    bool poisoned;        // its log failed: an operator will start it anew
-    uint64_t sealed_boot; // on its disk: whose log it has all of (control/data_dir_os.h)
+    uint64_t upset_ns; // when it was last not well
+    bool poisoned;     // its log failed: an operator will start it anew
+    // As control/starts.h has them: torc.node and the seal on its disk, `start/<id>`, and what the
+    // last compare-and-swap made of that, if it was won.
+    uint64_t start_count;
+    uint64_t sealed_boot;
+    bool sealed;
+    struct torc_start_fields start;
+    struct torc_start_fields start_tried;
 };
 
 // -- sim_disk.c
@@ -227,6 +233,7 @@ struct sim_agree *sim_agree_open(struct sim_node *node);
 void sim_agree_close(struct sim_agree *agree);
 // Reads everything; `boot`: after a start of the dataplane was written down. Ends with _is_read.
 void sim_agree_begin(struct sim_node *node, bool boot);
+void sim_agree_serves(struct sim_node *node);
 bool sim_agree_is_read(const struct sim_node *node);
 // The node's shards, as the records have them, and its boot.
 void sim_agree_take_shards(struct sim_node *node);

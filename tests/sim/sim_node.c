@@ -284,7 +284,7 @@ static void node_forget(struct sim_node *node)
     uint64_t boot = atomic_load(&((const struct torc_chan *)node->chan)->boot);
 
     if (sim->config.durability == TORC_DURABILITY_REPLICATED && boot != 0 &&
-        node->sealed_boot != boot) {
+        !(node->sealed && node->sealed_boot == boot)) {
         node->copy = 0;
         sim_ghost_forget(node);
     }
