@@ -35,7 +35,7 @@ void torc_admin_step(struct torc_admin *admin, torc_admin_answer answer, void *c
 // The late answer to request `asked`; taken over and freed. Dropped when the client has gone.
 void torc_admin_finish(struct torc_admin *admin, uint32_t asked, json_t *answer);
 
-// Text as JSON has it: a question mark for each byte that is not UTF-8, where a long one was cut, say.
+// Text as JSON has it: a question mark for each byte that is not UTF-8 (where it was cut, say).
 json_t *torc_admin_text(const char *text);
 
 // {"ok":false,…} of an error.

@@ -21,15 +21,15 @@ static uint32_t plain_length(const uint8_t *bytes, uint64_t count)
     for (uint32_t row = 0; row < TORC_COUNT_OF(rows); row++) {
         uint32_t length = rows[row].length;
         uint32_t code = length == 1 ? bytes[0] : bytes[0] & (0x7fu >> length);
-        uint8_t again[4];
+        uint8_t again[4] = {0};
 
         for (uint32_t i = 1; i < length && i < count; i++) {
             code = code << 6 | (bytes[i] & 0x3f);
         }
-        for (uint32_t i = length - 1; i > 0; i--) {
-            again[i] = (uint8_t)(0x80 | (code >> 6 * (length - 1 - i) & 0x3f));
-        }
         again[0] = (uint8_t)(rows[row].mark | code >> 6 * (length - 1));
+        for (uint32_t i = 1; i < TORC_COUNT_OF(again); i++) {
+            again[i] = i < length ? (uint8_t)(0x80 | (code >> 6 * (length - 1 - i) & 0x3f)) : 0;
+        }
         if (length <= count && code >= rows[row].from && code <= rows[row].to &&
             memcmp(again, bytes, length) == 0) {
             return length;
