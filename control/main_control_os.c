@@ -33,7 +33,8 @@ static const char main_help[] =
     "\n"
     "Signals: TERM and INT stop the node cleanly (a second one skips checkpoints); USR1 leaves\n"
     "the dataplane running, for a restart of this program alone.\n"
-    "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, 6 damage or a fault.\n"
+    "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, 6 damage, a fault or\n"
+    "a stop that was not clean.\n"
     "Settings: --print-config lists them all with their meaning.\n";
 
 static int main_status(enum torc_err err)

@@ -22,6 +22,9 @@ void torc_node_go(struct torc_node *node, enum torc_node_state state);
 // Ends the node: `why` is what the program says at its end.
 void torc_node_fail(struct torc_node *node, const struct torc_fail *why);
 
+// What the program says, and its exit status, when it has ended: its stop left something undone.
+void torc_node_unclean(struct torc_node *node, const char *reason);
+
 // The address, for clients of this machine; then whoever waits is told.
 void torc_node_tell_ready(struct torc_node *node);
 

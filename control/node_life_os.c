@@ -456,5 +456,8 @@ void torc_node_drain(struct torc_node *node)
     torc_node_end_life(node);
     torc_node_answer_checkpoints(node);
     node->next_look_ns = 0;
+    if (node->stops > 0) {
+        torc_node_unclean(node, "torc-dataplane ended before it");
+    }
     torc_node_go(node, node->stops > 0 ? TORC_NODE_ENDED : TORC_NODE_WAITING);
 }

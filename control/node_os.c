@@ -47,6 +47,12 @@ void torc_node_fail(struct torc_node *node, const struct torc_fail *why)
     torc_node_go(node, TORC_NODE_ENDED);
 }
 
+void torc_node_unclean(struct torc_node *node, const char *reason)
+{
+    (void)torc_fail(&node->failure, TORC_ERR_INTERNAL,
+                    "the stop was not clean: %.140s; the next start recovers from the log", reason);
+}
+
 // -- What systemd and people see -----------------------------------------------------------------
 
 static void node_status(struct torc_node *node)
@@ -196,6 +202,9 @@ static void node_begin_stop(struct torc_node *node)
     (void)sd_notify(0, "STOPPING=1");
     (void)unlinkat(node->dir.run_fd, "cluster", 0); // it may not be there
     torc_log(TORC_LOG_INFO, "node", "stopping", "state=%s", torc_node_state_name(node->state));
+    if (node->state == TORC_NODE_RESUMING) { // in a hurry: else node_signals waits for its end
+        torc_node_unclean(node, "torc-dataplane serves on: it was not taken over yet");
+    }
     if (node->state != TORC_NODE_SERVING) {
         torc_node_go(node, TORC_NODE_ENDED); // nothing is served that could be stopped
         return;
@@ -297,11 +306,13 @@ static void node_quiesce(struct torc_node *node)
     case TORC_STOP_LATE: node_stop_late(node, seen.rests); return;
     case TORC_STOP_UNCLEAN:
         torc_log(TORC_LOG_ERROR, "node", "stopped-unclean", "reason=\"the log had failed\"");
+        torc_node_unclean(node, "the log had failed");
         break;
     case TORC_STOP_SEAL:
         if (node_seal(node, &why) != TORC_ERR_OK ||
             torc_registry_down(&node->registry, &why) != TORC_ERR_OK) {
             torc_log(TORC_LOG_WARN, "node", "not-sealed", "reason=\"%s\"", why.text);
+            torc_node_unclean(node, why.text);
         }
         break;
     }
@@ -329,7 +340,8 @@ static void node_signals(struct torc_node *node)
     }
     if (node->stops > 0 && node->state != TORC_NODE_CHECKPOINTING &&
         node->state != TORC_NODE_YIELDING && node->state != TORC_NODE_QUIESCING &&
-        node->state != TORC_NODE_DRAINING && node->state != TORC_NODE_ENDED) {
+        node->state != TORC_NODE_DRAINING && node->state != TORC_NODE_ENDED &&
+        (node->state != TORC_NODE_RESUMING || node->stops > 1)) { // soon it serves
         node_begin_stop(node);
     }
 }

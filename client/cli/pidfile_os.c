@@ -11,25 +11,33 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum {
+    PIDFILE_BYTES = 48 // two numbers
+};
+
 static void pidfile_path(char path[600], const char *data)
 {
     (void)snprintf(path, 600, "%s/run/serve.pid", data);
 }
 
-static pid_t pidfile_read(int fd)
+// *status: what it left at its end, -1 when it left nothing.
+static pid_t pidfile_read(int fd, int *status)
 {
-    char text[32] = "";
+    char text[PIDFILE_BYTES] = "";
+    char *end = text;
     ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
-    long pid = got > 0 ? strtol(text, NULL, 10) : 0;
+    long pid = got > 0 ? strtol(text, &end, 10) : 0;
 
+    *status = end[0] == '\n' && end[1] != '\0' ? (int)strtol(end + 1, NULL, 10) : -1;
     return pid > 1 && pid < INT32_MAX ? (pid_t)pid : 0;
 }
 
 enum torc_err torc_pidfile_take(const char *data, int *fd, struct torc_fail *why)
 {
     char path[600];
-    char text[32];
+    char text[PIDFILE_BYTES];
     int bytes = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    int status;
 
     pidfile_path(path, data);
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
@@ -38,7 +46,7 @@ enum torc_err torc_pidfile_take(const char *data, int *fd, struct torc_fail *why
                          "%.100s: %s", path, strerrordesc_np(errno));
     }
     if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        pid_t pid = pidfile_read(*fd);
+        pid_t pid = pidfile_read(*fd, &status);
 
         (void)close(*fd);
         *fd = -1;
@@ -52,10 +60,41 @@ enum torc_err torc_pidfile_take(const char *data, int *fd, struct torc_fail *why
     return TORC_ERR_OK;
 }
 
+void torc_pidfile_leave(const char *data, int fd, int status)
+{
+    char path[600];
+    char text[PIDFILE_BYTES];
+    int bytes = snprintf(text, sizeof(text), "%ld\n%d\n", (long)getpid(), status);
+
+    pidfile_path(path, data);
+    (void)pwrite(fd, text, (size_t)bytes, 0); // who waits takes a lack for a bad end
+    (void)unlink(path); // still locked: nobody can hold this very file after us
+}
+
+// How it ended, which it has.
+static enum torc_err pidfile_verdict(int fd, struct torc_fail *why)
+{
+    int status;
+    pid_t pid = pidfile_read(fd, &status);
+
+    if (status == 0) {
+        return TORC_ERR_OK;
+    }
+    if (status < 0) {
+        return torc_fail(why, TORC_ERR_IO,
+                         "process %ld ended without a stop; the next start recovers from the log",
+                         (long)pid);
+    }
+    return torc_fail(why, TORC_ERR_IO,
+                     "process %ld ended, but its stop was not clean (status %d); its log says why",
+                     (long)pid, status);
+}
+
 static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
                                  struct torc_fail *why)
 {
-    pid_t pid = pidfile_read(fd);
+    int status;
+    pid_t pid = pidfile_read(fd, &status);
     int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     struct pollfd wait = {.fd = pidfd, .events = POLLIN};
     enum torc_err err = TORC_ERR_OK;
@@ -69,6 +108,8 @@ static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
     } else if (poll(&wait, 1, (int)torc_min_u64(timeout_us / 1000, INT32_MAX)) != 1) {
         err = torc_fail(why, TORC_ERR_DEADLINE,
                         "process %ld was told to stop and goes on; see its log", (long)pid);
+    } else {
+        err = pidfile_verdict(fd, why);
     }
     if (pidfd >= 0) {
         (void)close(pidfd);

@@ -1,7 +1,8 @@
 // Torc cli: run/serve.pid: which `torc serve` runs a data directory, and how to end it.
 //
 // What    the file holds the process id and is flocked for as long as that process lives: a pid
-//         whose file is not locked is dead, whoever has its number now.
+//         whose file is not locked is dead, whoever has its number now. A serve that ends by itself
+//         leaves its exit status there, in a second line, for who has it open.
 // Owner   `torc serve` holds it; `torc stop` reads it.
 #ifndef TORC_CLIENT_CLI_PIDFILE_OS_H
 #define TORC_CLIENT_CLI_PIDFILE_OS_H
@@ -11,7 +12,11 @@
 // Takes run/serve.pid of `data`; the descriptor is held for life. IN_USE: another serve has it.
 enum torc_err torc_must_use torc_pidfile_take(const char *data, int *fd, struct torc_fail *why);
 
-// Ends the serve of `data` by SIGTERM and waits for it. NOT_FOUND when none runs.
+// The end of its holder, with this exit status: removes the file.
+void torc_pidfile_leave(const char *data, int fd, int status);
+
+// Ends the serve of `data` by SIGTERM and waits for it. NOT_FOUND when none runs; DEADLINE; IO:
+// its stop was not clean, or it was killed.
 enum torc_err torc_must_use torc_pidfile_stop(const char *data, uint64_t timeout_us,
                                               struct torc_fail *why);
 

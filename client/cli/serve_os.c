@@ -63,7 +63,7 @@ struct serve {
     int pidfile;
     int link_lock;
     bool ready;      // was once
-    bool forced;     // a child had to be killed at the stop
+    bool unclean;    // the stop was: a child ended otherwise than it should, or had to be killed
     bool tap_wanted; // the tap that the dataplane makes has no address yet
     bool terminal;
     struct torc_fail failure; // what ended the start
@@ -363,13 +363,31 @@ static void serve_child_died(struct serve *serve, struct torc_child *child)
              child->supervise.deaths, pause_ns / 1000000);
 }
 
+// A child ended after the node was told to stop.
+static void serve_child_stopped(struct serve *serve, const struct torc_child *child)
+{
+    char status[64];
+
+    if (serve->ready && child->status != 0) {
+        serve->unclean = true;
+        torc_child_status(child, status, sizeof(status));
+        torc_log(TORC_LOG_ERROR, "serve", "child_ended", "program=%s end=\"%s\"", child->name,
+                 status);
+    }
+}
+
 static void serve_reap(struct serve *serve)
 {
     for (uint32_t i = 0; i < SERVE_CHILDREN; i++) {
         struct torc_child *child = &serve->children[i];
 
-        if (child->pid != 0 && torc_child_ended(child, false) && serve->stage == SERVE_RUNNING) {
+        if (child->pid == 0 || !torc_child_ended(child, false)) {
+            continue;
+        }
+        if (serve->stage == SERVE_RUNNING) {
             serve_child_died(serve, child);
+        } else {
+            serve_child_stopped(serve, child);
         }
     }
 }
@@ -395,7 +413,7 @@ static void serve_force(struct serve *serve, struct torc_child *child)
         return;
     }
     torc_log(TORC_LOG_ERROR, "serve", "killed", "program=%s pid=%d", child->name, (int)child->pid);
-    serve->forced = true;
+    serve->unclean = true;
     torc_child_signal(child, SIGKILL);
 }
 
@@ -432,6 +450,9 @@ static void serve_on_signal(struct serve *serve)
 
     while (read(serve->signals, &signal, sizeof(signal)) == sizeof(signal)) {
         if (serve->stage == SERVE_RUNNING) {
+            // One of them was to be started again: this stop finds nothing to stop in order.
+            serve->unclean = serve->ready && (serve->children[SERVE_CONTROL].pid == 0 ||
+                                              serve->children[SERVE_DATAPLANE].pid == 0);
             torc_log(TORC_LOG_INFO, "serve", "stopping", "signal=%u", signal.ssi_signo);
             (void)sd_notify(0, "STOPPING=1");
             serve_stop(serve);
@@ -485,10 +506,8 @@ static void serve_loop(struct serve *serve)
 
 // -- The whole
 
-static void serve_end(struct serve *serve)
+static void serve_end(struct serve *serve, int status)
 {
-    char path[TORC_SETTINGS_TEXT_BYTES + 16];
-
     if (serve->record[0] != '\0') {
         torc_links_remove(serve->record);
     }
@@ -497,8 +516,7 @@ static void serve_end(struct serve *serve)
         (void)close(serve->link_lock);
     }
     if (serve->pidfile >= 0) {
-        (void)snprintf(path, sizeof(path), "%s/run/serve.pid", serve->settings.data);
-        (void)unlink(path); // still locked: nobody can hold this very file after us
+        torc_pidfile_leave(serve->settings.data, serve->pidfile, status);
     }
 }
 
@@ -519,11 +537,12 @@ static int serve_run(struct serve *serve)
         serve_loop(serve);
         if (serve->failure.err != TORC_ERR_OK) {
             status = serve_say_failure(&serve->failure);
-        } else if (serve->forced) {
+        } else if (serve->unclean) {
+            (void)fprintf(stderr, "torc: the stop was not clean; the lines above say why\n");
             status = TORC_EXIT_FAULT;
         }
     }
-    serve_end(serve);
+    serve_end(serve, status);
     torc_detach_done(&serve->detach, status);
     return status;
 }

@@ -438,6 +438,39 @@ def foreground(terminal):
         return ""
 
 
+def case_stop_unclean():
+    """a stop that is not clean is no success, neither of torc serve nor of torc stop"""
+    def stop_of(node, sentence, status, dies=None, when=" node stopping ", says=()):
+        node.torc("put", 1, "one")
+        before = len(node.log())
+        if dies is not None:
+            node.kill("dataplane", number=signal.SIGSTOP)  # the stop waits for it
+        with subprocess.Popen([str(PROGRAMS["torc"]), "stop", "--data", node.data], stderr=subprocess.PIPE) as stop:
+            if dies is not None:
+                checks.that(f"{sentence}: during the stop", await_that(lambda: when in node.log()[before:]))
+                frozen = node.pid("dataplane")
+                node.kill(dies)
+                if dies == "control":
+                    os.kill(frozen, signal.SIGCONT)
+            said = stop.communicate(timeout=100)[1].decode()
+            checks.equal(f"{sentence}: torc stop says so", stop.returncode, FAULT)
+            checks.that(f"{sentence}: and what", "process" in said, said)
+        checks.equal(f"{sentence}: torc serve too", node.wait_end(60), status)
+        for text in says:
+            checks.that(f"{sentence}: says {text!r}", text in node.log()[before:], node.log()[-1500:])
+        node.start()
+        checks.equal(f"{sentence}: the next start has all", node.torc("get", 1, "-o", "raw").stdout, b"one")
+
+    with Node("--keys", 1000) as node:
+        os.mkdir(os.path.join(node.data, "seal"))  # no file takes its place
+        stop_of(node, "no seal", FAULT, says=("the stop was not clean", "seal"))
+        os.rmdir(os.path.join(node.data, "seal"))
+        stop_of(node, "control is killed", FAULT, "control", says=("program=torc-control end=",))
+        stop_of(node, "the dataplane is killed", FAULT, "dataplane", says=("program=torc-control end=", "ended before it"))
+        stop_of(node, "torc serve is killed", -signal.SIGKILL, "serve", " serve stopping ")
+        checks.equal("and a clean stop is one", node.stop(), 0)
+
+
 def fill(node, first, count, size=900):
     lines = "".join(f"{key},{key:x}{'x' * size}\n" for key in range(first, first + count)).encode()
     return node.torc("load", "-", "--separator", ",", "--key", 1, "--values", 2, stdin=lines, check=False)
@@ -561,7 +594,7 @@ def case_log_failure():
         done = node.network.run("curl", "-s", "-w", "%{http_code}", "http://127.0.0.1:28601/health")
         checks.that("/health is 503", done.stdout.endswith(b"503"), str(done.stdout))
         checks.equal("a checkpoint is refused", node.admin("checkpoint")["ok"], False)
-        node.stop()
+        checks.equal("its stop is not a clean one", node.stop(), FAULT)
         node.start()
         for key, value in wanted.items():
             checks.equal(f"acknowledged value {key} is there after a restart",

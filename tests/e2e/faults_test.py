@@ -95,7 +95,7 @@ def case_log_error():
         checks.equal("log error: it is the same dataplane still", status["boot"], 1)
         checks.that("log error: an event of level error", " error log failed stream=1 " in node.log())
 
-        checks.equal("log error: it can be stopped", node.stop(), 0)
+        checks.equal("log error: it can be stopped, which is no clean stop", node.stop(), 6)
         node.start()
         with torc.Store(node.address, timeout=5) as store:
             check_data(store, writers, "after a restart")
