@@ -90,7 +90,7 @@ void torc_call_attempt(struct torc_engine *engine, uint32_t index, struct torc_r
 
     torc_assert(op->wseq != 0);
     torc_assert(op->attempts < TORC_TRIES_MAX);
-    if (op->attempts == 0) {
+    if (op->stamp == 0) {
         op->stamp = torc_engine_hlc(engine);
     }
     if (op->epoch > op->sent_epoch) {
@@ -298,6 +298,22 @@ static void refused_wrong_shard(struct torc_engine *engine, uint32_t index)
     }
 }
 
+// Until the clock of the node that refused has come up to what the operation carries. That is no
+// more than what was known when it began, else a node whose clock is pushed ahead again and again
+// would keep it from one that is behind for ever.
+static void refused_ahead(struct torc_engine *engine, uint32_t index, uint64_t clock_hlc)
+{
+    struct torc_op *op = &engine->ops[index];
+    uint64_t at_ns;
+
+    torc_node_ahead(engine, &engine->nodes[engine->reply_node], clock_hlc);
+    at_ns = torc_node_takes_ns(engine, op);
+    if (at_ns == engine->now_ns) { // another one in its packet was ahead
+        at_ns += torc_call_pause_ns(engine, op, TORC_ERR_CLOCK_AHEAD, 0);
+    }
+    torc_op_wait(engine, index, at_ns);
+}
+
 // For load: when the pause is over the operation owes a token of the retry budget, and so does each
 // piece that was sent with it in vain.
 static void refused_for_load(struct torc_engine *engine, uint32_t index, uint64_t pause_ns)
@@ -368,6 +384,10 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
     }
     if (refusal_is_of_load(status)) {
         refused_for_load(engine, index, torc_call_pause_ns(engine, op, status, info));
+        return;
+    }
+    if (status == TORC_ERR_CLOCK_AHEAD) {
+        refused_ahead(engine, index, info);
         return;
     }
     if (status == TORC_ERR_TAKING_OVER) {

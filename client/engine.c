@@ -517,6 +517,7 @@ enum torc_err torc_engine_status(struct torc_engine *engine, uint32_t node, uint
     }
     op = &engine->ops[index];
     op->kind = TORC_OP_STATUS;
+    op->hlc = 0; // nothing in it has a place in time
     op->user_data = user_data;
     op->deadline_ns = deadline_of(engine, timeout_us);
     op->to_first_node = place == NULL;

@@ -120,9 +120,10 @@ struct torc_op {
     uint32_t part;      // of a scan: its place in the page's; of a page's get: its row
     uint64_t user_data;
     uint64_t hi;
-    uint64_t ts;   // of a get: as of this moment; 0: now
-    uint64_t wseq; // 0: none yet
-    uint64_t stamp;
+    uint64_t ts;               // of a get: as of this moment; 0: now
+    uint64_t wseq;             // 0: none yet
+    uint64_t stamp;            // of a write; 0: not sent yet, nor waiting to be
+    uint64_t hlc;              // highest seen when it began, which its packets carry; 0: none
     uint64_t count;            // of a count
     uint64_t asked_version;    // of a condition
     uint64_t last_info;        // that came with last_refusal
@@ -233,6 +234,8 @@ struct torc_client_node {
     uint64_t doubt_ns;    // what waits for it is looked through no earlier (scout.c)
     uint64_t stale_ns;    // until then other copies are asked first (stale.c)
     uint32_t stale_fails; // in a row, pauses apart
+    uint64_t ahead_ns;    // when it last said CLOCK_AHEAD; 0: never
+    uint64_t ahead_us;    // of the highest HLC that it took then
     uint64_t shake_since_ns;
     uint64_t shake_at_ns;    // the next INIT
     uint64_t shake_again_ns; // earliest next one beside a session
@@ -575,6 +578,11 @@ void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *f
                        uint8_t *payload, uint32_t bytes);
 bool torc_node_has_work(const struct torc_client_node *node);
 uint64_t torc_engine_hlc(const struct torc_engine *engine); // the present, estimated
+// CLOCK_AHEAD came, with that clock.
+void torc_node_ahead(const struct torc_engine *engine, struct torc_client_node *node,
+                     uint64_t clock_hlc);
+// When the operation's node takes what it carries: not before now, and now when nothing is known.
+uint64_t torc_node_takes_ns(const struct torc_engine *engine, const struct torc_op *op);
 
 // ---- shake.c
 // A handshake with the node, unless one is on its way, or one beside a session was begun within

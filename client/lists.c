@@ -50,6 +50,7 @@ uint32_t torc_op_take(struct torc_engine *engine, bool own)
     generation = op->generation + 1;
     *op = (struct torc_op){.generation = generation,
                            .begun_ns = engine->now_ns,
+                           .hlc = own ? 0 : engine->hlc,
                            .packet = TORC_OP_NONE,
                            .parent = TORC_OP_NONE,
                            .next = TORC_OP_NONE,

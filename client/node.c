@@ -8,6 +8,7 @@
 
 #define WINDOW_FIRST 16u
 #define SECOND_NS    UINT64_C(1000000000)
+#define AHEAD_FOR_NS SECOND_NS // what a CLOCK_AHEAD said is believed: clocks may be set
 
 // ---- The table
 
@@ -155,6 +156,47 @@ uint64_t torc_engine_hlc(const struct torc_engine *engine)
         return torc_hlc_from_us(engine->wall_us);
     }
     return engine->hlc + ((engine->now_ns - engine->hlc_at_ns) / 1000 << TORC_HLC_COUNTER_BITS);
+}
+
+void torc_node_ahead(const struct torc_engine *engine, struct torc_client_node *node,
+                     uint64_t clock_hlc)
+{
+    node->ahead_ns = engine->now_ns;
+    node->ahead_us = torc_hlc_us(clock_hlc) + TORC_DATA_AHEAD_US;
+}
+
+// The highest HLC that the node has to take for it.
+static uint64_t op_hlc(const struct torc_engine *engine, const struct torc_op *op)
+{
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET: return torc_max_u64(op->hlc, op->ts);
+    case TORC_OP_WRITE: return torc_max_u64(op->hlc, op->stamp);
+    case TORC_OP_SCAN: return torc_max_u64(op->hlc, engine->ops[op->parent].page->ts);
+    case TORC_OP_STATUS:
+    case TORC_OP_PAGE:
+    case TORC_OP_MAP:
+    case TORC_OP_PROBE:
+    case TORC_OP_SCOUT: break;
+    }
+    return 0;
+}
+
+uint64_t torc_node_takes_ns(const struct torc_engine *engine, const struct torc_op *op)
+{
+    const struct torc_client_node *node = &engine->nodes[op->node];
+    uint64_t until_ns = node->ahead_ns + AHEAD_FOR_NS;
+    uint64_t needed_us;
+    uint64_t taken_us;
+
+    if (node->ahead_ns == 0 || engine->now_ns >= until_ns) {
+        return engine->now_ns;
+    }
+    needed_us = torc_hlc_us(op_hlc(engine, op));
+    taken_us = node->ahead_us + (engine->now_ns - node->ahead_ns) / 1000;
+    if (needed_us <= taken_us) {
+        return engine->now_ns;
+    }
+    return torc_min_u64(until_ns, engine->now_ns + (needed_us - taken_us) * 1000);
 }
 
 // What flies on a session that the node no longer has goes again on the new one, and so does what

@@ -176,6 +176,7 @@ static bool fetch_begin(struct torc_engine *engine, uint32_t page_index, uint64_
     op->part = (uint32_t)row;
     op->ts = engine->ops[page_index].page->ts;
     op->age_ms = engine->ops[page_index].page->age_ms;
+    op->hlc = engine->ops[page_index].hlc;
     op->deadline_ns = engine->ops[page_index].deadline_ns;
     torc_op_route(engine, index);
     return true;

@@ -160,6 +160,7 @@ static bool scan_begin(struct torc_engine *engine, uint32_t page_index, uint64_t
     op->part = part;
     op->deadline_ns = page_op->deadline_ns;
     op->age_ms = page->age_ms;
+    op->hlc = page_op->hlc;
     torc_op_route(engine, index);
     return true;
 }
@@ -315,7 +316,7 @@ void torc_page_pump(struct torc_engine *engine, uint32_t index)
     }
     page_advance(page);
     if (page->clocking && page_is_done(page)) { // all shards have told their clocks
-        page->ts = torc_max_u64(page->ts, TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc);
+        page->ts = torc_max_u64(page->ts, TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : op->hlc);
         page->clocking = false;
         torc_page_rewind(engine, page);
     }

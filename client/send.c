@@ -33,6 +33,7 @@ struct build {
     uint32_t at;          // of it used
     uint32_t reply_bytes; // to allow
     uint32_t ops;
+    uint64_t hlc; // of its operations
     uint32_t packet;
     uint8_t core;
     bool is_write;
@@ -51,7 +52,7 @@ static uint32_t build_seal(const struct build *build, uint32_t reply_payload)
     struct torc_data data = {
         .core = build->core,
         .clock_us = (uint32_t)(engine->now_ns / 1000),
-        .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc,
+        .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : build->hlc,
         .reply_bytes = (uint16_t)(build->may_drop ? (reply_payload & ~7u) | TORC_REPLY_BYTES_DROP
                                                   : reply_payload),
         .reply_packets = (uint16_t)torc_min_u64(torc_max_u64(packets, own), UINT16_MAX)};
@@ -83,6 +84,7 @@ static bool build_add(struct build *build, uint32_t index)
     torc_assert(build->at <= engine->config.payload_bytes - TORC_DATA_OVERHEAD);
     build->reply_bytes += reply_bytes;
     build->ops++;
+    build->hlc = torc_max_u64(build->hlc, op->hlc);
     build->may_drop &= op->kind == TORC_OP_GET || op->kind == TORC_OP_SCAN;
     torc_op_sent(engine, index, build->packet);
     engine->packets[build->packet].is_long |= is_long;
@@ -142,6 +144,7 @@ static uint32_t build_piece(struct build *build, uint32_t index)
     engine->packets[build->packet].stream = index;
     engine->packets[build->packet].piece = piece;
     build->reply_bytes = 1;
+    build->hlc = engine->ops[index].hlc;
     torc_big_sent(engine, index);
     engine->counters.ops_sent++;
     torc_budget_sent(engine, 1);
@@ -179,6 +182,32 @@ static void path_skip_late(struct torc_engine *engine, const struct torc_client_
     }
 }
 
+// What carries an HLC that the node is known not to take yet is not sent: it would keep others in
+// its packet from being done.
+static void path_skip_ahead(struct torc_engine *engine, const struct torc_client_node *node,
+                            const struct torc_list *queue)
+{
+    uint32_t index = queue->head;
+
+    for (uint32_t kept = 0; index != TORC_OP_NONE && kept < node->limits.packet_ops_max;) {
+        struct torc_op *op = &engine->ops[index];
+        uint32_t next = op->next;
+        uint64_t at_ns;
+
+        if (op->kind == TORC_OP_WRITE && op->stamp == 0) {
+            op->stamp = torc_engine_hlc(engine); // from now on the same: else it rose with the wait
+        }
+        at_ns = torc_node_takes_ns(engine, op);
+        if (at_ns > engine->now_ns && op->big == NULL) { // pieces: the node took what was first
+            op->last_refusal = TORC_ERR_CLOCK_AHEAD;
+            torc_op_wait(engine, index, at_ns);
+        } else {
+            kept++;
+        }
+        index = next;
+    }
+}
+
 static bool transmit_path(struct torc_engine *engine, struct torc_client_node *node, uint32_t slot,
                           struct torc_datagram *datagram)
 {
@@ -193,6 +222,9 @@ static bool transmit_path(struct torc_engine *engine, struct torc_client_node *n
 
     path_refit(engine, queue);
     path_skip_late(engine, node, path, queue);
+    if (node->ahead_ns != 0) {
+        path_skip_ahead(engine, node, queue);
+    }
     if (queue->count == 0 || path->ops_in_flight >= node->limits.core_ops_max) {
         return false;
     }
@@ -210,7 +242,6 @@ static void transmit_close(struct torc_engine *engine, struct torc_client_node *
 {
     struct torc_request request = {.opcode = TORC_OPCODE_CLOSE};
     struct torc_data data = {.clock_us = (uint32_t)(engine->now_ns / 1000),
-                             .hlc = TORC_BUG(CLIENT_WITHOUT_HLC) ? 0 : engine->hlc,
                              .reply_bytes = TORC_PAYLOAD_MIN,
                              .reply_packets = 1};
     uint32_t bytes = torc_request_encode(datagram->payload + TORC_DATA_HEAD_BYTES, &request);

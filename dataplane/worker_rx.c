@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+_Static_assert(TORC_DATA_AHEAD_US == TORC_SHARD_MAX_AHEAD_US, "clients reckon with it");
+
 #define PROTOCOL_UDP 17u
 #define ECHO_RATE    1000u
 #define ECHO_BURST   100u

@@ -36,6 +36,9 @@
 #define TORC_DATA_BYTES_MIN  (TORC_DATA_OVERHEAD + 16u)
 #define TORC_DATA_SEQ_END    (UINT64_C(1) << 30) // numbers from here on are refused
 
+// An HLC of a client that is further above the server's clock is refused with CLOCK_AHEAD.
+#define TORC_DATA_AHEAD_US UINT64_C(2000000)
+
 enum torc_wire_type {
     TORC_TYPE_INIT = 0,
     TORC_TYPE_RETRY = 1,

@@ -18,6 +18,7 @@
 #define PACKETS     512u
 #define PACKET_MAX  1472u
 #define OPS_MAX     256u
+#define WRITES_MAX  4096u
 #define CLUSTER     UINT64_C(77)
 #define MAP_VERSION UINT64_C(9)
 #define TEXT_BYTES  3000u // of a status, and of a piece of it
@@ -34,6 +35,8 @@ struct fake {
     enum role role;
     uint32_t epoch; // of the entry that it believes in
     uint32_t primary;
+    uint64_t wall_us; // beyond the world's
+    uint64_t hlc;
 };
 
 // The last put in pieces that a node was sent.
@@ -61,9 +64,11 @@ struct world {
     uint64_t seq;   // of answers
     uint64_t sends; // operations on keys that nodes saw, or would have seen
     uint64_t questions;
-    uint32_t executed[OPS_MAX + 1]; // by wseq
+    uint32_t executed[WRITES_MAX]; // by wseq
     uint32_t done;
     uint32_t statuses[256];
+    bool split;               // node 1 has the lower half of the keys, node 2 the others
+    uint64_t told_hlc;        // a write of node 2 must come with at least this
     uint8_t text[TEXT_BYTES]; // of each node's status
     uint32_t texts;           // that came, as they are
 };
@@ -73,14 +78,16 @@ static uint64_t opened_ns = UINT64_C(1000000000); // when worlds begin
 
 // ---- Nodes
 
-static void answer_entry(uint8_t *ops, uint32_t *at, uint32_t op_id, const struct fake *fake)
+static void answer_shard(uint8_t *ops, uint32_t *at, uint32_t op_id, const struct fake *fake,
+                         uint64_t lo, uint64_t hi)
 {
-    struct torc_map_entry entry = {.hi = KEYS,
+    struct torc_map_entry entry = {.lo = lo,
+                                   .hi = hi,
                                    .version = MAP_VERSION,
-                                   .shard = 5,
+                                   .shard = lo == 0 ? 5 : 6,
                                    .epoch = fake->epoch,
                                    .member_count = NODES,
-                                   .primary = (uint8_t)(fake->primary - 1)};
+                                   .primary = lo == 0 ? (uint8_t)(fake->primary - 1) : 1};
     uint8_t body[TORC_MAP_ENTRY_BYTES_MAX];
     struct torc_reply reply = {
         .opcode = TORC_OPCODE_MAP_ENTRY, .op_id = op_id, .info = MAP_VERSION, .body = body};
@@ -90,6 +97,14 @@ static void answer_entry(uint8_t *ops, uint32_t *at, uint32_t op_id, const struc
     }
     reply.body_bytes = torc_map_entry_body(body, &entry);
     *at += torc_reply_encode(ops + *at, &reply);
+}
+
+static void answer_entry(uint8_t *ops, uint32_t *at, uint32_t op_id, const struct fake *fake)
+{
+    answer_shard(ops, at, op_id, fake, 0, world->split ? KEYS / 2 : KEYS);
+    if (world->split) {
+        answer_shard(ops, at, op_id, fake, KEYS / 2, KEYS);
+    }
 }
 
 static void answer_nodes(uint8_t *ops, uint32_t *at, uint32_t op_id)
@@ -157,9 +172,34 @@ static void answer_text(const struct torc_request *request, struct torc_reply *r
     reply->status = at + reply->body_bytes < TEXT_BYTES ? TORC_ERR_PARTIAL : TORC_ERR_OK;
 }
 
-static void answer(const struct fake *fake, uint32_t self, const struct torc_request *request,
-                   uint8_t *ops, uint32_t *at)
+static uint64_t node_wall_us(const struct fake *fake)
 {
+    return world->now_ns / 1000 + fake->wall_us;
+}
+
+// As storage/shard.h has it. False: CLOCK_AHEAD.
+static bool node_hears(struct fake *fake, uint64_t hlc)
+{
+    if (hlc > fake->hlc && torc_hlc_us(hlc) > node_wall_us(fake) + TORC_DATA_AHEAD_US) {
+        return false;
+    }
+    fake->hlc = torc_max_u64(fake->hlc, hlc);
+    return true;
+}
+
+// A write's stamp is from the future, or the packet's clock was.
+static bool node_is_behind(const struct fake *fake, const struct torc_request *request, bool heard)
+{
+    uint64_t now_hlc = torc_max_u64(fake->hlc, torc_hlc_from_us(node_wall_us(fake)));
+
+    return !heard || (request->opcode == TORC_OPCODE_PUT &&
+                      torc_hlc_us(request->stamp) > torc_hlc_us(now_hlc) + TORC_DATA_AHEAD_US);
+}
+
+static void answer(const struct fake *fake, uint32_t self, const struct torc_request *request,
+                   bool heard, uint8_t *ops, uint32_t *at)
+{
+    uint32_t primary = world->split && request->key >= KEYS / 2 ? 2 : fake->primary;
     uint8_t body[TORC_FRAG_STATE_BYTES] = {request->attempt};
     struct torc_reply reply = {.opcode = request->opcode | TORC_REPLY_BIT,
                                .op_id = request->op_id,
@@ -169,7 +209,10 @@ static void answer(const struct fake *fake, uint32_t self, const struct torc_req
     bool is_piece =
         request->opcode == TORC_OPCODE_FRAG || request->opcode == TORC_OPCODE_FRAG_QUERY;
 
-    if (request->opcode == TORC_OPCODE_MAP) {
+    if (node_is_behind(fake, request, heard)) {
+        reply.status = TORC_ERR_CLOCK_AHEAD;
+        reply.info = torc_hlc_from_us(node_wall_us(fake));
+    } else if (request->opcode == TORC_OPCODE_MAP) {
         struct torc_le64 next = torc_le64(request->hi);
 
         answer_nodes(ops, at, request->op_id);
@@ -185,13 +228,15 @@ static void answer(const struct fake *fake, uint32_t self, const struct torc_req
     } else if (fake->role == TAKES_OVER) {
         reply.status = TORC_ERR_TAKING_OVER;
         reply.info = 2000;
-    } else if (fake->role != SERVES || fake->primary != self ||
+    } else if (fake->role != SERVES || primary != self ||
                (is_write && request->epoch != fake->epoch) || request->epoch > fake->epoch) {
         reply.status = TORC_ERR_WRONG_SHARD;
         reply.info = MAP_VERSION;
     } else if (is_write && (request->flags & TORC_WRITE_FRAGMENTED) != 0) {
         (void)answer_piece(self, request, &reply, body);
     } else if (is_write) {
+        CU_ASSERT(self != 2 || fake->hlc >= world->told_hlc);
+        torc_assert(request->wseq < WRITES_MAX);
         world->executed[request->wseq] = 1; // replicated: the same number again changes nothing
         reply.info = 1;
     } else {
@@ -213,7 +258,7 @@ static void letter_send(struct torc_client_node *node, const struct torc_data *t
                              .index = node->lane.client_index,
                              .clock_us = to->clock_us,
                              .seq = ++world->seq,
-                             .hlc = 6};
+                             .hlc = world->nodes[node->id].hlc};
     struct torc_seal seal = torc_lane_direction(&node->lane, TORC_TO_CLIENT);
 
     torc_assert(world->letter_count <= PACKETS);
@@ -225,15 +270,17 @@ static void letter_send(struct torc_client_node *node, const struct torc_data *t
 
 static void node_take(uint32_t self, struct torc_client_node *node, struct torc_datagram *datagram)
 {
-    const struct fake *fake = &world->nodes[self];
+    struct fake *fake = &world->nodes[self];
     struct torc_framing framing;
     const unsigned char *op;
     uint8_t ops[8 * PACKET_MAX];
     uint32_t length;
     uint32_t at = 0;
     struct torc_data data;
+    bool heard;
 
     torc_assert(torc_data_decode(&data, datagram->payload, datagram->bytes) == TORC_DROP_NONE);
+    heard = node_hears(fake, torc_data_hlc(datagram->payload));
     framing = (struct torc_framing){.bytes = datagram->payload + TORC_DATA_HEAD_BYTES,
                                     .byte_count = datagram->bytes - TORC_DATA_OVERHEAD};
     while (torc_framing_next(&framing, &op, &length)) {
@@ -245,7 +292,7 @@ static void node_take(uint32_t self, struct torc_client_node *node, struct torc_
         world->sends += request.opcode == TORC_OPCODE_PUT || request.opcode == TORC_OPCODE_GET;
         world->questions += request.opcode == TORC_OPCODE_MAP ? 1 : 0;
         if (fake->role != SILENT && request.opcode != TORC_OPCODE_PING) {
-            answer(fake, self, &request, ops, &at);
+            answer(fake, self, &request, heard, ops, &at);
         }
         if (at > PACKET_MAX / 2) {
             letter_send(node, &data, ops, at);
@@ -376,7 +423,7 @@ static void open_world(uint32_t seed)
     }
     for (uint32_t i = 1; i <= NODES; i++) {
         world->nodes[i] =
-            (struct fake){.role = i == 1 ? SERVES : FOLLOWS, .epoch = 1, .primary = 1};
+            (struct fake){.role = i == 1 ? SERVES : FOLLOWS, .epoch = 1, .primary = 1, .hlc = 6};
     }
     world->engine = torc_engine_init(memory, &config, world->now_ns, world->now_ns / 1000);
     place.address[15] = (uint8_t)seed;
@@ -407,7 +454,9 @@ static void begin(uint32_t count, uint64_t timeout_us)
 
 static void believe(uint32_t node, enum role role, uint32_t epoch, uint32_t primary)
 {
-    world->nodes[node] = (struct fake){.role = role, .epoch = epoch, .primary = primary};
+    world->nodes[node].role = role;
+    world->nodes[node].epoch = epoch;
+    world->nodes[node].primary = primary;
 }
 
 // As many as that were done, and each write is executed.
@@ -731,6 +780,119 @@ static void test_text_twice(void)
     close_world();
 }
 
+// ---- Clocks
+
+// Somebody pushes node 1's clock as far ahead as it goes, in each step, and node 2's is behind
+// node 1's by so much.
+static void open_pushed(uint64_t behind_ms)
+{
+    open_world(1);
+    world->split = true;
+    believe(2, SERVES, 1, 1);
+    world->nodes[1].wall_us = behind_ms * 1000;
+}
+
+static void push(void)
+{
+    struct fake *fake = &world->nodes[1];
+
+    (void)node_hears(fake, torc_hlc_from_us(node_wall_us(fake) + TORC_DATA_AHEAD_US));
+    step();
+}
+
+static void push_until(uint32_t done, uint64_t ms_max)
+{
+    for (uint64_t end_ns = world->now_ns + ms_max * MS_NS;
+         world->done < done && world->now_ns < end_ns;) {
+        push();
+    }
+    CU_ASSERT_EQUAL_FATAL(world->done, done);
+}
+
+static void begin_key(uint64_t key, bool is_write)
+{
+    struct torc_engine_write write = {.key = key, .data = "value", .bytes = 5};
+
+    CU_ASSERT_EQUAL_FATAL(is_write ? torc_engine_write(world->engine, &write, NULL)
+                                   : torc_engine_get(world->engine, key, NULL, 0, NULL),
+                          TORC_ERR_OK);
+}
+
+// How long ago the operation began that began first of those in flight.
+static uint64_t oldest_us(void)
+{
+    uint64_t begun_ns = world->now_ns;
+
+    for (uint32_t index = 0; index < OPS_MAX; index++) {
+        const struct torc_op *op = &world->engine->ops[index];
+
+        if (op->state != TORC_OP_FREE) {
+            begun_ns = torc_min_u64(begun_ns, op->begun_ns);
+        }
+    }
+    return (world->now_ns - begun_ns) / 1000;
+}
+
+// Who has spoken with node 1 speaks with node 2 all the same: it waits for the difference, and what
+// it does there comes behind what it had seen.
+static void check_pushed(uint64_t behind_ms)
+{
+    uint32_t begun = 16;
+    uint64_t most_us = 0;
+
+    open_pushed(behind_ms);
+    for (uint32_t i = 0; i < 2000; i++) {
+        push();
+    }
+    for (uint32_t turn = 0; turn < 8; turn++) {
+        begin_key(1, turn % 2 == 0);
+        push_until(2 * turn + 1, 50);
+        world->told_hlc = world->engine->hlc;
+        begin_key(KEYS - 1, turn % 4 < 2);
+        push_until(2 * turn + 2, behind_ms + 50);
+    }
+    // Many at once, and always new ones, which know of later moments than those that wait.
+    world->told_hlc = 0;
+    for (uint32_t i = 0; i < 60 * behind_ms && begun < 2000; i++) {
+        if (torc_engine_pending(world->engine) < OPS_MAX - 2) {
+            begin_key(1, i % 2 == 0);
+            begin_key(KEYS - 1, true);
+            begun += 2;
+        }
+        push();
+        most_us = torc_max_u64(most_us, oldest_us());
+    }
+    CU_ASSERT(most_us <= behind_ms * 1000 + 2000);
+    push_until(begun, behind_ms + 50);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_OK] + world->statuses[TORC_ERR_NOT_FOUND], begun);
+    close_world();
+}
+
+static void test_clock_pushed(void)
+{
+    check_pushed(0);
+    check_pushed(1);
+    check_pushed(8);
+    check_pushed(30);
+    check_pushed(600);
+}
+
+// A clock that stays behind: told as it is at the deadline.
+static void test_clock_behind(void)
+{
+    open_pushed(60000);
+    for (uint32_t i = 0; i < 2000; i++) {
+        push();
+    }
+    begin_key(1, true);
+    push_until(1, 50);
+    begin_key(KEYS - 1, true);
+    begin_key(KEYS - 1, false);
+    push_until(3, 10100);
+    CU_ASSERT_EQUAL(world->statuses[TORC_ERR_CLOCK_AHEAD], 2);
+    close_world();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -745,6 +907,8 @@ int main(void)
         {"an answer that is late is no other operation's", test_late_answer},
         {"an answer counts whatever the clock says", test_clock_round},
         {"an answer counts after an hour", test_long_operation},
+        {"a clock that is pushed ahead keeps nobody from others", test_clock_pushed},
+        {"a clock that is far behind", test_clock_behind},
         {"a piece of a status text that comes twice is in it once", test_text_twice},
         CU_TEST_INFO_NULL};
 
