@@ -458,13 +458,15 @@ def case_stop_unclean():
         checks.equal(f"{sentence}: torc serve too", node.wait_end(60), status)
         for text in says:
             checks.that(f"{sentence}: says {text!r}", text in node.log()[before:], node.log()[-1500:])
+        if os.path.isdir(seal):
+            os.rmdir(seal)
         node.start()
         checks.equal(f"{sentence}: the next start has all", node.torc("get", 1, "-o", "raw").stdout, b"one")
 
     with Node("--keys", 1000) as node:
-        os.mkdir(os.path.join(node.data, "seal"))  # no file takes its place
+        seal = os.path.join(node.data, "seal")
+        os.mkdir(seal)  # no file takes its place
         stop_of(node, "no seal", FAULT, says=("the stop was not clean", "seal"))
-        os.rmdir(os.path.join(node.data, "seal"))
         stop_of(node, "control is killed", FAULT, "control", says=("program=torc-control end=",))
         stop_of(node, "the dataplane is killed", FAULT, "dataplane", says=("program=torc-control end=", "ended before it"))
         stop_of(node, "torc serve is killed", -signal.SIGKILL, "serve", " serve stopping ")
