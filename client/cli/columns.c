@@ -146,6 +146,12 @@ enum torc_err torc_columns_take(const struct torc_columns *columns, const struct
     if (err != TORC_ERR_OK) {
         return err;
     }
+    if (count == 0) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "line %" PRIu64 " has a key and no value: an empty one is written \"%c\" "
+                         "behind the key",
+                         csv->record_line, (char)csv->options.separator);
+    }
     value->bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bytes = 0;

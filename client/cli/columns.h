@@ -4,7 +4,8 @@
 // Owner   none: pure functions.
 // Rules   columns count from 1. One value column is stored as it is. Several are joined by the
 //         separator, and one that holds the separator, the quote, CR or LF is quoted again, so
-//         that the value is a CSV record itself. Without --values: all columns but the key's.
+//         that the value is a CSV record itself. Without --values: all columns but the key's; one
+//         at least, for a file that was cut inside a key must not store an empty value.
 #ifndef TORC_CLIENT_CLI_COLUMNS_H
 #define TORC_CLIENT_CLI_COLUMNS_H
 

@@ -46,6 +46,22 @@ uint32_t torc_flight_add(struct torc_flight *flight, uint64_t key, uint64_t line
     return at - 1;
 }
 
+bool torc_flight_fail(struct torc_flight *flight, uint32_t slot, enum torc_err err)
+{
+    uint64_t line = flight->slots[slot].line;
+    bool lowest = flight->failed == TORC_ERR_OK || line < flight->failed_line;
+
+    torc_assert(flight->slots[slot].busy);
+    torc_assert(err != TORC_ERR_OK);
+    if (lowest) {
+        flight->failed_line = line;
+    }
+    if (!torc_err_maybe_applied(flight->failed) && (lowest || torc_err_maybe_applied(err))) {
+        flight->failed = err;
+    }
+    return lowest;
+}
+
 void torc_flight_remove(struct torc_flight *flight, uint32_t slot)
 {
     uint32_t *link;

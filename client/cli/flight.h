@@ -1,13 +1,14 @@
 // Torc cli: which keys are being written, and for which line of the file.
 //
 // What    writes in flight have no order among them; two lines with one key must not be in flight
-//         together, or the earlier could win. A small table of the keys in flight.
+//         together, or the earlier could win. A small table of the keys in flight; and, as they end
+//         in any order, the lowest line that failed.
 // Owner   `torc load`, its one thread.
 // Memory  inside the struct, for TORC_FLIGHT_MAX operations.
 #ifndef TORC_CLIENT_CLI_FLIGHT_H
 #define TORC_CLIENT_CLI_FLIGHT_H
 
-#include "kit/base.h"
+#include "kit/fail.h"
 
 #define TORC_FLIGHT_MAX     4096
 #define TORC_FLIGHT_BUCKETS 8192 // a power of two
@@ -21,7 +22,9 @@ struct torc_flight_slot {
 
 struct torc_flight {
     uint32_t count;
-    uint32_t free_slot;                    // index + 1
+    uint64_t failed_line; // the lowest one whose write failed; of meaning when `failed` is not OK
+    enum torc_err failed; // why; or of another line, when that one's write may have been applied
+    uint32_t free_slot;   // index + 1
     uint32_t buckets[TORC_FLIGHT_BUCKETS]; // index + 1
     struct torc_flight_slot slots[TORC_FLIGHT_MAX];
 };
@@ -33,6 +36,9 @@ bool torc_flight_has(const struct torc_flight *flight, uint64_t key);
 
 // Notes one, whose key is not in flight; at most TORC_FLIGHT_MAX. Returns its slot.
 uint32_t torc_flight_add(struct torc_flight *flight, uint64_t key, uint64_t line);
+
+// The write at `slot` failed. True when no lower line has: what is said of this one is the answer.
+bool torc_flight_fail(struct torc_flight *flight, uint32_t slot, enum torc_err err);
 
 // It ended.
 void torc_flight_remove(struct torc_flight *flight, uint32_t slot);

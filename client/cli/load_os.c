@@ -2,7 +2,8 @@
 //
 // Order   two lines with the same key are not in flight together: the later line's value stays.
 // Errors  the first bad line or refused write ends the load: what was in flight is awaited, and the
-//         message names the line; all lines before it are stored.
+//         message names the lowest line that failed; all lines before it are stored. The status is
+//         that line's, or that of a write in doubt if there is one.
 #include "client/cli/cli_os.h"
 #include "client/cli/columns.h"
 #include "client/cli/csv.h"
@@ -34,8 +35,7 @@ struct load {
     uint64_t window;
     uint64_t taken_bytes; // of the file
     uint64_t done;        // writes that ended well
-    enum torc_err err;    // the first failure of a write
-    struct torc_fail *why;
+    struct torc_fail why; // of the lowest line whose write failed
 };
 
 static enum torc_err load_options(struct load *load, struct torc_csv_options *options,
@@ -78,13 +78,12 @@ static void load_ended(struct load *load, const struct torc_completion *completi
 
     if (completion->status == TORC_ERR_OK) {
         load->done++;
-    } else if (load->err == TORC_ERR_OK) {
-        load->err =
-            torc_fail(load->why, completion->status, "line %" PRIu64 ": key %" PRIu64 ": %.110s",
-                      flight->line, flight->key,
-                      completion->text != NULL && completion->text[0] != '\0'
-                          ? completion->text
-                          : torc_err_sentence(completion->status));
+    } else if (torc_flight_fail(&load->flight, slot, completion->status)) {
+        (void)torc_fail(&load->why, completion->status, "line %" PRIu64 ": key %" PRIu64 ": %.110s",
+                        flight->line, flight->key,
+                        completion->text != NULL && completion->text[0] != '\0'
+                            ? completion->text
+                            : torc_err_sentence(completion->status));
     }
     torc_flight_remove(&load->flight, slot);
 }
@@ -134,7 +133,7 @@ static enum torc_err load_record(struct load *load, struct torc_fail *why)
         return torc_fail(why, err, "line %" PRIu64 ": %.130s", load->csv.record_line,
                          torc_queue_message(load->queue));
     }
-    return load->err;
+    return load->flight.failed;
 }
 
 static enum torc_err load_input(struct load *load, uint64_t count, struct torc_fail *why)
@@ -145,6 +144,7 @@ static enum torc_err load_input(struct load *load, uint64_t count, struct torc_f
         uint64_t taken = 0;
         enum torc_csv_event event =
             torc_csv_step(&load->csv, load->input + at, count - at, &taken, why);
+        enum torc_err err;
 
         at += taken;
         load->taken_bytes += taken;
@@ -154,8 +154,9 @@ static enum torc_err load_input(struct load *load, uint64_t count, struct torc_f
         if (event == TORC_CSV_MORE) {
             return TORC_ERR_OK;
         }
-        if (load_record(load, why) != TORC_ERR_OK) {
-            return why->err;
+        err = load_record(load, why);
+        if (err != TORC_ERR_OK) {
+            return err;
         }
     }
 }
@@ -186,7 +187,15 @@ static enum torc_err load_file(struct load *load, int fd, const char *name, stru
     if (event == TORC_CSV_ERROR) {
         return why->err;
     }
-    return event == TORC_CSV_RECORD ? load_record(load, why) : TORC_ERR_OK;
+    if (event == TORC_CSV_MORE) {
+        return TORC_ERR_OK;
+    }
+    // Other programs write files so; but a copy that was cut short ends so as well.
+    (void)fprintf(stderr,
+                  "torc: line %" PRIu64 ", the last one, has no line end: if the file was cut "
+                  "there, its value is, too\n",
+                  load->csv.record_line);
+    return load_record(load, why);
 }
 
 static enum torc_err load_connect(struct load *load, struct torc_fail *why)
@@ -234,11 +243,13 @@ static enum torc_err load_all(struct load *load, struct torc_fail *why)
         (void)fstat(fd, &status);
         torc_progress_start(&load->progress, "loaded",
                             S_ISREG(status.st_mode) ? (uint64_t)status.st_size : 0);
-        load->why = why;
         err = load_file(load, fd, name, why);
         load_drain(load);
-        // A write's failure is the answer, also when a later line was bad.
-        err = load->err != TORC_ERR_OK ? load->err : err;
+        if (load->flight.failed != TORC_ERR_OK) { // the answer, also when a later line was bad
+            err = load->flight.failed;
+            *why = load->why;
+            why->err = err;
+        }
         torc_progress_end(&load->progress, load->done);
     }
     if (!standard) {

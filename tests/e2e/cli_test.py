@@ -220,6 +220,14 @@ def case_load(node):
     expect("a file that is not there", ask(node, "load", "/nonexistent.csv"), USAGE, "No such file")
     expect("separator and quote must differ", ask(node, "load", "-", "--separator", '"'), USAGE)
 
+    # A copy that was cut short: inside a key, behind one, inside a value.
+    ask(node, "put", 504, "kept")
+    expect("a key alone is no line", ask(node, "load", "-", stdin=b"5040,a\n504"), USAGE, "line 2", "no value")
+    expect("and nothing is stored of it", ask(node, "get", 504, "-o", "raw"), OK, out=b"kept")
+    expect("what stood before it is", ask(node, "get", 5040, "-o", "raw"), OK, out=b"a")
+    expect("a last line without an end is told of", ask(node, "load", "-", stdin=b"5040,a\n5041,b"), OK, "line 2", "cut")
+    expect("and stored", ask(node, "get", 5041, "-o", "raw"), OK, out=b"b")
+
     rows = {6000 + i: os.urandom(i % 700) for i in range(3000)}
     text = io.BytesIO()
     for key, value in rows.items():
@@ -469,8 +477,10 @@ def case_memory(network):
     """the memory limit: NO_SPACE that says so, reads and deletes go on"""
     with Node("--keys", M, "--memory", "4M", "--large-memory", "4M", network=network) as node:
         rows = b"".join(b"%d,%s\n" % (key, b"x" * 200) for key in range(150_000))
-        expect("memory: writes beyond it", ask(node, "load", "-", "--timeout", "1s", stdin=rows), UNAVAILABLE,
-               "NO_SPACE", "memory", "line ")
+        done = ask(node, "load", "-", "--timeout", "1s", stdin=rows)
+        expect("memory: writes beyond it", done, UNAVAILABLE, "NO_SPACE", "memory", "line ")
+        line = int(re.search(rb"line (\d+): key", done.stderr)[1])
+        expect("memory: all lines before the named one are stored", ask(node, "count", 0, line - 1), OK, out=b"%d\n" % (line - 1))
         count = int(ask(node, "count", 0, M).stdout)
         checks.that("memory: much of it was stored", 10_000 < count < 150_000, count)
         expect("memory: reads go on", ask(node, "get", 7, "-o", "raw"), OK, out=b"x" * 200)

@@ -244,6 +244,30 @@ static void test_completion_knows_every_verb(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "--durability "));
 }
 
+static void test_the_lowest_line_that_failed_is_named(void)
+{
+    struct torc_flight *flight = malloc(sizeof(*flight));
+    uint32_t slots[4];
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(flight);
+    torc_flight_init(flight);
+    for (uint32_t i = 0; i < 4; i++) {
+        slots[i] = torc_flight_add(flight, i, 10 + i);
+    }
+    CU_ASSERT_TRUE(torc_flight_fail(flight, slots[2], TORC_ERR_NO_SPACE));
+    CU_ASSERT_EQUAL(flight->failed_line, 12);
+    CU_ASSERT_TRUE(torc_flight_fail(flight, slots[1], TORC_ERR_UNAVAILABLE));
+    CU_ASSERT_EQUAL(flight->failed_line, 11);
+    CU_ASSERT_EQUAL(flight->failed, TORC_ERR_UNAVAILABLE);
+    CU_ASSERT_FALSE(torc_flight_fail(flight, slots[3], TORC_ERR_IN_DOUBT)); // must be looked at
+    CU_ASSERT_EQUAL(flight->failed_line, 11);
+    CU_ASSERT_EQUAL(flight->failed, TORC_ERR_IN_DOUBT);
+    CU_ASSERT_TRUE(torc_flight_fail(flight, slots[0], TORC_ERR_NO_SPACE));
+    CU_ASSERT_EQUAL(flight->failed_line, 10);
+    CU_ASSERT_EQUAL(flight->failed, TORC_ERR_IN_DOUBT);
+    free(flight);
+}
+
 static void test_a_line_waits_for_the_write_of_its_key(void)
 {
     struct torc_flight *flight = malloc(sizeof(*flight));
@@ -409,6 +433,35 @@ static void test_columns_become_key_and_value(void)
     CU_ASSERT_EQUAL(torc_columns_take(&columns, &csv, &key, &value, &why), TORC_ERR_TOO_LARGE);
 }
 
+static void test_a_key_alone_is_no_record(void)
+{
+    struct torc_columns columns;
+    struct torc_csv csv;
+    struct torc_csv_options options = {';', '"', '#'};
+    uint8_t record[256];
+    uint8_t memory[64];
+    struct torc_columns_value value = {memory, sizeof(memory), 0};
+    const char *text = "11;\n12";
+    uint64_t taken = 0;
+    uint64_t key = 0;
+    struct torc_fail why;
+
+    TORC_TEST_OK(torc_csv_init(&csv, options, record, sizeof(record), &why), &why);
+    TORC_TEST_OK(torc_columns_parse(&columns, 1, TORC_KEY_DEC, NULL, &why), &why);
+    CU_ASSERT_EQUAL_FATAL(torc_csv_step(&csv, (const uint8_t *)text, strlen(text), &taken, &why),
+                          TORC_CSV_RECORD);
+    TORC_TEST_OK(torc_columns_take(&columns, &csv, &key, &value, &why), &why);
+    CU_ASSERT_EQUAL(key, 11);
+    CU_ASSERT_EQUAL(value.bytes, 0);
+    CU_ASSERT_EQUAL(torc_csv_step(&csv, (const uint8_t *)text + taken, 2, &taken, &why),
+                    TORC_CSV_MORE);
+    CU_ASSERT_EQUAL_FATAL(torc_csv_end(&csv, &why), TORC_CSV_RECORD);
+    CU_ASSERT_EQUAL(torc_columns_take(&columns, &csv, &key, &value, &why),
+                    TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_STRING_EQUAL(
+        why.text, "line 2 has a key and no value: an empty one is written \";\" behind the key");
+}
+
 static bool plan_has(const struct torc_links_plan *plan, const char *command)
 {
     for (uint32_t i = 0; i < plan->count; i++) {
@@ -500,12 +553,14 @@ int main(void)
         {"help tells all of each verb", test_help_tells_all_of_each_verb},
         {"the examples of the help parse", test_examples_of_the_help_parse},
         {"completion knows every verb", test_completion_knows_every_verb},
+        {"the lowest line that failed is named", test_the_lowest_line_that_failed_is_named},
         {"a line waits for the write of its key", test_a_line_waits_for_the_write_of_its_key},
         {"every error has an exit code", test_every_error_has_an_exit_code},
         {"words are cut as in a shell", test_words_are_cut_as_in_a_shell},
         {"values are shown safely", test_values_are_shown_safely},
         {"no value can steer a terminal", test_no_value_can_steer_a_terminal},
         {"columns become key and value", test_columns_become_key_and_value},
+        {"a key alone is no record", test_a_key_alone_is_no_record},
         {"links are made only when missing", test_links_are_made_only_when_missing},
         {"a child that keeps dying is started less often",
          test_a_child_that_keeps_dying_is_started_less_often},
