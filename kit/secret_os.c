@@ -154,16 +154,37 @@ static bool secret_sync_folder(const char *path)
     return synced;
 }
 
+// The new file takes the place of what is at `path`: a device must not lose it, nor a link what it
+// leads to.
+static enum torc_err secret_may_replace(const char *path, struct torc_fail *why)
+{
+    struct stat at;
+
+    if (lstat(path, &at) != 0) {
+        return errno == ENOENT ? TORC_ERR_OK : secret_fail("write", path, why);
+    }
+    if (S_ISLNK(at.st_mode)) {
+        return torc_fail(why, TORC_ERR_FORBIDDEN, "%.80s is a link: name the file that it leads to",
+                         path);
+    }
+    return S_ISREG(at.st_mode) ? TORC_ERR_OK
+                               : torc_fail(why, TORC_ERR_FORBIDDEN, "%.110s is no file", path);
+}
+
 enum torc_err torc_secret_write(const char *path, const void *bytes, uint64_t byte_count,
                                 uint32_t uid, uint32_t gid, struct torc_fail *why)
 {
     char fresh[PATH_MAX];
     int length = snprintf(fresh, sizeof(fresh), "%s.new", path);
-    enum torc_err err = TORC_ERR_OK;
+    enum torc_err err;
     int fd;
 
     if (length < 0 || (size_t)length >= sizeof(fresh)) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "%.80s…: the path is too long", path);
+    }
+    err = secret_may_replace(path, why);
+    if (err != TORC_ERR_OK) {
+        return err;
     }
     (void)unlink(fresh); // of a writer that died
     fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);

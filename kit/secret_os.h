@@ -40,7 +40,7 @@ enum torc_err torc_must_use torc_secret_read(struct torc_secret *secret, const c
 void torc_secret_close(struct torc_secret *secret);
 
 // The file's old bytes or its new ones, never a mixture; mode 0600; `uid`'s and `gid`'s when this
-// process is root. Durable.
+// process is root. Durable. FORBIDDEN: something that is no file has the name, a link for one.
 enum torc_err torc_must_use torc_secret_write(const char *path, const void *bytes,
                                               uint64_t byte_count, uint32_t uid, uint32_t gid,
                                               struct torc_fail *why);

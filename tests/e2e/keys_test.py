@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -178,6 +179,17 @@ def case_list_and_export():
         checks.equal("the same on standard output", folder.keys("export", "web").stdout, out.read_bytes())
         secrets = HEX.findall(re.sub(rb"^nodes .*$", b"", folder.file.read_bytes(), flags=re.M))
         checks.that("web's key", secrets[1] in out.read_bytes())
+        before = out.read_bytes()
+        link, device = folder.path / "link.key", folder.path / "null"
+        link.symlink_to(out)
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        expect("a device keeps its place", folder.keys("export", "web", "--out", device), USAGE, "is no file")
+        checks.that("as it was", stat.S_ISCHR(os.lstat(device).st_mode))
+        expect("a link is not replaced", folder.keys("export", "local", "--out", link), USAGE, "is a link")
+        checks.that("as it was, too", link.is_symlink() and out.read_bytes() == before)
+        expect("nor is a directory", folder.keys("export", "web", "--out", folder.path), USAGE, "is no file")
+        expect("a file is", folder.keys("export", "local", "--out", out), 0)
+        checks.that("whole", out.read_bytes() == folder.keys("export", "local").stdout != before)
         bound = folder.keys("export", "web", "--node", 3).stdout
         checks.that("bound to a node", b":node=3" in bound and secrets[1] not in bound, bound)
         node = folder.keys("export", "--node", 3).stdout
