@@ -138,14 +138,26 @@ struct torc_configuration *torc_replica_propose(struct torc_replica *replica)
 
 // -- Adopting an epoch --------------------------------------------------------------------------
 
-void torc_replica_adopt(struct torc_replica *replica, uint64_t down_boot, bool keeps,
+// The last primary's life, while it is still the configuration's, if it is known to be over (L4).
+static struct torc_watch_life replica_down(const struct torc_replica *replica)
+{
+    const struct torc_configuration *configuration = &replica->configuration;
+
+    return (struct torc_watch_life){.node = configuration->primary_node,
+                                    .boot =
+                                        replica->primary_down_boot == configuration->primary_boot
+                                            ? configuration->primary_boot
+                                            : 0};
+}
+
+void torc_replica_adopt(struct torc_replica *replica, struct torc_watch_life down, bool keeps,
                         struct torc_replica_actions *actions)
 {
     struct torc_watch_adoption *adoption =
         &torc_replica_emit(actions, TORC_REPLICA_ADOPT, replica->node)->adoption;
 
     replica->adopted = false;
-    if (down_boot != 0 && replica->now_ns < replica->promise_until_ns && TORC_BUG(DOWN_VOIDS_ALL)) {
+    if (down.boot != 0 && replica->now_ns < replica->promise_until_ns && TORC_BUG(DOWN_VOIDS_ALL)) {
         replica->promise_until_ns = 0;
     }
     adoption->shard = replica->shard;
@@ -153,7 +165,7 @@ void torc_replica_adopt(struct torc_replica *replica, uint64_t down_boot, bool k
     adoption->primary_node = replica->configuration.primary_node;
     adoption->synced = replica->synced;
     adoption->keeps = keeps;
-    adoption->down_boot = down_boot;
+    adoption->down = down;
     for (uint32_t i = 0; i < replica->configuration.member_count && replica_leads(replica); i++) {
         if (replica->configuration.members[i].node != replica->node) {
             adoption->claim_nodes[adoption->claim_count++] = replica->configuration.members[i].node;
@@ -226,9 +238,7 @@ void torc_replica_follow(struct torc_replica *replica,
                          const struct torc_configuration *configuration, bool synced,
                          struct torc_replica_actions *actions)
 {
-    uint64_t down_boot = replica->primary_down_boot == replica->configuration.primary_boot
-                             ? replica->primary_down_boot
-                             : 0;
+    struct torc_watch_life down = replica_down(replica);
 
     if (replica_leads(replica)) {
         torc_replica_emit(actions, TORC_REPLICA_DEMOTED, replica->node);
@@ -247,7 +257,7 @@ void torc_replica_follow(struct torc_replica *replica,
     replica_configure_peers(replica, false);
     replica->synced = synced;
     replica->refresh_at_ns = replica->now_ns + replica->timing.lonely_ns;
-    torc_replica_adopt(replica, down_boot, false, actions);
+    torc_replica_adopt(replica, down, false, actions);
 }
 
 // T4, and the primary's own reconfigurations: this boot is the primary of the new epoch.
@@ -256,9 +266,7 @@ static void replica_lead(struct torc_replica *replica,
                          struct torc_replica_actions *actions)
 {
     bool goes_on = replica->role == TORC_REPLICA_ACTIVE;
-    uint64_t down_boot = replica->primary_down_boot == replica->configuration.primary_boot
-                             ? replica->primary_down_boot
-                             : 0;
+    struct torc_watch_life down = replica_down(replica);
 
     torc_assert(!goes_on || configuration->epoch == replica->epoch + 1);
     replica->counters.takeovers += !goes_on;
@@ -275,7 +283,7 @@ static void replica_lead(struct torc_replica *replica,
     }
     torc_replica_table_add(&replica->table, replica->epoch, replica->epoch_lsn);
     torc_replica_emit(actions, TORC_REPLICA_OPEN, replica->node)->lsn = replica->epoch_lsn;
-    torc_replica_adopt(replica, down_boot, goes_on, actions);
+    torc_replica_adopt(replica, down, goes_on, actions);
 }
 
 // -- Records ------------------------------------------------------------------------------------

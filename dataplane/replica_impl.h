@@ -54,7 +54,7 @@ void torc_replica_follow(struct torc_replica *replica,
                          struct torc_replica_actions *actions);
 
 // Worker 0 is to know of the epoch; nothing is acknowledged before it answers (R4).
-void torc_replica_adopt(struct torc_replica *replica, uint64_t down_boot, bool keeps,
+void torc_replica_adopt(struct torc_replica *replica, struct torc_watch_life down, bool keeps,
                         struct torc_replica_actions *actions);
 
 // A proposal of epoch + 1; its members are to be filled.

@@ -306,7 +306,7 @@ static void join_begin_base(struct torc_replica *replica, const struct torc_repl
     replica->floor_lsn = snap->base_lsn;
     replica->synced = true;
     torc_replica_emit(actions, TORC_REPLICA_RESET, replica->node)->lsn = snap->base_lsn;
-    torc_replica_adopt(replica, 0, false, actions);
+    torc_replica_adopt(replica, (struct torc_watch_life){0}, false, actions);
 }
 
 static void join_ack_snap(const struct torc_replica *replica, struct torc_replica_actions *actions)

@@ -133,6 +133,12 @@ struct torc_watch_actions {
     struct torc_watch_action items[TORC_WATCH_ACTIONS_MAX];
 };
 
+// One life of a node: its boots are numbered from 1, as are those of any other.
+struct torc_watch_life {
+    uint32_t node;
+    uint64_t boot; // 0: none
+};
+
 // ADOPT of a core (L0): its replica of `shard` goes on in `epoch`.
 struct torc_watch_adoption {
     uint32_t shard;
@@ -140,8 +146,8 @@ struct torc_watch_adoption {
     uint32_t primary_node; // of that epoch
     bool synced;           // its log was reconciled with that primary's
     bool keeps;            // this node was primary before too, without a break: leases go on (L6)
-    uint64_t down_boot;    // the last primary's node is known dead in this boot; 0: not (L4)
-    uint32_t claim_count;  // primary here: the nodes of members and proposed members
+    struct torc_watch_life down; // the last primary's, if that is known to be over (L4)
+    uint32_t claim_count;        // primary here: the nodes of members and proposed members
     uint32_t claim_nodes[TORC_MEMBERS_MAX];
 };
 
@@ -225,8 +231,9 @@ int64_t torc_watch_median_us(const struct torc_watch *watch, int64_t own_us);
 uint64_t torc_watch_deadline_ns(const struct torc_watch *watch);
 
 // A core's replica adopts an epoch. The answer is until when the replica must act as bound by what
-// was promised to the primary before (L4). Claims are made, kept or withdrawn; the peers concerned
-// hear of it in the next step, for which the deadline is now. LIMIT: shards_max, or a peer's slots.
+// was promised to the primaries before (L4); said again, it is answered again. Claims
+// are made, kept or withdrawn; the peers concerned hear of it in the next step, for which the
+// deadline is now. LIMIT: shards_max, or a peer's slots.
 enum torc_err torc_must_use torc_watch_adopt(struct torc_watch *watch,
                                              const struct torc_watch_adoption *adoption,
                                              uint64_t *promise_until_ns, struct torc_fail *why);

@@ -172,8 +172,10 @@ static enum torc_err claims_adopt(struct torc_watch *watch,
     return TORC_ERR_OK;
 }
 
-// L4: how long what was promised to `node` binds, but for what was promised to its dead boot.
-static uint64_t claims_promised(const struct torc_watch *watch, uint32_t node, uint64_t down_boot)
+// L4: how long what was promised to `node` binds, but for what was promised to its dead boot. The
+// core may have adopted epochs that were not said here: it may mean another node by the last one.
+static uint64_t claims_promised(const struct torc_watch *watch, uint32_t node,
+                                const struct torc_watch_life *down)
 {
     const struct torc_watch_peer *peer = torc_watch_find(watch, node);
     bool dead;
@@ -181,8 +183,21 @@ static uint64_t claims_promised(const struct torc_watch *watch, uint32_t node, u
     if (peer == NULL) {
         return 0;
     }
-    dead = down_boot != 0 && peer->state.boot == down_boot;
+    dead = down->node == node && down->boot != 0 && peer->state.boot == down->boot;
     return torc_max_u64(peer->promise_until_other_ns, dead ? 0 : peer->promise_until_ns);
+}
+
+// And over all its epochs: an answer may be lost, and the next one then says what it said.
+static void claims_bind(const struct torc_watch *watch, struct torc_watch_shard *shard,
+                        const struct torc_watch_adoption *adoption)
+{
+    bool moves = shard->epoch < adoption->epoch && shard->primary_node != watch->node;
+    uint64_t until_ns = moves ? claims_promised(watch, shard->primary_node, &adoption->down) : 0;
+    bool forgets = until_ns < shard->promise_until_ns && watch->now_ns < shard->promise_until_ns &&
+                   (TORC_BUG(PROMISE_WITHOUT_MAXIMUM) ||
+                    (adoption->down.boot != 0 && TORC_BUG(DOWN_VOIDS_ALL)));
+
+    shard->promise_until_ns = forgets ? until_ns : torc_max_u64(shard->promise_until_ns, until_ns);
 }
 
 enum torc_err torc_watch_adopt(struct torc_watch *watch, const struct torc_watch_adoption *adoption,
@@ -197,14 +212,12 @@ enum torc_err torc_watch_adopt(struct torc_watch *watch, const struct torc_watch
                          "shard %" PRIu32 ": this node has %" PRIu32 " already", adoption->shard,
                          watch->shards_max);
     }
-    *promise_until_ns =
-        watch->now_ns < forgotten_ns && TORC_BUG(RESTART_FORGETS_PROMISE) ? 0 : forgotten_ns; // L5
-    if (shard != NULL && shard->epoch < adoption->epoch && shard->primary_node != watch->node) {
-        *promise_until_ns = torc_max_u64(
-            *promise_until_ns, claims_promised(watch, shard->primary_node, adoption->down_boot));
-    }
     shard = shard == NULL ? claims_add_shard(watch, adoption->shard) : shard;
     torc_assert(adoption->epoch >= shard->epoch);
+    claims_bind(watch, shard, adoption);
+    *promise_until_ns =
+        watch->now_ns < forgotten_ns && TORC_BUG(RESTART_FORGETS_PROMISE) ? 0 : forgotten_ns; // L5
+    *promise_until_ns = torc_max_u64(*promise_until_ns, shard->promise_until_ns);
     shard->epoch = adoption->epoch;
     shard->primary_node = adoption->primary_node;
     shard->synced = adoption->synced;

@@ -14,6 +14,7 @@ struct torc_watch_shard {
     uint32_t epoch;
     uint32_t primary_node;
     bool synced;
+    uint64_t promise_until_ns; // to the primaries of its earlier epochs (L4)
 };
 
 // Of ours on a peer, in its slot.

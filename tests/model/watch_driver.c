@@ -238,7 +238,8 @@ static void driver_check_freed(struct world *world, uint32_t number, uint32_t sh
     }
 }
 
-// What the watch answers: until when this node is bound.
+// What the watch answers: until when this node is bound. An answer may be lost; then it is asked
+// again.
 static uint64_t driver_adopt(struct world *world, uint32_t number,
                              struct torc_watch_adoption *adoption, uint32_t members)
 {
@@ -250,7 +251,10 @@ static uint64_t driver_adopt(struct world *world, uint32_t number,
             adoption->claim_nodes[adoption->claim_count++] = i;
         }
     }
-    TORC_TEST_OK(torc_watch_adopt(&world->nodes[number].watch, adoption, &until_ns, &why), &why);
+    for (uint64_t tries = torc_rng_below(&world->rng, 8) == 0 ? 2 : 1; tries > 0; tries--) {
+        TORC_TEST_OK(torc_watch_adopt(&world->nodes[number].watch, adoption, &until_ns, &why),
+                     &why);
+    }
     return until_ns;
 }
 
@@ -268,16 +272,18 @@ static void driver_move(struct world *world, uint32_t number, uint32_t shard,
         .synced = record->primary == number,
         .keeps =
             last == number && record->primary == number && record->epoch == part->record.epoch + 1,
-        .down_boot = last == 0 ? 0 : world->nodes[last].down,
+        .down = {.node = last, .boot = last == 0 ? 0 : world->nodes[last].down},
     };
     uint64_t until_ns = driver_adopt(world, number, &adoption, record->members);
 
     if (last != 0 && last != number &&
-        adoption.down_boot != torc_watch_peer_state(&node->watch, last).boot) {
+        adoption.down.boot != torc_watch_peer_state(&node->watch, last).boot) {
         if (until_ns < node->told_ns[last]) {
             world_wrong(world, "node %u takes back a promise to %u", number, last); // W2
         }
-        node->told_ns[last] = until_ns;
+        if (until_ns > part->free_ns) { // not of an earlier epoch's primary
+            node->told_ns[last] = until_ns;
+        }
     }
     part->free_ns = torc_max_u64(part->free_ns, until_ns); // L4
     part->record = *record;

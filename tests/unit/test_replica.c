@@ -609,6 +609,36 @@ static void bases_that_are_lost_one_after_another_wait_ever_longer(void)
     CU_ASSERT_TRUE(asked_for(TORC_REPLICA_STREAM));
 }
 
+static struct torc_watch_life adopted_down(void)
+{
+    for (uint32_t i = 0; i < actions.count; i++) {
+        if (actions.items[i].kind == TORC_REPLICA_ADOPT) {
+            return actions.items[i].adoption.down;
+        }
+    }
+    CU_FAIL("nothing was adopted");
+    return (struct torc_watch_life){0};
+}
+
+// Worker 0 may not have heard of that primary at all: it is told whose life is over (L4).
+static void an_adoption_says_whose_life_is_over(void)
+{
+    struct torc_replica_record record = {.primary_down_boot = 3, .primary_node_boot = 3};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
+
+    load_from_other();
+    primary_is(THIRD, 3);
+    CU_ASSERT_EQUAL(adopted_down().boot, 0);
+    record.asked_epoch = replica.epoch;
+    record.configuration = replica.configuration;
+    step(&event);
+    primary_is(OTHER, 1);
+    CU_ASSERT_EQUAL(adopted_down().node, THIRD);
+    CU_ASSERT_EQUAL(adopted_down().boot, 3);
+    primary_is(THIRD, 3);
+    CU_ASSERT_EQUAL(adopted_down().boot, 0);
+}
+
 static void other_acknowledges_all(void)
 {
     other_says(1, (struct torc_peer_ack){.epoch = replica.epoch,
@@ -773,6 +803,7 @@ int main(void)
          a_base_that_finds_no_memory_is_given_up_at_once},
         {"bases that are lost one after another wait ever longer",
          bases_that_are_lost_one_after_another_wait_ever_longer},
+        {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
         {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
         CU_TEST_INFO_NULL,
     };

@@ -365,6 +365,76 @@ static void test_who_holds_nothing_has_no_say_in_what_is_held(void)
     rig_close(&rig);
 }
 
+// -- What was promised ----------------------------------------------------------------------------
+
+static uint64_t rig_adopt(struct rig *rig, uint32_t epoch, uint32_t primary,
+                          struct torc_watch_life down)
+{
+    struct torc_watch_adoption adoption = {
+        .shard = 3, .epoch = epoch, .primary_node = primary, .synced = true, .down = down};
+    uint64_t until_ns = 0;
+
+    CU_ASSERT_EQUAL_FATAL(torc_watch_adopt(&rig->watch, &adoption, &until_ns, NULL), TORC_ERR_OK);
+    return until_ns;
+}
+
+// Node 2, of boot 7, is primary of epoch 5, and has just been promised that nobody here serves. The
+// answer is until when.
+static uint64_t rig_promise(struct rig *rig)
+{
+    struct torc_peer_claim claim = {
+        .version = 1, .count = 1, .items = {{.slot = 0, .shard = 3, .epoch = 5}}};
+    struct torc_watch_event event = {
+        .kind = TORC_WATCH_CLAIM, .node = 2, .boot = 7, .claim = &claim};
+
+    rig_open(rig);
+    rig_live(rig, 500 * MS, 1); // what the last life promised is over (L5)
+    (void)rig_adopt(rig, 5, 2, (struct torc_watch_life){0});
+    rig_step(rig, &event);
+    rig_beat(rig, 1);
+    return rig->now_ns + 20 * MS;
+}
+
+// Epoch 6, of node 3, was adopted while the ring to this core was full, so the core hears only of
+// epoch 7, for which node 3 is dead in a boot that has the number of node 2's.
+static void test_a_boot_is_dead_of_its_own_node_alone(void)
+{
+    struct rig rig;
+    uint64_t until_ns = rig_promise(&rig);
+
+    CU_ASSERT_EQUAL(rig_adopt(&rig, 7, 1, (struct torc_watch_life){.node = 3, .boot = 7}),
+                    until_ns);
+    rig_close(&rig);
+}
+
+static void test_a_promise_to_the_dead_binds_nobody(void)
+{
+    struct rig rig;
+
+    (void)rig_promise(&rig);
+    CU_ASSERT_TRUE(rig_adopt(&rig, 6, 1, (struct torc_watch_life){.node = 2, .boot = 7}) <=
+                   rig.now_ns);
+    rig_close(&rig);
+    CU_ASSERT_EQUAL(rig_promise(&rig),
+                    rig_adopt(&rig, 6, 1, (struct torc_watch_life){.node = 2, .boot = 6}));
+    rig_close(&rig);
+}
+
+// An answer may find no room and be asked for again, and epochs may pass meanwhile.
+static void test_an_answer_that_is_asked_for_again_says_the_same(void)
+{
+    static const struct torc_watch_life none = {0};
+    struct rig rig;
+    uint64_t until_ns = rig_promise(&rig);
+
+    CU_ASSERT_EQUAL(rig_adopt(&rig, 6, 3, none), until_ns);
+    CU_ASSERT_EQUAL(rig_adopt(&rig, 6, 3, none), until_ns);
+    CU_ASSERT_EQUAL(rig_adopt(&rig, 7, 1, (struct torc_watch_life){.node = 3, .boot = 7}),
+                    until_ns);
+    CU_ASSERT_EQUAL(rig_adopt(&rig, 7, 1, none), until_ns);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -384,6 +454,10 @@ int main(void)
         {"of two halves the one ahead is followed", test_of_two_halves_the_one_ahead_is_followed},
         {"who holds nothing has no say in what is held",
          test_who_holds_nothing_has_no_say_in_what_is_held},
+        {"a boot is dead of its own node alone", test_a_boot_is_dead_of_its_own_node_alone},
+        {"a promise to the dead binds nobody", test_a_promise_to_the_dead_binds_nobody},
+        {"an answer that is asked for again says the same",
+         test_an_answer_that_is_asked_for_again_says_the_same},
         CU_TEST_INFO_NULL,
     };
 
