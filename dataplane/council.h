@@ -23,7 +23,7 @@ enum torc_council_kind {
     // To worker 0.
     TORC_COUNCIL_MEET,  // `node` has to do with a shard of ours
     TORC_COUNCIL_ADOPT, // `adoption`, of the shard at `place`
-    TORC_COUNCIL_CLAIM, // `shard`, `epoch`: the learner `node`
+    TORC_COUNCIL_CLAIM, // `shard`, `epoch`: `claims`, a learner among them that is new
     TORC_COUNCIL_HURRY, // `node`
     TORC_COUNCIL_ALIVE, // this node was deposed, and lives
     TORC_COUNCIL_ASK,   // a read wants to be confirmed: a beat now (watch.h); `life` its question
@@ -35,6 +35,12 @@ enum torc_council_kind {
     TORC_COUNCIL_BOUND,   // to an ASK, with its `life`: `bound_ns`
 };
 
+// The nodes whose leases a shard's primary looks at.
+struct torc_council_claims {
+    uint32_t count;
+    uint32_t nodes[TORC_REPLICA_PEERS_MAX];
+};
+
 struct torc_council_note {
     uint32_t kind; // enum torc_council_kind
     uint32_t shard;
@@ -44,6 +50,7 @@ struct torc_council_note {
     uint32_t life; // ADOPT: of the replica that adopts; comes back in ADOPTED
     union {
         struct torc_watch_adoption adoption;
+        struct torc_council_claims claims;
         struct torc_peer_state peer;
         uint64_t promise_until_ns;
         uint64_t bound_ns; // beats sent then or later count

@@ -26,6 +26,7 @@ void torc_replica_enlist(struct torc_replica *replica)
         if (peer->role == TORC_REPLICA_PEER_LEARNER && !peer->proposed &&
             !join_is_wanted(replica, peer->node)) {
             peer->role = TORC_REPLICA_PEER_OTHER;
+            peer->claimed = false;
             peer->stream = TORC_REPLICA_STREAM_NONE;
         }
     }

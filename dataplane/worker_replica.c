@@ -15,6 +15,19 @@ static bool replica_leads(const struct torc_worker_replica *replica)
            replica->machine.role == TORC_REPLICA_ACTIVE;
 }
 
+const struct torc_replica_peer *torc_worker_replica_peer(const struct torc_worker_replica *replica,
+                                                         uint32_t node)
+{
+    const struct torc_replica *machine = &replica->machine;
+
+    for (uint32_t i = 0; i < machine->peer_count; i++) {
+        if (machine->peers[i].node == node) {
+            return &machine->peers[i];
+        }
+    }
+    return NULL;
+}
+
 // -- Notes ----------------------------------------------------------------------------------------
 
 bool torc_worker_replica_note(struct torc_worker *worker, const struct torc_council_note *note)
@@ -152,14 +165,9 @@ static void replica_say_role(struct torc_worker *worker, struct torc_worker_shar
 static bool replica_is_later(const struct torc_worker_shard *shard,
                              const struct torc_worker_peer_core *core)
 {
-    const struct torc_replica *machine = &shard->replica->machine;
+    const struct torc_replica_peer *peer = torc_worker_replica_peer(shard->replica, core->node);
 
-    for (uint32_t i = 0; i < machine->peer_count; i++) {
-        if (machine->peers[i].node == core->node) {
-            return machine->peers[i].state.boot > core->boot;
-        }
-    }
-    return false;
+    return peer != NULL && peer->state.boot > core->boot;
 }
 
 // On which core the node has the shard, as it or the map says; TORC_POST_EACH: nobody knows.
@@ -292,30 +300,28 @@ static void replica_alarm(struct torc_worker *worker, const struct torc_worker_s
     torc_worker_alarm(worker, why.err, shard->engine.shard, why.text);
 }
 
+// HURRY, ALIVE: lost, it only takes longer.
 static void replica_tell_watch(struct torc_worker *worker, const struct torc_worker_shard *shard,
                                enum torc_council_kind kind, uint32_t node)
 {
-    struct torc_council_note note = {.kind = kind,
-                                     .shard = shard->engine.shard,
-                                     .epoch = shard->replica->machine.epoch,
-                                     .node = node};
+    struct torc_council_note note = {.kind = kind, .shard = shard->engine.shard, .node = node};
 
-    if (!torc_worker_replica_note(worker, &note)) {
-        shard->replica->claims_owed = true; // what else is lost only takes longer
-    }
+    (void)torc_worker_replica_note(worker, &note);
 }
 
-// A claim found no room: all of them again.
-static void replica_claim_again(struct torc_worker *worker, struct torc_worker_shard *shard)
+// Everybody of whom leases are wanted: members, and learners that are claimed.
+static void replica_say_claims(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     const struct torc_replica *machine = &shard->replica->machine;
+    struct torc_council_note note = {
+        .kind = TORC_COUNCIL_CLAIM, .shard = machine->shard, .epoch = machine->epoch};
 
-    shard->replica->claims_owed = false;
     for (uint32_t i = 0; i < machine->peer_count; i++) {
-        if (machine->peers[i].claimed) {
-            replica_tell_watch(worker, shard, TORC_COUNCIL_CLAIM, machine->peers[i].node);
+        if (machine->peers[i].role == TORC_REPLICA_PEER_MEMBER || machine->peers[i].claimed) {
+            note.claims.nodes[note.claims.count++] = machine->peers[i].node;
         }
     }
+    shard->replica->claims_owed = !torc_worker_replica_note(worker, &note);
 }
 
 static void replica_act(struct torc_worker *worker, struct torc_worker_shard *shard,
@@ -327,9 +333,7 @@ static void replica_act(struct torc_worker *worker, struct torc_worker_shard *sh
     case TORC_REPLICA_READ: replica_say_read(worker, shard, action->epoch); return;
     case TORC_REPLICA_PROPOSE: replica_say_propose(worker, shard, &action->proposal); return;
     case TORC_REPLICA_ADOPT: replica_adopt(worker, shard, &action->adoption); return;
-    case TORC_REPLICA_CLAIM:
-        replica_tell_watch(worker, shard, TORC_COUNCIL_CLAIM, action->node);
-        return;
+    case TORC_REPLICA_CLAIM: replica_say_claims(worker, shard); return;
     case TORC_REPLICA_HURRY:
         replica_tell_watch(worker, shard, TORC_COUNCIL_HURRY, action->node);
         return;
@@ -789,7 +793,7 @@ void torc_worker_replicas_end(struct torc_worker *worker)
             replica_say_adopt(worker, shard);
         }
         if (replica->claims_owed) {
-            replica_claim_again(worker, shard);
+            replica_say_claims(worker, shard);
         }
         torc_worker_replica_flush(worker, shard);
         torc_worker_replica_floor(worker, shard);

@@ -135,8 +135,7 @@ struct torc_worker_led {
     uint32_t worker;
     uint32_t place;
     uint32_t epoch;
-    uint32_t node_count;
-    uint32_t nodes[TORC_REPLICA_PEERS_MAX];
+    struct torc_council_claims claims;
 };
 
 // Worker 0's.
@@ -182,6 +181,10 @@ struct torc_worker_replicas {
 };
 
 // -- worker_replica.c -----------------------------------------------------------------------------
+
+// What the machine knows of the node; NULL: it has no place for it, or not any more.
+const struct torc_replica_peer *torc_worker_replica_peer(const struct torc_worker_replica *replica,
+                                                         uint32_t node);
 
 // After replay, and for an empty learner at once: the machine begins.
 void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_shard *shard,

@@ -167,20 +167,34 @@ static void base_settle(struct torc_worker *worker, struct torc_worker_shard *sh
     }
 }
 
-// What the machine wants of each peer, once a turn: a demoted primary has no streams any more, and
-// who waited may find a place.
+// Streams that are not gone on with leave their places: a demoted primary has none any more, and a
+// learner that is not wished may have left its own in the machine to another.
+static void base_leave(struct torc_worker *worker, const struct torc_worker_shard *shard)
+{
+    for (uint32_t i = 0; i < TORC_WORKER_STREAMS; i++) {
+        struct torc_worker_stream *stream = &worker->replicas.streams[i];
+        const struct torc_replica_peer *peer =
+            torc_worker_replica_peer(shard->replica, stream->node);
+
+        if (stream->shard == shard->engine.shard &&
+            (peer == NULL || peer->stream == TORC_REPLICA_STREAM_NONE)) {
+            stream->node = 0;
+        }
+    }
+}
+
+// What the machine wants of each peer, once a turn: who waited may find a place.
 static void base_look(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     const struct torc_replica *machine = &shard->replica->machine;
 
+    base_leave(worker, shard);
     for (uint32_t i = 0; i < machine->peer_count; i++) {
         const struct torc_replica_peer *peer = &machine->peers[i];
         struct torc_worker_stream *stream = base_stream(worker, shard, peer->node);
         struct torc_worker_follow_up *follow_up = &shard->replica->follow_up;
 
-        if (stream != NULL && peer->stream == TORC_REPLICA_STREAM_NONE) {
-            stream->node = 0;
-        } else if (stream != NULL) {
+        if (stream != NULL) {
             worker->turn->more = !base_pump(worker, shard, stream) || worker->turn->more;
         } else if (peer->stream == TORC_REPLICA_STREAM_ASKED &&
                    follow_up->base_count < TORC_COUNT_OF(follow_up->bases) &&

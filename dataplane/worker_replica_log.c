@@ -222,6 +222,16 @@ void torc_worker_replicas_durable(struct torc_worker *worker)
 
 // -- Leading: records that go ---------------------------------------------------------------------
 
+// Nothing is on its way, or the node has no part in the shard any more.
+static bool shipping_is_over(const struct torc_worker_replica *replica,
+                             const struct torc_worker_shipping *shipping)
+{
+    const struct torc_replica_peer *peer = torc_worker_replica_peer(replica, shipping->node);
+
+    return shipping->node == 0 || shipping->lsn == shipping->end_lsn || peer == NULL ||
+           peer->role == TORC_REPLICA_PEER_OTHER;
+}
+
 static struct torc_worker_shipping *shipping_of(struct torc_worker_replica *replica, uint32_t node)
 {
     struct torc_worker_shipping *place = NULL;
@@ -232,9 +242,9 @@ static struct torc_worker_shipping *shipping_of(struct torc_worker_replica *repl
         if (at->node == node) {
             return at;
         }
-        place = place == NULL && (at->node == 0 || at->lsn == at->end_lsn) ? at : place;
+        place = place == NULL && shipping_is_over(replica, at) ? at : place;
     }
-    torc_assert(place != NULL); // no more peers than places
+    torc_assert(place != NULL); // no more members and learners than places
     *place = (struct torc_worker_shipping){.node = node};
     return place;
 }

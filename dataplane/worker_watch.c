@@ -138,10 +138,10 @@ static void watch_publish(struct torc_worker *worker)
         const struct torc_worker_led *led = &watch->led[i];
         struct torc_council_leases leases = {.epoch = led->epoch};
 
-        for (uint32_t n = 0; n < led->node_count; n++) {
-            leases.nodes[n] = led->nodes[n];
+        for (uint32_t n = 0; n < led->claims.count; n++) {
+            leases.nodes[n] = led->claims.nodes[n];
             leases.leases[n] =
-                torc_watch_lease(&watch->watch, led->shard, led->epoch, led->nodes[n]);
+                torc_watch_lease(&watch->watch, led->shard, led->epoch, led->claims.nodes[n]);
         }
         torc_council_publish(worker->replicas.council, led->worker, led->place, &leases);
     }
@@ -298,8 +298,9 @@ static void watch_adopt(struct torc_worker *worker, uint32_t from,
                                     .worker = from,
                                     .place = note->place,
                                     .epoch = adoption->epoch,
-                                    .node_count = adoption->claim_count};
-    memcpy(led->nodes, adoption->claim_nodes, adoption->claim_count * sizeof(led->nodes[0]));
+                                    .claims.count = adoption->claim_count};
+    memcpy(led->claims.nodes, adoption->claim_nodes,
+           adoption->claim_count * sizeof(led->claims.nodes[0]));
     watch_publish(worker); // before the answer: whoever has it may read the row
     watch_say(worker, from, &answer);
 }
@@ -309,23 +310,17 @@ static void watch_claim(struct torc_worker *worker, const struct torc_council_no
     struct torc_worker_watch *watch = worker->replicas.watch;
     struct torc_worker_led *led = watch_led(worker, note->shard);
     struct torc_fail why;
-    uint32_t at = 0;
 
     if (led == NULL || led->epoch != note->epoch) {
         return; // an epoch has passed
     }
-    if (torc_watch_claim(&watch->watch, note->shard, note->epoch, note->node, &why) !=
-        TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, note->shard, why.text);
-        return;
+    for (uint32_t i = 0; i < note->claims.count; i++) {
+        if (torc_watch_claim(&watch->watch, note->shard, note->epoch, note->claims.nodes[i],
+                             &why) != TORC_ERR_OK) {
+            torc_worker_alarm(worker, why.err, note->shard, why.text);
+        }
     }
-    while (at < led->node_count && led->nodes[at] != note->node) {
-        at++;
-    }
-    if (at < TORC_REPLICA_PEERS_MAX) {
-        led->nodes[at] = note->node;
-        led->node_count = (uint32_t)torc_max_u64(led->node_count, at + 1);
-    }
+    led->claims = note->claims; // who learns no more leaves its place
     watch->stale = true;
 }
 

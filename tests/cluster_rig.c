@@ -18,7 +18,8 @@ static void cluster_put(struct torc_cluster *cluster, const struct torc_peer_fro
     struct torc_cluster_letter *letter = &cluster->letters[cluster->next % TORC_CLUSTER_LETTERS];
 
     cluster->sent++;
-    if (cluster->next - cluster->first == TORC_CLUSTER_LETTERS || !cluster->rigs[to->node].up ||
+    if (cluster->next - cluster->first == TORC_CLUSTER_LETTERS ||
+        to->node > cluster->config.nodes || !cluster->rigs[to->node].up ||
         cluster->cut[from->node][to->node] ||
         torc_rng_below(&cluster->rng, 1000000) < cluster->loss_ppm) {
         cluster->lost++;

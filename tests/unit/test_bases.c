@@ -110,11 +110,66 @@ static void a_base_that_nobody_feeds_keeps_no_other_from_its_place(void)
     torc_cluster_close(&cluster);
 }
 
+// The stream of node 3's base at some primary, and whose it is.
+static struct torc_worker_stream *stream_to_third(uint32_t *from)
+{
+    for (*from = 1; *from <= 2; (*from)++) {
+        for (uint32_t i = 0; i < TORC_WORKER_STREAMS; i++) {
+            struct torc_worker_stream *stream =
+                &cluster.rigs[*from].workers[0]->replicas.streams[i];
+
+            if (stream->node == 3) {
+                return stream;
+            }
+        }
+    }
+    return NULL;
+}
+
+// So many nodes had to do with the shard that whoever is met next takes the place of the first that
+// has no part in it any more.
+static void meet_many(struct torc_replica *machine)
+{
+    while (machine->peer_count < TORC_REPLICA_PEERS_MAX) {
+        uint32_t node = 10 + machine->peer_count;
+
+        machine->peers[machine->peer_count++] =
+            (struct torc_replica_peer){.node = node, .state.node = node};
+    }
+}
+
+static void a_learner_whose_place_is_taken_leaves_that_of_its_base(void)
+{
+    struct torc_worker_stream *stream = NULL;
+    struct torc_replica *machine;
+    uint32_t shard;
+    uint32_t from;
+
+    bases_are_needed();
+    for (uint32_t i = 0; i < 400000 && stream == NULL; i++) {
+        torc_cluster_step(&cluster);
+        stream = stream_to_third(&from);
+    }
+    torc_assert(stream != NULL);
+    shard = stream->shard;
+    machine = &torc_cluster_shard(&cluster, from, shard)->replica->machine;
+    meet_many(machine);
+    machine->want = (struct torc_replica_want){.node_count = 3, .nodes = {1, 2, 30}};
+    torc_cluster_run(&cluster, 500); // node 3 is heard all the time
+    for (uint32_t i = 0; i < machine->peer_count; i++) {
+        CU_ASSERT_NOT_EQUAL(machine->peers[i].node, 3);
+    }
+    CU_ASSERT_FALSE(stream->node == 3 && stream->shard == shard);
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a base that nobody feeds keeps no other from its place",
          a_base_that_nobody_feeds_keeps_no_other_from_its_place},
+        {"a learner whose place is taken leaves that of its base",
+         a_learner_whose_place_is_taken_leaves_that_of_its_base},
         CU_TEST_INFO_NULL,
     };
 

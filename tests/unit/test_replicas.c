@@ -75,6 +75,57 @@ static void who_is_heard_but_slow_to_answer_is_not_left_out(void)
     torc_cluster_close(&cluster);
 }
 
+// Whether worker 0 publishes what the node promises for the first shard.
+static bool has_lease_of(uint32_t node)
+{
+    const struct torc_worker *worker = cluster.rigs[1].workers[0];
+    uint32_t place = (uint32_t)(torc_cluster_shard(&cluster, 1, 1) - worker->shards);
+    struct torc_council_leases leases = {0};
+    bool has = false;
+
+    CU_ASSERT_TRUE(torc_council_read(worker->replicas.council, 0, place, &leases));
+    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
+        has = has || leases.nodes[i] == node;
+    }
+    return has;
+}
+
+// Wished, it speaks; and is wished no more when the next one is.
+static void learns_for_a_while(uint32_t node)
+{
+    struct torc_worker_replica *replica = torc_cluster_shard(&cluster, 1, 1)->replica;
+    bool learns = false;
+
+    replica->machine.want = (struct torc_replica_want){.node_count = 4, .nodes = {1, 2, 3, node}};
+    replica->touched = true;
+    torc_cluster_step(&cluster);
+    for (uint32_t i = 0; i < replica->machine.peer_count; i++) {
+        struct torc_replica_peer *peer = &replica->machine.peers[i];
+
+        if (peer->node == node && peer->role == TORC_REPLICA_PEER_LEARNER) {
+            learns = true;
+            peer->acked_boot = 1;
+        }
+    }
+    CU_ASSERT_TRUE(learns);
+    replica->touched = true;
+    torc_cluster_run(&cluster, 100);
+}
+
+// In one epoch there may be more learners, one after another, than a shard has places for.
+static void the_last_of_many_learners_has_a_lease(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    for (uint32_t node = 10; node < 10 + 2 * TORC_REPLICA_PEERS_MAX; node++) {
+        learns_for_a_while(node);
+        CU_ASSERT_TRUE(has_lease_of(node));
+        CU_ASSERT_TRUE(has_lease_of(2) && has_lease_of(3));
+    }
+    learns_for_a_while(10); // again
+    CU_ASSERT_TRUE(has_lease_of(10));
+    torc_cluster_close(&cluster);
+}
+
 static void a_dead_backup_is_removed_and_writes_go_on(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
@@ -642,6 +693,7 @@ int main(void)
         {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
         {"who is heard but slow to answer is not left out",
          who_is_heard_but_slow_to_answer_is_not_left_out},
+        {"the last of many learners has a lease", the_last_of_many_learners_has_a_lease},
         {"a dead backup is removed and writes go on", a_dead_backup_is_removed_and_writes_go_on},
         {"a moment is read when all members keep it", a_moment_is_read_when_all_members_keep_it},
         {"a clock that is set wrong takes nobody with it",
