@@ -390,13 +390,14 @@ static void job_open(struct torc_worker *worker, struct torc_job *job,
     packet->line->cursors = (uint16_t)(packet->line->cursors + (cursor ? 1 : 0));
 }
 
-// Packets of the allowance that the packet's other answers do not need.
+// Packets of the allowance that the packet's other answers do not need. An answer that is held
+// waits for its writes because their answers, and it with them, need all that is allowed.
 static uint32_t answer_spare_packets(const struct torc_answer *answer)
 {
     uint32_t capacity = answer->limit_bytes - TORC_DATA_HEAD_BYTES;
     uint32_t kept = answer->packets_kept + (answer->owed_bytes + capacity - 1) / capacity;
 
-    return answer->to->packets_left > kept ? answer->to->packets_left - kept : 0;
+    return !answer->held && answer->to->packets_left > kept ? answer->to->packets_left - kept : 0;
 }
 
 static void job_refuse(struct torc_worker *worker, struct torc_job *job, struct torc_answer *answer,

@@ -85,7 +85,8 @@ uint32_t torc_worker_op_owed(const unsigned char *op, uint32_t length)
     case TORC_OPCODE_MAP:
     case TORC_OPCODE_GET:
     case TORC_OPCODE_PUT:
-    case TORC_OPCODE_DELETE: return TORC_WRITE_REPLY_BYTES;
+    case TORC_OPCODE_DELETE:
+    case TORC_OPCODE_FRAG: return TORC_WRITE_REPLY_BYTES; // of the PUT that it completes
     default: return TORC_REPLY_HEAD_BYTES;
     }
 }

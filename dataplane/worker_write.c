@@ -132,6 +132,13 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
     return owed;
 }
 
+// A write of the packet was gathered. Where all answers of a packet go together, its one stays owed
+// until they are sent.
+static void answer_owe(const struct torc_packet *packet, struct torc_answer *answer)
+{
+    answer->owed_bytes += packet->tight ? TORC_WRITE_REPLY_BYTES : 0;
+}
+
 // NULL: nobody asked for the times of this write.
 static struct torc_owed_times *owed_times(struct torc_gather *gather, const struct torc_owed *owed)
 {
@@ -308,6 +315,7 @@ void torc_worker_write_answer(struct torc_worker *worker, struct torc_packet *pa
     torc_assert(packet->gather != TORC_WORKER_NONE); // a tight packet has its gather from the start
     gather = &worker->gathers[packet->gather];
     owed = gather_add(worker, gather, request);
+    answer_owe(packet, answer);
     owed->state = TORC_OWED_DONE;
     owed->status = (uint8_t)outcome->err;
     owed->info = outcome->info;
@@ -590,6 +598,7 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     }
     torc_assert(!write.forbidden);
     owed = gather_add(worker, gather, request);
+    answer_owe(packet, answer);
     owed->state = TORC_OWED_PENDING;
     owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;
     gather->pending_count++;

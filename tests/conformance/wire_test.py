@@ -127,6 +127,22 @@ def test_ranges(host):
             client.delete(key)
 
 
+def test_range_beside_put(host):
+    """a PUT and a range of several chunks in one packet, with one packet allowed to answer"""
+    keys = range(5400, 5416)
+    with connect(host) as client:
+        for key in keys:
+            client.put(key, b"v" * 200)
+        core, epoch = place(client, keys[0])
+        client.wseq += 1
+        packet = put_op(client, keys[0], b"beside", client.wseq)
+        packet += t.encode_range(t.RANGE_READ, client.new_op(), keys[0], keys[-1] + 1, epoch=epoch)
+        checks.equal("both are answered", sorted(statuses(client.exchange(packet, core, count=2))),
+                     [(0x91, "OK"), (0xa0, "OK")])
+        for key in keys:
+            client.delete(key)
+
+
 def own_reply(client, make, core, **options):
     """The answer to one operation, whatever late answers to earlier ones come before it."""
     op_id = client.new_op()
@@ -797,10 +813,9 @@ def test_node(sealed):
         mode.begin(node, sealed)
         setup = Setup(node)
         for host in (setup.host4, setup.host6):
-            for test in (test_point, test_conditions, test_stale, test_ranges, test_past, test_cursor, test_large,
-                         test_fragments, test_fragment_pool, test_exactly_once, test_session_ops, test_lanes, test_handed_over,
-                         test_refusals,
-                         test_bad_ops):
+            for test in (test_point, test_conditions, test_stale, test_ranges, test_range_beside_put, test_past,
+                         test_cursor, test_large, test_fragments, test_fragment_pool, test_exactly_once,
+                         test_session_ops, test_lanes, test_handed_over, test_refusals, test_bad_ops):
                 checks.case(test, host)
                 checks.case(setup.sync)
             for test in (test_bad_strangers, test_cookies, test_bad_headers, test_flips, test_bad_framing):

@@ -224,6 +224,72 @@ static void a_range_fits_behind_what_nearly_fills_a_packet(void)
     close_rig();
 }
 
+// A PUT and `other` in one packet, with one packet allowed to answer; the statuses of both, what
+// did not come is PENDING, which no answer here can be.
+static void put_and(const struct torc_request *other, enum torc_err *put, enum torc_err *read)
+{
+    struct torc_request request = torc_rig_put(rig, client, 5, "beside", 6);
+    struct torc_reply reply;
+
+    *put = TORC_ERR_PENDING;
+    *read = TORC_ERR_PENDING;
+    client->reply_packets = 1;
+    client->reply_bytes = 1200;
+    (void)torc_rig_add(client, &request);
+    (void)torc_rig_add(client, other);
+    (void)torc_rig_flush(rig, client, 0);
+    while (torc_rig_await(rig, client, &reply, 200)) {
+        bool is_put = reply.opcode == (TORC_OPCODE_PUT | TORC_REPLY_BIT);
+
+        *(is_put ? put : read) = (enum torc_err)reply.status;
+    }
+}
+
+// The answers of a packet with writes go together when the allowance has no packet beside them; a
+// range that is longer than one chunk must not have that one.
+static void a_range_leaves_the_packet_of_a_write_beside_it(void)
+{
+    struct torc_request request = {.opcode = TORC_OPCODE_RANGE_READ, .lo = 0, .hi = 250000};
+    static const char value[1120]; // and its answer fill a reply packet
+    struct torc_request get = torc_rig_get(7);
+    struct torc_request large;
+    struct torc_fake_control *control;
+    enum torc_err put;
+    enum torc_err read;
+
+    open_plain();
+    fill(1000);
+    large = torc_rig_put(rig, client, 7, value, sizeof(value));
+    (void)expect(&large, TORC_ERR_OK);
+    put_and(&get, &put, &read);
+    CU_ASSERT_EQUAL(put, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(read, TORC_ERR_PARTIAL);
+    large = torc_rig_delete(rig, client, 7);
+    (void)expect(&large, TORC_ERR_OK);
+    put_and(&request, &put, &read);
+    CU_ASSERT_EQUAL(put, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(read, TORC_ERR_OK);
+    // The same of the past, which is not ready: a write below it is on its way to the disk.
+    control = &rig->controls[0];
+    control->disk_stuck = true;
+    request.ts = torc_hlc_from_us(rig->wall_us + 1000);
+    put_and(&request, &put, &read);
+    control->disk_stuck = false;
+    while (put == TORC_ERR_PENDING) {
+        struct torc_reply reply;
+
+        CU_ASSERT_FATAL(torc_rig_await(rig, client, &reply, 200));
+        put =
+            reply.opcode == (TORC_OPCODE_PUT | TORC_REPLY_BIT) ? (enum torc_err)reply.status : put;
+        read =
+            reply.opcode != (TORC_OPCODE_PUT | TORC_REPLY_BIT) ? (enum torc_err)reply.status : read;
+    }
+    CU_ASSERT_EQUAL(put, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(read, TORC_ERR_BUSY);
+    CU_ASSERT_EQUAL(torc_rig_drops(rig, TORC_DROP_REPLY_LOST), 0);
+    close_rig();
+}
+
 static void a_cursor_sends_as_far_as_its_credit(void)
 {
     struct torc_request request = {
@@ -274,6 +340,8 @@ int main(void)
          several_ranges_of_one_packet_share_its_replies},
         {"a range fits behind what nearly fills a packet",
          a_range_fits_behind_what_nearly_fills_a_packet},
+        {"a range leaves the packet of a write beside it",
+         a_range_leaves_the_packet_of_a_write_beside_it},
         {"a cursor sends as far as its credit", a_cursor_sends_as_far_as_its_credit},
         CU_TEST_INFO_NULL,
     };
