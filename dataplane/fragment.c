@@ -4,7 +4,9 @@
 #include <string.h>
 
 #define TABLE_SLOTS   4096u
+#define ACCOUNT_SLOTS 1024u
 #define RECLAIM_SLICE 16u
+#define NONE          UINT32_MAX
 
 _Static_assert(TABLE_SLOTS == 4 * TORC_FRAGMENT_ENTRIES, "at most a quarter full");
 _Static_assert(TORC_FRAGMENT_ENTRIES < UINT16_MAX, "the table holds entry + 1 in 16 bits");
@@ -24,8 +26,9 @@ uint64_t torc_fragments_bytes(uint32_t pool_bytes)
     uint32_t units = fragment_units(pool_bytes);
 
     return (uint64_t)units * TORC_FRAGMENT_UNIT_BYTES + fragment_bitmap_bytes(units) +
-           (uint64_t)TORC_FRAGMENT_ENTRIES * sizeof(struct torc_fragment_entry) +
-           TABLE_SLOTS * sizeof(uint16_t);
+           (uint64_t)TORC_FRAGMENT_ENTRIES *
+               (sizeof(struct torc_fragment_entry) + sizeof(struct torc_fragment_account)) +
+           (TABLE_SLOTS + ACCOUNT_SLOTS) * sizeof(uint16_t);
 }
 
 void torc_fragments_init(struct torc_fragments *fragments, void *memory, uint32_t pool_bytes,
@@ -43,7 +46,20 @@ void torc_fragments_init(struct torc_fragments *fragments, void *memory, uint32_
     at += fragment_bitmap_bytes(fragments->unit_count);
     fragments->entries = (struct torc_fragment_entry *)(void *)at;
     at += (uint64_t)TORC_FRAGMENT_ENTRIES * sizeof(struct torc_fragment_entry);
+    fragments->accounts = (struct torc_fragment_account *)(void *)at;
+    at += (uint64_t)TORC_FRAGMENT_ENTRIES * sizeof(struct torc_fragment_account);
     fragments->table = (uint16_t *)(void *)at;
+    fragments->account_table = fragments->table + TABLE_SLOTS;
+    fragments->run_max = fragments->unit_count;
+    fragments->oldest = NONE;
+    fragments->newest = NONE;
+    for (uint32_t i = 0; i < TORC_FRAGMENT_ENTRIES; i++) {
+        bool last = i + 1 == TORC_FRAGMENT_ENTRIES;
+
+        fragments->entries[i].older = last ? NONE : i + 1;
+        fragments->accounts[i].next = (uint16_t)(last ? 0 : i + 2);
+    }
+    fragments->account_free = 1;
 }
 
 static uint32_t fragment_hash(const struct torc_fragments *fragments, struct torc_fragment_id id)
@@ -113,18 +129,39 @@ static bool unit_is_used(const struct torc_fragments *fragments, uint32_t unit)
     return (fragments->unit_used[unit / 64] >> (unit % 64) & 1) != 0;
 }
 
-// First fit. UINT32_MAX: no run of that length.
-static uint32_t units_find(const struct torc_fragments *fragments, uint32_t count)
+// The first unit from `unit` on that is used, or that is free; unit_count: there is none.
+static uint32_t units_next(const struct torc_fragments *fragments, uint32_t unit, bool used)
 {
-    uint32_t run = 0;
+    while (unit < fragments->unit_count) {
+        uint64_t word = fragments->unit_used[unit / 64] ^ (used ? 0 : UINT64_MAX);
 
-    for (uint32_t unit = 0; unit < fragments->unit_count; unit++) {
-        run = unit_is_used(fragments, unit) ? 0 : run + 1;
-        if (run == count) {
-            return unit + 1 - count;
+        word >>= unit % 64;
+        if (word != 0) {
+            unit += (uint32_t)__builtin_ctzll(word);
+            break;
         }
+        unit = (unit / 64 + 1) * 64;
     }
-    return UINT32_MAX;
+    return unit < fragments->unit_count ? unit : fragments->unit_count;
+}
+
+// First fit. NONE: no run of that length.
+static uint32_t units_find(struct torc_fragments *fragments, uint32_t count)
+{
+    uint32_t first = 0;
+
+    while (count <= fragments->run_max && first < fragments->unit_count) {
+        uint32_t end;
+
+        first = units_next(fragments, first, false);
+        end = units_next(fragments, first, true);
+        if (end - first >= count) {
+            return first;
+        }
+        first = end;
+    }
+    fragments->run_max = count <= fragments->run_max ? count - 1 : fragments->run_max;
+    return NONE;
 }
 
 static void units_mark(struct torc_fragments *fragments, uint32_t first, uint32_t count, bool used)
@@ -136,38 +173,104 @@ static void units_mark(struct torc_fragments *fragments, uint32_t first, uint32_
     fragments->units_used = used ? fragments->units_used + count : fragments->units_used - count;
 }
 
-// Frees everything idle for longer than `idle_ns`, all entries looked at: only under pressure.
-static void fragments_press(struct torc_fragments *fragments, uint64_t now_ns, uint64_t idle_ns)
+static void entry_unlink(struct torc_fragments *fragments, const struct torc_fragment_entry *entry)
 {
-    for (uint32_t i = 0; i < TORC_FRAGMENT_ENTRIES; i++) {
-        struct torc_fragment_entry *entry = &fragments->entries[i];
+    *(entry->older == NONE ? &fragments->oldest : &fragments->entries[entry->older].newer) =
+        entry->newer;
+    *(entry->newer == NONE ? &fragments->newest : &fragments->entries[entry->newer].older) =
+        entry->older;
+}
 
-        if (entry->used && now_ns - entry->touched_ns >= idle_ns) {
-            torc_fragments_close(fragments, entry);
-        }
+static void entry_link_newest(struct torc_fragments *fragments, struct torc_fragment_entry *entry)
+{
+    uint32_t index = (uint32_t)(entry - fragments->entries);
+
+    entry->older = fragments->newest;
+    entry->newer = NONE;
+    *(entry->older == NONE ? &fragments->oldest : &fragments->entries[entry->older].newer) = index;
+    fragments->newest = index;
+}
+
+void torc_fragments_touch(struct torc_fragments *fragments, struct torc_fragment_entry *entry,
+                          uint64_t now_ns)
+{
+    torc_assert(entry->used && now_ns >= entry->touched_ns);
+    entry->touched_ns = now_ns;
+    if (entry->newer != NONE) {
+        entry_unlink(fragments, entry);
+        entry_link_newest(fragments, entry);
     }
 }
 
-static uint64_t fragments_session_bytes(const struct torc_fragments *fragments, uint64_t serial)
+// Frees what is idle for that long, at most `count_max`. False: nothing is.
+static bool fragments_free_idle(struct torc_fragments *fragments, uint64_t now_ns, uint64_t idle_ns,
+                                uint32_t count_max)
 {
-    uint64_t bytes = 0;
+    uint32_t count = 0;
 
-    for (uint32_t i = 0; i < TORC_FRAGMENT_ENTRIES; i++) {
-        if (fragments->entries[i].used && fragments->entries[i].id.serial == serial) {
-            bytes += (uint64_t)fragments->entries[i].unit_count * TORC_FRAGMENT_UNIT_BYTES;
-        }
+    while (count < count_max && fragments->oldest != NONE &&
+           now_ns - fragments->entries[fragments->oldest].touched_ns >= idle_ns) {
+        torc_fragments_close(fragments, &fragments->entries[fragments->oldest]);
+        count++;
     }
-    return bytes;
+    return count > 0;
 }
 
-static struct torc_fragment_entry *fragments_free_entry(struct torc_fragments *fragments)
+// Where the session's account is named, or would be.
+static uint16_t *account_link(struct torc_fragments *fragments, uint64_t serial)
 {
-    for (uint32_t i = 0; i < TORC_FRAGMENT_ENTRIES; i++) {
-        if (!fragments->entries[i].used) {
-            return &fragments->entries[i];
-        }
+    struct torc_fragment_id id = {.serial = serial};
+    uint16_t *link = &fragments->account_table[fragment_hash(fragments, id) % ACCOUNT_SLOTS];
+
+    while (*link != 0 && fragments->accounts[*link - 1].serial != serial) {
+        link = &fragments->accounts[*link - 1].next;
     }
-    return NULL;
+    return link;
+}
+
+// Counts an entry for its session, which there is an account left for as there is an entry.
+static void account_take(struct torc_fragments *fragments, struct torc_fragment_entry *entry)
+{
+    uint16_t *link = account_link(fragments, entry->id.serial);
+    struct torc_fragment_account *account;
+
+    if (*link == 0) {
+        torc_assert(fragments->account_free != 0);
+        *link = fragments->account_free;
+        account = &fragments->accounts[*link - 1];
+        fragments->account_free = account->next;
+        *account = (struct torc_fragment_account){.serial = entry->id.serial};
+    }
+    entry->session = *link - 1u;
+    account = &fragments->accounts[entry->session];
+    account->unit_count += entry->unit_count;
+    account->entry_count++;
+}
+
+static void account_give(struct torc_fragments *fragments, const struct torc_fragment_entry *entry)
+{
+    struct torc_fragment_account *account = &fragments->accounts[entry->session];
+    uint16_t *link;
+
+    torc_assert(account->entry_count > 0 && account->unit_count >= entry->unit_count);
+    account->unit_count -= entry->unit_count;
+    account->entry_count--;
+    if (account->entry_count > 0) {
+        return;
+    }
+    link = account_link(fragments, account->serial);
+    torc_assert(*link == entry->session + 1);
+    *link = account->next;
+    account->next = fragments->account_free;
+    fragments->account_free = (uint16_t)(entry->session + 1);
+}
+
+static bool account_allows(struct torc_fragments *fragments, uint64_t serial, uint32_t units)
+{
+    uint16_t account = *account_link(fragments, serial);
+    uint64_t has = account == 0 ? 0 : fragments->accounts[account - 1].unit_count;
+
+    return (has + units) * TORC_FRAGMENT_UNIT_BYTES <= fragments->session_bytes_max;
 }
 
 struct torc_fragment_entry *torc_fragments_open(struct torc_fragments *fragments,
@@ -181,20 +284,19 @@ struct torc_fragment_entry *torc_fragments_open(struct torc_fragments *fragments
     torc_assert(fragment_bytes > 0 && total_bytes > 0);
     torc_assert((total_bytes - 1) / fragment_bytes < TORC_FRAGMENT_COUNT_MAX);
     torc_assert(torc_fragments_find(fragments, id) == NULL);
-    if (fragments_session_bytes(fragments, id.serial) + (uint64_t)units * TORC_FRAGMENT_UNIT_BYTES >
-        fragments->session_bytes_max) {
+    if (!account_allows(fragments, id.serial, units)) {
         return NULL;
     }
-    entry = fragments_free_entry(fragments);
-    first = units_find(fragments, units);
-    if (entry == NULL || first == UINT32_MAX) {
-        fragments_press(fragments, now_ns, TORC_FRAGMENT_PRESSURE_NS);
-        entry = fragments_free_entry(fragments);
+    first = fragments->entry_free == NONE ? NONE : units_find(fragments, units);
+    if (first == NONE &&
+        fragments_free_idle(fragments, now_ns, TORC_FRAGMENT_PRESSURE_NS, TORC_FRAGMENT_ENTRIES)) {
         first = units_find(fragments, units);
     }
-    if (entry == NULL || first == UINT32_MAX) {
+    if (first == NONE) {
         return NULL;
     }
+    entry = &fragments->entries[fragments->entry_free];
+    fragments->entry_free = entry->older;
     memset(entry, 0, offsetof(struct torc_fragment_entry, have));
     entry->used = true;
     entry->id = id;
@@ -209,6 +311,8 @@ struct torc_fragment_entry *torc_fragments_open(struct torc_fragments *fragments
                ? sizeof(entry->have)
                : (entry->fragment_count / 64 + 1) * sizeof(entry->have[0]));
     units_mark(fragments, first, units, true);
+    entry_link_newest(fragments, entry);
+    account_take(fragments, entry);
     fragment_table_add(fragments, (uint32_t)(entry - fragments->entries));
     return entry;
 }
@@ -238,7 +342,7 @@ bool torc_fragments_add(struct torc_fragments *fragments, struct torc_fragment_e
 
     torc_assert(entry->used);
     torc_assert(torc_fragment_fits(entry, number, byte_count));
-    entry->touched_ns = now_ns;
+    torc_fragments_touch(fragments, entry, now_ns);
     if (fragment_has(entry, number)) {
         return false;
     }
@@ -274,17 +378,15 @@ void torc_fragments_close(struct torc_fragments *fragments, struct torc_fragment
     torc_assert(entry->used);
     fragment_table_remove(fragments, (uint32_t)(entry - fragments->entries));
     units_mark(fragments, entry->unit_first, entry->unit_count, false);
+    fragments->run_max = fragments->unit_count;
+    entry_unlink(fragments, entry);
+    account_give(fragments, entry);
     entry->used = false;
+    entry->older = fragments->entry_free;
+    fragments->entry_free = (uint32_t)(entry - fragments->entries);
 }
 
-void torc_fragments_reclaim(struct torc_fragments *fragments, uint32_t *cursor, uint64_t now_ns)
+void torc_fragments_reclaim(struct torc_fragments *fragments, uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < RECLAIM_SLICE && fragments->units_used > 0; i++) {
-        struct torc_fragment_entry *entry = &fragments->entries[*cursor];
-
-        *cursor = (*cursor + 1) % TORC_FRAGMENT_ENTRIES;
-        if (entry->used && now_ns - entry->touched_ns >= TORC_FRAGMENT_IDLE_NS) {
-            torc_fragments_close(fragments, entry);
-        }
-    }
+    (void)fragments_free_idle(fragments, now_ns, TORC_FRAGMENT_IDLE_NS, RECLAIM_SLICE);
 }

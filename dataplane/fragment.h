@@ -6,11 +6,15 @@
 // Owner   the worker.
 // Memory  the caller's, torc_fragments_bytes(). An entry is charged to its session: at most
 //         session_bytes_max at once. Full is BUSY.
+// Work    of a call: the same however many entries there are, but for those that it reclaims and a
+//         look at the bitmap of units; a run that was not found is not looked for again until an
+//         entry closes.
 // Reclaim an entry idle for 10 s goes always, one idle for 1 s when its memory is wanted; its
 //         fragments then get NO_MESSAGE and the client starts again with the same wseq.
 // Invariants
 //   R1  units are free or belong to exactly one entry, in one run.
 //   R2  the first copy of a fragment counts; later ones with the same number change nothing.
+//   R3  used entries are in one list by the time of their last touch.
 #ifndef TORC_DATAPLANE_FRAGMENT_H
 #define TORC_DATAPLANE_FRAGMENT_H
 
@@ -39,6 +43,9 @@ struct torc_fragment_entry {
     uint32_t first_missing;
     uint32_t unit_first;
     uint32_t unit_count;
+    uint32_t session; // place of its session's account
+    uint32_t older;   // by touched_ns; or, unused, the next free one
+    uint32_t newer;
     uint64_t touched_ns;
     // The caller's: the PUT as it came, without its data; whether the value was handed on; up to
     // which piece the client was told that it may send.
@@ -49,14 +56,29 @@ struct torc_fragment_entry {
     uint64_t have[TORC_FRAGMENT_COUNT_MAX / 64];
 };
 
+// What a session has, as long as it has an entry.
+struct torc_fragment_account {
+    uint64_t serial;
+    uint32_t unit_count;
+    uint16_t entry_count;
+    uint16_t next; // plus 1: of those of one place of account_table, or the next free one; 0: none
+};
+
 struct torc_fragments {
     unsigned char *units;
     uint64_t *unit_used; // bitmap
     uint32_t unit_count;
     uint32_t units_used;
+    uint32_t run_max; // no run of free units is longer
     uint32_t session_bytes_max;
     struct torc_fragment_entry *entries;
-    uint16_t *table; // hash of id to entry + 1
+    uint32_t entry_free;
+    uint32_t oldest;
+    uint32_t newest;
+    struct torc_fragment_account *accounts;
+    uint16_t account_free;
+    uint16_t *account_table; // hash of serial to account + 1
+    uint16_t *table;         // hash of id to entry + 1
     uint64_t seed;
 };
 
@@ -87,6 +109,10 @@ static inline bool torc_fragment_is_whole(const struct torc_fragment_entry *entr
     return entry->have_count == entry->fragment_count;
 }
 
+// Its client was heard.
+void torc_fragments_touch(struct torc_fragments *fragments, struct torc_fragment_entry *entry,
+                          uint64_t now_ns);
+
 const void *torc_fragments_value(const struct torc_fragments *fragments,
                                  const struct torc_fragment_entry *entry);
 
@@ -95,7 +121,7 @@ void torc_fragment_bitmap(const struct torc_fragment_entry *entry, unsigned char
 
 void torc_fragments_close(struct torc_fragments *fragments, struct torc_fragment_entry *entry);
 
-// Frees what was idle for 10 s. A few entries a call; `cursor` is the caller's.
-void torc_fragments_reclaim(struct torc_fragments *fragments, uint32_t *cursor, uint64_t now_ns);
+// Frees what was idle for 10 s. A few entries a call.
+void torc_fragments_reclaim(struct torc_fragments *fragments, uint64_t now_ns);
 
 #endif

@@ -95,6 +95,17 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
         .undo = config->undo};
 }
 
+// Places of the table of writes that wait: a power of two, one a write at least.
+static uint32_t worker_waits(const struct torc_shard_pool_config *config)
+{
+    uint32_t places = 64;
+
+    while (places < config->waiting_max) {
+        places *= 2;
+    }
+    return places;
+}
+
 static struct torc_shipped_config worker_shipped_config(const struct torc_worker_config *config)
 {
     uint32_t third = config->shipped_bytes / 3;
@@ -181,6 +192,9 @@ static void worker_carve(struct torc_worker *worker, struct worker_carve *memory
     worker->get_keys = carve(memory, TORC_WORKER_GETS * sizeof(uint64_t));
     worker->hits = carve(memory, TORC_WORKER_GETS * sizeof(struct torc_tree_hit));
     worker->gathers = carve(memory, config->gathers_max * sizeof(struct torc_gather));
+    worker->waits = carve(memory, (uint64_t)torc_shard_pool_slots(&pool_config) *
+                                      sizeof(struct torc_owed_wait));
+    worker->wait_table = carve(memory, (uint64_t)worker_waits(&pool_config) * sizeof(uint32_t));
     worker->held = carve(memory, (uint64_t)TORC_WORKER_HELD * TORC_WORKER_HELD_BYTES);
     worker->held_free = carve(memory, TORC_WORKER_HELD * sizeof(uint32_t));
     worker->outcomes = carve(memory, TORC_WORKER_OUTCOMES * sizeof(struct torc_shard_outcome));
@@ -355,6 +369,8 @@ static void worker_tables(struct torc_worker *worker, const struct worker_parts 
     for (uint32_t i = 0; i < config->gathers_max; i++) {
         worker->gathers[i].next = i + 1 < config->gathers_max ? i + 1 : TORC_WORKER_NONE;
     }
+    worker->wait_mask = worker_waits(&pool_config) - 1;
+    memset(worker->wait_table, 0xff, (uint64_t)worker_waits(&pool_config) * sizeof(uint32_t));
     worker->gather_free = 0;
     worker->ready_head = TORC_WORKER_NONE;
     worker->ready_tail = TORC_WORKER_NONE;
@@ -467,6 +483,7 @@ static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
     worker->pool.wall_us = worker->wall_us;
     worker->published = false;
     worker->notified = false;
+    worker->text_bytes = 0;
     turn->tx_count = 0;
     turn->deadline_ns = UINT64_MAX;
     turn->more = false;
@@ -546,7 +563,7 @@ static void turn_housekeep(struct torc_worker *worker)
 {
     if (worker->now_ns - worker->housekept_ns >= HOUSEKEEP_NS || worker->log.failed) {
         worker->housekept_ns = worker->now_ns;
-        torc_fragments_reclaim(&worker->fragments, &worker->fragment_sweep, worker->now_ns);
+        torc_fragments_reclaim(&worker->fragments, worker->now_ns);
         torc_jobs_sweep(worker);
         torc_shard_pool_age(&worker->pool);
         torc_worker_sweep_writes(worker);

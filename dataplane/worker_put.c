@@ -209,7 +209,7 @@ void torc_worker_put_query(struct torc_worker *worker, struct torc_packet *packe
         return;
     }
     torc_assert(entry != NULL); // else NO_MESSAGE
-    entry->touched_ns = worker->now_ns;
+    torc_fragments_touch(&worker->fragments, entry, worker->now_ns);
     if (torc_fragment_is_whole(entry) && !entry->submitted) {
         put_submit(worker, packet, answer, entry);
         return;

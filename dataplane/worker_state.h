@@ -116,7 +116,15 @@ struct torc_owed {
     uint8_t status;
     uint8_t state;   // enum torc_owed_state
     uint8_t waiting; // 1: behind another write of its key, not in the log
-    uint8_t zero[6];
+    uint8_t zero[2];
+    uint32_t place; // waiting: where in the engine, and in waits
+};
+
+// A write that waits, so that CANCEL finds it.
+struct torc_owed_wait {
+    uint32_t name; // the low half of its tag
+    uint32_t next; // of those of a place of wait_table; TORC_WORKER_NONE: the last
+    uint32_t prev;
 };
 
 // What a TRACE reply will say.
@@ -300,6 +308,9 @@ struct torc_worker {
     uint32_t gather_free; // head
     uint32_t gathers_used;
     uint32_t gather_sweep;
+    struct torc_owed_wait *waits; // by their place in the engine
+    uint32_t *wait_table;         // hash of (session, op id)
+    uint32_t wait_mask;
     uint32_t ready_head; // gathers with answers to send
     uint32_t ready_tail;
     unsigned char *held; // TORC_WORKER_HELD of TORC_WORKER_HELD_BYTES
@@ -307,7 +318,6 @@ struct torc_worker {
     uint32_t held_free_count;
     struct torc_shard_outcome *outcomes; // TORC_WORKER_OUTCOMES
     struct torc_fragments fragments;
-    uint32_t fragment_sweep;
     // Reads that wait.
     struct torc_confirm *confirm; // NULL: read-mode is lease
     unsigned char *kept;          // TORC_WORKER_KEPT of kept_bytes
@@ -319,6 +329,7 @@ struct torc_worker {
     struct torc_rows_builder *rows;
     struct torc_tree_pair *pairs; // TORC_WORKER_PAIRS
     char *text;                   // TORC_WORKER_TEXT_BYTES, for STATUS
+    uint32_t text_bytes;          // of it, written in this turn; 0: not yet
 };
 
 // Now, for a traced operation.

@@ -59,8 +59,12 @@ void torc_worker_status(struct torc_worker *worker, struct torc_answer *answer,
                                .status = TORC_ERR_OK,
                                .op_id = request->op_id};
 
-    torc_worker_gauges(worker);
-    total = status_write(worker);
+    // Once a turn: what is asked for again in pieces, or for nothing, costs no second one.
+    if (worker->text_bytes == 0) {
+        torc_worker_gauges(worker);
+        worker->text_bytes = status_write(worker);
+    }
+    total = worker->text_bytes;
     offset = request->offset < total ? request->offset : total;
     room = torc_answer_room(worker, answer, TORC_REPLY_HEAD_BYTES,
                             TORC_REPLY_HEAD_BYTES + total - offset);

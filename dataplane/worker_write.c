@@ -129,6 +129,7 @@ static struct torc_owed *gather_add(struct torc_worker *worker, struct torc_gath
     owed->attempt = request->attempt;
     owed->status = TORC_ERR_OK;
     owed->waiting = 0;
+    owed->place = 0;
     return owed;
 }
 
@@ -144,6 +145,63 @@ static struct torc_owed_times *owed_times(struct torc_gather *gather, const stru
 {
     return torc_unlikely((owed->flags & TORC_FLAG_TRACE) != 0) ? &gather->times[owed - gather->owed]
                                                                : NULL;
+}
+
+static struct torc_owed *wait_owed(struct torc_worker *worker, uint32_t place,
+                                   struct torc_gather **gather)
+{
+    uint32_t name = worker->waits[place].name;
+
+    *gather = &worker->gathers[name >> TAG_PLACE];
+    return &(*gather)->owed[name & ((1u << TAG_PLACE) - 1)];
+}
+
+// Where its list begins that waits.
+static uint32_t *wait_home(struct torc_worker *worker, uint64_t serial, uint32_t op_id)
+{
+    uint64_t mixed = (serial * 0x9e3779b97f4a7c15u) ^ op_id ^ worker->config.seed;
+
+    mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9u;
+    return &worker->wait_table[(mixed ^ (mixed >> 31)) & worker->wait_mask];
+}
+
+// The write waits at that place of the engine.
+static void owed_wait(struct torc_worker *worker, struct torc_gather *gather,
+                      struct torc_owed *owed, uint32_t place)
+{
+    uint32_t *home = wait_home(worker, gather->to.serial, owed->op_id);
+
+    torc_assert(owed->waiting == 0);
+    owed->waiting = 1;
+    owed->place = place;
+    worker->waits[place] = (struct torc_owed_wait){
+        .name = (uint32_t)gather_tag(worker, gather, (uint32_t)(owed - gather->owed)),
+        .next = *home,
+        .prev = TORC_WORKER_NONE};
+    if (*home != TORC_WORKER_NONE) {
+        worker->waits[*home].prev = place;
+    }
+    *home = place;
+}
+
+// Its turn has come, or nobody waits for it any more.
+static void owed_unwait(struct torc_worker *worker, const struct torc_gather *gather,
+                        struct torc_owed *owed)
+{
+    const struct torc_owed_wait *wait = &worker->waits[owed->place];
+
+    if (owed->waiting == 0) {
+        return;
+    }
+    owed->waiting = 0;
+    if (wait->prev == TORC_WORKER_NONE) {
+        *wait_home(worker, gather->to.serial, owed->op_id) = wait->next;
+    } else {
+        worker->waits[wait->prev].next = wait->next;
+    }
+    if (wait->next != TORC_WORKER_NONE) {
+        worker->waits[wait->next].prev = wait->prev;
+    }
 }
 
 // A write's record is in the log's open block.
@@ -177,6 +235,7 @@ static void owed_end(struct torc_worker *worker, struct torc_gather *gather, str
         // Never logged: it was waiting to be.
         times->logged_ns = owed->waiting != 0 ? times->durable_ns : times->logged_ns;
     }
+    owed_unwait(worker, gather, owed);
     if (torc_session_line_serial(line) == gather->to.serial) {
         torc_session_line_count(line, -1);
     }
@@ -600,10 +659,11 @@ enum torc_err torc_worker_write(struct torc_worker *worker, struct torc_packet *
     owed = gather_add(worker, gather, request);
     answer_owe(packet, answer);
     owed->state = TORC_OWED_PENDING;
-    owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;
     gather->pending_count++;
     torc_session_line_count(packet->line, 1);
-    if (verdict == TORC_SHARD_APPEND) {
+    if (verdict == TORC_SHARD_WAIT) {
+        owed_wait(worker, gather, owed, outcome.place);
+    } else {
         torc_worker_append(worker, &worker->shards[place].engine, &record);
         owed_logged(worker, gather, owed);
         if (TORC_BUG(DEMOTED_ANSWERS)) {
@@ -675,7 +735,10 @@ static bool commit_woken(struct torc_worker *worker)
         if (owed != NULL && verdict == TORC_SHARD_ANSWER) {
             owed_end(worker, gather, owed, outcome.err, outcome.info);
         } else if (owed != NULL) {
-            owed->waiting = verdict == TORC_SHARD_WAIT ? 1 : 0;
+            owed_unwait(worker, gather, owed);
+            if (verdict == TORC_SHARD_WAIT) {
+                owed_wait(worker, gather, owed, outcome.place);
+            }
             owed_logged(worker, gather, owed);
             if (TORC_BUG(DEMOTED_ANSWERS)) {
                 owed->info = record.hlc;
@@ -701,6 +764,7 @@ static void owed_forget(struct torc_worker *worker, struct torc_gather *gather,
         worker->sessions, worker->index, gather->to.index & ((1u << TORC_SESSION_SLOT_BITS) - 1));
 
     owed->state = TORC_OWED_SENT;
+    owed_unwait(worker, gather, owed);
     gather->pending_count--;
     if (torc_session_line_serial(line) == gather->to.serial) {
         torc_session_line_count(line, -1);
@@ -757,6 +821,15 @@ void torc_worker_commit(struct torc_worker *worker)
 
 // -- Deadlines, cancelling ------------------------------------------------------------------------
 
+// Takes the write back that waits. False: it does not, or its turn has just come.
+static bool wait_cancel(struct torc_worker *worker, const struct torc_gather *gather,
+                        const struct torc_owed *owed)
+{
+    return owed->waiting != 0 &&
+           torc_shard_cancel(&worker->pool, owed->place,
+                             gather_tag(worker, gather, (uint32_t)(owed - gather->owed)));
+}
+
 // Ends what can no longer be waited for. Appended writes are in doubt: they may still become
 // durable.
 static void sweep_gather(struct torc_worker *worker, struct torc_gather *gather)
@@ -768,7 +841,7 @@ static void sweep_gather(struct torc_worker *worker, struct torc_gather *gather)
         if (owed->state != TORC_OWED_PENDING || (!late && !worker->log.failed)) {
             continue;
         }
-        if (owed->waiting != 0 && torc_shard_cancel(&worker->pool, gather_tag(worker, gather, i))) {
+        if (wait_cancel(worker, gather, owed)) {
             owed_end(worker, gather, owed, late ? TORC_ERR_DEADLINE : TORC_ERR_UNAVAILABLE,
                      late ? 0 : torc_info_reason(TORC_UNAVAILABLE_LOG_FAILED, 0));
         } else {
@@ -791,21 +864,16 @@ void torc_worker_sweep_writes(struct torc_worker *worker)
 
 bool torc_worker_cancel_write(struct torc_worker *worker, uint64_t serial, uint32_t op_id)
 {
-    if (worker->pool.waiting_count == 0) {
-        return false;
-    }
-    for (uint32_t place = 0; place < worker->gathers_max; place++) {
-        struct torc_gather *gather = &worker->gathers[place];
+    uint32_t place = *wait_home(worker, serial, op_id);
 
-        for (uint32_t i = 0; gather->used && gather->to.serial == serial && i < gather->owed_count;
-             i++) {
-            struct torc_owed *owed = &gather->owed[i];
+    for (; place != TORC_WORKER_NONE; place = worker->waits[place].next) {
+        struct torc_gather *gather;
+        struct torc_owed *owed = wait_owed(worker, place, &gather);
 
-            if (owed->op_id == op_id && owed->waiting != 0 && owed->state == TORC_OWED_PENDING &&
-                torc_shard_cancel(&worker->pool, gather_tag(worker, gather, i))) {
-                owed_end(worker, gather, owed, TORC_ERR_CANCELLED, 0);
-                return true;
-            }
+        if (owed->op_id == op_id && gather->to.serial == serial &&
+            wait_cancel(worker, gather, owed)) {
+            owed_end(worker, gather, owed, TORC_ERR_CANCELLED, 0);
+            return true;
         }
     }
     return false;

@@ -112,6 +112,7 @@ struct torc_shard_outcome {
     bool has_value;
     uint8_t attempt;
     enum torc_err err;
+    uint32_t place; // TORC_SHARD_WAIT: where it waits, for torc_shard_cancel
 };
 
 enum torc_shard_verdict {
@@ -167,7 +168,7 @@ struct torc_shard_pool {
     uint32_t own_count;     // slots of own_max that are pending or staged
     uint32_t waiting_count; // woken ones included
     uint32_t waiting_max;
-    uint32_t waiting_head; // all waiting ones, for torc_shard_cancel
+    uint32_t waiting_head; // all waiting ones, for torc_shard_drop_waiting
     uint32_t woken_head;   // those whose turn it is
     uint32_t woken_tail;
     uint32_t woken_given;          // the one handed out last
@@ -258,6 +259,9 @@ struct torc_shard {
 
 // -- The pool -----------------------------------------------------------------------------------
 
+// Places of writes, of all kinds.
+uint32_t torc_shard_pool_slots(const struct torc_shard_pool_config *config);
+
 uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config);
 
 // `memory` is aligned to 64.
@@ -330,9 +334,9 @@ uint32_t torc_shard_commit(struct torc_shard_pool *pool, uint64_t durable_sequen
 // function. Not passing it on refuses it: answer its tag.
 struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct torc_shard **shard);
 
-// Forgets a waiting write by its tag (CANCEL, deadline): true, and the caller answers. False: it
-// does not wait (any more). Walks the waiting writes.
-bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag);
+// Forgets the write of that tag that waits at that place (CANCEL, deadline): true, and the caller
+// answers. False: it does not wait there (any more).
+bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint32_t place, uint64_t tag);
 
 // No answer is owed: nothing is pending but what other replicas decide, and nothing waits, in any
 // shard of the core; for quiescing.

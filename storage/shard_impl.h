@@ -38,7 +38,10 @@ struct torc_shard_slot {
     uint32_t client_home;  // its place in the pool's client_table
     uint32_t waiting_next; // all waiting
     uint32_t waiting_prev;
-    uint32_t epoch; // that it was written in
+    union {
+        uint32_t epoch; // pending, staged: that it was written in
+        uint32_t prev;  // waiting: of the group's; NONE: the first
+    };
     unsigned char small[TORC_TREE_INLINE_BYTES_MAX];
 };
 

@@ -24,9 +24,14 @@ static uint64_t align_up(uint64_t bytes)
     return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 }
 
+uint32_t torc_shard_pool_slots(const struct torc_shard_pool_config *config)
+{
+    return config->slots_max + config->own_max + config->replay_max;
+}
+
 uint64_t torc_shard_pool_bytes(const struct torc_shard_pool_config *config)
 {
-    uint32_t slots = config->slots_max + config->own_max + config->replay_max;
+    uint32_t slots = torc_shard_pool_slots(config);
 
     return align_up((uint64_t)slots * sizeof(struct torc_shard_slot)) +
            align_up((uint64_t)slots * sizeof(struct torc_shard_group)) +
@@ -46,8 +51,7 @@ void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
     *pool = (struct torc_shard_pool){.ttl_us = (uint64_t)config->dedup_ttl_s * 1000000u,
                                      .seed = config->seed,
                                      .table_mask = pool_table(config->slots_max) - 1,
-                                     .slot_count =
-                                         config->slots_max + config->own_max + config->replay_max,
+                                     .slot_count = torc_shard_pool_slots(config),
                                      .write_max = config->slots_max,
                                      .replay_max = config->replay_max,
                                      .append_max = config->slots_max,
@@ -309,38 +313,22 @@ static void group_wait(struct torc_shard_pool *pool, uint32_t index, bool front)
 
     slot->group = torc_shard_group_need(pool, slot->write.key);
     group = &pool->groups[slot->group];
-    if (group->waiting_head == NONE) {
-        slot->next = NONE;
-        group->waiting_head = index;
-        group->waiting_tail = index;
-    } else if (front) {
-        slot->next = group->waiting_head;
-        group->waiting_head = index;
-    } else {
-        slot->next = NONE;
-        pool->slots[group->waiting_tail].next = index;
-        group->waiting_tail = index;
-    }
+    slot->next = front ? group->waiting_head : NONE;
+    slot->prev = front ? NONE : group->waiting_tail;
+    *(slot->prev == NONE ? &group->waiting_head : &pool->slots[slot->prev].next) = index;
+    *(slot->next == NONE ? &group->waiting_tail : &pool->slots[slot->next].prev) = index;
 }
 
 static void group_unwait(struct torc_shard_pool *pool, uint32_t index)
 {
     struct torc_shard_slot *slot = &pool->slots[index];
     struct torc_shard_group *group = &pool->groups[slot->group];
-    uint32_t before = NONE;
+    uint32_t *from = slot->prev == NONE ? &group->waiting_head : &pool->slots[slot->prev].next;
+    uint32_t *to = slot->next == NONE ? &group->waiting_tail : &pool->slots[slot->next].prev;
 
-    for (uint32_t at = group->waiting_head; at != index; at = pool->slots[at].next) {
-        torc_assert(at != NONE);
-        before = at;
-    }
-    if (before == NONE) {
-        group->waiting_head = slot->next;
-    } else {
-        pool->slots[before].next = slot->next;
-    }
-    if (group->waiting_tail == index) {
-        group->waiting_tail = before;
-    }
+    torc_assert(*from == index && *to == index);
+    *from = slot->next;
+    *to = slot->prev;
     torc_shard_group_leave(pool, slot->group);
     slot->group = NONE;
 }
@@ -401,6 +389,7 @@ enum torc_shard_verdict torc_shard_wait(struct torc_shard *shard, struct torc_sh
     waiting_link(pool, index);
     torc_shard_client_link(pool, index);
     group_wait(pool, index, front);
+    outcome->place = index;
     return TORC_SHARD_WAIT;
 }
 
@@ -441,26 +430,20 @@ struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct t
     return &pool->slots[index].write;
 }
 
-bool torc_shard_cancel(struct torc_shard_pool *pool, uint64_t tag)
+bool torc_shard_cancel(struct torc_shard_pool *pool, uint32_t place, uint64_t tag)
 {
-    uint32_t index = pool->waiting_head;
-    struct torc_shard_slot *slot;
-    uint64_t key;
+    struct torc_shard_slot *slot = &pool->slots[place];
+    uint64_t key = slot->write.key;
 
-    while (index != NONE && (pool->slots[index].write.tag != tag ||
-                             pool->slots[index].state != TORC_SHARD_SLOT_WAITING)) {
-        index = pool->slots[index].waiting_next;
-    }
-    if (index == NONE) {
+    torc_assert(place < pool->slot_count);
+    if (slot->state != TORC_SHARD_SLOT_WAITING || slot->write.tag != tag) {
         return false;
     }
-    slot = &pool->slots[index];
-    key = slot->write.key;
-    waiting_unlink(pool, index);
-    torc_shard_client_unlink(pool, index);
-    group_unwait(pool, index);
+    waiting_unlink(pool, place);
+    torc_shard_client_unlink(pool, place);
+    group_unwait(pool, place);
     torc_tree_cancel(&slot->shard->tree, &slot->write.ticket);
-    torc_shard_slot_give(pool, index);
+    torc_shard_slot_give(pool, place);
     torc_shard_group_wake(pool, key); // it may have been what a blind write behind it waited for
     return true;
 }

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_BYTES    (2u << 20)
-#define SESSION_BYTES (1u << 20)
+#define POOL_BYTES    (21u << 18) // less than all sessions may have, and no whole word of units
+#define SESSION_BYTES (2u << 20)
 #define SESSIONS      3u
 #define OPS           8u
 #define TOTAL_MAX     409600u
@@ -78,17 +78,37 @@ static void model_sync(struct model *model, uint64_t idle_ns)
     }
 }
 
+// First fit, unit by unit; UINT32_MAX: no run of that length.
+static uint32_t model_first_fit(const struct model *model, uint64_t units)
+{
+    const struct torc_fragments *fragments = &model->fragments;
+    uint32_t run = 0;
+
+    for (uint32_t unit = 0; unit < fragments->unit_count; unit++) {
+        run = (fragments->unit_used[unit / 64] >> unit % 64 & 1) != 0 ? 0 : run + 1;
+        if (run == units) {
+            return unit + 1 - run;
+        }
+    }
+    return UINT32_MAX;
+}
+
 static void model_open(struct model *model, uint32_t session, uint32_t op)
 {
     struct model_entry *entry = &model->entries[session][op];
     uint32_t total = 1 + (uint32_t)torc_rng_below(&model->rng, TOTAL_MAX);
     uint32_t piece = (8 + (uint32_t)torc_rng_below(&model->rng, 170)) * 8;
     uint64_t units = model_session_units(model, session) + model_units(total);
+    bool may = units * TORC_FRAGMENT_UNIT_BYTES <= SESSION_BYTES;
+    uint32_t first = model_first_fit(model, model_units(total));
     struct torc_fragment_entry *made =
         torc_fragments_open(&model->fragments, model_id(session, op), total, piece, model->now_ns);
 
-    if (units * TORC_FRAGMENT_UNIT_BYTES > SESSION_BYTES) {
-        CU_ASSERT_FATAL(made == NULL);
+    CU_ASSERT_FATAL(may || made == NULL);
+    if (may && first != UINT32_MAX) {
+        CU_ASSERT_FATAL(made != NULL && made->unit_first == first);
+    } else if (may && made == NULL) {
+        CU_ASSERT_EQUAL_FATAL(model_first_fit(model, model_units(total)), UINT32_MAX);
     }
     if (made == NULL) {
         model_sync(model, TORC_FRAGMENT_PRESSURE_NS);
@@ -190,7 +210,6 @@ static void model_step(struct model *model)
 static void values_come_out_as_they_went_in(void)
 {
     struct model *model = calloc(1, sizeof(*model));
-    uint32_t cursor = 0;
 
     torc_assert(model != NULL);
     model->memory = calloc(1, torc_fragments_bytes(POOL_BYTES));
@@ -200,7 +219,7 @@ static void values_come_out_as_they_went_in(void)
     torc_fragments_init(&model->fragments, model->memory, POOL_BYTES, SESSION_BYTES, 42);
     for (uint32_t round = 0; round < ROUNDS; round++) {
         model_step(model);
-        torc_fragments_reclaim(&model->fragments, &cursor, model->now_ns);
+        torc_fragments_reclaim(&model->fragments, model->now_ns);
         if (round % 64 == 0) {
             model_sync(model, TORC_FRAGMENT_PRESSURE_NS);
         }
@@ -210,7 +229,7 @@ static void values_come_out_as_they_went_in(void)
     CU_ASSERT(model->refused > 10);
     model->now_ns += TORC_FRAGMENT_IDLE_NS;
     for (uint32_t i = 0; i < TORC_FRAGMENT_ENTRIES / 16; i++) {
-        torc_fragments_reclaim(&model->fragments, &cursor, model->now_ns);
+        torc_fragments_reclaim(&model->fragments, model->now_ns);
     }
     model_sync(model, TORC_FRAGMENT_IDLE_NS);
     CU_ASSERT_EQUAL(model->fragments.units_used, 0);

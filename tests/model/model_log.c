@@ -309,7 +309,8 @@ static void send_write(struct world *world)
         log_append(world, &record);
     } else if (verdict == TORC_SHARD_WAIT) {
         // A delete behind a pending write: not what is tested here.
-        expect(world, torc_shard_cancel(&world->rig->pool, write.tag), "cancel", write.tag, 0);
+        expect(world, torc_shard_cancel(&world->rig->pool, outcome.place, write.tag), "cancel",
+               write.tag, 0);
     }
 }
 

@@ -62,16 +62,21 @@ static void check_all(struct world *world)
 static void cancel_some(struct world *world)
 {
     struct side *side = &world->sides[below(world, SHARDS)];
+    struct torc_shard_pool *pool = &world->rig->pool;
     uint32_t i;
 
     if (side->waiting_count == 0) {
-        expect(world, !torc_shard_cancel(&world->rig->pool, world->next_tag + 1), "cancelled", 0,
-               0);
+        expect(
+            world,
+            !torc_shard_cancel(pool, (uint32_t)below(world, pool->slot_count), world->next_tag + 1),
+            "cancelled", 0, 0);
         return;
     }
     i = (uint32_t)below(world, side->waiting_count);
-    expect(world, torc_shard_cancel(&world->rig->pool, side->waiting[i].write.tag), "not waiting",
-           side->waiting[i].write.tag, 0);
+    expect(world, torc_shard_cancel(pool, side->waiting[i].place, side->waiting[i].write.tag),
+           "not waiting", side->waiting[i].write.tag, 0);
+    expect(world, !torc_shard_cancel(pool, side->waiting[i].place, side->waiting[i].write.tag),
+           "cancelled twice", side->waiting[i].write.tag, 0);
     world->identities[side->waiting[i].identity].known[side->waiting[i].write.seq].state =
         KNOWN_NOT;
     memmove(&side->waiting[i], &side->waiting[i + 1],

@@ -250,7 +250,7 @@ static void op_write(void)
         }
         return;
     case TORC_SHARD_WAIT: // a delete behind another write of its key: not of interest here
-        if (!torc_shard_cancel(&rig.pool, 0)) {
+        if (!torc_shard_cancel(&rig.pool, outcome.place, 0)) {
             broken("a write that waits cannot be cancelled");
         }
         return;

@@ -294,7 +294,8 @@ void write_check(struct world *world, struct op *op, struct torc_shard_write *wr
         world->counts[COUNT_WAIT]++;
         identity->known[op->write.seq].state = KNOWN_WAITING;
         torc_assert(side->waiting_count < PENDING_MAX);
-        side->waiting[side->waiting_count++] = *op;
+        side->waiting[side->waiting_count] = *op;
+        side->waiting[side->waiting_count++].place = outcome.place;
         break;
     }
     if (forecast.failed && identity->exists) {

@@ -68,6 +68,7 @@ struct identity {
 struct op {
     struct torc_shard_write write;
     uint32_t identity;
+    uint32_t place; // where it waits
     uint64_t value_seed;
 };
 

@@ -421,6 +421,55 @@ static void a_waiting_write_can_be_cancelled(void)
     close_rig();
 }
 
+#define CROWD     3u
+#define CROWD_OPS 24u // op ids of each, used again and again
+
+// Of clients that use the same op ids, each several at a time: CANCEL ends one write of its own
+// session and op id, for as long as one of them waits.
+static void a_cancel_finds_its_own_among_many(void)
+{
+    static struct torc_rig_client crowd[CROWD];
+    uint32_t waiting[CROWD][CROWD_OPS] = {{0}};
+    struct torc_rng rng = {.state = torc_test_seed()};
+    struct torc_reply reply;
+
+    open_plain();
+    control->disk_stuck = true;
+    put_quietly(1);
+    for (uint16_t i = 0; i < CROWD; i++) {
+        torc_rig_connect(rig, &crowd[i], (uint16_t)(6000 + i));
+    }
+    for (uint32_t round = 0; round < 900; round++) {
+        uint32_t who = (uint32_t)torc_rng_below(&rng, CROWD);
+        uint32_t op = (uint32_t)torc_rng_below(&rng, CROWD_OPS);
+        struct torc_request request = torc_rig_delete(rig, &crowd[who], 1);
+
+        if (torc_rng_chance(&rng, 400000)) {
+            request.op_id = 1000 + op;
+            (void)torc_rig_add(&crowd[who], &request);
+            (void)torc_rig_flush(rig, &crowd[who], 0);
+            torc_rig_step(rig, 10000);
+            waiting[who][op]++;
+            continue;
+        }
+        request = (struct torc_request){.opcode = TORC_OPCODE_CANCEL, .target = 1000 + op};
+        torc_rig_expect(rig, &crowd[who], &request,
+                        waiting[who][op] > 0 ? TORC_ERR_OK : TORC_ERR_NOT_FOUND, &reply);
+        waiting[who][op] -= waiting[who][op] > 0 ? 1 : 0;
+    }
+    control->disk_stuck = false;
+    torc_rig_settle(rig, 2000);
+    for (uint32_t who = 0; who < CROWD; who++) {
+        for (uint32_t op = 0; op < CROWD_OPS; op++) { // done: there is nothing to cancel
+            struct torc_request request = {.opcode = TORC_OPCODE_CANCEL, .target = 1000 + op};
+
+            torc_rig_expect(rig, &crowd[who], &request, TORC_ERR_NOT_FOUND, &reply);
+        }
+    }
+    torc_rig_check_none(rig, client, 1);
+    close_rig();
+}
+
 // -- Memory ---------------------------------------------------------------------------------------
 
 static void full_memory_refuses_writes_but_reads_and_deletes_go_on(void)
@@ -710,6 +759,7 @@ int main(void)
         {"a checkpoint given up leaves no trace", a_checkpoint_given_up_leaves_no_trace},
         {"a write whose deadline passes is in doubt", a_write_whose_deadline_passes_is_in_doubt},
         {"a waiting write can be cancelled", a_waiting_write_can_be_cancelled},
+        {"a cancel finds its own among many", a_cancel_finds_its_own_among_many},
         {"full memory refuses writes but reads and deletes go on",
          full_memory_refuses_writes_but_reads_and_deletes_go_on},
         {"a session has so many operations in flight", a_session_has_so_many_operations_in_flight},
