@@ -88,8 +88,8 @@ static struct torc_shard_pool_config worker_pool_config(const struct torc_worker
         .own_max = (config->replicas ? TORC_SHARD_OWN : TORC_SHARD_OWN_ALONE) * config->shards_max,
         .replay_max = config->replicas ? config->gathers_max * REPLAY_SHARE : 0,
         .completion_bytes = completion_bytes,
-        // CLEAR mode has one principal for all clients.
-        .principal_ppm = 1000000,
+        // No principal has more than it leaves to others; CLEAR mode's, 0, has no share.
+        .principal_ppm = 500000,
         .dedup_ttl_s = 120,
         .seed = config->seed,
         .undo = config->undo};

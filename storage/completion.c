@@ -5,10 +5,15 @@
 
 #include <string.h>
 
-#define KEPT_PART    64u // of the results are kept for writes that let others go
+#define KEPT_PART    64u // of the own results are kept for writes that let others go
+#define COPIES       3u  // that a core is thought to have of what all cores' own clients have
 #define NONE         TORC_COMPLETION_NONE
 #define CLIENT_BITS  29u
 #define CLIENT_MASK  ((1u << CLIENT_BITS) - 1u)
+#define KIND_MASK    3u
+#define DONE_OWN     (1u << 31)
+#define ENTRY_OWN    0x8000u
+#define ACCOUNT_MASK 0x7fffu
 #define PPM          1000000u
 #define RESULTS_EACH 2u  // per client, on the average: half of the memory each
 #define TABLES_BYTES 24u // hash tables, per client and its results: at most twice 4 B + 2 × 4 B
@@ -26,7 +31,7 @@ struct torc_completion_entry {
     uint32_t newer;
     uint32_t first; // of its results
     uint16_t count;
-    uint16_t account;
+    uint16_t account; // with ENTRY_OWN
 };
 
 _Static_assert(sizeof(struct torc_completion_entry) == 64, "a cache line");
@@ -40,7 +45,7 @@ enum done_kind {
 struct torc_completion_done {
     uint64_t seq;
     uint64_t info;
-    uint32_t entry;     // with enum done_kind above CLIENT_BITS
+    uint32_t entry;     // with enum done_kind above CLIENT_BITS, and DONE_OWN
     uint32_t hash_next; // or of the free list
     uint32_t next;
     uint32_t prev; // NONE: the first
@@ -52,6 +57,8 @@ struct torc_completion_account {
     uint32_t principal;
     uint32_t entry_used; // promised ones included; 0 both: free
     uint32_t result_used;
+    uint32_t entry_own; // of them, by clients of this core
+    uint32_t result_own;
 };
 
 // -- The pool -----------------------------------------------------------------------------------
@@ -97,16 +104,15 @@ void torc_completion_pool_init(struct torc_completion_pool *pool, void *memory, 
     unsigned char *at = memory;
 
     torc_assert((uintptr_t)memory % ALIGN_BYTES == 0);
-    *pool = (struct torc_completion_pool){
-        .seed = seed,
-        .entry_mask = entry_places - 1,
-        .result_mask = result_places - 1,
-        .entry_max = entries,
-        .result_max = results,
-        .entry_free = NONE,
-        .result_free = NONE,
-        .account_entry_max = (uint32_t)((uint64_t)entries * principal_ppm / PPM),
-        .account_result_max = (uint32_t)((uint64_t)results * principal_ppm / PPM)};
+    torc_assert(principal_ppm <= PPM);
+    *pool = (struct torc_completion_pool){.seed = seed,
+                                          .entry_mask = entry_places - 1,
+                                          .result_mask = result_places - 1,
+                                          .entry_max = entries,
+                                          .result_max = results,
+                                          .entry_free = NONE,
+                                          .result_free = NONE,
+                                          .principal_ppm = principal_ppm};
     pool->entries = (struct torc_completion_entry *)(void *)at;
     at += (uint64_t)entries * sizeof(*pool->entries);
     pool->results = (struct torc_completion_done *)(void *)at;
@@ -119,6 +125,11 @@ void torc_completion_pool_init(struct torc_completion_pool *pool, void *memory, 
     memset(pool->entry_table, 0xff, (uint64_t)entry_places * sizeof(uint32_t));
     memset(pool->result_table, 0xff, (uint64_t)result_places * sizeof(uint32_t));
     memset(pool->accounts, 0, TORC_COMPLETION_PRINCIPALS_MAX * sizeof(*pool->accounts));
+}
+
+void torc_completion_keep(struct torc_completion_pool *pool)
+{
+    pool->keeps = true;
 }
 
 void torc_completion_init(struct torc_completion_table *table, struct torc_completion_pool *pool,
@@ -164,32 +175,78 @@ static struct torc_completion_account *account_find(const struct torc_completion
     return found;
 }
 
+// Whose room it is to be.
+enum account_from {
+    ACCOUNT_ANY,   // what others logged, or must not fail: all that there is
+    ACCOUNT_OWN,   // a client's of this core: the own part
+    ACCOUNT_SHARE, // and of that its principal's share, and not the last of it
+};
+
 // What is to be counted for a principal.
 struct account_want {
     uint32_t principal;
     uint32_t known; // one of its entries, which names its account; NONE: it is looked for
     bool entry;
     bool result;
-    bool limited; // within its share, and not the last of the pool
+    bool own; // counted as a client's of this core
+    enum account_from from;
 };
+
+static struct torc_completion_account *account_of(const struct torc_completion_pool *pool,
+                                                  uint32_t entry)
+{
+    return &pool->accounts[pool->entries[entry].account & ACCOUNT_MASK];
+}
+
+// Whether a principal that has `has` of the own part, `used` of which is taken, may have one more.
+static bool share_allows(const struct torc_completion_pool *pool, uint32_t principal, uint32_t has,
+                         uint32_t used, uint32_t max)
+{
+    uint64_t left = used < max ? max - used - 1 : 0;
+
+    return principal == 0 ||
+           (has + UINT64_C(1)) * (PPM - pool->principal_ppm) <= left * pool->principal_ppm;
+}
+
+static bool account_allows(const struct torc_completion_pool *pool,
+                           const struct torc_completion_account *account,
+                           const struct account_want *want)
+{
+    uint32_t entry_max = pool->keeps ? pool->entry_max / COPIES : pool->entry_max;
+    uint32_t result_max = pool->keeps ? pool->result_max / COPIES : pool->result_max;
+    uint32_t entries = want->entry ? 1 : 0;
+    uint32_t results = want->result ? 1 : 0;
+
+    if (pool->entry_used + entries > pool->entry_max ||
+        pool->result_used + results > pool->result_max) {
+        return false;
+    }
+    if (want->from == ACCOUNT_ANY) {
+        return true;
+    }
+    if ((want->entry && pool->entry_own >= entry_max) ||
+        (want->result && pool->result_own >= result_max)) {
+        return false;
+    }
+    if (want->from == ACCOUNT_OWN) {
+        return true;
+    }
+    return pool->result_own + results <= result_max - result_max / KEPT_PART &&
+           (!want->entry ||
+            share_allows(pool, want->principal, account->entry_own, pool->entry_own, entry_max)) &&
+           (!want->result ||
+            share_allows(pool, want->principal, account->result_own, pool->result_own, result_max));
+}
 
 static bool account_take(struct torc_completion_pool *pool, const struct account_want *want,
                          uint16_t *index)
 {
     struct torc_completion_account *account =
-        want->known == NONE ? account_find(pool, want->principal)
-                            : &pool->accounts[pool->entries[want->known].account];
+        want->known == NONE ? account_find(pool, want->principal) : account_of(pool, want->known);
     uint32_t entries = want->entry ? 1 : 0;
     uint32_t results = want->result ? 1 : 0;
 
-    if (account == NULL || pool->entry_used + entries > pool->entry_max ||
-        pool->result_used + results > pool->result_max) {
-        return false;
-    }
-    if (want->limited &&
-        (account->entry_used + entries > pool->account_entry_max ||
-         pool->result_used + results > pool->result_max - pool->result_max / KEPT_PART ||
-         account->result_used + results > pool->account_result_max)) {
+    if (account == NULL || !account_allows(pool, account, want)) {
         return false;
     }
     torc_assert_implies(want->known != NONE, account->principal == want->principal);
@@ -198,20 +255,38 @@ static bool account_take(struct torc_completion_pool *pool, const struct account
     account->result_used += results;
     pool->entry_used += entries;
     pool->result_used += results;
+    if (want->own) {
+        account->entry_own += entries;
+        account->result_own += results;
+        pool->entry_own += entries;
+        pool->result_own += results;
+    }
     *index = (uint16_t)(account - pool->accounts);
     return true;
 }
 
-static void account_give(struct torc_completion_pool *pool, uint16_t index, bool entry, bool result)
+static void account_give_entry(struct torc_completion_pool *pool, uint32_t index, bool own)
 {
     struct torc_completion_account *account = &pool->accounts[index];
+    uint32_t owns = own ? 1 : 0;
 
-    torc_assert(account->entry_used >= (entry ? 1u : 0u));
-    torc_assert(account->result_used >= (result ? 1u : 0u));
-    account->entry_used -= entry ? 1 : 0;
-    account->result_used -= result ? 1 : 0;
-    pool->entry_used -= entry ? 1 : 0;
-    pool->result_used -= result ? 1 : 0;
+    torc_assert(account->entry_used > 0 && account->entry_own >= owns);
+    account->entry_used--;
+    account->entry_own -= owns;
+    pool->entry_used--;
+    pool->entry_own -= owns;
+}
+
+static void account_give_result(struct torc_completion_pool *pool, uint32_t index, bool own)
+{
+    struct torc_completion_account *account = &pool->accounts[index];
+    uint32_t owns = own ? 1 : 0;
+
+    torc_assert(account->result_used > 0 && account->result_own >= owns);
+    account->result_used--;
+    account->result_own -= owns;
+    pool->result_used--;
+    pool->result_own -= owns;
 }
 
 // -- Entries ------------------------------------------------------------------------------------
@@ -231,7 +306,7 @@ static bool entry_is(const struct torc_completion_table *table, uint32_t index,
     const struct torc_completion_entry *entry = &table->pool->entries[index];
 
     return entry->client == who.client && entry->shard == table->shard &&
-           table->pool->accounts[entry->account].principal == who.principal;
+           account_of(table->pool, index)->principal == who.principal;
 }
 
 // The newest is tried first: a client's writes come in packets of many.
@@ -295,9 +370,9 @@ static void entry_touch(struct torc_completion_table *table, uint32_t index, uin
     }
 }
 
-// A new client, whose room is counted for already.
+// A new client, whose room is counted for already, as own or not.
 static uint32_t entry_add(struct torc_completion_table *table, struct torc_completion_client who,
-                          uint16_t account)
+                          uint16_t account, bool own)
 {
     struct torc_completion_pool *pool = table->pool;
     uint32_t *bucket = entry_bucket(table, who);
@@ -309,11 +384,12 @@ static uint32_t entry_add(struct torc_completion_table *table, struct torc_compl
     } else {
         pool->entry_free = pool->entries[index].hash_next;
     }
-    pool->entries[index] = (struct torc_completion_entry){.client = who.client,
-                                                          .shard = table->shard,
-                                                          .hash_next = *bucket,
-                                                          .first = NONE,
-                                                          .account = account};
+    pool->entries[index] =
+        (struct torc_completion_entry){.client = who.client,
+                                       .shard = table->shard,
+                                       .hash_next = *bucket,
+                                       .first = NONE,
+                                       .account = (uint16_t)(account | (own ? ENTRY_OWN : 0))};
     *bucket = index;
     entry_link_newest(table, index);
     table->client_count++;
@@ -321,6 +397,13 @@ static uint32_t entry_add(struct torc_completion_table *table, struct torc_compl
 }
 
 // -- Results ------------------------------------------------------------------------------------
+
+struct done_what {
+    uint64_t seq;
+    uint64_t info;
+    enum done_kind kind;
+    bool own;
+};
 
 // A client's results lie side by side, where its next one will be looked for; who shares a place
 // with whom depends on the seed.
@@ -346,13 +429,14 @@ static uint32_t done_find(const struct torc_completion_pool *pool, uint32_t entr
 
 static enum done_kind done_kind(const struct torc_completion_done *done)
 {
-    return (enum done_kind)(done->entry >> CLIENT_BITS);
+    return (enum done_kind)(done->entry >> CLIENT_BITS & KIND_MASK);
 }
 
-// A new result, whose room is counted for already.
-static void done_add(struct torc_completion_table *table, uint32_t entry_index, uint64_t seq,
-                     uint64_t info, enum done_kind kind)
+// A new result, whose room is counted for already, as own or not.
+static void done_add(struct torc_completion_table *table, uint32_t entry_index,
+                     const struct done_what *what)
 {
+    uint64_t seq = what->seq;
     struct torc_completion_pool *pool = table->pool;
     struct torc_completion_entry *entry = &pool->entries[entry_index];
     uint32_t *bucket = done_bucket(pool, entry_index, seq);
@@ -365,13 +449,13 @@ static void done_add(struct torc_completion_table *table, uint32_t entry_index, 
         pool->result_free = pool->results[index].hash_next;
     }
     torc_assert(entry->count < UINT16_MAX);
-    pool->results[index] =
-        (struct torc_completion_done){.seq = seq,
-                                      .info = info,
-                                      .entry = entry_index | ((uint32_t)kind << CLIENT_BITS),
-                                      .hash_next = *bucket,
-                                      .next = entry->first,
-                                      .prev = NONE};
+    pool->results[index] = (struct torc_completion_done){
+        .seq = seq,
+        .info = what->info,
+        .entry = entry_index | (uint32_t)what->kind << CLIENT_BITS | (what->own ? DONE_OWN : 0),
+        .hash_next = *bucket,
+        .next = entry->first,
+        .prev = NONE};
     if (entry->first != NONE) {
         pool->results[entry->first].prev = index;
     }
@@ -387,6 +471,7 @@ static void done_remove(struct torc_completion_table *table, uint32_t index)
     struct torc_completion_done *done = &pool->results[index];
     uint32_t entry_index = done->entry & CLIENT_MASK;
     struct torc_completion_entry *entry = &pool->entries[entry_index];
+    bool own = (done->entry & DONE_OWN) != 0;
     uint32_t *link = done_bucket(pool, entry_index, done->seq);
 
     while (*link != index) {
@@ -407,7 +492,7 @@ static void done_remove(struct torc_completion_table *table, uint32_t index)
     pool->result_free = index;
     entry->count--;
     table->result_count--;
-    account_give(pool, entry->account, false, true);
+    account_give_result(pool, entry->account & ACCOUNT_MASK, own);
 }
 
 // Whether a client's lows have passed this result.
@@ -470,7 +555,7 @@ static void entry_remove(struct torc_completion_table *table, uint32_t index)
     struct torc_completion_pool *pool = table->pool;
     struct torc_completion_entry *entry = &pool->entries[index];
     struct torc_completion_client who = {.client = entry->client,
-                                         .principal = pool->accounts[entry->account].principal};
+                                         .principal = account_of(pool, index)->principal};
     uint32_t *link = entry_bucket(table, who);
 
     while (entry->first != NONE) {
@@ -482,7 +567,7 @@ static void entry_remove(struct torc_completion_table *table, uint32_t index)
     }
     *link = entry->hash_next;
     entry_unlink_age(table, index);
-    account_give(pool, entry->account, true, false);
+    account_give_entry(pool, entry->account & ACCOUNT_MASK, (entry->account & ENTRY_OWN) != 0);
     entry->shard = NONE;
     entry->hash_next = pool->entry_free;
     pool->entry_free = index;
@@ -523,8 +608,8 @@ static bool completion_promise(struct torc_completion_table *table, struct accou
     if (!account_take(table->pool, want, &account)) {
         return false;
     }
-    *promise =
-        (struct torc_completion_promise){.account = (uint16_t)(account + 1), .entry = want->entry};
+    *promise = (struct torc_completion_promise){
+        .account = (uint16_t)(account + 1), .entry = want->entry, .own = want->own};
     return true;
 }
 
@@ -536,7 +621,8 @@ bool torc_completion_reserve(struct torc_completion_table *table, struct torc_co
                                 .known = entry,
                                 .entry = entry == NONE,
                                 .result = true,
-                                .limited = entry == NONE || !oldest};
+                                .own = true,
+                                .from = entry == NONE || !oldest ? ACCOUNT_SHARE : ACCOUNT_OWN};
 
     return completion_promise(table, &want, promise);
 }
@@ -556,7 +642,10 @@ void torc_completion_cancel(struct torc_completion_table *table,
                             struct torc_completion_promise *promise)
 {
     if (promise->account != 0) {
-        account_give(table->pool, (uint16_t)(promise->account - 1), promise->entry, true);
+        account_give_result(table->pool, promise->account - 1u, promise->own);
+    }
+    if (promise->entry) {
+        account_give_entry(table->pool, promise->account - 1u, promise->own);
     }
     *promise = (struct torc_completion_promise){0};
 }
@@ -579,7 +668,9 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
                                 .known = entry,
                                 .entry = entry == NONE,
                                 .result = true,
-                                .limited = entry == NONE || result->seq != low};
+                                .own = true,
+                                .from = entry == NONE || result->seq != low ? ACCOUNT_SHARE
+                                                                            : ACCOUNT_OWN};
     uint16_t account;
 
     torc_assert(result->err == TORC_ERR_CONDITION_FAILED || result->err == TORC_ERR_NOT_FOUND);
@@ -587,12 +678,16 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
         return false;
     }
     if (entry == NONE) {
-        entry = entry_add(table, who, account);
+        entry = entry_add(table, who, account, true);
     }
     entry_touch(table, entry, hlc);
     entry_raise(table, entry, low, false);
-    done_add(table, entry, result->seq, result->info,
-             result->err == TORC_ERR_NOT_FOUND ? DONE_NOT_FOUND : DONE_CONDITION_FAILED);
+    done_add(table, entry,
+             &(struct done_what){.seq = result->seq,
+                                 .info = result->info,
+                                 .kind = result->err == TORC_ERR_NOT_FOUND ? DONE_NOT_FOUND
+                                                                           : DONE_CONDITION_FAILED,
+                                 .own = true});
     return true;
 }
 
@@ -601,7 +696,8 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
                            struct torc_completion_promise *promise)
 {
     uint32_t entry = entry_find(table, who);
-    struct account_want want = {.principal = who.principal, .known = NONE, .entry = true};
+    struct account_want want = {
+        .principal = who.principal, .known = NONE, .entry = true, .own = promise->own};
     uint16_t account;
 
     if (entry != NONE) {
@@ -609,13 +705,13 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
     }
     if (promise->entry) {
         promise->entry = false;
-        return entry_add(table, who, (uint16_t)(promise->account - 1));
+        return entry_add(table, who, (uint16_t)(promise->account - 1), promise->own);
     }
     // Its client expired while the write was pending, or this is replay.
     if (!account_take(table->pool, &want, &account)) {
         return NONE;
     }
-    return entry_add(table, who, account);
+    return entry_add(table, who, account, promise->own);
 }
 
 bool torc_completion_load(struct torc_completion_table *table,
@@ -659,11 +755,13 @@ bool torc_completion_apply(struct torc_completion_table *table,
         if (promise->account == 0 && !account_take(pool, &want, &account)) {
             return false;
         }
-        if (promise->account != 0 && promise->entry) {
-            account_give(pool, (uint16_t)(promise->account - 1), true, false);
+        if (promise->entry) {
+            account_give_entry(pool, promise->account - 1u, promise->own);
         }
+        done_add(table, index,
+                 &(struct done_what){
+                     .seq = seq, .info = head->last_hlc, .kind = DONE_LOGGED, .own = promise->own});
         *promise = (struct torc_completion_promise){0};
-        done_add(table, index, seq, head->last_hlc, DONE_LOGGED);
     }
     torc_completion_cancel(table, promise);
     return true;
@@ -782,7 +880,8 @@ static void entry_head(const struct torc_completion_pool *pool,
                        const struct torc_completion_entry *entry, struct torc_completion_head *head)
 {
     *head = (struct torc_completion_head){
-        .who = {.client = entry->client, .principal = pool->accounts[entry->account].principal},
+        .who = {.client = entry->client,
+                .principal = pool->accounts[entry->account & ACCOUNT_MASK].principal},
         .low = entry->low,
         .last_hlc = entry->last_hlc};
 }
@@ -887,7 +986,8 @@ enum torc_err torc_completion_check(const struct torc_completion_table *table,
         clients++;
     }
     if (clients != table->client_count || results != table->result_count ||
-        clients > pool->entry_used || results > pool->result_used) {
+        clients > pool->entry_used || results > pool->result_used ||
+        pool->entry_own > pool->entry_used || pool->result_own > pool->result_used) {
         return torc_fail(why, TORC_ERR_CORRUPT,
                          "X1: %" PRIu32 " clients and %" PRIu64 " results, counted %" PRIu32
                          " and %" PRIu64,

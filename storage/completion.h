@@ -7,17 +7,28 @@
 //         E5).
 // Owner   one core. All shards of a core share one pool of memory.
 // Memory  the caller's, torc_completion_pool_bytes(): 64 B a client and shard, 32 B a result, half
-//         of the memory for each, and hash tables. A principal may take at most principal_ppm of
-//         it. A write reserves what its result will need before it is logged, so that applying
-//         cannot fail.
+//         of the memory for each, and hash tables. A write reserves what its result will need
+//         before it is logged, so that applying cannot fail.
+// Shares  what clients of this core take is its own; what other replicas log, or replay finds, is
+//         not. Once it has taken records of others, its own may be a third of the pool: with three
+//         copies a core has two thirds from others, and with that rule on each core they fit. So
+//         no client of this core can make it refuse a record of a primary.
+//         Of two clients' principals neither can shut the other out: one may have principal_ppm of
+//         the own part while it is alone, and with half (500000) no more than is left free beside
+//         it, so that n that take all they can have 1 / (n + 1) each, and so much is free (the
+//         dynamic threshold of switches' buffers). Principal 0, of a cluster without keys, is
+//         everybody: it has no share.
 // Leaving a result: when its seq is below the client's logged low (of failures: the largest low
 //         seen). A client: when its last record and its last failure are both `ttl` of HLC old;
-//         until then nothing is ever evicted, full is a refusal (E6).
+//         until then nothing is ever evicted, full is a refusal (E6). A client that is known has
+//         its oldest open write taken beyond its principal's share, out of a last 64th of the own
+//         part: that is what lets its other results go.
 // Invariants
 //   X1  used counts are what lies in tables and what is promised; they never exceed the pool.
 //   X2  a client's logged results all have seq >= its logged low.
 // Sources REPLICATION.md, section 12; Lee et al., "Implementing Linearizability at Large Scale and
-//         Low Latency" (RIFL, SOSP 2015).
+//         Low Latency" (RIFL, SOSP 2015). Choudhury and Hahne, "Dynamic Queue Length Thresholds
+//         for Shared-Memory Packet Switches" (1998).
 #ifndef TORC_STORAGE_COMPLETION_H
 #define TORC_STORAGE_COMPLETION_H
 
@@ -74,8 +85,10 @@ struct torc_completion_pool {
     uint32_t result_free;
     uint32_t entry_fresh; // never used from here on
     uint32_t result_fresh;
-    uint32_t account_entry_max;
-    uint32_t account_result_max;
+    uint32_t principal_ppm;
+    uint32_t entry_own; // of those used, by clients of this core
+    uint32_t result_own;
+    bool keeps; // two thirds are for what other replicas log
 };
 
 // One shard's table.
@@ -92,11 +105,13 @@ struct torc_completion_table {
 struct torc_completion_promise {
     uint16_t account; // of the principal, plus 1
     bool entry;       // room for a new client is in it
+    bool own;         // a client of this core asked
 };
 
 uint64_t torc_completion_pool_bytes(uint64_t bytes);
 
-// In zeroed memory, aligned to 64; `bytes` at least TORC_COMPLETION_POOL_BYTES_MIN.
+// In zeroed memory, aligned to 64; `bytes` at least TORC_COMPLETION_POOL_BYTES_MIN; principal_ppm
+// at most 1000000.
 void torc_completion_pool_init(struct torc_completion_pool *pool, void *memory, uint64_t bytes,
                                uint32_t principal_ppm, uint64_t seed);
 
@@ -115,6 +130,9 @@ bool torc_must_use torc_completion_reserve(struct torc_completion_table *table,
                                            struct torc_completion_promise *promise);
 void torc_completion_cancel(struct torc_completion_table *table,
                             struct torc_completion_promise *promise);
+
+// From now on room is kept for what other replicas log.
+void torc_completion_keep(struct torc_completion_pool *pool);
 
 // The same for a write that another replica logged already: whatever the principal's share. False:
 // the pool is full.

@@ -127,7 +127,7 @@ struct torc_shard_pool_config {
     uint32_t own_max;          // beside slots_max: TORC_SHARD_OWN or _OWN_ALONE for each shard
     uint32_t replay_max;       // beside both, for what replay holds
     uint64_t completion_bytes; // of all shards; at least TORC_COMPLETION_POOL_BYTES_MIN
-    uint32_t principal_ppm;    // millionths of them, at most for one principal
+    uint32_t principal_ppm;    // of them, for one principal alone (storage/completion.h)
     uint32_t dedup_ttl_s;
     uint64_t seed;
     struct torc_undo_config undo; // zeroed: no past can be read

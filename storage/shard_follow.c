@@ -367,6 +367,7 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
     torc_shard_drop_pending(shard);
     torc_shard_mark_drop(shard);
     torc_completion_drop(&shard->completions);
+    torc_completion_keep(&shard->pool->completions); // a base comes
     torc_tree_drop(&shard->tree);
     shard->next_lsn = lsn + 1;
     shard->applied_lsn = lsn;
@@ -492,6 +493,9 @@ static enum torc_err stage_make(struct torc_shard *shard, const struct torc_log_
         torc_shard_looks_first(shard, record->value_bytes)) {
         return torc_fail(why, TORC_ERR_BUSY,
                          "shard %" PRIu32 ": the log has to say of commits first", shard->shard);
+    }
+    if (!shard->replaying) {
+        torc_completion_keep(&shard->pool->completions);
     }
     if (record->with_client &&
         !torc_completion_reserve_logged(&shard->completions, who, &promise)) {

@@ -573,7 +573,7 @@ void torc_rig_connect_from(struct torc_rig *rig, struct torc_rig_client *client,
     offer.client_index = 7000u + port;
     if (rig->config.sealed) {
         offer.psk = torc_rig_psk;
-        offer.principal = TORC_RIG_PRINCIPAL;
+        offer.principal = rig->config.principal == 0 ? TORC_RIG_PRINCIPAL : rig->config.principal;
         offer.key_id = TORC_RIG_KEY_ID;
         offer.suites = rig->config.aead->suites;
     }

@@ -48,6 +48,7 @@ struct torc_rig_config {
     uint32_t session_slots;    // a power of two; 0: 1024
     uint32_t unproved_answers_max;      // 0: as many as a rig can ask, whose clients ask but once
     bool sealed;                        // security = keys, and clients of torc_rig_connect have one
+    uint32_t principal;                 // sealed: of who connects next; 0: TORC_RIG_PRINCIPAL
     const struct torc_aead_code *aead;  // NULL: the best of this machine
     uint64_t (*trace_clock)(void *rig); // of the workers; NULL: none
     uint64_t (*turn_clock)(void);       // read around each worker's turn, for spent_ns; NULL: none

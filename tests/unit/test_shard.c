@@ -198,6 +198,97 @@ static void test_full_table_takes_the_oldest(void)
     torc_shard_drop(&bench.shard);
 }
 
+static bool take_result(uint32_t principal, uint64_t client, uint64_t seq)
+{
+    struct torc_completion_client who = {.client = client, .principal = principal};
+    struct torc_completion_result result = {.seq = seq, .err = TORC_ERR_NOT_FOUND};
+
+    return torc_completion_fail(&bench.shard.completions, who, 1, &result, rig.pool.hlc);
+}
+
+// As many as it gets, of so many clients with a window of results each.
+static uint32_t take_results(uint32_t principal, uint32_t clients, uint32_t window)
+{
+    uint32_t taken = 0;
+
+    for (uint32_t i = 0; i < clients; i++) {
+        for (uint32_t seq = 1; seq <= window; seq++) {
+            taken += take_result(principal, 1000 * principal + i, seq) ? 1 : 0;
+        }
+    }
+    return taken;
+}
+
+static void check_completions(void)
+{
+    struct torc_fail why;
+
+    TORC_TEST_OK(torc_completion_check(&bench.shard.completions, &why), &why);
+}
+
+// n greedy principals have 1 / (n + 1) each, and so much is free: of results, of clients.
+static void test_shares_of_principals(void)
+{
+    const struct torc_completion_pool *pool = &rig.pool.completions;
+    uint32_t window[] = {100, 1};
+
+    for (uint32_t kind = 0; kind < 2; kind++) {
+        uint32_t max;
+
+        bench_pool(8, CHUNKS);
+        bench_open();
+        max = kind == 0 ? pool->result_max : pool->entry_max;
+        CU_ASSERT_EQUAL(take_results(1, 1000 / window[kind], window[kind]), max / 2);
+        CU_ASSERT_EQUAL(take_results(2, 1000 / window[kind], window[kind]), (max - max / 2) / 2);
+        for (uint32_t principal = 3; principal < 8; principal++) {
+            CU_ASSERT(take_results(principal, 10, 1) > 0);
+        }
+        CU_ASSERT(!take_result(1, 4711, 1));
+        CU_ASSERT(kind == 1 || take_results(0, 1000, 1) > max / 10); // everybody's has no share
+        check_completions();
+        torc_shard_drop(&bench.shard);
+        CU_ASSERT_EQUAL(pool->result_used + pool->entry_used, 0);
+        CU_ASSERT_EQUAL(pool->result_own + pool->entry_own, 0);
+    }
+}
+
+// Whatever clients take, two thirds are there for what other replicas log.
+static void test_room_for_other_replicas(void)
+{
+    static struct torc_completion_promise promises[2000];
+    struct torc_completion_pool *pool = &rig.pool.completions;
+    struct torc_completion_client who = {.principal = 1};
+    uint32_t taken = 0;
+
+    bench_pool(8, CHUNKS);
+    bench_open();
+    torc_completion_keep(pool);
+    for (uint32_t principal = 0; principal < 20; principal++) {
+        taken +=
+            take_results(principal, principal % 2 == 0 ? 20 : 900, principal % 2 == 0 ? 40 : 1);
+    }
+    CU_ASSERT(taken > pool->result_max / 4 && taken <= pool->result_max / 3);
+    taken = 0;
+    for (uint32_t i = 0; i < pool->result_max / 3 * 2; i++) {
+        who.client = i / 2;
+        taken +=
+            torc_completion_reserve_logged(&bench.shard.completions, who, &promises[i]) ? 1 : 0;
+        if (promises[i].entry) { // known from its first record on
+            struct torc_completion_head head = {.who = who, .low = 1, .last_hlc = 5};
+
+            CU_ASSERT_TRUE(torc_completion_apply(&bench.shard.completions, &head, 1, &promises[i]));
+        }
+    }
+    CU_ASSERT_EQUAL(taken, pool->result_max / 3 * 2);
+    check_completions();
+    for (uint32_t i = 0; i < taken; i++) {
+        torc_completion_cancel(&bench.shard.completions, &promises[i]);
+    }
+    torc_shard_drop(&bench.shard);
+    CU_ASSERT_EQUAL(pool->result_used + pool->entry_used, 0);
+    CU_ASSERT_EQUAL(pool->result_own + pool->entry_own, 0);
+}
+
 static void test_old_clients_leave(void)
 {
     bench_pool(100, CHUNKS);
@@ -225,6 +316,8 @@ int main(void)
         {"a conditional write waits for the one before", test_waiting_for_the_one_before},
         {"full memory refuses writes only", test_full_memory},
         {"a full table takes the oldest write", test_full_table_takes_the_oldest},
+        {"principals share what is remembered", test_shares_of_principals},
+        {"clients leave room for other replicas", test_room_for_other_replicas},
         {"old clients leave, also an idle shard", test_old_clients_leave},
         CU_TEST_INFO_NULL};
 

@@ -382,6 +382,64 @@ static void chunks_that_deletes_left_sparse_go_back(void)
     close_rig();
 }
 
+// -- Answers kept for exactly-once ----------------------------------------------------------------
+
+#define GREEDY_CLIENTS 8u
+#define GREEDY_PACKET  16u
+
+// Writes of conditions that fail, whose answers must be kept: as many as the window takes, never
+// one to be let go. How many were refused for want of room.
+static uint32_t take_all(struct torc_rig_client *greedy)
+{
+    uint32_t refused = 0;
+
+    for (uint32_t i = 0; i < 4096 / GREEDY_PACKET; i++) {
+        struct torc_reply reply;
+
+        for (uint32_t k = 0; k < GREEDY_PACKET; k++) {
+            struct torc_request request = torc_rig_put(rig, greedy, 7, "x", 1);
+
+            request.flags = TORC_WRITE_IF_PRESENT;
+            request.lowest = 1;
+            (void)torc_rig_add(greedy, &request);
+        }
+        (void)torc_rig_flush(rig, greedy, 0);
+        while (torc_rig_await(rig, greedy, &reply, 2)) {
+            refused += reply.status == TORC_ERR_BUSY ? 1 : 0;
+            CU_ASSERT_FATAL(reply.status == TORC_ERR_BUSY ||
+                            reply.status == TORC_ERR_CONDITION_FAILED);
+        }
+    }
+    return refused;
+}
+
+static void a_principal_leaves_room_for_another(void)
+{
+    static struct torc_rig_client greedy[GREEDY_CLIENTS];
+    struct torc_rig_config config = {.shards = 1, .sealed = true};
+    struct torc_chan_principal both[2];
+    uint32_t refused = 0;
+
+    open_rig(&config);
+    both[0] = torc_rig_principal(rig);
+    both[1] = both[0];
+    both[1].number = TORC_RIG_PRINCIPAL + 1;
+    torc_rig_keys(rig, both, 2);
+    torc_rig_settle(rig, 100);
+    for (uint16_t i = 0; i < GREEDY_CLIENTS; i++) {
+        torc_rig_connect(rig, &greedy[i], (uint16_t)(6000 + i));
+        refused += take_all(&greedy[i]);
+    }
+    CU_ASSERT(refused > 0);
+    rig->config.principal = TORC_RIG_PRINCIPAL + 1;
+    for (uint16_t i = 0; i < 20; i++) { // each a new client, which the node has never heard of
+        torc_rig_connect(rig, client, (uint16_t)(7000 + i));
+        (void)put_text(i, "quiet");
+        (void)put_text(i, "again");
+    }
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -396,6 +454,7 @@ int main(void)
          a_put_in_pieces_that_is_in_progress_is_answered_later},
         {"an idle worker puts leaves in order", an_idle_worker_puts_leaves_in_order},
         {"chunks that deletes left sparse go back", chunks_that_deletes_left_sparse_go_back},
+        {"a principal leaves room for another", a_principal_leaves_room_for_another},
         CU_TEST_INFO_NULL,
     };
 
