@@ -158,7 +158,7 @@ uint32_t torc_cluster_ready(const struct torc_cluster *cluster)
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
-        count += cluster->shards[i].ready ? 1 : 0;
+        count += cluster->shards[i].ready || cluster->shards[i].gone ? 1 : 0;
     }
     return count;
 }

@@ -44,6 +44,7 @@ struct torc_cluster_shard { // no pointer to one lives longer than a turn, but o
     bool wake;     // its record, or that of a member's node, may have changed
     bool opening;  // SHARD_OPEN is to be ordered
     bool leaving;  // it is to go: no checkpoint begins
+    bool gone;     // its worker has it no more: it leaves the table (control/give.h)
     bool here;     // a dataplane that runs already has said so
     bool wish;     // what placement wishes for it is to be told
     uint32_t heir; // who is to lead it in this node's place (control/yield.h); 0: nobody
@@ -95,6 +96,8 @@ void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard);
 struct torc_cmd torc_cluster_open(const struct torc_cluster_shard *shard);
 
 uint32_t torc_cluster_count(const struct torc_cluster *cluster);
+
+// Those that nobody has to wait for.
 uint32_t torc_cluster_ready(const struct torc_cluster *cluster);
 
 #endif

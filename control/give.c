@@ -21,6 +21,8 @@ void torc_give_forget(struct torc_give *give)
     give->stage = TORC_GIVE_IDLE;
     give->asked = false;
     give->again_ns = 0;
+    give->fresh_ns = 0;
+    give->left = 0;
 }
 
 // -- Beginning ------------------------------------------------------------------------------------
@@ -61,11 +63,16 @@ static uint32_t give_worker(const struct torc_cluster *cluster, uint32_t worker_
     return counts[least] < TORC_CHAN_SHARDS_MAX ? least : worker_count;
 }
 
-struct torc_cluster_shard *torc_give_fresh(struct torc_give *give, uint32_t worker_count)
+struct torc_cluster_shard *torc_give_fresh(struct torc_give *give, uint64_t now_ns,
+                                           uint32_t worker_count)
 {
     struct torc_cluster *cluster = give->cluster;
     uint32_t worker = give_worker(cluster, worker_count);
 
+    if (now_ns < give->fresh_ns) {
+        return NULL;
+    }
+    give->fresh_ns = 0;
     for (uint32_t i = 0; i < give->survey->shard_count && worker < worker_count; i++) {
         const struct torc_survey_shard *shard = give->survey->shards + i;
         struct torc_cluster_shard *own;
@@ -94,8 +101,8 @@ struct torc_cluster_shard *torc_give_fresh(struct torc_give *give, uint32_t work
 
 static bool give_may_ask(const struct torc_cluster_shard *shard, uint64_t now_ns)
 {
-    return shard->shard != 0 && shard->replica && shard->ready && shard->unnamed_ns != 0 &&
-           now_ns >= shard->unnamed_ns + TORC_GIVE_HOLD_NS;
+    return shard->shard != 0 && shard->replica && shard->ready && !shard->gone &&
+           shard->unnamed_ns != 0 && now_ns >= shard->unnamed_ns + TORC_GIVE_HOLD_NS;
 }
 
 static void give_begin(struct torc_give *give, uint64_t now_ns)
@@ -202,15 +209,43 @@ void torc_give_up(struct torc_give *give, uint64_t now_ns)
     give->again_ns = now_ns + TORC_GIVE_LATE_NS / 10;
 }
 
-void torc_give_gone(struct torc_give *give, struct torc_cluster_shard *shard)
+// A worker takes its orders one after another, and its answers are heard one after another: when a
+// shard is ordered away, all that it said of the shard's earlier lives has been heard. Else the
+// turn tells lives apart, for each begins above all turns of those before it.
+struct torc_cluster_shard *torc_give_gone(struct torc_give *give, uint64_t now_ns, uint32_t worker,
+                                          const struct torc_evt_role *said)
 {
-    torc_assert(give->stage == TORC_GIVE_ORDERED && give->shard == shard->shard);
-    give->stage = TORC_GIVE_IDLE;
+    struct torc_cluster_shard *shard = torc_cluster_shard(give->cluster, said->shard);
+    bool ours = give->stage != TORC_GIVE_IDLE && give->shard == said->shard;
+    bool ordered = ours && give->stage == TORC_GIVE_ORDERED;
+
+    if (shard == NULL || shard->gone || shard->opening || shard->worker != worker ||
+        (!ordered && said->epoch < shard->turn)) {
+        return NULL;
+    }
+    if (ours) {
+        give->stage = TORC_GIVE_IDLE;
+        give->asked = false;
+    }
+    if (said->role != 0) {
+        give->fresh_ns = now_ns + TORC_GIVE_REFUSED_NS;
+    }
+    give->left++;
+    shard->gone = true;
+    shard->leaving = true;
+    shard->wanted = false;
+    return shard;
+}
+
+void torc_give_drop(struct torc_give *give, struct torc_cluster_shard *shard)
+{
+    torc_assert(shard->gone && give->left > 0);
+    give->left--;
     give->taken++;
     torc_cluster_drop(give->cluster, shard);
 }
 
-uint64_t torc_give_deadline_ns(const struct torc_give *give)
+static uint64_t give_stage_deadline_ns(const struct torc_give *give)
 {
     uint64_t deadline_ns = UINT64_MAX;
 
@@ -233,4 +268,10 @@ uint64_t torc_give_deadline_ns(const struct torc_give *give)
     case TORC_GIVE_ORDERED: return give->late_ns;
     }
     torc_unreachable("all stages return");
+}
+
+uint64_t torc_give_deadline_ns(const struct torc_give *give)
+{
+    return torc_min_u64(give_stage_deadline_ns(give),
+                        give->fresh_ns == 0 ? UINT64_MAX : give->fresh_ns);
 }

@@ -7,7 +7,9 @@
 // Memory  the struct; survey and table are the caller's.
 // Shell   torc_give_fresh gives the shards that are to be opened, after the survey changed;
 //         torc_give_next and _take read; a shard that torc_give_sure names is to be ordered away
-//         (torc_give_ordered), until torc_give_gone says that it is, or torc_give_is_late.
+//         (torc_give_ordered), until the worker says that it has it no more (torc_give_gone), or
+//         torc_give_is_late. Late is not never: the worker may let go at any time after the order,
+//         so whatever the stage, what it says counts, and the shard begins anew if it is named.
 // Invariants
 //   G1  a shard is let go of only when one linearizable read of its record does not list this node,
 //       and a later one of its wish does not either.
@@ -15,6 +17,7 @@
 //   G3  who is let go of was not named for TORC_GIVE_HOLD_NS without a break, so that a proposal to
 //       make it a member, which was under way when the wish changed, has ended. (If one has not,
 //       the shard gets a member whose copy is gone: it is removed like one that forgot.)
+//   G4  the table has what workers have, as soon as they have done what they were told and said so.
 // Sources REPLICATION.md sections 2, 3, 9; docs/decisions, number 33.
 #ifndef TORC_CONTROL_GIVE_H
 #define TORC_CONTROL_GIVE_H
@@ -27,6 +30,9 @@
 // counter: this, the low 30 bits of the node's copy, and 32 random bits.
 #define TORC_GIVE_COPY    (UINT64_C(1) << 62)
 #define TORC_GIVE_LATE_NS UINT64_C(1000000000) // a worker that has not let go asks for a new look
+// After a worker had no memory to begin one. A bet: a try costs a write of DATA/replicas, and
+// memory comes with deletes, or when a shard goes.
+#define TORC_GIVE_REFUSED_NS UINT64_C(5000000000)
 
 enum torc_give_stage {
     TORC_GIVE_IDLE,
@@ -46,6 +52,8 @@ struct torc_give {
     uint32_t serial;   // of the question
     uint64_t again_ns; // nothing is read before
     uint64_t late_ns;
+    uint64_t fresh_ns; // nothing begins before, for want of memory; 0: it may
+    uint32_t left;     // shards that are gone, and still in the table
     uint64_t given;
     uint64_t taken;
     char name[TORC_RECORD_NAME_BYTES];
@@ -80,8 +88,15 @@ void torc_give_forget(struct torc_give *give);
 void torc_give_look(struct torc_give *give, uint64_t now_ns);
 
 // The next shard that is to begin here: it is in the table now, at the worker with the fewest.
-// NULL: there is none, or no worker has room.
-struct torc_cluster_shard *torc_give_fresh(struct torc_give *give, uint32_t worker_count);
+// NULL: there is none, or no worker has room, or one had no memory a moment ago (torc_give_is_due).
+struct torc_cluster_shard *torc_give_fresh(struct torc_give *give, uint64_t now_ns,
+                                           uint32_t worker_count);
+
+// Shards may begin again for which there was no memory, though the survey has not changed.
+static inline bool torc_give_is_due(const struct torc_give *give, uint64_t now_ns)
+{
+    return give->fresh_ns != 0 && now_ns >= give->fresh_ns;
+}
 
 // True: submit `request` (its deadline is the caller's to set); it counts as submitted then.
 bool torc_must_use torc_give_next(struct torc_give *give, uint64_t now_ns,
@@ -96,8 +111,12 @@ void torc_give_ordered(struct torc_give *give, uint64_t now_ns);
 bool torc_give_is_late(const struct torc_give *give, uint64_t now_ns);
 void torc_give_up(struct torc_give *give, uint64_t now_ns);
 
-// The worker has let go of it: it leaves the table.
-void torc_give_gone(struct torc_give *give, struct torc_cluster_shard *shard);
+// TORC_EVT_SHARD_GONE of worker `worker`. The shard that it is about: it is `gone` now, which
+// DATA/replicas must say before anything else happens; it keeps its place until torc_give_drop, for
+// a checkpoint of it may be under way. NULL: of an earlier life of the shard, or said twice.
+struct torc_cluster_shard *torc_give_gone(struct torc_give *give, uint64_t now_ns, uint32_t worker,
+                                          const struct torc_evt_role *said);
+void torc_give_drop(struct torc_give *give, struct torc_cluster_shard *shard);
 
 uint64_t torc_give_deadline_ns(const struct torc_give *give);
 

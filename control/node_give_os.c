@@ -5,6 +5,7 @@
 //         first, then the order to the worker; when it has let go, its checkpoint. Also which
 //         copies the replicas of a life are that is about to begin, or that runs already.
 #include "control/node_impl_os.h"
+#include "kit/clock_os.h"
 #include "kit/log_os.h"
 
 #include <stdlib.h>
@@ -64,14 +65,12 @@ static void bases_tidy(struct torc_node *node)
     based->count = kept;
 }
 
-// Recovery removes the checkpoints of shards that the node begins without, and after that their log
-// may be trimmed: the lines say so first, for the node may die in between.
-enum torc_err torc_node_let_go(struct torc_node *node, struct torc_fail *why)
+// Lines of shards that are not in the table say that nothing is here. True: one did not yet.
+static bool bases_let_go(struct torc_node *node)
 {
     struct torc_based *based = node->based;
     bool any = false;
 
-    torc_based_load(&node->dir, node->registry.disk_copy, based);
     for (uint32_t i = 0; i < based->count; i++) {
         if (torc_give_lets_go(&node->registry.cluster, based->lines[i].shard)) {
             based->lines[i].copy = give_copy(node);
@@ -79,7 +78,17 @@ enum torc_err torc_node_let_go(struct torc_node *node, struct torc_fail *why)
             any = true;
         }
     }
-    return any ? torc_based_save(&node->dir, node->registry.disk_copy, based, why) : TORC_ERR_OK;
+    return any;
+}
+
+// Recovery removes the checkpoints of shards that the node begins without, and after that their log
+// may be trimmed: the lines say so first, for the node may die in between.
+enum torc_err torc_node_let_go(struct torc_node *node, struct torc_fail *why)
+{
+    torc_based_load(&node->dir, node->registry.disk_copy, node->based);
+    return bases_let_go(node)
+               ? torc_based_save(&node->dir, node->registry.disk_copy, node->based, why)
+               : TORC_ERR_OK;
 }
 
 // Lives of these shards that begin here later have turns above all that lie in the log.
@@ -180,10 +189,32 @@ void torc_node_shard_here(struct torc_node *node, uint32_t worker, const struct 
                             here);
 }
 
+// The control before us may have died between the line of a shard that was to go and the order, or
+// its worker did not let go: what is here goes on as what it is. True: a line has changed.
+static bool bases_take_back(struct torc_node *node)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < node->registry.cluster.shard_count; i++) {
+        const struct torc_cluster_shard *shard = node->registry.cluster.shards + i;
+        struct torc_based_line *line =
+            shard->shard == 0 ? NULL : torc_based_find(node->based, shard->shard);
+
+        if (line != NULL && shard->replica && line->copy != shard->copy) {
+            line->copy = shard->copy;
+            line->whole = shard->based;
+            any = true;
+        }
+    }
+    return any;
+}
+
 // A replica that no worker has is given to one later; of shards without replicas all must be here.
 bool torc_node_resume_table(struct torc_node *node)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
+    struct torc_fail why = {0};
+    bool changed;
 
     torc_based_load(&node->dir, node->registry.node.copy, node->based);
     torc_give_forget(node->give);
@@ -197,6 +228,12 @@ bool torc_node_resume_table(struct torc_node *node)
         if (shard->shard != 0 && !shard->here) {
             torc_cluster_drop(cluster, shard);
         }
+    }
+    changed = bases_let_go(node);
+    changed = bases_take_back(node) || changed;
+    if (changed && give_save(node, &why) != TORC_ERR_OK) {
+        torc_log(TORC_LOG_WARN, "node", "not-resumed", "reason=\"%s\"", why.text);
+        return false;
     }
     return true;
 }
@@ -213,14 +250,19 @@ static uint32_t give_turn(const struct torc_node *node, const struct torc_based_
     return (uint32_t)torc_min_u64(turn, UINT32_MAX - 1) + 1;
 }
 
+static bool give_fresh(struct torc_node *node, struct torc_cluster_shard **shard)
+{
+    *shard = torc_give_fresh(node->give, node->now_ns, node->attach.hello.worker_count);
+    return *shard != NULL;
+}
+
 static void give_begin(struct torc_node *node)
 {
     struct torc_cluster_shard *shard;
     struct torc_fail why = {0};
     bool any = false;
 
-    for (shard = torc_give_fresh(node->give, node->attach.hello.worker_count); shard != NULL;
-         shard = torc_give_fresh(node->give, node->attach.hello.worker_count)) {
+    while (give_fresh(node, &shard)) {
         shard->turn = give_turn(node, torc_based_find(node->based, shard->shard));
         shard->copy = give_copy(node);
         shard->opening = true;
@@ -294,29 +336,70 @@ static void take_back(struct torc_node *node)
     }
 }
 
-void torc_node_shard_gone(struct torc_node *node, uint32_t number, uint32_t turn)
+// What its worker has no more leaves the table, when no checkpoint of it is being written.
+static void take_leave(struct torc_node *node)
 {
-    struct torc_based_line *line = torc_based_find(node->based, number);
-    struct torc_cluster_shard *shard = torc_cluster_shard(&node->registry.cluster, number);
+    struct torc_cluster *cluster = &node->registry.cluster;
     char name[48];
 
-    if (shard == NULL || node->give->stage != TORC_GIVE_ORDERED || node->give->shard != number) {
-        return; // said twice
+    for (uint32_t i = cluster->shard_count; i > 0 && node->give->left > 0; i--) {
+        struct torc_cluster_shard *shard = cluster->shards + i - 1;
+
+        if (!shard->gone || torc_checkpoints_has(node->checkpoints, shard->shard)) {
+            continue;
+        }
+        if (shard->has_checkpoint) {
+            torc_checkpoint_name(name, sizeof(name), shard->shard, shard->checkpoint_lsn);
+            // The next start removes it, else.
+            (void)torc_disk_remove(node->disk, node->dir.checkpoint_fd, name);
+        }
+        torc_log(TORC_LOG_INFO, "shard", "taken", "shard=%" PRIu32 " worker=%" PRIu32, shard->shard,
+                 shard->worker);
+        torc_give_drop(node->give, shard);
+        torc_node_trim(node);
+        torc_node_meta_news(node);
+        node->given_news = 0; // it may be wished again already
     }
-    if (line != NULL) { // the log says so too, should this process end now
-        line->turn = (uint32_t)torc_max_u64(line->turn, turn);
+}
+
+// Ordered just now, or long ago (it was late and taken back), or never opened for want of memory.
+void torc_node_shard_gone(struct torc_node *node, uint32_t worker, const struct torc_evt_role *said)
+{
+    struct torc_cluster_shard *shard =
+        node->state == TORC_NODE_RESUMING // SHARD_HERE says what is here
+            ? NULL
+            : torc_give_gone(node->give, node->now_ns, worker, said);
+    struct torc_based_line *line;
+    struct torc_fail why = {0};
+    bool spoken;
+
+    if (shard == NULL) {
+        return;
     }
-    if (shard->has_checkpoint) {
-        torc_checkpoint_name(name, sizeof(name), number, shard->checkpoint_lsn);
-        // The next start removes it, else.
-        (void)torc_disk_remove(node->disk, node->dir.checkpoint_fd, name);
+    if (said->role != 0) {
+        torc_log(TORC_LOG_WARN, "shard", "refused",
+                 "shard=%" PRIu32 " worker=%" PRIu32
+                 " reason=%s note=\"no copy begins here; tried again in %" PRIu64 " s\"",
+                 said->shard, worker, torc_err_name((enum torc_err)said->role),
+                 TORC_GIVE_REFUSED_NS / TORC_NS_PER_S);
     }
-    torc_log(TORC_LOG_INFO, "shard", "taken", "shard=%" PRIu32 " worker=%" PRIu32, number,
-             shard->worker);
-    torc_give_gone(node->give, shard);
-    torc_node_trim(node);
-    torc_node_meta_news(node);
-    node->given_news = 0; // it may be wished again already
+    line = torc_based_find(node->based, said->shard);
+    spoken = line != NULL && !line->whole && line->copy != shard->copy; // take_order
+    if (!spoken && !give_put(node, shard, give_copy(node), false)) {
+        (void)torc_fail(&why, TORC_ERR_LIMIT, "replicas: more lines than shards there can be");
+        torc_node_fail(node, &why);
+        return;
+    }
+    line = torc_based_find(node->based, said->shard);
+    torc_assert(line != NULL);
+    line->turn = (uint32_t)torc_max_u64(line->turn, said->epoch); // the log says so too
+    if (!spoken && give_save(node, &why) != TORC_ERR_OK) {
+        torc_node_fail(node, &why);
+        return;
+    }
+    if (node->state == TORC_NODE_SERVING) {
+        take_leave(node);
+    }
 }
 
 void torc_node_give_step(struct torc_node *node)
@@ -327,7 +410,9 @@ void torc_node_give_step(struct torc_node *node)
     if (node->state != TORC_NODE_SERVING || node->registry.meta.replicas == 1) {
         return;
     }
-    if (node->given_news != torc_node_meta_changes(node) + 1) {
+    take_leave(node);
+    if (node->given_news != torc_node_meta_changes(node) + 1 ||
+        torc_give_is_due(give, node->now_ns)) {
         node->given_news = torc_node_meta_changes(node) + 1;
         torc_give_look(give, node->now_ns);
         give_begin(node);

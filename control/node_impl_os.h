@@ -120,7 +120,8 @@ void torc_node_close_give(struct torc_node *node);
 void torc_node_give_step(struct torc_node *node);
 
 // What a worker says.
-void torc_node_shard_gone(struct torc_node *node, uint32_t number, uint32_t turn);
+void torc_node_shard_gone(struct torc_node *node, uint32_t worker,
+                          const struct torc_evt_role *said);
 void torc_node_shard_here(struct torc_node *node, uint32_t worker,
                           const struct torc_evt_here *here);
 

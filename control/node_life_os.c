@@ -272,7 +272,7 @@ void torc_node_replay(struct torc_node *node)
     uint64_t records = 0;
     uint64_t replayed = 0;
 
-    if (!node_feed(node) || torc_cluster_ready(cluster) < cluster->shard_count ||
+    if (!node_feed(node) || torc_cluster_ready(cluster) < torc_cluster_count(cluster) ||
         !torc_node_order_all(node, TORC_CMD_SERVE)) {
         return;
     }

@@ -68,7 +68,7 @@ static void node_status(struct torc_node *node)
     case TORC_NODE_REPLAYING:
         (void)snprintf(text, sizeof(text),
                        "STATUS=recovering, %" PRIu32 " of %" PRIu32 " shards ready",
-                       torc_cluster_ready(cluster), cluster->shard_count);
+                       torc_cluster_ready(cluster), torc_cluster_count(cluster));
         break;
     case TORC_NODE_SCANNING:
     case TORC_NODE_RESUMING:
@@ -145,9 +145,7 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
     case TORC_EVT_PROPOSE: torc_node_meta_event(node, index, event); return;
     case TORC_EVT_ROLE: torc_node_meta_role(node, &event->role); return;
     case TORC_EVT_CHECKPOINT: torc_cluster_base(&node->registry.cluster, event->role.shard); return;
-    case TORC_EVT_SHARD_GONE:
-        torc_node_shard_gone(node, event->role.shard, event->role.epoch);
-        return;
+    case TORC_EVT_SHARD_GONE: torc_node_shard_gone(node, index, &event->role); return;
     case TORC_EVT_SHARD_HERE: torc_node_shard_here(node, index, &event->here); return;
     case TORC_EVT_LOG_AGAIN: torc_node_feed_again(node, index); return;
     case TORC_EVT_ALARM:

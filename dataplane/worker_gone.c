@@ -9,13 +9,21 @@
 
 // -- SHARD_GONE -----------------------------------------------------------------------------------
 
-static void gone_say(struct torc_worker *worker, uint32_t number, uint32_t turn)
+// There is room: orders are taken only then.
+static void gone_say(struct torc_worker *worker, uint32_t number, uint32_t turn, enum torc_err err)
 {
     struct torc_evt event = {.kind = TORC_EVT_SHARD_GONE};
 
     event.role.shard = number;
     event.role.epoch = turn;
-    (void)torc_worker_say(worker, &event); // there is room: orders are taken only then
+    event.role.role = (uint32_t)err;
+    (void)torc_worker_say(worker, &event);
+}
+
+void torc_worker_shard_refuse(struct torc_worker *worker, const struct torc_cmd_shard *order,
+                              enum torc_err err)
+{
+    gone_say(worker, order->shard, order->turn, err);
 }
 
 // A member's records count: it goes only after another said that it is none. Whoever is being
@@ -113,7 +121,7 @@ void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number)
     uint32_t turn;
 
     if (shard == NULL) {
-        gone_say(worker, number, 0); // it was told before
+        gone_say(worker, number, 0, TORC_ERR_OK); // it was told before
         return;
     }
     if (!gone_may(shard) || !gone_tell(worker, shard)) {
@@ -133,7 +141,7 @@ void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number)
     memset(shard->replica, 0, sizeof(*shard->replica));
     memset(shard, 0, sizeof(*shard));
     gone_order(worker, place);
-    gone_say(worker, number, turn);
+    gone_say(worker, number, turn, TORC_ERR_OK);
 }
 
 // -- CONTROL_HELLO --------------------------------------------------------------------------------

@@ -173,6 +173,18 @@ static void order_replica(struct torc_worker *worker, struct torc_worker_shard *
     shard->replica->copy = order->copy != 0 ? order->copy : worker->cluster.copy;
 }
 
+// One without a base costs nobody anything but a copy: the node goes on, and control tries again.
+static void order_refuse_shard(struct torc_worker *worker, const struct torc_cmd_shard *order,
+                               const struct torc_fail *why)
+{
+    if (worker->configured && worker->replicas.council != NULL && order->is_replica != 0 &&
+        order->has_base == 0 && torc_worker_shard_number(worker, order->shard) == NULL) {
+        torc_worker_shard_refuse(worker, order, why->err);
+    } else {
+        torc_worker_alarm(worker, why->err, order->shard, why->text);
+    }
+}
+
 static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_shard *order)
 {
     uint32_t place = order_place(worker);
@@ -192,7 +204,7 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
     enum torc_err err = order_shard_check(worker, order, &why);
 
     if (err != TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, order->shard, why.text);
+        order_refuse_shard(worker, order, &why);
         return;
     }
     if (config.anew) {
@@ -201,7 +213,7 @@ static void order_shard_open(struct torc_worker *worker, const struct torc_cmd_s
     torc_assert(place < worker->shards_max);
     shard = &worker->shards[place];
     if (torc_shard_init(&shard->engine, &worker->pool, &config, &why) != TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, order->shard, why.text);
+        order_refuse_shard(worker, order, &why);
         return;
     }
     shard->opened_epoch = order->epoch;

@@ -307,6 +307,10 @@ void torc_worker_base_kept(struct torc_worker *worker, struct torc_worker_shard 
 
 // -- worker_gone.c --------------------------------------------------------------------------------
 
+// SHARD_OPEN of a replica without a base finds no memory, or no place: control tries again later.
+void torc_worker_shard_refuse(struct torc_worker *worker, const struct torc_cmd_shard *order,
+                              enum torc_err err);
+
 // SHARD_GONE of control.
 void torc_worker_shard_gone(struct torc_worker *worker, uint32_t number);
 

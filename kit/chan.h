@@ -261,6 +261,7 @@ enum torc_evt_kind {
     TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes, to a new control
     TORC_EVT_CHECKPOINT, // `role`: a learner's base is whole: order a CHECKPOINT of the shard now
     // `role`: not here (any more), and `epoch` is its last turn; its checkpoints may go.
+    // `role.role`: 0, or an enum torc_err: why a replica without a base was not opened.
     TORC_EVT_SHARD_GONE,
     TORC_EVT_SHARD_HERE, // `here`: told to a new control, of each shard
     // Instead of all SHARD_READY: send the log once more as it was sent, no checkpoints, and say

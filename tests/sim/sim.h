@@ -145,6 +145,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(SHARDS_GIVEN, "shards that running nodes were given", 0)       \
     X(SHARDS_TAKEN, "shards that running nodes let go of", 0)        \
     X(SHARDS_KEPT, "of those that were to go, taken back", 0)        \
+    X(SHARDS_LATE, "and let go of nevertheless", 0)                  \
     X(NODE_FORGOT, "starts that had forgotten", 0)                   \
     X(NODE_STARTED_AGAIN, "starts after one that served nobody", 0)  \
     X(NODE_QUIESCED, "clean ends", 0)                                \

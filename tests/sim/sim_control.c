@@ -185,7 +185,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
         }
         return;
     case TORC_EVT_SHARD_HERE: sim_give_here(node, worker, &event->here); return;
-    case TORC_EVT_SHARD_GONE: sim_give_gone(node, event->role.shard, event->role.epoch); return;
+    case TORC_EVT_SHARD_GONE: sim_give_gone(node, worker, &event->role); return;
     case TORC_EVT_LOG_AGAIN:
         if (control->recover != NULL && control->workers[worker].recovered) {
             torc_recover_again(control->recover, worker);

@@ -68,13 +68,12 @@ static uint64_t bases_copy(const struct sim_node *node, const struct sim_line *l
     return line != NULL || bases_list(node, known, copy) ? copy : give_copy(node);
 }
 
-// As torc_node_let_go.
-void sim_give_let_go(struct sim_node *node)
+// As bases_let_go.
+static bool lines_let_go(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
     bool any = false;
 
-    lines_load(node, control->disk_copy);
     for (uint32_t number = 1; number <= sim->config.shards; number++) {
         struct sim_line *line = &control->lines[number];
 
@@ -84,8 +83,15 @@ void sim_give_let_go(struct sim_node *node)
             any = true;
         }
     }
-    if (any) {
-        lines_save(node, control->disk_copy);
+    return any;
+}
+
+// As torc_node_let_go.
+void sim_give_let_go(struct sim_node *node)
+{
+    lines_load(node, node->control.disk_copy);
+    if (lines_let_go(node)) {
+        lines_save(node, node->control.disk_copy);
     }
 }
 
@@ -170,10 +176,30 @@ void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt
     torc_assert(shard != NULL);
 }
 
+// As bases_take_back.
+static bool lines_take_back(struct sim_node *node)
+{
+    struct torc_cluster *cluster = &node->control.cluster;
+    bool any = false;
+
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        const struct torc_cluster_shard *shard = &cluster->shards[i];
+        struct sim_line *line = &node->control.lines[shard->shard];
+
+        if (shard->shard != 0 && shard->replica && line->there && line->copy != shard->copy) {
+            line->copy = shard->copy;
+            line->whole = shard->based;
+            any = true;
+        }
+    }
+    return any;
+}
+
 // As torc_node_resume_table.
 bool sim_give_resume(struct sim_node *node)
 {
     struct torc_cluster *cluster = &node->control.cluster;
+    bool changed;
 
     lines_load(node, sim_agree_copy(node));
     torc_give_forget(&node->control.give);
@@ -188,6 +214,11 @@ bool sim_give_resume(struct sim_node *node)
             torc_cluster_drop(cluster, shard);
         }
     }
+    changed = lines_let_go(node);
+    changed = lines_take_back(node) || changed;
+    if (changed) {
+        lines_save(node, sim_agree_copy(node));
+    }
     return true;
 }
 
@@ -199,8 +230,8 @@ static void give_begin(struct sim_node *node)
     struct torc_cluster_shard *shard;
     bool any = false;
 
-    for (shard = torc_give_fresh(&control->give, node->worker_count); shard != NULL;
-         shard = torc_give_fresh(&control->give, node->worker_count)) {
+    while ((shard = torc_give_fresh(&control->give, sim_local_ns(&node->clock),
+                                    node->worker_count)) != NULL) {
         const struct sim_line *line = line_of(node, shard->shard);
 
         shard->turn =
@@ -266,30 +297,63 @@ static void take_back(struct sim_node *node)
     lines_save(node, sim_agree_copy(node));
 }
 
-// As torc_node_shard_gone.
-void sim_give_gone(struct sim_node *node, uint32_t number, uint32_t turn)
+// As take_leave of node_give_os.c.
+static void take_leave(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
-    struct torc_cluster_shard *shard = torc_cluster_shard(&control->cluster, number);
-    struct sim_line *line = &control->lines[number];
+    struct torc_cluster *cluster = &control->cluster;
     char name[48];
 
-    if (shard == NULL || control->give.stage != TORC_GIVE_ORDERED ||
-        control->give.shard != number) {
-        return; // said twice
+    for (uint32_t i = cluster->shard_count; i > 0 && control->give.left > 0; i--) {
+        struct torc_cluster_shard *shard = &cluster->shards[i - 1];
+
+        if (!shard->gone || torc_checkpoints_has(control->checkpoints, shard->shard)) {
+            continue;
+        }
+        if (shard->has_checkpoint) {
+            torc_checkpoint_name(name, sizeof(name), shard->shard, shard->checkpoint_lsn);
+            (void)torc_disk_remove(control->disk, sim_store_folder(node->index, true), name);
+        }
+        sim_cover(SIM_COVER_SHARDS_TAKEN);
+        torc_give_drop(&control->give, shard);
+        sim_control_trim(node);
+        sim_agree_news(node);
+        control->given_news = 0;
     }
-    line->turn = (uint32_t)torc_max_u64(line->turn, line->there ? turn : 0);
-    if (shard->has_checkpoint) {
-        torc_checkpoint_name(name, sizeof(name), number, shard->checkpoint_lsn);
-        (void)torc_disk_remove(control->disk, sim_store_folder(node->index, true), name);
+}
+
+// As torc_node_shard_gone.
+void sim_give_gone(struct sim_node *node, uint32_t worker, const struct torc_evt_role *said)
+{
+    struct sim_control *control = &node->control;
+    bool ordered = control->give.stage == TORC_GIVE_ORDERED && control->give.shard == said->shard;
+    struct torc_cluster_shard *shard =
+        control->state == SIM_CONTROL_RESUMING
+            ? NULL
+            : torc_give_gone(&control->give, sim_local_ns(&node->clock), worker, said);
+    struct sim_line *line = &control->lines[said->shard];
+    bool spoken;
+
+    if (shard == NULL) {
+        return;
     }
-    sim_cover(SIM_COVER_SHARDS_TAKEN);
-    sim_story("node %u  has let go of shard %u, turn %u", (unsigned)node->number, (unsigned)number,
-              (unsigned)turn);
-    torc_give_gone(&control->give, shard);
-    sim_control_trim(node);
-    sim_agree_news(node);
-    control->given_news = 0;
+    sim_cover_add(SIM_COVER_SHARDS_LATE, ordered || said->role != 0 ? 0 : 1);
+    sim_story("node %u  has let go of shard %u, turn %u%s", (unsigned)node->number,
+              (unsigned)said->shard, (unsigned)said->epoch,
+              said->role != 0 ? ": refused"
+              : ordered       ? ""
+                              : ", late");
+    spoken = line->there && !line->whole && line->copy != shard->copy;
+    if (!spoken) {
+        lines_put(node, shard, give_copy(node), false);
+    }
+    line->turn = (uint32_t)torc_max_u64(line->turn, said->epoch);
+    if (!spoken) {
+        lines_save(node, sim_agree_copy(node));
+    }
+    if (control->state == SIM_CONTROL_SERVING) {
+        take_leave(node);
+    }
 }
 
 // As torc_node_give_step.
@@ -302,7 +366,9 @@ void sim_give_step(struct sim_node *node)
     if (control->state != SIM_CONTROL_SERVING || sim->config.replicas == 1) {
         return;
     }
-    if (control->given_news != sim_agree_changes(node) + 1) {
+    take_leave(node);
+    if (control->given_news != sim_agree_changes(node) + 1 ||
+        torc_give_is_due(&control->give, local_ns)) {
         control->given_news = sim_agree_changes(node) + 1;
         torc_give_look(&control->give, local_ns);
         give_begin(node);

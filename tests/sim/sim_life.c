@@ -358,7 +358,7 @@ bool sim_life_order_all(struct sim_node *node, enum torc_cmd_kind kind)
 void sim_life_replay(struct sim_node *node)
 {
     if (!life_feed(node) ||
-        torc_cluster_ready(&node->control.cluster) < node->control.cluster.shard_count ||
+        torc_cluster_ready(&node->control.cluster) < torc_cluster_count(&node->control.cluster) ||
         !sim_life_order_all(node, TORC_CMD_SERVE)) {
         return;
     }

@@ -225,7 +225,7 @@ void sim_give_judge_begun(struct sim_node *node);
 void sim_give_find_bases(struct sim_node *node); // after it did
 void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt_here *here);
 bool sim_give_resume(struct sim_node *node);
-void sim_give_gone(struct sim_node *node, uint32_t number, uint32_t turn);
+void sim_give_gone(struct sim_node *node, uint32_t worker, const struct torc_evt_role *said);
 void sim_give_step(struct sim_node *node);
 
 // -- sim_agree.c: what a control has to do with the metastore

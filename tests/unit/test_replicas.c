@@ -561,6 +561,53 @@ static void a_shard_taken_away_leaves_and_comes_back_by_a_base(void)
     give_and_take(TORC_DURABILITY_REPLICATED);
 }
 
+// How often node 3 said that it begins no shard 1, in place of an alarm.
+static uint32_t refusals(void)
+{
+    struct torc_fake_control *control = &cluster.rigs[3].controls[0];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < control->event_count; i++) {
+        const struct torc_evt *event = &control->events[i];
+
+        CU_ASSERT_NOT_EQUAL(event->kind, TORC_EVT_ALARM);
+        count += event->kind == TORC_EVT_SHARD_GONE && event->role.shard == 1 &&
+                         event->role.role == TORC_ERR_NO_SPACE && event->role.epoch != 0
+                     ? 1
+                     : 0;
+    }
+    control->event_count = 0;
+    return count;
+}
+
+// Control hears of it, and may order it again when there is some.
+static void a_shard_that_finds_no_memory_is_refused(void)
+{
+    struct torc_chunk_pool *pool;
+    uint32_t taken[64];
+    uint32_t count = 0;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    pool = &cluster.rigs[3].workers[0]->chunks;
+    wish_for(1, 1, 1, 2, 0);
+    until_gone(3, 1);
+    CU_ASSERT_TRUE_FATAL(torc_chunk_pool_free(pool) <= TORC_COUNT_OF(taken));
+    while (torc_chunk_pool_free(pool) > 0) {
+        taken[count++] = torc_chunk_pool_take(pool);
+    }
+    CU_ASSERT_EQUAL(refusals(), 0);
+    wish_for(1, 1, 1, 2, 3);
+    torc_cluster_run(&cluster, 100);
+    CU_ASSERT_TRUE(refusals() > 0);
+    CU_ASSERT_PTR_NULL(torc_cluster_shard(&cluster, 3, 1));
+    while (count > 0) {
+        torc_chunk_pool_give(pool, taken[--count]);
+    }
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 400000));
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 // A place that is free again is another shard's; what came for the one before is not for it.
 static void places_of_shards_are_used_again(void)
 {
@@ -724,6 +771,7 @@ int main(void)
          all_lose_power_and_nothing_acknowledged_is_lost},
         {"a shard that is taken away leaves, and comes back by a base",
          a_shard_taken_away_leaves_and_comes_back_by_a_base},
+        {"a shard that finds no memory is refused", a_shard_that_finds_no_memory_is_refused},
         {"places of shards are used again", places_of_shards_are_used_again},
         {"a record read for the copy before is not for the next one",
          a_record_read_for_the_copy_before_is_not_for_the_next},
