@@ -21,10 +21,12 @@ enum {
 };
 
 struct admin_client {
-    int fd;         // -1: free
-    bool waits;     // for an answer that comes later
-    bool ended;     // says nothing more; closed once its answers are out
-    uint32_t asked; // number of the request it waits for
+    int fd;          // -1: free
+    bool waits;      // for an answer that comes later
+    bool ended;      // says nothing more; closed once its answers are out
+    uint32_t asked;  // number of the request it waits for
+    uint32_t events; // of its descriptor in the epoll set; 0: not in it
+    uint64_t moved;  // the turn in which it last said or took something
     uint32_t line_bytes;
     char line[TORC_ADMIN_LINE_BYTES];
     char *out; // what the socket did not take
@@ -37,6 +39,7 @@ struct torc_admin {
     gid_t group;
     bool has_group;
     uint32_t asked; // requests so far
+    uint64_t turn;
     char path[108];
     struct admin_client clients[TORC_ADMIN_CLIENTS_MAX];
 };
@@ -60,17 +63,33 @@ json_t *torc_admin_error(enum torc_err err, const char *text)
                      torc_admin_text(text));
 }
 
-static void admin_watch(struct torc_admin *admin, int fd, bool add)
+static void admin_watch(struct torc_admin *admin, int fd, uint32_t before, uint32_t events)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    int failed = epoll_ctl(admin->epoll_fd, add ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event);
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    int change = before == 0 ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
+    int failed = before == events ? 0 : epoll_ctl(admin->epoll_fd, change, fd, &event);
 
-    torc_assert(failed == 0 || !add); // a descriptor of ours, in an epoll set of ours
+    torc_assert(failed == 0); // a descriptor of ours, in an epoll set of ours
+}
+
+// It is listened to while what it says can be used: who takes no answers gets no more of them.
+static uint32_t admin_events(const struct admin_client *client)
+{
+    if (client->out_bytes > 0) {
+        return EPOLLOUT;
+    }
+    return !client->ended && client->line_bytes < sizeof(client->line) ? EPOLLIN : 0;
+}
+
+static void admin_rewatch(struct torc_admin *admin, struct admin_client *client, uint32_t events)
+{
+    admin_watch(admin, client->fd, client->events, events);
+    client->events = events;
 }
 
 static void admin_drop(struct torc_admin *admin, struct admin_client *client)
 {
-    admin_watch(admin, client->fd, false);
+    admin_rewatch(admin, client, 0);
     (void)close(client->fd);
     free(client->out);
     *client = (struct admin_client){.fd = -1};
@@ -117,7 +136,7 @@ enum torc_err torc_admin_open(struct torc_admin **out, const char *run, const ch
         torc_log(TORC_LOG_WARN, "admin", "group-not-set", "group=%s reason=\"%s\"", group,
                  strerrordesc_np(errno));
     }
-    admin_watch(admin, admin->listener, true);
+    admin_watch(admin, admin->listener, 0, EPOLLIN);
     *out = admin;
     return TORC_ERR_OK;
 }
@@ -129,7 +148,7 @@ void torc_admin_close(struct torc_admin *admin)
             admin_drop(admin, admin->clients + i);
         }
     }
-    admin_watch(admin, admin->listener, false);
+    admin_watch(admin, admin->listener, EPOLLIN, 0);
     (void)close(admin->listener);
     (void)unlink(admin->path);
     free(admin);
@@ -163,26 +182,45 @@ static bool admin_may(const struct torc_admin *admin, int fd)
     return false;
 }
 
+// A free place; else that of who has been silent longest, of those who wait for no answer if there
+// is one: connections that were forgotten keep nobody out.
+static struct admin_client *admin_place(struct torc_admin *admin)
+{
+    struct admin_client *place = admin->clients;
+
+    for (uint32_t i = 0; i < TORC_ADMIN_CLIENTS_MAX; i++) {
+        struct admin_client *client = admin->clients + i;
+
+        if (client->fd < 0) {
+            return client;
+        }
+        if (client->waits == place->waits ? client->moved < place->moved : place->waits) {
+            place = client;
+        }
+    }
+    torc_log(TORC_LOG_WARN, "admin", "dropped", "note=\"silent longest of %d connections\"",
+             TORC_ADMIN_CLIENTS_MAX);
+    admin_drop(admin, place);
+    return place;
+}
+
 static void admin_accept(struct torc_admin *admin)
 {
     int fd = accept4(admin->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    uint32_t at = 0;
+    struct admin_client *client;
 
-    while (at < TORC_ADMIN_CLIENTS_MAX && admin->clients[at].fd >= 0) {
-        at++;
-    }
     if (fd < 0) {
         return;
     }
-    if (at == TORC_ADMIN_CLIENTS_MAX || !admin_may(admin, fd)) {
-        torc_log(TORC_LOG_WARN, "admin", "refused", "reason=\"%s\"",
-                 at == TORC_ADMIN_CLIENTS_MAX ? "too many connections"
-                                              : "not root, nor our user or group");
+    if (!admin_may(admin, fd)) {
+        torc_log(TORC_LOG_WARN, "admin", "refused", "reason=\"not root, nor our user or group\"");
         (void)close(fd);
         return;
     }
-    admin->clients[at].fd = fd;
-    admin_watch(admin, fd, true);
+    client = admin_place(admin);
+    client->fd = fd;
+    client->moved = admin->turn;
+    admin_rewatch(admin, client, EPOLLIN);
 }
 
 // Sends what waits, as far as the socket takes it.
@@ -198,10 +236,12 @@ static void admin_send(struct torc_admin *admin, struct admin_client *client)
         return;
     }
     if (sent > 0) {
+        client->moved = admin->turn;
         client->out_bytes -= (uint64_t)sent;
         memmove(client->out, client->out + sent, client->out_bytes);
     }
-    if (client->ended && client->out_bytes == 0 && !client->waits) {
+    if (client->ended && client->out_bytes == 0 && !client->waits &&
+        memchr(client->line, '\n', client->line_bytes) == NULL) {
         admin_drop(admin, client);
     }
 }
@@ -259,46 +299,39 @@ static void admin_request(struct torc_admin *admin, struct admin_client *client,
     }
 }
 
-// Takes what the socket has; false when there is nothing to look at.
-static bool admin_receive(struct torc_admin *admin, struct admin_client *client)
+// Takes what the socket has.
+static void admin_receive(struct torc_admin *admin, struct admin_client *client)
 {
     int64_t got;
 
-    if (client->ended) {
-        return false;
+    if (admin_events(client) != EPOLLIN) {
+        return;
     }
     got = recv(client->fd, client->line + client->line_bytes,
                sizeof(client->line) - client->line_bytes, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return false;
+        return;
     }
     if (got < 0) {
         admin_drop(admin, client);
-        return false;
+        return;
     }
-    if (got == 0) { // it may still wait for an answer
-        client->ended = true;
-        admin_watch(admin, client->fd, false);
-        return false;
-    }
+    client->ended = got == 0; // it may still wait for an answer
+    client->moved = admin->turn;
     client->line_bytes += (uint32_t)got;
-    return true;
 }
 
 static void admin_read(struct torc_admin *admin, struct admin_client *client,
                        torc_admin_answer answer, void *context)
 {
-    if (!admin_receive(admin, client) && (client->fd < 0 || client->line_bytes == 0)) {
-        return; // else lines that came while an answer was awaited
-    }
-    while (client->fd >= 0 && !client->waits) {
+    admin_receive(admin, client);
+    while (client->fd >= 0 && !client->waits && client->out_bytes == 0) {
         char *end = memchr(client->line, '\n', client->line_bytes);
         uint32_t bytes = end != NULL ? (uint32_t)(end - client->line) : 0;
 
         if (end == NULL && client->line_bytes == sizeof(client->line)) {
             client->ended = true;
             client->line_bytes = 0;
-            admin_watch(admin, client->fd, false);
             admin_say(admin, client,
                       torc_admin_error(TORC_ERR_TOO_LARGE, "a line of over 4096 bytes"));
             return;
@@ -316,13 +349,20 @@ static void admin_read(struct torc_admin *admin, struct admin_client *client,
 
 void torc_admin_step(struct torc_admin *admin, torc_admin_answer answer, void *context)
 {
+    admin->turn++;
     admin_accept(admin);
     for (uint32_t i = 0; i < TORC_ADMIN_CLIENTS_MAX; i++) {
+        if (admin->clients[i].fd >= 0) {
+            admin_send(admin, admin->clients + i);
+        }
         if (admin->clients[i].fd >= 0) {
             admin_read(admin, admin->clients + i, answer, context);
         }
         if (admin->clients[i].fd >= 0) {
             admin_send(admin, admin->clients + i);
+        }
+        if (admin->clients[i].fd >= 0) {
+            admin_rewatch(admin, admin->clients + i, admin_events(admin->clients + i));
         }
     }
 }

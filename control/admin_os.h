@@ -4,8 +4,9 @@
 //         {"ok":false,"error":"NAME","text":"…"}. Who may ask: root, the server's own user, and
 //         members of one group; the file's mode says so and SO_PEERCRED is checked as well.
 // Owner   control's one thread, without blocking.
-// Memory  TORC_ADMIN_CLIENTS_MAX connections; a request is at most TORC_ADMIN_LINE_BYTES, an answer
-//         waits in its connection until it is taken.
+// Memory  TORC_ADMIN_CLIENTS_MAX connections, of which the one silent longest makes room for a new
+//         one; a request is at most TORC_ADMIN_LINE_BYTES, an answer waits in its connection until
+//         it is taken, and the next request with it.
 // Sources WIRE.md, section 6; docs/OPERATIONS.md lists the commands.
 #ifndef TORC_CONTROL_ADMIN_OS_H
 #define TORC_CONTROL_ADMIN_OS_H

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -22,8 +23,32 @@ enum {
     ADMIN_TEXT_BYTES = 2048
 };
 
-static enum torc_err admin_connect(const char *data, int *fd, struct torc_fail *why)
+// A bet: control answers within milliseconds, but of a drain it speaks after 10 s at most.
+#define ADMIN_TIMEOUT_US UINT64_C(20000000)
+
+enum torc_err torc_admin_timeout(const struct torc_args *args, uint64_t *us, struct torc_fail *why)
 {
+    enum torc_err err = torc_cli_timeout(args, us, why);
+
+    if (err == TORC_ERR_OK && *us == 0 && args->verb != TORC_VERB_CHECKPOINT) {
+        *us = ADMIN_TIMEOUT_US; // a checkpoint takes as long as the disk takes
+    }
+    return err;
+}
+
+static enum torc_err admin_late(struct torc_fail *why)
+{
+    return torc_fail(
+        why, TORC_ERR_DEADLINE,
+        "no answer from torc-control: it hangs, is stopped, or waits for its disk; its "
+        "log may say more; what was asked may still be done");
+}
+
+static enum torc_err admin_connect(const char *data, uint64_t timeout_us, int *fd,
+                                   struct torc_fail *why)
+{
+    struct timeval timeout = {.tv_sec = (time_t)(timeout_us / 1000000),
+                              .tv_usec = (suseconds_t)(timeout_us % 1000000)};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int bytes = snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/admin.sock", data);
 
@@ -35,10 +60,16 @@ static enum torc_err admin_connect(const char *data, int *fd, struct torc_fail *
     if (*fd < 0) {
         return torc_fail(why, TORC_ERR_IO, "socket: %s", strerrordesc_np(errno));
     }
+    // Of each wait: for room among those who wait to be let in, to send, and for the answer.
+    (void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+    (void)setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
     if (connect(*fd, (const struct sockaddr *)(const void *)&address, sizeof(address)) != 0) {
         int reason = errno;
 
         (void)close(*fd);
+        if (reason == EAGAIN) {
+            return admin_late(why);
+        }
         if (reason == EACCES) {
             return torc_fail(why, TORC_ERR_FORBIDDEN,
                              "%.100s: not allowed; root and the group torc are", address.sun_path);
@@ -63,6 +94,10 @@ static enum torc_err admin_read_line(int fd, char **line, struct torc_fail *why)
         if (got < 0 && errno == EINTR) {
             continue;
         }
+        if (got < 0 && errno == EAGAIN) {
+            free(text);
+            return admin_late(why);
+        }
         if (got <= 0) {
             break;
         }
@@ -85,22 +120,22 @@ static enum torc_err admin_read_line(int fd, char **line, struct torc_fail *why)
     return torc_fail(why, TORC_ERR_CLOSED, "torc-control ended the connection without an answer");
 }
 
-enum torc_err torc_admin_ask(const char *data, const char *command, json_t **answer,
-                             struct torc_fail *why)
+enum torc_err torc_admin_ask(const char *data, const char *command, uint64_t timeout_us,
+                             json_t **answer, struct torc_fail *why)
 {
     char request[128];
 
     (void)snprintf(request, sizeof(request), "{\"command\":\"%s\"}\n", command);
-    return torc_admin_request(data, request, answer, why);
+    return torc_admin_request(data, request, timeout_us, answer, why);
 }
 
-enum torc_err torc_admin_request(const char *data, const char *request, json_t **answer,
-                                 struct torc_fail *why)
+enum torc_err torc_admin_request(const char *data, const char *request, uint64_t timeout_us,
+                                 json_t **answer, struct torc_fail *why)
 {
     char *line = NULL;
     int fd = -1;
     ssize_t bytes = (ssize_t)strlen(request);
-    enum torc_err err = admin_connect(data, &fd, why);
+    enum torc_err err = admin_connect(data, timeout_us, &fd, why);
 
     if (err != TORC_ERR_OK) {
         return err;
@@ -373,10 +408,14 @@ static enum torc_err admin_answer(const struct torc_cli *cli, const char *reques
 {
     char data[512];
     json_t *answer = NULL;
+    uint64_t timeout_us = 0;
     enum torc_err err = torc_cli_data(cli->args, data, sizeof(data), why);
 
     if (err == TORC_ERR_OK) {
-        err = torc_admin_request(data, request, &answer, why);
+        err = torc_admin_timeout(cli->args, &timeout_us, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = torc_admin_request(data, request, timeout_us, &answer, why);
     }
     if (err != TORC_ERR_OK) {
         return err;
@@ -576,7 +615,8 @@ enum torc_err torc_cli_stop(struct torc_cli *cli, struct torc_fail *why)
         return err;
     }
     // No `torc serve`: systemd's units, or nothing.
-    err = torc_admin_ask(data, "stop", &answer, why);
+    err =
+        torc_admin_ask(data, "stop", timeout_us != 0 ? timeout_us : ADMIN_TIMEOUT_US, &answer, why);
     if (err == TORC_ERR_NOT_CONNECTED) {
         (void)fprintf(stderr, "torc: no node runs on %s\n", data);
         return TORC_ERR_OK;

@@ -9,13 +9,20 @@
 
 #include <jansson.h>
 
-// One request to the node of a data directory. NOT_CONNECTED: none runs there.
-enum torc_err torc_must_use torc_admin_ask(const char *data, const char *command, json_t **answer,
+// How long a verb waits for its answer; 0: without end.
+enum torc_err torc_must_use torc_admin_timeout(const struct torc_args *args, uint64_t *us,
+                                               struct torc_fail *why);
+
+// One request to the node of a data directory. NOT_CONNECTED: none runs there. DEADLINE: no answer
+// for `timeout_us` (0: it waits without end); what was asked may still be done.
+enum torc_err torc_must_use torc_admin_ask(const char *data, const char *command,
+                                           uint64_t timeout_us, json_t **answer,
                                            struct torc_fail *why);
 
 // The same for a request with more to say: its line, with its end.
 enum torc_err torc_must_use torc_admin_request(const char *data, const char *request,
-                                               json_t **answer, struct torc_fail *why);
+                                               uint64_t timeout_us, json_t **answer,
+                                               struct torc_fail *why);
 
 // OK, or the error that the answer is.
 enum torc_err torc_must_use torc_admin_verdict(const json_t *answer, struct torc_fail *why);

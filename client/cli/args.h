@@ -22,7 +22,7 @@
     X(CLUSTER, "cluster", 'c', "HOST[:PORT],…",                                                    \
       "where to connect; else TORC_CLUSTER, else the node of this machine")                        \
     X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                      \
-    X(TIMEOUT, "timeout", 't', "TIME", "deadline of each operation, as 500ms or 5s (default 10s)") \
+    X(TIMEOUT, "timeout", 't', "TIME", "deadline, as 500ms or 5s (default: 10s; status etc. 20s)") \
     X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")            \
     X(STALE, "stale", 0, "TIME",                                                                   \
       "any copy may answer that is at most so old, as 50ms or 2s; whole milliseconds count")       \
@@ -79,7 +79,8 @@ enum torc_option {
     (TORC_OPTION_BIT(SEPARATOR) | TORC_OPTION_BIT(QUOTE) | TORC_OPTION_BIT(COMMENT) | \
      TORC_OPTION_BIT(KEY) | TORC_OPTION_BIT(VALUES) | TORC_OPTION_BIT(WINDOW))
 #define TORC_OPTIONS_IF_VALUE (TORC_OPTION_BIT(IF_PRESENT) | TORC_OPTION_BIT(IF_VERSION))
-#define TORC_OPTIONS_ADMIN    (TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(OUTPUT))
+#define TORC_OPTIONS_ADMIN \
+    (TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(OUTPUT) | TORC_OPTION_BIT(TIMEOUT))
 #define TORC_OPTIONS_KEYS                                                               \
     (TORC_OPTION_BIT(ROLES) | TORC_OPTION_BIT(RANGES) | TORC_OPTION_BIT(MAX_SESSIONS) | \
      TORC_OPTION_BIT(NODE) | TORC_OPTION_BIT(OUT))

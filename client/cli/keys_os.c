@@ -28,6 +28,7 @@ struct keys_dir {
     char data[KEYS_DATA_BYTES];
     char path[KEYS_PATH_BYTES]; // of torc.keys
     int fd;
+    uint64_t timeout_us; // of what the node is asked
     uint32_t uid;
     uint32_t gid;
     struct torc_node_id id;
@@ -171,7 +172,7 @@ static enum torc_err keys_reload(const struct keys_dir *dir, const char **words,
                                  struct torc_fail *why)
 {
     json_t *answer = NULL;
-    enum torc_err err = torc_admin_ask(dir->data, "keys-reload", &answer, why);
+    enum torc_err err = torc_admin_ask(dir->data, "keys-reload", dir->timeout_us, &answer, why);
 
     if (err == TORC_ERR_NOT_CONNECTED) {
         *words = "in force from the node's next start";
@@ -410,7 +411,12 @@ static enum torc_err keys_list_file(struct torc_cli *cli, const char *data, stru
 static enum torc_err keys_list(struct torc_cli *cli, const char *data, struct torc_fail *why)
 {
     json_t *answer = NULL;
-    enum torc_err err = torc_admin_ask(data, "keys", &answer, why);
+    uint64_t timeout_us = 0;
+    enum torc_err err = torc_admin_timeout(cli->args, &timeout_us, why);
+
+    if (err == TORC_ERR_OK) {
+        err = torc_admin_ask(data, "keys", timeout_us, &answer, why);
+    }
 
     if (err == TORC_ERR_NOT_CONNECTED) {
         return keys_list_file(cli, data, why);
@@ -438,6 +444,9 @@ static enum torc_err keys_act(struct torc_cli *cli, enum torc_keys_action action
         return keys_list(cli, data, why);
     }
     err = keys_open(&dir, data, why);
+    if (err == TORC_ERR_OK) {
+        err = torc_admin_timeout(cli->args, &dir.timeout_us, why);
+    }
     if (err == TORC_ERR_OK) {
         switch (action) {
         case TORC_KEYS_ADD: err = keys_add(&dir, cli->args, why); break;

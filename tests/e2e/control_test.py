@@ -14,6 +14,7 @@ import pwd
 import shlex
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -301,6 +302,75 @@ def case_says():
                      node.address + "\n")
         node.stop()
         checks.that("run/cluster goes with a clean stop", not os.path.exists(node.data + "/run/cluster"))
+
+
+def admin_link(node):
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    link.connect(os.path.join(node.data, "run/admin.sock"))  # waits to be let in
+    link.settimeout(20)
+    return link
+
+
+def lines_of(link, count):
+    """As many answers, or those until the connection ends."""
+    with link.makefile("rb") as file:
+        return [json.loads(line) for _, line in zip(range(count), file)]
+
+
+def case_admin_clients():
+    """forgotten connections keep nobody out, who takes no answers gets no more, and requests may come at once"""
+    with Node("--keys", 1000) as node:
+        idle = [admin_link(node) for _ in range(40)]
+        checks.equal("40 idle connections: status is told", node.admin("status")["ok"], True)
+        waits = admin_link(node)
+        node.kill("dataplane", number=signal.SIGSTOP)  # its answer takes a while
+        waits.sendall(b'{"command":"checkpoint"}\n' + b'{"command":"status"}\n' * 500)
+        waits.shutdown(socket.SHUT_WR)
+        idle += [admin_link(node) for _ in range(40)]
+        checks.equal("and 40 more", node.admin("status")["ok"], True)
+        node.kill("dataplane", number=signal.SIGCONT)
+        answers = lines_of(waits, 501)
+        checks.equal("who waits is not dropped for them, nor what it asked at once",
+                     (len(answers), all(one["ok"] for one in answers)), (501, True))
+        deaf = admin_link(node)
+        deaf.settimeout(2)
+        sent = 0
+        try:
+            while sent < 40000:
+                deaf.sendall(b'{"command":"stats"}\n' * 10)
+                sent += 10
+        except socket.timeout:
+            pass
+        checks.that("who takes no answers is not listened to", sent < 40000, str(sent))
+        checks.equal("others are", node.admin("status")["ok"], True)
+        deaf.settimeout(20)
+        checks.equal("its answers wait for it", len(lines_of(deaf, sent)), sent)
+        for link in (*idle, waits, deaf):
+            link.close()
+
+
+def case_admin_hangs():
+    """a control that does not answer"""
+    with Node("--keys", 1000) as node:
+        pid = node.pid("control")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for words in (("status",), ("stats",), ("placement",), ("keys",), ("checkpoint",), ("node", "drain", 1)):
+                expect(f"{words[0]} ends", node.torc(*words, "--data", node.data, "--timeout", "200ms", check=False),
+                       UNAVAILABLE, "no answer from torc-control")
+            links = []
+            for _ in range(100):  # more than may wait to be let in
+                link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                link.setblocking(False)
+                link.connect_ex(os.path.join(node.data, "run/admin.sock"))
+                links.append(link)
+            expect("nobody is let in", node.torc("status", "--data", node.data, "--timeout", "200ms", check=False),
+                   UNAVAILABLE, "no answer from torc-control")
+            for link in links:
+                link.close()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        expect("it goes on", node.torc("status", "--data", node.data, check=False), 0)
 
 
 def case_restarts():
