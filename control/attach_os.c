@@ -216,7 +216,7 @@ void torc_attach_kill(const struct torc_attach *attach)
     }
 }
 
-void torc_attach_wake(struct torc_attach *attach)
+void torc_attach_wake(struct torc_attach *attach, uint64_t now_ns)
 {
     const uint64_t one = 1;
     bool fenced = false;
@@ -230,7 +230,7 @@ void torc_attach_wake(struct torc_attach *attach)
             atomic_thread_fence(memory_order_seq_cst);
             fenced = true;
         }
-        if (atomic_load_explicit(&attach->ports[i].worker->sleeping, memory_order_relaxed) != 0) {
+        if (torc_chan_wants_bell(attach->ports[i].worker, now_ns)) {
             // A full counter is as good as a rung bell.
             if (write(attach->doorbells[i], &one, sizeof(one)) < 0) {
                 continue;

@@ -413,7 +413,7 @@ static bool node_turn(struct torc_node *node)
     }
     node_step_state(node);
     if (node->attached) {
-        torc_attach_wake(&node->attach);
+        torc_attach_wake(&node->attach, node->now_ns);
     }
     // Recovery's pieces are work as well; but a full ring is the workers' turn.
     return moved || node->state != before || node->state == TORC_NODE_SCANNING ||

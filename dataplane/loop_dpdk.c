@@ -425,17 +425,16 @@ static void loop_ring(struct torc_loop *loop, int doorbell)
     loop_count(loop, TORC_COUNTER_DOORBELLS, 1);
 }
 
-// Adds to `ring` the workers that sleep and have something of ours to send.
-static void loop_wake_relays(struct torc_loop *loop, uint64_t ring[4])
+// Adds to those that are rung the workers that sleep and have something of ours to send.
+static void loop_wake_relays(struct torc_loop *loop, struct torc_turn *turn)
 {
     atomic_thread_fence(memory_order_seq_cst); // pairs with the one in loop_sleep
     for (uint32_t worker = 0; worker < loop->want.worker_count; worker++) {
         uint64_t bit = loop->relayed_to[worker / 64] & UINT64_C(1) << worker % 64;
 
         if (bit != 0 &&
-            atomic_load_explicit(&torc_chan_worker_page(loop->want.chan, worker)->sleeping,
-                                 memory_order_relaxed) != 0) {
-            ring[worker / 64] |= bit;
+            torc_chan_wants_bell(torc_chan_worker_page(loop->want.chan, worker), turn->now_ns)) {
+            turn->ring_workers[worker / 64] |= bit;
         }
     }
     memset(loop->relayed_to, 0, sizeof(loop->relayed_to));
@@ -449,7 +448,7 @@ static bool loop_any(const uint64_t words[4])
 static void loop_wake(struct torc_loop *loop, struct torc_turn *turn)
 {
     if (loop_any(loop->relayed_to)) {
-        loop_wake_relays(loop, turn->ring_workers);
+        loop_wake_relays(loop, turn);
     }
     if (turn->ring_control) {
         loop_ring(loop, loop->want.control_doorbell);

@@ -235,20 +235,10 @@ bool torc_session_evict(struct torc_session_thread *thread)
 
 // -- Resting -------------------------------------------------------------------------------------
 
-static const struct torc_chan_worker *sessions_chan_worker(const struct torc_sessions *table,
-                                                           uint32_t worker)
-{
-    const struct torc_chan *chan = table->chan;
-
-    return (const struct torc_chan_worker *)(const void *)((const unsigned char *)table->chan +
-                                                           chan->worker_offset +
-                                                           (uint64_t)worker * chan->worker_bytes);
-}
-
 static bool rest_all_turned(const struct torc_session_thread *thread)
 {
     for (uint32_t worker = 0; worker < thread->table->worker_count; worker++) {
-        const struct torc_chan_worker *chan = sessions_chan_worker(thread->table, worker);
+        const struct torc_chan_worker *chan = torc_chan_worker_page(thread->table->chan, worker);
 
         // A worker that sleeps is between two turns. Acquire: pairs with the release of its turn.
         if (atomic_load_explicit(&thread->table->turns[worker], memory_order_acquire) ==
@@ -484,10 +474,12 @@ static void ring_sleepers(const struct torc_session_thread *thread, struct torc_
     // Pairs with the fence of a worker about to sleep (kit/chan.h).
     atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t worker = 0; worker < thread->table->worker_count; worker++) {
-        const struct torc_chan_worker *chan = sessions_chan_worker(thread->table, worker);
+        uint64_t bit = UINT64_C(1) << worker % 64;
 
-        if (atomic_load_explicit(&chan->sleeping, memory_order_relaxed) == 0) {
-            step->ring_workers[worker / 64] &= ~(UINT64_C(1) << (worker % 64));
+        if ((step->ring_workers[worker / 64] & bit) != 0 &&
+            !torc_chan_wants_bell(torc_chan_worker_page(thread->table->chan, worker),
+                                  step->now_ns)) {
+            step->ring_workers[worker / 64] &= ~bit;
         }
     }
 }

@@ -624,13 +624,12 @@ static void turn_wake_others(struct torc_worker *worker)
         worker->ring_owed = true;
     }
     for (uint32_t other = 0; handed && other < worker->count; other++) {
-        const struct torc_chan_worker *chan =
-            (const struct torc_chan_worker *)(const void *)((const unsigned char *)worker->chan +
-                                                            worker->chan->worker_offset +
-                                                            other * worker->chan->worker_bytes);
+        uint64_t bit = UINT64_C(1) << other % 64;
 
-        if (atomic_load_explicit(&chan->sleeping, memory_order_relaxed) == 0) {
-            turn->ring_workers[other / 64] &= ~(UINT64_C(1) << (other % 64));
+        if ((turn->ring_workers[other / 64] & bit) != 0 &&
+            !torc_chan_wants_bell(torc_chan_worker_page(worker->config.chan, other),
+                                  worker->now_ns)) {
+            turn->ring_workers[other / 64] &= ~bit;
         }
     }
 }

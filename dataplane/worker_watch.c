@@ -397,15 +397,13 @@ static void watch_take_note(struct torc_worker *worker, uint32_t from,
 
 // -- This node ------------------------------------------------------------------------------------
 
-// S2: every core turned lately, or sleeps.
+// S2: every core turned lately, or sleeps and was not rung longer ago.
 static bool watch_is_turning(const struct torc_worker *worker)
 {
     for (uint32_t i = 1; i < worker->count; i++) {
         const struct torc_chan_worker *page = torc_chan_worker_page(worker->config.chan, i);
-        uint64_t turned_ns = atomic_load_explicit(&page->turned_ns, memory_order_relaxed);
 
-        if (atomic_load_explicit(&page->sleeping, memory_order_relaxed) == 0 &&
-            worker->now_ns > turned_ns && worker->now_ns - turned_ns > STALL_NS) {
+        if (worker->now_ns - torc_chan_owes_since_ns(page, worker->now_ns) > STALL_NS) {
             return false;
         }
     }

@@ -188,6 +188,34 @@ struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index)
     return (struct torc_chan_worker *)(void *)chan_worker_at(memory, index);
 }
 
+bool torc_chan_wants_bell(struct torc_chan_worker *page, uint64_t now_ns)
+{
+    uint64_t turned_ns;
+
+    if (atomic_load_explicit(&page->sleeping, memory_order_relaxed) == 0) {
+        return false;
+    }
+    turned_ns = atomic_load_explicit(&page->turned_ns, memory_order_relaxed);
+    if (atomic_load_explicit(&page->rung_ns, memory_order_relaxed) <= turned_ns) {
+        // Later than its turn, though that may have begun after ours. If it has turned meanwhile,
+        // the bell makes it turn again.
+        atomic_store_explicit(&page->rung_ns, torc_max_u64(now_ns, turned_ns + 1),
+                              memory_order_relaxed);
+    }
+    return true;
+}
+
+uint64_t torc_chan_owes_since_ns(const struct torc_chan_worker *page, uint64_t now_ns)
+{
+    uint64_t turned_ns = atomic_load_explicit(&page->turned_ns, memory_order_relaxed);
+    uint64_t rung_ns = atomic_load_explicit(&page->rung_ns, memory_order_relaxed);
+    bool sleeps = atomic_load_explicit(&page->sleeping, memory_order_relaxed) != 0;
+
+    // Who was woken by a bell is in its first turn since: what it owes is no older.
+    return sleeps && rung_ns <= turned_ns ? now_ns
+                                          : torc_min_u64(torc_max_u64(turned_ns, rung_ns), now_ns);
+}
+
 struct torc_chan_map *torc_chan_map(void *memory)
 {
     return (struct torc_chan_map *)(void *)((unsigned char *)memory + chan_map_offset());

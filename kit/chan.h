@@ -22,7 +22,8 @@
 //         status IN_USE and closed.
 // Doorbells  who is about to block stores 1 to its `sleeping`, fences (seq_cst), looks at its rings
 //         once more, and blocks on its eventfd. Who has published fences (seq_cst), and rings the
-//         eventfd if the other's `sleeping` is 1, at most once a batch.
+//         eventfd if the other's `sleeping` is 1, at most once a batch. Who is first to ring a
+//         worker since its last turn leaves the time: one that does not turn then has no processor.
 // Invariants
 //   C1  In `log`, a block lies in consecutive slots that do not wrap; a filler says how many slots
 //       to skip (its first four bytes are TORC_CHAN_LOG_FILLER). Control releases a slot only after
@@ -554,6 +555,9 @@ struct torc_chan_worker {
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t sleeping;
     _Atomic uint32_t state;     // enum torc_chan_worker_state
     _Atomic uint64_t turned_ns; // when its loop last turned, CLOCK_BOOTTIME
+    // Written by whoever rings: torc_chan_wants_bell.
+    _Alignas(
+        TORC_FALSE_SHARING_BYTES) _Atomic uint64_t rung_ns; // likewise; up to turned_ns: not since
     _Alignas(TORC_SPSC_ALIGN_BYTES) struct torc_stats stats;
 };
 
@@ -637,5 +641,13 @@ struct torc_chan_sessions *torc_chan_sessions(void *memory);
 
 // What worker `index` says of itself. The memory was formatted or checked.
 struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index);
+
+// Whether the worker sleeps, for one who has published and fenced: its doorbell is to be rung, and
+// that is noted.
+bool torc_chan_wants_bell(struct torc_chan_worker *page, uint64_t now_ns);
+
+// Since when the worker owes a turn: it was awake, or was rung, and has not turned since. `now_ns`:
+// it owes none.
+uint64_t torc_chan_owes_since_ns(const struct torc_chan_worker *page, uint64_t now_ns);
 
 #endif

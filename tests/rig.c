@@ -396,6 +396,9 @@ void torc_rig_step(struct torc_rig *rig, uint64_t advance_ns)
     }
     torc_sessions_step(rig->sessions, &step);
     for (uint32_t i = 0; i < rig->config.workers; i++) {
+        if (rig->held[i]) {
+            continue;
+        }
         rig_turn(rig, i);
         rig->more = rig->more || !torc_worker_idle(rig->workers[i]);
     }

@@ -109,6 +109,7 @@ struct torc_rig {
     bool more;                         // some worker said so in the last step
     uint64_t spent_ns;                 // in turns of workers, by turn_clock
     bool futile[TORC_RIG_WORKERS_MAX]; // what each said in its last turn
+    bool held[TORC_RIG_WORKERS_MAX];   // their cores are others': they have no turns
 };
 
 // A node that serves. Ends the test when it does not come up.

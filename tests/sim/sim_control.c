@@ -468,7 +468,7 @@ static void control_rest(struct sim_node *node, bool moved)
     for (uint32_t i = 0; control->attached && !control_lost(node) && i < node->worker_count; i++) {
         if (control->attach.rung[i]) {
             control->attach.rung[i] = false;
-            if (atomic_load(&control->attach.ports[i].worker->sleeping) != 0) {
+            if (torc_chan_wants_bell(control->attach.ports[i].worker, sim_local_ns(&node->clock))) {
                 sim_wake(&node->workers[i].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER,
                          node->index, i);
             }

@@ -126,6 +126,42 @@ static void the_last_of_many_learners_has_a_lease(void)
     torc_cluster_close(&cluster);
 }
 
+static bool first_is_silent(void)
+{
+    return torc_watch_peer_state(&cluster.rigs[2].workers[0]->replicas.watch->watch, 1).silent &&
+           torc_watch_peer_state(&cluster.rigs[3].workers[0]->replicas.watch->watch, 1).silent;
+}
+
+// S2: a core of the first node loses its processor while it sleeps. It may sleep as long as it
+// likes until it is rung; then others take over what it leads, whatever the other core says.
+static void a_sleeper_that_is_rung_in_vain_is_not_covered_by_other_cores(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    struct torc_rig *rig = &cluster.rigs[1];
+    struct torc_chan_worker *page;
+
+    config.workers = 2;
+    replicas_come_up_as(&config);
+    page = torc_chan_worker_page(rig->workers[0]->config.chan, 1);
+    rig->held[1] = true;
+    atomic_store(&page->sleeping, 1);
+    torc_cluster_run(&cluster, 6000);
+    CU_ASSERT_FALSE(first_is_silent());
+    for (uint32_t i = 0; i < 6000; i++) { // again and again
+        CU_ASSERT_TRUE(torc_chan_wants_bell(page, cluster.now_ns));
+        torc_cluster_step(&cluster);
+    }
+    CU_ASSERT_TRUE(first_is_silent());
+    rig->held[1] = false;
+    atomic_store(&page->sleeping, 0);
+    torc_cluster_run(&cluster, 1000);
+    CU_ASSERT_FALSE(first_is_silent());
+    for (uint32_t shard = 1; shard <= 3; shard++) {
+        CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, shard, 0, 3, 400000));
+    }
+    torc_cluster_close(&cluster);
+}
+
 static void a_dead_backup_is_removed_and_writes_go_on(void)
 {
     replicas_come_up(TORC_DURABILITY_DURABLE);
@@ -741,6 +777,8 @@ int main(void)
         {"who is heard but slow to answer is not left out",
          who_is_heard_but_slow_to_answer_is_not_left_out},
         {"the last of many learners has a lease", the_last_of_many_learners_has_a_lease},
+        {"a sleeper that is rung in vain is not covered by other cores",
+         a_sleeper_that_is_rung_in_vain_is_not_covered_by_other_cores},
         {"a dead backup is removed and writes go on", a_dead_backup_is_removed_and_writes_go_on},
         {"a moment is read when all members keep it", a_moment_is_read_when_all_members_keep_it},
         {"a clock that is set wrong takes nobody with it",
