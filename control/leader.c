@@ -62,6 +62,7 @@ static void leader_lead(struct torc_leader *leader, uint64_t now_ns)
     leader->retry_at_ns = now_ns;
     leader->pace_at_ns = now_ns + leader->config.pace_ns;
     leader->table_count = 0;
+    memset(leader->down, 0, sizeof(leader->down)); // of a term before: it did not look since
     leader->planned = false;
     leader->why = (struct torc_fail){0};
     leader->counters.terms++;

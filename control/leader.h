@@ -20,7 +20,13 @@
 //         deleted is gone at once.
 // Silent  nobody writes the `down` of a machine that died: only its own control knows of it. But
 //         primaries take it out of their shards. Who is wished and in sync nowhere (`seats`) for
-//         `gone_ns` counts as down, until it is in sync somewhere or starts again.
+//         `gone_ns` counts as down, until it is in sync somewhere, starts again or shows itself.
+// Shows   who has no shard and is wished none writes its record anew now and then, with nothing but
+//         the nonce changed (control/placer.h). Who has a place on the ring and nothing else gets
+//         nothing before this leader has seen that, a start or a shard of it: else each new leader
+//         would wish the share of a dead machine again. Who is given up again without having been
+//         in sync meanwhile (the metastore hears it, and other nodes do not) has to wait for
+//         twice, four and at most eight times `gone_ns`.
 // Invariants
 //   D1  only records of the families placement, want and node are written, and of a node only zone
 //       and slot.
@@ -107,12 +113,18 @@ struct torc_leader_node {
     bool down;
 };
 
-// Since when this boot of a node has been known to be down, or in no shard that it should be in.
+// What a leader knows of a node's boot: since when it has been down, or in no shard that it should
+// be in, and whether it has shown itself.
 struct torc_leader_down {
     uint64_t boot;
     uint64_t since_ns; // 0: it is not
-    bool silent;       // its record did not say so at first
     bool listed;       // in the list that is being read
+    bool given_up;     // after `gone_ns` of it
+    bool there;        // it has shown itself since this leader began, or gave it up
+    uint8_t times;     // that it was given up since it was in sync anywhere
+    uint64_t again_ns; // what it says before that does not end its being given up
+    uint64_t nonce;    // of its record, as last read
+    uint64_t rest;     // hash of the record without it; 0: not read yet
 };
 
 // X(name, help)

@@ -1,7 +1,10 @@
 // Torc control: what placement's leader reads, and what it plans from that. See control/leader.h.
 #include "control/leader_impl.h"
+#include "kit/bugs.h"
 
 #include <string.h>
+
+#define AGAIN_SHIFT_MAX 3u // a bet, as leader.h says what for
 
 // -- Shards and wishes ---------------------------------------------------------------------------
 
@@ -149,28 +152,68 @@ static uint64_t read_hash(const char *text)
     return hash;
 }
 
-// Whether it counts as down: its record says so, or it has been silent for too long. Who was given
-// up and is wished nowhere by now stays so: else it would be given shards again.
+// Whether the node itself has written since the last look: a start, or its record anew and nothing
+// in it changed. Placement and operators change something.
+static bool read_word(struct torc_leader_down *down, const struct torc_node_fields *fields)
+{
+    struct torc_node_fields rest = *fields;
+    char text[TORC_RECORD_BYTES_MAX];
+    uint64_t hash;
+    bool word;
+
+    rest.nonce = 0;
+    text[torc_record_encode(TORC_RECORD_NODE, &rest, text)] = '\0';
+    hash = torc_max_u64(read_hash(text), 1);
+    word = down->rest != 0 &&
+           (down->boot != fields->boot || (down->rest == hash && down->nonce != fields->nonce));
+    if (down->boot != fields->boot) {
+        *down = (struct torc_leader_down){.boot = fields->boot};
+    }
+    down->nonce = fields->nonce;
+    down->rest = hash;
+    return word;
+}
+
+static void read_give_up(struct torc_leader *leader, uint64_t now_ns, struct torc_leader_down *down)
+{
+    uint64_t wait_ns = leader->config.gone_ns << torc_min_u64(down->times, AGAIN_SHIFT_MAX);
+
+    down->given_up = true;
+    down->there = false;
+    down->again_ns = down->times == 0 ? 0 : now_ns + wait_ns;
+    down->times = (uint8_t)torc_min_u64(down->times + UINT64_C(1), AGAIN_SHIFT_MAX);
+}
+
+// Whether it counts as down: its record says so, it has been silent for too long, or nothing shows
+// that it is there.
 static bool read_down(struct torc_leader *leader, uint64_t now_ns, uint64_t id,
                       const struct torc_node_fields *fields)
 {
     struct torc_leader_down *down = &leader->down[id];
     bool told = fields->boot == fields->down;
-    bool same = down->since_ns != 0 && down->boot == fields->boot && (down->silent || told);
-    bool over = same && now_ns >= down->since_ns + leader->config.gone_ns;
+    bool word = read_word(down, fields);
 
     down->listed = true;
-    if (!told && leader->seats[id] != TORC_SURVEY_MISSED &&
-        (leader->seats[id] == TORC_SURVEY_SEATED || !over)) {
+    if (!told && (leader->seats[id] == TORC_SURVEY_SEATED || fields->slot == 0)) {
+        down->there = true; // slot 0: it has just joined
+        down->times = 0;
+        down->given_up = false;
         down->since_ns = 0;
         return false;
     }
-    if (!same) {
-        down->boot = fields->boot;
-        down->since_ns = torc_max_u64(now_ns, 1);
-        down->silent = !told;
+    down->there = down->there || (word && now_ns >= down->again_ns);
+    if (!told && leader->seats[id] == TORC_SURVEY_UNWISHED && (down->there || !down->given_up)) {
+        down->given_up = false;
+        down->since_ns = 0;
+        return !down->there && !TORC_BUG(PLACE_IS_THERE);
     }
-    return told || over;
+    if (down->since_ns == 0) {
+        down->since_ns = torc_max_u64(now_ns, 1);
+    }
+    if (!down->given_up && now_ns >= down->since_ns + leader->config.gone_ns) {
+        read_give_up(leader, now_ns, down);
+    }
+    return told || down->given_up;
 }
 
 static bool read_node(struct torc_leader *leader, uint64_t now_ns,
@@ -195,10 +238,25 @@ static bool read_node(struct torc_leader *leader, uint64_t now_ns,
     return true;
 }
 
-static enum torc_placement_state read_state(struct torc_leader *leader, uint64_t now_ns,
-                                            const struct torc_leader_node *node, bool most_are_up)
+// Who is wished anywhere, as this leader read and planned it.
+static void read_wished(const struct torc_leader *leader, bool wished[TORC_PLACEMENT_IDS])
 {
-    uint64_t gone_ns = leader->down[node->node].since_ns + leader->config.gone_ns;
+    memset(wished, 0, TORC_PLACEMENT_IDS * sizeof(wished[0]));
+    for (uint32_t place = 0; place < leader->shard_count; place++) {
+        const struct torc_placement_shard *shard = &leader->config.shards[place];
+
+        for (uint32_t i = 0; i < shard->count; i++) {
+            wished[shard->nodes[i]] = true;
+        }
+    }
+}
+
+static enum torc_placement_state read_state(struct torc_leader *leader, uint64_t now_ns,
+                                            const struct torc_leader_node *node, bool most_are_up,
+                                            bool wished)
+{
+    uint64_t since_ns = leader->down[node->node].since_ns;
+    uint64_t gone_ns = since_ns + leader->config.gone_ns;
 
     if (node->state == TORC_RECORD_NODE_DRAINING) {
         return TORC_PLACEMENT_DRAINING;
@@ -206,14 +264,16 @@ static enum torc_placement_state read_state(struct torc_leader *leader, uint64_t
     if (node->state == TORC_RECORD_NODE_HELD) {
         return TORC_PLACEMENT_DOWN;
     }
-    if (leader->down[node->node].since_ns != 0 && now_ns < gone_ns) {
+    if (since_ns != 0 && now_ns < gone_ns) {
         leader->gone_at_ns = torc_min_u64(leader->gone_at_ns, gone_ns);
         return node->down ? TORC_PLACEMENT_DOWN : TORC_PLACEMENT_UP;
     }
     if (!node->down) {
         return TORC_PLACEMENT_UP;
     }
-    return most_are_up ? TORC_PLACEMENT_DRAINING : TORC_PLACEMENT_DOWN;
+    // Who only has not shown itself loses nothing (the survey may be behind). With nothing it
+    // has no part in the ring, as for the leader that gave it up: what others have stays as it is.
+    return (since_ns != 0 ? most_are_up : !wished) ? TORC_PLACEMENT_DRAINING : TORC_PLACEMENT_DOWN;
 }
 
 static bool read_same(const struct torc_placement_node *a, const struct torc_placement_node *b)
@@ -227,8 +287,10 @@ static bool read_same(const struct torc_placement_node *a, const struct torc_pla
 static bool read_table(struct torc_leader *leader, uint64_t now_ns)
 {
     bool changed = leader->table_count != leader->node_count;
+    bool wished[TORC_PLACEMENT_IDS];
     uint32_t up = 0;
 
+    read_wished(leader, wished);
     leader->gone_at_ns = UINT64_MAX;
     for (uint32_t i = 0; i < leader->node_count; i++) {
         up += leader->nodes[i].down ? 0 : 1;
@@ -240,7 +302,8 @@ static bool read_table(struct torc_leader *leader, uint64_t now_ns)
                        .node = node->node,
                        .domain = node->zone,
                        .slot = (uint16_t)(node->slot - 1)},
-            .state = read_state(leader, now_ns, node, 2 * up > leader->node_count)};
+            .state =
+                read_state(leader, now_ns, node, 2 * up > leader->node_count, wished[node->node])};
 
         changed = changed || !read_same(&entry, &leader->table[i]);
         leader->table[i] = entry;

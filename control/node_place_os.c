@@ -43,13 +43,12 @@ void torc_node_close_place(struct torc_node *node)
 
 bool torc_node_place_is_mine(uint64_t ticket)
 {
-    return ticket == TORC_PLACER_TICKET;
+    return torc_placer_is_mine(ticket);
 }
 
 bool torc_node_place_next(struct torc_node *node, struct torc_meta_request *request)
 {
-    return node->place != NULL &&
-           torc_leader_next(&node->place->placer.leader, node->now_ns, request);
+    return node->place != NULL && torc_placer_next(&node->place->placer, node->now_ns, request);
 }
 
 static void place_log(struct torc_node_place *place)
@@ -67,14 +66,14 @@ static void place_log(struct torc_node_place *place)
 void torc_node_place_take(struct torc_node *node, const struct torc_meta_answer *answer)
 {
     if (node->place != NULL) {
-        torc_leader_take(&node->place->placer.leader, node->now_ns, answer);
+        torc_placer_take(&node->place->placer, node->now_ns, answer, torc_registry_nonce());
         place_log(node->place);
     }
 }
 
 uint64_t torc_node_place_deadline_ns(const struct torc_node *node)
 {
-    return node->place == NULL ? UINT64_MAX : torc_leader_deadline_ns(&node->place->placer.leader);
+    return node->place == NULL ? UINT64_MAX : torc_placer_deadline_ns(&node->place->placer);
 }
 
 void torc_node_place_step(struct torc_node *node)
@@ -84,7 +83,8 @@ void torc_node_place_step(struct torc_node *node)
         place_open(node);
     }
     if (node->place != NULL) {
-        torc_placer_look(&node->place->placer, torc_node_meta_follow(node));
+        torc_placer_look(&node->place->placer, node->now_ns, torc_node_meta_follow(node),
+                         node->state == TORC_NODE_SERVING);
     }
 }
 

@@ -43,6 +43,9 @@ static bool note_say(const struct torc_note *note, struct torc_node_fields *fiel
                       : note->kind == TORC_NOTE_LEAVING ? &fields->leaving
                                                         : &fields->state;
 
+    if (note->kind == TORC_NOTE_ALIVE) {
+        return fields->boot == note->value;
+    }
     if (*field == note->value ||
         (note->kind != TORC_NOTE_STATE && note->value != 0 && fields->boot != note->value)) {
         return false;
@@ -92,6 +95,9 @@ void torc_note_take(struct torc_note *note, uint64_t now_ns, const struct torc_m
         if (torc_swap_is_over(&note->swap)) {
             note->swapping = false; // read again: it tells what there is
             note->again_ns = note->swap.state == TORC_SWAP_FAILED ? now_ns + TORC_NOTE_PAUSE_NS : 0;
+            if (note->kind == TORC_NOTE_ALIVE && note->swap.state == TORC_SWAP_WON) {
+                note_end(note, TORC_ERR_OK);
+            }
         }
     } else if (note->asked) {
         note->asked = false;

@@ -18,6 +18,7 @@ enum torc_note_kind {
     TORC_NOTE_DOWN,    // `down` becomes the boot `value`, while that is the node's; 0: nothing
     TORC_NOTE_LEAVING, // `leaving`, likewise; 0: it stays after all
     TORC_NOTE_STATE,   // `state` becomes `value` (enum torc_record_node_state)
+    TORC_NOTE_ALIVE,   // none: the record is written anew once, while `value` is the node's boot
 };
 
 struct torc_note {

@@ -126,11 +126,21 @@ static struct torc_survey_node *survey_make_node(struct torc_survey *survey, uin
     return survey->nodes + at;
 }
 
+// Whether the survey says the same by both.
+static bool survey_same_node(const struct torc_survey_node *a, const struct torc_survey_node *b)
+{
+    return a->boot == b->boot && a->down == b->down && a->leaving == b->leaving &&
+           a->copy == b->copy && a->state == b->state && a->base_port == b->base_port &&
+           a->cores == b->cores && strcmp(a->address, b->address) == 0 &&
+           strcmp(a->address6, b->address6) == 0;
+}
+
 static enum torc_err survey_put_node(struct torc_survey *survey, uint64_t id,
                                      const struct torc_node_fields *fields, uint64_t version,
                                      bool *changed, struct torc_fail *why)
 {
     struct torc_survey_node *node = torc_survey_node(survey, (uint32_t)id);
+    struct torc_survey_node is;
 
     if (node != NULL && version <= node->version) { // V1
         node->listed = survey->lists;
@@ -144,21 +154,26 @@ static enum torc_err survey_put_node(struct torc_survey *survey, uint64_t id,
         return torc_fail(why, TORC_ERR_CORRUPT, "metastore: node %" PRIu64 ": no address: %.60s",
                          id, fields->address);
     }
+    is = (struct torc_survey_node){.version = version,
+                                   .listed = survey->lists,
+                                   .boot = fields->boot,
+                                   .down = fields->down,
+                                   .leaving = fields->leaving,
+                                   .copy = fields->copy,
+                                   .node = (uint32_t)id,
+                                   .state = (uint32_t)fields->state,
+                                   .base_port = (uint16_t)fields->base_port,
+                                   .cores = (uint8_t)fields->cores};
+    memcpy(is.address, fields->address, strlen(fields->address) + 1);
+    memcpy(is.address6, fields->address6, strlen(fields->address6) + 1);
+    if (node != NULL && survey_same_node(node, &is)) {
+        *node = is;
+        return TORC_ERR_OK; // it only shows that it is there, say
+    }
     if (node == NULL) {
         node = survey_make_node(survey, (uint32_t)id);
     }
-    *node = (struct torc_survey_node){.version = version,
-                                      .listed = survey->lists,
-                                      .boot = fields->boot,
-                                      .down = fields->down,
-                                      .leaving = fields->leaving,
-                                      .copy = fields->copy,
-                                      .node = (uint32_t)id,
-                                      .state = (uint32_t)fields->state,
-                                      .base_port = (uint16_t)fields->base_port,
-                                      .cores = (uint8_t)fields->cores};
-    memcpy(node->address, fields->address, strlen(fields->address) + 1);
-    memcpy(node->address6, fields->address6, strlen(fields->address6) + 1);
+    *node = is;
     *changed = true;
     survey->changes++;
     return TORC_ERR_OK;

@@ -88,6 +88,8 @@
     X(LOSS_UNSEEN, "an accepted loss goes from the record before anybody saw it")           \
     X(LEADER_GOES_ON, "placement's leader goes on when another one leads")                  \
     X(LEADER_OLD_WISHES, "a new leader of placement goes on from what it once read")        \
+    X(ALIVE_NOT_SAID, "a node without shards does not show that it is there")               \
+    X(PLACE_IS_THERE, "a new leader takes any node with a place for one that is there")     \
     X(MOVE_REMOVES_FIRST, "a replica goes before the one that is to come is a member")      \
     X(LINES_KEPT, "what others have by now is not let go of at a start")                    \
     X(CANDIDATE_COMMITS, "a candidate commits before promises to its predecessor have ended")

@@ -18,6 +18,7 @@ enum {
     LEASE_MS = 1000,
     PACE_MS = 20,
     GONE_MS = 6000,
+    ALIVE_MS = GONE_MS / 4, // between two words of a node without shards
     TROUBLE_MS = 25000,
     CALM_MS = 14000,
     JOIN_LATER = 12, // of STORE_NODES
@@ -51,6 +52,9 @@ struct world {
     struct torc_placement_shard spare[STORE_SHARDS];
     struct torc_rng rng;
     uint32_t domains;
+    uint64_t revision; // that the seats are of
+    uint64_t words_at_ns;
+    uint8_t forced[TORC_PLACEMENT_IDS]; // 1 + its seat, whatever is wished; 0: as is wished
 };
 
 static uint64_t local_ns(const struct world *w, uint32_t index)
@@ -140,6 +144,85 @@ static void wake(struct world *w)
     }
 }
 
+// -- Who has shards, and words of those that have none -------------------------------------------
+
+static void sit(uint8_t seats[TORC_PLACEMENT_IDS], const uint64_t *nodes, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        seats[nodes[i]] = TORC_SURVEY_SEATED;
+    }
+}
+
+// Shards lie where they are wished; where nothing is wished, where they lay.
+static void seats_of(const struct world *w, uint8_t seats[TORC_PLACEMENT_IDS])
+{
+    memset(seats, TORC_SURVEY_UNWISHED, TORC_PLACEMENT_IDS);
+    for (uint32_t shard = 1; shard <= STORE_SHARDS; shard++) {
+        struct torc_shard_fields fields;
+        struct torc_want_fields want;
+
+        if (!store_get(&w->store, STORE_SHARD, shard, TORC_RECORD_SHARD, &fields)) {
+            continue;
+        }
+        if (store_get(&w->store, STORE_WANT, shard, TORC_RECORD_WANT, &want)) {
+            sit(seats, want.nodes.at, want.nodes.count);
+        } else {
+            sit(seats, &fields.primary_node, 1);
+        }
+    }
+    for (uint32_t node = 1; node < TORC_PLACEMENT_IDS; node++) {
+        seats[node] = w->forced[node] != 0 ? w->forced[node] - 1 : seats[node];
+    }
+}
+
+static void look_at_seats(struct world *w)
+{
+    uint8_t seats[TORC_PLACEMENT_IDS];
+
+    if (w->revision == w->store.revision) {
+        return;
+    }
+    w->revision = w->store.revision;
+    seats_of(w, seats);
+    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
+        torc_leader_seat(&w->machines[i].leader, seats);
+    }
+}
+
+// The node's record with another nonce, and nothing else.
+static void say(struct world *w, uint32_t node)
+{
+    struct torc_node_fields fields;
+
+    TORC_TEST_OK(store_get(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields)
+                     ? TORC_ERR_OK
+                     : TORC_ERR_NOT_FOUND,
+                 NULL);
+    fields.nonce = torc_rng_next(&w->rng);
+    store_put(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields);
+}
+
+static void words(struct world *w)
+{
+    uint8_t seats[TORC_PLACEMENT_IDS];
+
+    if (w->store.now_ns < w->words_at_ns) {
+        return;
+    }
+    w->words_at_ns = w->store.now_ns + ALIVE_MS * MS;
+    seats_of(w, seats);
+    for (uint32_t node = 1; node <= STORE_NODES; node++) {
+        struct torc_node_fields fields;
+
+        if (seats[node] == TORC_SURVEY_UNWISHED && w->forced[node] == 0 &&
+            store_get(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields) &&
+            fields.boot != fields.down && fields.state == TORC_RECORD_NODE_SERVES) {
+            say(w, node);
+            wake(w);
+        }
+    }
+}
+
 static void go(struct world *w, uint64_t milliseconds)
 {
     uint64_t end_ns = w->store.now_ns + milliseconds * MS;
@@ -147,6 +230,8 @@ static void go(struct world *w, uint64_t milliseconds)
     while (w->store.now_ns < end_ns && w->store.broken == NULL) {
         w->store.now_ns += STEP_MS * MS;
         store_step(&w->store);
+        words(w);
+        look_at_seats(w);
         for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
             turn(w, i);
         }
@@ -545,15 +630,11 @@ static void test_calm(void)
 
 // -- A machine that dies: nobody writes `down` ---------------------------------------------------
 
+// What primaries make of its silence; it says nothing by itself from then on.
 static void seat(struct world *w, uint32_t node, enum torc_survey_seat seat)
 {
-    static uint8_t seats[TORC_PLACEMENT_IDS];
-
-    memset(seats, TORC_SURVEY_SEATED, sizeof(seats));
-    seats[node] = (uint8_t)seat;
-    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
-        torc_leader_seat(&w->machines[i].leader, seats);
-    }
+    w->forced[node] = (uint8_t)(1 + (uint32_t)seat);
+    w->revision = 0;
 }
 
 static uint32_t wishes_of(struct world *w, uint32_t node)
@@ -606,18 +687,176 @@ static void test_who_is_in_sync_nowhere_is_given_up(void)
     close_world(w);
 }
 
+// The one that leads dies; another one does by and by.
+static void change_leaders(struct world *w)
+{
+    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
+        if (w->machines[i].dead) {
+            start(w, i);
+            w->revision = 0;
+        } else {
+            w->machines[i].dead = w->machines[i].leader.state == TORC_LEADER_LEADS;
+        }
+    }
+    go(w, 4000);
+    check_leader(w);
+}
+
+// Its wishes are given to others, and it is not heard of.
+static void lose(struct world *w, uint32_t node)
+{
+    seat(w, node, TORC_SURVEY_MISSED);
+    go(w, GONE_MS + 4000);
+    CU_ASSERT_EQUAL(wishes_of(w, node), 0);
+    seat(w, node, TORC_SURVEY_UNWISHED);
+    go(w, 1000);
+}
+
+// It was cut off, and is there again: in the boot in which it was given up.
+static void test_who_shows_itself_is_given_shards_again(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    const uint32_t node = 7;
+    struct torc_node_fields fields;
+
+    go(w, 4000);
+    lose(w, node);
+    for (uint32_t i = 0; i < 2; i++) { // an operator's words are not its own
+        CU_ASSERT_TRUE(store_get(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields));
+        fields.state = i == 0 ? TORC_RECORD_NODE_YIELDS : TORC_RECORD_NODE_SERVES;
+        fields.nonce = torc_rng_next(&w->rng);
+        store_put(&w->store, STORE_NODE, node, TORC_RECORD_NODE, &fields);
+        wake(w);
+        go(w, 3000);
+        CU_ASSERT_EQUAL(wishes_of(w, node), 0);
+    }
+    say(w, node);
+    wake(w);
+    go(w, 2000);
+    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    check_leader(w);
+    CU_ASSERT_PTR_NULL(w->store.broken);
+    close_world(w);
+}
+
+// What it said before does not count: with each leader another machine would be wished for again.
+static void test_a_new_leader_wishes_nothing_of_the_dead(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    const uint32_t node = 7;
+    uint64_t written;
+
+    go(w, 4000);
+    lose(w, node);
+    written = w->store.wants_written;
+    for (uint32_t i = 0; i < 3; i++) {
+        change_leaders(w);
+        go(w, UINT64_C(2) * GONE_MS);
+        CU_ASSERT_EQUAL(wishes_of(w, node), 0);
+    }
+    CU_ASSERT_TRUE(w->store.wants_written <= written + 6);
+    say(w, node);
+    wake(w);
+    go(w, 2000);
+    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    check_leader(w);
+    CU_ASSERT_PTR_NULL(w->store.broken);
+    close_world(w);
+}
+
+// It shows itself while nobody leads, and goes on to do so.
+static void test_a_word_between_two_leaders(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    const uint32_t node = 7;
+
+    go(w, 4000);
+    lose(w, node);
+    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
+        w->machines[i].dead = w->machines[i].leader.state == TORC_LEADER_LEADS;
+    }
+    say(w, node);
+    go(w, 4000);
+    check_leader(w);
+    CU_ASSERT_EQUAL(wishes_of(w, node), 0); // nobody can tell when that was said
+    say(w, node);
+    wake(w);
+    go(w, 2000);
+    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    CU_ASSERT_PTR_NULL(w->store.broken);
+    close_world(w);
+}
+
+// Who leads again did not look meanwhile: a silence of then is not that of now.
+static void test_who_leads_again_counts_anew(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    const uint32_t node = 7;
+    uint32_t first = 0;
+
+    go(w, 4000);
+    while (w->machines[first].leader.state != TORC_LEADER_LEADS) {
+        first++;
+    }
+    seat(w, node, TORC_SURVEY_MISSED);
+    go(w, 1000);
+    w->machines[first].frozen_until_ns = w->store.now_ns + 4000 * MS;
+    go(w, 2000);
+    seat(w, node, TORC_SURVEY_SEATED);
+    go(w, GONE_MS);
+    CU_ASSERT_EQUAL(w->machines[first].leader.state, TORC_LEADER_FOLLOWS);
+    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
+        w->machines[i].dead = i != first;
+    }
+    seat(w, node, TORC_SURVEY_MISSED);
+    go(w, 4000);
+    CU_ASSERT_EQUAL(w->machines[first].leader.state, TORC_LEADER_LEADS);
+    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    go(w, GONE_MS + 4000);
+    CU_ASSERT_EQUAL(wishes_of(w, node), 0);
+    CU_ASSERT_PTR_NULL(w->store.broken);
+    close_world(w);
+}
+
+// The metastore hears it and other nodes do not: each time it is believed later.
+static void test_who_is_given_up_again_waits(void)
+{
+    struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
+    const uint32_t node = 7;
+    uint32_t rounds = 0;
+    uint32_t had = 0;
+
+    go(w, 4000);
+    seat(w, node, TORC_SURVEY_MISSED);
+    for (uint32_t i = 0; i < 100; i++) { // of 1.5 s
+        bool has;
+
+        go(w, ALIVE_MS);
+        has = wishes_of(w, node) > 0;
+        rounds += has && had == 0 ? 1 : 0;
+        had = wishes_of(w, node);
+        seat(w, node, has ? TORC_SURVEY_MISSED : TORC_SURVEY_UNWISHED);
+        if (!has) {
+            say(w, node);
+            wake(w);
+        }
+    }
+    // In 150 s: 4 waits of 6 s, and then 0, 12, 24, 48 and 48.
+    CU_ASSERT_TRUE(rounds >= 4 && rounds <= 6);
+    seat(w, node, TORC_SURVEY_SEATED);
+    go(w, 2000);
+    CU_ASSERT_PTR_NULL(w->store.broken);
+    close_world(w);
+}
+
 // Not where as many are silent as are heard: it may be the metastore that is behind.
 static void test_most_nodes_are_never_given_up(void)
 {
     struct world *w = open_world(torc_test_seed(), STORE_FAULT_NONE, false);
-    static uint8_t seats[TORC_PLACEMENT_IDS];
 
     go(w, 4000);
     for (uint32_t node = 1; node <= STORE_NODES; node++) {
-        seats[node] = node % 2 == 0 ? TORC_SURVEY_MISSED : TORC_SURVEY_SEATED;
-    }
-    for (uint32_t i = 0; i < STORE_CLIENTS; i++) {
-        torc_leader_seat(&w->machines[i].leader, seats);
+        seat(w, node, node % 2 == 0 ? TORC_SURVEY_MISSED : TORC_SURVEY_SEATED);
     }
     go(w, GONE_MS + 4000);
     for (uint32_t node = 2; node <= STORE_NODES - JOIN_LATER; node += 2) {
@@ -711,6 +950,11 @@ int main(void)
         {"in trouble, then calm: one leads, all is wished", test_trouble},
         {"one change at a time: wishes are the plan", test_calm},
         {"who is in sync nowhere is given up", test_who_is_in_sync_nowhere_is_given_up},
+        {"who shows itself is given shards again", test_who_shows_itself_is_given_shards_again},
+        {"a new leader wishes nothing of the dead", test_a_new_leader_wishes_nothing_of_the_dead},
+        {"a word between two leaders", test_a_word_between_two_leaders},
+        {"who leads again counts anew", test_who_leads_again_counts_anew},
+        {"who is given up again waits longer", test_who_is_given_up_again_waits},
         {"most nodes are never given up", test_most_nodes_are_never_given_up},
         {"what it cannot read it does not guess", test_what_it_cannot_read},
         {"a metastore that went back ends it", test_stops_when_the_metastore_went_back},

@@ -166,7 +166,8 @@ struct torc_frame_tx; // dataplane/worker.h
     X(PLACE_WANTS, "wishes that they wrote", 0)                      \
     X(PLACE_JOINED, "members that joined under them", 0)             \
     X(PLACE_LEFT, "members that were well, and left", 0)             \
-    X(PLACE_GIVEN_UP, "nodes that are there and get nothing", 0)     \
+    X(PLACE_WORDS, "words of nodes without shards", 0)               \
+    X(PLACE_BACK, "nodes without shards that got some again", 0)     \
     X(FAULT_LOSS, "losses of all copies in sync", 1)                 \
     X(ACCEPT_LOOKED, "shards that an operator looked at", 0)         \
     X(ACCEPT_ORDERED, "losses that an operator would accept", 0)     \
@@ -561,7 +562,10 @@ struct sim_placing {
     uint32_t wished[SIM_SHARDS_MAX]; // how often
     uint64_t last_ns;
     uint64_t node_ns; // when a node's record was last changed
-    uint64_t done_ns; // when all was as wished, after the last fault
+    // Of who had a place and no shard when this term began: the nonce of its record. 0: others.
+    uint64_t idle_nonces[SIM_NODES_MAX + 1];
+    uint64_t idle_boots[SIM_NODES_MAX + 1]; // in which it was last wished anything
+    uint64_t done_ns;                       // when all was as wished, after the last fault
 };
 
 // A loss that an operator accepted: the shard went on from what one copy had.
@@ -771,7 +775,8 @@ void sim_plan_stop(void);
 // -- sim_place.c
 void sim_place_configure(struct sim_config *config);
 void sim_place_fault(void);
-bool sim_place_is_done(void); // one leads, and all that it wishes is written
+bool sim_place_is_settled(void); // one leads, and all that it wishes is written
+bool sim_place_is_done(void);    // and all who are there get shards
 void sim_place_judge(void);
 
 // -- sim_accept.c

@@ -504,6 +504,7 @@ const struct torc_leader *sim_agree_leader(const struct sim_node *node)
 static void agree_place(struct sim_node *node)
 {
     struct sim_agree *agree = agree_of(node);
+    uint64_t local_ns = sim_local_ns(&node->clock);
     struct torc_placer_config config = {.boot = node->control.cluster.boot,
                                         .node = node->number,
                                         .replicas = sim->config.replicas,
@@ -515,10 +516,11 @@ static void agree_place(struct sim_node *node)
         node->control.state == SIM_CONTROL_SERVING) {
         config.nonce = torc_rng_next(&sim->rng);
         agree->placer = sim_memory(sizeof(*agree->placer));
-        torc_placer_init(agree->placer, &config, sim_local_ns(&node->clock));
+        torc_placer_init(agree->placer, &config, local_ns);
     }
     if (agree->placer != NULL) {
-        torc_placer_look(agree->placer, &agree->follow);
+        torc_placer_look(agree->placer, local_ns, &agree->follow,
+                         node->control.state == SIM_CONTROL_SERVING);
     }
 }
 
@@ -566,7 +568,7 @@ static bool agree_next(struct sim_node *node, uint64_t local_ns, struct torc_met
 
     if (torc_note_next(&agree->down, local_ns, request) ||
         torc_note_next(&agree->leaving, local_ns, request) ||
-        (agree->placer != NULL && torc_leader_next(&agree->placer->leader, local_ns, request))) {
+        (agree->placer != NULL && torc_placer_next(agree->placer, local_ns, request))) {
         return true;
     }
     switch (agree->stage) {
@@ -605,9 +607,9 @@ static void agree_refused(struct sim_node *node, uint64_t local_ns,
     } else if (torc_note_is_mine(&agree->leaving, request->ticket)) {
         torc_note_take(&agree->leaving, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
-    } else if (agree->placer != NULL && request->ticket == TORC_PLACER_TICKET) {
-        torc_leader_take(&agree->placer->leader, local_ns,
-                         &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
+    } else if (agree->placer != NULL && torc_placer_is_mine(request->ticket)) {
+        torc_placer_take(agree->placer, local_ns,
+                         &(struct torc_meta_answer){.ticket = request->ticket, .err = err}, 0);
     } else if (torc_give_is_mine(&node->control.give, request->ticket)) {
         torc_give_take(&node->control.give, local_ns,
                        &(struct torc_meta_answer){.ticket = request->ticket, .err = err});
@@ -648,8 +650,8 @@ static void agree_take(struct sim_node *node, uint64_t local_ns,
             why.err == TORC_ERR_CORRUPT) {
             sim_fail("node %u: follow: %s", (unsigned)node->number, why.text);
         }
-    } else if (agree->placer != NULL && answer->ticket == TORC_PLACER_TICKET) {
-        torc_leader_take(&agree->placer->leader, local_ns, answer);
+    } else if (agree->placer != NULL && torc_placer_is_mine(answer->ticket)) {
+        torc_placer_take(agree->placer, local_ns, answer, torc_rng_next(&sim->rng));
     } else if (agree->follows && torc_give_is_mine(&node->control.give, answer->ticket)) {
         torc_give_take(&node->control.give, local_ns, answer);
     } else if (agree->follows && torc_failover_is_mine(answer->ticket)) {
@@ -720,8 +722,7 @@ uint64_t sim_agree_deadline_ns(const struct sim_node *node)
     uint64_t notes_ns =
         torc_min_u64(torc_note_deadline_ns(&agree->down), torc_note_deadline_ns(&agree->leaving));
     uint64_t yield_ns = agree_has_workers(node) ? agree->yield.again_ns : UINT64_MAX;
-    uint64_t place_ns =
-        agree->placer != NULL ? torc_leader_deadline_ns(&agree->placer->leader) : UINT64_MAX;
+    uint64_t place_ns = agree->placer != NULL ? torc_placer_deadline_ns(agree->placer) : UINT64_MAX;
 
     notes_ns = torc_min_u64(notes_ns, place_ns);
     return torc_min_u64(torc_min_u64(agree_stage_deadline_ns(agree), agree_give_deadline_ns(node)),

@@ -226,12 +226,83 @@ void sim_place_fault(void)
 
 // -- What is written ------------------------------------------------------------------------------
 
+static bool want_lists(const struct sim_want *want, uint32_t number)
+{
+    for (uint32_t i = 0; i < want->count; i++) {
+        if (want->nodes[i] == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool members_have(const struct torc_shard_fields *fields, uint64_t node)
+{
+    for (uint32_t i = 0; i < fields->insync.count; i++) {
+        if (fields->insync.at[i].node == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool place_has(uint32_t number)
+{
+    for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
+        const struct sim_want *want = &sim->wants[shard - 1];
+        char name[TORC_RECORD_NAME_BYTES];
+        struct torc_shard_fields fields;
+        const char *text;
+        struct torc_fail why;
+
+        torc_record_name(name, "shard", shard);
+        text = sim_records_get(name);
+        torc_assert(torc_record_decode(TORC_RECORD_SHARD, &fields, text, strlen(text), &why) ==
+                    TORC_ERR_OK);
+        if (want_lists(want, number) || members_have(&fields, number)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Who has nothing when a leader begins, as that knows, is to show itself first.
+static void place_begin_term(uint32_t number)
+{
+    const struct torc_leader *leader = sim_agree_leader(sim_node_of(number - 1));
+
+    for (uint32_t other = 1; other <= sim->config.nodes; other++) {
+        struct torc_node_fields fields;
+        bool idle = leader != NULL && leader->seats[other] == TORC_SURVEY_UNWISHED &&
+                    place_node(other, &fields) && fields.slot != 0 && !place_has(other);
+
+        sim->placing.idle_nonces[other] = idle ? fields.nonce : 0;
+    }
+}
+
+static void place_judge_idle(uint32_t shard, uint32_t number, const struct torc_node_fields *fields)
+{
+    uint64_t *nonce = &sim->placing.idle_nonces[number];
+
+    if (*nonce != 0 && *nonce == fields->nonce) {
+        sim_fail("placement: shard %u is wished on node %u, which is not known to be there",
+                 (unsigned)shard, (unsigned)number);
+    }
+    *nonce = 0;
+    if (!place_has(number)) {
+        sim_cover_add(SIM_COVER_PLACE_BACK,
+                      fields->boot > 0 && sim->placing.idle_boots[number] == fields->boot ? 1 : 0);
+    }
+    sim->placing.idle_boots[number] = fields->boot;
+}
+
 static void place_judge_term(const struct torc_placement_fields *is, bool wishes)
 {
     struct torc_placement_fields was;
 
     (void)place_leader(&was);
     if (is->term == was.term + 1) {
+        place_begin_term((uint32_t)is->leader);
         sim_cover(SIM_COVER_PLACE_TERMS);
         sim_story("PLACE   node %u leads placement in term %u", (unsigned)is->leader,
                   (unsigned)is->term);
@@ -273,6 +344,8 @@ static void place_judge_want(uint32_t shard, const struct torc_want_fields *fiel
         if (!place_node((uint32_t)fields->nodes.at[i], &node)) {
             sim_fail("placement: node %u, which there is not, is wished of shard %u",
                      (unsigned)fields->nodes.at[i], (unsigned)shard);
+        } else {
+            place_judge_idle(shard, (uint32_t)fields->nodes.at[i], &node);
         }
     }
     if (fields->primary != fields->nodes.at[0]) {
@@ -320,6 +393,29 @@ static void place_take_want(const struct torc_meta_op *op, uint32_t shard)
     }
 }
 
+// A node shows that it is there: nothing but the nonce is another.
+static bool place_is_word(uint32_t number, const struct torc_meta_op *op)
+{
+    struct torc_node_fields was;
+    struct torc_node_fields is;
+    char old[TORC_RECORD_BYTES_MAX];
+    char new[TORC_RECORD_BYTES_MAX];
+    struct torc_fail why;
+    uint32_t bytes;
+    bool word;
+
+    if (op->kind != TORC_META_PUT || !place_node(number, &was) ||
+        torc_record_decode(TORC_RECORD_NODE, &is, op->value, op->value_bytes, &why) !=
+            TORC_ERR_OK) {
+        return false;
+    }
+    is.nonce = was.nonce;
+    bytes = torc_record_encode(TORC_RECORD_NODE, &is, new);
+    word = bytes == torc_record_encode(TORC_RECORD_NODE, &was, old) && memcmp(old, new, bytes) == 0;
+    sim_cover_add(SIM_COVER_PLACE_WORDS, word ? 1 : 0);
+    return word;
+}
+
 void sim_place_txn(const struct torc_meta_request *request)
 {
     const struct torc_meta_op *first = request->ops;
@@ -331,7 +427,8 @@ void sim_place_txn(const struct torc_meta_request *request)
 
     for (uint32_t i = 0; i < request->op_count; i++) {
         wishes = wishes || torc_record_id(request->ops[i].key, "want", &id);
-        if (torc_record_id(request->ops[i].key, "node", &id)) {
+        if (torc_record_id(request->ops[i].key, "node", &id) &&
+            !place_is_word((uint32_t)id, request->ops + i)) {
             sim->placing.node_ns = sim->now_ns;
         }
     }
@@ -349,16 +446,6 @@ void sim_place_txn(const struct torc_meta_request *request)
 }
 
 // -- Steps of shards ------------------------------------------------------------------------------
-
-static bool members_have(const struct torc_shard_fields *fields, uint64_t node)
-{
-    for (uint32_t i = 0; i < fields->insync.count; i++) {
-        if (fields->insync.at[i].node == node) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static uint32_t members_beyond(const struct torc_shard_fields *of,
                                const struct torc_shard_fields *other, uint64_t *last)
@@ -452,18 +539,6 @@ static bool place_matters(void)
     return false;
 }
 
-bool sim_place_is_done(void)
-{
-    const struct torc_leader *leader;
-
-    if (!place_matters()) {
-        return true;
-    }
-    leader = place_settled();
-    return leader != NULL && leader->gone_at_ns == UINT64_MAX &&
-           sim->now_ns >= sim->placing.node_ns + HEARD_NS;
-}
-
 // What a node may get and have, by the leader; and what nobody may deny.
 struct place_count {
     uint32_t load[SIM_NODES_MAX + 1];
@@ -493,17 +568,42 @@ static void place_count(const struct torc_leader *leader, struct place_count *co
         count->serves[number] =
             (fields.state == TORC_RECORD_NODE_SERVES || fields.state == TORC_RECORD_NODE_YIELDS) &&
             fields.boot != fields.down;
-        if (!count->serves[number] && count->gets[number]) {
-            sim_fail("placement: node %u gets shards, and is not to", (unsigned)number);
-        }
-        sim_cover_add(SIM_COVER_PLACE_GIVEN_UP,
-                      count->serves[number] && !count->gets[number] ? 1 : 0);
     }
     for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
         for (uint32_t i = 0; i < sim->wants[shard - 1].count; i++) {
             count->load[sim->wants[shard - 1].nodes[i]]++;
         }
     }
+}
+
+bool sim_place_is_settled(void)
+{
+    return !place_matters() || place_settled() != NULL;
+}
+
+// All are there by now: whoever was given up has come back.
+static bool place_gets(const struct torc_leader *leader)
+{
+    struct place_count count;
+    bool gets = true;
+
+    place_count(leader, &count);
+    for (uint32_t number = 1; number <= sim->config.nodes; number++) {
+        gets = gets && count.serves[number] == count.gets[number];
+    }
+    return gets;
+}
+
+bool sim_place_is_done(void)
+{
+    const struct torc_leader *leader;
+
+    if (!place_matters()) {
+        return true;
+    }
+    leader = place_settled();
+    return leader != NULL && leader->gone_at_ns == UINT64_MAX &&
+           sim->now_ns >= sim->placing.node_ns + HEARD_NS && place_gets(leader);
 }
 
 static uint32_t zone_of(const struct place_count *count, uint32_t number)
@@ -521,16 +621,6 @@ static uint32_t zone_has(const struct place_count *count, const struct sim_want 
         same += zone_of(count, want->nodes[i]) == zone_of(count, number) ? 1 : 0;
     }
     return same;
-}
-
-static bool want_lists(const struct sim_want *want, uint32_t number)
-{
-    for (uint32_t i = 0; i < want->count; i++) {
-        if (want->nodes[i] == number) {
-            return true;
-        }
-    }
-    return false;
 }
 
 // Somebody who is not to have it has it, and another node that gets shards does not.
@@ -607,6 +697,12 @@ void sim_place_judge(void)
         sim_fail("placement: it wishes something else when nothing changes any more");
     }
     place_count(place_settled(), &count);
+    for (uint32_t number = 1; number <= sim->config.nodes; number++) {
+        if (count.serves[number] != count.gets[number]) {
+            sim_fail("placement: node %u %s", (unsigned)number,
+                     count.gets[number] ? "gets shards, and is not to" : "is there and gets none");
+        }
+    }
     for (uint32_t shard = 1; shard <= sim->config.shards; shard++) {
         place_judge_list(&count, shard);
     }

@@ -252,6 +252,9 @@ void sim_run(const struct sim_wish *wish, struct sim_result *result)
     sim->placing.done_ns = sim->now_ns;
     // What servers still hold for clients that are gone ends with its deadline.
     (void)world_until(sim->now_ns + 2 * SIM_S, NULL);
+    if (!sim_place_is_settled()) { // it may just be looking at the nodes again
+        (void)world_until(sim->now_ns + SIM_S, sim_place_is_settled);
+    }
     if (sim->result.failed == 0) {
         world_judge();
     }

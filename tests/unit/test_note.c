@@ -128,6 +128,54 @@ static void of_a_boot_that_is_over_nothing_is_said(void)
     world_close(world);
 }
 
+// The record is another one, and says the same.
+static void that_it_is_there_is_said_by_writing(void)
+{
+    struct world *world = world_open();
+
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        struct torc_node_fields was = world_read(world);
+        uint64_t wrote = world_say(world, TORC_NOTE_ALIVE, 7);
+        struct torc_node_fields is = world_read(world);
+
+        CU_ASSERT_EQUAL(world->note.err, TORC_ERR_OK);
+        CU_ASSERT_NOT_EQUAL(is.nonce, was.nonce);
+        CU_ASSERT_EQUAL(is.capacity, wrote);
+        is.nonce = was.nonce;
+        is.capacity = was.capacity;
+        CU_ASSERT_EQUAL(memcmp(&is, &was, sizeof(is)), 0);
+    }
+    world_close(world);
+}
+
+// And once: nothing is asked or written after that, nor in another boot.
+static void that_it_is_there_is_said_once(void)
+{
+    struct world *world = world_open();
+    struct torc_node_fields fields;
+    uint64_t nonce;
+
+    world->meta.calm = true;
+    (void)world_say(world, TORC_NOTE_ALIVE, 7);
+    nonce = world_read(world).nonce;
+    for (uint32_t i = 0; i < 1000; i++) {
+        world_step(world);
+    }
+    CU_ASSERT_EQUAL(world_read(world).nonce, nonce);
+    fields = world_read(world);
+    fields.boot = 8;
+    world_write(world, &fields);
+    nonce = world_read(world).nonce;
+    torc_note_begin(&world->note, TORC_NOTE_ALIVE, 4, 7, 900);
+    for (uint32_t i = 0; i < 1000; i++) {
+        world_step(world);
+    }
+    CU_ASSERT_FALSE(world->note.open);
+    CU_ASSERT_EQUAL(world->note.err, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(world_read(world).nonce, nonce);
+    world_close(world);
+}
+
 static void what_cannot_be_said_ends(void)
 {
     struct world *world = world_open();
@@ -170,6 +218,8 @@ int main(void)
     CU_TestInfo tests[] = {
         {"it comes to be said, and what others write stays", it_comes_to_be_said},
         {"of a boot that is over nothing is said", of_a_boot_that_is_over_nothing_is_said},
+        {"that it is there is said by writing", that_it_is_there_is_said_by_writing},
+        {"that it is there is said once", that_it_is_there_is_said_once},
         {"what cannot be said ends", what_cannot_be_said_ends},
         {"late answers are known", late_answers_are_known},
         CU_TEST_INFO_NULL};
