@@ -212,6 +212,17 @@ static enum torc_err keys_save(const struct keys_dir *dir, const char *name,
     return err;
 }
 
+// What a change whose reload failed left, or a file that came from another node.
+static enum torc_err keys_renew_local(const struct keys_dir *dir, struct torc_fail *why)
+{
+    const struct torc_principal *local = torc_keys_find(&dir->file, "local");
+
+    if (local == NULL || faccessat(dir->fd, "local.key", F_OK, 0) != 0) {
+        return TORC_ERR_OK;
+    }
+    return keys_write_local(dir, local, why);
+}
+
 // -- Actions -------------------------------------------------------------------------------------
 
 static struct torc_keys_wish keys_wish(const struct torc_args *args)
@@ -453,6 +464,9 @@ static enum torc_err keys_act(struct torc_cli *cli, enum torc_keys_action action
         case TORC_KEYS_EXPORT: err = keys_export(&dir, cli->args, why); break;
         case TORC_KEYS_RELOAD:
             err = keys_reload(&dir, &words, why);
+            if (err == TORC_ERR_OK) {
+                err = keys_renew_local(&dir, why);
+            }
             if (err == TORC_ERR_OK) {
                 (void)printf("%" PRIu32 " principals, %s\n", dir.file.count, words);
             }

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -23,7 +24,7 @@ os.environ.setdefault("TORC_BUILD", str(BUILD))
 sys.path.insert(0, str(ROOT / "client" / "python"))
 import torc  # noqa: E402  after the path
 
-NOT_FOUND, USAGE = 1, 2  # exit statuses, client/cli/args.h
+NOT_FOUND, USAGE, UNAVAILABLE = 1, 2, 3  # exit statuses, client/cli/args.h
 HEX = re.compile(rb"[0-9a-f]{64}")
 checks = Checks()
 expect = checks.program
@@ -222,6 +223,17 @@ def case_reload():
         expect("reload", node.torc("keys", "reload", "--data", node.data), 0, "3 principals, in force")
         expect("revoke", node.torc("keys", "revoke", "web", "--data", node.data), 0, "in force")
         checks.equal("two are left", [one["name"] for one in node.admin("keys")["principals"]], ["local", "nodes"])
+        own = pathlib.Path(node.data) / "local.key"
+        old = own.read_bytes()
+        os.kill(node.pid("control"), signal.SIGSTOP)
+        expect("no answer", node.torc("keys", "rotate", "local", "--data", node.data, "--timeout", "200ms", check=False),
+               UNAVAILABLE, "no answer")
+        os.kill(node.pid("control"), signal.SIGCONT)
+        checks.that("the file has the new key of local, local.key the old one",
+                    old == own.read_bytes() != node.torc("keys", "export", "local", "--data", node.data).stdout)
+        expect("a reload", node.torc("keys", "reload", "--data", node.data), 0, "in force")
+        checks.equal("brings local.key after it", own.read_bytes(),
+                     node.torc("keys", "export", "local", "--data", node.data).stdout)
         node.kill("control")
         node.wait_ready()
         end = time.monotonic() + 10
