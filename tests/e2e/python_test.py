@@ -131,6 +131,9 @@ def case_batch(store):
 def case_arguments(store):
     """what is wrong is said"""
     raises("a key beyond the store", torc.InvalidArgument, lambda: store.put(KEYS, b""), str(KEYS))
+    raises("a timeout that is no number", torc.InvalidArgument, lambda: store.get(1, timeout=float("nan")), "nan")
+    for seconds in (2**65 / 1e6, 1e300, float("inf")):
+        checks.equal(f"a timeout of {seconds} s is long", store.get(KEYS - 1, timeout=seconds), None)
     raises("a negative key", torc.InvalidArgument, lambda: store.get(-1), "-1")
     raises("a key over 64 bits", torc.InvalidArgument, lambda: store.get(2**64))
     raises("start above end", torc.InvalidArgument, lambda: store.range_query(9, 3), "[9, 3)")

@@ -104,9 +104,9 @@ def _bytes(value: Bytes) -> bytes:
 def _timeout_us(seconds: Optional[float]) -> int:
     if seconds is None:
         return 0
-    if seconds <= 0:
+    if not seconds > 0:  # nor is it no number
         raise _errors.make(0x10, f"timeout {seconds} must be above 0 seconds")
-    return max(1, int(seconds * 1_000_000))
+    return max(1, int(min(seconds, 2**32) * 1_000_000))  # the library cuts a long one
 
 
 def _age_us(seconds: Optional[float]) -> int:
