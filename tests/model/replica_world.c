@@ -106,7 +106,8 @@ static void world_sleep(struct world *world, struct node *node)
 
     delay_ns += delay_ns / 500 + 1 * US;
     node->wake_number = world->number + 1;
-    world_at(world, EVENT_WAKE, world_number(world, node), delay_ns)->wake_number = world->number;
+    world_at(world, EVENT_WAKE, world_number(world, node), delay_ns)->wake_number =
+        node->wake_number;
 }
 
 // -- Network ------------------------------------------------------------------------------------
