@@ -101,6 +101,7 @@ void torc_replica_init(struct torc_replica *replica, uint64_t now_ns,
         .min_in_sync = start->min_in_sync,
         .unsynced_since_start = true,
         .read_wanted = true,
+        .log_epoch = start->log_epoch,
         .table = start->table,
         .last_lsn = start->last_lsn,
         .durable_lsn = start->last_lsn,
@@ -299,6 +300,20 @@ static void replica_note_primary(struct torc_replica *replica,
     }
 }
 
+// Once, however often the record is read until it is the right one again. Who has adopted nothing
+// yet is told of nothing else, so it looks by itself.
+static void replica_alarm(struct torc_replica *replica, uint32_t epoch,
+                          struct torc_replica_actions *actions)
+{
+    if (!replica->went_back) {
+        torc_replica_emit(actions, TORC_REPLICA_ALARM, replica->node)->epoch = epoch;
+    }
+    replica->went_back = true;
+    if (replica->epoch == 0) {
+        replica->refresh_at_ns = replica->now_ns + replica->timing.lonely_ns;
+    }
+}
+
 static void replica_on_record(struct torc_replica *replica,
                               const struct torc_replica_record *record,
                               struct torc_replica_actions *actions)
@@ -311,9 +326,9 @@ static void replica_on_record(struct torc_replica *replica,
                 (torc_replica_is_member(configuration, replica->node, replica->copy) ||
                  TORC_BUG(RECORD_OF_LAST_COPY));
 
-    if (configuration->epoch < record->asked_epoch) { // M3
-        replica->went_back = true;
-        torc_replica_emit(actions, TORC_REPLICA_ALARM, replica->node)->epoch = configuration->epoch;
+    if (configuration->epoch <
+        torc_max_u64(record->asked_epoch, replica->epoch == 0 ? replica->log_epoch : 0)) { // M3
+        replica_alarm(replica, configuration->epoch, actions);
         return;
     }
     if (configuration->epoch < replica->epoch) {

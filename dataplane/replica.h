@@ -75,6 +75,7 @@ struct torc_replica_start {
     uint64_t commit_lsn; // known committed: that of the checkpoint
     uint64_t last_lsn;   // of the log; all of it is durable
     uint64_t floor_lsn;  // records above it can be read
+    uint32_t log_epoch;  // of its last record; 0: none
     struct torc_epoch_table table;
     bool has_base; // false: nothing here, not even an empty tree that all others had once
 };
@@ -98,8 +99,9 @@ enum torc_replica_event_kind {
 };
 
 // The shard's record, with what the same read says of the primary's node. `asked_epoch` is what
-// READ said: the epoch adopted when the read began. Only a record below that one went back (M3);
-// one below the present epoch may merely be late.
+// READ said: the epoch adopted when the read began. Only a record below that one went back (M3),
+// or one below the log of a replica that has adopted none yet; one below the present epoch may
+// merely be late.
 struct torc_replica_record {
     uint32_t asked_epoch; // of a RESULT: the epoch that was expected
     struct torc_configuration configuration;
@@ -328,6 +330,7 @@ struct torc_replica {
     uint8_t health;
     // Configuration
     uint32_t epoch;            // adopted; 0: the record was not read yet
+    uint32_t log_epoch;        // at the start: the metastore knew it before the log did
     bool synced;               // the log was reconciled with this epoch's primary
     bool unsynced_since_start; // T1
     bool adopted;              // worker 0 has answered for this epoch

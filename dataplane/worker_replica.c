@@ -296,7 +296,7 @@ static void replica_alarm(struct torc_worker *worker, const struct torc_worker_s
     (void)torc_fail(&why, TORC_ERR_CORRUPT,
                     "METASTORE_WENT_BACK: shard %" PRIu32 " has epoch %" PRIu32
                     " there and %" PRIu32 " here",
-                    shard->engine.shard, epoch, shard->replica->machine.epoch);
+                    shard->engine.shard, epoch, shard->engine.epoch);
     torc_worker_alarm(worker, why.err, shard->engine.shard, why.text);
 }
 
@@ -489,6 +489,7 @@ void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_sh
         .commit_lsn = engine->applied_lsn,
         .last_lsn = engine->next_lsn - 1,
         .floor_lsn = engine->applied_lsn,
+        .log_epoch = engine->epoch, // as it follows
         .has_base = shard->has_base};
 
     torc_assert(!replica->live);

@@ -134,6 +134,7 @@ static void shell_replay(struct world *world, struct node *node, struct torc_rep
             table->entries[table->count++] =
                 (struct torc_epoch_entry){.epoch = node->log[lsn].epoch, .first_lsn = lsn};
         }
+        start->log_epoch = node->log[lsn].epoch;
     }
 }
 

@@ -770,9 +770,60 @@ static void a_transfer_does_not_wait_for_who_is_gone(void)
     CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 1);
 }
 
+// Its log has records of epoch 7 when it starts. What is on disk cannot be of an epoch that the
+// metastore does not know.
+static void a_record_below_the_log_at_a_start_went_back(void)
+{
+    struct torc_replica_start start = {
+        .timing = {.lonely_ns = 200 * MS, .retry_ns = 30 * MS},
+        .durability = TORC_DURABILITY_DURABLE,
+        .shard = 1,
+        .node = OWN,
+        .boot = 3,
+        .copy = 1,
+        .min_in_sync = 1,
+        .last_lsn = 9,
+        .table = {.count = 1, .entries = {{.epoch = 7, .first_lsn = 4}}},
+        .log_epoch = 7,
+        .has_base = true};
+    struct torc_replica_record record = {
+        .configuration = {.primary_node = OTHER,
+                          .primary_boot = 1,
+                          .member_count = 2,
+                          .members = {{.node = OWN, .copy = 1}, {.node = OTHER, .copy = 2}}}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
+    uint32_t alarms = 0;
+    uint32_t reads = 0;
+
+    now_ns = 1000 * MS;
+    torc_replica_init(&replica, now_ns, &start);
+    step(NULL);
+    for (uint32_t i = 0; i < 20; i++) {
+        record.configuration.epoch = 1 + i % 6;
+        step(&event);
+        alarms += asked_for(TORC_REPLICA_ALARM) ? 1 : 0;
+        CU_ASSERT_EQUAL(replica.epoch, 0);
+        CU_ASSERT_FALSE(asked_for(TORC_REPLICA_ADOPT));
+        now_ns = torc_replica_deadline_ns(&replica);
+        CU_ASSERT_TRUE_FATAL(now_ns != UINT64_MAX);
+        step(NULL);
+        reads += asked_for(TORC_REPLICA_READ) ? 1 : 0;
+    }
+    CU_ASSERT_EQUAL(alarms, 1); // it is said once, and looked at again and again
+    CU_ASSERT_EQUAL(reads, 20);
+    CU_ASSERT_EQUAL(now_ns, 1000 * MS + 20 * start.timing.lonely_ns);
+    record.configuration.epoch = 7; // the right one was put back
+    step(&event);
+    CU_ASSERT_EQUAL(replica.epoch, 7);
+    CU_ASSERT_FALSE(replica.went_back);
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_ADOPT));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
+        {"a record below the log at a start went back",
+         a_record_below_the_log_at_a_start_went_back},
         {"a candidate commits nothing while its predecessor may read",
          a_candidate_commits_nothing_while_its_predecessor_may_read},
         {"a learner whose promise comes last joins a shard that nobody uses",

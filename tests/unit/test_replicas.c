@@ -512,8 +512,6 @@ static void all_lose_power_and_nothing_acknowledged_is_lost(void)
     torc_cluster_close(&cluster);
 }
 
-// -- Shards given and taken while a node runs -----------------------------------------------------
-
 static void wish_for(uint32_t shard, uint32_t primary, uint32_t first, uint32_t second,
                      uint32_t third)
 {
@@ -522,6 +520,49 @@ static void wish_for(uint32_t shard, uint32_t primary, uint32_t first, uint32_t 
 
     torc_fake_meta_want(&cluster.meta, shard, &want);
 }
+
+// A shard's record is put back from before a transfer, while no node runs: M3 holds over a restart.
+// Nobody adopts it, and no dataplane ends; the other shards serve.
+static void who_starts_with_a_log_above_its_record_stays_out(void)
+{
+    struct torc_chan_record before;
+    struct torc_chan_record after;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 20);
+    before = cluster.meta.records[1];
+    wish_for(1, 2, 1, 2, 3);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 2, 3, 100000));
+    replicas_put_many(21, 20);
+    for (uint32_t node = 1; node <= 3; node++) {
+        torc_cluster_kill(&cluster, node, false);
+    }
+    after = cluster.meta.records[1];
+    CU_ASSERT_TRUE_FATAL(before.epoch < after.epoch);
+    cluster.meta.records[1] = before;
+    for (uint32_t node = 1; node <= 3; node++) {
+        torc_cluster_start(&cluster, node, true);
+    }
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 2, 0, 3, 1000000));
+    torc_cluster_run(&cluster, 20000);
+    CU_ASSERT_EQUAL(cluster.meta.records[1].epoch, before.epoch);
+    for (uint32_t node = 1; node <= 3; node++) {
+        const struct torc_replica *machine =
+            &torc_cluster_shard(&cluster, node, 1)->replica->machine;
+
+        CU_ASSERT_TRUE(machine->went_back);
+        CU_ASSERT_EQUAL(machine->epoch, 0);
+    }
+    cluster.meta.records[1] = after;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 1000000));
+    for (uint32_t node = 1; node <= 3; node++) {
+        replicas_check_many(node, 1, 40);
+    }
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+// -- Shards given and taken while a node runs -----------------------------------------------------
 
 // H5, J3: a ceiling that members keep for another primary allows a read; who joins then is told.
 static void who_joins_keeps_what_members_kept_for_somebody_else(void)
@@ -803,6 +844,8 @@ int main(void)
          who_comes_back_with_a_shard_on_another_core_joins},
         {"who joins keeps what members kept for somebody else",
          who_joins_keeps_what_members_kept_for_somebody_else},
+        {"who starts with a log above its record stays out",
+         who_starts_with_a_log_above_its_record_stays_out},
         {"a primary that restarts takes over from itself, or follows",
          a_primary_that_restarts_takes_over_from_itself_or_follows},
         {"all lose power, and nothing acknowledged is lost",
