@@ -2,6 +2,7 @@
 #include "storage/completion.h"
 
 #include "kit/bugs.h"
+#include "kit/hlc.h"
 
 #include <string.h>
 
@@ -18,6 +19,7 @@
 #define RESULTS_EACH 2u  // per client, on the average: half of the memory each
 #define TABLES_BYTES 24u // hash tables, per client and its results: at most twice 4 B + 2 × 4 B
 #define ALIGN_BYTES  64u
+#define KEEP_STEP    torc_hlc_from_us(1000000) // less than any time to live
 
 struct torc_completion_entry {
     uint64_t client;
@@ -600,13 +602,27 @@ enum torc_completion_answer torc_completion_find(const struct torc_completion_ta
     return TORC_COMPLETION_DONE;
 }
 
+// X3: it does not leave by what is committed before a write of that HLC. Seldom more than a look:
+// its place among the others need not be better than KEEP_STEP.
+static void entry_keep(struct torc_completion_table *table, uint32_t index, uint64_t hlc)
+{
+    uint64_t used_hlc = table->pool->entries[index].used_hlc;
+
+    if (hlc > used_hlc && hlc - used_hlc > KEEP_STEP) {
+        entry_touch(table, index, hlc);
+    }
+}
+
 static bool completion_promise(struct torc_completion_table *table, struct account_want *want,
-                               struct torc_completion_promise *promise)
+                               uint64_t hlc, struct torc_completion_promise *promise)
 {
     uint16_t account;
 
     if (!account_take(table->pool, want, &account)) {
         return false;
+    }
+    if (want->known != NONE) {
+        entry_keep(table, want->known, hlc);
     }
     *promise = (struct torc_completion_promise){
         .account = (uint16_t)(account + 1), .entry = want->entry, .own = want->own};
@@ -614,7 +630,7 @@ static bool completion_promise(struct torc_completion_table *table, struct accou
 }
 
 bool torc_completion_reserve(struct torc_completion_table *table, struct torc_completion_client who,
-                             bool oldest, struct torc_completion_promise *promise)
+                             bool oldest, uint64_t hlc, struct torc_completion_promise *promise)
 {
     uint32_t entry = entry_find(table, who);
     struct account_want want = {.principal = who.principal,
@@ -624,18 +640,35 @@ bool torc_completion_reserve(struct torc_completion_table *table, struct torc_co
                                 .own = true,
                                 .from = entry == NONE || !oldest ? ACCOUNT_SHARE : ACCOUNT_OWN};
 
-    return completion_promise(table, &want, promise);
+    return completion_promise(table, &want, hlc, promise);
 }
 
 bool torc_completion_reserve_logged(struct torc_completion_table *table,
-                                    struct torc_completion_client who,
+                                    struct torc_completion_client who, uint64_t hlc,
                                     struct torc_completion_promise *promise)
 {
     uint32_t entry = entry_find(table, who);
     struct account_want want = {
         .principal = who.principal, .known = entry, .entry = entry == NONE, .result = true};
 
-    return completion_promise(table, &want, promise);
+    return completion_promise(table, &want, hlc, promise);
+}
+
+void torc_completion_keep_client(struct torc_completion_table *table,
+                                 struct torc_completion_client who, uint64_t hlc)
+{
+    uint32_t entry = entry_find(table, who);
+
+    if (entry != NONE) {
+        entry_keep(table, entry, hlc);
+    }
+}
+
+bool torc_completion_is_promised(const struct torc_completion_table *table,
+                                 struct torc_completion_client who,
+                                 const struct torc_completion_promise *promise)
+{
+    return promise->account != 0 && (promise->entry || entry_find(table, who) != NONE);
 }
 
 void torc_completion_cancel(struct torc_completion_table *table,
@@ -707,7 +740,7 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
         promise->entry = false;
         return entry_add(table, who, (uint16_t)(promise->account - 1), promise->own);
     }
-    // Its client expired while the write was pending, or this is replay.
+    // Replay, or a checkpoint's: nothing was promised.
     if (!account_take(table->pool, &want, &account)) {
         return NONE;
     }
@@ -833,8 +866,8 @@ uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table)
     return table->oldest == NONE ? UINT64_MAX : table->pool->entries[table->oldest].used_hlc;
 }
 
-// A client as its logged records left it. False: it has none.
-static bool entry_forget_failures(struct torc_completion_table *table, uint32_t entry_index)
+// A client as its logged records left it: without any it is the oldest.
+static void entry_forget_failures(struct torc_completion_table *table, uint32_t entry_index)
 {
     struct torc_completion_pool *pool = table->pool;
     struct torc_completion_entry *entry = &pool->entries[entry_index];
@@ -849,18 +882,12 @@ static bool entry_forget_failures(struct torc_completion_table *table, uint32_t 
     }
     entry->seen_low = entry->low;
     entry->used_hlc = entry->last_hlc;
-    return entry->last_hlc != 0;
 }
 
 void torc_completion_forget_failures(struct torc_completion_table *table)
 {
-    for (uint32_t index = table->oldest; index != NONE;) {
-        uint32_t next = table->pool->entries[index].newer;
-
-        if (!entry_forget_failures(table, index)) {
-            entry_remove(table, index);
-        }
-        index = next;
+    for (uint32_t index = table->oldest; index != NONE; index = table->pool->entries[index].newer) {
+        entry_forget_failures(table, index);
     }
     torc_completion_sort(table);
 }

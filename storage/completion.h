@@ -26,6 +26,7 @@
 // Invariants
 //   X1  used counts are what lies in tables and what is promised; they never exceed the pool.
 //   X2  a client's logged results all have seq >= its logged low.
+//   X3  a client stays while a write of it is pending whose promise has no room for a client.
 // Sources REPLICATION.md, section 12; Lee et al., "Implementing Linearizability at Large Scale and
 //         Low Latency" (RIFL, SOSP 2015). Choudhury and Hahne, "Dynamic Queue Length Thresholds
 //         for Shared-Memory Packet Switches" (1998).
@@ -124,10 +125,11 @@ enum torc_completion_answer torc_completion_find(const struct torc_completion_ta
 
 // Promises room for one result; false: this principal's, or all, memory is taken (BUSY). `oldest`:
 // no earlier write of that client is open, so that its result is what lets others go: it may have
-// some of what is kept free for such.
+// some of what is kept free for such. `hlc`: of the present, at most the write's own; a client that
+// is known is used then.
 bool torc_must_use torc_completion_reserve(struct torc_completion_table *table,
                                            struct torc_completion_client who, bool oldest,
-                                           struct torc_completion_promise *promise);
+                                           uint64_t hlc, struct torc_completion_promise *promise);
 void torc_completion_cancel(struct torc_completion_table *table,
                             struct torc_completion_promise *promise);
 
@@ -137,8 +139,17 @@ void torc_completion_keep(struct torc_completion_pool *pool);
 // The same for a write that another replica logged already: whatever the principal's share. False:
 // the pool is full.
 bool torc_must_use torc_completion_reserve_logged(struct torc_completion_table *table,
-                                                  struct torc_completion_client who,
+                                                  struct torc_completion_client who, uint64_t hlc,
                                                   struct torc_completion_promise *promise);
+
+// A write of that client is pending: if it is known, it is used at `hlc`, give or take a second.
+void torc_completion_keep_client(struct torc_completion_table *table,
+                                 struct torc_completion_client who, uint64_t hlc);
+
+// X3: whether the promise, which is not used up, will find room for a client, or the client.
+bool torc_must_use torc_completion_is_promised(const struct torc_completion_table *table,
+                                               struct torc_completion_client who,
+                                               const struct torc_completion_promise *promise);
 
 // The client's largest low seen so far, logged or not, rises to `low`; nothing when it is unknown.
 void torc_completion_seen(struct torc_completion_table *table, struct torc_completion_client who,
@@ -171,6 +182,8 @@ bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, u
 uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table);
 
 // Forgets all failures, and lows that were not logged: only a primary's own memory has them (E5).
+// Clients without a logged record were last used at 0 then: torc_completion_expire drops them,
+// unless torc_completion_keep_client wants them.
 void torc_completion_forget_failures(struct torc_completion_table *table);
 
 // Forgets everything.

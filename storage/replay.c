@@ -2,6 +2,7 @@
 #include "kit/bugs.h"
 #include "kit/hlc.h"
 #include "storage/replay_impl.h"
+#include "storage/shard_impl.h"
 
 #include <string.h>
 
@@ -790,6 +791,7 @@ enum torc_err torc_replay_end(struct torc_replay *replay, struct torc_fail *why)
         pool->hlc = torc_max_u64(pool->hlc, replay->hlc);
         us = torc_hlc_us(pool->hlc);
         if (us > pool->ttl_us) {
+            torc_shard_pending_keep(replay->shards[i].shard, pool->hlc);
             (void)torc_completion_expire(&replay->shards[i].shard->completions,
                                          torc_hlc_from_us(us - pool->ttl_us), UINT32_MAX);
         }

@@ -400,7 +400,7 @@ static bool write_reserve(struct torc_shard *shard, struct torc_shard_write *wri
     if (!torc_shard_pool_has_slot(shard->pool) ||
         (shard->follows && torc_shard_looks_first(shard, write->value_bytes)) ||
         !torc_completion_reserve(&shard->completions, write_who(write), write->seq == write->low,
-                                 promise)) {
+                                 torc_shard_pool_now(shard->pool), promise)) {
         outcome_set(outcome, TORC_ERR_BUSY, TORC_SHARD_RETRY_US);
         return false;
     }

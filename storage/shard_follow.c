@@ -287,6 +287,29 @@ void torc_shard_unshare(struct torc_shard *shard)
     }
 }
 
+void torc_shard_pending_keep(struct torc_shard *shard, uint64_t hlc)
+{
+    const struct torc_shard_pool *pool = shard->pool;
+
+    for (uint32_t index = shard->pending_head; index != NONE; index = pool->slots[index].next) {
+        const struct torc_shard_slot *slot = &pool->slots[index];
+        struct torc_completion_client who = {.client = slot->write.client,
+                                             .principal = slot->write.principal};
+
+        if (slot->with_client) {
+            torc_completion_keep_client(&shard->completions, who, torc_max_u64(hlc, slot->hlc));
+        }
+    }
+}
+
+// What only a primary remembers is gone, the clients of what is pending are not.
+static void failures_forget(struct torc_shard *shard)
+{
+    torc_completion_forget_failures(&shard->completions);
+    torc_shard_pending_keep(shard, 0);
+    (void)torc_completion_expire(&shard->completions, 1, UINT32_MAX);
+}
+
 // Nobody here waits for what is pending any more.
 static void pending_disown(struct torc_shard *shard)
 {
@@ -311,7 +334,7 @@ void torc_shard_follow(struct torc_shard *shard, uint32_t epoch)
         if (!TORC_BUG(WAITING_NOT_CHECKED)) {
             torc_shard_drop_waiting(shard);
         }
-        torc_completion_forget_failures(&shard->completions);
+        failures_forget(shard);
     }
     pending_disown(shard);
     shard->epoch_wanted = false;
@@ -498,7 +521,7 @@ static enum torc_err stage_make(struct torc_shard *shard, const struct torc_log_
         torc_completion_keep(&shard->pool->completions);
     }
     if (record->with_client &&
-        !torc_completion_reserve_logged(&shard->completions, who, &promise)) {
+        !torc_completion_reserve_logged(&shard->completions, who, record->hlc, &promise)) {
         return torc_fail(why, TORC_ERR_BUSY, "shard %" PRIu32 ": no room for a completion record",
                          shard->shard);
     }

@@ -163,6 +163,9 @@ uint32_t torc_shard_pending_commit(struct torc_shard *shard, uint32_t count,
 void torc_shard_begin_again(struct torc_shard *shard, struct torc_log_record *record);
 void torc_shard_relog_from(struct torc_shard *shard, uint32_t index);
 
+// X3: clients of pending records are used at `hlc`, or when their record was made if that is later.
+void torc_shard_pending_keep(struct torc_shard *shard, uint64_t hlc);
+
 // Forgets all pending records.
 void torc_shard_drop_pending(struct torc_shard *shard);
 

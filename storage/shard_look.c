@@ -67,6 +67,15 @@ void torc_shard_get_past(const struct torc_shard *shard, uint64_t key, uint64_t 
 
 // -- Looking in ---------------------------------------------------------------------------------
 
+static bool slot_is_promised(const struct torc_shard *shard, const struct torc_shard_slot *slot)
+{
+    struct torc_completion_client who = {.client = slot->write.client,
+                                         .principal = slot->write.principal};
+
+    return !slot->with_client ||
+           torc_completion_is_promised(&shard->completions, who, &slot->promise);
+}
+
 static enum torc_err pending_check(const struct torc_shard *shard, struct torc_fail *why)
 {
     const struct torc_shard_pool *pool = shard->pool;
@@ -87,6 +96,11 @@ static enum torc_err pending_check(const struct torc_shard *shard, struct torc_f
                              "S1: shard %" PRIu32 ": LSN %" PRIu64 " HLC %" PRIx64
                              " follow %" PRIu64 " and %" PRIx64,
                              shard->shard, slot->lsn, slot->hlc, lsn, hlc);
+        }
+        if (!slot_is_promised(shard, slot)) {
+            return torc_fail(why, TORC_ERR_CORRUPT,
+                             "X3: shard %" PRIu32 ": LSN %" PRIu64 ": client %" PRIx64 " is gone",
+                             shard->shard, slot->lsn, slot->write.client);
         }
         hlc = slot->hlc;
     }

@@ -85,6 +85,18 @@ static void cancel_some(struct world *world)
     drain_woken(world);
 }
 
+// Clients of whom nothing else is asked take all the room that is left, as only they may.
+static void crowd(struct world *world)
+{
+    struct side *side = &world->sides[below(world, SHARDS)];
+    struct torc_completion_head head = {
+        .who = {.client = 1, .principal = 9}, .low = 1, .last_hlc = now_hlc(world)};
+
+    do {
+        head.who.client = torc_rng_next(&world->rng);
+    } while (torc_completion_load(&side->shard.completions, &head));
+}
+
 static void plant(struct world *world)
 {
     struct side *side = &world->sides[below(world, SHARDS)];
@@ -136,6 +148,8 @@ static void world_step(struct world *world)
         restart(world);
     } else if (dice == 996) {
         plant(world);
+    } else if (dice == 997 && world->crowded) {
+        crowd(world);
     }
 }
 
@@ -158,7 +172,8 @@ static void world_init(struct world *world, struct shard_rig *rig, uint64_t seed
         config.slots_max = 24;
         config.waiting_max = 6;
         config.completion_bytes = TORC_COMPLETION_POOL_BYTES_MIN;
-        config.principal_ppm = 20000;
+        world->crowded = chance(world, 50);
+        config.principal_ppm = world->crowded ? 1000000 : 20000;
     }
     shard_rig_pool(rig, world->tight ? 4 : CHUNKS, &config);
     rig->heap.limit_bytes = world->tight ? 200000 : HEAP_BYTES;

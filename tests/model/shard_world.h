@@ -121,6 +121,7 @@ struct world {
     struct torc_rng rng;
     enum fault fault;
     bool tight;
+    bool crowded; // tight, and who is remembered has no share
     bool broken;
     bool quiet;
     uint64_t seed;

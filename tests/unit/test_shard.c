@@ -272,7 +272,7 @@ static void test_room_for_other_replicas(void)
     for (uint32_t i = 0; i < pool->result_max / 3 * 2; i++) {
         who.client = i / 2;
         taken +=
-            torc_completion_reserve_logged(&bench.shard.completions, who, &promises[i]) ? 1 : 0;
+            torc_completion_reserve_logged(&bench.shard.completions, who, 5, &promises[i]) ? 1 : 0;
         if (promises[i].entry) { // known from its first record on
             struct torc_completion_head head = {.who = who, .low = 1, .last_hlc = 5};
 
@@ -308,6 +308,79 @@ static void test_old_clients_leave(void)
     torc_shard_drop(&bench.shard);
 }
 
+// All the room for clients that is left is others'.
+static void fill_with_clients(void)
+{
+    struct torc_completion_head head = {.who = {.client = 1000, .principal = 5},
+                                        .low = 1,
+                                        .last_hlc = torc_hlc_from_us(rig.pool.wall_us)};
+
+    while (torc_completion_load(&bench.shard.completions, &head)) {
+        head.who.client++;
+    }
+    CU_ASSERT(head.who.client > 1100);
+}
+
+static void check_shard(void)
+{
+    struct torc_fail why;
+
+    TORC_TEST_OK(torc_shard_check(&bench.shard, &why), &why);
+}
+
+// X3: an earlier record's commit is later than the client's last use by more than the time to live.
+static void test_pending_clients_stay(void)
+{
+    struct torc_shard_write write;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(1, "one");
+    rig.pool.wall_us += 121000000;
+    write = write_of(2, "another's");
+    write.client = 78;
+    write.stamp = torc_hlc_from_us(rig.pool.wall_us);
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_APPEND);
+    CU_ASSERT_EQUAL(send(write_of(3, "after a pause")), TORC_SHARD_APPEND);
+    CU_ASSERT_EQUAL(torc_shard_commit(&rig.pool, bench.sequence - 1, bench.outcomes, 8), 1);
+    CU_ASSERT_EQUAL(bench.shard.completions.client_count, 2);
+    check_shard();
+    fill_with_clients();
+    CU_ASSERT_EQUAL(bench_commit(), 1); // promised
+    check_shard();
+    torc_shard_drop(&bench.shard);
+    CU_ASSERT_EQUAL(rig.pool.completions.entry_used, 0);
+}
+
+// X3: who has only a failure is forgotten with it when another node leads, but not under its write.
+static void test_pending_clients_stay_with_followers(void)
+{
+    struct torc_shard_write write;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(1, "one");
+    for (uint64_t client = 78; client < 80; client++) {
+        write = write_of(2, "");
+        write.client = client;
+        write.remove = true;
+        check_answer(write, TORC_ERR_NOT_FOUND);
+    }
+    write = write_of(3, "pending");
+    write.client = 79;
+    CU_ASSERT_EQUAL(send(write), TORC_SHARD_APPEND);
+    torc_shard_follow(&bench.shard, 4);
+    check_shard();
+    CU_ASSERT_EQUAL(bench.shard.completions.client_count, 2); // 78 is gone
+    CU_ASSERT_EQUAL(bench.shard.completions.result_count, 1);
+    fill_with_clients();
+    CU_ASSERT_EQUAL(torc_shard_commit_to(&bench.shard, bench.shard.next_lsn - 1, bench.outcomes, 8),
+                    0);
+    check_shard();
+    torc_shard_drop(&bench.shard);
+    CU_ASSERT_EQUAL(rig.pool.completions.entry_used, 0);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -319,6 +392,8 @@ int main(void)
         {"principals share what is remembered", test_shares_of_principals},
         {"clients leave room for other replicas", test_room_for_other_replicas},
         {"old clients leave, also an idle shard", test_old_clients_leave},
+        {"clients of pending writes stay", test_pending_clients_stay},
+        {"and when another node leads", test_pending_clients_stay_with_followers},
         CU_TEST_INFO_NULL};
 
     return bench_run("shard", tests);
