@@ -536,15 +536,24 @@ static void pending_apply(struct torc_shard *shard, uint32_t count)
 }
 
 // H7: history begins with the first HLC of this life, for what an earlier one answered at a later
-// timestamp than its log's last is not known.
+// timestamp than its log's last is not known. Nor does it begin within one that ended here: the
+// undo window has entries of that one still, which may be of writes that were lost since (U1).
 void torc_shard_remember(struct torc_shard *shard)
 {
     struct torc_undo *undo = &shard->pool->undo;
 
-    shard->undo_floor = shard->applied_hlc;
+    shard->undo_floor = torc_max_u64(shard->applied_hlc, shard->pool->undo_ended);
     if (torc_undo_is_on(undo)) {
         torc_undo_attach(undo, shard->tree.heap, shard->tree.code);
         shard->tree.undo = undo;
+    }
+}
+
+void torc_shard_forget(struct torc_shard *shard)
+{
+    if (shard->undo_floor != UINT64_MAX) {
+        shard->pool->undo_ended = torc_max_u64(shard->pool->undo_ended, shard->applied_hlc);
+        shard->undo_floor = UINT64_MAX;
     }
 }
 
@@ -801,6 +810,7 @@ void torc_shard_drop(struct torc_shard *shard)
     torc_shard_dirty_remove(shard);
     torc_shard_mark_drop(shard);
     torc_completion_drop(&shard->completions);
+    torc_shard_forget(shard);
     torc_tree_drop(&shard->tree);
     torc_shard_said(shard);
     *shard = (struct torc_shard){0};

@@ -143,6 +143,7 @@ struct torc_shard_pool {
     uint64_t ttl_us;
     struct torc_completion_pool completions;
     struct torc_undo undo;
+    uint64_t undo_ended; // HLC where the last history ended of which `undo` may have entries (H7)
     struct torc_shard_slot *slots;
     struct torc_shard_group *groups;
     uint32_t *group_table;  // hash of keys to groups

@@ -385,6 +385,7 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
 
     torc_assert(!shard->unlogged);
     shard->relog_slot = NONE;
+    torc_shard_forget(shard);
     torc_shard_drop_waiting(shard);
     torc_shard_unstage(shard);
     torc_shard_drop_pending(shard);
@@ -402,7 +403,6 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
     shard->applied_hlc = 0;
     shard->fuzzy_lsn = 0;
     shard->epoch_lsn = 0;
-    shard->undo_floor = UINT64_MAX;
     shard->logged_lsn = lsn;
     torc_shard_said(shard);
     shard->anew = true;

@@ -174,8 +174,11 @@ void torc_shard_dirty_push(struct torc_shard *shard);
 void torc_shard_dirty_remove(struct torc_shard *shard);
 
 // From here on the undo window keeps what the shard's writes replace; its history begins at
-// applied_hlc.
+// applied_hlc, or where the last one that ended on this core did if that is later.
 void torc_shard_remember(struct torc_shard *shard);
+
+// The shard's history on this core ends, if it has one.
+void torc_shard_forget(struct torc_shard *shard);
 
 // -- Shared: storage/shard_follow.c ---------------------------------------------------------------
 

@@ -37,6 +37,9 @@ static void base_begin(struct world *world, struct node *node)
     }
     torc_shard_follow(&node->shard, world->epoch);
     torc_base_begin(&node->base_writer, &from->shard);
+    if (node->shard.undo_floor != UINT64_MAX) {
+        node->undo_ended = torc_max_u64(node->undo_ended, node->shard.applied_hlc);
+    }
     TORC_TEST_OK(torc_base_reset(&node->base_reader, node->base_memory, &node->shard,
                                  node->base_writer.base_lsn,
                                  chance(world, 80) ? node->base_writer.base_epoch : 0, &why),
@@ -75,7 +78,7 @@ static void base_end(struct world *world, struct node *node)
            writer->end_hlc);
     node->loading = false;
     node->whole_lsn = writer->end_lsn;
-    node->undo_from = writer->end_hlc;
+    node->undo_from = torc_max_u64(writer->end_hlc, node->undo_ended); // U1
     world->counts[COUNT_BASE]++;
 }
 

@@ -252,6 +252,7 @@ void node_restart(struct world *world, struct node *node)
     }
     torc_shard_follow(&node->shard, torc_replay_result(world->replay, 7).epoch);
     node->undo_from = node->shard.undo_floor;
+    node->undo_ended = 0;
     node->whole_lsn = 0;
     node->durable_sequence = node->top_sequence; // and what comes now is in a later block
     node->next_sequence = node->top_sequence + 1;

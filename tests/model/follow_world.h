@@ -84,6 +84,7 @@ struct node {
     bool synced;               // its log was cut for the present primary
     struct record cells[KEYS]; // the last record applied of each key; kind 0: none
     uint64_t lows[CLIENTS];    // applied
+    uint64_t undo_ended;       // the last HLC of what it kept before a base
     uint64_t undo_from;        // applied_hlc when it began to keep the past
     struct taped tape[TAPE_MAX];
     uint32_t tape_count;

@@ -1,5 +1,6 @@
 // Torc tests: the undo window's edges, one by one. (Its model is model_undo.c.)
 #include "kit/hlc.h"
+#include "storage/base.h"
 #include "tests/shard_rig.h"
 
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 enum {
     CHUNKS = 32,
+    PIECES = 16,
     LARGE = 100000
 };
 
@@ -18,6 +20,7 @@ static struct shard_rig rig;
 static struct torc_shard shard;
 static uint64_t sequence;
 static uint64_t seq;
+static uint32_t epoch = 1;
 static unsigned char large[2 * LARGE];
 
 static void open_shard(uint64_t undo_bytes)
@@ -69,7 +72,7 @@ static uint64_t put(uint64_t key, uint32_t bytes)
                                      .seq = seq + 1,
                                      .low = seq + 1,
                                      .stamp = rig.pool.hlc,
-                                     .epoch = 1,
+                                     .epoch = epoch,
                                      .value = large,
                                      .value_bytes = bytes};
     struct torc_shard_outcome outcome;
@@ -356,6 +359,96 @@ static void test_a_row_of_new_keys_is_kept_as_its_keys_are(void)
     free(windows[1].memory);
 }
 
+// The shard as it is now, for another one to begin with.
+static struct torc_base_writer base_write(unsigned char *pieces, uint32_t *sizes, uint32_t *count)
+{
+    struct torc_base_writer writer;
+
+    torc_base_begin(&writer, &shard);
+    *count = 0;
+    while (!torc_base_done(&writer)) {
+        CU_ASSERT_FATAL(*count < PIECES);
+        sizes[*count] = torc_base_next(&writer, &shard, pieces + *count * TORC_BASE_PIECE_MIN,
+                                       TORC_BASE_PIECE_MIN);
+        *count += sizes[*count] > 0 ? 1 : 0;
+    }
+    return writer;
+}
+
+static void begin_shard(void)
+{
+    struct torc_log_record record;
+
+    while (torc_shard_begin(&shard, &record)) {
+        sequence++;
+        torc_shard_appended(&shard, sequence, sequence);
+    }
+}
+
+// Whatever the shard had is lost; it goes on from that base, as the primary of epoch 2.
+static void base_read(const struct torc_base_writer *writer, const unsigned char *pieces,
+                      const uint32_t *sizes, uint32_t count)
+{
+    void *memory = malloc(torc_base_reader_bytes());
+    struct torc_base_reader reader;
+    struct torc_shard_outcome outcome;
+    struct torc_log_record record;
+    struct torc_fail why;
+
+    torc_assert(memory != NULL);
+    torc_shard_follow(&shard, 2);
+    TORC_TEST_OK(
+        torc_base_reset(&reader, memory, &shard, writer->base_lsn, writer->base_epoch, &why), &why);
+    begin_shard();
+    for (uint32_t i = 0; i < count; i++) {
+        TORC_TEST_OK(torc_base_feed(&reader, pieces + i * TORC_BASE_PIECE_MIN, sizes[i], &why),
+                     &why);
+    }
+    TORC_TEST_OK(torc_base_whole(&reader, writer->end_lsn, writer->end_hlc, &why), &why);
+    torc_base_drop(&reader);
+    free(memory);
+    torc_shard_lead(&shard, 2, 0, &record);
+    sequence++;
+    torc_shard_appended(&shard, sequence, sequence);
+    (void)torc_shard_commit_to(&shard, shard.next_lsn - 1, &outcome, 1);
+    torc_shard_serve(&shard);
+}
+
+// U1: an accepted loss. What was written and lost is shown by no read of the past.
+static void test_a_lost_history_is_not_read(void)
+{
+    static unsigned char pieces[PIECES * TORC_BASE_PIECE_MIN];
+    uint32_t sizes[PIECES];
+    uint32_t count;
+    struct torc_base_writer writer;
+    uint64_t lost[2];
+    uint64_t kept;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    kept = put(1, 10);
+    (void)put(2, 11);
+    writer = base_write(pieces, sizes, &count);
+    (void)put(2, 12);
+    lost[0] = put(3, 13);
+    (void)put(2, 14);
+    lost[1] = put(3, 15);
+    base_read(&writer, pieces, sizes, count);
+    CU_ASSERT_EQUAL(past(writer.end_hlc), TORC_SHARD_PAST_TOO_OLD);
+    CU_ASSERT_EQUAL(past(lost[0]), TORC_SHARD_PAST_TOO_OLD);
+    expect_value(1, lost[1], 10);
+    expect_value(2, lost[1], 11);
+    torc_shard_unshare(&shard);
+    epoch = 2;
+    CU_ASSERT(put(1, 20) > kept);
+    (void)put(2, 21);
+    (void)put(3, 22);
+    CU_ASSERT_EQUAL(past(lost[0]), TORC_SHARD_PAST_TOO_OLD);
+    expect_value(1, lost[1], 10);
+    expect_value(2, lost[1], 11);
+    epoch = 1;
+    close_shard();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -371,6 +464,7 @@ int main(void)
          test_a_value_worth_more_than_the_window_is_not_kept},
         {"small entries push large values out", test_small_entries_push_large_values_out},
         {"the window gives way to a write", test_the_window_gives_way_to_a_write},
+        {"a lost history is not read", test_a_lost_history_is_not_read},
         {"a row of new keys is kept as its keys are",
          test_a_row_of_new_keys_is_kept_as_its_keys_are},
         CU_TEST_INFO_NULL};
