@@ -605,11 +605,40 @@ static bool walk_result(struct walk *walk, uint64_t *seq, uint64_t *version)
     return true;
 }
 
+// There was no room for what the reader has of clients. False: nor is there now.
+static bool reader_make_room(struct torc_checkpoint_reader *reader)
+{
+    if (reader->make_room == NULL) {
+        return false;
+    }
+    reader->clients_min = reader->make_room(reader->make_room_arg, reader->clients_hlc);
+    return true;
+}
+
+static bool reader_load(struct torc_checkpoint_reader *reader,
+                        const struct torc_completion_head *head)
+{
+    struct torc_completion_table *table = &reader->shard->completions;
+
+    return torc_completion_load(table, head) ||
+           (reader_make_room(reader) &&
+            (head->last_hlc < reader->clients_min || torc_completion_load(table, head)));
+}
+
+static bool reader_apply(struct torc_checkpoint_reader *reader,
+                         const struct torc_completion_head *head, uint64_t seq)
+{
+    struct torc_completion_table *table = &reader->shard->completions;
+    struct torc_completion_promise none = {0};
+
+    return torc_completion_apply(table, head, seq, &none) ||
+           (reader_make_room(reader) && torc_completion_apply(table, head, seq, &none));
+}
+
 // One client and its results.
 static enum torc_err reader_client(struct torc_checkpoint_reader *reader, struct walk *walk,
                                    struct torc_fail *why)
 {
-    struct torc_completion_promise none = {0};
     struct torc_completion_head head = {0};
     uint32_t count;
     uint64_t seq;
@@ -619,7 +648,10 @@ static enum torc_err reader_client(struct torc_checkpoint_reader *reader, struct
     if (!walk_client(walk, &head, &count)) {
         return reader_fail(reader, "a client does not decode", why);
     }
-    fits = reader->shard == NULL || torc_completion_load(&reader->shard->completions, &head);
+    reader->clients_hlc = torc_max_u64(reader->clients_hlc, head.last_hlc);
+    if (reader->shard != NULL && head.last_hlc >= reader->clients_min) {
+        fits = reader_load(reader, &head);
+    }
     seq = head.low;
     version = head.last_hlc;
     for (uint32_t i = 0; i < count && fits; i++) {
@@ -630,8 +662,9 @@ static enum torc_err reader_client(struct torc_checkpoint_reader *reader, struct
             return reader_fail(reader, "a completion does not decode", why);
         }
         done.last_hlc = version;
-        fits = reader->shard == NULL ||
-               torc_completion_apply(&reader->shard->completions, &done, seq, &none);
+        if (reader->shard != NULL && head.last_hlc >= reader->clients_min) {
+            fits = reader_apply(reader, &done, seq);
+        }
     }
     if (!fits) {
         return torc_fail(why, TORC_ERR_NO_SPACE,

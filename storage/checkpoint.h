@@ -106,6 +106,10 @@ enum torc_err torc_must_use torc_checkpoint_footer_check(const void *bytes, uint
                                                          struct torc_checkpoint_footer *footer,
                                                          struct torc_fail *why);
 
+// Drops clients that are past their time at `hlc`, or at a later time that is known. Returns the
+// HLC of the last use that is not too old.
+typedef uint64_t torc_checkpoint_room_fn(void *arg, uint64_t hlc);
+
 struct torc_checkpoint_reader {
     struct torc_shard *shard;
     unsigned char *block; // being put together
@@ -122,6 +126,11 @@ struct torc_checkpoint_reader {
     bool any_key;
     bool clients_begun;
     uint32_t block_count;
+    // Asked when there is no room for a client that was last used at `clients_hlc` or before.
+    torc_checkpoint_room_fn *make_room; // NULL: nobody
+    void *make_room_arg;
+    uint64_t clients_hlc; // the latest so far
+    uint64_t clients_min; // those before it are passed over: what is too old need not fit
     // A value that goes on in the next block.
     bool cutting;
     struct torc_tree_ticket ticket;

@@ -118,6 +118,52 @@ void torc_replay_add(struct torc_replay *replay, struct torc_shard *shard)
     }
 }
 
+// -- Clients past their time ----------------------------------------------------------------------
+
+// The last use that is not too old at `hlc`.
+static uint64_t clients_min(const struct torc_shard_pool *pool, uint64_t hlc)
+{
+    uint64_t us = torc_hlc_us(hlc);
+
+    return us > pool->ttl_us ? torc_hlc_from_us(us - pool->ttl_us) : 0;
+}
+
+// Returns whether any left.
+static bool shard_expire(struct torc_shard *shard, uint64_t hlc)
+{
+    uint64_t least = clients_min(shard->pool, hlc);
+    uint32_t before = shard->completions.client_count;
+
+    if (torc_completion_oldest_hlc(&shard->completions) < least) {
+        torc_shard_pending_keep(shard, hlc);
+        (void)torc_completion_expire(&shard->completions, least, UINT32_MAX);
+    }
+    return shard->completions.client_count < before;
+}
+
+// Checkpoints are of several moments, and so are the places that shards' logs came to: together
+// they may have more clients than were ever remembered at once. What is too old by the latest HLC
+// that is known leaves when there is no room, rather than at the end.
+static bool replay_expire(struct torc_replay *replay, uint64_t hlc)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < replay->shard_count; i++) {
+        any = shard_expire(replay->shards[i].shard, torc_max_u64(replay->hlc, hlc)) || any;
+    }
+    return any;
+}
+
+static uint64_t checkpoint_make_room(void *arg, uint64_t hlc)
+{
+    struct torc_replay *replay = arg;
+    struct torc_shard *shard = replay->checkpoint.shard;
+
+    torc_completion_sort(&shard->completions); // its clients come in any order
+    (void)replay_expire(replay, hlc);
+    return clients_min(shard->pool, torc_max_u64(replay->hlc, hlc));
+}
+
 // -- Checkpoints --------------------------------------------------------------------------------
 
 enum torc_err torc_replay_checkpoint(struct torc_replay *replay, uint32_t shard, const void *bytes,
@@ -133,6 +179,8 @@ enum torc_err torc_replay_checkpoint(struct torc_replay *replay, uint32_t shard,
         replay->checkpoint_open = true;
         replay->checkpoint_shard = (uint32_t)(found - replay->shards);
         torc_checkpoint_reader_init(&replay->checkpoint, found->shard, replay->checkpoint_block);
+        replay->checkpoint.make_room = checkpoint_make_room;
+        replay->checkpoint.make_room_arg = replay;
     }
     if (&replay->shards[replay->checkpoint_shard] != found) {
         return torc_fail(why, TORC_ERR_CORRUPT,
@@ -256,11 +304,12 @@ static bool shard_remember(struct torc_replay_shard *shard, const struct torc_lo
 }
 
 // A record whose turn it is. `ticket`: of a value that was put together; else zeroed.
-static enum torc_err shard_apply(struct torc_replay_shard *shard,
+static enum torc_err shard_apply(struct torc_replay *replay, struct torc_replay_shard *shard,
                                  const struct torc_log_record *record,
                                  struct torc_tree_ticket ticket, struct torc_fail *why)
 {
-    if (!shard_remember(shard, record)) {
+    if (!shard_remember(shard, record) &&
+        !(replay_expire(replay, record->hlc) && shard_remember(shard, record))) {
         torc_tree_cancel(&shard->shard->tree, &ticket);
         return torc_fail(why, TORC_ERR_NO_SPACE,
                          "shard %" PRIu32 ": replay at LSN %" PRIu64
@@ -328,7 +377,7 @@ static enum torc_err shard_check(const struct torc_replay_shard *shard,
                : shard_fail(shard, record, "its HLC does not rise", why);
 }
 
-static enum torc_err shard_record(struct torc_replay_shard *shard,
+static enum torc_err shard_record(struct torc_replay *replay, struct torc_replay_shard *shard,
                                   const struct torc_log_record *record,
                                   struct torc_tree_ticket ticket, struct torc_fail *why)
 {
@@ -352,7 +401,7 @@ static enum torc_err shard_record(struct torc_replay_shard *shard,
         return TORC_ERR_OK;
     }
     shard->line.next_lsn = record->lsn + 1;
-    return shard_apply(shard, record, ticket, why);
+    return shard_apply(replay, shard, record, ticket, why);
 }
 
 static void stream_forget(struct replay_stream *stream)
@@ -394,7 +443,7 @@ static bool replay_is_full(enum torc_err err)
 // that is nothing.
 static bool replay_room(struct torc_replay *replay, uint64_t at)
 {
-    bool any = false;
+    bool any = replay_expire(replay, 0);
 
     for (uint32_t i = 0; i < replay->shard_count; i++) {
         struct torc_replay_shard *shard = &replay->shards[i];
@@ -478,7 +527,7 @@ static enum torc_err replay_record(struct torc_replay *replay, struct torc_repla
         return replay_follower(replay, shard, held, why);
     }
     if (replay->round == 0) {
-        return shard_record(shard, held->record, ticket, why);
+        return shard_record(replay, shard, held->record, ticket, why);
     }
     torc_tree_cancel(&shard->shard->tree, &ticket); // the first round had it
     return TORC_ERR_OK;
@@ -785,16 +834,10 @@ enum torc_err torc_replay_end(struct torc_replay *replay, struct torc_fail *why)
     }
     for (uint32_t i = 0; i < replay->shard_count && err == TORC_ERR_OK; i++) {
         struct torc_shard_pool *pool = replay->shards[i].shard->pool;
-        uint64_t us;
 
         err = shard_end(&replay->shards[i], why);
         pool->hlc = torc_max_u64(pool->hlc, replay->hlc);
-        us = torc_hlc_us(pool->hlc);
-        if (us > pool->ttl_us) {
-            torc_shard_pending_keep(replay->shards[i].shard, pool->hlc);
-            (void)torc_completion_expire(&replay->shards[i].shard->completions,
-                                         torc_hlc_from_us(us - pool->ttl_us), UINT32_MAX);
-        }
+        (void)shard_expire(replay->shards[i].shard, pool->hlc);
     }
     return err;
 }

@@ -4,6 +4,8 @@
 #include "storage/scan.h"
 #include "tests/unit/shard_bench.h"
 
+#define CLIENTS_FILE 65536u
+
 enum {
     BLOCKS_MAX = 24,
 };
@@ -442,6 +444,76 @@ static void test_a_checkpoint_needs_what_may_be_lost(void)
     torc_shard_drop(&bench.shard);
 }
 
+// The file of a shard that has four fifths of the pool's clients, who wrote just now.
+static uint64_t clients_file(uint32_t shard, unsigned char *file)
+{
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9};
+    struct torc_completion_promise none = {0};
+    struct torc_checkpoint_writer writer;
+    uint32_t count = rig.pool.completions.entry_max / 5 * 4;
+    uint64_t bytes = 0;
+
+    bench.shard.shard = shard;
+    bench.shard.completions.shard = shard;
+    bench.shard.applied_hlc = torc_hlc_from_us(rig.pool.wall_us);
+    for (uint32_t i = 0; i < count; i++) {
+        struct torc_completion_head head = {.who = {.client = 1000 * shard + i, .principal = 1},
+                                            .low = 1,
+                                            .last_hlc = torc_hlc_from_us(rig.pool.wall_us - i % 7)};
+
+        CU_ASSERT_TRUE(torc_completion_apply(&bench.shard.completions, &head, 1, &none));
+    }
+    torc_checkpoint_writer_begin(&writer, &bench.shard, &place);
+    while (!torc_checkpoint_writer_done(&writer)) {
+        bytes += torc_checkpoint_writer_next(&writer, &bench.shard, file + bytes,
+                                             TORC_CHECKPOINT_BLOCK_BYTES_MIN);
+        CU_ASSERT_FATAL(bytes + TORC_CHECKPOINT_BLOCK_BYTES_MIN <= CLIENTS_FILE);
+    }
+    torc_completion_drop(&bench.shard.completions);
+    return bytes;
+}
+
+// Two checkpoints of one round, minutes apart: each one's clients fit, both together do not.
+static void test_clients_of_several_moments_fit(void)
+{
+    static unsigned char files[2][CLIENTS_FILE];
+    struct torc_shard shards[2];
+    uint64_t bytes[2];
+    struct torc_fail why;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    bytes[0] = clients_file(1, files[0]);
+    rig.pool.wall_us += 200000000;
+    bytes[1] = clients_file(2, files[1]);
+    torc_shard_drop(&bench.shard);
+    for (uint32_t first = 0; first < 2; first++) {
+        struct torc_replay *replay = bench_replay(2);
+
+        for (uint32_t i = 0; i < 2; i++) {
+            struct torc_shard_config config = bench_config(1 + i, 4);
+
+            config.turn = 1;
+            TORC_TEST_OK(torc_shard_init(&shards[i], &rig.pool, &config, &why), &why);
+            torc_replay_add(replay, &shards[i]);
+        }
+        for (uint32_t i = 0; i < 2; i++) {
+            uint32_t at = first ^ i;
+
+            TORC_TEST_OK(torc_replay_checkpoint(replay, 1 + at, files[at], bytes[at], &why), &why);
+            TORC_TEST_OK(torc_replay_checkpoint_end(replay, 1 + at, &why), &why);
+        }
+        TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+        for (uint32_t i = 0; i < 2; i++) {
+            TORC_TEST_OK(torc_completion_check(&shards[i].completions, &why), &why);
+            CU_ASSERT_EQUAL(shards[i].completions.client_count,
+                            i == 0 ? 0 : rig.pool.completions.entry_max / 5 * 4);
+            torc_shard_drop(&shards[i]);
+        }
+        CU_ASSERT_EQUAL(rig.pool.completions.entry_used, 0);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -455,6 +527,7 @@ int main(void)
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
         {"a checkpoint outlives its BEGUN", test_a_checkpoint_outlives_its_begun},
+        {"clients of several moments fit", test_clients_of_several_moments_fit},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
         CU_TEST_INFO_NULL};
 
