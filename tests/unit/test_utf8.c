@@ -28,7 +28,9 @@ static uint32_t plain_length(const uint8_t *bytes, uint64_t count)
         }
         again[0] = (uint8_t)(rows[row].mark | code >> 6 * (length - 1));
         for (uint32_t i = 1; i < TORC_COUNT_OF(again); i++) {
-            again[i] = i < length ? (uint8_t)(0x80 | (code >> 6 * (length - 1 - i) & 0x3f)) : 0;
+            uint32_t bits = i < length ? 0x80u | (code >> 6 * (length - 1 - i) & 0x3fu) : 0;
+
+            again[i] = (uint8_t)bits;
         }
         if (length <= count && code >= rows[row].from && code <= rows[row].to &&
             memcmp(again, bytes, length) == 0) {
