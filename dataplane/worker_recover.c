@@ -8,6 +8,7 @@
 
 #define IN_MAX  8u // messages of 64 KiB a turn: about a millisecond of replay
 #define IDLE_NS UINT64_C(1000000000)
+#define TIDY_NS UINT64_C(1000000) // 128,000 clients a second
 
 // -- Recovery -------------------------------------------------------------------------------------
 
@@ -200,9 +201,11 @@ static void shard_open_replica(struct torc_worker *worker, struct torc_worker_sh
 static void shard_idle(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
     struct torc_log_record record;
+    bool more = torc_shard_tidy(&shard->engine);
 
-    shard->idle_ns = worker->now_ns + IDLE_NS;
-    if ((shard->replica == NULL ||
+    shard->idle_ns = worker->now_ns + (more ? TIDY_NS : IDLE_NS);
+    if (!more &&
+        (shard->replica == NULL ||
          torc_replica_may_append(&shard->replica->machine) == TORC_ERR_OK) &&
         torc_log_writer_admit(&worker->log, 0).err == TORC_ERR_OK &&
         torc_shard_idle(&shard->engine, &record)) {

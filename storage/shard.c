@@ -470,15 +470,13 @@ bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
 
 // -- Committing ---------------------------------------------------------------------------------
 
-// Drops what is too old by the log's own clock.
-static void completions_expire(struct torc_shard *shard, uint64_t hlc)
+bool torc_shard_tidy(struct torc_shard *shard)
 {
-    uint64_t us = torc_hlc_us(hlc);
+    uint64_t us = torc_hlc_us(shard->applied_hlc);
 
-    if (us > shard->pool->ttl_us) {
-        (void)torc_completion_expire(&shard->completions,
-                                     torc_hlc_from_us(us - shard->pool->ttl_us), EXPIRE_MAX);
-    }
+    return us > shard->pool->ttl_us &&
+           torc_completion_expire(&shard->completions, torc_hlc_from_us(us - shard->pool->ttl_us),
+                                  EXPIRE_MAX);
 }
 
 // The tree may be of later moments than the log (storage/checkpoint_format.h): leaves only what it
@@ -638,7 +636,7 @@ uint32_t torc_shard_pending_commit(struct torc_shard *shard, uint32_t count,
     for (uint32_t i = 0; i < count; i++) {
         given += pending_finish(shard, &outcomes[given]) ? 1 : 0;
     }
-    completions_expire(shard, shard->applied_hlc);
+    (void)torc_shard_tidy(shard); // who is left goes with the next
     return given;
 }
 

@@ -343,9 +343,13 @@ bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint32_t plac
 // shard of the core; for quiescing.
 bool torc_shard_is_settled(const struct torc_shard_pool *pool);
 
-// Drops old completions (a bounded number; call each turn or so). True: fill `record` with an EMPTY
-// record that moves the shard's HLC, to be appended like any other: an idle shard's clients are
-// past their time (E4). Ask only when the log takes a record.
+// Drops a bounded number (some 20 us) of clients who are past their time by the shard's own log, as
+// each commit does too. True: some are left, call again soon.
+bool torc_shard_tidy(struct torc_shard *shard);
+
+// Ask about once a second. True: fill `record` with an EMPTY record that moves the shard's HLC, to
+// be appended like any other: an idle shard's clients are past their time (E4). Ask only when the
+// log takes a record. torc_shard_tidy drops those whom its commit leaves.
 bool torc_must_use torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record);
 
 // -- Replicas: storage/shard_follow.c ------------------------------------------------------------

@@ -43,7 +43,9 @@ static void idle_some(struct world *world)
     struct side *side = &world->sides[below(world, SHARDS)];
     struct torc_log_record record;
 
-    if (torc_shard_idle(&side->shard, &record)) {
+    if (chance(world, 50)) {
+        (void)torc_shard_tidy(&side->shard);
+    } else if (torc_shard_idle(&side->shard, &record)) {
         log_own(world, side, &record);
     }
 }

@@ -328,6 +328,31 @@ static void check_shard(void)
     TORC_TEST_OK(torc_shard_check(&bench.shard, &why), &why);
 }
 
+// However many have gone, one record is enough.
+static void test_many_old_clients_leave(void)
+{
+    uint32_t calls = 0;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    put(1, "one");
+    fill_with_clients();
+    CU_ASSERT_FALSE(torc_shard_tidy(&bench.shard));
+    rig.pool.wall_us += 121000000;
+    CU_ASSERT_FALSE(torc_shard_tidy(&bench.shard)); // its log does not say so
+    CU_ASSERT_TRUE(torc_shard_idle(&bench.shard, &bench.record));
+    bench_append();
+    CU_ASSERT_EQUAL(bench_commit(), 0);
+    CU_ASSERT(bench.shard.completions.client_count > 200);
+    do {
+        CU_ASSERT_FATAL(++calls < 10);
+    } while (torc_shard_tidy(&bench.shard));
+    CU_ASSERT_EQUAL(bench.shard.completions.client_count, 0);
+    CU_ASSERT_EQUAL(rig.pool.completions.entry_used, 0);
+    CU_ASSERT_FALSE(torc_shard_idle(&bench.shard, &bench.record));
+    torc_shard_drop(&bench.shard);
+}
+
 // X3: an earlier record's commit is later than the client's last use by more than the time to live.
 static void test_pending_clients_stay(void)
 {
@@ -392,6 +417,7 @@ int main(void)
         {"principals share what is remembered", test_shares_of_principals},
         {"clients leave room for other replicas", test_room_for_other_replicas},
         {"old clients leave, also an idle shard", test_old_clients_leave},
+        {"however many they are", test_many_old_clients_leave},
         {"clients of pending writes stay", test_pending_clients_stay},
         {"and when another node leads", test_pending_clients_stay_with_followers},
         CU_TEST_INFO_NULL};
