@@ -39,6 +39,7 @@ struct torc_chunk_pool {
     uint32_t free_count;
     uint32_t chunk_count; // all that this pool answers for: free ones and those with its trees
     uint32_t marks;       // handed out
+    uint64_t stamp;       // no change_stamp of a tree that is gone is above it
     _Atomic uint32_t fresh_said; // fresh_first, for the thread that touches memory ahead
 };
 

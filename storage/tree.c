@@ -231,7 +231,7 @@ enum torc_err torc_tree_init(struct torc_tree *tree, const struct torc_tree_code
     *tree = (struct torc_tree){.code = code,
                                .heap = heap,
                                .levels = 1,
-                               .change_stamp = 1,
+                               .change_stamp = pool->stamp + 1,
                                .shape_stamp = 1,
                                .guide = {.due = TORC_GUIDE_LEAVES_MIN}};
     torc_chunk_set_init(&tree->chunks, pool);
@@ -269,6 +269,7 @@ void torc_tree_drop(struct torc_tree *tree)
         }
     }
     torc_assert(tree->large_count == 0);
+    tree->chunks.pool->stamp = torc_max_u64(tree->chunks.pool->stamp, tree->change_stamp);
     (void)torc_tree_guide_drop(tree);
     torc_chunk_set_drop(&tree->chunks);
     *tree = (struct torc_tree){0};

@@ -657,6 +657,23 @@ static void test_every_variant_finds_alike(void)
     fixture_close(&fixture);
 }
 
+// A cursor that waited over it must find its place anew.
+static void test_another_tree_has_another_stamp(void)
+{
+    struct fixture fixture;
+    uint64_t stamp;
+
+    fixture_open(&fixture, CHUNKS);
+    TORC_TEST_OK(put(&fixture, 1, "one", 3), &fixture.why);
+    stamp = fixture.tree.change_stamp;
+    torc_tree_drop(&fixture.tree);
+    TORC_TEST_OK(
+        torc_tree_init(&fixture.tree, torc_tree_code_best(), &fixture.pool, &heap, &fixture.why),
+        &fixture.why);
+    CU_ASSERT(fixture.tree.change_stamp > stamp);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -677,6 +694,7 @@ int main(void)
         {"the checker finds damage", test_the_checker_finds_damage},
         {"every variant searches alike", test_every_variant_searches_alike},
         {"every variant finds alike", test_every_variant_finds_alike},
+        {"another tree has another stamp", test_another_tree_has_another_stamp},
         CU_TEST_INFO_NULL};
     struct torc_fail why;
 
