@@ -368,8 +368,8 @@ static struct torc_base_writer base_write(unsigned char *pieces, uint32_t *sizes
     *count = 0;
     while (!torc_base_done(&writer)) {
         CU_ASSERT_FATAL(*count < PIECES);
-        sizes[*count] = torc_base_next(&writer, &shard, pieces + *count * TORC_BASE_PIECE_MIN,
-                                       TORC_BASE_PIECE_MIN);
+        sizes[*count] = torc_base_next(
+            &writer, &shard, pieces + (size_t)*count * TORC_BASE_PIECE_MIN, TORC_BASE_PIECE_MIN);
         *count += sizes[*count] > 0 ? 1 : 0;
     }
     return writer;
@@ -401,8 +401,9 @@ static void base_read(const struct torc_base_writer *writer, const unsigned char
         torc_base_reset(&reader, memory, &shard, writer->base_lsn, writer->base_epoch, &why), &why);
     begin_shard();
     for (uint32_t i = 0; i < count; i++) {
-        TORC_TEST_OK(torc_base_feed(&reader, pieces + i * TORC_BASE_PIECE_MIN, sizes[i], &why),
-                     &why);
+        TORC_TEST_OK(
+            torc_base_feed(&reader, pieces + (size_t)i * TORC_BASE_PIECE_MIN, sizes[i], &why),
+            &why);
     }
     TORC_TEST_OK(torc_base_whole(&reader, writer->end_lsn, writer->end_hlc, &why), &why);
     torc_base_drop(&reader);

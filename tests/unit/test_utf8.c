@@ -56,7 +56,7 @@ static void characters_are_those_of_the_table(void)
 
     for (uint32_t i = 0; i < 400000; i++) {
         uint64_t count = 1 + torc_rng_below(&rng, 4);
-        uint8_t bytes[4];
+        uint8_t bytes[4] = {0};
 
         for (uint64_t k = 0; k < count; k++) {
             bytes[k] = odd_byte(&rng);
