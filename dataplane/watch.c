@@ -158,6 +158,7 @@ static void watch_meet_boot(struct torc_watch_peer *peer, uint64_t boot)
     peer->ceiling_acked = 0;
     peer->ceiling_asked = 0;
     peer->held_version = 0;
+    peer->beat_ns = 0;
     peer->state.boot = boot;
     peer->told = false;
     torc_watch_forget_claims(peer);
@@ -235,6 +236,11 @@ static void watch_on_beat(struct torc_watch *watch, struct torc_watch_peer *peer
 {
     torc_assert(beat->stretch >= 1);
     torc_assert(beat->stretch <= TORC_WATCH_STRETCH_MAX);
+    if (beat->sent_ns < peer->beat_ns) {
+        watch->counters.old_beat++; // the network kept it: what it says is over
+        return;
+    }
+    peer->beat_ns = beat->sent_ns;
     peer->heard_ns = watch->now_ns;
     peer->stretch = beat->stretch;
     peer->open_hlc = beat->open_hlc;

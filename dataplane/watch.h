@@ -72,6 +72,7 @@ struct torc_peer_state {
     X(old_boot, "messages of a peer's earlier boot")              \
     X(stranger, "messages of a node that is not watched")         \
     X(unknown_beat, "answers to a beat that is not remembered")   \
+    X(old_beat, "beats that arrived behind a newer one")          \
     X(old_answer, "answers that arrived behind a newer one")      \
     X(claim_gap, "changes of claims that did not follow on ours") \
     X(stalls, "steps that came later than their deadline by a beat")

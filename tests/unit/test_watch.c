@@ -65,6 +65,17 @@ static void rig_beat(struct rig *rig, uint8_t stretch)
     rig_step(rig, &event);
 }
 
+// A beat that was sent so long ago.
+static void rig_late_beat(struct rig *rig, uint64_t late_ns, uint64_t boot, uint8_t health)
+{
+    struct torc_beat beat = {
+        .sent_ns = rig->now_ns - late_ns, .open_hlc = UINT64_MAX, .stretch = 1, .health = health};
+    struct torc_watch_event event = {
+        .kind = TORC_WATCH_BEAT, .node = 2, .boot = boot, .beat = &beat};
+
+    rig_step(rig, &event);
+}
+
 // Steps as a core does that is never late; the peer beats as its k says.
 static void rig_live(struct rig *rig, uint64_t for_ns, uint8_t stretch)
 {
@@ -395,6 +406,33 @@ static uint64_t rig_promise(struct rig *rig)
     return rig->now_ns + 20 * MS;
 }
 
+// The network kept it: the peer was sick, and has said since that it is well. Nor does it show that
+// the peer is there now.
+static void test_a_late_beat_tells_nothing(void)
+{
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_late_beat(&rig, 0, 7, TORC_HEALTH_CONTROL_GONE);
+    CU_ASSERT_EQUAL(torc_watch_peer_state(&rig.watch, 2).health, TORC_HEALTH_CONTROL_GONE);
+    rig_live(&rig, 500 * MS, 1);
+    CU_ASSERT_EQUAL(torc_watch_peer_state(&rig.watch, 2).health, 0);
+    rig_late_beat(&rig, 500 * MS, 7, TORC_HEALTH_CONTROL_GONE);
+    CU_ASSERT_EQUAL(torc_watch_peer_state(&rig.watch, 2).health, 0);
+    CU_ASSERT_EQUAL(rig.watch.counters.old_beat, 1);
+    while (!rig_is_silent(&rig) && rig.now_ns < 10000 * MS) {
+        rig.now_ns = torc_watch_deadline_ns(&rig.watch);
+        rig_step(&rig, NULL);
+    }
+    CU_ASSERT_TRUE(rig_is_silent(&rig));
+    rig_late_beat(&rig, 700 * MS, 7, 0);
+    CU_ASSERT_TRUE(rig_is_silent(&rig));
+    rig_late_beat(&rig, 700 * MS, 8, 0); // of another life: its clock is another one's
+    CU_ASSERT_FALSE(rig_is_silent(&rig));
+    rig_close(&rig);
+}
+
 // Epoch 6, of node 3, was adopted while the ring to this core was full, so the core hears only of
 // epoch 7, for which node 3 is dead in a boot that has the number of node 2's.
 static void test_a_boot_is_dead_of_its_own_node_alone(void)
@@ -454,6 +492,7 @@ int main(void)
         {"of two halves the one ahead is followed", test_of_two_halves_the_one_ahead_is_followed},
         {"who holds nothing has no say in what is held",
          test_who_holds_nothing_has_no_say_in_what_is_held},
+        {"a late beat tells nothing", test_a_late_beat_tells_nothing},
         {"a boot is dead of its own node alone", test_a_boot_is_dead_of_its_own_node_alone},
         {"a promise to the dead binds nobody", test_a_promise_to_the_dead_binds_nobody},
         {"an answer that is asked for again says the same",
