@@ -162,7 +162,7 @@ static bool read_word(struct torc_leader_down *down, const struct torc_node_fiel
     bool word;
 
     rest.nonce = 0;
-    text[torc_record_encode(TORC_RECORD_NODE, &rest, text)] = '\0';
+    (void)torc_record_encode(TORC_RECORD_NODE, &rest, text); // it ends with 0
     hash = torc_max_u64(read_hash(text), 1);
     word = down->rest != 0 &&
            (down->boot != fields->boot || (down->rest == hash && down->nonce != fields->nonce));

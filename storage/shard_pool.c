@@ -432,10 +432,12 @@ struct torc_shard_write *torc_shard_woken(struct torc_shard_pool *pool, struct t
 
 bool torc_shard_cancel(struct torc_shard_pool *pool, uint32_t place, uint64_t tag)
 {
-    struct torc_shard_slot *slot = &pool->slots[place];
-    uint64_t key = slot->write.key;
+    struct torc_shard_slot *slot;
+    uint64_t key;
 
     torc_assert(place < pool->slot_count);
+    slot = &pool->slots[place];
+    key = slot->write.key;
     if (slot->state != TORC_SHARD_SLOT_WAITING || slot->write.tag != tag) {
         return false;
     }

@@ -712,6 +712,15 @@ static void lose(struct world *w, uint32_t node)
     go(w, 1000);
 }
 
+// Who shows itself is given shards.
+static void say_and_get(struct world *w, uint32_t node)
+{
+    say(w, node);
+    wake(w);
+    go(w, 2000);
+    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+}
+
 // It was cut off, and is there again: in the boot in which it was given up.
 static void test_who_shows_itself_is_given_shards_again(void)
 {
@@ -730,10 +739,7 @@ static void test_who_shows_itself_is_given_shards_again(void)
         go(w, 3000);
         CU_ASSERT_EQUAL(wishes_of(w, node), 0);
     }
-    say(w, node);
-    wake(w);
-    go(w, 2000);
-    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    say_and_get(w, node);
     check_leader(w);
     CU_ASSERT_PTR_NULL(w->store.broken);
     close_world(w);
@@ -755,10 +761,7 @@ static void test_a_new_leader_wishes_nothing_of_the_dead(void)
         CU_ASSERT_EQUAL(wishes_of(w, node), 0);
     }
     CU_ASSERT_TRUE(w->store.wants_written <= written + 6);
-    say(w, node);
-    wake(w);
-    go(w, 2000);
-    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    say_and_get(w, node);
     check_leader(w);
     CU_ASSERT_PTR_NULL(w->store.broken);
     close_world(w);
@@ -779,10 +782,7 @@ static void test_a_word_between_two_leaders(void)
     go(w, 4000);
     check_leader(w);
     CU_ASSERT_EQUAL(wishes_of(w, node), 0); // nobody can tell when that was said
-    say(w, node);
-    wake(w);
-    go(w, 2000);
-    CU_ASSERT_TRUE(wishes_of(w, node) > 0);
+    say_and_get(w, node);
     CU_ASSERT_PTR_NULL(w->store.broken);
     close_world(w);
 }
