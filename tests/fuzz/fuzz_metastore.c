@@ -36,13 +36,12 @@ static void read_record(enum torc_record kind, const char *text, uint64_t text_b
     char again[TORC_RECORD_BYTES_MAX];
     struct torc_fail why;
 
+    memset(fields, 0, sizeof(fields)); // decode clears its kind's struct, not what lies behind it
     if (torc_record_decode(kind, fields[0], text, text_bytes, &why) == TORC_ERR_OK) {
         uint32_t bytes = torc_record_encode(kind, fields[0], again);
 
         torc_assert(torc_record_decode(kind, fields[1], again, bytes, &why) == TORC_ERR_OK);
-        torc_assert(memcmp(fields[0], fields[1], sizeof(struct torc_placement_fields)) == 0);
-        torc_assert_implies(kind == TORC_RECORD_SHARD,
-                            memcmp(fields[0], fields[1], sizeof(struct torc_shard_fields)) == 0);
+        torc_assert(memcmp(fields[0], fields[1], sizeof(fields[0])) == 0);
     }
 }
 
@@ -80,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(&header, data, torc_min_u64(size, sizeof(header)));
     torc_assert(torc_journal_header_check(&header, machine, &why) != TORC_ERR_OK ||
                 torc_get_le32(header.version) == TORC_JOURNAL_VERSION);
-    for (enum torc_record kind = TORC_RECORD_META; kind <= TORC_RECORD_PLACEMENT; kind++) {
+    for (enum torc_record kind = TORC_RECORD_META; kind <= TORC_RECORD_START; kind++) {
         read_record(kind, (const char *)data, size);
     }
     read_edited(data, size);
