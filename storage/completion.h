@@ -65,9 +65,9 @@ struct torc_completion_head {
     uint64_t last_hlc;
 };
 
-struct torc_completion_entry;   // completion.c: a client of a shard
-struct torc_completion_done;    // completion.c: a result
-struct torc_completion_account; // completion.c: a principal
+struct torc_completion_entry;   // completion_impl.h: a client of a shard
+struct torc_completion_done;    // completion_impl.h: a result
+struct torc_completion_account; // completion_impl.h: a principal
 
 struct torc_completion_pool {
     struct torc_completion_entry *entries;
