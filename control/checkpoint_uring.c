@@ -196,8 +196,8 @@ static void make_fail(struct make *make, enum torc_err err, const char *text)
 }
 
 // All operations are back: the file goes, the worker hears of it. A shard without a base is no
-// failure of the round: it holds no log back that a round could let go, and asks for a checkpoint
-// of its own when it has its base (TORC_EVT_CHECKPOINT).
+// failure of the round: it holds no log back (once what it had is forgotten), and asks for a
+// checkpoint of its own when it has its base (TORC_EVT_CHECKPOINT).
 static void make_end_failed(struct make *make)
 {
     struct torc_checkpoints *checkpoints = make->checkpoints;
@@ -571,7 +571,30 @@ void torc_checkpoints_event(struct torc_checkpoints *checkpoints, uint32_t worke
     if (make->state == MAKE_TAKING && event->checkpoint == make->number) {
         make->event = *event;
         make->told = true;
+        if (event->failed == TORC_CHAN_UNMADE_NOTHING && event->start_sequence != 0) {
+            torc_cluster_emptied(make->shard); // now: what its worker says next may end it
+        }
     }
+}
+
+enum torc_err torc_checkpoints_forget(struct torc_checkpoints *checkpoints,
+                                      const struct torc_cluster_shard *shard, struct torc_fail *why)
+{
+    struct torc_disk_op op = {.kind = TORC_DISK_SYNC, .file = checkpoints->folder};
+    char name[MAKE_NAME_BYTES];
+    int32_t result;
+
+    if (!shard->has_checkpoint) {
+        return TORC_ERR_OK;
+    }
+    torc_checkpoint_name(name, sizeof(name), shard->shard, shard->checkpoint_lsn);
+    result = torc_disk_remove(checkpoints->config.disk, checkpoints->config.folder_fd, name);
+    if (result >= 0 || result == -ENOENT) {
+        result = torc_disk_do(checkpoints->config.disk, &op);
+    }
+    return result < 0 ? torc_fail(why, TORC_ERR_IO, "remove checkpoint/%s: %s", name,
+                                  strerrordesc_np(-result))
+                      : TORC_ERR_OK;
 }
 
 // What has its name already is kept.

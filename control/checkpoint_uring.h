@@ -9,7 +9,8 @@
 // Memory  two buffers of 1 MiB a worker, from its first checkpoint on.
 // Failures  a checkpoint that cannot be kept is given up: the worker is told, its file removed, the
 //         older one stays; the round goes on with the other shards, unless the disk is full. A
-//         replica that has no base yet is passed over; that is no failure.
+//         replica that has no base yet is passed over; that is no failure. One that was emptied for
+//         a base is found out so: its checkpoint is to be forgotten (torc_cluster_to_forget).
 // Sources storage/checkpoint_format.h says why the log must reach the file's end.
 #ifndef TORC_CONTROL_CHECKPOINT_URING_H
 #define TORC_CONTROL_CHECKPOINT_URING_H
@@ -70,6 +71,11 @@ bool torc_checkpoints_is_full(const struct torc_checkpoints *checkpoints, uint32
 // TORC_EVT_CHECKPOINT_DONE of a worker.
 void torc_checkpoints_event(struct torc_checkpoints *checkpoints, uint32_t worker,
                             const struct torc_evt_checkpoint *event);
+
+// The shard's checkpoint goes, durably: waits for the disk. What fails leaves it as it is.
+enum torc_err torc_must_use torc_checkpoints_forget(struct torc_checkpoints *checkpoints,
+                                                    const struct torc_cluster_shard *shard,
+                                                    struct torc_fail *why);
 
 // Moves what can be moved; true when something did. *kept: one was kept, the log may be trimmed.
 bool torc_checkpoints_step(struct torc_checkpoints *checkpoints, bool *kept);

@@ -114,6 +114,7 @@ void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role 
     if (shard != NULL) {
         shard->said = *role;
         shard->fed = shard->fed || role->role != TORC_CHAN_LEARNER;
+        shard->emptied = shard->emptied && role->role == TORC_CHAN_LEARNER;
     }
 }
 
@@ -123,8 +124,33 @@ void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard)
 
     if (place != NULL && !place->leaving) {
         place->fed = true;
+        place->emptied = false;
         place->wanted = true;
     }
+}
+
+void torc_cluster_emptied(struct torc_cluster_shard *shard)
+{
+    shard->emptied = shard->replica && (shard->based || shard->fed || shard->has_checkpoint);
+}
+
+struct torc_cluster_shard *torc_cluster_to_forget(struct torc_cluster *cluster)
+{
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        if (cluster->shards[i].shard != 0 && cluster->shards[i].emptied) {
+            return cluster->shards + i;
+        }
+    }
+    return NULL;
+}
+
+void torc_cluster_forget(struct torc_cluster_shard *shard)
+{
+    shard->based = false;
+    shard->fed = false;
+    shard->has_checkpoint = false;
+    shard->covered = false;
+    shard->emptied = false;
 }
 
 struct torc_cmd torc_cluster_open(const struct torc_cluster_shard *shard)

@@ -12,7 +12,8 @@
 //       the stream and turn that it is in now (`covered`), and the block must lie below the
 //       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
 //       may need any stream. (A replica that has nothing needs nothing, until
-//       a worker has taken a base of it, or it is a member without: `fed`.)
+//       a worker has taken a base of it, or it is a member without: `fed`. So has one that was
+//       emptied for a base: docs/decisions/0033.)
 // Sources DESIGN.md section 5; REPLICATION.md section 3.
 #ifndef TORC_CONTROL_CLUSTER_H
 #define TORC_CONTROL_CLUSTER_H
@@ -40,6 +41,7 @@ struct torc_cluster_shard { // no pointer to one lives longer than a turn, but o
     bool insync;   // its copy is a member
     bool based;    // its log here goes on from a base (control/based_os.h)
     bool fed;      // a worker has a base or records of it: they need the log from there on
+    bool emptied;  // its worker says so, and that the log does: forgotten in the same turn
     bool wanted;   // a checkpoint of it is wanted
     bool wake;     // its record, or that of a member's node, may have changed
     bool opening;  // SHARD_OPEN is to be ordered
@@ -91,6 +93,15 @@ void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role 
 
 // TORC_EVT_CHECKPOINT: a worker has taken a base of it (K2).
 void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard);
+
+// TORC_EVT_CHECKPOINT_DONE: its worker has nothing of it any more, and its log says so.
+void torc_cluster_emptied(struct torc_cluster_shard *shard);
+
+// A shard that was emptied and holds the log (K2); NULL: there is none.
+struct torc_cluster_shard *torc_cluster_to_forget(struct torc_cluster *cluster);
+
+// Its checkpoint is gone, durably: it holds no block any more, until torc_cluster_base or _role.
+void torc_cluster_forget(struct torc_cluster_shard *shard);
 
 // The order that opens it at its worker.
 struct torc_cmd torc_cluster_open(const struct torc_cluster_shard *shard);

@@ -336,6 +336,50 @@ static void take_back(struct torc_node *node)
     }
 }
 
+// The file first, then the line: while the log has the BEGUN, a start finds nothing whole by either
+// (docs/decisions/0033). A record that still lists the copy, as one that is heard late may, leaves
+// all as it is: a start would take an empty log for the member's. The next round says so again.
+static bool forget_one(struct torc_node *node, struct torc_cluster_shard *shard,
+                       struct torc_fail *why)
+{
+    shard->emptied = false;
+    if (bases_list(node, torc_survey_shard(node->registry.survey, shard->shard), shard->copy) ||
+        shard->said.role != TORC_CHAN_LEARNER || shard->leaving || shard->gone ||
+        torc_checkpoints_forget(node->checkpoints, shard, why) != TORC_ERR_OK) {
+        return false;
+    }
+    if (!give_put(node, shard, shard->copy, false)) {
+        (void)torc_fail(why, TORC_ERR_LIMIT, "replicas: more lines than shards there can be");
+        torc_node_fail(node, why);
+        return false;
+    }
+    if (give_save(node, why) != TORC_ERR_OK) {
+        torc_node_fail(node, why);
+        return false;
+    }
+    torc_cluster_forget(shard);
+    return true;
+}
+
+bool torc_node_forget(struct torc_node *node)
+{
+    struct torc_cluster_shard *shard = torc_cluster_to_forget(&node->registry.cluster);
+    bool any = false;
+
+    for (; shard != NULL && node->state == TORC_NODE_SERVING;
+         shard = torc_cluster_to_forget(&node->registry.cluster)) {
+        struct torc_fail why = {0};
+        uint32_t number = shard->shard;
+        bool done = forget_one(node, shard, &why);
+
+        any = any || done;
+        torc_log(done ? TORC_LOG_INFO : TORC_LOG_WARN, "checkpoint", done ? "forgotten" : "stays",
+                 "shard=%" PRIu32 " reason=\"emptied for a base%s%s\"", number,
+                 why.err != TORC_ERR_OK ? "; " : "", why.text);
+    }
+    return any;
+}
+
 // What its worker has no more leaves the table, when no checkpoint of it is being written.
 static void take_leave(struct torc_node *node)
 {

@@ -119,6 +119,9 @@ void torc_node_open_give(struct torc_node *node);
 void torc_node_close_give(struct torc_node *node);
 void torc_node_give_step(struct torc_node *node);
 
+// What was emptied for a base holds the log no more. True: the log may be trimmed.
+bool torc_must_use torc_node_forget(struct torc_node *node);
+
 // What a worker says.
 void torc_node_shard_gone(struct torc_node *node, uint32_t worker,
                           const struct torc_evt_role *said);

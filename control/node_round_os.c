@@ -104,7 +104,7 @@ bool torc_node_checkpoints(struct torc_node *node)
     bool kept = false;
     bool moved = torc_checkpoints_step(node->checkpoints, &kept);
 
-    if (kept) {
+    if (torc_node_forget(node) || kept) {
         torc_node_trim(node);
     }
     if (node->rounds.open) {

@@ -423,6 +423,10 @@ void torc_replica_note_read(struct torc_replica *replica, uint64_t ts);
 // Bit n: the n-th member of the configuration is another node, and is heard.
 uint32_t torc_replica_heard(const struct torc_replica *replica);
 
+// What is applied is a prefix of the shard, from its first record on: by a base that is all here,
+// or by the log alone.
+bool torc_replica_has_prefix(const struct torc_replica *replica);
+
 // Tree and log are whole, as durable as the cluster promises (J2): no base is on its way.
 bool torc_replica_is_whole(const struct torc_replica *replica);
 

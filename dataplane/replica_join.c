@@ -264,13 +264,18 @@ static void join_on_ready(struct torc_replica *replica, const struct torc_replic
 
 // -- Taking a base ------------------------------------------------------------------------------
 
+bool torc_replica_has_prefix(const struct torc_replica *replica)
+{
+    return replica->has_base && !replica->base_loading &&
+           replica->applied_lsn >= replica->base_end_lsn;
+}
+
 bool torc_replica_is_whole(const struct torc_replica *replica)
 {
     bool durable = replica->durability != TORC_DURABILITY_DURABLE || replica->base_durable ||
                    TORC_BUG(JOIN_BASE_IN_MEMORY);
 
-    return replica->has_base && !replica->base_loading && durable &&
-           replica->applied_lsn >= replica->base_end_lsn;
+    return durable && torc_replica_has_prefix(replica);
 }
 
 bool torc_replica_is_usable(const struct torc_replica *replica)

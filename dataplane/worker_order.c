@@ -240,21 +240,24 @@ static bool order_has_tree(const struct torc_worker_shard *shard)
     if (shard->replica == NULL) {
         return shard->engine.state == TORC_SHARD_ACTIVE;
     }
-    return shard->replica->live && shard->replica->machine.has_base &&
-           !shard->replica->machine.base_loading &&
-           shard->replica->machine.applied_lsn >= shard->replica->machine.base_end_lsn;
+    return shard->replica->live && torc_replica_has_prefix(&shard->replica->machine);
 }
 
 // A replica without a base has nothing to make one of until it has got one, for however long.
 static void order_refuse_checkpoint(struct torc_worker *worker,
+                                    const struct torc_worker_shard *shard,
                                     const struct torc_cmd_checkpoint *order, bool nothing)
 {
     struct torc_evt refused = {.kind = TORC_EVT_CHECKPOINT_DONE};
+    uint64_t begun = nothing && shard != NULL && shard->replica != NULL && shard->replica->live
+                         ? shard->replica->begun_sequence
+                         : 0;
 
-    refused.checkpoint = (struct torc_evt_checkpoint){.checkpoint = order->checkpoint,
-                                                      .shard = order->shard,
-                                                      .failed = nothing ? TORC_CHAN_UNMADE_NOTHING
-                                                                        : TORC_CHAN_UNMADE_FAILED};
+    refused.checkpoint = (struct torc_evt_checkpoint){
+        .checkpoint = order->checkpoint,
+        .start_sequence = begun <= worker->log.durable ? begun : 0,
+        .shard = order->shard,
+        .failed = nothing ? TORC_CHAN_UNMADE_NOTHING : TORC_CHAN_UNMADE_FAILED};
     (void)torc_worker_say(worker, &refused); // there is room: orders are taken only then
 }
 
@@ -270,7 +273,7 @@ static void order_checkpoint(struct torc_worker *worker, const struct torc_cmd_c
     bool nothing = shard == NULL || !order_has_tree(shard);
 
     if (nothing || shard->checkpoint_number != 0 || order->checkpoint == 0) {
-        order_refuse_checkpoint(worker, order, nothing);
+        order_refuse_checkpoint(worker, shard, order, nothing);
         return;
     }
     shard->checkpoint_void = false;

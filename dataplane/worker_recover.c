@@ -184,6 +184,9 @@ static void shard_begin_replica(struct torc_worker *worker, struct torc_worker_s
             return;
         }
         torc_worker_append(worker, &shard->engine, &record);
+        if (!shard->has_base) {
+            shard->replica->begun_sequence = worker->log.next_sequence;
+        }
     }
 }
 

@@ -112,10 +112,11 @@ struct torc_worker_replica {
     uint64_t base_asked_ns;              // when control was asked for a checkpoint of it
     uint64_t kept_checkpoint;            // the last one that was all sent, and up to where it goes
     uint64_t kept_lsn;
-    uint64_t copy;    // from SHARD_OPEN, or the node's
-    uint32_t life;    // of this replica among all that this worker ever had
-    bool claims_owed; // likewise
-    bool touched;     // to be stepped before the turn ends
+    uint64_t begun_sequence; // of the block whose BEGUN says that nothing is here; 0: there is none
+    uint64_t copy;           // from SHARD_OPEN, or the node's
+    uint32_t life;           // of this replica among all that this worker ever had
+    bool claims_owed;        // likewise
+    bool touched;            // to be stepped before the turn ends
     bool role_told;
     enum torc_replica_role told_role; // to control
     uint32_t told_epoch;

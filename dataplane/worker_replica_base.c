@@ -279,6 +279,7 @@ static void base_reset(struct torc_worker *worker, struct torc_worker_shard *sha
     while (torc_shard_begin(&shard->engine, &record)) {
         torc_worker_append(worker, &shard->engine, &record);
     }
+    shard->replica->begun_sequence = worker->log.next_sequence;
     torc_shipped_open(&worker->replicas.shipped, shard->engine.shard, lsn);
 }
 
@@ -370,6 +371,9 @@ static void base_free(struct torc_worker *worker, const struct torc_worker_shard
 
 void torc_worker_base_turn(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
+    if (torc_replica_has_prefix(&shard->replica->machine)) {
+        shard->replica->begun_sequence = 0; // should it lack records later, it has these
+    }
     base_look(worker, shard);
     base_free(worker, shard);
     base_ask(worker, shard);

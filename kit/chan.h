@@ -288,7 +288,9 @@ enum torc_chan_unmade {
 struct torc_evt_checkpoint {
     uint64_t checkpoint;
     uint64_t lsn;            // records up to here are in it for certain; replay starts above
-    uint64_t start_sequence; // blocks of this worker's stream below it are not needed by the shard
+    uint64_t start_sequence; // blocks of this worker's stream below it are not needed by the shard.
+                             // NOTHING: not 0 when it was emptied and its log says so durably: what
+                             // control has of it is of no use any more, nor is this stream
     uint64_t records;
     uint64_t bytes;
     uint32_t shard;

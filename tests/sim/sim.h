@@ -144,6 +144,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(NODE_MOVED, "shards that changed stream", 0)                   \
     X(SHARDS_GIVEN, "shards that running nodes were given", 0)       \
     X(SHARDS_TAKEN, "shards that running nodes let go of", 0)        \
+    X(EMPTIED_FORGOTTEN, "emptied, and hold no log any more", 0)     \
     X(SHARDS_KEPT, "of those that were to go, taken back", 0)        \
     X(SHARDS_LATE, "and let go of nevertheless", 0)                  \
     X(NODE_FORGOT, "starts that had forgotten", 0)                   \

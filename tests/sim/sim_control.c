@@ -251,7 +251,7 @@ static void control_checkpoints(struct sim_node *node)
     torc_checkpoints_numbers(control->checkpoints, &after);
     sim_cover_add(SIM_COVER_CHECKPOINT_KEPT, after.kept - before.kept);
     sim_cover_add(SIM_COVER_CHECKPOINT_FAILED, after.failures - before.failures);
-    if (kept) {
+    if (sim_give_forget(node) || kept) {
         sim_control_trim(node);
     }
     if (control->in_round && torc_checkpoints_is_idle(control->checkpoints)) {

@@ -297,6 +297,32 @@ static void take_back(struct sim_node *node)
     lines_save(node, sim_agree_copy(node));
 }
 
+// As torc_node_forget.
+bool sim_give_forget(struct sim_node *node)
+{
+    struct sim_control *control = &node->control;
+    struct torc_cluster_shard *shard = torc_cluster_to_forget(&control->cluster);
+    struct torc_fail why = {0};
+    bool any = false;
+
+    for (; shard != NULL && control->state == SIM_CONTROL_SERVING;
+         shard = torc_cluster_to_forget(&control->cluster)) {
+        shard->emptied = false;
+        if (bases_list(node, torc_survey_shard(sim_agree_survey(node), shard->shard),
+                       shard->copy) ||
+            shard->said.role != TORC_CHAN_LEARNER || shard->leaving || shard->gone ||
+            torc_checkpoints_forget(control->checkpoints, shard, &why) != TORC_ERR_OK) {
+            continue;
+        }
+        lines_put(node, shard, shard->copy, false);
+        lines_save(node, sim_agree_copy(node));
+        torc_cluster_forget(shard);
+        sim_cover(SIM_COVER_EMPTIED_FORGOTTEN);
+        any = true;
+    }
+    return any;
+}
+
 // As take_leave of node_give_os.c.
 static void take_leave(struct sim_node *node)
 {

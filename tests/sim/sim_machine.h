@@ -227,6 +227,7 @@ void sim_give_here(struct sim_node *node, uint32_t worker, const struct torc_evt
 bool sim_give_resume(struct sim_node *node);
 void sim_give_gone(struct sim_node *node, uint32_t worker, const struct torc_evt_role *said);
 void sim_give_step(struct sim_node *node);
+bool sim_give_forget(struct sim_node *node); // true: the log may be trimmed
 
 // -- sim_agree.c: what a control has to do with the metastore
 struct sim_agree *sim_agree_open(struct sim_node *node);

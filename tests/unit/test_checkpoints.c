@@ -225,6 +225,18 @@ static bool rig_step(struct rig *rig)
     return kept;
 }
 
+// The worker has nothing of the shard; its log says so from block `begun` on, 0: not durably.
+static void rig_send_nothing(struct rig *rig, uint64_t begun)
+{
+    struct torc_evt_checkpoint event = {.checkpoint = rig->ordered,
+                                        .start_sequence = begun,
+                                        .shard = rig->ordered_shard,
+                                        .failed = TORC_CHAN_UNMADE_NOTHING};
+
+    torc_checkpoints_event(rig->checkpoints, 0, &event);
+    rig->ordered = 0;
+}
+
 // Sends the file's bytes up to `until` and, if that is all, the event.
 static void rig_send(struct rig *rig, uint64_t until, uint64_t said_bytes, uint32_t failed)
 {
@@ -445,6 +457,47 @@ static void a_shard_without_a_base_is_no_failure(void)
     rig_close(&rig);
 }
 
+// Shard 1 was emptied for a base that never comes: what it had holds the log no more, once the
+// worker's log says so; what its worker says of it meanwhile ends that.
+static void a_shard_that_was_emptied_holds_no_log(void)
+{
+    struct torc_evt_role member = {.shard = 1, .role = TORC_CHAN_BACKUP};
+    struct torc_fail why = {0};
+    struct rig rig;
+
+    rig_open(&rig, 100);
+    rig.shards[0].replica = rig.shards[0].based = true;
+    rig_keep_all(&rig, 5);
+    for (uint32_t round = 0; round < 4; round++) {
+        torc_checkpoints_round(rig.checkpoints);
+        rig_next_order(&rig);
+        CU_ASSERT_EQUAL(rig.ordered_shard, 1);
+        rig_send_nothing(&rig, round == 0 ? 0 : 7);
+        CU_ASSERT_EQUAL(torc_cluster_to_forget(&rig.cluster) != NULL, round > 0);
+        if (round == 1) {
+            torc_cluster_base(&rig.cluster, 1);
+        } else if (round == 2) {
+            torc_cluster_role(&rig.cluster, &member);
+        }
+        CU_ASSERT_EQUAL(torc_cluster_to_forget(&rig.cluster) != NULL, round == 3);
+        rig_run(&rig, rig.ended + 1);
+        rig_next_order(&rig);
+        rig_make_file(&rig, rig.ordered_shard, 9 + round, 100);
+        rig_send(&rig, rig.file_bytes, rig.file_bytes, 0);
+        rig_run(&rig, rig.ended + 1);
+        CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 5);
+    }
+    CU_ASSERT_PTR_EQUAL_FATAL(torc_cluster_to_forget(&rig.cluster), rig.shards);
+    TORC_TEST_OK(torc_checkpoints_forget(rig.checkpoints, rig.shards, &why), &why);
+    torc_cluster_forget(rig.shards);
+    CU_ASSERT_FALSE(rig_has(&rig, "1-5"));
+    CU_ASSERT_PTR_NULL(torc_cluster_to_forget(&rig.cluster));
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 12); // and rises with each round
+    torc_cluster_base(&rig.cluster, 1);                       // until its checkpoint is kept
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 0);
+    rig_close(&rig);
+}
+
 // All shards have a file; the first of a round is made, and ends at `end_sequence` of a log that is
 // durable up to 100.
 static void rig_begin_round(struct rig *rig, uint64_t end_sequence)
@@ -527,6 +580,7 @@ int main(void)
         {"a footer that does not hold gives it up", a_footer_that_does_not_hold_gives_it_up},
         {"a worker may give it up", a_worker_may_give_it_up},
         {"a shard without a base is no failure", a_shard_without_a_base_is_no_failure},
+        {"a shard that was emptied holds no log", a_shard_that_was_emptied_holds_no_log},
         {"a round that waits for the log can be given up",
          a_round_that_waits_for_the_log_can_be_given_up},
         {"a round on a disk that hangs can be given up",

@@ -152,12 +152,16 @@ static void a_base_ends_the_checkpoint_that_is_being_made(void)
     torc_cluster_close(&cluster);
 }
 
+// From where on the third node's log says that nothing is here, as the last third_unmade heard.
+static uint64_t third_begun;
+
 // What the answer to an order of a checkpoint of shard 1 says of why none was made.
 static uint32_t third_unmade(void)
 {
     struct torc_fake_control *control = &cluster.rigs[3].controls[0];
     uint32_t unmade = 0;
 
+    third_begun = 0;
     control->event_count = 0;
     torc_fake_control_checkpoint(control, 0);
     for (uint32_t i = 0; i < 20 && unmade == 0; i++) {
@@ -165,7 +169,10 @@ static uint32_t third_unmade(void)
         for (uint32_t at = 0; at < control->event_count; at++) {
             const struct torc_evt *event = &control->events[at];
 
-            unmade = event->kind == TORC_EVT_CHECKPOINT_DONE ? event->checkpoint.failed : unmade;
+            if (event->kind == TORC_EVT_CHECKPOINT_DONE) {
+                unmade = event->checkpoint.failed;
+                third_begun = event->checkpoint.start_sequence;
+            }
         }
     }
     return unmade;
@@ -193,12 +200,17 @@ static uint32_t third_alarms(void)
     return count;
 }
 
-// The others go on without it, and it hears of them again when it needs a base.
-static void third_is_removed_and_loads(uint64_t wseq)
+static void third_is_cut_off(void)
 {
     for (uint32_t node = 1; node <= 2; node++) {
         cluster.cut[node][3] = cluster.cut[3][node] = true;
     }
+}
+
+// The others go on without it, and it hears of them again when it needs a base.
+static void third_is_removed_and_loads(uint64_t wseq)
+{
+    third_is_cut_off();
     replicas_put_many(wseq, 10);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 100000));
     restart_first_two(wseq + 10);
@@ -242,6 +254,45 @@ static void a_replica_without_a_base_says_that_it_has_nothing(void)
     CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
     CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
     CU_ASSERT_EQUAL(third_unmade(), 0);
+    torc_cluster_close(&cluster);
+}
+
+// A member that comes back as a learner is emptied for a base, and dies amid it: its log says that
+// what it had is of no use any more, in each of its lives.
+static void a_replica_that_was_emptied_says_since_when(void)
+{
+    uint64_t begun;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    CU_ASSERT_EQUAL(third_unmade(), 0);
+    cluster.rigs[3].controls[0].disk_stuck = true;
+    third_is_removed_and_loads(1);
+    begun = torc_cluster_shard(&cluster, 3, 1)->replica->begun_sequence;
+    CU_ASSERT_TRUE(begun > 0);
+    CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
+    CU_ASSERT_EQUAL(third_begun, 0);
+    cluster.rigs[3].controls[0].disk_stuck = false;
+    await_written(3);
+    CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
+    CU_ASSERT_EQUAL(third_begun, begun);
+    torc_cluster_kill(&cluster, 3, true);
+    third_is_cut_off();
+    torc_cluster_start(&cluster, 3, true);
+    torc_cluster_run(&cluster, 1000);
+    await_written(3);
+    CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
+    CU_ASSERT_TRUE(third_begun > begun);
+    begun = third_begun;
+    memset(cluster.cut, 0, sizeof(cluster.cut));
+    CU_ASSERT_TRUE_FATAL(third_loads());
+    await_written(3);
+    CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
+    CU_ASSERT_TRUE(third_begun > begun);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    CU_ASSERT_EQUAL(third_unmade(), 0);
+    CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, 3, 1)->replica->begun_sequence, 0); // it has
+    replicas_check_many(3, 1, 10);
+    torc_cluster_compare(&cluster, 1);
     torc_cluster_close(&cluster);
 }
 
@@ -300,6 +351,7 @@ int main(void)
          a_node_that_is_away_keeps_no_other_from_its_base},
         {"a replica without a base says that it has nothing",
          a_replica_without_a_base_says_that_it_has_nothing},
+        {"a replica that was emptied says since when", a_replica_that_was_emptied_says_since_when},
         {"a base that cannot be stored frees its place",
          a_base_that_cannot_be_stored_frees_its_place},
         {"a base ends the checkpoint that is being made",
