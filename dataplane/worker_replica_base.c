@@ -294,8 +294,8 @@ static void base_store(struct torc_worker *worker, struct torc_worker_shard *sha
         return;
     }
     if (torc_base_feed(&load->reader, cargo->bytes, cargo->byte_count, &why) != TORC_ERR_OK) {
-        torc_base_drop(&load->reader);
-        load->broken = true; // the next stream begins anew
+        torc_base_break(&load->reader); // other shards of this core may need the memory
+        load->broken = true;            // the next stream begins anew
         base_break(worker, shard, &why);
         return;
     }
@@ -313,7 +313,7 @@ static void base_whole(struct torc_worker *worker, struct torc_worker_shard *sha
     torc_assert(load != NULL && !load->broken);
     if (torc_base_whole(&load->reader, machine->base_end_lsn, machine->base_end_hlc, &why) !=
         TORC_ERR_OK) {
-        torc_base_drop(&load->reader);
+        torc_base_break(&load->reader);
         load->broken = true;
         base_break(worker, shard, &why);
         return;

@@ -111,3 +111,9 @@ void torc_base_drop(struct torc_base_reader *reader)
 {
     torc_checkpoint_reader_drop(&reader->checkpoint);
 }
+
+void torc_base_break(struct torc_base_reader *reader)
+{
+    torc_base_drop(reader);
+    torc_tree_clear(&reader->shard->tree);
+}

@@ -63,6 +63,9 @@ enum torc_err torc_must_use torc_base_feed(struct torc_base_reader *reader, cons
 enum torc_err torc_must_use torc_base_whole(struct torc_base_reader *reader, uint64_t end_lsn,
                                             uint64_t end_hlc, struct torc_fail *why);
 
+// Gives up, and gives back what its records took: what is pending stays. To be begun anew.
+void torc_base_break(struct torc_base_reader *reader);
+
 // Gives up.
 void torc_base_drop(struct torc_base_reader *reader);
 

@@ -275,6 +275,24 @@ void torc_tree_drop(struct torc_tree *tree)
     *tree = (struct torc_tree){0};
 }
 
+void torc_tree_clear(struct torc_tree *tree)
+{
+    const struct torc_tree_code *code = tree->code;
+    struct torc_chunk_pool *pool = tree->chunks.pool;
+    struct torc_heap *heap = tree->heap;
+    uint64_t promised = tree->promised_nodes;
+    enum torc_err err;
+    bool has;
+
+    tree->promised_nodes = 0;
+    torc_tree_drop(tree);
+    err = torc_tree_init(tree, code, pool, heap, NULL);
+    torc_assert(err == TORC_ERR_OK);
+    tree->promised_nodes = promised;
+    has = torc_tree_ensure(tree, 0); // it had as many, and a slack no smaller (T5)
+    torc_assert(has);
+}
+
 // -- Reads ---------------------------------------------------------------------------------------
 
 bool torc_tree_lookup(const struct torc_tree *tree, uint64_t key, struct torc_tree_hit *hit)

@@ -214,6 +214,9 @@ enum torc_err torc_must_use torc_tree_init(struct torc_tree *tree,
 // zeroed; torc_tree_init may make it anew.
 void torc_tree_drop(struct torc_tree *tree);
 
+// Takes all records out, and gives back all memory but what tickets were promised: they stay good.
+void torc_tree_clear(struct torc_tree *tree);
+
 // -- Reads ---------------------------------------------------------------------------------------
 
 bool torc_tree_lookup(const struct torc_tree *tree, uint64_t key, struct torc_tree_hit *hit);

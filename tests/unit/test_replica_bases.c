@@ -307,7 +307,8 @@ static bool third_has_a_place_for(uint32_t shard)
     return has;
 }
 
-// For want of memory, say: other shards have its place at once, and it is begun again.
+// For want of memory, say: other shards have its place and its memory at once, and it is begun
+// again.
 static void a_base_that_cannot_be_stored_frees_its_place(void)
 {
     static const unsigned char bytes[64];
@@ -315,6 +316,9 @@ static void a_base_that_cannot_be_stored_frees_its_place(void)
     struct torc_replica_action store = {.kind = TORC_REPLICA_STORE};
     struct torc_worker *worker;
     struct torc_worker_shard *shard;
+    struct torc_tree_write came = {.key = 7, .version = 1, .value = bytes, .value_bytes = 8};
+    struct torc_tree_hit hit;
+    struct torc_fail why = {0};
     uint64_t stream;
 
     third_starts_empty(TORC_DURABILITY_DURABLE);
@@ -325,7 +329,10 @@ static void a_base_that_cannot_be_stored_frees_its_place(void)
     CU_ASSERT_TRUE_FATAL(third_has_a_place_for(1));
     store.piece = shard->replica->machine.base_piece;
     worker->replicas.cargo = &cargo;
+    TORC_TEST_OK(torc_tree_write(&shard->engine.tree, &came, NULL), &why);
+    CU_ASSERT_TRUE(torc_tree_lookup(&shard->engine.tree, came.key, &hit));
     torc_worker_replica_base(worker, shard, &store);
+    CU_ASSERT_FALSE(torc_tree_lookup(&shard->engine.tree, came.key, &hit));
     worker->replicas.cargo = NULL;
     torc_worker_replica_step(worker, shard, NULL);
     CU_ASSERT_TRUE(torc_replica_base_given_up(&shard->replica->machine));

@@ -366,6 +366,53 @@ static void test_promises_hold_for_the_worst_keys(void)
     free(tickets);
 }
 
+// As a base that found no memory: all of it is other trees' again, but for what was promised.
+static void test_a_cleared_tree_keeps_its_tickets(void)
+{
+    struct torc_tree_ticket tickets[100]; // more nodes than a chunk has
+    struct fixture fixture;
+    uint32_t full;
+    uint64_t key = 0;
+    uint64_t stamp;
+
+    fixture_open(&fixture, 8);
+    for (uint32_t i = 0; i < TORC_COUNT_OF(tickets); i++) {
+        TORC_TEST_OK(torc_tree_reserve(&fixture.tree, i % 2 == 0 ? 8 : 5000, &tickets[i], NULL),
+                     &fixture.why);
+    }
+    TORC_TEST_OK(put(&fixture, UINT64_MAX, (unsigned char[3000]){0}, 3000), &fixture.why);
+    while (put(&fixture, key * 7919, &key, sizeof(key)) == TORC_ERR_OK) {
+        key++;
+    }
+    full = torc_chunk_pool_free(fixture.tree.chunks.pool);
+    stamp = fixture.tree.change_stamp;
+    torc_tree_clear(&fixture.tree);
+    CU_ASSERT(fixture.tree.change_stamp > stamp); // cursors find their places anew
+    CU_ASSERT(torc_chunk_pool_free(fixture.tree.chunks.pool) > full);
+    CU_ASSERT_FALSE(has(&fixture, 0, &(uint64_t){0}, 8));
+    fixture_check(&fixture);
+    while (put(&fixture, key * 7919, &key, sizeof(key)) == TORC_ERR_OK) {
+        key++;
+    }
+    for (uint64_t i = 0; i < TORC_COUNT_OF(tickets); i++) {
+        unsigned char value[5000] = {0};
+        struct torc_tree_write write = {.key = i << 50 | 1,
+                                        .version = i << 40,
+                                        .value = value,
+                                        .value_bytes = i % 2 == 0 ? 8 : sizeof(value),
+                                        .ticket = tickets[i]};
+
+        CU_ASSERT_EQUAL(torc_tree_write(&fixture.tree, &write, NULL), TORC_ERR_OK);
+        CU_ASSERT(has(&fixture, write.key, value, write.value_bytes));
+    }
+    CU_ASSERT_EQUAL(fixture.tree.promised_nodes, 0);
+    fixture_check(&fixture);
+    torc_tree_clear(&fixture.tree);
+    CU_ASSERT_EQUAL(fixture.tree.large_count, 0);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+}
+
 static void test_a_full_heap_refuses_large_values_alone(void)
 {
     unsigned char *value = calloc(1, 1 << 20);
@@ -688,6 +735,7 @@ int main(void)
         {"full chunks refuse writes and keep promises",
          test_full_chunks_refuse_writes_and_keep_promises},
         {"promises hold for the worst keys", test_promises_hold_for_the_worst_keys},
+        {"a cleared tree keeps its tickets", test_a_cleared_tree_keeps_its_tickets},
         {"a full heap refuses large values alone", test_a_full_heap_refuses_large_values_alone},
         {"appending stops where memory ends", test_appending_stops_where_memory_ends},
         {"a pool without chunks makes no tree", test_a_pool_without_chunks_makes_no_tree},
