@@ -163,7 +163,7 @@ static enum torc_err check_open(struct check *check, const struct torc_settings 
                                            .spares_max = UINT32_MAX,
                                            .look_only = true};
     enum torc_err err =
-        torc_data_dir_open(&check->dir, settings->data, settings->lock_wait_s * 1000, why);
+        torc_data_dir_open(&check->dir, settings->data, true, settings->lock_wait_s * 1000, why);
 
     if (err == TORC_ERR_OK) {
         (void)printf("directory   %s: node %" PRIu32 " of cluster %016" PRIx64 ", start %" PRIu64
@@ -176,7 +176,9 @@ static enum torc_err check_open(struct check *check, const struct torc_settings 
                      " shards, boot %" PRIu64 "\n",
                      check->registry.cluster.map_version, check->registry.cluster.keys,
                      check->registry.cluster.shard_count, check->registry.cluster.boot);
-        err = torc_disk_open(&check->disk, check->dir.lock_fd, why);
+        int held_fd = check->dir.lock_fd >= 0 ? check->dir.lock_fd : check->dir.fd;
+
+        err = torc_disk_open(&check->disk, held_fd, why);
     }
     if (err == TORC_ERR_OK) {
         config.cluster = check->dir.cluster;
@@ -204,6 +206,12 @@ enum torc_err torc_check_directory(const struct torc_settings *settings, struct 
         if (check_checkpoints(&check, &later) != TORC_ERR_OK && err == TORC_ERR_OK) {
             err = torc_fail(why, later.err, "%s", later.text);
         }
+    }
+    if (check.dir.fd >= 0 && !torc_data_dir_is_quiet(&check.dir)) {
+        err = torc_fail(why, TORC_ERR_IN_USE,
+                        "a node was started in %.80s while it was looked at, so this says nothing; "
+                        "stop it first",
+                        settings->data);
     }
     if (err == TORC_ERR_OK) {
         (void)printf("no damage found\n");

@@ -251,19 +251,30 @@ static enum torc_err dir_lock(struct torc_data_dir *dir, uint64_t wait_ms, struc
 {
     struct timespec pause = {0, DIR_LOCK_PAUSE_NS};
 
-    dir->lock_fd = openat(dir->fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    dir->lock_fd =
+        openat(dir->fd, "LOCK", O_CLOEXEC | (dir->look_only ? O_RDONLY : O_RDWR | O_CREAT), 0640);
+    if (dir->lock_fd < 0 && dir->look_only && errno == ENOENT) {
+        return TORC_ERR_OK; // a copy: torc_data_dir_is_quiet says at the end whether it stayed one
+    }
     if (dir->lock_fd < 0) {
         return torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
                          "open %.70s/LOCK: %s%s", dir->path, strerrordesc_np(errno),
                          errno == EROFS ? ": mount it read-write" : "");
     }
     for (uint64_t waited_ns = 0;; waited_ns += DIR_LOCK_PAUSE_NS) {
-        if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) == 0) {
+        if (flock(dir->lock_fd, (dir->look_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
             return TORC_ERR_OK;
         }
         if (errno != EWOULDBLOCK && errno != EINTR) {
             return torc_fail(why, TORC_ERR_IO, "flock %.80s/LOCK: %s", dir->path,
                              strerrordesc_np(errno));
+        }
+        if (waited_ns / 1000000 >= wait_ms && dir->look_only) {
+            return torc_fail(
+                why, TORC_ERR_IN_USE,
+                "%.80s is in use by a running node: its files change while they are read; "
+                "stop it first",
+                dir->path);
         }
         if (waited_ns / 1000000 >= wait_ms) {
             return torc_fail(why, TORC_ERR_IN_USE,
@@ -321,16 +332,18 @@ static enum torc_err dir_open_folders(struct torc_data_dir *dir, struct torc_fai
         {"log", &dir->log_fd}, {"checkpoint", &dir->checkpoint_fd}, {"run", &dir->run_fd}};
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(folders); i++) {
-        bool made = mkdirat(dir->fd, folders[i].name, 0750) == 0;
-
         // Only run/ may be missing: it may lie on a memory file system or be left out of a backup.
-        if (made && i < 2) {
-            (void)unlinkat(dir->fd, folders[i].name, AT_REMOVEDIR); // leave it as it was found
+        bool may_miss = folders[i].fd == &dir->run_fd;
+
+        if (may_miss && !dir->look_only) {
+            (void)mkdirat(dir->fd, folders[i].name, 0750); // opening it says whether it is there
+        }
+        *folders[i].fd = openat(dir->fd, folders[i].name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (*folders[i].fd < 0 && errno == ENOENT && !may_miss) {
             return torc_fail(why, TORC_ERR_CORRUPT, "%.80s/%s is missing: restore it from a backup",
                              dir->path, folders[i].name);
         }
-        *folders[i].fd = openat(dir->fd, folders[i].name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (*folders[i].fd < 0) {
+        if (*folders[i].fd < 0 && !(errno == ENOENT && dir->look_only)) {
             return torc_fail(why, TORC_ERR_IO, "open %.80s/%s: %s", dir->path, folders[i].name,
                              strerrordesc_np(errno));
         }
@@ -338,14 +351,18 @@ static enum torc_err dir_open_folders(struct torc_data_dir *dir, struct torc_fai
     return TORC_ERR_OK;
 }
 
-enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, uint64_t wait_ms,
-                                 struct torc_fail *why)
+enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, bool look_only,
+                                 uint64_t wait_ms, struct torc_fail *why)
 {
     enum torc_data_dir_state state = TORC_DATA_DIR_MISSING;
     enum torc_err err = torc_data_dir_look(path, &state, why);
 
-    *dir = (struct torc_data_dir){
-        .fd = -1, .lock_fd = -1, .log_fd = -1, .checkpoint_fd = -1, .run_fd = -1};
+    *dir = (struct torc_data_dir){.fd = -1,
+                                  .lock_fd = -1,
+                                  .log_fd = -1,
+                                  .checkpoint_fd = -1,
+                                  .run_fd = -1,
+                                  .look_only = look_only};
     if (err != TORC_ERR_OK) {
         return err;
     }
@@ -380,6 +397,11 @@ enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, ui
         torc_data_dir_close(dir);
     }
     return err;
+}
+
+bool torc_data_dir_is_quiet(const struct torc_data_dir *dir)
+{
+    return dir->lock_fd >= 0 || faccessat(dir->fd, "LOCK", F_OK, 0) != 0;
 }
 
 enum torc_err torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_count,

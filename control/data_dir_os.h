@@ -12,7 +12,7 @@
 //         the first write, so that the lock lives as long as the last request (FIELDNOTES.md,
 //         section 7).
 // Invariants
-//   D1  Nothing is written before the lock is held.
+//   D1  Nothing is written before the lock is held; who only looks writes nothing at all.
 //   D2  torc.node is replaced whole: its old bytes or its new ones, never a mixture.
 #ifndef TORC_CONTROL_DATA_DIR_OS_H
 #define TORC_CONTROL_DATA_DIR_OS_H
@@ -34,10 +34,11 @@ enum torc_data_dir_state {
 struct torc_data_dir {
     char path[TORC_DATA_DIR_PATH_BYTES];
     int fd;
-    int lock_fd;
+    int lock_fd; // -1: only looked at, and nobody ever held it
     int log_fd;
     int checkpoint_fd;
-    int run_fd;
+    int run_fd; // -1: only looked at, and it is missing
+    bool look_only;
     uint32_t node;
     uint64_t cluster;
     uint64_t start_count;
@@ -55,9 +56,14 @@ enum torc_err torc_must_use torc_data_dir_make(const char *path, const struct to
 
 // Opens it and takes the lock, waiting up to `wait_ms` for its last owner's I/O to end. NOT_FOUND:
 // there is none; IN_USE: the time is over; CORRUPT, UNSUPPORTED_VERSION: torc.node; FORBIDDEN: the
-// owner is another, or it is read-only; all with the next step.
+// owner is another, or it is read-only; all with the next step. `look_only`: a lock that is shared,
+// and nothing is made, so that it may be read-only, and a copy without LOCK and run/.
 enum torc_err torc_must_use torc_data_dir_open(struct torc_data_dir *dir, const char *path,
-                                               uint64_t wait_ms, struct torc_fail *why);
+                                               bool look_only, uint64_t wait_ms,
+                                               struct torc_fail *why);
+
+// Whether what was only looked at is still nobody's: without a LOCK nothing kept a node away.
+bool torc_must_use torc_data_dir_is_quiet(const struct torc_data_dir *dir);
 
 // Records that this start is number `start_count`.
 enum torc_err torc_must_use torc_data_dir_started(struct torc_data_dir *dir, uint64_t start_count,

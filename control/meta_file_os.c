@@ -39,6 +39,7 @@ struct torc_meta_file {
     uint64_t end;      // of the last good entry seen
     uint64_t revision; // of that entry
     bool failed;       // M3
+    bool look_only;    // lock_fd may be -1 then: a copy
     struct torc_meta_table table;
     unsigned char *scratch; // one entry
     atomic_bool stop;       // waits no longer for the lock
@@ -54,6 +55,9 @@ static enum torc_err meta_lock(struct torc_meta_file *store, int kind, struct to
     if (store->failed) {
         return torc_fail(why, TORC_ERR_IO,
                          "%s/journal: a write failed earlier; restart torc-control", store->folder);
+    }
+    if (store->lock_fd < 0) {
+        return TORC_ERR_OK;
     }
     do {
         if (flock(store->lock_fd, kind | LOCK_NB) == 0) {
@@ -73,7 +77,7 @@ static enum torc_err meta_lock(struct torc_meta_file *store, int kind, struct to
 
 static void meta_unlock(struct torc_meta_file *store)
 {
-    int unlocked = flock(store->lock_fd, LOCK_UN);
+    int unlocked = store->lock_fd < 0 ? 0 : flock(store->lock_fd, LOCK_UN);
 
     torc_assert(unlocked == 0);
 }
@@ -183,7 +187,8 @@ static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail
         store->end = 0;
         store->revision = 0;
         from = 0;
-        store->journal_fd = openat(store->folder_fd, "journal", O_RDWR | O_CLOEXEC);
+        store->journal_fd =
+            openat(store->folder_fd, "journal", O_CLOEXEC | (store->look_only ? O_RDONLY : O_RDWR));
         // Whoever compacted may have died between its rename and the sync of that.
         if (store->journal_fd < 0 || fsync(store->folder_fd) != 0) {
             return torc_fail(why, TORC_ERR_IO, "open %s/journal: %s", store->folder,
@@ -383,26 +388,28 @@ static int meta_make_folders(const char *path)
 
 static enum torc_err meta_open_files(struct torc_meta_file *store, struct torc_fail *why)
 {
+    int lock_flags = O_CLOEXEC | (store->look_only ? O_RDONLY : O_RDWR | O_CREAT);
     struct stat there;
     enum torc_err err;
 
-    if (meta_make_folders(store->folder) != 0) {
+    if (!store->look_only && meta_make_folders(store->folder) != 0) {
         return torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
                          "make %s: %s", store->folder, strerrordesc_np(errno));
     }
     store->folder_fd = open(store->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->folder_fd >= 0) {
-        store->lock_fd = openat(store->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+        store->lock_fd = openat(store->folder_fd, "lock", lock_flags, 0640);
     }
-    if (store->folder_fd < 0 || store->lock_fd < 0) {
+    if (store->folder_fd < 0 || (store->lock_fd < 0 && !(store->look_only && errno == ENOENT))) {
         return torc_fail(why, TORC_ERR_IO, "open %s%s: %s", store->folder,
                          store->folder_fd < 0 ? "" : "/lock", strerrordesc_np(errno));
     }
-    err = meta_lock(store, LOCK_EX, why);
+    err = meta_lock(store, store->look_only ? LOCK_SH : LOCK_EX, why);
     if (err != TORC_ERR_OK) {
         return err;
     }
-    if (fstatat(store->folder_fd, "journal", &there, 0) != 0 && errno == ENOENT) {
+    if (!store->look_only && fstatat(store->folder_fd, "journal", &there, 0) != 0 &&
+        errno == ENOENT) {
         err = meta_write_journal(store, why);
     }
     if (err == TORC_ERR_OK) {
@@ -413,7 +420,7 @@ static enum torc_err meta_open_files(struct torc_meta_file *store, struct torc_f
 }
 
 enum torc_err torc_meta_file_open(struct torc_meta_file **out, const char *folder,
-                                  const uint8_t *machine, struct torc_fail *why)
+                                  const uint8_t *machine, bool look_only, struct torc_fail *why)
 {
     struct torc_meta_file *store = calloc(1, sizeof(*store));
     enum torc_err err;
@@ -423,6 +430,7 @@ enum torc_err torc_meta_file_open(struct torc_meta_file **out, const char *folde
     torc_assert(store->scratch != NULL);
     store->folder_fd = store->lock_fd = store->journal_fd = -1;
     memcpy(store->machine, machine, sizeof(store->machine));
+    store->look_only = look_only;
     *out = NULL;
     if (folder[0] != '/' || strlen(folder) >= sizeof(store->folder)) {
         err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
@@ -631,6 +639,7 @@ void torc_meta_file_txns(struct torc_meta_file *store, struct torc_meta_change *
     enum torc_err err = meta_lock(store, LOCK_EX, &why);
     bool locked = err == TORC_ERR_OK;
 
+    torc_assert(!store->look_only);
     if (locked) {
         err = meta_refresh(store, &why);
     }

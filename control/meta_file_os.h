@@ -21,9 +21,11 @@
 
 struct torc_meta_file;
 
-// Opens it; makes it when it is missing. `machine`: 16 bytes, torc_machine_id().
+// Opens it; makes it when it is missing. `machine`: 16 bytes, torc_machine_id(). `look_only`:
+// nothing is made or changed, not even a lock in a copy that has none; no transactions then.
 enum torc_err torc_must_use torc_meta_file_open(struct torc_meta_file **out, const char *folder,
-                                                const uint8_t *machine, struct torc_fail *why);
+                                                const uint8_t *machine, bool look_only,
+                                                struct torc_fail *why);
 void torc_meta_file_close(struct torc_meta_file *store);
 
 // Whoever waits for the lock gives up, now and from now on.

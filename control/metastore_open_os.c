@@ -14,7 +14,7 @@ enum torc_err torc_metastore_open(struct torc_metastore **out,
     *out = NULL;
     if (strncmp(config->address, "file:", 5) == 0) {
         torc_machine_id(machine);
-        return torc_metastore_open_file(out, config->address + 5, machine, why);
+        return torc_metastore_open_file(out, config->address + 5, machine, config->look_only, why);
     }
     if (strncmp(config->address, "etcd:", 5) == 0) {
         return torc_metastore_open_etcd(out, config, why);

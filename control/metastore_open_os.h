@@ -15,6 +15,7 @@ struct torc_metastore_config {
     const char *ca; // files in PEM; one of the two makes it https
     const char *cert;
     const char *key;
+    bool look_only; // a file's folder is not made, nor anything in it
 };
 
 // INVALID_ARGUMENT: no such kind, or an address that makes no sense; else what the kind says.

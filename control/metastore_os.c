@@ -612,7 +612,8 @@ static void file_begin_thread(struct file_store *it)
 }
 
 enum torc_err torc_metastore_open_file(struct torc_metastore **out, const char *folder,
-                                       const uint8_t *machine, struct torc_fail *why)
+                                       const uint8_t *machine, bool look_only,
+                                       struct torc_fail *why)
 {
     static const struct torc_metastore_code code = {.name = "file",
                                                     .submit = file_submit,
@@ -623,7 +624,7 @@ enum torc_err torc_metastore_open_file(struct torc_metastore **out, const char *
                                                     .fd = file_fd,
                                                     .close = file_close};
     struct torc_meta_file *file = NULL;
-    enum torc_err err = torc_meta_file_open(&file, folder, machine, why);
+    enum torc_err err = torc_meta_file_open(&file, folder, machine, look_only, why);
     struct file_store *it;
 
     *out = NULL;

@@ -10,10 +10,10 @@
 
 // Opens DIRECTORY; makes it when it is missing. Blocks up to a second. `machine`: 16 bytes,
 // torc_machine_id(). INVALID_ARGUMENT, FORBIDDEN, IO, CORRUPT, IN_USE (made on another machine),
-// UNAVAILABLE (held by another process).
+// UNAVAILABLE (held by another process). `look_only`: nothing is made, nobody submits transactions.
 enum torc_err torc_must_use torc_metastore_open_file(struct torc_metastore **out,
                                                      const char *folder, const uint8_t *machine,
-                                                     struct torc_fail *why);
+                                                     bool look_only, struct torc_fail *why);
 
 // -- Waiting --------------------------------------------------------------------------------------
 //

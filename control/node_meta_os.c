@@ -31,7 +31,7 @@ enum torc_err torc_node_open_meta(struct torc_node *node, struct torc_fail *why)
     torc_assert(meta != NULL);
     node->meta = meta;
     if (err == TORC_ERR_OK) {
-        err = torc_registry_open_store(&meta->store, node->settings, address, why);
+        err = torc_registry_open_store(&meta->store, node->settings, address, false, why);
     }
     if (err != TORC_ERR_OK) {
         return err;

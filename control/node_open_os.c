@@ -149,7 +149,8 @@ enum torc_err torc_node_open(struct torc_node *node, const struct torc_settings 
         err = node_make(settings, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_data_dir_open(&node->dir, settings->data, settings->lock_wait_s * 1000, why);
+        err = torc_data_dir_open(&node->dir, settings->data, false, settings->lock_wait_s * 1000,
+                                 why);
     }
     if (err == TORC_ERR_OK && node->dir.node != settings->node &&
         settings->source[TORC_SETTING_node] != TORC_SETTING_FROM_DEFAULT) {

@@ -29,7 +29,8 @@ uint64_t torc_registry_nonce(void);
 
 enum torc_err torc_must_use torc_registry_open_store(struct torc_metastore **store,
                                                      const struct torc_settings *settings,
-                                                     const char *address, struct torc_fail *why);
+                                                     const char *address, bool look_only,
+                                                     struct torc_fail *why);
 
 // A worker has room for so many shards.
 enum torc_err torc_must_use torc_registry_check_room(uint64_t shards, uint64_t workers,

@@ -450,7 +450,7 @@ enum torc_err torc_registry_make(const struct torc_settings *settings,
         err = torc_folder_make(settings->data, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_registry_open_store(&make->store, settings, make->address, why);
+        err = torc_registry_open_store(&make->store, settings, make->address, false, why);
     }
     if (err == TORC_ERR_OK) {
         err = make_all(make, why);

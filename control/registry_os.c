@@ -36,14 +36,15 @@ enum torc_err torc_registry_address(const struct torc_settings *settings, char *
 
 enum torc_err torc_registry_open_store(struct torc_metastore **store,
                                        const struct torc_settings *settings, const char *address,
-                                       struct torc_fail *why)
+                                       bool look_only, struct torc_fail *why)
 {
     const struct torc_metastore_config config = {.address = address,
                                                  .user = settings->metastore_user,
                                                  .password_file = settings->metastore_password_file,
                                                  .ca = settings->metastore_ca,
                                                  .cert = settings->metastore_cert,
-                                                 .key = settings->metastore_key};
+                                                 .key = settings->metastore_key,
+                                                 .look_only = look_only};
 
     return torc_metastore_open(store, &config, why);
 }
@@ -326,7 +327,7 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
         err = torc_registry_address(settings, address, sizeof(address), why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_registry_open_store(&registry->store, settings, address, why);
+        err = torc_registry_open_store(&registry->store, settings, address, dir->look_only, why);
     }
     if (err == TORC_ERR_OK) {
         err = torc_metastore_get(registry->store, "meta", &record, why);

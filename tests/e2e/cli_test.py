@@ -14,6 +14,7 @@ import pathlib
 import pty
 import re
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -595,6 +596,67 @@ def case_serve(network):
         expect("reads back", run(torc, "serve", "--config", path, "--check-config", check=False), OK)
 
 
+def seen(folder):
+    """Everything below a folder, by name: kind, size, times of change, bytes."""
+    found = {}
+    for path in sorted([folder, *folder.rglob("*")]):
+        at = path.lstat()
+        found[str(path)] = (at.st_mode, at.st_size, at.st_mtime_ns, at.st_ctime_ns, path.is_file() and path.read_bytes())
+    return found
+
+
+def has_open(pid, path):
+    def link(name):
+        try:
+            return os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:  # closed meanwhile
+            return ""
+    return str(path) in map(link, os.listdir(f"/proc/{pid}/fd"))
+
+
+def case_verify(network):
+    """verify looks and leaves no trace, and says so when a node runs"""
+    with tempfile.TemporaryDirectory() as folder:
+        data, copy = pathlib.Path(folder, "data"), pathlib.Path(folder, "copy")
+        node = Node("--keys", M, "--shards", 3, network=network, data=data)
+        for key in range(20):
+            expect("put", ask(node, "put", key, "x" * key), OK)
+        torc = PROGRAMS["torc"]
+        done = run(torc, "verify", "--data", data, "--lock-wait", 0, check=False)
+        expect("verify of a running node", done, UNAVAILABLE, data, "in use by a running node", "stop it first", out=b"")
+        node.close()
+        # A copy as OPERATIONS.md has it: without run/, and without what only a start makes.
+        shutil.copytree(data, copy, ignore=shutil.ignore_patterns("run", "LOCK", "lock"))
+        for what in (data, copy):
+            before = seen(what)
+            done = run(torc, "verify", "--data", what, check=False)
+            expect("verify", done, OK)
+            checks.that("it says that there is no damage", b"no damage found" in done.stdout, done.stdout)
+            after = seen(what)
+            checks.equal("verify leaves all as it was", [n for n in {**before, **after} if before.get(n) != after.get(n)], [])
+        for name, text in (("meta/journal", "journal"), ("checkpoint", "checkpoint is missing")):
+            part = copy / name
+            part.rename(copy / "away")
+            before = seen(copy)
+            done = run(torc, "verify", "--data", copy, check=False)
+            expect(f"verify without {name}", done, FAULT, text)
+            checks.equal("and makes none", sorted(seen(copy)), sorted(before))
+            (copy / "away").rename(part)
+        read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$1" verify --data "$0"'
+        expect("verify where nothing can be written", run("unshare", "-m", "sh", "-c", read_only, copy, torc, check=False), OK)
+        # Without LOCK nothing keeps a node from starting while the copy is read.
+        (copy / "meta/lock").touch()
+        with open(copy / "meta/lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # verify waits for it, or gives up
+            with subprocess.Popen([torc, "verify", "--data", copy], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as looks:
+                await_that(lambda: has_open(looks.pid, copy / "checkpoint") or looks.poll() is not None)
+                (copy / "LOCK").touch()
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                said = looks.communicate()[1].decode()
+        checks.that("verify says that a node was started meanwhile",
+                    looks.returncode == UNAVAILABLE and "a node was started" in said, f"{looks.returncode}: {said}")
+
+
 def await_that(what, seconds=60):
     end = time.monotonic() + seconds
     while not what() and time.monotonic() < end:
@@ -631,7 +693,7 @@ def case_detach_alone(network):
 
 NODE_CASES = (case_points, case_values, case_conditions, case_ranges, case_arguments, case_load, case_large_range,
               case_admin, case_bench, case_shell, case_completion)
-NETWORK_CASES = (case_readme, case_serve, case_detach_alone, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode, case_memory)
+NETWORK_CASES = (case_readme, case_serve, case_verify, case_detach_alone, case_directories, case_deaths, case_one_key, case_all_keys, case_unicode, case_memory)
 
 
 def main():

@@ -52,7 +52,7 @@ static struct torc_meta_file *open_store(const char *folder)
     struct torc_meta_file *store = NULL;
     struct torc_fail why = {0};
 
-    TORC_TEST_OK(torc_meta_file_open(&store, folder, machine_a, &why), &why);
+    TORC_TEST_OK(torc_meta_file_open(&store, folder, machine_a, false, &why), &why);
     return store;
 }
 
@@ -279,7 +279,7 @@ static void check_flip(const char *folder, bool in_last, const struct table *bef
     struct torc_fail why = {0};
     enum torc_err err;
 
-    err = torc_meta_file_open(&store, folder, machine_a, &why);
+    err = torc_meta_file_open(&store, folder, machine_a, false, &why);
     if (!in_last) {
         CU_ASSERT_NOT_EQUAL_FATAL(err, TORC_ERR_OK);
         return;
@@ -332,9 +332,9 @@ static void test_another_machine_is_refused(void)
 
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
     torc_meta_file_close(open_store(folder));
-    CU_ASSERT_EQUAL(torc_meta_file_open(&store, folder, machine_b, &why), TORC_ERR_IN_USE);
+    CU_ASSERT_EQUAL(torc_meta_file_open(&store, folder, machine_b, false, &why), TORC_ERR_IN_USE);
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "another machine"));
-    CU_ASSERT_EQUAL(torc_meta_file_open(&store, "relative", machine_a, &why),
+    CU_ASSERT_EQUAL(torc_meta_file_open(&store, "relative", machine_a, false, &why),
                     TORC_ERR_INVALID_ARGUMENT);
     remove_folder(folder);
 }
@@ -504,7 +504,7 @@ static void test_what_waits_goes_together(void)
     int lock_fd;
 
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
-    TORC_TEST_OK(torc_metastore_open_file(&store, folder, machine_a, &why), &why);
+    TORC_TEST_OK(torc_metastore_open_file(&store, folder, machine_a, false, &why), &why);
     (void)snprintf(path, sizeof(path), "%s/lock", folder);
     lock_fd = open(path, O_RDWR | O_CLOEXEC);
     CU_ASSERT_EQUAL_FATAL(flock(lock_fd, LOCK_EX), 0);
