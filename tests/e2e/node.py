@@ -32,6 +32,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -421,13 +422,15 @@ class Node:
     def admin(self, command, **arguments):
         """One request to run/admin.sock."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.settimeout(60)
+            # One with Python's own time-out does not wait to be let in behind others that connect.
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 60, 0))
             # The name of a socket is short; the folder is reached by its descriptor.
             folder = os.open(os.path.join(self.data, "run"), os.O_PATH | os.O_DIRECTORY)
             try:
                 link.connect(f"/proc/self/fd/{folder}/admin.sock")
             finally:
                 os.close(folder)
+            link.settimeout(60)
             link.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             answer = b""
             while not answer.endswith(b"\n"):
