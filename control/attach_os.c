@@ -241,6 +241,9 @@ void torc_attach_wake(struct torc_attach *attach, uint64_t now_ns)
 
 void torc_attach_sleeping(struct torc_attach *attach, bool sleeping)
 {
+    for (uint32_t i = 0; sleeping && i < attach->hello.worker_count; i++) {
+        torc_assert(!attach->rung[i]);
+    }
     atomic_store_explicit(&attach->chan->control_sleeping, sleeping ? 1 : 0, memory_order_relaxed);
     if (sleeping) { // pairs with the fence between publishing and the worker's look at the flag
         atomic_thread_fence(memory_order_seq_cst);

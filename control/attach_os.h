@@ -44,7 +44,8 @@ void torc_attach_note(struct torc_attach *attach, uint32_t index);
 void torc_attach_wake(struct torc_attach *attach, uint64_t now_ns);
 
 // Before and after blocking on `doorbell`: see "Doorbells" in kit/chan.h. Its counter is never
-// read: whoever waits goes by edges (control/disk_uring.h).
+// read: whoever waits goes by edges (control/disk_uring.h). No worker that was noted may be left
+// unrung: it would sleep on its orders for as long as control does.
 void torc_attach_sleeping(struct torc_attach *attach, bool sleeping);
 
 // One command to worker `index`. False: the ring is full, try again later.

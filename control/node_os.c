@@ -412,9 +412,6 @@ static bool node_turn(struct torc_node *node)
         moved = torc_node_checkpoints(node) || moved;
     }
     node_step_state(node);
-    if (node->attached) {
-        torc_attach_wake(&node->attach, node->now_ns);
-    }
     // Recovery's pieces are work as well; but a full ring is the workers' turn.
     return moved || node->state != before || node->state == TORC_NODE_SCANNING ||
            (node->attached && node_fed(node) != fed);
@@ -489,6 +486,9 @@ enum torc_err torc_node_run(struct torc_node *node, struct torc_fail *why)
         }
         if (node->now_ns - node->slow_ns >= NODE_SLOW_NS) {
             node_slow(node);
+        }
+        if (node->attached) { // behind all that gives orders
+            torc_attach_wake(&node->attach, node->now_ns);
         }
         if (node->state != TORC_NODE_ENDED) {
             node_rest(node, moved_ns);
