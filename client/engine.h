@@ -42,7 +42,7 @@
 
 #define TORC_ENGINE_OPERATIONS_MAX 65536u
 #define TORC_ENGINE_NODES_MAX      64u
-#define TORC_ENGINE_SHARDS_MAX     4096u
+#define TORC_ENGINE_SHARDS_MAX     8192u // twice a cluster's most: while it changes, parts of both
 #define TORC_ENGINE_SEEDS_MAX      16u
 #define TORC_ENGINE_PAYLOAD_MAX    8972u
 #define TORC_ENGINE_KEY_TEXT_BYTES 96u

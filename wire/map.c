@@ -211,76 +211,112 @@ static void map_keep_cores(const struct torc_map *map, struct torc_map_entry *en
     }
 }
 
+// [first, end) of the table: what [lo, hi), where nothing newer lies, is put over.
+struct map_cover {
+    uint32_t first;
+    uint32_t end;
+    bool left; // the first one, or the last one, goes on outside
+    bool right;
+};
+
+static struct map_cover map_cover(const struct torc_map *map, uint64_t lo, uint64_t hi)
+{
+    struct map_cover cover = {.first = torc_map_from(map, lo)};
+
+    for (cover.end = cover.first; cover.end < map->count && map->entries[cover.end].lo < hi;) {
+        cover.end++;
+    }
+    if (cover.first < cover.end) {
+        cover.left = map->entries[cover.first].lo < lo;
+        cover.right = map->entries[cover.end - 1].hi > hi;
+    }
+    return cover;
+}
+
+// Entries of a table of `count` once one was put over that.
+static uint32_t map_count_after(uint32_t count, const struct map_cover *cover)
+{
+    return count - (cover->end - cover->first) + 1 + (cover->left ? 1 : 0) + (cover->right ? 1 : 0);
+}
+
 // Puts `entry` where only older entries lie: [lo, hi) of it.
 static void map_place(struct torc_map *map, const struct torc_map_entry *entry, uint64_t lo,
                       uint64_t hi)
 {
-    uint32_t first = torc_map_from(map, lo);
-    uint32_t end = first;
-    struct torc_map_entry left = {0};
+    struct map_cover cover = map_cover(map, lo, hi);
+    uint32_t count = map_count_after(map->count, &cover);
+    uint32_t at = cover.first + (cover.left ? 1 : 0);
     struct torc_map_entry right = {0};
-    uint32_t added = 1;
-    uint32_t at;
 
-    while (end < map->count && map->entries[end].lo < hi) {
-        end++;
-    }
-    if (first < end && map->entries[first].lo < lo) {
-        left = map->entries[first];
-        left.hi = lo;
-        added++;
-    }
-    if (first < end && map->entries[end - 1].hi > hi) {
-        right = map->entries[end - 1];
+    torc_assert(count <= map->room);
+    if (cover.right) {
+        right = map->entries[cover.end - 1];
         right.lo = hi;
-        added++;
     }
-    torc_assert(map->count - (end - first) + added <= map->room);
-    memmove(&map->entries[first + added], &map->entries[end],
-            (map->count - end) * sizeof(map->entries[0]));
-    map->count = map->count - (end - first) + added;
-    at = first;
-    if (left.hi != 0) {
-        map->entries[at++] = left;
+    memmove(&map->entries[at + 1 + (cover.right ? 1 : 0)], &map->entries[cover.end],
+            (map->count - cover.end) * sizeof(map->entries[0]));
+    map->count = count;
+    if (cover.left) {
+        map->entries[cover.first].hi = lo;
     }
     map->entries[at] = *entry;
     map->entries[at].lo = lo;
     map->entries[at].hi = hi;
-    if (right.hi != 0) {
+    if (cover.right) {
         map->entries[at + 1] = right;
     }
+}
+
+// The next part of `entry`, from *lo on, where nothing newer lies: [*lo, *hi), which may be empty.
+// Where to look for the one after it.
+static uint64_t map_part(const struct torc_map *map, const struct torc_map_entry *entry,
+                         uint64_t lo, uint64_t *hi)
+{
+    *hi = entry->hi;
+    for (uint32_t at = torc_map_from(map, lo); at < map->count && map->entries[at].lo < entry->hi;
+         at++) {
+        if (map_is_newer(&map->entries[at], entry)) {
+            *hi = torc_max_u64(map->entries[at].lo, lo);
+            return torc_min_u64(map->entries[at].hi, entry->hi);
+        }
+    }
+    return entry->hi;
+}
+
+// Whether there is room for what a put adds, part after part: most replace as much as they bring.
+static bool map_has_room(const struct torc_map *map, const struct torc_map_entry *entry)
+{
+    uint32_t count = map->count;
+    uint64_t hi;
+
+    for (uint64_t lo = entry->lo; lo < entry->hi && count <= map->room;) {
+        uint64_t next = map_part(map, entry, lo, &hi);
+
+        if (lo < hi) {
+            struct map_cover cover = map_cover(map, lo, hi);
+
+            count = map_count_after(count, &cover);
+        }
+        lo = next;
+    }
+    return count <= map->room;
 }
 
 enum torc_err torc_map_put(struct torc_map *map, const struct torc_map_entry *fresh)
 {
     struct torc_map_entry whole = *fresh;
     const struct torc_map_entry *entry = &whole;
-    uint64_t lo = entry->lo;
-    uint32_t newer = 0;
-    uint32_t at;
+    uint64_t hi;
 
     torc_assert(entry->lo < entry->hi);
     map_keep_cores(map, &whole);
-    for (at = torc_map_from(map, lo); at < map->count && map->entries[at].lo < entry->hi; at++) {
-        newer += map_is_newer(&map->entries[at], entry) ? 1 : 0;
-    }
-    // Each newer entry parts what is put in two; each part may cut an old entry in two.
-    if (map->room - map->count < 2 * (newer + 1)) {
+    if (!map_has_room(map, entry)) {
         return TORC_ERR_LIMIT;
     }
     map->version = torc_max_u64(map->version, entry->version);
-    while (lo < entry->hi) {
-        uint64_t hi = entry->hi;
-        uint64_t next = entry->hi;
+    for (uint64_t lo = entry->lo; lo < entry->hi;) {
+        uint64_t next = map_part(map, entry, lo, &hi);
 
-        for (at = torc_map_from(map, lo); at < map->count && map->entries[at].lo < entry->hi;
-             at++) {
-            if (map_is_newer(&map->entries[at], entry)) {
-                hi = torc_max_u64(map->entries[at].lo, lo);
-                next = torc_min_u64(map->entries[at].hi, entry->hi);
-                break;
-            }
-        }
         if (lo < hi) {
             map_place(map, entry, lo, hi);
         }

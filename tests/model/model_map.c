@@ -1,8 +1,8 @@
 // Torc tests: the shard map beside an array with one entry a key.
 //
 // Random entries of random ages go into both; after each, every key must give the same entry, the
-// table must be sorted without overlaps, and the first hole must be the same. A planted fault
-// (older entries win) must be found.
+// table must be sorted without overlaps, the first hole must be the same, and what was refused must
+// have had no room. A planted fault (older entries win) must be found.
 #include "tests/torc_test.h"
 #include "wire/map.h"
 
@@ -12,13 +12,14 @@ enum {
     ROUNDS = 300,
     STEPS = 200,
     KEYS = 64,
-    ROOM = 40
+    ROOM = 12 // random puts make about as many entries
 };
 
 struct cell {
     uint64_t version;
     uint32_t epoch;
     uint32_t shard;
+    uint32_t put; // that it is of
     bool used;
 };
 
@@ -27,6 +28,7 @@ struct model {
     struct torc_map_entry entries[ROOM];
     struct cell cells[KEYS];
     uint32_t refused;
+    uint32_t puts;
 };
 
 static bool older_or_same(const struct cell *cell, const struct torc_map_entry *entry)
@@ -38,15 +40,38 @@ static bool older_or_same(const struct cell *cell, const struct torc_map_entry *
            (cell->version == entry->version && cell->epoch <= entry->epoch);
 }
 
-static void oracle_put(struct model *model, const struct torc_map_entry *entry, bool old_wins)
+// Entries that a table of these cells has.
+static uint32_t oracle_count(const struct cell *cells)
 {
+    uint32_t count = 0;
+
+    for (uint64_t key = 0; key < KEYS; key++) {
+        count += cells[key].used && (key == 0 || cells[key - 1].put != cells[key].put) ? 1 : 0;
+    }
+    return count;
+}
+
+// The most entries that the table has on the way.
+static uint32_t oracle_put(struct model *model, const struct torc_map_entry *entry, bool old_wins)
+{
+    uint32_t most = oracle_count(model->cells);
+
+    model->puts++;
     for (uint64_t key = entry->lo; key < entry->hi; key++) {
         struct cell *cell = &model->cells[key];
 
         if (older_or_same(cell, entry) || old_wins) {
-            *cell = (struct cell){entry->version, entry->epoch, entry->shard, true};
+            *cell = (struct cell){entry->version, entry->epoch, entry->shard,
+                                  model->puts * KEYS + (uint32_t)key, true};
+            if (key > entry->lo && cell[-1].put / KEYS == model->puts) {
+                cell->put = cell[-1].put; // one part
+            }
+        }
+        if (key + 1 == entry->hi || !(older_or_same(cell + 1, entry) || old_wins)) {
+            most = (uint32_t)torc_max_u64(most, oracle_count(model->cells));
         }
     }
+    return most;
 }
 
 static bool same_at(const struct model *model, uint64_t key)
@@ -92,15 +117,22 @@ static bool step(struct torc_rng *rng, struct model *model, bool old_wins)
                                    .version = torc_rng_below(rng, 6),
                                    .epoch = (uint32_t)torc_rng_below(rng, 3),
                                    .shard = (uint32_t)torc_rng_below(rng, 3)};
+    struct cell before[KEYS];
+    uint32_t most;
 
     if (a == b) {
         return true;
     }
+    memcpy(before, model->cells, sizeof(before));
+    most = oracle_put(model, &entry, old_wins);
     if (torc_map_put(&model->map, &entry) != TORC_ERR_OK) {
-        model->refused++; // nothing may have changed
+        if (most <= ROOM) {
+            return false;
+        }
+        memcpy(model->cells, before, sizeof(before)); // nothing may have changed
+        model->refused++;
         return same_everywhere(model);
     }
-    oracle_put(model, &entry, old_wins);
     return same_everywhere(model);
 }
 
@@ -137,6 +169,29 @@ static void test_fault_is_found(void)
     CU_ASSERT_FALSE(run_rounds(true, &refused));
 }
 
+// As many shards as there is room for come in, and each follows its primary.
+static void test_full(void)
+{
+    struct torc_map_entry entries[ROOM];
+    struct torc_map map;
+
+    torc_map_init(&map, entries, ROOM);
+    for (uint32_t epoch = 1; epoch <= 2; epoch++) {
+        for (uint32_t i = 0; i < ROOM; i++) {
+            struct torc_map_entry entry = {
+                .lo = i, .hi = i + 1, .version = epoch, .shard = i, .epoch = epoch};
+
+            CU_ASSERT_EQUAL(torc_map_put(&map, &entry), TORC_ERR_OK);
+            CU_ASSERT_EQUAL(map.entries[i].epoch, epoch);
+        }
+    }
+    CU_ASSERT_EQUAL(torc_map_hole(&map, 0, ROOM), ROOM);
+    // One more has no room.
+    CU_ASSERT_EQUAL(torc_map_put(&map, &(struct torc_map_entry){.lo = ROOM, .hi = ROOM + 1}),
+                    TORC_ERR_LIMIT);
+    CU_ASSERT_EQUAL(map.count, ROOM);
+}
+
 static void test_cores_are_kept(void)
 {
     struct torc_map_entry entries[8];
@@ -164,6 +219,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {{"every key has its newest entry", test_agrees},
                            {"old entries that win are found out", test_fault_is_found},
+                           {"a table takes as many shards as it has room for", test_full},
                            {"a core that was known is kept", test_cores_are_kept},
                            CU_TEST_INFO_NULL};
 
