@@ -91,12 +91,14 @@ void torc_worker_gauges(struct torc_worker *worker)
     uint64_t tree_bytes = 0;
     uint64_t used_bytes = 0;
     uint64_t completions = 0;
+    uint64_t clients = 0;
 
     for (uint32_t i = 0; i < worker->shard_count; i++) {
         const struct torc_shard *shard = &worker->shards[i].engine;
 
         records += shard->tree.record_count;
         completions += shard->completions.result_count;
+        clients += shard->completions.client_count;
         tree_bytes += (uint64_t)(shard->tree.chunks.chunk_count + shard->tree.guide.chunk_count) *
                       TORC_CHUNK_BYTES;
         used_bytes +=
@@ -115,4 +117,7 @@ void torc_worker_gauges(struct torc_worker *worker)
                    torc_undo_memory(&worker->pool.undo) + worker->pool.undo.large_bytes);
     torc_stats_set(&gauges[TORC_GAUGE_PENDING], worker->pool.pending_count);
     torc_stats_set(&gauges[TORC_GAUGE_COMPLETIONS], completions);
+    torc_stats_set(&gauges[TORC_GAUGE_COMPLETIONS_MAX], worker->pool.completions.result_max);
+    torc_stats_set(&gauges[TORC_GAUGE_CLIENTS], clients);
+    torc_stats_set(&gauges[TORC_GAUGE_CLIENTS_MAX], worker->pool.completions.entry_max);
 }

@@ -71,6 +71,10 @@
     X(UNDO_BYTES, "torc_undo_bytes", "what writes replaced, kept for reads of the past")           \
     X(PENDING, "torc_pending_writes", "writes appended and not yet committed")                     \
     X(COMPLETIONS, "torc_completion_records", "answers kept for exactly-once")                     \
+    X(COMPLETIONS_MAX, "torc_completion_records_max", "answers that there is room for")            \
+    X(CLIENTS, "torc_completion_clients",                                                          \
+      "clients remembered for exactly-once, each once for every shard that it wrote to")           \
+    X(CLIENTS_MAX, "torc_completion_clients_max", "clients that there is room for")                \
     X(LOG_DURABLE_SEQUENCE, "torc_log_durable_block", "highest block known durable")               \
     X(LOG_SEALED_SEQUENCE, "torc_log_sealed_block", "highest block sealed")                        \
     X(QUEUE_DELAY_US, "torc_queue_delay_microseconds", "age of the oldest request in this burst")  \

@@ -136,13 +136,21 @@ def case_page(node):
     checks.that("page: answers by status", page.get("torc_replies_total", status="NOT_FOUND") >= 1)
     checks.that("page: writes are timed", page.get("torc_write_seconds_count") >= 1)
     end = time.monotonic() + 10  # a worker sets its gauges once a second
-    while records(page) != 1 and time.monotonic() < end:
+    # One program wrote one key: a client of one shard, with one answer.
+    names = ("torc_records", "torc_completion_clients", "torc_completion_records")
+    while [of_workers(page, name) for name in names] != [1, 1, 1] and time.monotonic() < end:
         page = Page(read(node)[1])
-    checks.equal("page: the records of all workers", records(page), 1)
+    checks.equal("page: records, clients and answers of all workers", [of_workers(page, name) for name in names], [1, 1, 1])
+    node.torc("put", 2, "two")  # another program is another client
+    while of_workers(page, "torc_completion_clients") != 2 and time.monotonic() < end:
+        page = Page(read(node)[1])
+    checks.equal("page: one client more", of_workers(page, "torc_completion_clients"), 2)
+    checks.that("page: and the room for them", min(of_workers(page, f"torc_completion_{what}_max")
+                                                   for what in ("clients", "records")) > 1000)
 
 
-def records(page):
-    return sum(page.get("torc_records", worker=str(core)) for core in (0, 1))
+def of_workers(page, name):
+    return sum(page.get(name, worker=str(core)) for core in (0, 1))
 
 
 def case_drops(node):
