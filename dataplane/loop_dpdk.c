@@ -32,7 +32,6 @@
 #define LOOP_NAP_PART      16u
 #define LOOP_LOOK_NS       (20 * TORC_NS_PER_MS) // for the peer of an empty memif slot
 #define LOOP_OFFER_NS      (10 * TORC_NS_PER_US) // an offer that nobody takes costs some 0.3 us
-#define LOOP_HELD_NS       TORC_NS_PER_S
 #define LOOP_SCRATCH_BYTES (TORC_TURN_RX_MAX * (uint64_t)TORC_FRAME_BYTES_MAX)
 
 static void loop_count(struct torc_loop *loop, enum torc_counter counter, uint64_t amount)
@@ -200,15 +199,6 @@ static void loop_take_frame(struct torc_loop *loop, uint32_t index, uint8_t port
     rte_prefetch0(frame->bytes);
 }
 
-// Whether a queue whose client said CLOSE may be read again.
-static bool loop_release(struct torc_loop *loop, struct torc_loop_queue *queue, uint64_t now_ns)
-{
-    if (now_ns >= queue->held_until_ns || !torc_port_is_up(&loop->want.ports->ports[queue->port])) {
-        queue->held = false;
-    }
-    return !queue->held;
-}
-
 static void loop_receive_queue(struct torc_loop *loop, const struct torc_loop_queue *queue)
 {
     uint32_t room = (uint32_t)torc_min_u64(TORC_TURN_RX_MAX - loop->rx_count, loop->burst);
@@ -229,19 +219,14 @@ static void loop_receive_queue(struct torc_loop *loop, const struct torc_loop_qu
     }
 }
 
-static void loop_receive(struct torc_loop *loop, uint64_t now_ns)
+static void loop_receive(struct torc_loop *loop)
 {
     loop->rx_count = 0;
     loop->rx_bytes = 0;
     loop->rx_waiting = 0;
     for (uint32_t i = 0; i < loop->queue_count; i++) {
-        struct torc_loop_queue *queue = &loop->queues[i];
-
-        if (torc_unlikely(queue->held) && !loop_release(loop, queue, now_ns)) {
-            continue;
-        }
         if (loop->rx_count < TORC_TURN_RX_MAX) {
-            loop_receive_queue(loop, queue);
+            loop_receive_queue(loop, &loop->queues[i]);
         }
     }
 }
@@ -329,16 +314,6 @@ static void loop_relay(struct torc_loop *loop, uint32_t owner, uint32_t port,
     }
 }
 
-static bool loop_is_held(const struct torc_loop *loop, uint32_t port)
-{
-    for (uint32_t i = 0; i < loop->queue_count; i++) {
-        if (loop->queues[i].port == port) {
-            return loop->queues[i].held;
-        }
-    }
-    return false;
-}
-
 // Sends buffers of one port through our queue of it, or hands them to whoever has one.
 static void loop_send_run(struct torc_loop *loop, uint32_t index, struct rte_mbuf **buffers,
                           uint32_t count)
@@ -353,9 +328,7 @@ static void loop_send_run(struct torc_loop *loop, uint32_t index, struct rte_mbu
         loop_relay(loop, owner, index, buffers, count);
         return;
     }
-    sent = loop_is_held(loop, index)
-               ? 0
-               : rte_eth_tx_burst(queue->device, queue->queue, buffers, (uint16_t)count);
+    sent = rte_eth_tx_burst(queue->device, queue->queue, buffers, (uint16_t)count);
     if (torc_unlikely(sent < count)) {
         loop_drop(loop, buffers + sent, count - sent);
     }
@@ -533,18 +506,6 @@ static void loop_sleep(struct torc_loop *loop, struct torc_worker *worker, uint6
 
 // -- Turning -------------------------------------------------------------------------------------
 
-static void loop_hold(struct torc_loop *loop, uint32_t ports, uint64_t now_ns)
-{
-    for (uint32_t i = 0; i < loop->queue_count; i++) {
-        struct torc_loop_queue *queue = &loop->queues[i];
-
-        if (queue->naps && (ports & 1u << queue->port) != 0) {
-            queue->held = true;
-            queue->held_until_ns = now_ns + LOOP_HELD_NS;
-        }
-    }
-}
-
 // What the turn before took: it counts as busy, and says how many frames the next may take.
 static void loop_pace(struct torc_loop *loop, uint64_t took_ns)
 {
@@ -561,7 +522,7 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
     bool relayed = loop_send_relayed(loop);
     uint64_t since_ns;
 
-    loop_receive(loop, loop->turned_ns);
+    loop_receive(loop);
     since_ns = loop_clock_since_ns(&loop->clock);
     *turn =
         (struct torc_turn){.now_ns = torc_max_u64(loop->clock.now_ns + since_ns, loop->turned_ns),
@@ -579,9 +540,6 @@ static void loop_turn(struct torc_loop *loop, struct torc_worker *worker, struct
     loop->rows = loop->tx_bytes > LOOP_ROWS_PART * loop->rx_bytes;
     rte_pktmbuf_free_bulk(loop->rx_buffers, loop->rx_count);
     loop_wake(loop, turn);
-    if (torc_unlikely(turn->ports_closed != 0)) {
-        loop_hold(loop, turn->ports_closed, turn->now_ns);
-    }
     loop->turned_ns = turn->now_ns;
     if (relayed || loop->rx_count > 0 || turn->more || turn->busy) {
         loop->active_ns = turn->now_ns;

@@ -14,9 +14,8 @@
 //           nic    never sleeps.
 //         With poll=busy nothing sleeps.
 // memif   A client that goes away unmaps what the driver may be reading (FIELDNOTES.md, section 4).
-//         dataplane/grace_os.h makes the unmapping wait for the turn's end; and once a client has
-//         said CLOSE its port is not touched until its link went down, or a second passed and it
-//         is still there.
+//         dataplane/grace_os.h makes the unmapping wait for the turn's end. Its CLOSE says nothing
+//         about that: a client ends the session before the live one too.
 #ifndef TORC_DATAPLANE_LOOP_DPDK_H
 #define TORC_DATAPLANE_LOOP_DPDK_H
 
@@ -48,8 +47,6 @@ struct torc_loop_queue {
     uint16_t queue;
     uint8_t port; // index into ports
     bool naps;    // no descriptor, but a link that says whether there is anybody
-    bool held;    // its client said CLOSE
-    uint64_t held_until_ns;
 };
 
 // The clocks, told from the cycle counter between two readings: a reading costs some 50 ns in a

@@ -491,7 +491,6 @@ static void turn_begin(struct torc_worker *worker, struct torc_turn *turn)
     turn->futile = turn->rx_count > 0;
     turn->ring_control = false;
     turn->ring_sessions = false;
-    turn->ports_closed = 0;
     memset(turn->ring_workers, 0, sizeof(turn->ring_workers));
     if (worker->reads_now > 0) {
         // They were answered in the last turn; its end is as near as their sending can be measured.

@@ -193,7 +193,6 @@ struct torc_turn {
     bool ring_control;        // control sleeps and has something to read
     bool ring_sessions;       // the session thread sleeps and has something to read
     uint64_t ring_workers[4]; // bit w: worker w sleeps and has frames to take over
-    uint32_t ports_closed;    // bit p: a client behind port p ended its session in this turn
 };
 
 // Bytes of memory for a worker of this configuration; aligned to 4096 by the caller.

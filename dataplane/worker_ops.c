@@ -147,7 +147,6 @@ static void op_close(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request)
 {
     packet->closing = true;
-    worker->turn->ports_closed |= UINT32_C(1) << packet->to.path.port;
     torc_answer_status(worker, answer, request->opcode, request->op_id, TORC_ERR_OK, 0);
 }
 

@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -302,11 +303,17 @@ def node_port(port):
         node_idles(node, port)
 
 
-def node_bursts(port):
-    """Answers of thousands of packets at once go out, and the port is well afterwards."""
+def python_client():
+    """The module torc of this tree."""
     os.environ["TORC_LIBRARY"] = str(BUILD / "client" / "libtorc.so")
     sys.path.insert(0, str(ROOT / "client" / "python"))
     import torc  # pylint: disable=import-outside-toplevel,import-error
+    return torc
+
+
+def node_bursts(port):
+    """Answers of thousands of packets at once go out, and the port is well afterwards."""
+    torc = python_client()
     with Node("--port", port, "--keys", "1000000", "--memory", "256M") as node, torc.Store(node.address) as store:
         value = os.urandom(100000)  # 70 packets
         store.put_many([(key, value) for key in range(20)])
@@ -336,6 +343,39 @@ def node_memif_clients_come_and_go():
             client.wait()
         checks.equal("nor do clients that are killed", node.torc("--cluster", cluster, "get", 7).stdout, b"seven\n")
         checks.equal("the dataplane lives on", node.pid("dataplane"), pid)
+
+
+def sessions(node):
+    """The numbers of the sessions that it has."""
+    words = ("sessions", "--data", node.data, "-o", "json")
+    return {session["index"] for session in json.loads(node.torc(*words).stdout)["sessions"]}
+
+
+def node_memif_session_rolls_over():
+    """A client that ends the session before goes on in its new one: no read waits for that."""
+    torc = python_client()
+    with Node("--port", "memif", "--memif-slots", "1", "--keys", "1000000", "--memory", "256M", "--session-age", "1m",
+              "--deadline-max", "2s") as node, torc.Store(addresses(node, "memif")[0], timeout=0.9) as store:
+        store.put(7, "seven")
+        first, late = sessions(node), []
+
+        def read_until_told():
+            while not told.is_set():
+                try:
+                    store.get(7)
+                except torc.Error as error:
+                    late.append(error)
+
+        told = threading.Event()
+        reader = threading.Thread(target=read_until_told)
+        reader.start()
+        end = time.monotonic() + 90  # the new session is made after 42 to 54 s
+        while sessions(node) & first and time.monotonic() < end:
+            time.sleep(0.5)
+        told.set()
+        reader.join()
+        checks.that("memif: the session before was ended", not sessions(node) & first)
+        checks.equal("memif: reads while it was", late, [])
 
 
 def descriptors(pid):
@@ -431,6 +471,7 @@ def main():
         for port in ("af_xdp", "af_packet"):
             checks.case(node_bursts, port)
         checks.case(node_memif_clients_come_and_go)
+        checks.case(node_memif_session_rolls_over)
         checks.case(node_memif_clients_die_in_each_step)
         checks.case(node_memif_many_in_one_process)
         checks.case(node_two_workers)
