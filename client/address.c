@@ -1,6 +1,8 @@
 // Torc client: the words of an address; see address.h.
 #include "client/address.h"
 
+#include "kit/memif.h"
+
 #include <string.h>
 
 // A decimal number that ends at `end`; false when it is none or above max.
@@ -128,7 +130,7 @@ static bool memif_word(struct torc_memif_address *address, const char *text, con
     }
     if (word_is(text, equals, "slot")) {
         address->slot = (uint32_t)n;
-        return n < 64;
+        return n < TORC_MEMIF_SLOTS_MAX;
     }
     if (word_is(text, equals, "core")) {
         address->lcore = (uint32_t)n;
@@ -167,7 +169,7 @@ enum torc_err torc_address_memif(const char *text, struct torc_memif_address *ad
         equals = memchr(at, '=', (size_t)(end - at));
         if (equals == NULL || !memif_word(address, at, equals, end)) {
             return refuse(at, end,
-                          "known are slot=0..63, address=IP, local=IP, port=N, mtu=1280..9000, "
+                          "known are slot=0..30, address=IP, local=IP, port=N, mtu=1280..9000, "
                           "core=N, huge=yes, zero-copy=yes",
                           why);
         }

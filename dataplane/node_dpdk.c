@@ -23,6 +23,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+_Static_assert(TORC_PORTS_MAX <= TORC_WORKER_PORTS_MAX, "a worker takes all ports");
+
 #define NODE_PAGE_BYTES 4096u
 // A worker's heap below this holds no value of the largest size together with its copy in progress.
 #define NODE_HEAP_LEAST_BYTES (UINT64_C(16) << 20)
@@ -115,10 +117,6 @@ static enum torc_err node_open_ports(struct torc_node *node, struct torc_fail *w
                                    .mtu = (uint16_t)settings->mtu};
     enum torc_err err;
 
-    if (want.memif_slots + 1 > TORC_WORKER_PORTS_MAX) {
-        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "memif-slots=%" PRIu32 ": at most %u",
-                         want.memif_slots, TORC_WORKER_PORTS_MAX - 1);
-    }
     err = torc_ports_open(&node->ports, &want, why);
     if (err != TORC_ERR_OK) {
         return err;

@@ -17,6 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
+_Static_assert(TORC_PORTS_MAX <= RTE_MAX_ETHPORTS, "DPDK has room for all slots");
+
 // A ring of descriptors; the software drivers' own default, and enough for a burst of 32 at each of
 // the 30 turns that one interrupt of 1 ms may take away. A bet.
 #define PORT_RING_ENTRIES 1024

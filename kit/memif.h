@@ -16,7 +16,8 @@
 
 #include <string.h>
 
-#define TORC_MEMIF_SLOTS_MAX   64
+// DPDK has 32 ports a process (RTE_MAX_ETHPORTS as Debian builds it); one is the kernel's.
+#define TORC_MEMIF_SLOTS_MAX   31
 #define TORC_MEMIF_NAME_BYTES  108 // a socket address with its end
 #define TORC_MEMIF_WORDS_BYTES 256
 #define TORC_MEMIF_RING_LOG2   10u // descriptors of a ring: 1024

@@ -24,6 +24,7 @@
 #define TORC_KIT_SETTINGS_H
 
 #include "kit/fail.h"
+#include "kit/memif.h"
 
 #define TORC_SETTINGS_TEXT_BYTES 256
 #define TORC_SETTINGS_INI_BYTES  (32u << 10) // room for torc_settings_ini, shown by a test
@@ -70,7 +71,7 @@
     X(NUMBER, base_port, "base-port", "network", "28700", 1024, 65280, "",                         \
       "UDP port of core 0; core n listens on base-port + n")                                       \
     X(NUMBER, mtu, "mtu", "network", "1500", 1280, 9000, "", "largest IP packet on the link")      \
-    X(NUMBER, memif_slots, "memif-slots", "network", "0", 0, 64, "",                               \
+    X(NUMBER, memif_slots, "memif-slots", "network", "0", 0, TORC_MEMIF_SLOTS_MAX, "",             \
       "shared-memory ports for clients of this machine, one client each")                          \
     X(TEXT, memif_socket, "memif-socket", "network", "auto", 0, 0, "",                             \
       "name of their sockets, before -<slot>; auto: run/memif in the data directory")              \

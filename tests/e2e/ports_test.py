@@ -450,8 +450,8 @@ def node_two_workers():
 
 
 def node_shared_queue():
-    """Two workers and one memif queue: the other core's answers go by relay."""
-    with Node("--port", "af_packet", "--memif-slots", "1", "--keys", "1000000", "--shards", "4",
+    """Two workers and one memif queue: the other core's answers go by relay. As many slots as there may be."""
+    with Node("--port", "af_packet", "--memif-slots", "31", "--keys", "1000000", "--shards", "4",
               "--memory", "256M", workers=2) as node:
         node_answers(node, "memif")
         node_answers(node, "af_packet")

@@ -65,6 +65,9 @@ static void test_memif_addresses(void)
     CU_ASSERT_EQUAL(address.slot, 3);
     CU_ASSERT_EQUAL(address.mtu, 9000);
     CU_ASSERT(!torc_address_is_memif("10.1.1.1"));
+    TORC_TEST_OK(torc_address_memif("torc+memif:n1,slot=30", &address, &why), &why);
+    CU_ASSERT_EQUAL(torc_address_memif("torc+memif:n1,slot=31", &address, &why),
+                    TORC_ERR_INVALID_ARGUMENT); // no node has so many
     CU_ASSERT_EQUAL(torc_address_memif("torc+memif:", &address, &why), TORC_ERR_INVALID_ARGUMENT);
     CU_ASSERT_EQUAL(torc_address_memif("torc+memif:a,b", &address, &why),
                     TORC_ERR_INVALID_ARGUMENT);

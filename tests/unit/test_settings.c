@@ -121,6 +121,8 @@ static void test_values(void)
         {"placement-lease", "10m", 600000, true},
         {"placement-lease", "3999ms", 0, false}, // a quarter has room for a request
         {"placement-lease", "601s", 0, false},
+        {"memif-slots", "31", 31, true},
+        {"memif-slots", "32", 0, false}, // more than DPDK has ports for
         {"workers", "127", 127, true},
         {"workers", "128", 0, false}, // more than DPDK has threads for
     };
