@@ -11,9 +11,9 @@
 //   K2  a block of a stream may go when no shard needs it: every shard's last checkpoint must be of
 //       the stream and turn that it is in now (`covered`), and the block must lie below the
 //       start_sequence of all that are in that stream. While one is not covered, nothing goes: it
-//       may need any stream. (A replica that has nothing needs nothing, until
-//       a worker has taken a base of it, or it is a member without: `fed`. So has one that was
-//       emptied for a base: docs/decisions/0033.)
+//       may need any stream. (A replica that has nothing needs nothing, until its worker has taken
+//       a base of it, or is sent all its records: `fed`. So does one that was emptied for a base:
+//       docs/decisions/0033.)
 // Sources DESIGN.md section 5; REPLICATION.md section 3.
 #ifndef TORC_CONTROL_CLUSTER_H
 #define TORC_CONTROL_CLUSTER_H
@@ -91,7 +91,7 @@ struct torc_cluster_shard *torc_cluster_here(struct torc_cluster *cluster, uint3
 // TORC_EVT_ROLE: a member has records here, even if it needed no base (K2).
 void torc_cluster_role(struct torc_cluster *cluster, const struct torc_evt_role *role);
 
-// TORC_EVT_CHECKPOINT: a worker has taken a base of it (K2).
+// TORC_EVT_CHECKPOINT: a worker has taken a base of it, or is sent all its records (K2).
 void torc_cluster_base(struct torc_cluster *cluster, uint32_t shard);
 
 // TORC_EVT_CHECKPOINT_DONE: its worker has nothing of it any more, and its log says so.

@@ -531,7 +531,8 @@ static uint32_t quiesce_base(const struct torc_worker *worker)
         const struct torc_worker_replica *replica = worker->shards[i].replica;
 
         if (worker->replicas.numbers[i] != 0 && replica != NULL &&
-            (replica->base_wanted || replica->machine.base_loading)) {
+            ((replica->base_wanted && !replica->machine.base_durable) ||
+             replica->machine.base_loading)) {
             return worker->shards[i].engine.shard;
         }
     }

@@ -108,7 +108,7 @@ struct torc_worker_replica {
     bool live;                           // the machine runs: the log was replayed
     bool adopt_owed;                     // the ring to worker 0 was full
     uint64_t adopt_ns;                   // when it was said
-    bool base_wanted;                    // a base is whole in memory and not on disk
+    bool base_wanted;                    // what it began with is in no checkpoint yet
     uint64_t base_asked_ns;              // when control was asked for a checkpoint of it
     uint64_t kept_checkpoint;            // the last one that was all sent, and up to where it goes
     uint64_t kept_lsn;

@@ -323,6 +323,21 @@ static void base_whole(struct torc_worker *worker, struct torc_worker_shard *sha
     shard->replica->base_asked_ns = 0;
 }
 
+// It had nothing, and has the shard's records from the first on, by a base or by the log alone.
+// Control let the log go under it (K2), and has to hear so in the turn in which the first of them
+// are logged: before it hears of another shard's checkpoint that was begun behind them.
+// Should it lack records later, these are of use.
+static void base_has_begun(struct torc_worker_shard *shard)
+{
+    struct torc_worker_replica *replica = shard->replica;
+
+    if (replica->begun_sequence != 0 && torc_replica_has_prefix(&replica->machine)) {
+        replica->begun_sequence = 0;
+        replica->base_wanted = true;
+        replica->base_asked_ns = 0;
+    }
+}
+
 // J2: control is asked for a checkpoint until one that has the whole base is kept.
 static void base_ask(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
@@ -371,11 +386,9 @@ static void base_free(struct torc_worker *worker, const struct torc_worker_shard
 
 void torc_worker_base_turn(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
-    if (torc_replica_has_prefix(&shard->replica->machine)) {
-        shard->replica->begun_sequence = 0; // should it lack records later, it has these
-    }
     base_look(worker, shard);
     base_free(worker, shard);
+    base_has_begun(shard);
     base_ask(worker, shard);
 }
 

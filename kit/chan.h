@@ -260,7 +260,8 @@ enum torc_evt_kind {
     TORC_EVT_READ,       // `read`: answer RECORD
     TORC_EVT_PROPOSE,    // `propose`: answer RESULT
     TORC_EVT_ROLE,       // `role`: what this replica is now; told when it changes, to a new control
-    TORC_EVT_CHECKPOINT, // `role`: a learner's base is whole: order a CHECKPOINT of the shard now
+    TORC_EVT_CHECKPOINT, // `role`: a learner that had nothing has a base now, or all records come:
+                         // it needs the log from here on; order a CHECKPOINT of the shard now
     // `role`: not here (any more), and `epoch` is its last turn; its checkpoints may go.
     // `role.role`: 0, or an enum torc_err: why a replica without a base was not opened.
     TORC_EVT_SHARD_GONE,

@@ -138,6 +138,7 @@ static void a_base_ends_the_checkpoint_that_is_being_made(void)
         torc_cluster_step(&cluster);
     }
     reset.lsn = shard->replica->machine.last_lsn;
+    shard->replica->machine.base_loading = true; // as with each RESET
     torc_worker_replica_base(cluster.rigs[3].workers[0], shard, &reset);
     for (uint32_t i = 0; i < 100 && shard->checkpoint_number != 0; i++) {
         torc_cluster_step(&cluster);
@@ -296,6 +297,44 @@ static void a_replica_that_was_emptied_says_since_when(void)
     torc_cluster_close(&cluster);
 }
 
+// The place in what the third node's worker said of shard 1 of the first of that kind (and role);
+// UINT32_MAX: it did not.
+static uint32_t third_said(uint32_t kind, uint32_t role)
+{
+    const struct torc_fake_control *control = &cluster.rigs[3].controls[0];
+
+    for (uint32_t at = 0; at < control->event_count; at++) {
+        const struct torc_evt *event = &control->events[at];
+
+        if (event->kind == kind && event->role.shard == 1 && event->role.role == role) {
+            return at;
+        }
+    }
+    return UINT32_MAX;
+}
+
+// The others have all records still, so it takes no base. Control lets the log go under who has
+// nothing: it hears that this is over before records come, that a checkpoint may be ordered.
+static void who_gets_all_records_says_so_as_with_a_base(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 20);
+    torc_cluster_kill(&cluster, 3, true);
+    cluster.rigs[3].controls[0].event_count = 0;
+    torc_cluster_start(&cluster, 3, false);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 400000));
+    CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, 3, 1)->replica->machine.base_stream, 0);
+    CU_ASSERT_TRUE(third_said(TORC_EVT_ROLE, TORC_CHAN_BACKUP) != UINT32_MAX);
+    CU_ASSERT_TRUE(third_said(TORC_EVT_CHECKPOINT, 0) <
+                   third_said(TORC_EVT_ROLE, TORC_CHAN_BACKUP));
+    CU_ASSERT_EQUAL(third_unmade(), 0);
+    torc_cluster_run(&cluster, 100000);
+    cluster.rigs[3].controls[0].event_count = 0;
+    torc_cluster_run(&cluster, 100000);
+    CU_ASSERT_EQUAL(third_said(TORC_EVT_CHECKPOINT, 0), UINT32_MAX); // one was kept
+    torc_cluster_close(&cluster);
+}
+
 static bool third_has_a_place_for(uint32_t shard)
 {
     const struct torc_worker *worker = cluster.rigs[3].workers[0];
@@ -359,6 +398,8 @@ int main(void)
         {"a replica without a base says that it has nothing",
          a_replica_without_a_base_says_that_it_has_nothing},
         {"a replica that was emptied says since when", a_replica_that_was_emptied_says_since_when},
+        {"who gets all records says so as with a base",
+         who_gets_all_records_says_so_as_with_a_base},
         {"a base that cannot be stored frees its place",
          a_base_that_cannot_be_stored_frees_its_place},
         {"a base ends the checkpoint that is being made",
