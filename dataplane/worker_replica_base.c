@@ -370,7 +370,7 @@ void torc_worker_base_kept(struct torc_worker *worker, struct torc_worker_shard 
     }
 }
 
-// Another shard may need the place of one that is not gone on with.
+// Another shard may need the place of one that is not gone on with, and its memory.
 static void base_free(struct torc_worker *worker, const struct torc_worker_shard *shard)
 {
     struct torc_worker_load *load = torc_replica_base_given_up(&shard->replica->machine)
@@ -378,6 +378,10 @@ static void base_free(struct torc_worker *worker, const struct torc_worker_shard
                                         : NULL;
 
     if (load != NULL) {
+        if (!load->broken) {
+            torc_base_break(&load->reader);
+            load->broken = true;
+        }
         torc_worker_base_give_up(load);
     }
 }

@@ -389,6 +389,40 @@ static void an_empty_disk_is_filled_by_a_base(void)
     a_node_with_an_empty_disk_comes_back_by_a_base(TORC_DURABILITY_REPLICATED);
 }
 
+// Its primary dies, and it may be long until the next one has a place for it.
+static void a_base_whose_sender_is_gone_gives_back_what_it_took(void)
+{
+    static const unsigned char bytes[64];
+    struct torc_tree_write came = {.key = 7, .version = 1, .value = bytes, .value_bytes = 8};
+    const struct torc_replica *machine;
+    struct torc_worker_shard *shard;
+    struct torc_tree_hit hit;
+    struct torc_fail why = {0};
+    uint32_t sender;
+
+    third_starts_empty(TORC_DURABILITY_DURABLE);
+    CU_ASSERT_TRUE_FATAL(third_loads());
+    shard = torc_cluster_shard(&cluster, 3, 1);
+    machine = &shard->replica->machine;
+    sender = machine->base_node;
+    TORC_TEST_OK(torc_tree_write(&shard->engine.tree, &came, NULL), &why);
+    third_is_cut_off();
+    torc_cluster_kill(&cluster, sender, true);
+    torc_cluster_start(&cluster, sender, true);
+    for (uint32_t i = 0; i < 2000000 && !torc_replica_base_given_up(machine); i++) {
+        torc_cluster_step(&cluster);
+    }
+    CU_ASSERT_TRUE_FATAL(torc_replica_base_given_up(machine));
+    torc_cluster_step(&cluster);
+    CU_ASSERT_FALSE(third_has_a_place_for(1));
+    CU_ASSERT_FALSE(torc_tree_lookup(&shard->engine.tree, came.key, &hit));
+    memset(cluster.cut, 0, sizeof(cluster.cut));
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 1000000));
+    replicas_check_many(3, 41, 60);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -402,6 +436,8 @@ int main(void)
          who_gets_all_records_says_so_as_with_a_base},
         {"a base that cannot be stored frees its place",
          a_base_that_cannot_be_stored_frees_its_place},
+        {"a base whose sender is gone gives back what it took",
+         a_base_whose_sender_is_gone_gives_back_what_it_took},
         {"a base ends the checkpoint that is being made",
          a_base_ends_the_checkpoint_that_is_being_made},
         {"a learner that dies amid its base takes another",
