@@ -137,7 +137,8 @@ static bool log_reconcile(struct torc_replica *replica, const struct torc_peer_e
     log_cut(replica, common_lsn, actions);
     if (!replica->base_loading && !replica->has_base) {
         replica->has_base = true; // all of it, from the first record on, is to be had
-        replica->base_durable = true;
+        // But what it had may go on from a base of this life, which is as durable as it was (J2).
+        replica->base_durable = replica->base_durable || replica->base_stream == 0;
     }
     return true;
 }

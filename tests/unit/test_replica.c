@@ -502,10 +502,13 @@ static void tables_that_were_cut_short_say_no_more_than_they_know(void)
 static void load_from_other(void)
 {
     struct meeting meeting = {.theirs = {.configuration = {.epoch = 1}, .floor_lsn = 100}};
-    struct torc_peer_message message = {
-        .kind = TORC_PEER_SNAP,
-        .shard = 1,
-        .snap = {.kind = TORC_SNAP_PIECE, .epoch = 1, .stream = STREAM, .base_lsn = 100}};
+    struct torc_peer_message message = {.kind = TORC_PEER_SNAP,
+                                        .shard = 1,
+                                        .snap = {.kind = TORC_SNAP_PIECE,
+                                                 .epoch = 1,
+                                                 .stream = STREAM,
+                                                 .base_lsn = 100,
+                                                 .base_epoch = 1}};
     struct torc_replica_event event = {
         .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &message};
     struct torc_replica_event adopted = {.kind = TORC_REPLICA_ADOPTED, .adopted = {.epoch = 1}};
@@ -565,6 +568,61 @@ static void a_base_that_finds_no_memory_is_given_up_at_once(void)
                      action->message.ack.needs_base && action->message.ack.stream == STREAM);
     }
     CU_ASSERT_TRUE(told);
+}
+
+static void hear_epoch(uint32_t epoch, uint32_t node, uint64_t floor_lsn)
+{
+    struct torc_peer_message message = {
+        .kind = TORC_PEER_EPOCH,
+        .shard = 1,
+        .epoch = {.configuration = replica.configuration,
+                  .table = {.count = 1, .entries = {{.epoch = 1, .first_lsn = 1}}},
+                  .last_lsn = 300,
+                  .floor_lsn = floor_lsn,
+                  .active = true}};
+    struct torc_replica_event event = {
+        .kind = TORC_REPLICA_MESSAGE, .node = node, .boot = 1, .message = &message};
+
+    message.epoch.configuration.epoch = epoch;
+    message.epoch.configuration.primary_node = node;
+    message.epoch.configuration.members[0].node = node;
+    step(&event);
+}
+
+// It falls behind what its primary can send before its base is on its disk; the next primary has
+// all records still. Its log goes on, behind a base that a restart would not find.
+static void a_base_in_memory_is_no_durable_one_under_the_next_primary(void)
+{
+    struct torc_replica_base_event taken = {.kind = TORC_REPLICA_BASE_TAKEN, .node = OWN};
+    struct torc_replica_event stored = {.kind = TORC_REPLICA_BASE, .base = &taken};
+    struct torc_replica_event adopted = {.kind = TORC_REPLICA_ADOPTED, .adopted = {.epoch = 1}};
+    struct torc_peer_message end = {.kind = TORC_PEER_SNAP,
+                                    .shard = 1,
+                                    .snap = {.kind = TORC_SNAP_END,
+                                             .epoch = 1,
+                                             .stream = STREAM,
+                                             .piece = 1,
+                                             .base_lsn = 100,
+                                             .end_lsn = 100}};
+    struct torc_replica_event ended = {
+        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &end};
+
+    load_from_other();
+    step(&adopted);
+    step(&stored);
+    step(&ended);
+    CU_ASSERT_TRUE_FATAL(torc_replica_has_prefix(&replica));
+    hear_epoch(1, OTHER, 200);
+    CU_ASSERT_FALSE_FATAL(replica.has_base);
+    hear_epoch(2, THIRD, 0);
+    CU_ASSERT_TRUE(replica.synced);
+    CU_ASSERT_TRUE(replica.has_base);
+    CU_ASSERT_EQUAL(replica.last_lsn, 100);
+    CU_ASSERT_FALSE(replica.base_durable);
+    taken.kind = TORC_REPLICA_BASE_DURABLE;
+    taken.base_lsn = 100;
+    step(&stored);
+    CU_ASSERT_TRUE(replica.base_durable);
 }
 
 // The other node begins each base, and gives it up. How many there are until then.
@@ -852,6 +910,8 @@ int main(void)
          a_base_is_given_up_when_its_primary_is_another},
         {"a base that finds no memory is given up at once",
          a_base_that_finds_no_memory_is_given_up_at_once},
+        {"a base in memory is no durable one under the next primary",
+         a_base_in_memory_is_no_durable_one_under_the_next_primary},
         {"bases that are lost one after another wait ever longer",
          bases_that_are_lost_one_after_another_wait_ever_longer},
         {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
