@@ -102,6 +102,28 @@ static bool log_is_apart(const struct torc_replica *replica, const struct torc_p
            !TORC_BUG(LOSS_IGNORED);
 }
 
+// Tables keep the last epochs only. Whether no record that is not committed here can be the
+// sender's too, where no epoch is in both tables: of all of them both know which epoch it is of.
+static bool log_forks(const struct torc_replica *replica, const struct torc_peer_epoch *theirs)
+{
+    uint64_t own_lsn =
+        replica->table.count > 0 ? replica->table.entries[0].first_lsn : replica->last_lsn + 1;
+    uint64_t their_lsn =
+        theirs->table.count > 0 ? theirs->table.entries[0].first_lsn : theirs->last_lsn + 1;
+    uint64_t common_lsn = torc_min_u64(replica->last_lsn, theirs->last_lsn);
+
+    return torc_min_u64(torc_max_u64(own_lsn, their_lsn) - 1, common_lsn) <= replica->commit_lsn;
+}
+
+// A member may have acknowledged what it does not know to be committed: it cuts nothing that may be
+// in the sender's log (T5). Whoever made that many epochs without it has all that it acknowledged,
+// and removes it; else this log is still whole when the next one takes over.
+static bool log_may_cut(const struct torc_replica *replica, const struct torc_peer_epoch *theirs)
+{
+    return log_is_late(replica, theirs) || log_match(replica, theirs) > 0 ||
+           log_forks(replica, theirs) || TORC_BUG(CUT_TO_COMMIT_MARK);
+}
+
 static void log_cut(struct torc_replica *replica, uint64_t last_lsn,
                     struct torc_replica_actions *actions)
 {
@@ -118,8 +140,8 @@ static void log_cut(struct torc_replica *replica, uint64_t last_lsn,
     torc_replica_emit(actions, TORC_REPLICA_CUT, replica->node)->lsn = last_lsn;
 }
 
-// Brings the log to the sender's, or finds that it needs a base. Members never do: what they lack
-// is still to be had (torc_replica_keep_lsn).
+// Brings the log to the sender's, or finds that it needs a base. Members do only where the sender's
+// table says too little: what they lack is still to be had (torc_replica_keep_lsn).
 static bool log_reconcile(struct torc_replica *replica, const struct torc_peer_epoch *theirs,
                           struct torc_replica_actions *actions)
 {
@@ -132,6 +154,9 @@ static bool log_reconcile(struct torc_replica *replica, const struct torc_peer_e
         streaming || (!replica->base_loading && (replica->has_base || theirs->floor_lsn == 0));
 
     if (!member && (!whole || common_lsn < theirs->floor_lsn || log_is_apart(replica, theirs))) {
+        return false;
+    }
+    if (member && !log_may_cut(replica, theirs)) {
         return false;
     }
     log_cut(replica, common_lsn, actions);
