@@ -314,6 +314,7 @@ void torc_replica_on_append(struct torc_replica *replica, const struct torc_repl
     }
     if (!replica->synced) {
         replica->counters.too_early++;
+        replica->ack_due = true; // the primary thinks that it is, if an older word came later
         return;
     }
     if (TORC_BUG(ACK_BEFORE_READ) && replica->configuration.epoch == 0) {

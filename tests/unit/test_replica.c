@@ -591,18 +591,10 @@ static void a_base_is_given_up_when_its_primary_is_another(void)
     CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
 }
 
-// Its memory is full: the next shard may need the place, and the primary is to hear.
-static void a_base_that_finds_no_memory_is_given_up_at_once(void)
+static bool said_that_it_needs_a_base(void)
 {
-    struct torc_replica_base_event broken = {.kind = TORC_REPLICA_BASE_BROKEN, .node = OWN};
-    struct torc_replica_event event = {.kind = TORC_REPLICA_BASE, .base = &broken};
-    struct torc_replica_event adopted = {.kind = TORC_REPLICA_ADOPTED, .adopted = {.epoch = 1}};
     bool told = false;
 
-    load_from_other();
-    step(&adopted);
-    step(&event);
-    CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
     for (uint32_t i = 0; i < actions.count; i++) {
         const struct torc_replica_action *action = &actions.items[i];
 
@@ -610,7 +602,30 @@ static void a_base_that_finds_no_memory_is_given_up_at_once(void)
             told || (action->kind == TORC_REPLICA_SEND && action->message.kind == TORC_PEER_ACK &&
                      action->message.ack.needs_base && action->message.ack.stream == STREAM);
     }
-    CU_ASSERT_TRUE(told);
+    return told;
+}
+
+// Its memory is full: the next shard may need the place, and the primary is to hear. If an older
+// word of it comes later than this one, the primary sends it records, and hears it again.
+static void a_base_that_finds_no_memory_is_given_up_at_once(void)
+{
+    struct torc_peer_message append = {
+        .kind = TORC_PEER_APPEND, .shard = 1, .append = {.epoch = 1, .first_lsn = 101}};
+    struct torc_replica_event fed = {
+        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = 1, .message = &append};
+    struct torc_replica_base_event broken = {.kind = TORC_REPLICA_BASE_BROKEN, .node = OWN};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_BASE, .base = &broken};
+    struct torc_replica_event adopted = {.kind = TORC_REPLICA_ADOPTED, .adopted = {.epoch = 1}};
+
+    load_from_other();
+    step(&adopted);
+    step(&event);
+    CU_ASSERT_TRUE(torc_replica_base_given_up(&replica));
+    CU_ASSERT_TRUE(said_that_it_needs_a_base());
+    step(NULL);
+    CU_ASSERT_FALSE(said_that_it_needs_a_base());
+    step(&fed);
+    CU_ASSERT_TRUE(said_that_it_needs_a_base());
 }
 
 static void hear_epoch(uint32_t epoch, uint32_t node, uint64_t floor_lsn)
