@@ -280,6 +280,7 @@ static void base_reset(struct torc_worker *worker, struct torc_worker_shard *sha
         torc_worker_append(worker, &shard->engine, &record);
     }
     shard->replica->begun_sequence = worker->log.next_sequence;
+    shard->has_base = false; // a new control hears so
     torc_shipped_open(&worker->replicas.shipped, shard->engine.shard, lsn);
 }
 

@@ -169,7 +169,7 @@ struct torc_worker_shard {
     struct torc_worker_replica *replica; // NULL: this node alone has the shard
     uint64_t idle_ns;                    // when torc_shard_idle is asked again
     bool readable;                       // replica: may answer reads in this turn
-    bool has_base;                       // replica, from SHARD_OPEN
+    bool has_base;                       // replica, from SHARD_OPEN, until emptied
     uint32_t opened_epoch;               // from SHARD_OPEN
     bool begun;                          // EPOCH was logged
     bool told;                           // SHARD_READY was sent

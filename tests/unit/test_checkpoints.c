@@ -498,6 +498,27 @@ static void a_shard_that_was_emptied_holds_no_log(void)
     rig_close(&rig);
 }
 
+// It does not know what the one before it had forgotten, and holds the log until the first round.
+static void a_control_that_restarts_finds_out_who_has_nothing(void)
+{
+    struct torc_evt_here here = {.shard = 1, .hi = 10, .epoch = 1, .turn = 3};
+    struct rig rig;
+
+    rig_open(&rig, 100);
+    rig_keep_all(&rig, 5);
+    rig.shards[0].has_checkpoint = rig.shards[0].covered = false;
+    rig.shards[0].replica = true;
+    CU_ASSERT_PTR_EQUAL(torc_cluster_here(&rig.cluster, 0, true, &here), rig.shards);
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 0);
+    torc_checkpoints_round(rig.checkpoints);
+    rig_next_order(&rig);
+    rig_send_nothing(&rig, 7);
+    CU_ASSERT_PTR_EQUAL_FATAL(torc_cluster_to_forget(&rig.cluster), rig.shards);
+    torc_cluster_forget(rig.shards);
+    CU_ASSERT_EQUAL(torc_cluster_floor(&rig.cluster, 1), 5);
+    rig_close(&rig);
+}
+
 // All shards have a file; the first of a round is made, and ends at `end_sequence` of a log that is
 // durable up to 100.
 static void rig_begin_round(struct rig *rig, uint64_t end_sequence)
@@ -581,6 +602,8 @@ int main(void)
         {"a worker may give it up", a_worker_may_give_it_up},
         {"a shard without a base is no failure", a_shard_without_a_base_is_no_failure},
         {"a shard that was emptied holds no log", a_shard_that_was_emptied_holds_no_log},
+        {"a control that restarts finds out who has nothing",
+         a_control_that_restarts_finds_out_who_has_nothing},
         {"a round that waits for the log can be given up",
          a_round_that_waits_for_the_log_can_be_given_up},
         {"a round on a disk that hangs can be given up",

@@ -258,6 +258,26 @@ static void a_replica_without_a_base_says_that_it_has_nothing(void)
     torc_cluster_close(&cluster);
 }
 
+// What a new control hears of shard 1 there: whether its log goes on from a base.
+static bool third_has_base_here(void)
+{
+    struct torc_fake_control *control = &cluster.rigs[3].controls[0];
+    uint32_t has_base = UINT32_MAX;
+
+    control->event_count = 0;
+    torc_fake_control_hello(control, 2);
+    torc_cluster_run(&cluster, 10);
+    for (uint32_t at = 0; at < control->event_count; at++) {
+        const struct torc_evt *event = &control->events[at];
+
+        if (event->kind == TORC_EVT_SHARD_HERE && event->here.shard == 1) {
+            has_base = event->here.has_base;
+        }
+    }
+    CU_ASSERT_TRUE_FATAL(has_base != UINT32_MAX);
+    return has_base != 0;
+}
+
 // A member that comes back as a learner is emptied for a base, and dies amid it: its log says that
 // what it had is of no use any more, in each of its lives.
 static void a_replica_that_was_emptied_says_since_when(void)
@@ -266,8 +286,10 @@ static void a_replica_that_was_emptied_says_since_when(void)
 
     replicas_come_up(TORC_DURABILITY_DURABLE);
     CU_ASSERT_EQUAL(third_unmade(), 0);
+    CU_ASSERT_TRUE(third_has_base_here());
     cluster.rigs[3].controls[0].disk_stuck = true;
     third_is_removed_and_loads(1);
+    CU_ASSERT_FALSE(third_has_base_here());
     begun = torc_cluster_shard(&cluster, 3, 1)->replica->begun_sequence;
     CU_ASSERT_TRUE(begun > 0);
     CU_ASSERT_EQUAL(third_unmade(), TORC_CHAN_UNMADE_NOTHING);
