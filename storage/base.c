@@ -114,6 +114,11 @@ void torc_base_drop(struct torc_base_reader *reader)
 
 void torc_base_break(struct torc_base_reader *reader)
 {
+    struct torc_shard *shard = reader->shard;
+
     torc_base_drop(reader);
-    torc_tree_clear(&reader->shard->tree);
+    torc_tree_clear(&shard->tree);
+    torc_completion_sort(&shard->completions);
+    torc_shard_pending_keep(shard, UINT64_MAX); // X3: until the next reset drops both
+    (void)torc_completion_expire(&shard->completions, UINT64_MAX, UINT32_MAX);
 }

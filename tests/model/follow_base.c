@@ -103,6 +103,13 @@ void base_some(struct world *world, struct node *node)
         piece[below(world, bytes)] ^= 4;
         expect(world, torc_base_feed(&node->base_reader, piece, bytes, &why) != TORC_ERR_OK,
                "a damaged piece", bytes, 0);
+        torc_base_break(&node->base_reader);
+        expect(world,
+               node->shard.tree.record_count == 0 &&
+                   node->shard.completions.client_count <= node->shard.pending_count,
+               "kept of a base", node->shard.tree.record_count,
+               node->shard.completions.client_count);
+        TORC_TEST_OK(torc_shard_check(&node->shard, &why), &why);
         base_give_up(node);
         return;
     }
