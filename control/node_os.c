@@ -157,8 +157,10 @@ static void node_event(struct torc_node *node, uint32_t index, const struct torc
         torc_log(TORC_LOG_ERROR, "worker", "alarm",
                  "worker=%" PRIu32 " shard=%" PRIu32 " error=%s text=\"%s\"", index,
                  event->alarm.shard, torc_err_name(why.err), why.text);
-        // A shard that cannot be rebuilt: nothing is guessed, the node does not start.
-        if (node->state == TORC_NODE_FEEDING || node->state == TORC_NODE_REPLAYING) {
+        // A shard that cannot be rebuilt: nothing is guessed, the node does not start. Others are
+        // alive by then, and have alarms of their own.
+        if (event->alarm.goes_on == 0 &&
+            (node->state == TORC_NODE_FEEDING || node->state == TORC_NODE_REPLAYING)) {
             torc_node_fail(node, &why);
         }
         return;

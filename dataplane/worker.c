@@ -11,6 +11,7 @@
 #define GAUGES_NS          UINT64_C(200000000)
 #define RING_SESSIONS_NS   UINT64_C(1000000) // the session thread is woken at most that often
 #define CHECKPOINT_LOOK_NS UINT64_C(1000000)
+#define MAP_AGAIN_NS       UINT64_C(1000000) // when control lost its processor amid a change
 // What an idle worker does for its trees (storage/tree.h, torc_tree_order): about 17 us in 10 ms,
 // so that it stays idle and a packet hardly ever waits for it. 10 M records take 100 s.
 #define ORDER_NS      UINT64_C(10000000)
@@ -669,6 +670,9 @@ static void turn_deadline(struct torc_worker *worker, bool checkpointing)
     if (worker->ring_owed) {
         deadline_ns = torc_min_u64(deadline_ns, worker->rung_sessions_ns + RING_SESSIONS_NS);
     }
+    if (worker->map_owed) {
+        deadline_ns = torc_min_u64(deadline_ns, worker->now_ns + MAP_AGAIN_NS);
+    }
     turn->deadline_ns = deadline_ns;
 }
 
@@ -689,6 +693,7 @@ static void turn_control(struct torc_worker *worker)
     uint64_t durable = worker->log.durable;
 
     torc_worker_take_marks(worker);
+    torc_worker_map_step(worker);
     turn->more = torc_worker_take_orders(worker);
     turn->more = torc_worker_take_recovery(worker) || turn->more;
     torc_worker_hello_step(worker);

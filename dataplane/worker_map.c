@@ -5,9 +5,8 @@
 
 #include <string.h>
 
-#define MAP_READ_TRIES 1000u // of a seqlock whose writer works for microseconds
-#define CLOCK_PAIR     16u
-#define MAP_END_BYTES  (TORC_REPLY_HEAD_BYTES + 8u)
+#define CLOCK_PAIR    16u
+#define MAP_END_BYTES (TORC_REPLY_HEAD_BYTES + 8u)
 
 // -- Control's table ------------------------------------------------------------------------------
 
@@ -104,31 +103,25 @@ static enum torc_err map_copy(struct torc_worker *worker, const struct torc_chan
 enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why)
 {
     struct torc_chan_map *from = torc_chan_map(worker->config.chan);
-    enum torc_err err = torc_fail(why, TORC_ERR_BUSY, "the map was being written all the time");
-    bool copied = false;
+    // Acquire: pairs with control's store of the even number after it wrote.
+    uint64_t before = atomic_load_explicit(&from->sequence, memory_order_acquire);
+    enum torc_err err;
 
-    for (uint32_t i = 0; i < MAP_READ_TRIES; i++) {
-        // Acquire: pairs with control's store of the even number after it wrote.
-        uint64_t before = atomic_load_explicit(&from->sequence, memory_order_acquire);
-
-        if (before % 2 != 0) {
-            continue;
-        }
-        copied = true;
-        err = map_copy(worker, from, why);
-        atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&from->sequence, memory_order_relaxed) == before) {
-            break;
-        }
-        err = torc_fail(why, TORC_ERR_BUSY, "the map was being written all the time");
+    // Its writer may have no processor, or have died, which leaves us what we had.
+    if (before % 2 != 0) {
+        return torc_fail(why, TORC_ERR_BUSY, "the map is being written");
+    }
+    err = map_copy(worker, from, why);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&from->sequence, memory_order_relaxed) != before) {
+        err = torc_fail(why, TORC_ERR_BUSY, "the map was written meanwhile");
     }
     for (uint32_t i = 0; err == TORC_ERR_OK && i < worker->shard_count; i++) {
         if (worker->shards[i].replica != NULL && worker->shards[i].replica->live) {
             torc_worker_map_learn(worker, &worker->shards[i]);
         }
     }
-    // A writer that died in the middle leaves us what we had; what was copied in part is no map.
-    if (err != TORC_ERR_OK && copied) {
+    if (err != TORC_ERR_OK) { // what was copied in part is no map
         worker->map.count = 0;
     }
     if (worker->index == 0) {

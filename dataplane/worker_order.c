@@ -21,16 +21,28 @@ bool torc_worker_say(struct torc_worker *worker, const struct torc_evt *event)
     return true;
 }
 
-void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
-                       const char *text)
+static void order_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
+                        const char *text, bool goes_on)
 {
     struct torc_evt event = {.kind = TORC_EVT_ALARM};
 
     event.alarm.err = (uint32_t)err;
     event.alarm.shard = shard;
+    event.alarm.goes_on = goes_on ? 1 : 0;
     (void)snprintf(event.alarm.text, sizeof(event.alarm.text), "%s", text);
     // A ring full of events that nobody reads needs no further alarm.
     (void)torc_worker_say(worker, &event);
+}
+
+void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
+                       const char *text)
+{
+    order_alarm(worker, err, shard, text, true);
+}
+
+void torc_worker_not_ready(struct torc_worker *worker, uint32_t shard, const struct torc_fail *why)
+{
+    order_alarm(worker, why->err, shard, why->text, false);
 }
 
 // -- CONFIGURE ------------------------------------------------------------------------------------
@@ -181,7 +193,7 @@ static void order_refuse_shard(struct torc_worker *worker, const struct torc_cmd
         order->has_base == 0 && torc_worker_shard_number(worker, order->shard) == NULL) {
         torc_worker_shard_refuse(worker, order, why->err);
     } else {
-        torc_worker_alarm(worker, why->err, order->shard, why->text);
+        torc_worker_not_ready(worker, order->shard, why);
     }
 }
 
@@ -301,15 +313,27 @@ static void order_checkpoint_end(struct torc_worker *worker,
 
 // -- The rest -------------------------------------------------------------------------------------
 
-static void order_map(struct torc_worker *worker)
+void torc_worker_map_step(struct torc_worker *worker)
 {
     struct torc_fail why;
+    enum torc_err err;
 
-    if (torc_worker_map_read(worker, &why) != TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, 0, why.text);
+    if (!worker->map_owed) {
         return;
     }
-    torc_worker_peers_map(worker);
+    err = torc_worker_map_read(worker, &why);
+    worker->map_owed = err == TORC_ERR_BUSY;
+    if (err == TORC_ERR_OK) {
+        torc_worker_peers_map(worker);
+    } else if (!worker->map_owed) {
+        torc_worker_alarm(worker, err, 0, why.text);
+    }
+}
+
+static void order_map(struct torc_worker *worker)
+{
+    worker->map_owed = true;
+    torc_worker_map_step(worker); // before the orders that follow, if it can be
 }
 
 static void order_serve(struct torc_worker *worker)

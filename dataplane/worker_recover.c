@@ -16,7 +16,7 @@ static void recover_failed(struct torc_worker *worker, const struct torc_fail *w
 {
     worker->replay_failed = true;
     torc_replay_drop(worker->replay);
-    torc_worker_alarm(worker, why->err, shard, why->text);
+    torc_worker_not_ready(worker, shard, why);
 }
 
 static enum torc_err recover_message(struct torc_worker *worker, const struct torc_bulk *bulk,

@@ -263,6 +263,7 @@ struct torc_worker {
     uint32_t announced; // addresses of ports, both families, since SERVE
     uint32_t tx_owed;   // frames of this turn that may still need a buffer each
     bool published;     // something for control
+    bool map_owed;      // control was amid a change when it was to be read
     bool notified;      // something for the session thread
     // Budgets.
     struct torc_strangers strangers;
@@ -645,6 +646,7 @@ void torc_worker_put_ended(struct torc_worker *worker, uint64_t serial, uint32_t
 
 // -- worker_map.c ---------------------------------------------------------------------------------
 
+// BUSY: control is amid a change of it.
 enum torc_err torc_worker_map_read(struct torc_worker *worker, struct torc_fail *why);
 void torc_worker_map(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request);
@@ -683,9 +685,14 @@ void torc_worker_books(struct torc_worker *worker);
 
 // Orders, marks; at most a bounded number a turn. True: some are left.
 bool torc_worker_take_orders(struct torc_worker *worker);
+// Reads the map if that is owed since control was amid a change of it.
+void torc_worker_map_step(struct torc_worker *worker);
 void torc_worker_take_marks(struct torc_worker *worker);
 void torc_worker_alarm(struct torc_worker *worker, enum torc_err err, uint32_t shard,
                        const char *text);
+// The same of what keeps this worker, or the shard, from ever getting ready: a start fails by it,
+// and by no other alarm, since replicas are alive already while others are rebuilt.
+void torc_worker_not_ready(struct torc_worker *worker, uint32_t shard, const struct torc_fail *why);
 bool torc_worker_say(struct torc_worker *worker, const struct torc_evt *event);
 
 // The shard of that number; NULL: not of this worker.

@@ -78,7 +78,7 @@ void torc_worker_watch_configure(struct torc_worker *worker)
                                    .drift_ppm = timing->drift_ppm == 0 ? 1000 : timing->drift_ppm};
     if (torc_watch_init(&watch->watch, watch->memory, worker->now_ns, &config, &why) !=
         TORC_ERR_OK) {
-        torc_worker_alarm(worker, why.err, 0, why.text);
+        torc_worker_not_ready(worker, 0, &why); // no replica here would ever lead
         return;
     }
     watch->running = true;

@@ -360,6 +360,8 @@ struct torc_evt_alarm {
     uint32_t err; // enum torc_err
     uint32_t shard;
     char text[TORC_CHAN_TEXT_BYTES];
+    uint32_t goes_on; // 0: while it recovers, it never gets ready (and of all before this was said)
+    uint32_t zero;
 };
 
 struct torc_evt {

@@ -224,6 +224,36 @@ def case_starts_cut_short():
         checks.equal("also in the next life", node.torc("get", 1, "-o", "raw").stdout, b"first")
 
 
+def put_records(journal, records):
+    """One transaction of a metastore in a file, while nobody has it open (docs/FORMATS.md, 2)."""
+    data = journal.read_bytes()
+    at, revision = 64, 0
+    while at < len(data):
+        size, revision = struct.unpack_from("<IQ", data, at + 4)
+        at += size
+    revision += 1
+    body = b"".join(struct.pack("<BBHIQ", 1, 0, len(name), len(text), revision) + name.encode() + text.encode()
+                    for name, text in records.items())
+    entry = struct.pack("<IQII", 24 + len(body), revision, len(records), 0) + body
+    with open(journal, "ab") as file:
+        file.write(struct.pack("<I", crc32c(entry)) + entry)
+
+
+def case_many_nodes():
+    """a cluster of more nodes than one has places for: that is said, and keeps no node from its start"""
+    with Folder() as folder, Node("--keys", 1000, "--metastore", f"file:{folder.path}/store") as node:
+        node.torc("put", 1, "first")
+        node.stop()
+        put_records(folder.path / "store/journal", {f"node/{number}": "".join(
+            f"{name}={value}\n" for name, value in dict(
+                format=3, boot=1, down=0, copy=100 + number, start_count=1, base_port=28700, cores=1,
+                address=f"10.99.0.{number}", address6="", domain=f"node{number}", capacity=1, zone=0, slot=0, state=0,
+                leaving=0, nonce=number).items()) for number in range(2, 72)})
+        node.start()
+        checks.that("an operator is told", "more than 64 peers" in node.log(), node.log()[-1500:])
+        checks.equal("all data is there", node.torc("get", 1, "-o", "raw").stdout, b"first")
+
+
 def case_start_on_full_disk():
     """a disk without a byte: lives cannot begin, as often as they try; with room again the node is there"""
     with Folder() as folder:

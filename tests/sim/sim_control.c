@@ -153,6 +153,22 @@ static void control_role(struct sim_node *node, const struct torc_evt_role *role
               (unsigned)role->applied_lsn);
 }
 
+static void control_alarm(struct sim_node *node, uint32_t worker,
+                          const struct torc_evt_alarm *alarm)
+{
+    enum sim_control_state state = node->control.state;
+    struct torc_fail why;
+
+    sim_story("node %u  alarm: %s", (unsigned)node->number, alarm->text);
+    if (alarm->err == TORC_ERR_CORRUPT) {
+        sim_fail("node %u: worker %u: %s", (unsigned)node->number, (unsigned)worker, alarm->text);
+    }
+    if (alarm->goes_on == 0 && (state == SIM_CONTROL_FEEDING || state == SIM_CONTROL_REPLAYING)) {
+        (void)torc_fail(&why, (enum torc_err)alarm->err, "%s", alarm->text);
+        sim_control_fail(node, &why);
+    }
+}
+
 static void control_event(struct sim_node *node, uint32_t worker, const struct torc_evt *event)
 {
     struct sim_control *control = &node->control;
@@ -177,13 +193,7 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
             torc_checkpoints_event(control->checkpoints, worker, &event->checkpoint);
         }
         return;
-    case TORC_EVT_ALARM:
-        sim_story("node %u  alarm: %s", (unsigned)node->number, event->alarm.text);
-        if (event->alarm.err == TORC_ERR_CORRUPT) {
-            sim_fail("node %u: worker %u: %s", (unsigned)node->number, (unsigned)worker,
-                     event->alarm.text);
-        }
-        return;
+    case TORC_EVT_ALARM: control_alarm(node, worker, &event->alarm); return;
     case TORC_EVT_SHARD_HERE: sim_give_here(node, worker, &event->here); return;
     case TORC_EVT_SHARD_GONE: sim_give_gone(node, worker, &event->role); return;
     case TORC_EVT_LOG_AGAIN:
@@ -211,12 +221,13 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
     sim_fail("node %u: event %u", (unsigned)node->number, (unsigned)event->kind);
 }
 
-static void control_events(struct sim_node *node)
+// False: one of them ended control.
+static bool control_events(struct sim_node *node)
 {
     for (uint32_t i = 0; i < node->control.attach.hello.worker_count; i++) {
         struct torc_spsc_port *evt = &node->control.attach.ports[i].evt;
 
-        while (torc_spsc_readable(evt, 1) > 0) {
+        while (node->control.state != SIM_CONTROL_DEAD && torc_spsc_readable(evt, 1) > 0) {
             struct torc_evt event;
 
             memcpy(&event, torc_spsc_read_at(evt, 0), sizeof(event));
@@ -224,6 +235,7 @@ static void control_events(struct sim_node *node)
             control_event(node, i, &event);
         }
     }
+    return node->control.state != SIM_CONTROL_DEAD;
 }
 
 void sim_control_trim(struct sim_node *node)
@@ -506,7 +518,10 @@ void sim_control_turn(struct sim_node *node)
     if (control->attached) {
         atomic_store(&control->attach.chan->control_sleeping, 0);
         atomic_store(&control->attach.chan->control_turned_ns, local_ns);
-        control_events(node);
+        if (!control_events(node)) {
+            sim->may_die = false;
+            return;
+        }
         moved = torc_log_store_step(control->store, local_ns) || moved;
     }
     if (control->checkpoints != NULL && control->state != SIM_CONTROL_DRAINING) {

@@ -426,6 +426,26 @@ static uint32_t alarms(void)
     return count;
 }
 
+// Control lost its processor amid a change: that is no alarm, and needs no further order.
+static void a_map_that_is_being_written_is_read_when_it_is_whole(void)
+{
+    struct torc_chan_map *map;
+
+    open_plain();
+    map = torc_chan_map(rig->chan);
+    atomic_fetch_add(&map->sequence, 1);
+    map->entries[0].epoch += 100;
+    torc_fake_control_order(&rig->controls[0], TORC_CMD_MAP_CHANGED);
+    torc_rig_settle(rig, 20);
+    CU_ASSERT_EQUAL(alarms(), 0);
+    CU_ASSERT_NOT_EQUAL(rig->workers[0]->map.entries[0].epoch, map->entries[0].epoch);
+    atomic_fetch_add(&map->sequence, 1);
+    torc_rig_settle(rig, 20);
+    CU_ASSERT_EQUAL(alarms(), 0);
+    CU_ASSERT_EQUAL(rig->workers[0]->map.entries[0].epoch, map->entries[0].epoch);
+    close_rig();
+}
+
 static void a_node_that_makes_no_sense_spoils_the_map(void)
 {
     struct torc_chan_map *map;
@@ -522,6 +542,8 @@ int main(void)
         {"the map is told whole", the_map_is_told_whole},
         {"the map says where other nodes are", the_map_says_where_other_nodes_are},
         {"a key of another node is answered with it", a_key_of_another_node_is_answered_with_it},
+        {"a map that is being written is read when it is whole",
+         a_map_that_is_being_written_is_read_when_it_is_whole},
         {"a node that makes no sense spoils the map", a_node_that_makes_no_sense_spoils_the_map},
         {"a closed session is gone", a_closed_session_is_gone},
         {"a packet on the wrong queue reaches its core",
