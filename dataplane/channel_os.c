@@ -1,6 +1,7 @@
 // Torc dataplane: making the channel and handing it to control. See dataplane/channel_os.h.
 #include "dataplane/channel_os.h"
 
+#include "dataplane/socket_os.h"
 #include "kit/clock_os.h"
 
 #include <errno.h>
@@ -76,18 +77,6 @@ static enum torc_err channel_make_doorbells(struct torc_channel *channel, struct
                 : torc_fail(why, TORC_ERR_IO, "channel: doorbell: %s", channel_errno());
 }
 
-// True when somebody answers at the address: then the file is not a dead one's.
-static bool channel_is_alive(const struct sockaddr_un *address)
-{
-    int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive =
-        probe >= 0 && (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-                       errno == EAGAIN);
-
-    channel_shut(&probe);
-    return alive;
-}
-
 static enum torc_err channel_make_listener(struct torc_channel *channel, struct torc_fail *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -95,7 +84,7 @@ static enum torc_err channel_make_listener(struct torc_channel *channel, struct 
     int bound;
 
     memcpy(address.sun_path, channel->path, strlen(channel->path) + 1);
-    if (channel_is_alive(&address)) {
+    if (torc_socket_is_alive(channel->path)) {
         channel->path[0] = '\0'; // not ours to remove
         return torc_fail(why, TORC_ERR_IN_USE,
                          "%.90s: another dataplane serves this data directory", address.sun_path);

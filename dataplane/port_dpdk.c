@@ -3,6 +3,7 @@
 
 #include "dataplane/eal_dpdk.h"
 #include "dataplane/link_os.h"
+#include "dataplane/socket_os.h"
 #include "kit/log_os.h"
 
 #include <rte_dev.h>
@@ -15,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 _Static_assert(TORC_PORTS_MAX <= RTE_MAX_ETHPORTS, "DPDK has room for all slots");
@@ -93,6 +95,28 @@ static enum torc_err port_check_driver(enum torc_port_driver driver, struct torc
     return TORC_ERR_OK;
 }
 
+// What a dead node left would be taken for "in use" by the driver. Whoever lives keeps it.
+static enum torc_err port_clear(const char *socket, struct torc_fail *why)
+{
+    struct stat there;
+
+    if (strchr(socket, '/') == NULL || lstat(socket, &there) != 0) {
+        return TORC_ERR_OK;
+    }
+    if (!S_ISSOCK(there.st_mode)) {
+        return torc_fail(
+            why, TORC_ERR_INVALID_ARGUMENT,
+            "a file that is no socket is there: remove it, or set memif-socket (%.72s)", socket);
+    }
+    if (torc_socket_is_alive(socket)) {
+        return torc_fail(why, TORC_ERR_IN_USE,
+                         "another process has its socket: stop that, or set memif-socket (%.72s)",
+                         socket);
+    }
+    (void)unlink(socket); // the driver says when that did not help
+    return TORC_ERR_OK;
+}
+
 static enum torc_err port_words(const struct port_try *try, uint32_t index, char *words,
                                 struct torc_fail *why)
 {
@@ -123,8 +147,8 @@ static enum torc_err port_words(const struct port_try *try, uint32_t index, char
     case TORC_PORT_MEMIF:
         (void)snprintf(name, sizeof(name), "%s%" PRIu32, device, try->slot);
         err = torc_memif_socket(socket, want->memif_name, try->slot, why);
-        if (err == TORC_ERR_OK && strchr(socket, '/') != NULL) {
-            (void)unlink(socket); // left by a dead one, it would be taken for "in use"
+        if (err == TORC_ERR_OK) {
+            err = port_clear(socket, why);
         }
         return err != TORC_ERR_OK
                    ? err
@@ -704,7 +728,7 @@ enum torc_err torc_ports_open(struct torc_ports *ports, const struct torc_ports_
 
         err = port_open(ports, want, TORC_PORT_MEMIF, slot, &met);
         if (err != TORC_ERR_OK) {
-            (void)torc_fail(why, err, "memif slot %" PRIu32 ": %.120s", slot, met.text);
+            (void)torc_fail(why, err, "memif slot %" PRIu32 ": %.140s", slot, met.text);
         }
     }
     if (err != TORC_ERR_OK) {

@@ -12,6 +12,7 @@ its own wake-ups.
 """
 import json
 import os
+import pathlib
 import signal
 import socket
 import statistics
@@ -215,6 +216,37 @@ def echo_memif():
                 checks.that("memif: a client gets its packets back", seen["packets_per_second"] > 1000, seen)
             print(f"memif: idle {percent:.2f} %, round trip {seen['p50_ns'] / 1000:.1f} us median, "
                   f"{seen['packets_per_second'] / 1e6:.2f} M packets/s with {seen['window']} in flight")
+
+
+def echo_memif_in_use():
+    """A slot's socket is taken from a dead process, not from a living one; nor is another file removed."""
+    with Network() as network, tempfile.TemporaryDirectory() as folder:
+        name = f"{folder}/memif"
+        words = (ECHO, "memif", "torc1", network.host(11), 1, "auto", name)
+        with Echo(network, "memif", memif=name) as echo:
+            before = os.stat(name + "-0").st_ino
+            done = network.run(*words, check=False, timeout=20)
+            checks.that("memif: a second one says what to do", done.returncode != 0 and b"memif-socket" in done.stderr and
+                        f"{name}-0".encode() in done.stderr, done.stderr[-500:])
+            checks.equal("memif: the socket is the first one's", os.stat(name + "-0").st_ino, before)
+            seen = json.loads(run(MEMIF, name + "-0", network.host(11), 2000, 32).stdout)
+            checks.that("memif: which still answers", seen["packets_per_second"] > 1000, seen)
+            echo.process.kill()
+            echo.process.wait(10)
+            checks.that("memif: killed, it leaves its socket", os.path.exists(name + "-0"))
+            with Echo(network, "memif", memif=name):
+                seen = json.loads(run(MEMIF, name + "-0", network.host(11), 2000, 32).stdout)
+                checks.that("memif: which the next one takes over", seen["packets_per_second"] > 1000, seen)
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_UNIX, kind) as other:
+                other.bind(f"{folder}/other{kind.name}-0")
+                done = network.run(*words[:-1], f"{folder}/other{kind.name}", check=False, timeout=20)
+                checks.that(f"memif: the socket of another program, {kind.name}", done.returncode != 0 and
+                            b"another process" in done.stderr and os.path.exists(f"{folder}/other{kind.name}-0"), done.stderr[-500:])
+        pathlib.Path(folder, "letter-0").write_text("dear")
+        done = network.run(*words[:-1], f"{folder}/letter", check=False, timeout=20)
+        checks.that("memif: a file is named and left alone", done.returncode != 0 and b"no socket" in done.stderr and
+                    pathlib.Path(folder, "letter-0").read_text() == "dear", done.stderr[-500:])
 
 
 def echo_falls_back():
@@ -463,6 +495,7 @@ def main():
         for port, queues in (("af_xdp", 1), ("af_xdp", 2), ("af_packet", 1), ("tap", 1)):
             checks.case(echo_port, port, queues)
         checks.case(echo_memif)
+        checks.case(echo_memif_in_use)
         checks.case(echo_falls_back)
         checks.case(echo_refuses)
     if "node" in parts:
