@@ -9,9 +9,7 @@
 #define WRITE_WINDOW_FIRST 256u                  // before a server has published its own
 #define VALUE_MEAN_FIRST   64u
 #define PAGE_BYTES_DEFAULT (UINT64_C(1) << 20)
-#define PACKETS_SPARE      4096u // pieces of large values: a window for each node
-
-_Static_assert(PACKETS_SPARE == TORC_ENGINE_NODES_MAX * TORC_WINDOW_PACKETS, "a window for each");
+#define PACKETS_SPARE      4096u // pieces of large values: 64 whole windows
 
 // ---- Memory
 
@@ -21,6 +19,7 @@ static uint64_t op_slots(const struct torc_engine_config *config)
 }
 
 struct layout {
+    uint64_t nodes;
     uint64_t ops;
     uint64_t links;
     uint64_t packets;
@@ -50,12 +49,13 @@ static struct layout layout_of(const struct torc_engine_config *config)
     struct layout layout;
 
     (void)lay(&at, sizeof(struct torc_engine));
+    layout.nodes = lay(&at, (uint64_t)config->nodes * sizeof(struct torc_client_node));
     layout.ops = lay(&at, slots * sizeof(struct torc_op));
-    layout.links = lay(&at, (slots + TORC_ENGINE_NODES_MAX) * sizeof(struct torc_wheel_link));
+    layout.links = lay(&at, (slots + config->nodes) * sizeof(struct torc_wheel_link));
     layout.packets = lay(&at, (slots + (uint64_t)PACKETS_SPARE) * sizeof(struct torc_packet));
     layout.shards = lay(&at, (uint64_t)TORC_ENGINE_SHARDS_MAX * sizeof(struct torc_map_entry));
     layout.scouts = lay(&at, (uint64_t)TORC_SCOUTS * sizeof(struct torc_scout));
-    layout.paths = lay(&at, 256ull * TORC_ENGINE_NODES_MAX * sizeof(struct torc_client_path));
+    layout.paths = lay(&at, 256ull * config->nodes * sizeof(struct torc_client_path));
     layout.wseqs = lay(&at, TORC_WSEQ_SPAN / 8);
     layout.wseq_ops = lay(&at, TORC_WSEQ_SPAN * sizeof(uint32_t));
     layout.texts = lay(&at, slots * TORC_OP_TEXT_BYTES);
@@ -110,16 +110,26 @@ static void engine_tables(struct torc_engine *engine, const struct layout *layou
     engine->texts = (char *)(base + layout->texts);
     engine->inlines = base + layout->inlines;
     engine->scouts = (struct torc_scout *)(void *)(base + layout->scouts);
-    for (uint32_t i = 0; i < TORC_ENGINE_NODES_MAX; i++) {
-        engine->nodes[i].paths =
-            (struct torc_client_path *)(void *)(base + layout->paths) + (uint64_t)i * 256;
-    }
+    engine->nodes = (struct torc_client_node *)(void *)(base + layout->nodes);
+    engine->paths = (struct torc_client_path *)(void *)(base + layout->paths);
     torc_map_init(&engine->map, (struct torc_map_entry *)(void *)(base + layout->shards),
                   TORC_ENGINE_SHARDS_MAX);
     torc_pool_init(&engine->pool, base + layout->pool, engine->config.pool_bytes);
     torc_wheel_init(&engine->wheel, (struct torc_wheel_link *)(void *)(base + layout->links),
-                    engine->op_count + TORC_ENGINE_NODES_MAX, engine->now_ns);
+                    engine->op_count + engine->config.nodes, engine->now_ns);
     engine_lists(engine);
+}
+
+static void config_check(const struct torc_engine_config *config)
+{
+    torc_assert(config->operations >= 1);
+    torc_assert(config->operations <= TORC_ENGINE_OPERATIONS_MAX);
+    torc_assert(config->nodes >= TORC_ENGINE_SEEDS_MAX);
+    torc_assert(config->nodes <= TORC_ENGINE_NODES_MAX);
+    torc_assert(config->payload_bytes >= TORC_PAYLOAD_MIN);
+    torc_assert(config->payload_bytes <= TORC_ENGINE_PAYLOAD_MAX);
+    torc_assert((config->client_id & 0xff) == 0);
+    torc_assert_implies(config->key.principal != 0, config->aead != NULL);
 }
 
 struct torc_engine *torc_engine_init(void *memory, const struct torc_engine_config *config,
@@ -128,12 +138,7 @@ struct torc_engine *torc_engine_init(void *memory, const struct torc_engine_conf
     struct layout layout = layout_of(config);
     struct torc_engine *engine = memory;
 
-    torc_assert(config->operations >= 1);
-    torc_assert(config->operations <= TORC_ENGINE_OPERATIONS_MAX);
-    torc_assert(config->payload_bytes >= TORC_PAYLOAD_MIN);
-    torc_assert(config->payload_bytes <= TORC_ENGINE_PAYLOAD_MAX);
-    torc_assert((config->client_id & 0xff) == 0);
-    torc_assert_implies(config->key.principal != 0, config->aead != NULL);
+    config_check(config);
     engine->config = *config;
     if (engine->config.timeout_us == 0) {
         engine->config.timeout_us = TIMEOUT_DEFAULT_US;
@@ -205,7 +210,8 @@ uint64_t torc_engine_deadline_ns(const struct torc_engine *engine)
     if (engine->feed_due && engine->starved.count > 0) {
         return engine->now_ns; // the next torc_engine_transmit lets them go on
     }
-    for (uint32_t i = 0; i < engine->node_count; i++) {
+    for (uint32_t i = torc_node_busy_from(engine, 0); i < engine->node_count;
+         i = torc_node_busy_from(engine, i + 1)) {
         const struct torc_client_node *node = &engine->nodes[i];
 
         if (node->pace_until_ns > engine->now_ns && torc_node_has_work(node)) {
@@ -217,25 +223,35 @@ uint64_t torc_engine_deadline_ns(const struct torc_engine *engine)
 
 // ---- Packets
 
-bool torc_engine_transmit(struct torc_engine *engine, struct torc_datagram *datagram)
+// Of the nodes [first, end).
+static bool transmit_from(struct torc_engine *engine, uint32_t first, uint32_t end,
+                          struct torc_datagram *datagram)
 {
-    if (engine->feed_due && engine->starved.count > 0) {
-        torc_engine_feed(engine);
-    }
-    if (engine->owing.count > 0) {
-        torc_budget_serve(engine);
-    }
-    for (uint32_t turn = 0; turn < engine->node_count; turn++) {
-        uint32_t at = (engine->node_turn + turn) % engine->node_count;
-
+    for (uint32_t at = torc_node_busy_from(engine, first); at < end;
+         at = torc_node_busy_from(engine, at + 1)) {
         if (torc_node_transmit(engine, &engine->nodes[at], datagram)) {
             torc_assert(datagram->bytes <= engine->config.payload_bytes);
             engine->node_turn = at + 1;
             engine->counters.packets_sent++;
             return true;
         }
+        torc_node_rest(engine, &engine->nodes[at]);
     }
     return false;
+}
+
+bool torc_engine_transmit(struct torc_engine *engine, struct torc_datagram *datagram)
+{
+    uint32_t turn = engine->node_turn;
+
+    if (engine->feed_due && engine->starved.count > 0) {
+        torc_engine_feed(engine);
+    }
+    if (engine->owing.count > 0) {
+        torc_budget_serve(engine);
+    }
+    return transmit_from(engine, turn, engine->node_count, datagram) ||
+           transmit_from(engine, 0, turn, datagram);
 }
 
 void torc_engine_receive(struct torc_engine *engine, const struct torc_endpoint *from,
@@ -648,6 +664,7 @@ void torc_engine_close(struct torc_engine *engine)
 
         node->close_due = node->state == TORC_NODE_UP;
         node->previous_close_due = node->close_due && node->has_previous;
+        torc_node_stir(engine, node);
     }
 }
 

@@ -16,7 +16,8 @@
 //         to.
 // Memory  one zero-filled mapping of torc_engine_bytes(), handed in and never outgrown. Fixed
 //         tables of operations, nodes and shards; values and pages in flight come from its pool
-//         (pool.h).
+//         (pool.h). A node takes 54 KiB of the mapping: 8 of them are touched once it was heard of,
+//         25 to 40 with a session.
 // Invariants
 //   C1  an accepted operation ends with exactly one completion, at its deadline at the latest.
 //   C2  all copies of a write carry one (client id, wseq, stamp); `lowest outstanding` passes a
@@ -41,7 +42,7 @@
 #include "wire/keyfile.h"
 
 #define TORC_ENGINE_OPERATIONS_MAX 65536u
-#define TORC_ENGINE_NODES_MAX      64u
+#define TORC_ENGINE_NODES_MAX      1280u // 1,024, and some that were left or have another name
 #define TORC_ENGINE_SHARDS_MAX     8192u // twice a cluster's most: while it changes, parts of both
 #define TORC_ENGINE_SEEDS_MAX      16u
 #define TORC_ENGINE_PAYLOAD_MAX    8972u
@@ -55,6 +56,7 @@ struct torc_engine_config {
     uint64_t pool_bytes; // for values and pages; at least 1 MiB
     uint64_t timeout_us; // of operations that name none
     uint32_t operations; // 1 .. TORC_ENGINE_OPERATIONS_MAX
+    uint32_t nodes;      // that it can know, TORC_ENGINE_SEEDS_MAX .. TORC_ENGINE_NODES_MAX
     uint32_t
         payload_bytes; // largest UDP payload that the path carries, 1200 .. TORC_ENGINE_PAYLOAD_MAX
     uint32_t read_rto_us; // least time-out of a read: 1000, or 200 when the edge polls

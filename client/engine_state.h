@@ -7,6 +7,7 @@
 //           trace.c    where the time of a traced operation went
 //           mtu.c      how large packets to a node may be
 //           path.c     packets in flight, round-trip times, windows, the retry budget
+//           nodes.c    table of nodes
 //           node.c     nodes and their sessions: beginning, rollover, NOSESSION; what comes in
 //           shake.c    handshakes
 //           send.c     packets to a node
@@ -195,6 +196,8 @@ enum torc_client_node_state {
 };
 
 #define TORC_NODE_ADDRESSES  4u
+#define TORC_NODE_INDEX_BITS 12u // low ones of a session's index: the node's place in the table
+#define TORC_NODE_SLOT_BITS  12u
 #define TORC_NODE_NAME_BYTES 64u
 #define TORC_SHAKE_EVERY_NS  UINT64_C(1000000000) // handshakes with a node that hints may cause
 
@@ -211,7 +214,9 @@ struct torc_client_mtu {
 };
 
 struct torc_client_node {
-    uint32_t id; // TORC_NODE_UNKNOWN: a seed
+    uint32_t id;                    // TORC_NODE_UNKNOWN: a seed
+    uint32_t path_count;            // paths that were ever used
+    struct torc_client_path *paths; // [256]
     uint16_t index;
     uint8_t state;
     uint8_t cores;
@@ -265,7 +270,6 @@ struct torc_client_node {
     struct torc_lane lane;     // the live session
     struct torc_lane previous; // receives only
     struct torc_accept limits;
-    struct torc_client_path *paths; // [256]
 };
 
 // scout.c. Of one shard; which one: its number modulo TORC_SCOUTS.
@@ -343,7 +347,10 @@ struct torc_engine {
     uint32_t row_mean;
 
     // nodes
-    struct torc_client_node nodes[TORC_ENGINE_NODES_MAX];
+    struct torc_client_node *nodes;
+    struct torc_client_path *paths;                          // 256 of each
+    uint16_t node_slots[1u << TORC_NODE_SLOT_BITS];          // by id: index + 1; 0: none
+    uint64_t nodes_busy[(TORC_ENGINE_NODES_MAX + 63u) / 64]; // bit a node: it may have to send
     uint32_t node_count;
     uint32_t first_node; // of the first session; UINT32_MAX before
     uint32_t node_turn;
@@ -498,7 +505,9 @@ void torc_call_value(struct torc_engine *engine, uint32_t index, const uint8_t *
 
 // ---- path.c
 struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct torc_op *op);
+// A packet that the window counts, or a probe.
 bool torc_node_may_send(const struct torc_engine *engine, const struct torc_client_node *node);
+bool torc_node_may_probe(const struct torc_engine *engine, const struct torc_client_node *node);
 uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op);
 uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                           bool is_write);
@@ -559,10 +568,28 @@ void torc_mtu_end(struct torc_engine *engine, uint32_t index);
 bool torc_node_ping(struct torc_engine *engine, const struct torc_client_node *node, uint32_t bytes,
                     uint32_t *index);
 
-// ---- node.c
+// ---- nodes.c
+// NULL: not known. Seeds that did not say who they are have no number to be found by.
 struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id);
 // NULL when the table is full.
 struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id);
+// It is now known to have that number.
+void torc_node_named(struct torc_engine *engine, struct torc_client_node *node, uint32_t id);
+// And so many cores.
+void torc_node_cores(struct torc_client_node *node, uint8_t cores);
+
+// It may have something to send: whoever gives it something says so.
+static inline void torc_node_stir(struct torc_engine *engine, const struct torc_client_node *node)
+{
+    engine->nodes_busy[node->index / 64] |= UINT64_C(1) << (node->index % 64);
+}
+
+// It sent nothing when it was asked to: if it had nothing, it is not asked again.
+void torc_node_rest(struct torc_engine *engine, const struct torc_client_node *node);
+// The next one, from `index` on, that may have something to send; node_count: none.
+uint32_t torc_node_busy_from(const struct torc_engine *engine, uint32_t index);
+
+// ---- node.c
 void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *entry);
 void torc_node_arm(struct torc_engine *engine, const struct torc_client_node *node);
 // For people.

@@ -150,6 +150,7 @@ static void path_queue_changed(struct torc_engine *engine, const struct torc_op 
 
     if (path->queues[0].count + path->queues[1].count > 0) {
         engine->nodes[op->node].waiting[op->core / 64] |= bit;
+        torc_node_stir(engine, &engine->nodes[op->node]);
     } else {
         engine->nodes[op->node].waiting[op->core / 64] &= ~bit;
     }

@@ -6,45 +6,10 @@
 #include "client/engine_state.h"
 #include "wire/frame.h"
 
-#define WINDOW_FIRST 16u
 #define SECOND_NS    UINT64_C(1000000000)
 #define AHEAD_FOR_NS SECOND_NS // what a CLOCK_AHEAD said is believed: clocks may be set
 
-// ---- The table
-
-struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id)
-{
-    for (uint32_t i = 0; i < engine->node_count; i++) {
-        if (engine->nodes[i].id == id && engine->nodes[i].state != TORC_NODE_GONE) {
-            return &engine->nodes[i];
-        }
-    }
-    return NULL;
-}
-
-struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id)
-{
-    struct torc_client_node *node;
-
-    if (engine->node_count == TORC_ENGINE_NODES_MAX) {
-        return NULL;
-    }
-    node = &engine->nodes[engine->node_count];
-    node->id = id;
-    node->index = (uint16_t)engine->node_count;
-    node->cores = 1;
-    torc_mtu_init(node);
-    node->window = WINDOW_FIRST << TORC_WINDOW_SHIFT;
-    node->window_max = TORC_WINDOW_PACKETS << TORC_WINDOW_SHIFT;
-    for (uint32_t core = 0; core < 256; core++) {
-        for (uint32_t list = 0; list < TORC_COUNT_OF(node->paths[core].queues); list++) {
-            torc_list_init(&node->paths[core].queues[list]);
-            torc_list_init(&node->paths[core].packets[list]);
-        }
-    }
-    engine->node_count++;
-    return node;
-}
+// ---- Where they are
 
 // What a map answer says about where a node is. A place that works is kept: we may have come to it
 // by
@@ -60,7 +25,7 @@ void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *e
         return;
     }
     node->base_port = entry->base_port;
-    node->cores = entry->cores;
+    torc_node_cores(node, entry->cores);
     node->address_by_core = (entry->flags & TORC_NODE_ADDRESS_BY_CORE) != 0 &&
                             entry->address_count <= TORC_NODE_ADDRESSES;
     node->address_count = (uint8_t)torc_min_u64(entry->address_count, TORC_NODE_ADDRESSES);
@@ -134,6 +99,7 @@ void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node)
     }
     if (node->has_previous && engine->now_ns >= node->previous_ns) {
         node->previous_close_due = true;
+        torc_node_stir(engine, node);
         node->previous_ns = UINT64_MAX;
     }
     torc_mtu_timer(engine, node);
@@ -254,10 +220,10 @@ static void node_session_set(struct torc_engine *engine, struct torc_client_node
     torc_lane_init(&node->lane, accept, node->shake.init.client_index, 0,
                    accept->suite == TORC_SUITE_CLEAR ? NULL : &node->shake.keys,
                    engine->config.aead);
-    node->id = accept->node;
+    torc_node_named(engine, node, accept->node);
     node->boot = accept->boot;
     node->limits = *accept;
-    node->cores = (uint8_t)accept->cores;
+    torc_node_cores(node, (uint8_t)accept->cores);
     node->base_port = accept->base_port;
     memcpy(node->ticket, accept->ticket, TORC_COOKIE_BYTES);
     node->has_ticket = true;
@@ -551,7 +517,7 @@ static void replies_receive(struct torc_engine *engine, struct torc_client_node 
 
 static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t bytes)
 {
-    uint32_t at = torc_data_peek_index(payload) & 0xff;
+    uint32_t at = torc_data_peek_index(payload) & ((1u << TORC_NODE_INDEX_BITS) - 1);
     struct torc_client_node *node = at < engine->node_count ? &engine->nodes[at] : NULL;
     struct torc_lane *lane = NULL;
     struct torc_data data;

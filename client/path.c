@@ -40,6 +40,11 @@ uint64_t torc_engine_jitter(struct torc_engine *engine, uint64_t value)
     return value - tenth + torc_rng_below(&engine->rng, 2 * tenth + 1);
 }
 
+bool torc_node_may_probe(const struct torc_engine *engine, const struct torc_client_node *node)
+{
+    return engine->free_packets.count > 0 && node->in_flight < TORC_WINDOW_PACKETS;
+}
+
 bool torc_node_may_send(const struct torc_engine *engine, const struct torc_client_node *node)
 {
     if (engine->now_ns < node->pace_until_ns) {
@@ -48,7 +53,7 @@ bool torc_node_may_send(const struct torc_engine *engine, const struct torc_clie
     if (engine->inbound >= TORC_INBOUND_BYTES && node->in_flight > 0) {
         return false;
     }
-    return node->in_flight < TORC_WINDOW_PACKETS &&
+    return torc_node_may_probe(engine, node) &&
            ((node->in_flight - node->probes) << TORC_WINDOW_SHIFT) < node->window;
 }
 
@@ -190,6 +195,9 @@ void torc_path_sample(struct torc_engine *engine, struct torc_client_node *node,
 {
     struct torc_client_path *path = &node->paths[core];
 
+    if (core >= node->path_count) {
+        return; // the node has no such core
+    }
     rtt_ns = torc_max_u64(rtt_ns, 1);
     path->heard_ns = engine->now_ns;
     if (node->base_rtt_ns == 0 || engine->now_ns >= node->base_until_ns) {
@@ -324,7 +332,6 @@ uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *n
     uint32_t index = engine->free_packets.head;
     struct torc_packet *packet;
 
-    // As many packets as operations, none of which is empty, and a window of pieces for each node.
     torc_assert(index != TORC_OP_NONE);
     path_unlink(engine, &engine->free_packets, index);
     packet = &engine->packets[index];
@@ -538,6 +545,9 @@ uint32_t torc_packet_find(const struct torc_engine *engine, const struct torc_cl
 {
     const struct torc_client_path *path = &node->paths[name->core];
 
+    if (name->core >= node->path_count) {
+        return TORC_OP_NONE; // nothing was ever sent there
+    }
     for (uint32_t list = 0; list < TORC_COUNT_OF(path->packets); list++) {
         uint32_t index = path->packets[list].head;
 

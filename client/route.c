@@ -62,7 +62,8 @@ void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply
     bool rises;
 
     if (reply->opcode == TORC_OPCODE_NODE_ENTRY) {
-        if (torc_node_entry_decode(&node, reply, NULL) == TORC_ERR_OK) {
+        if (torc_node_entry_decode(&node, reply, NULL) == TORC_ERR_OK &&
+            node.node != TORC_NODE_UNKNOWN) {
             torc_node_learn(engine, &node);
         }
         return;

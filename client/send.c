@@ -275,7 +275,7 @@ static bool transmit_probe(struct torc_engine *engine, struct torc_client_node *
     const struct torc_client_mtu *mtu = &node->mtu;
     const uint32_t probes[] = {mtu->op, mtu->control}; // the small one leaves behind the other
 
-    for (uint32_t i = 0; i < TORC_COUNT_OF(probes) && node->in_flight < TORC_WINDOW_PACKETS; i++) {
+    for (uint32_t i = 0; i < TORC_COUNT_OF(probes) && torc_node_may_probe(engine, node); i++) {
         if (probes[i] != TORC_OP_NONE && engine->ops[probes[i]].state == TORC_OP_QUEUED) {
             torc_op_queue(engine, probes[i], true);
             return transmit_path(engine, node, 0, datagram);

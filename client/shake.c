@@ -138,6 +138,12 @@ static void shake_offer(const struct torc_engine *engine, const struct torc_clie
     }
 }
 
+static void init_due(struct torc_engine *engine, struct torc_client_node *node)
+{
+    node->init_due = true;
+    torc_node_stir(engine, node);
+}
+
 static void shake_begin(struct torc_engine *engine, struct torc_client_node *node,
                         const uint8_t *cookie)
 {
@@ -145,7 +151,8 @@ static void shake_begin(struct torc_engine *engine, struct torc_client_node *nod
 
     shake_offer(engine, node, &offer);
     // Names the node in what comes back; the rest keeps old sessions' packets out.
-    offer.client_index = (uint32_t)torc_rng_next(&engine->rng) << 8 | node->index;
+    offer.client_index =
+        (uint32_t)torc_rng_next(&engine->rng) << TORC_NODE_INDEX_BITS | node->index;
     offer.cookie = node->id == TORC_NODE_UNKNOWN ? NULL : cookie;
     if (engine->trouble.text[0] == '\0') {
         shake_trouble(engine, node, "no answer yet");
@@ -153,7 +160,7 @@ static void shake_begin(struct torc_engine *engine, struct torc_client_node *nod
     torc_handshake_init(&node->shake, &offer, shake_entropy(engine));
     shake_entropy_used(engine);
     node->shaking = true;
-    node->init_due = true;
+    init_due(engine, node);
     node->shake_tries = 0;
     node->shake_since_ns = engine->now_ns;
     if (node->state == TORC_NODE_UP) { // the first handshake was caused by no hint
@@ -205,7 +212,7 @@ void torc_node_shake_timer(struct torc_engine *engine, struct torc_client_node *
         shake_failed(engine, node);
         return;
     }
-    node->init_due = true;
+    init_due(engine, node);
     node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, ++node->shake_tries);
     torc_route_silent(engine);
 }
@@ -221,7 +228,7 @@ static void shake_event(struct torc_engine *engine, struct torc_client_node *nod
     case TORC_HANDSHAKE_IGNORED: break;
     case TORC_HANDSHAKE_RESEND:
         shake_entropy_used(engine);
-        node->init_due = true;
+        init_due(engine, node);
         node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, node->shake_tries);
         torc_node_arm(engine, node);
         return;

@@ -40,6 +40,7 @@ struct torc_net_config {
     uint32_t clients; // 1 .. TORC_NET_CLIENTS_MAX
     uint64_t seed;
     uint32_t operations; // of each engine
+    uint32_t nodes;      // that each engine can know; 0: 64
     uint64_t pool_bytes; // of each engine; 0: what tests need
     uint32_t rx_ring;    // frames that wait for the node, at most; 0: as many as the rig takes
 };

@@ -50,7 +50,10 @@
 // Threads a store or queue is used by one thread at a time; open one for each thread. The library
 //         keeps no thread of its own (the memif transport: DPDK's), no global state, and no signal
 //         handler. After fork() the child's calls answer CLOSED; the parent's go on.
-// Memory  a queue takes its memory when it is opened (options below), and no more later.
+// Memory  a queue takes its memory when it is opened (options below), and no more later. It is
+//         touched as it is used: beside memory_bytes it maps some 75 MiB, nearly all of it tables
+//         of nodes, of which it knows 1280. Each costs 8 KiB once it was heard of, and 25 to 40 KiB
+//         with a session. Who locks all memory of a process (mlockall) pays for all of them.
 #ifndef TORC_H
 #define TORC_H
 

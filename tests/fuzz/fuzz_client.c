@@ -32,6 +32,7 @@ static struct torc_engine_config config = {.client_id = 0x1234567800,
                                            .seed = 7,
                                            .pool_bytes = 4 << 20,
                                            .operations = 16,
+                                           .nodes = 64,
                                            .payload_bytes = PAYLOAD_MAX,
                                            .read_rto_us = 1000};
 static const struct torc_client_key key = {

@@ -20,6 +20,7 @@ void sim_client_init(uint32_t index)
                                         .seed = torc_rng_next(&sim->rng),
                                         .pool_bytes = POOL_BYTES,
                                         .operations = OPERATIONS,
+                                        .nodes = 64,
                                         .payload_bytes = sim->config.mtu - 28u,
                                         .read_rto_us = 1000,
                                         .aead = torc_aead_code_best()};

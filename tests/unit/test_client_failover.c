@@ -407,6 +407,7 @@ static void open_world(uint32_t seed)
                                         .seed = torc_test_seed(),
                                         .pool_bytes = 4 << 20,
                                         .operations = OPS_MAX,
+                                        .nodes = 64,
                                         .payload_bytes = PACKET_MAX,
                                         .read_rto_us = 1000};
     struct torc_endpoint place = {.address = {[10] = 0xff, [11] = 0xff, [12] = 10},

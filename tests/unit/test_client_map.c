@@ -5,10 +5,14 @@
 
 #include <stdlib.h>
 
-#define KEYS      UINT64_C(1000000)
-#define SHARDS    4096u // the most that a cluster has
-#define SHARD     (KEYS / SHARDS)
-#define CUT_SHARD (SHARD / 2)
+#define KEYS       UINT64_C(1000000)
+#define SHARDS     4096u // the most that a cluster has
+#define SHARD      (KEYS / SHARDS)
+#define CUT_SHARD  (SHARD / 2)
+#define NODES      1200u
+#define DEAD_PORT  30000u
+#define OPERATIONS 4096u
+#define STEP_NS    UINT64_C(20000)
 
 static struct torc_rig *rig;
 static struct torc_net *net;
@@ -27,7 +31,11 @@ static void open_node(void)
     net = calloc(1, sizeof(*net));
     CU_ASSERT_FATAL(rig != NULL && net != NULL);
     torc_rig_open(rig, &config);
-    torc_net_open(net, rig, 1, torc_test_seed(), 64);
+    torc_net_open_config(net, rig,
+                         &(struct torc_net_config){.clients = 1,
+                                                   .seed = torc_test_seed(),
+                                                   .operations = OPERATIONS,
+                                                   .nodes = TORC_ENGINE_NODES_MAX});
     engine = net->clients[0];
     torc_net_await(net);
 }
@@ -90,9 +98,111 @@ static void test_shards(void)
     close_node();
 }
 
+// -- Nodes ----------------------------------------------------------------------------------------
+
+static uint8_t inits[NODES + 2]; // that were sent to each, by number; node 1 is the rig's
+
+// NOLINTNEXTLINE(readability-non-const-parameter): the type is the net's
+static bool is_for_rig(struct torc_net *whole, struct torc_net_packet *packet, uint8_t *bytes)
+{
+    (void)whole;
+    (void)bytes;
+    if (!packet->to_node || packet->node_port < DEAD_PORT) {
+        return true;
+    }
+    CU_ASSERT_FATAL(packet->node_port - DEAD_PORT <= NODES + 1);
+    inits[packet->node_port - DEAD_PORT] = 1;
+    return false;
+}
+
+static void hear_node(uint32_t number, uint16_t port)
+{
+    static const unsigned char address[16] = {[10] = 0xff, 0xff, 10, 79, 0, 99};
+    struct torc_node_entry node = {
+        .node = number, .base_port = port, .cores = 1, .address_count = 1, .addresses = address};
+    uint8_t body[64];
+    struct torc_reply reply = {.opcode = TORC_OPCODE_NODE_ENTRY, .body = body};
+
+    reply.body_bytes = torc_node_entry_body(body, &node);
+    torc_route_entry(engine, &reply);
+}
+
+// Each has a shard, and the rig's node is the last in the table: its sessions are told by that.
+static void lead_each(void)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        uint32_t number = i == 0 ? 1 : i + 1;
+        struct torc_map_entry entry = {.lo = i * (KEYS / NODES),
+                                       .hi = i + 1 == NODES ? KEYS : (i + 1) * (KEYS / NODES),
+                                       .version = engine->map.version + (i == 0 ? 1 : 0),
+                                       .shard = i + 2,
+                                       .epoch = 1,
+                                       .member_count = 1,
+                                       .members = {{.node = number, .state = TORC_MAP_IN_SYNC}}};
+
+        CU_ASSERT_EQUAL_FATAL(torc_map_put(&engine->map, &entry), TORC_ERR_OK);
+    }
+}
+
+static bool get_of_rig_ends(void)
+{
+    struct torc_completion done = {.status = TORC_ERR_INTERNAL};
+
+    CU_ASSERT_EQUAL_FATAL(torc_engine_get(engine, 1, NULL, 0, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 20000; i++) {
+        torc_net_step(net, STEP_NS);
+        if (torc_engine_poll(engine, &done, 1) > 0) {
+            return done.status == TORC_ERR_NOT_FOUND || done.status == TORC_ERR_WRONG_SHARD;
+        }
+    }
+    return false;
+}
+
+// A node that is one of many is found, whichever place it has in the table, and spoken with.
+static void test_nodes(void)
+{
+    open_node();
+    net->tamper = is_for_rig;
+    for (uint32_t number = 2; number <= NODES; number++) {
+        hear_node(number, (uint16_t)(DEAD_PORT + number));
+    }
+    engine->nodes[0].state = TORC_NODE_GONE;
+    hear_node(1, TORC_RIG_BASE_PORT);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(torc_node_of_id(engine, 1));
+    CU_ASSERT_EQUAL(torc_node_of_id(engine, 1)->index, NODES);
+    lead_each();
+    for (uint32_t number = 2; number <= NODES; number++) {
+        CU_ASSERT_EQUAL_FATAL(
+            torc_engine_get(engine, (number - 1) * (KEYS / NODES), NULL, number, NULL),
+            TORC_ERR_OK);
+    }
+    CU_ASSERT_TRUE(get_of_rig_ends());
+    CU_ASSERT_EQUAL(engine->nodes[NODES].state, TORC_NODE_UP);
+    for (uint32_t number = 2; number <= NODES; number++) {
+        CU_ASSERT_EQUAL_FATAL(inits[number], 1);
+    }
+    close_node();
+}
+
+// One too many is not known, and nothing is damaged.
+static void test_too_many(void)
+{
+    open_node();
+    for (uint32_t number = 2; number <= TORC_ENGINE_NODES_MAX + 10; number++) {
+        hear_node(number, DEAD_PORT);
+    }
+    CU_ASSERT_EQUAL(engine->node_count, TORC_ENGINE_NODES_MAX);
+    CU_ASSERT_PTR_NOT_NULL(torc_node_of_id(engine, TORC_ENGINE_NODES_MAX));
+    CU_ASSERT_PTR_NULL(torc_node_of_id(engine, TORC_ENGINE_NODES_MAX + 1));
+    CU_ASSERT_TRUE(get_of_rig_ends());
+    close_node();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"as many shards as a cluster has are known", test_shards},
+                           {"each of many nodes is found and asked", test_nodes},
+                           {"there is an end to what is known", test_too_many},
                            CU_TEST_INFO_NULL};
 
     return torc_test_run("client_map", tests);
