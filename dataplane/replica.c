@@ -184,6 +184,7 @@ static void replica_reset_peer(struct torc_replica_peer *peer, bool keeps)
     peer->needs_base = false;
     peer->usable = false;
     peer->resend_at_ns = 0;
+    peer->stuck_at_ns = 0;
     peer->behind_at_ns = 0;
     peer->answered = false;
     peer->acked_boot = 0;
@@ -375,6 +376,7 @@ static void replica_on_peer(struct torc_replica *replica, const struct torc_peer
         peer->received_lsn = 0;
         peer->durable_lsn = 0;
         peer->resend_at_ns = 0;
+        peer->stuck_at_ns = 0;
         peer->lease = (struct torc_watch_lease){0};
         peer->stream = TORC_REPLICA_STREAM_NONE;
     }
@@ -555,6 +557,7 @@ static uint64_t replica_primary_deadline_ns(const struct torc_replica *replica)
 
         if (peer->role != TORC_REPLICA_PEER_OTHER) {
             deadline_ns = replica_earlier(deadline_ns, peer->resend_at_ns);
+            deadline_ns = replica_earlier(deadline_ns, peer->stuck_at_ns);
             deadline_ns = replica_earlier(deadline_ns, peer->behind_at_ns);
             deadline_ns = replica_earlier(deadline_ns, peer->stream_at_ns);
         }

@@ -263,7 +263,8 @@ struct torc_replica_peer {
     uint32_t told_count;   // times that it was told this mark
     uint64_t repeated_lsn; // shipped again from behind it, since it said this twice
     uint64_t resend_at_ns;
-    uint64_t behind_lsn;           // it has to reach it by behind_at_ns (C5)
+    uint64_t stuck_at_ns; // what was shipped is shipped again if received_lsn stands; 0: it has all
+    uint64_t behind_lsn;  // it has to reach it by behind_at_ns (C5)
     uint64_t behind_at_ns;         // 0: not behind
     struct torc_watch_lease lease; // as last read (torc_replica_lease)
     bool proposed;                 // would be a member by the open proposal

@@ -375,6 +375,7 @@ static void log_forget_marks(struct torc_replica_peer *peer)
     peer->told_commit_lsn = 0;
     peer->repeated_lsn = UINT64_MAX;
     peer->resend_at_ns = 0;
+    peer->stuck_at_ns = 0;
 }
 
 // First word of this boot in this epoch: from here on its marks count.
@@ -388,7 +389,7 @@ static void log_greet(const struct torc_replica *replica, struct torc_replica_pe
 }
 
 // The same marks twice while more is under way: something came out of order, and what followed was
-// dropped. Shipping goes back once for each mark; if that is lost too, time does it.
+// dropped. Shipping goes back once for each mark; if that is lost too, time does it (stuck_at_ns).
 static void log_hear_repeated(struct torc_replica_peer *peer, const struct torc_peer_ack *ack)
 {
     if (ack->received_lsn == peer->received_lsn && ack->durable_lsn <= peer->durable_lsn &&
@@ -429,12 +430,27 @@ void torc_replica_on_ack(struct torc_replica *replica, const struct torc_replica
     peer->needs_base = ack->needs_base;
     peer->usable = ack->usable;
     log_hear_repeated(peer, ack);
+    peer->stuck_at_ns = ack->received_lsn > peer->received_lsn ? 0 : peer->stuck_at_ns;
     peer->received_lsn =
         torc_max_u64(peer->received_lsn, torc_min_u64(ack->received_lsn, replica->last_lsn));
     peer->durable_lsn =
         torc_max_u64(peer->durable_lsn, torc_min_u64(ack->durable_lsn, replica->last_lsn));
     if (peer->next_lsn <= peer->received_lsn) {
         peer->next_lsn = peer->received_lsn + 1;
+    }
+}
+
+// Each record that is shipped puts resend_at_ns off, and under steady writes it never comes. So
+// what is under way has its own time, which only an answer puts off. Longer, as a large value or a
+// core without its processor for a moment takes more than one (a bet), and lag_ns is ten times it.
+#define LOG_STUCK_RESENDS 4u
+
+static void log_note_stuck(const struct torc_replica *replica, struct torc_replica_peer *peer)
+{
+    if (peer->next_lsn <= peer->received_lsn + 1) {
+        peer->stuck_at_ns = 0;
+    } else if (peer->stuck_at_ns == 0) {
+        peer->stuck_at_ns = replica->now_ns + LOG_STUCK_RESENDS * replica->timing.resend_ns;
     }
 }
 
@@ -508,8 +524,10 @@ static void log_ship_to(struct torc_replica *replica, struct torc_replica_peer *
         }
         return;
     }
-    if (again && peer->received_lsn + 1 < peer->next_lsn) {
+    if ((again || replica_due(replica, peer->stuck_at_ns)) &&
+        peer->received_lsn + 1 < peer->next_lsn) {
         peer->next_lsn = peer->received_lsn + 1;
+        peer->stuck_at_ns = 0;
     }
     // It lacks what cannot be sent: a learner asks for a base, a member has to become one.
     if (peer->needs_base || peer->next_lsn <= replica->floor_lsn) {
@@ -547,6 +565,7 @@ void torc_replica_ship(struct torc_replica *replica, struct torc_replica_actions
         if (fed && torc_replica_room(actions, TORC_REPLICA_PIECES_MAX + 4)) {
             log_claim(replica, peer, actions);
             log_ship_to(replica, peer, actions);
+            log_note_stuck(replica, peer);
             log_wait_for(replica, peer);
             torc_replica_stream(replica, peer, actions);
         }

@@ -755,13 +755,15 @@ static void an_adoption_says_whose_life_is_over(void)
     CU_ASSERT_EQUAL(adopted_down().boot, 0);
 }
 
+static struct torc_peer_ack having(uint64_t lsn)
+{
+    return (struct torc_peer_ack){
+        .epoch = replica.epoch, .copy = 2, .received_lsn = lsn, .durable_lsn = lsn, .usable = true};
+}
+
 static void other_acknowledges_all(void)
 {
-    other_says(1, (struct torc_peer_ack){.epoch = replica.epoch,
-                                         .copy = 2,
-                                         .received_lsn = replica.last_lsn,
-                                         .durable_lsn = replica.last_lsn,
-                                         .usable = true});
+    other_says(1, having(replica.last_lsn));
 }
 
 static void win(void)
@@ -786,6 +788,68 @@ static void lead_two(void)
     heard(TORC_REPLICA_APPLIED, replica.last_lsn);
     CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
     answer_read();
+}
+
+// What the last step ships reaches OTHER, which has the log up to `*has`, but for so many times
+// that `lost_lsn` is in it. OTHER answers.
+static void ship_to_other(uint64_t *has, uint64_t lost_lsn, uint32_t *losses)
+{
+    for (uint32_t round = 0; round < 10; round++) {
+        uint64_t first = 0;
+        uint64_t end = 0;
+
+        for (uint32_t i = 0; i < actions.count; i++) {
+            const struct torc_peer_append *append = &actions.items[i].message.append;
+
+            if (actions.items[i].kind == TORC_REPLICA_SHIP && append->count > 0) {
+                first = append->first_lsn;
+                end = append->first_lsn + append->count;
+            }
+        }
+        if (first == 0) {
+            return;
+        }
+        if (first <= lost_lsn && lost_lsn<end && * losses> 0) {
+            (*losses)--;
+            return;
+        }
+        *has = first <= *has + 1 ? torc_max_u64(*has, end - 1) : *has;
+        other_says(1, having(*has));
+    }
+}
+
+// Writes come faster than an answer is missed. A record that is lost again and again is sent again,
+// and OTHER, which answers at once, is not taken for one that is behind.
+static void lose_under_load(uint32_t losses)
+{
+    uint64_t has_lsn;
+    uint64_t lost_lsn;
+    uint64_t longest_ns = 0;
+    uint64_t since_ns;
+
+    lead_two();
+    has_lsn = replica.last_lsn;
+    lost_lsn = replica.last_lsn + 10;
+    since_ns = now_ns;
+    for (uint32_t i = 0; i < 500; i++) {
+        now_ns += MS;
+        answer_read();
+        heard(TORC_REPLICA_APPENDED, replica.last_lsn + 1);
+        ship_to_other(&has_lsn, lost_lsn, &losses);
+        CU_ASSERT_FALSE_FATAL(replica.proposal.open);
+        since_ns = has_lsn == replica.last_lsn ? now_ns : since_ns;
+        longest_ns = torc_max_u64(longest_ns, now_ns - since_ns);
+    }
+    CU_ASSERT_EQUAL(losses, 0);
+    CU_ASSERT_EQUAL(has_lsn, replica.last_lsn);
+    CU_ASSERT_TRUE(longest_ns <= 100 * MS);
+}
+
+static void what_is_lost_twice_under_load_is_sent_again(void)
+{
+    for (uint32_t losses = 0; losses <= 5; losses++) {
+        lose_under_load(losses);
+    }
 }
 
 static void other_is_to_lead(void)
@@ -961,6 +1025,8 @@ int main(void)
          tables_that_were_cut_short_say_no_more_than_they_know},
         {"a member keeps what it acknowledged however many epochs went by",
          a_member_keeps_what_it_acknowledged_however_many_epochs_went_by},
+        {"what is lost twice under load is sent again",
+         what_is_lost_twice_under_load_is_sent_again},
         {"what cannot commit is handed over when it can",
          what_cannot_commit_is_handed_over_when_it_can},
         {"a transfer that nobody takes is tried again",
