@@ -234,12 +234,15 @@ uint64_t torc_watch_deadline_ns(const struct torc_watch *watch);
 // A core's replica adopts an epoch. The answer is until when the replica must act as bound by what
 // was promised to the primaries before (L4); said again, it is answered again. Claims
 // are made, kept or withdrawn; the peers concerned hear of it in the next step, for which the
-// deadline is now. LIMIT: shards_max, or a peer's slots.
+// deadline is now. A claim that finds no place, on a peer whose slots are taken or among peers_max,
+// is not made: writes go on without its lease, and torc_watch_claim tells. LIMIT: shards_max;
+// nothing was adopted.
 enum torc_err torc_must_use torc_watch_adopt(struct torc_watch *watch,
                                              const struct torc_watch_adoption *adoption,
                                              uint64_t *promise_until_ns, struct torc_fail *why);
 
-// A learner's node is claimed too, before it is proposed (J3). Again: no change.
+// A learner's node is claimed too, before it is proposed (J3). Again: no change. LIMIT: the node's
+// slots are taken, or peers_max.
 enum torc_err torc_must_use torc_watch_claim(struct torc_watch *watch, uint32_t shard,
                                              uint32_t epoch, uint32_t node, struct torc_fail *why);
 

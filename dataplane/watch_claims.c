@@ -148,28 +148,25 @@ static bool claims_has(const struct torc_watch_adoption *adoption, uint32_t node
     return false;
 }
 
-static enum torc_err claims_adopt(struct torc_watch *watch,
-                                  const struct torc_watch_adoption *adoption, struct torc_fail *why)
+// What finds no place is not made: the shell asks again (torc_watch_claim).
+static void claims_adopt(struct torc_watch *watch, const struct torc_watch_adoption *adoption)
 {
     bool primary = adoption->primary_node == watch->node;
 
-    for (uint32_t i = 0; i < adoption->claim_count && primary; i++) {
-        enum torc_err err = torc_watch_meet(watch, adoption->claim_nodes[i], why);
-
-        if (err == TORC_ERR_OK) {
-            err = claims_make(torc_watch_find(watch, adoption->claim_nodes[i]), adoption->shard,
-                              adoption->epoch, adoption->keeps, why);
-        }
-        if (err != TORC_ERR_OK) {
-            return err;
-        }
-    }
     for (uint32_t i = 0; i < watch->peer_count; i++) {
         if (!primary || !claims_has(adoption, watch->peers[i].state.node)) {
             claims_withdraw(&watch->peers[i], adoption->shard);
         }
     }
-    return TORC_ERR_OK;
+    for (uint32_t i = 0; i < adoption->claim_count && primary; i++) {
+        uint32_t node = adoption->claim_nodes[i];
+        struct torc_fail why;
+
+        if (torc_watch_meet(watch, node, &why) == TORC_ERR_OK) {
+            (void)claims_make(torc_watch_find(watch, node), adoption->shard, adoption->epoch,
+                              adoption->keeps, &why);
+        }
+    }
 }
 
 // L4: how long what was promised to `node` binds, but for what was promised to its dead boot. The
@@ -228,7 +225,8 @@ enum torc_err torc_watch_adopt(struct torc_watch *watch, const struct torc_watch
             }
         }
     }
-    return claims_adopt(watch, adoption, why);
+    claims_adopt(watch, adoption);
+    return TORC_ERR_OK;
 }
 
 void torc_watch_drop(struct torc_watch *watch, uint32_t shard)

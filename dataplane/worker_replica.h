@@ -145,7 +145,9 @@ struct torc_worker_watch {
     struct torc_watch_actions actions;
     void *memory;
     bool running;
-    bool stale; // leases changed and are to be published
+    bool stale;        // leases changed and are to be published
+    bool unclaimed;    // a claim found no place: it is made when there is one
+    uint64_t claim_ns; // when that is tried next
     uint64_t ceiling_keeping;
     uint32_t node_count; // that are watched
     uint32_t nodes[TORC_WATCH_PEERS_MAX];

@@ -4,10 +4,10 @@
 
 #include <string.h>
 
-#define NOTES_MAX       256u               // of one worker, a turn
-#define STALL_NS        UINT64_C(10000000) // stall_limit (S2)
-#define WATCH_SHARDS    UINT64_C(2048)     // of the node
-#define CEILING_STEP_US UINT64_C(200000)   // ceiling_step (H6)
+#define NOTES_MAX       256u                // of one worker, a turn
+#define STALL_NS        UINT64_C(10000000)  // stall_limit (S2)
+#define CLAIM_AGAIN_NS  UINT64_C(100000000) // claims that found no place
+#define CEILING_STEP_US UINT64_C(200000)    // ceiling_step (H6)
 
 // -- Memory and life ------------------------------------------------------------------------------
 
@@ -15,7 +15,8 @@ static struct torc_watch_config watch_config(uint32_t worker_count, uint32_t sha
 {
     return (struct torc_watch_config){
         .peers_max = TORC_WATCH_PEERS_MAX,
-        .shards_max = (uint32_t)torc_min_u64((uint64_t)worker_count * shards_max, WATCH_SHARDS)};
+        .shards_max =
+            (uint32_t)torc_min_u64((uint64_t)worker_count * shards_max, TORC_CHAN_MAP_ENTRIES)};
 }
 
 uint64_t torc_worker_watch_bytes(uint32_t worker_count, uint32_t shards_max)
@@ -273,6 +274,45 @@ static struct torc_worker_led *watch_led(struct torc_worker *worker, uint32_t sh
     return &watch->led[at];
 }
 
+// Claims what the shard's primary wants leases of. What finds no place is tried again, and told
+// once: until then the shard takes writes, and no read.
+static void watch_claim_led(struct torc_worker *worker, const struct torc_worker_led *led)
+{
+    struct torc_worker_watch *watch = worker->replicas.watch;
+    struct torc_fail why;
+
+    for (uint32_t i = 0; i < led->claims.count; i++) {
+        if (torc_watch_claim(&watch->watch, led->shard, led->epoch, led->claims.nodes[i], &why) ==
+            TORC_ERR_OK) {
+            continue;
+        }
+        if (!watch->unclaimed) {
+            torc_worker_alarm(worker, why.err, led->shard, why.text);
+            watch->claim_ns = worker->now_ns + CLAIM_AGAIN_NS;
+        }
+        watch->unclaimed = true;
+    }
+}
+
+static void watch_claim_again(struct torc_worker *worker)
+{
+    struct torc_worker_watch *watch = worker->replicas.watch;
+    uint32_t left = 0;
+    struct torc_fail why;
+
+    watch->claim_ns = worker->now_ns + CLAIM_AGAIN_NS;
+    watch->stale = true;
+    for (uint32_t i = 0; i < watch->led_count; i++) {
+        const struct torc_worker_led *led = &watch->led[i];
+
+        for (uint32_t n = 0; n < led->claims.count; n++) {
+            left += torc_watch_claim(&watch->watch, led->shard, led->epoch, led->claims.nodes[n],
+                                     &why) != TORC_ERR_OK;
+        }
+    }
+    watch->unclaimed = left > 0;
+}
+
 static void watch_adopt(struct torc_worker *worker, uint32_t from,
                         const struct torc_council_note *note)
 {
@@ -301,6 +341,7 @@ static void watch_adopt(struct torc_worker *worker, uint32_t from,
                                     .claims.count = adoption->claim_count};
     memcpy(led->claims.nodes, adoption->claim_nodes,
            adoption->claim_count * sizeof(led->claims.nodes[0]));
+    watch_claim_led(worker, led);
     watch_publish(worker); // before the answer: whoever has it may read the row
     watch_say(worker, from, &answer);
 }
@@ -309,18 +350,12 @@ static void watch_claim(struct torc_worker *worker, const struct torc_council_no
 {
     struct torc_worker_watch *watch = worker->replicas.watch;
     struct torc_worker_led *led = watch_led(worker, note->shard);
-    struct torc_fail why;
 
     if (led == NULL || led->epoch != note->epoch) {
         return; // an epoch has passed
     }
-    for (uint32_t i = 0; i < note->claims.count; i++) {
-        if (torc_watch_claim(&watch->watch, note->shard, note->epoch, note->claims.nodes[i],
-                             &why) != TORC_ERR_OK) {
-            torc_worker_alarm(worker, why.err, note->shard, why.text);
-        }
-    }
     led->claims = note->claims; // who learns no more leaves its place
+    watch_claim_led(worker, led);
     watch->stale = true;
 }
 
@@ -528,6 +563,9 @@ void torc_worker_watch_turn(struct torc_worker *worker)
         if (watch->peers_owed[from]) {
             watch_tell_owed(worker, from);
         }
+    }
+    if (watch->unclaimed && worker->now_ns >= watch->claim_ns) {
+        watch_claim_again(worker);
     }
     watch_self(worker);
     watch_keep(worker);

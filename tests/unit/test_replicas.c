@@ -1,5 +1,6 @@
 // Torc tests: the replicas of shards in workers, three nodes in one process (tests/cluster_rig.h):
 // who leads, who follows, who comes back, and shards that come and go. Reads: test_replica_reads.c.
+#include "dataplane/watch_impl.h"
 #include "dataplane/worker_state.h"
 #include "tests/unit/replicas_rig.h"
 
@@ -88,6 +89,78 @@ static bool has_lease_of(uint32_t node)
         has = has || leases.nodes[i] == node;
     }
     return has;
+}
+
+// All places for claims of one node on another are taken, by other shards' claims.
+static void fill_claims(uint32_t node, uint32_t on)
+{
+    struct torc_watch_peer *peer =
+        torc_watch_find(&cluster.rigs[node].workers[0]->replicas.watch->watch, on);
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(peer);
+    for (uint32_t slot = 0; slot < TORC_CLAIMS_MAX; slot++) {
+        if (peer->claims[slot].epoch == 0) {
+            peer->claims[slot] = (struct torc_watch_claim){
+                .shard = 1000 + slot, .epoch = 1, .changed = ++peer->claim_version};
+        }
+    }
+    peer->claim_end = TORC_CLAIMS_MAX;
+}
+
+static void free_claims(uint32_t node, uint32_t on)
+{
+    struct torc_watch_peer *peer =
+        torc_watch_find(&cluster.rigs[node].workers[0]->replicas.watch->watch, on);
+
+    for (uint32_t slot = 0; slot < TORC_CLAIMS_MAX; slot++) {
+        if (peer->claims[slot].shard >= 1000) {
+            peer->claims[slot].epoch = 0;
+            peer->claims[slot].changed = ++peer->claim_version;
+        }
+    }
+    peer->claim_due = true;
+}
+
+static uint32_t alarms_of(uint32_t node)
+{
+    const struct torc_fake_control *control = &cluster.rigs[node].controls[0];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < control->event_count; i++) {
+        count += control->events[i].kind == TORC_EVT_ALARM ? 1 : 0;
+    }
+    return count;
+}
+
+// A takeover that finds no place for a claim on the other member is one all the same: writes go on.
+// Nobody reads until a place is free; then it is taken.
+static void who_finds_no_place_for_a_claim_takes_writes(void)
+{
+    uint32_t server = 0;
+    uint64_t version;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 10);
+    fill_claims(2, 3);
+    fill_claims(3, 2);
+    torc_cluster_kill(&cluster, 1, true);
+    for (uint32_t i = 0; i < 1000 && server == 0; i++) {
+        torc_cluster_run(&cluster, 100);
+        for (uint32_t node = 2; node <= 3; node++) {
+            server = torc_cluster_shard(&cluster, node, 1)->engine.state == TORC_SHARD_ACTIVE
+                         ? node
+                         : server;
+        }
+    }
+    CU_ASSERT_NOT_EQUAL_FATAL(server, 0);
+    CU_ASSERT_EQUAL(torc_cluster_put(&cluster, server, 5, "five", 11, &version), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(torc_cluster_server(&cluster, 1), 0); // without the lease
+    CU_ASSERT_EQUAL(alarms_of(server), 1);
+    free_claims(2, 3);
+    free_claims(3, 2);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, server, 2, 100000));
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
 }
 
 // Wished, it speaks; and is wished no more when the next one is.
@@ -817,6 +890,8 @@ int main(void)
         {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
         {"who is heard but slow to answer is not left out",
          who_is_heard_but_slow_to_answer_is_not_left_out},
+        {"who finds no place for a claim takes writes",
+         who_finds_no_place_for_a_claim_takes_writes},
         {"the last of many learners has a lease", the_last_of_many_learners_has_a_lease},
         {"a sleeper that is rung in vain is not covered by other cores",
          a_sleeper_that_is_rung_in_vain_is_not_covered_by_other_cores},
