@@ -5,6 +5,8 @@ nodes die, stop, are cut off and come back; with `file` and with etcd as metasto
     tests/e2e/cluster_test.py [WORD…]   all cases, or those whose name holds a word
 Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
 """
+import importlib.machinery
+import importlib.util
 import json
 import os
 import pathlib
@@ -13,7 +15,7 @@ import subprocess
 import tempfile
 import time
 
-from node import BUILD, PROGRAMS, ROOT, Checks, close_at_the_end, is_closed, run
+from node import BUILD, PROGRAMS, ROOT, Checks, close_at_the_end, is_closed, reserve_k, run
 
 KEYS = 1000000
 FEW = 24  # of a cluster whose keys are all in a history
@@ -296,6 +298,19 @@ def case_refused():
         checks.that(f"{kind}: it was removed", [kind, "del", made[0]] in done, done)
     checks.program("no cluster", cluster("status", check=False), 1, "up --nodes 3")
     cluster.close()
+
+
+def case_networks():
+    """a network that another is just making, and that has no route yet, is left to it"""
+    loader = importlib.machinery.SourceFileLoader("cluster", str(ROOT / "scripts/cluster"))
+    cluster = importlib.util.module_from_spec(importlib.util.spec_from_loader("cluster", loader))
+    loader.exec_module(cluster)
+    reserve = (("torct", reserve_k), ("torcl", cluster.reserve_k))
+    for (other, take_other), (own, take) in (reserve, reserve[::-1]):
+        made = [(other, take_other()), (own, take())]
+        for name, k in made:
+            run("ip", "link", "del", f"{name}{k}")
+        checks.that(f"{own} beside {other}", made[0][1] != made[1][1], str(made))
 
 
 def case_join():

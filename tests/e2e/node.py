@@ -98,8 +98,7 @@ def _prepare():
     for line in run("ip", "netns", "list").stdout.decode().splitlines():
         found = NAMESPACE.fullmatch(line.split()[0]) if line.split() else None
         if found and not pathlib.Path(f"/proc/{found[2]}").exists():
-            run("ip", "link", "del", f"torct{found[1]}", check=False)
-            run("ip", "netns", "del", found[0], check=False)
+            run("ip", "netns", "del", found[0], check=False)  # its pair of links goes with it
     fcntl.flock(_sweep_lock, fcntl.LOCK_UN)
 
 
@@ -115,14 +114,17 @@ def is_closed(thing):
 
 
 def reserve_k():
-    """The first k whose networks nobody has a route to, with its link made: the link is the reservation."""
-    for k in range(1, 255):
-        routes = run("ip", "-4", "route", "show", "root", f"10.79.{k}.0/24").stdout
-        routes += run("ip", "-6", "route", "show", "root", f"fd79:0:0:{k:x}::/64").stdout
-        made = not routes.strip() and run("ip", "link", "add", f"torct{k}", "type", "veth", "peer",
-                                          "name", f"torcu{k}", check=False).returncode == 0
-        if made:
-            return k
+    """The first k whose networks nobody has a route to, with its link made: the link, not yet a route, is the
+    reservation. scripts/cluster has links of another name, and the same lock."""
+    with open("/run/lock/torc-networks", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for k in range(1, 255):
+            routes = run("ip", "-4", "route", "show", "root", f"10.79.{k}.0/24").stdout
+            routes += run("ip", "-6", "route", "show", "root", f"fd79:0:0:{k:x}::/64").stdout
+            if not routes.strip() and not os.path.exists(f"/sys/class/net/torcl{k}") and \
+                    run("ip", "link", "add", f"torct{k}", "type", "veth", "peer", "name", f"torcu{k}",
+                        check=False).returncode == 0:
+                return k
     raise RuntimeError("all networks 10.79.1.0/24 … 10.79.254.0/24 are in use")
 
 
