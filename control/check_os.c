@@ -126,19 +126,24 @@ static enum torc_err check_checkpoints(const struct check *check, struct torc_fa
 
 static enum torc_err check_log(struct check *check, struct torc_fail *why)
 {
-    struct torc_recover_config config = {.disk = check->disk,
-                                         .store = check->store,
-                                         .log_fd = check->dir.log_fd,
-                                         .checkpoint_fd = check->dir.checkpoint_fd,
-                                         .cluster = check->dir.cluster,
-                                         .node = check->dir.node,
-                                         .shards = check->shards,
-                                         .shard_count = check->registry.cluster.shard_count,
-                                         .others = check->registry.meta.replicas > 1,
-                                         .look_only = true};
+    struct torc_recover_config config = {
+        .disk = check->disk,
+        .store = check->store,
+        .log_fd = check->dir.log_fd,
+        .checkpoint_fd = check->dir.checkpoint_fd,
+        .cluster = check->dir.cluster,
+        .node = check->dir.node,
+        .shards = check->shards,
+        .shard_count = check->registry.cluster.shard_count,
+        .others = check->registry.meta.replicas > 1 ? check->registry.survey : NULL,
+        .look_only = true};
     struct torc_recover_numbers found;
     bool scanned = false;
-    enum torc_err err = torc_recover_begin(&check->recover, &config, why);
+    enum torc_err err = torc_recover_check_others(&config, why);
+
+    if (err == TORC_ERR_OK) {
+        err = torc_recover_begin(&check->recover, &config, why);
+    }
 
     while (err == TORC_ERR_OK && !scanned) {
         err = torc_recover_step(check->recover, &scanned, why);

@@ -23,18 +23,33 @@ static void node_make_recover_shards(struct torc_node *node)
     }
 }
 
+static struct torc_recover_config node_recover_config(const struct torc_node *node)
+{
+    const struct torc_registry *registry = &node->registry;
+
+    return (struct torc_recover_config){.disk = node->disk,
+                                        .store = node->store,
+                                        .log_fd = node->dir.log_fd,
+                                        .checkpoint_fd = node->dir.checkpoint_fd,
+                                        .cluster = node->dir.cluster,
+                                        .node = node->dir.node,
+                                        .worker_count = node->attach.hello.worker_count,
+                                        .shards = node->recover_shards,
+                                        .shard_count = registry->cluster.shard_count,
+                                        .others =
+                                            registry->meta.replicas > 1 ? registry->survey : NULL};
+}
+
+static enum torc_err node_check_others(const struct torc_node *node, struct torc_fail *why)
+{
+    struct torc_recover_config config = node_recover_config(node);
+
+    return torc_recover_check_others(&config, why);
+}
+
 static enum torc_err node_begin_recover(struct torc_node *node, struct torc_fail *why)
 {
-    struct torc_recover_config config = {.disk = node->disk,
-                                         .store = node->store,
-                                         .log_fd = node->dir.log_fd,
-                                         .checkpoint_fd = node->dir.checkpoint_fd,
-                                         .cluster = node->dir.cluster,
-                                         .node = node->dir.node,
-                                         .worker_count = node->attach.hello.worker_count,
-                                         .shards = node->recover_shards,
-                                         .shard_count = node->registry.cluster.shard_count,
-                                         .others = node->registry.meta.replicas > 1};
+    struct torc_recover_config config = node_recover_config(node);
 
     return torc_recover_begin(&node->recover, &config, why);
 }
@@ -56,9 +71,12 @@ static void node_start_life(struct torc_node *node)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
     struct torc_fail why = {0};
-    enum torc_err err = torc_registry_start(&node->registry, &node->dir,
-                                            node->attach.hello.worker_count, &node->network, &why);
+    enum torc_err err = node_check_others(node, &why);
 
+    if (err == TORC_ERR_OK) {
+        err = torc_registry_start(&node->registry, &node->dir, node->attach.hello.worker_count,
+                                  &node->network, &why);
+    }
     torc_cluster_spread(cluster, node->attach.hello.worker_count);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         cluster->shards[i].ready = false;
@@ -325,10 +343,12 @@ static void node_read_checkpoints(struct torc_node *node)
 // What the files say, when it is known which shards there are.
 static enum torc_err node_resume_files(struct torc_node *node, struct torc_fail *why)
 {
-    enum torc_err err;
+    enum torc_err err = node_check_others(node, why);
 
     node_make_recover_shards(node);
-    err = node_begin_recover(node, why); // looks at the folders, no more
+    if (err == TORC_ERR_OK) {
+        err = node_begin_recover(node, why); // looks at the folders, no more
+    }
     if (err == TORC_ERR_OK) {
         node_read_checkpoints(node);
         torc_recover_close(node->recover);

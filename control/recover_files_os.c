@@ -146,7 +146,8 @@ static enum torc_err recover_entry(struct torc_recover *recover, const char *nam
         return err;
     }
     shard = torc_recover_shard_of(recover, number);
-    if (shard == NULL && recover->config.others && info.shard == number && info.lsn == lsn) {
+    if (shard == NULL && recover->config.others != NULL && info.shard == number &&
+        info.lsn == lsn) {
         return recover_foreign(recover, name);
     }
     if (shard == NULL || info.shard != number || info.lsn != lsn) {
@@ -157,6 +158,60 @@ static enum torc_err recover_entry(struct torc_recover *recover, const char *nam
     }
     recover_take_file(recover, shard, &info, byte_count);
     return TORC_ERR_OK;
+}
+
+static enum torc_err recover_check_other(const struct torc_recover *recover, const char *name,
+                                         struct torc_fail *why)
+{
+    struct torc_survey *others = recover->config.others;
+    const struct torc_survey_shard *record;
+    struct torc_checkpoint_info info = {0};
+    uint64_t byte_count;
+    uint32_t shard;
+    uint64_t lsn;
+    enum torc_err err;
+
+    if (!torc_checkpoint_name_parse(name, &shard, &lsn)) {
+        return TORC_ERR_OK;
+    }
+    record = torc_survey_shard(others, shard);
+    if (record != NULL && torc_survey_concerns(others, record, recover->config.node)) {
+        return TORC_ERR_OK; // what it says of that one is seen when its log was read
+    }
+    err = recover_check_file(recover, name, &info, &byte_count, why);
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (record == NULL || record->epoch < info.epoch) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "METASTORE_WENT_BACK: checkpoint/%.40s is of epoch %" PRIu32
+                         " and the metastore's record of its shard of epoch %" PRIu32
+                         ", without this node: put the right metastore back",
+                         name, info.epoch, record != NULL ? record->epoch : 0);
+    }
+    return TORC_ERR_OK;
+}
+
+enum torc_err torc_recover_check_others(const struct torc_recover_config *config,
+                                        struct torc_fail *why)
+{
+    const struct torc_recover recover = {.config = *config};
+    struct torc_disk_names names = {0};
+    enum torc_err err = TORC_ERR_OK;
+    int32_t listed;
+
+    if (config->others == NULL) {
+        return TORC_ERR_OK;
+    }
+    listed = torc_disk_list(config->disk, config->checkpoint_fd, &names);
+    if (listed < 0) {
+        return torc_fail(why, TORC_ERR_IO, "read checkpoint/: %s", strerrordesc_np(-listed));
+    }
+    for (uint32_t i = 0; i < names.count && err == TORC_ERR_OK; i++) {
+        err = recover_check_other(&recover, names.names[i], why);
+    }
+    torc_disk_names_free(&names);
+    return err;
 }
 
 // A control may have died between a checkpoint's name and the folder's sync, or that sync failed.

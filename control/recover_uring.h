@@ -17,6 +17,7 @@
 
 #include "control/cluster.h"
 #include "control/log_uring.h"
+#include "control/survey.h"
 #include "storage/checkpoint.h"
 
 // One shard of the node. In: shard, worker. Out: the rest.
@@ -47,11 +48,19 @@ struct torc_recover_config {
     uint32_t worker_count;
     struct torc_recover_shard *shards;
     uint32_t shard_count;
-    bool others;    // shards may be other nodes' now: their checkpoints are removed
-    bool look_only; // change nothing: no file is removed or synced
+    struct torc_survey *others; // whose shards other nodes may have now: their checkpoints are
+                                // removed; NULL: all shards are this node's
+    bool look_only;             // change nothing: no file is removed or synced
 };
 
 struct torc_recover;
+
+// Before a start changes or removes anything: who takes this node out of a shard writes a record
+// above all that it had. CORRUPT, METASTORE_WENT_BACK: a checkpoint of a shard that is other nodes'
+// is of a later epoch than the shard's record, which is thus of an older metastore. Looks at disk,
+// checkpoint_fd, cluster, node and others of `config`.
+enum torc_err torc_must_use torc_recover_check_others(const struct torc_recover_config *config,
+                                                      struct torc_fail *why);
 
 enum torc_err torc_must_use torc_recover_begin(struct torc_recover **out,
                                                const struct torc_recover_config *config,

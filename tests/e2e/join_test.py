@@ -7,6 +7,8 @@ Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
 """
 import json
 import os
+import pathlib
+import shutil
 import signal
 import time
 
@@ -122,6 +124,43 @@ def case_gone():
         checks.that("and goes on with what it was given", await_true(spread, cluster, 4), shares(cluster, 4))
         cluster.torc("stop", "--data", cluster.data(4))
         checks.that("one that was stopped loses its copies too", await_true(spread, cluster, 3), members(cluster, 3))
+
+
+def checkpoints(cluster, number):
+    """Shards of which the node has a checkpoint."""
+    return {int(path.name.split("-")[0]) for path in (cluster.data(number) / "checkpoint").glob("*-*[0-9]")}
+
+
+def case_old_metastore():
+    """nodes that start beside a metastore from before they got shards remove none of them"""
+    with Cluster("--replicas", COPIES, keys=FEW, shards=SHARDS, nodes=4,
+                 settings=("--placement-gone", "6s", "--placement-pace", "10ms", "--placement-lease", "4s")) as cluster:
+        checks.that("at first each of four nodes has its share", await_true(spread, cluster, 4), shares(cluster, 4))
+        meta = cluster.data(1).parent / "meta"
+        shutil.copytree(meta, f"{meta}.old")
+        cluster("kill", 4)
+        checks.that("three have them all", await_true(spread, cluster, 3), members(cluster, 3))
+        for key in range(FEW):
+            cluster.torc("put", key, f"value {key}")
+        for node in (1, 2, 3):
+            cluster.torc("checkpoint", "--data", cluster.data(node))
+        had = {node: checkpoints(cluster, node) for node in (1, 2, 3)}
+        checks.equal("on the disk", [len(one) for one in had.values()], [SHARDS] * 3)
+        for node in (1, 2, 3):
+            cluster("kill", node)
+        meta.rename(f"{meta}.new")
+        shutil.copytree(f"{meta}.old", meta)
+        for node in (1, 2, 3):
+            done = cluster("start", node, check=False)
+            checks.program(f"node {node} does not start", done, 1, "METASTORE_WENT_BACK", "put the right metastore back")
+            checks.equal("and keeps what it has", checkpoints(cluster, node), had[node])
+        shutil.rmtree(meta)
+        pathlib.Path(f"{meta}.new").rename(meta)
+        for node in (1, 2, 3):
+            cluster("start", node)
+        checks.that("with the right one all is there", await_true(spread, cluster, 3), members(cluster, 3))
+        checks.equal("and every value", [cluster.torc("get", key, "-o", "raw") for key in range(FEW)],
+                     [f"value {key}" for key in range(FEW)])
 
 
 def case_etcd():

@@ -89,14 +89,20 @@ static enum torc_err life_begin_recover(struct sim_node *node, struct torc_fail 
                                          .worker_count = node->worker_count,
                                          .shards = control->recover_shards,
                                          .shard_count = control->cluster.shard_count,
-                                         .others = sim->config.replicas > 1};
+                                         .others = sim->config.replicas > 1 ? sim_agree_survey(node)
+                                                                            : NULL};
+    enum torc_err err;
 
     memset(control->recover_shards, 0, sizeof(control->recover_shards));
     for (uint32_t i = 0; i < control->cluster.shard_count; i++) {
         control->recover_shards[i].shard = control->cluster.shards[i].shard;
         control->recover_shards[i].worker = control->cluster.shards[i].worker;
     }
-    return torc_recover_begin(&control->recover, &config, why);
+    err = torc_recover_check_others(&config, why);
+    if (err == TORC_ERR_OK && config.others != NULL) {
+        sim_give_let_go(node);
+    }
+    return err == TORC_ERR_OK ? torc_recover_begin(&control->recover, &config, why) : err;
 }
 
 // A boot is ours: recovery begins.
@@ -106,9 +112,6 @@ void sim_life_booted(struct sim_node *node)
 
     sim_agree_take_shards(node);
     torc_cluster_spread(&node->control.cluster, node->worker_count);
-    if (sim->config.replicas > 1) {
-        sim_give_let_go(node);
-    }
     if (life_begin_recover(node, &why) != TORC_ERR_OK) {
         sim_control_fail(node, &why);
         return;
