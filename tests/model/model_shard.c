@@ -276,7 +276,12 @@ static void test_planted_faults(void)
     struct torc_rng rng = {torc_test_seed()};
 
     for (enum fault fault = FAULT_FORGET; fault < FAULT_COUNT; fault++) {
-        CU_ASSERT_FALSE(world_run(&test_rig, torc_rng_next(&rng), fault, NULL));
+        bool seen = false;
+
+        for (uint32_t i = 0; i < 20 && !seen; i++) { // the first that shows it ends it
+            seen = !world_run(&test_rig, torc_rng_next(&rng), fault, NULL);
+        }
+        CU_ASSERT_TRUE(seen);
     }
 }
 

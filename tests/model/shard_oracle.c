@@ -230,11 +230,18 @@ static bool is_memory(enum torc_err err)
     return err == TORC_ERR_BUSY || err == TORC_ERR_NO_SPACE;
 }
 
+// A client that was dropped by age is judged as a new one, by what the shard still has under way.
 static bool is_forgotten_answer(const struct world *world, const struct torc_shard_write *write,
-                                enum torc_err err)
+                                enum known_state state, enum torc_err err)
 {
     if (err == TORC_ERR_EXPIRED) {
         return stamp_is_old(world, write->stamp);
+    }
+    if (err == TORC_ERR_CLOCK_AHEAD) {
+        return stamp_is_ahead(world, write->stamp);
+    }
+    if (err == TORC_ERR_PENDING) {
+        return state == KNOWN_WAITING || state == KNOWN_PENDING;
     }
     return err == write->log_err || err == TORC_ERR_SEQ_OLD || err == TORC_ERR_CONDITION_FAILED ||
            err == TORC_ERR_NOT_FOUND;
@@ -259,7 +266,9 @@ static bool check_verdict(struct world *world, const struct identity *identity,
         return false;
     }
     if (identity->lapsed &&
-        (verdict != TORC_SHARD_ANSWER || is_forgotten_answer(world, write, outcome->err))) {
+        (verdict != TORC_SHARD_ANSWER ||
+         is_forgotten_answer(world, write, (enum known_state)identity->known[write->seq].state,
+                             outcome->err))) {
         return false;
     }
     wrong(world, verdict == TORC_SHARD_ANSWER ? "answer" : "verdict",
