@@ -1,9 +1,10 @@
 // Torc dataplane: values that come in pieces: PUT with FRAG, FRAG, FRAG_QUERY. See fragment.h;
 // WIRE.md, section 3, "Large values".
 //
-// The pieces of one PUT are found by (session, op id). When all are there the value goes the way of
-// any other write. Its entry stays until the write has its outcome, so that a question in between
-// is answered with "all is here" and not with "start again".
+// The pieces of one PUT are found by (session, op id), and were sent after it: op ids come round.
+// When all are there the value goes the way of any other write. Its entry stays until the write has
+// its outcome, so that a question in between is answered with "all is here" and not with "start
+// again".
 #include "dataplane/worker_state.h"
 
 #include <string.h>
@@ -160,6 +161,7 @@ void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packe
             return;
         }
         entry->submitted = false;
+        entry->put_seq = packet->seq;
     }
     if (!torc_fragment_fits(entry, 0, request->data_bytes)) {
         put_refuse(worker, packet, answer, request, TORC_ERR_INVALID_ARGUMENT);
@@ -173,9 +175,12 @@ void torc_worker_put_begin(struct torc_worker *worker, struct torc_packet *packe
 }
 
 // Whether there is a PUT that this piece or question is about, and that pieces can still complete.
-static bool put_goes_on(const struct torc_fragment_entry *entry, const struct torc_request *request)
+// What was sent before the entry's PUT may be of an earlier one that had this op id and key.
+static bool put_goes_on(const struct torc_fragment_entry *entry, const struct torc_packet *packet,
+                        const struct torc_request *request)
 {
-    return entry != NULL && entry->put.key == request->key && !entry->refused;
+    return entry != NULL && packet->seq >= entry->put_seq && entry->put.key == request->key &&
+           !entry->refused;
 }
 
 void torc_worker_put_piece(struct torc_worker *worker, struct torc_packet *packet,
@@ -185,7 +190,7 @@ void torc_worker_put_piece(struct torc_worker *worker, struct torc_packet *packe
         torc_fragments_find(&worker->fragments, put_id(packet, request));
     enum torc_err err = TORC_ERR_OK;
 
-    if (!put_goes_on(entry, request)) {
+    if (!put_goes_on(entry, packet, request)) {
         err = TORC_ERR_NO_MESSAGE;
     } else if (!torc_fragment_fits(entry, request->fragment, request->data_bytes)) {
         err = TORC_ERR_INVALID_ARGUMENT;
@@ -204,7 +209,7 @@ void torc_worker_put_query(struct torc_worker *worker, struct torc_packet *packe
     struct torc_fragment_entry *entry =
         torc_fragments_find(&worker->fragments, put_id(packet, request));
 
-    if (!put_goes_on(entry, request)) {
+    if (!put_goes_on(entry, packet, request)) {
         torc_answer_status(worker, answer, request->opcode, request->op_id, TORC_ERR_NO_MESSAGE, 0);
         return;
     }

@@ -71,9 +71,10 @@ static struct torc_reply put_large(uint64_t key, const unsigned char *value)
     return reply;
 }
 
-static void pull_all(uint64_t key, const unsigned char *value, uint64_t version)
+// Shows that the key's version has total_bytes, those of `value`.
+static void pull(uint64_t key, const unsigned char *value, uint64_t version, uint32_t total_bytes)
 {
-    uint32_t count = (LARGE_BYTES + PIECE_BYTES - 1) / PIECE_BYTES;
+    uint32_t count = (total_bytes + PIECE_BYTES - 1) / PIECE_BYTES;
     uint32_t pulled = 0;
 
     for (uint32_t first = 0; first < count; first += 8) {
@@ -96,7 +97,7 @@ static void pull_all(uint64_t key, const unsigned char *value, uint64_t version)
             pulled += byte_count;
         }
     }
-    CU_ASSERT_EQUAL(pulled, LARGE_BYTES);
+    CU_ASSERT_EQUAL(pulled, total_bytes);
 }
 
 static void a_large_value_goes_in_and_out_in_pieces(void)
@@ -120,7 +121,7 @@ static void a_large_value_goes_in_and_out_in_pieces(void)
     CU_ASSERT_EQUAL(total, LARGE_BYTES);
     CU_ASSERT(byte_count > 1000);
     CU_ASSERT_EQUAL(memcmp(bytes, value, byte_count), 0);
-    pull_all(77, value, version);
+    pull(77, value, version, LARGE_BYTES);
     (void)put_text(77, "small");
     request = (struct torc_request){.opcode = TORC_OPCODE_PULL,
                                     .key = 77,
@@ -135,7 +136,7 @@ static void a_large_value_goes_in_and_out_in_pieces(void)
     torc_rig_connect(rig, client, 5001);
     request = torc_rig_get(78);
     version = expect(&request, TORC_ERR_PARTIAL).info;
-    pull_all(78, value, version);
+    pull(78, value, version, LARGE_BYTES);
     free(value);
     close_rig();
 }
@@ -205,6 +206,45 @@ static void send(const struct torc_request *request)
     (void)torc_rig_add(client, request);
     (void)torc_rig_flush(rig, client, 0);
     torc_rig_step(rig, 10000);
+}
+
+// Op ids come round: a piece and a question of the put before that had this one, of the same key
+// and sizes, come after the put that has it now. The number of a packet says that it was earlier.
+static void a_late_piece_of_the_put_before_does_not_enter_a_later_one(void)
+{
+    unsigned char *value = large_value();
+    struct torc_request late = {.opcode = TORC_OPCODE_FRAG,
+                                .key = 5,
+                                .fragment = 1,
+                                .data = value + 2 * PIECE_BYTES,
+                                .data_bytes = PIECE_BYTES};
+    struct torc_request piece = late;
+    struct torc_request get = torc_rig_get(5);
+    struct torc_request put;
+    uint64_t version;
+    uint64_t seq;
+
+    open_plain();
+    put = torc_rig_put(rig, client, 5, value, PIECE_BYTES);
+    put.flags = TORC_WRITE_FRAGMENTED;
+    put.total_bytes = 2 * PIECE_BYTES;
+    put.fragment_bytes = PIECE_BYTES;
+    late.op_id = piece.op_id = put.op_id = client->next_op++;
+    piece.data = value + PIECE_BYTES;
+    client->lane.seq[0] += 2; // of the late ones
+    CU_ASSERT_EQUAL(expect(&put, TORC_ERR_OK).opcode, TORC_OPCODE_FRAG_QUERY | TORC_REPLY_BIT);
+    seq = client->lane.seq[0];
+    client->lane.seq[0] -= 3;
+    (void)expect(&late, TORC_ERR_NO_MESSAGE);
+    late.opcode = TORC_OPCODE_FRAG_QUERY;
+    late.data_bytes = 0;
+    (void)expect(&late, TORC_ERR_NO_MESSAGE);
+    client->lane.seq[0] = seq;
+    version = expect(&piece, TORC_ERR_OK).info;
+    CU_ASSERT_EQUAL(expect(&get, TORC_ERR_PARTIAL).info, version);
+    pull(5, value, version, 2 * PIECE_BYTES);
+    free(value);
+    close_rig();
 }
 
 // The same write twice under two op ids, as of a client that heard of a later epoch: the second is
@@ -450,6 +490,8 @@ int main(void)
          a_piece_without_its_put_is_told_to_start_again},
         {"a refused put is not executed by a late piece",
          a_refused_put_is_not_executed_by_a_late_piece},
+        {"a late piece of the put before does not enter a later one",
+         a_late_piece_of_the_put_before_does_not_enter_a_later_one},
         {"a put in pieces that is in progress is answered later",
          a_put_in_pieces_that_is_in_progress_is_answered_later},
         {"an idle worker puts leaves in order", an_idle_worker_puts_leaves_in_order},
