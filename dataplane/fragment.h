@@ -47,7 +47,7 @@ struct torc_fragment_entry {
     uint32_t older;   // by touched_ns; or, unused, the next free one
     uint32_t newer;
     uint64_t touched_ns;
-    // The caller's: the PUT as it came, without its data; the number of the packet that opened this;
+    // The caller's: the PUT as it came, without its data; the number of the packet that opened it;
     // whether the value was handed on; up to which piece the client was told that it may send.
     struct torc_request put;
     uint64_t put_seq;
