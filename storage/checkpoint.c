@@ -605,34 +605,41 @@ static bool walk_result(struct walk *walk, uint64_t *seq, uint64_t *version)
     return true;
 }
 
-// There was no room for what the reader has of clients. False: nor is there now.
+// There was no room for what the reader has of a client. False: nor can there be.
 static bool reader_make_room(struct torc_checkpoint_reader *reader)
 {
-    if (reader->make_room == NULL) {
-        return false;
-    }
-    reader->clients_min = reader->make_room(reader->make_room_arg, reader->clients_hlc);
-    return true;
+    return reader->make_room != NULL &&
+           reader->make_room(reader->make_room_arg, reader->clients_hlc, &reader->clients_min);
 }
 
+// True, too, when it need not fit.
 static bool reader_load(struct torc_checkpoint_reader *reader,
                         const struct torc_completion_head *head)
 {
-    struct torc_completion_table *table = &reader->shard->completions;
-
-    return torc_completion_load(table, head) ||
-           (reader_make_room(reader) &&
-            (head->last_hlc < reader->clients_min || torc_completion_load(table, head)));
+    while (head->last_hlc >= reader->clients_min &&
+           !torc_completion_load(&reader->shard->completions, head)) {
+        if (!reader_make_room(reader)) {
+            return head->last_hlc < reader->clients_min;
+        }
+    }
+    return true;
 }
 
+// A result of the client: its version and seq. The same.
 static bool reader_apply(struct torc_checkpoint_reader *reader,
-                         const struct torc_completion_head *head, uint64_t seq)
+                         const struct torc_completion_head *head, uint64_t version, uint64_t seq)
 {
-    struct torc_completion_table *table = &reader->shard->completions;
     struct torc_completion_promise none = {0};
+    struct torc_completion_head done = *head;
 
-    return torc_completion_apply(table, head, seq, &none) ||
-           (reader_make_room(reader) && torc_completion_apply(table, head, seq, &none));
+    done.last_hlc = version;
+    while (head->last_hlc >= reader->clients_min &&
+           !torc_completion_apply(&reader->shard->completions, &done, seq, &none)) {
+        if (!reader_make_room(reader)) {
+            return head->last_hlc < reader->clients_min;
+        }
+    }
+    return true;
 }
 
 // One client and its results.
@@ -649,21 +656,18 @@ static enum torc_err reader_client(struct torc_checkpoint_reader *reader, struct
         return reader_fail(reader, "a client does not decode", why);
     }
     reader->clients_hlc = torc_max_u64(reader->clients_hlc, head.last_hlc);
-    if (reader->shard != NULL && head.last_hlc >= reader->clients_min) {
+    if (reader->shard != NULL) {
         fits = reader_load(reader, &head);
     }
     seq = head.low;
     version = head.last_hlc;
     for (uint32_t i = 0; i < count && fits; i++) {
-        struct torc_completion_head done = head;
-
         if (!walk_result(walk, &seq, &version) || seq < head.low || version == 0 ||
             version > head.last_hlc) {
             return reader_fail(reader, "a completion does not decode", why);
         }
-        done.last_hlc = version;
-        if (reader->shard != NULL && head.last_hlc >= reader->clients_min) {
-            fits = reader_apply(reader, &done, seq);
+        if (reader->shard != NULL) {
+            fits = reader_apply(reader, &head, version, seq);
         }
     }
     if (!fits) {

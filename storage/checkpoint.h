@@ -106,9 +106,9 @@ enum torc_err torc_must_use torc_checkpoint_footer_check(const void *bytes, uint
                                                          struct torc_checkpoint_footer *footer,
                                                          struct torc_fail *why);
 
-// Drops clients that are past their time at `hlc`, or at a later time that is known. Returns the
-// HLC of the last use that is not too old.
-typedef uint64_t torc_checkpoint_room_fn(void *arg, uint64_t hlc);
+// Drops clients that are past their time at `hlc`, or at a later time that is known: some or all.
+// False: there are none left. *least: the HLC of the last use that is not too old.
+typedef bool torc_checkpoint_room_fn(void *arg, uint64_t hlc, uint64_t *least);
 
 struct torc_checkpoint_reader {
     struct torc_shard *shard;

@@ -347,6 +347,7 @@ void torc_completion_sort(struct torc_completion_table *table)
     uint32_t all = NONE;
     uint32_t next;
 
+    pool->sort_count++;
     memset(lists, 0xff, sizeof(lists));
     for (uint32_t at = table->oldest; at != NONE; at = next) {
         uint32_t list = at;

@@ -89,7 +89,8 @@ struct torc_completion_pool {
     uint32_t principal_ppm;
     uint32_t entry_own; // of those used, by clients of this core
     uint32_t result_own;
-    bool keeps; // two thirds are for what other replicas log
+    uint64_t sort_count; // tables that were put in order, for tests
+    bool keeps;          // two thirds are for what other replicas log
 };
 
 // One shard's table.

@@ -154,14 +154,19 @@ static bool replay_expire(struct torc_replay *replay, uint64_t hlc)
     return any;
 }
 
-static uint64_t checkpoint_make_room(void *arg, uint64_t hlc)
+// A file's clients come in any order; often it is that of time, and then the first leave as they
+// are. Putting all in order where each that leaves makes room for one more would be quadratic.
+static bool checkpoint_make_room(void *arg, uint64_t hlc, uint64_t *least)
 {
     struct torc_replay *replay = arg;
     struct torc_shard *shard = replay->checkpoint.shard;
 
-    torc_completion_sort(&shard->completions); // its clients come in any order
-    (void)replay_expire(replay, hlc);
-    return clients_min(shard->pool, torc_max_u64(replay->hlc, hlc));
+    *least = clients_min(shard->pool, torc_max_u64(replay->hlc, hlc));
+    if (replay_expire(replay, hlc)) {
+        return true;
+    }
+    torc_completion_sort(&shard->completions);
+    return replay_expire(replay, hlc);
 }
 
 // -- Checkpoints --------------------------------------------------------------------------------

@@ -444,22 +444,23 @@ static void test_a_checkpoint_needs_what_may_be_lost(void)
     torc_shard_drop(&bench.shard);
 }
 
-// The file of a shard that has four fifths of the pool's clients, who wrote just now.
-static uint64_t clients_file(uint32_t shard, unsigned char *file)
+// The file of a shard that has so many clients, who wrote so long after one another: the last one
+// just now.
+static uint64_t clients_file(uint32_t shard, uint32_t count, uint64_t each_us, unsigned char *file)
 {
     struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9};
     struct torc_completion_promise none = {0};
     struct torc_checkpoint_writer writer;
-    uint32_t count = rig.pool.completions.entry_max / 5 * 4;
     uint64_t bytes = 0;
 
     bench.shard.shard = shard;
     bench.shard.completions.shard = shard;
     bench.shard.applied_hlc = torc_hlc_from_us(rig.pool.wall_us);
     for (uint32_t i = 0; i < count; i++) {
-        struct torc_completion_head head = {.who = {.client = 1000 * shard + i, .principal = 1},
-                                            .low = 1,
-                                            .last_hlc = torc_hlc_from_us(rig.pool.wall_us - i % 7)};
+        struct torc_completion_head head = {
+            .who = {.client = 1000 * shard + i, .principal = 1},
+            .low = 1,
+            .last_hlc = torc_hlc_from_us(rig.pool.wall_us - (count - 1 - i) * each_us - i % 7)};
 
         CU_ASSERT_TRUE(torc_completion_apply(&bench.shard.completions, &head, 1, &none));
     }
@@ -483,9 +484,9 @@ static void test_clients_of_several_moments_fit(void)
 
     bench_pool(100, CHUNKS);
     bench_open();
-    bytes[0] = clients_file(1, files[0]);
+    bytes[0] = clients_file(1, rig.pool.completions.entry_max / 5 * 4, 0, files[0]);
     rig.pool.wall_us += 200000000;
-    bytes[1] = clients_file(2, files[1]);
+    bytes[1] = clients_file(2, rig.pool.completions.entry_max / 5 * 4, 0, files[1]);
     torc_shard_drop(&bench.shard);
     for (uint32_t first = 0; first < 2; first++) {
         struct torc_replay *replay = bench_replay(2);
@@ -514,6 +515,49 @@ static void test_clients_of_several_moments_fit(void)
     }
 }
 
+// The pool was full all the time, of clients that write once: a new one came as the oldest one left.
+// The file of a shard is a minute older than that of the other, and each client of the later one
+// finds room that one of the former leaves. What that costs does not grow with how many there are.
+static void test_a_pool_that_was_full_is_sorted_seldom(void)
+{
+    static unsigned char files[2][CLIENTS_FILE];
+    struct torc_shard shards[2];
+    struct torc_replay *replay;
+    uint64_t sorts;
+    uint64_t bytes[2];
+    uint32_t half = 0;
+    struct torc_fail why;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        bench_pool(100, CHUNKS); // whose places are taken in order, as the file has them
+        bench_open();
+        half = rig.pool.completions.entry_max / 2;
+        rig.pool.wall_us += UINT64_C(60000000) * i;
+        bytes[i] = clients_file(1 + i, i == 0 ? 2 * half : half, 60000000 / half, files[i]);
+        torc_shard_drop(&bench.shard);
+    }
+    replay = bench_replay(2);
+    sorts = rig.pool.completions.sort_count;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct torc_shard_config config = bench_config(1 + i, 4);
+
+        config.turn = 1;
+        TORC_TEST_OK(torc_shard_init(&shards[i], &rig.pool, &config, &why), &why);
+        torc_replay_add(replay, &shards[i]);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        TORC_TEST_OK(torc_replay_checkpoint(replay, 1 + i, files[i], bytes[i], &why), &why);
+        TORC_TEST_OK(torc_replay_checkpoint_end(replay, 1 + i, &why), &why);
+    }
+    CU_ASSERT_EQUAL(shards[1].completions.client_count, half);
+    CU_ASSERT(rig.pool.completions.sort_count - sorts <= 4); // two are those of the files' ends
+    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+    for (uint32_t i = 0; i < 2; i++) {
+        TORC_TEST_OK(torc_completion_check(&shards[i].completions, &why), &why);
+        torc_shard_drop(&shards[i]);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -528,6 +572,7 @@ int main(void)
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
         {"a checkpoint outlives its BEGUN", test_a_checkpoint_outlives_its_begun},
         {"clients of several moments fit", test_clients_of_several_moments_fit},
+        {"a pool that was full is sorted seldom", test_a_pool_that_was_full_is_sorted_seldom},
         {"a checkpoint needs what may be lost", test_a_checkpoint_needs_what_may_be_lost},
         CU_TEST_INFO_NULL};
 
