@@ -721,6 +721,7 @@ struct torc_tile {
     uint32_t row_first; // rows inside [lo, hi), in the chunk's order
     uint32_t row_count;
     uint64_t bytes; // what they count in a page
+    uint64_t ts;    // its moment
     struct torc_rows rows;
     uint8_t body[];
 };

@@ -5,7 +5,7 @@
 #include "client/engine_state.h"
 
 #define FETCHES_MAX 16u
-#define ROW_FETCH   UINT64_MAX       // `bytes` of a row whose value is still to come
+#define ROW_FETCH   UINT64_MAX // `bytes` of a row whose value is still to come; `data`: its tile
 #define ROW_GONE    (UINT64_MAX - 1) // `bytes` of a row that was deleted meanwhile
 
 // Tiles, rows and fetched values go.
@@ -76,11 +76,12 @@ struct rows_fill {
     bool cut; // something of the covered part did not get in
 };
 
-static void row_set(struct torc_row *row, const struct torc_rows_item *item)
+static void row_set(struct torc_row *row, const struct torc_rows_item *item,
+                    const struct torc_tile *tile)
 {
     *row = (struct torc_row){.key = item->key,
                              .version = item->version,
-                             .data = item->value,
+                             .data = item->by_reference ? (const void *)tile : item->value,
                              .bytes = item->by_reference ? ROW_FETCH : item->value_bytes};
 }
 
@@ -96,7 +97,7 @@ static void rows_from_tile(struct rows_fill *fill, const struct torc_tile *tile)
             return;
         }
         torc_rows_at(&tile->rows, tile->row_first + i, &item);
-        row_set(&fill->page->rows[fill->count++], &item);
+        row_set(&fill->page->rows[fill->count++], &item, tile);
         fill->bytes += TORC_PAGE_ROW_BYTES + item.value_bytes;
         fill->page->reference_count += item.by_reference ? 1 : 0;
     }
@@ -116,19 +117,25 @@ static void rows_from_page(struct rows_fill *fill)
     }
 }
 
-// Where the next page begins.
-static void page_rest(struct torc_page_state *page, const struct rows_fill *fill)
+// The page has its first `count` rows; the next one begins `at`.
+static void page_rest(struct torc_page_state *page, uint64_t count, uint64_t at)
 {
-    uint64_t at = page->front;
-
-    if (fill->cut) {
-        at = page->rows[fill->count - 1].key + (page->reverse ? 0 : 1);
-    }
     page->next_lo = page->reverse ? page->lo : at;
     page->next_hi = page->reverse ? at : page->hi;
     page->more = page->next_lo < page->next_hi;
-    page->truncated = page->more && (!page->limit_given || fill->count < page->limit);
-    page->rows_done = fill->count;
+    page->truncated = page->more && (!page->limit_given || count < page->limit);
+    page->rows_done = count;
+}
+
+// Right before or right behind a row.
+static uint64_t row_begin(const struct torc_page_state *page, uint64_t row)
+{
+    return page->rows[row].key + (page->reverse ? 1 : 0);
+}
+
+static uint64_t row_end(const struct torc_page_state *page, uint64_t row)
+{
+    return page->rows[row].key + (page->reverse ? 0 : 1);
 }
 
 // ---- The end
@@ -154,12 +161,21 @@ void torc_page_finish(struct torc_engine *engine, uint32_t index)
         }
     }
     rows_from_page(&fill);
-    page_rest(page, &fill);
+    page_rest(page, fill.count, fill.cut ? row_end(page, fill.count - 1) : page->front);
     page->fetching = true;
     torc_page_fetch(engine, index);
 }
 
 // ---- Values by reference
+
+// The moment of the row's chunk, so that it fits to its neighbours. Where what is a little old will
+// do, any copy may be asked: none knows another moment than its own.
+static uint64_t fetch_ts(const struct torc_page_state *page, const struct torc_row *row)
+{
+    const struct torc_tile *tile = row->data;
+
+    return page->age_ms != 0 || tile == NULL ? 0 : tile->ts;
+}
 
 static bool fetch_begin(struct torc_engine *engine, uint32_t page_index, uint64_t row)
 {
@@ -174,7 +190,7 @@ static bool fetch_begin(struct torc_engine *engine, uint32_t page_index, uint64_
     op->key = engine->ops[page_index].page->rows[row].key;
     op->parent = page_index;
     op->part = (uint32_t)row;
-    op->ts = engine->ops[page_index].page->ts;
+    op->ts = fetch_ts(engine->ops[page_index].page, &engine->ops[page_index].page->rows[row]);
     op->age_ms = engine->ops[page_index].page->age_ms;
     op->hlc = engine->ops[page_index].hlc;
     op->deadline_ns = engine->ops[page_index].deadline_ns;
@@ -254,6 +270,24 @@ static bool fetch_keep(struct torc_engine *engine, struct torc_page_state *page,
     return true;
 }
 
+// The moment of a row's chunk has left the undo window: the page ends before the row. With nothing
+// before it, it is a page by itself, as it is now. False: it is a snapshot.
+static bool page_cut(struct torc_page_state *page, uint32_t row)
+{
+    if (page->snapshot) {
+        return false;
+    }
+    if (row_begin(page, row) == (page->reverse ? page->hi : page->lo)) {
+        page->rows[row].data = NULL;
+        page->fetch_next = row;
+        page_rest(page, row + 1ull, row_end(page, row));
+    } else if (row < page->rows_done) {
+        page->fetch_next = torc_min_u64(page->fetch_next, row);
+        page_rest(page, row, row_begin(page, row));
+    }
+    return true;
+}
+
 void torc_page_fetched(struct torc_engine *engine, uint32_t index, enum torc_err status)
 {
     struct torc_op *op = &engine->ops[index];
@@ -263,10 +297,14 @@ void torc_page_fetched(struct torc_engine *engine, uint32_t index, enum torc_err
     if (status == TORC_ERR_NOT_FOUND) {
         page->rows[op->part].bytes = ROW_GONE;
         status = TORC_ERR_OK;
+    } else if (status == TORC_ERR_SNAPSHOT_TOO_OLD && page_cut(page, op->part)) {
+        status = TORC_ERR_OK;
     } else if (status == TORC_ERR_OK && !fetch_keep(engine, page, op)) {
         status = TORC_ERR_LIMIT;
     }
-    memcpy(torc_op_text(engine, page_index), torc_op_text(engine, index), TORC_OP_TEXT_BYTES);
+    if (status != TORC_ERR_OK) {
+        memcpy(torc_op_text(engine, page_index), torc_op_text(engine, index), TORC_OP_TEXT_BYTES);
+    }
     page->fetch_count--;
     torc_op_free(engine, index);
     if (status == TORC_ERR_SNAPSHOT_TOO_OLD && torc_page_restart(engine, page_index)) {

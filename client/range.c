@@ -485,6 +485,7 @@ void torc_scan_reply(struct torc_engine *engine, uint32_t index, const struct to
         op->lent = false;
         torc_budget_proved(engine, &engine->nodes[op->node]);
     }
+    tile->ts = reply->info;
     page->ts = page->snapshot ? reply->info : 0;
     scan_progress(engine, op, tile, reply->body_bytes);
     is_last = (tile->rows.place.flags & TORC_ROWS_LAST) != 0;

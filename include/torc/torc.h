@@ -42,7 +42,8 @@
 //         or `snapshot`: one moment of all shards, for as many pages as the server's undo window
 //         reaches back: a second or so, longer while it is read. A page holds at most `limit` rows
 //         and `bytes` bytes, and says whether more may follow and from where: nothing is ever left
-//         out in silence.
+//         out in silence. It may hold none and say that more follows: a page ends before a value
+//         over a packet that was replaced and has left the undo window before it was fetched.
 // Old     a get, range or count that says how old what it sees may be (max_age_us) is answered by
 //         any copy of the shard, also without its primary: it sees every write that any client was
 //         told of that long before the call, and perhaps later ones. Two of them may see more, then
@@ -194,7 +195,8 @@ enum torc_consistency {
     // The page is one moment of all shards, and holds every write acknowledged before it began. Its
     // timestamp gives more pages of that moment, or SNAPSHOT_TOO_OLD when it left the window.
     TORC_SNAPSHOT = 1,
-    // Each part is one moment of its shard, at most max_age_us ago, and comes from any copy.
+    // Each part is one moment of its shard, at most max_age_us ago, and comes from any copy; a value
+    // over a packet is read by itself, at most max_age_us ago as well.
     TORC_STALE = 2
 };
 

@@ -8,6 +8,8 @@
 // snapshots, forward, in reverse, counted, page by page; each must be such a moment, and not one
 // before it was asked for. Two sibling runs must be found out: ranges of `shard` consistency, and
 // pages that do not go on at their timestamp.
+// A few keys in one shard, which one chunk holds, are read with `shard` consistency: each page is one
+// moment, with the large values that are read behind the chunk.
 #include "tests/client_net.h"
 #include "tests/torc_test.h"
 
@@ -22,6 +24,7 @@
 
 enum {
     KEYS = 160,
+    KEYS_FEW = 12,
     SHARDS = 4,
     LARGE = 3000, // bytes: over a packet
     PAGES_MAX = 400
@@ -47,6 +50,8 @@ struct reader {
     uint64_t seen[KEYS];     // rounds read; 0: no record
     uint64_t expected[KEYS]; // acknowledged when it began: not below that
     uint64_t from_round;
+    uint64_t lo; // what was read of the key space
+    uint64_t hi;
 };
 
 struct world {
@@ -57,6 +62,7 @@ struct world {
     struct reader reader;
     uint8_t value[LARGE];
     enum fault fault;
+    uint32_t keys; // KEYS, or KEYS_FEW in one shard
     bool broken;
     uint64_t pages;
 };
@@ -74,6 +80,11 @@ static uint32_t index_of(uint64_t key)
     return (uint32_t)(key % (KEY_COUNT / SHARDS) / 3 * SHARDS + key / (KEY_COUNT / SHARDS));
 }
 
+static bool is_large(uint32_t index)
+{
+    return world->keys == KEYS ? index % 29 == 5 : index % 3 != 0;
+}
+
 // In round r, one key in seven is not there.
 static bool is_deleted(uint32_t index, uint64_t round)
 {
@@ -87,7 +98,7 @@ static void writer_begin(void)
     struct writer *writer = &world->writer;
     struct torc_engine_write write = {.key = key_at(writer->at),
                                       .data = world->value,
-                                      .bytes = writer->at % 29 == 0 ? LARGE : 24,
+                                      .bytes = is_large(writer->at) ? LARGE : 24,
                                       .is_delete = is_deleted(writer->at, writer->round)};
     enum torc_err err;
 
@@ -116,7 +127,7 @@ static void writer_turn(void)
     writer->busy = false;
     writer->acked[writer->at] = writer->round;
     writer->at++;
-    if (writer->at == KEYS) {
+    if (writer->at == world->keys) {
         writer->at = 0;
         writer->round++;
     }
@@ -143,6 +154,8 @@ static void reader_begin(void)
     memset(world->reader.seen, 0, sizeof(world->reader.seen));
     memcpy(world->reader.expected, world->writer.acked, sizeof(world->reader.expected));
     world->reader.from_round = world->writer.round;
+    world->reader.lo = 0;
+    world->reader.hi = KEY_COUNT;
 }
 
 static void reader_take(const struct torc_completion *done)
@@ -150,7 +163,7 @@ static void reader_take(const struct torc_completion *done)
     for (uint64_t i = 0; i < done->count; i++) {
         const struct torc_row *row = &done->rows[i];
 
-        CU_ASSERT_FATAL(row->bytes == (index_of(row->key) % 29 == 0 ? LARGE : 24));
+        CU_ASSERT_FATAL(row->bytes == (is_large(index_of(row->key)) ? LARGE : 24));
         memcpy(&world->reader.seen[index_of(row->key)], row->data, sizeof(uint64_t));
     }
     world->pages++;
@@ -158,12 +171,41 @@ static void reader_take(const struct torc_completion *done)
 
 static struct torc_engine_range reader_range(uint32_t flags)
 {
-    bool snapshot = world->fault != FAULT_SHARD;
+    bool snapshot = world->fault != FAULT_SHARD && world->keys == KEYS;
 
     return (struct torc_engine_range){
         .lo = 0,
         .hi = KEY_COUNT,
         .options = {.flags = flags, .consistency = snapshot ? TORC_SNAPSHOT : TORC_SHARD}};
+}
+
+// Whether the keys that were read hold `round` up to the `at`-th and the round before from there on.
+static bool is_moment(uint64_t round, uint32_t at)
+{
+    for (uint32_t i = 0; i < world->keys; i++) {
+        uint64_t written = i < at ? round : round - 1;
+        uint64_t held = written == 0 || is_deleted(i, written) ? 0 : written;
+
+        if (key_at(i) < world->reader.lo || key_at(i) >= world->reader.hi) {
+            continue;
+        }
+        if (world->reader.seen[i] != held || written < world->reader.expected[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void reader_check(void)
+{
+    for (uint64_t round = world->reader.from_round; round <= world->writer.round; round++) {
+        for (uint32_t at = 0; at <= world->keys; at++) {
+            if (is_moment(round, at)) {
+                return;
+            }
+        }
+    }
+    world->broken = true;
 }
 
 // The whole key space in pages.
@@ -175,13 +217,21 @@ static void reader_scan(uint32_t flags, uint64_t limit)
 
     range.options.limit = limit;
     for (uint32_t i = 0; i < PAGES_MAX; i++) {
+        if (range.options.consistency == TORC_SHARD && world->fault == FAULT_NONE) {
+            reader_begin(); // each page is another moment
+        }
         err = torc_engine_range(world->net.clients[1], &range, NULL);
         CU_ASSERT_EQUAL_FATAL(err, TORC_ERR_OK);
         reader_wait(&done);
         reader_take(&done);
+        if (range.options.consistency == TORC_SHARD && world->fault == FAULT_NONE) {
+            world->reader.lo = (flags & TORC_REVERSE) != 0 ? done.next_hi : range.lo;
+            world->reader.hi = (flags & TORC_REVERSE) != 0 ? range.hi : done.next_lo;
+            reader_check();
+        }
         range.lo = done.next_lo;
         range.hi = done.next_hi;
-        if (world->fault == FAULT_NONE) {
+        if (range.options.consistency == TORC_SNAPSHOT && world->fault == FAULT_NONE) {
             CU_ASSERT_FATAL(done.version != 0);
             range.options.timestamp = done.version;
         }
@@ -192,37 +242,11 @@ static void reader_scan(uint32_t flags, uint64_t limit)
     CU_ASSERT_FATAL(false); // it does not end
 }
 
-// Whether the keys hold `round` up to the `at`-th and the round before from there on.
-static bool is_moment(uint64_t round, uint32_t at)
-{
-    for (uint32_t i = 0; i < KEYS; i++) {
-        uint64_t written = i < at ? round : round - 1;
-        uint64_t held = written == 0 || is_deleted(i, written) ? 0 : written;
-
-        if (world->reader.seen[i] != held || written < world->reader.expected[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void reader_check(void)
-{
-    for (uint64_t round = world->reader.from_round; round <= world->writer.round; round++) {
-        for (uint32_t at = 0; at <= KEYS; at++) {
-            if (is_moment(round, at)) {
-                return;
-            }
-        }
-    }
-    world->broken = true;
-}
-
 static uint64_t moment_count(uint64_t round, uint32_t at)
 {
     uint64_t count = 0;
 
-    for (uint32_t i = 0; i < KEYS; i++) {
+    for (uint32_t i = 0; i < world->keys; i++) {
         uint64_t written = i < at ? round : round - 1;
 
         count += written == 0 || is_deleted(i, written) ? 0 : 1;
@@ -242,7 +266,7 @@ static void reader_count(void)
     CU_ASSERT_EQUAL_FATAL(torc_engine_range(world->net.clients[1], &range, NULL), TORC_ERR_OK);
     reader_wait(&done);
     for (uint64_t round = from; round <= world->writer.round && !found; round++) {
-        for (uint32_t at = round == from ? from_at : 0; at <= KEYS && !found; at++) {
+        for (uint32_t at = round == from ? from_at : 0; at <= world->keys && !found; at++) {
             found = moment_count(round, at) == done.count;
         }
     }
@@ -262,15 +286,17 @@ static void reader_turn(void)
     reader_scan(flags, world->fault == FAULT_PAGES
                            ? 37
                            : limits[torc_rng_below(&world->rng, TORC_COUNT_OF(limits))]);
-    reader_check();
+    if (reader_range(0).options.consistency == TORC_SNAPSHOT || world->fault != FAULT_NONE) {
+        reader_check();
+    }
 }
 
 // -- Worlds ---------------------------------------------------------------------------------------
 
-static void world_open(enum fault fault, bool lossy)
+static void world_open(enum fault fault, uint32_t keys, bool lossy)
 {
     struct torc_rig_config config = {.workers = 2,
-                                     .shards = SHARDS,
+                                     .shards = keys == KEYS ? SHARDS : 1,
                                      .key_count = KEY_COUNT,
                                      .seed = torc_test_seed(),
                                      .steered = true};
@@ -279,6 +305,7 @@ static void world_open(enum fault fault, bool lossy)
     CU_ASSERT_FATAL(world != NULL);
     world->rng.state = torc_test_seed();
     world->fault = fault;
+    world->keys = keys;
     world->writer.round = 1;
     torc_rig_open(&world->rig, &config);
     torc_net_open(&world->net, &world->rig, 2, torc_test_seed(), 64);
@@ -310,7 +337,7 @@ static void world_close(void)
 static void snapshots_are_moments(void)
 {
     for (uint32_t lossy = 0; lossy < 2; lossy++) {
-        world_open(FAULT_NONE, lossy == 1);
+        world_open(FAULT_NONE, KEYS, lossy == 1);
         for (uint32_t i = 0; i < SNAPSHOTS / 2 && !world->broken; i++) {
             reader_turn();
         }
@@ -321,11 +348,24 @@ static void snapshots_are_moments(void)
     }
 }
 
+static void pages_of_few_keys_are_moments(void)
+{
+    for (uint32_t lossy = 0; lossy < 2; lossy++) {
+        world_open(FAULT_NONE, KEYS_FEW, lossy == 1);
+        for (uint32_t i = 0; i < SNAPSHOTS / 2 && !world->broken; i++) {
+            reader_turn();
+        }
+        CU_ASSERT_FALSE(world->broken);
+        CU_ASSERT(world->writer.round > 10);
+        world_close();
+    }
+}
+
 static bool fault_found(enum fault fault)
 {
     bool found;
 
-    world_open(fault, false);
+    world_open(fault, KEYS, false);
     for (uint32_t i = 0; i < SNAPSHOTS && !world->broken; i++) {
         reader_turn();
     }
@@ -348,6 +388,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"snapshots are moments", snapshots_are_moments},
+        {"pages of a few keys are moments of their shard", pages_of_few_keys_are_moments},
         {"shard consistency is found out", shard_consistency_is_found_out},
         {"pages of other moments are found out", pages_of_other_moments_are_found_out},
         CU_TEST_INFO_NULL};

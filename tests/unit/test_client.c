@@ -663,6 +663,64 @@ static void test_widths(void)
     check_width(UINT64_MAX);
 }
 
+// ---- Values over a packet, of a moment that is gone
+
+// A page of [lo, hi) is asked for; the value of its row-th row is not there as of the chunk any more.
+static void range_cut(uint64_t lo, uint64_t hi, uint32_t flags, uint32_t row)
+{
+    struct torc_engine_range request = {.lo = lo, .hi = hi, .options = {.flags = flags}};
+    uint32_t fetch = TORC_OP_NONE;
+
+    CU_ASSERT_EQUAL_FATAL(torc_engine_range(engine, &request, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 10000 && fetch == TORC_OP_NONE; i++) {
+        torc_net_step(net, STEP_NS);
+        for (uint32_t at = 0; at < engine->op_count; at++) {
+            const struct torc_op *op = &engine->ops[at];
+
+            if (op->state != TORC_OP_FREE && op->kind == TORC_OP_GET &&
+                op->parent != TORC_OP_NONE && op->part == row) {
+                fetch = at;
+            }
+        }
+    }
+    CU_ASSERT_FATAL(fetch != TORC_OP_NONE);
+    CU_ASSERT(engine->ops[fetch].ts != 0);
+    torc_op_end(engine, fetch, TORC_ERR_SNAPSHOT_TOO_OLD, NULL);
+    CU_ASSERT_EQUAL_FATAL(finish(TORC_ERR_OK), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(done.flags & TORC_TRUNCATED, TORC_TRUNCATED);
+}
+
+static void check_page(uint64_t rows, uint64_t next_lo, uint64_t next_hi)
+{
+    CU_ASSERT_EQUAL(done.count, rows);
+    CU_ASSERT_EQUAL(done.next_lo, next_lo);
+    CU_ASSERT_EQUAL(done.next_hi, next_hi);
+}
+
+static void test_cut_pages(void)
+{
+    open_node(KEYS, 1, 1);
+    CU_ASSERT_EQUAL(put(10, 10), TORC_ERR_OK);
+    for (uint64_t key = 20; key <= 40; key += 10) {
+        CU_ASSERT_EQUAL(put(key, 3000), TORC_ERR_OK);
+    }
+    range_cut(5, 100, 0, 2); // before it
+    check_page(2, 30, 100);
+    CU_ASSERT_EQUAL(done.rows[1].bytes, 3000);
+    range_cut(25, 100, 0, 0);
+    check_page(0, 30, 100);
+    range_cut(30, 100, 0, 0); // there is nothing before it: as it is now
+    check_page(1, 31, 100);
+    CU_ASSERT_EQUAL(done.rows[0].bytes, 3000);
+    range_cut(5, 100, TORC_REVERSE, 2);
+    check_page(2, 5, 21);
+    range_cut(5, 100, TORC_REVERSE, 0);
+    check_page(0, 5, 41);
+    range_cut(5, 41, TORC_REVERSE, 0);
+    check_page(1, 5, 40);
+    close_node();
+}
+
 // ---- The cluster
 
 static void test_status(void)
@@ -858,6 +916,7 @@ int main(void)
         {"pages end at their bytes; keys alone; versions", test_range_options},
         {"arguments out of range are refused by name", test_arguments},
         {"the least and the greatest key space", test_widths},
+        {"a page ends where its moment is gone", test_cut_pages},
         {"status, limits and shards are known", test_status},
         {"a node that comes back is found again", test_restart},
         {"a clock that was set back keeps nobody out", test_restart_with_the_clock_set_back},
