@@ -194,6 +194,17 @@ static void lane_take(struct torc_peers *peers, uint32_t seat, const struct peer
     peer->confirms = CONFIRMS;
 }
 
+// Whether packets that were begun for what the seat was may leave on the session: E2, and cores
+// that another life of the node has not.
+static bool board_goes_on(const struct torc_peers *peers, uint32_t seat, uint32_t node,
+                          const struct peers_session *session)
+{
+    const struct peers_peer *peer = &peers->peers[seat];
+
+    return peers->nodes[seat] == node && session->boot != 0 && peer->boot == session->boot &&
+           peer->cores == session->accept.cores;
+}
+
 // A seat that changed: its old lane is closed, the new one taken. False: worker 0 is just writing.
 static bool board_take(struct torc_peers *peers, uint32_t seat)
 {
@@ -214,7 +225,7 @@ static bool board_take(struct torc_peers *peers, uint32_t seat)
     }
     node = session.place.base_port == 0 ? TORC_NODE_UNKNOWN : session.place.node;
     lane_retire(peers, peer);
-    if (peers->nodes[seat] != node) {
+    if (!board_goes_on(peers, seat, node, &session)) {
         torc_peers_drop_packets(peers, seat);
     }
     peer->version = version;

@@ -30,7 +30,8 @@ struct sent {
     uint32_t from_core;
     uint32_t to;
     uint32_t to_core;
-    uint64_t boot; // of the sender
+    uint64_t boot;    // of the sender
+    uint64_t to_boot; // that the sender had a session with
     uint32_t arrived;
     uint32_t bytes;
 };
@@ -58,6 +59,8 @@ static void arrived(const struct world_delivery *delivery, uint64_t id, enum sen
         faults++;
         return;
     }
+    // E2. The rest of a ship that waited for room may go to the next life.
+    faults += kind == SENT_MESSAGE && what->to_boot != world->nodes[delivery->node].boot ? 1 : 0;
     what->arrived++;
     faults += what->arrived > 1 ? 1 : 0;
 }
@@ -114,6 +117,7 @@ static uint32_t note(enum sent_kind kind, uint32_t from, uint32_t core, struct t
                                      .to = to.node,
                                      .to_core = to.core < cores ? to.core : 0,
                                      .boot = world->nodes[from].boot,
+                                     .to_boot = torc_peers_boot(peers, to.node),
                                      .bytes = bytes};
     return sent_count++;
 }
@@ -329,6 +333,33 @@ static void test_a_restart_is_noticed_though_nobody_says_so(void)
     close_world();
 }
 
+// Whoever goes on sending to a node that is away has messages queued in the turn that takes its
+// next session: for cores that it may have no more.
+static void test_a_restart_with_fewer_cores_is_survived(void)
+{
+    open_world((struct world_config){.seed = torc_test_seed() + 27, .nodes = 3});
+    check_all_arrives();
+    for (uint32_t cores = WORLD_CORES; cores > 0; cores--) {
+        world_stop(world, 1);
+        world->nodes[1].cores = cores;
+        world_start(world, 1);
+        for (uint32_t i = 0; i < 600; i++) {
+            uint32_t from = below(2) * 2;
+            struct torc_peer_to to = {.node = 1, .core = below(WORLD_CORES)};
+
+            (void)send_message(from, below(world->nodes[from].cores), to);
+            if (i % 50 == 0) { // the node that comes back beats
+                (void)send_message(1, 0, (struct torc_peer_to){from, 0});
+            }
+            world_run(world, WORLD_STEP_NS);
+        }
+        CU_ASSERT(world_is_joined(world));
+    }
+    check_all_arrives();
+    check_nothing_is_wrong();
+    close_world();
+}
+
 static void test_sessions_are_renewed_and_kept_alive(void)
 {
     uint64_t sessions;
@@ -458,6 +489,7 @@ int main(void)
         {"a restart is noticed by its own packets", test_a_restart_is_noticed_by_its_own_packets},
         {"a restart is noticed though nobody says so",
          test_a_restart_is_noticed_though_nobody_says_so},
+        {"a restart with fewer cores is survived", test_a_restart_with_fewer_cores_is_survived},
         {"sessions are renewed and kept alive", test_sessions_are_renewed_and_kept_alive},
         {"packets are as large as the path carries", test_packets_are_as_large_as_the_path_carries},
         {"small messages find room beside ships", test_small_messages_find_room_beside_ships},

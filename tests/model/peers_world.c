@@ -481,6 +481,7 @@ void world_stop(struct world *world, uint32_t at)
         free(node->peers[core]);
     }
     free(node->board);
+    node->cores = 1 + (uint32_t)torc_rng_below(&world->rng, WORLD_CORES);
 }
 
 void world_open(struct world *world, const struct world_config *config)

@@ -51,7 +51,7 @@ struct world_session { // a lane, as its responder sees it
 
 struct world_node {
     uint64_t boot;
-    uint32_t cores;
+    uint32_t cores; // of its present life; while it is down, of the next one
     bool down;
     uint32_t last_index;
     struct world_session sessions[WORLD_SESSIONS];
