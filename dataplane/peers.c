@@ -268,14 +268,14 @@ static void mark_done(struct torc_peers *peers)
     atomic_store_explicit(&marks->changes, ++peers->own_changes, memory_order_release);
 }
 
-void torc_peers_mark_lost(struct torc_peers *peers, uint32_t seat)
+void torc_peers_mark_over(struct torc_peers *peers, uint32_t seat, uint64_t *counter)
 {
     struct peers_marks *marks = &peers->board->marks[peers->config.core];
     uint64_t version = peers->peers[seat].version;
 
-    if (atomic_load_explicit(&marks->lost[seat], memory_order_relaxed) != version) {
-        peers->counters.lost++;
-        atomic_store_explicit(&marks->lost[seat], version, memory_order_relaxed);
+    if (atomic_load_explicit(&marks->over[seat], memory_order_relaxed) != version) {
+        ++*counter;
+        atomic_store_explicit(&marks->over[seat], version, memory_order_relaxed);
         mark_done(peers);
     }
 }
@@ -370,7 +370,7 @@ static bool receive_nosession(struct torc_peers *peers, const unsigned char *pay
         if (peers->calls != NULL) {
             torc_peers_shake_cookie(peers, seat, nosession.cookie);
         }
-        torc_peers_mark_lost(peers, seat);
+        torc_peers_mark_over(peers, seat, &peers->counters.lost);
         return true;
     }
     return false;

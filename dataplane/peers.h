@@ -77,6 +77,7 @@ struct torc_peers_identity {
     X(sessions, "sessions made")                                        \
     X(refusals, "handshakes refused, or with too few lanes")            \
     X(lost, "sessions that the peer does not have any more")            \
+    X(worn, "sessions followed by others for their count of packets")   \
     X(unsent, "messages dropped: no session with their node")           \
     X(crowded, "messages dropped: all packets are full")                \
     X(packets, "packets sealed")                                        \

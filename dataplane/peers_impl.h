@@ -39,7 +39,7 @@ struct peers_seat {
 // What a worker tells worker 0.
 struct peers_marks {
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint64_t changes; // of the two below
-    _Atomic uint64_t lost[TORC_PEERS_MAX];  // version whose lane the peer does not have
+    _Atomic uint64_t over[TORC_PEERS_MAX];  // version whose lane is lost or worn
     _Atomic uint64_t heard[TORC_PEERS_MAX]; // boot that a packet came from
 };
 
@@ -164,8 +164,9 @@ uint32_t torc_peers_find(const struct torc_peers *peers, uint32_t node);
 void torc_peers_publish(struct torc_peers *peers, uint32_t seat,
                         const struct peers_session *session);
 
-// Tells worker 0 that the lane of this version is not known to the peer.
-void torc_peers_mark_lost(struct torc_peers *peers, uint32_t seat);
+// Tells worker 0 that there is to be another session: the peer does not have this version's lane
+// (any more), or it is worn. `counter`: of ours, counts versions.
+void torc_peers_mark_over(struct torc_peers *peers, uint32_t seat, uint64_t *counter);
 
 // -- peers_shake.c: worker 0 ---------------------------------------------------------------------
 

@@ -287,9 +287,17 @@ uint32_t torc_peers_seal(struct torc_peers *peers, struct peers_peer *peer, uint
                              .hlc = peers->hlc,
                              .reply_bytes = (uint16_t)(peers->config.payload_max & ~7u),
                              .reply_packets = 2};
+    uint32_t bytes;
 
+    torc_assert(peer->up);
+    bytes = torc_lane_seal(&peer->lane, payload, ops_bytes, &data);
     peers->counters.packets++;
-    return torc_lane_seal(&peer->lane, payload, ops_bytes, &data);
+    if (torc_lane_is_worn(&peer->lane, bytes)) {
+        torc_peers_mark_over(peers, (uint32_t)(peer - peers->peers), &peers->counters.worn);
+    }
+    // The last number: nobody answered handshakes for so long. What seals next would be refused.
+    peer->up = data.seq + 1 < TORC_DATA_SEQ_END;
+    return bytes;
 }
 
 static void way_to(struct torc_peers_way *way, uint32_t seat, const uint8_t ip[16], uint32_t port)

@@ -358,7 +358,7 @@ static void marks_look(struct torc_peers *peers, uint32_t core)
         if (!call->wanted) {
             continue;
         }
-        if (atomic_load_explicit(&marks->lost[seat], memory_order_relaxed) == version &&
+        if (atomic_load_explicit(&marks->over[seat], memory_order_relaxed) == version &&
             version != 0 && at->session.boot != 0 && !call->shaking) {
             call->shake_ns = torc_min_u64(call->shake_ns, call->again_ns);
         }

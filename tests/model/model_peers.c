@@ -5,6 +5,7 @@
 // to, from the worker that sent it; when the network is good again all workers have lanes to each
 // other's present lives, and everything arrives. Planted faults (no replay window; a wrong sender)
 // must be found.
+#include "dataplane/peers_impl.h"
 #include "tests/model/peers_world.h"
 #include "tests/torc_test.h"
 
@@ -384,6 +385,42 @@ static void test_sessions_are_renewed_and_kept_alive(void)
     close_world();
 }
 
+// A lane's packets are counted, and its session is followed by the next long before its numbers end;
+// when nobody answers handshakes until they end, the lane does.
+static void test_worn_sessions_are_followed_by_others(void)
+{
+    struct torc_peers *peers;
+    struct torc_lane *lane;
+    uint32_t core;
+
+    open_world((struct world_config){.seed = torc_test_seed() + 35, .nodes = 2});
+    check_all_arrives();
+    world_run(world, 1000 * MS); // no hint begins a handshake before
+    core = below(world->nodes[0].cores);
+    peers = world->nodes[0].peers[core];
+    lane = &peers->peers[torc_peers_find(peers, 1)].lane;
+    lane->sent = (UINT64_C(1) << 28) - 2;
+    for (uint32_t i = 0; i < 3; i++) {
+        CU_ASSERT(send_message(0, core, (struct torc_peer_to){1, 0}));
+        world_run(world, 20 * MS);
+    }
+    CU_ASSERT_EQUAL(torc_peers_counters(peers)->worn, 1);
+    CU_ASSERT_EQUAL(torc_peers_counters(world->nodes[0].peers[0])->sessions, 2);
+    CU_ASSERT(lane->sent < 100);
+    check_all_arrives();
+    world_stop(world, 1);
+    lane->seq[0] = TORC_DATA_SEQ_END - 4;
+    for (uint32_t i = 0; i < 10; i++) {
+        (void)send_message(0, core, (struct torc_peer_to){1, 0});
+        world_run(world, WORLD_STEP_NS);
+    }
+    CU_ASSERT_EQUAL(torc_peers_boot(peers, 1), 0);
+    world_start(world, 1);
+    check_all_arrives();
+    check_nothing_is_wrong();
+    close_world();
+}
+
 static void test_packets_are_as_large_as_the_path_carries(void)
 {
     uint32_t first;
@@ -491,6 +528,7 @@ int main(void)
          test_a_restart_is_noticed_though_nobody_says_so},
         {"a restart with fewer cores is survived", test_a_restart_with_fewer_cores_is_survived},
         {"sessions are renewed and kept alive", test_sessions_are_renewed_and_kept_alive},
+        {"worn sessions are followed by others", test_worn_sessions_are_followed_by_others},
         {"packets are as large as the path carries", test_packets_are_as_large_as_the_path_carries},
         {"small messages find room beside ships", test_small_messages_find_room_beside_ships},
         {"what is longer than allowed is not kept", test_what_is_longer_than_allowed_is_not_kept},
