@@ -84,6 +84,7 @@ struct torc_peers_identity {
     X(ignored, "packets that answer nothing of ours")                   \
     X(parts, "parts of long values and pieces taken")                   \
     X(evicted, "long values and pieces given up for others, not whole") \
+    X(refused_parts, "parts of what there was no place for")            \
     X(too_long, "parts of what is longer than may be put together here")
 
 struct torc_peers_counters {

@@ -110,7 +110,7 @@ struct peers_part {
     enum torc_peer_opcode opcode;
     uint32_t node;
     uint64_t boot;
-    uint64_t touched; // by a counter: the least is the oldest
+    uint64_t touched_ns; // when its last part came
     uint32_t shard;
     uint32_t epoch;  // of the record; of the message, for a piece
     uint64_t number; // LSN, or stream
@@ -142,7 +142,6 @@ struct torc_peers {
     struct peers_packet packets[TORC_PEERS_PACKETS];
     unsigned char *packet_bytes;
     // Parts.
-    uint64_t part_clock;
     struct peers_part parts[TORC_PEERS_PARTS];
     // Worker 0.
     struct peers_call *calls; // by seat; NULL in the others

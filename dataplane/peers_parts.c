@@ -1,12 +1,16 @@
 // Torc dataplane: long values and pieces that come in parts, put together; see peers.h.
 //
-// A place for each one under way. When all are taken, the one that was touched least recently goes:
-// one of the same peer's, if that has half of them. What was given up comes again from its sender.
+// A place for each one under way. When all are taken, or one peer has half of them, a new one gets
+// the place of one (of the same peer's) whose parts have stopped coming, or none: were one given up
+// that moves, as many lanes with long values as places and one more would keep each other from
+// getting whole. What was refused or given up comes again from its sender.
 #include "dataplane/peers_impl.h"
 
 #include <string.h>
 
 #define PEER_MAX (TORC_PEERS_PARTS / 2)
+// Twice the default resend of replicas: what still moves was touched since.
+#define STALE_NS UINT64_C(10000000)
 
 // What the part is of.
 static struct peers_part part_name(const struct torc_peer_from *from, const struct torc_peer_op *op)
@@ -50,7 +54,7 @@ static struct peers_part *part_oldest(struct torc_peers *peers, uint32_t node, b
         struct peers_part *part = &peers->parts[i];
 
         if (part->used && (any || part->node == node) &&
-            (oldest == NULL || part->touched < oldest->touched)) {
+            (oldest == NULL || part->touched_ns < oldest->touched_ns)) {
             oldest = part;
         }
     }
@@ -58,19 +62,34 @@ static struct peers_part *part_oldest(struct torc_peers *peers, uint32_t node, b
     return oldest;
 }
 
-static struct peers_part *part_begin(struct torc_peers *peers, const struct peers_part *name)
+// A place for one more thing of the node; NULL: none.
+static struct peers_part *part_place(struct torc_peers *peers, uint32_t node)
 {
     struct peers_part *place = NULL;
-    struct peers_part fresh = *name;
     uint32_t own = 0;
 
     for (uint32_t i = 0; i < TORC_PEERS_PARTS; i++) {
-        own += peers->parts[i].used && peers->parts[i].node == name->node ? 1 : 0;
+        own += peers->parts[i].used && peers->parts[i].node == node ? 1 : 0;
         place = peers->parts[i].used ? place : &peers->parts[i];
     }
-    if (own >= PEER_MAX || place == NULL) {
-        place = part_oldest(peers, name->node, own < PEER_MAX);
-        peers->counters.evicted++;
+    if (own < PEER_MAX && place != NULL) {
+        return place;
+    }
+    place = part_oldest(peers, node, own < PEER_MAX);
+    if (peers->now_ns - place->touched_ns < STALE_NS) {
+        return NULL;
+    }
+    peers->counters.evicted++;
+    return place;
+}
+
+static struct peers_part *part_begin(struct torc_peers *peers, const struct peers_part *name)
+{
+    struct peers_part *place = part_place(peers, name->node);
+    struct peers_part fresh = *name;
+
+    if (place == NULL) {
+        return NULL;
     }
     fresh.used = true;
     fresh.left = torc_peer_parts(name->total_bytes, name->part_bytes);
@@ -81,6 +100,7 @@ static struct peers_part *part_begin(struct torc_peers *peers, const struct peer
     return place;
 }
 
+// The place of what is named so, a new one if need be; NULL: there is none for it now.
 static struct peers_part *part_find(struct torc_peers *peers, const struct peers_part *name)
 {
     for (uint32_t i = 0; i < TORC_PEERS_PARTS; i++) {
@@ -128,7 +148,11 @@ bool torc_peers_take(struct torc_peers *peers, const struct torc_peer_from *from
     }
     name = part_name(from, op);
     part = part_find(peers, &name);
-    part->touched = ++peers->part_clock;
+    if (part == NULL) {
+        peers->counters.refused_parts++;
+        return false;
+    }
+    part->touched_ns = peers->now_ns;
     bit = UINT64_C(1) << cargo->part % 64;
     if ((part->bitmap[cargo->part / 64] & bit) == 0) {
         part->bitmap[cargo->part / 64] |= bit;

@@ -11,8 +11,8 @@
 #include "kit/rng.h"
 
 #define WORLD_NODES    3u
-#define WORLD_CORES    4u
-#define WORLD_SESSIONS 64u // of a node as responder; each a lane
+#define WORLD_CORES    6u
+#define WORLD_SESSIONS 128u // of a node as responder; each a lane
 #define WORLD_PACKETS  4096u
 #define WORLD_PAYLOAD  1472u
 #define WORLD_CARGO    (256u << 10)
