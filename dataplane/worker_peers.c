@@ -102,35 +102,66 @@ static const struct torc_chan_node *peers_in_map(const struct torc_worker *worke
     return NULL;
 }
 
-void torc_worker_peers_map(struct torc_worker *worker)
+// Whether the node has to do with a shard of ours.
+static bool peers_is_partner(const struct torc_worker *worker, uint32_t node)
+{
+    const struct torc_worker_watch *watch = worker->replicas.watch;
+
+    for (uint32_t i = 0; watch != NULL && i < watch->node_count; i++) {
+        if (watch->nodes[i] == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Forgets who is not in the map, and so many others that every partner has a seat.
+static void peers_make_room(struct torc_worker *worker)
 {
     uint32_t nodes[TORC_PEERS_MAX];
-    uint32_t count;
+    uint32_t count = torc_peers_met(worker->peers, nodes);
+    uint32_t partners = 0;
+    uint32_t others = 0;
 
-    if (worker->peers == NULL || worker->index != 0) {
-        return;
+    for (uint32_t i = 0; i < worker->node_count; i++) {
+        partners +=
+            worker->nodes[i].address_count > 0 && peers_is_partner(worker, worker->nodes[i].node);
     }
-    count = torc_peers_met(worker->peers, nodes);
     for (uint32_t i = 0; i < count; i++) {
         if (peers_in_map(worker, nodes[i]) == NULL) {
             torc_peers_forget(worker->peers, nodes[i]);
+        } else if (!peers_is_partner(worker, nodes[i]) && partners + ++others > TORC_PEERS_MAX) {
+            torc_peers_forget(worker->peers, nodes[i]);
         }
     }
-    for (uint32_t i = 0; i < worker->node_count; i++) {
-        const struct torc_chan_node *node = peers_in_map(worker, worker->nodes[i].node);
-        struct torc_peer_place place;
-        struct torc_fail why;
+}
 
-        if (node == NULL) {
+// Sessions with the partners of the map, or with the others as far as there are seats.
+static void peers_meet(struct torc_worker *worker, bool partners)
+{
+    for (uint32_t i = 0; i < worker->node_count; i++) {
+        const struct torc_chan_node *node = &worker->nodes[i];
+        struct torc_peer_place place = {
+            .node = node->node, .base_port = node->base_port, .cores = node->cores};
+
+        if (node->address_count == 0 || peers_is_partner(worker, node->node) != partners) {
             continue;
         }
-        place = (struct torc_peer_place){
-            .node = node->node, .base_port = node->base_port, .cores = node->cores};
         memcpy(place.ip, node->addresses[0], sizeof(place.ip));
-        if (torc_peers_meet(worker->peers, worker->now_ns, &place, &why) != TORC_ERR_OK) {
-            torc_worker_alarm(worker, why.err, 0, why.text);
-            return;
+        if (torc_peers_meet(worker->peers, worker->now_ns, &place, NULL) != TORC_ERR_OK) {
+            return; // no seat: for a partner there is one
         }
+    }
+}
+
+void torc_worker_peers_map(struct torc_worker *worker)
+{
+    _Static_assert(TORC_PEERS_MAX >= TORC_WATCH_PEERS_MAX, "a seat for each partner");
+
+    if (worker->peers != NULL && worker->index == 0) {
+        peers_make_room(worker);
+        peers_meet(worker, true);
+        peers_meet(worker, false);
     }
 }
 

@@ -456,7 +456,8 @@ static inline bool torc_worker_is_answer(const struct torc_worker *worker, uint8
 uint64_t torc_worker_peers_bytes(const struct torc_worker_config *config);
 void torc_worker_peers_init(struct torc_worker *worker, void *memory);
 
-// Worker 0: the map's nodes have changed.
+// Worker 0: the map's nodes have changed, or the watch has a new partner. Sessions are with all
+// nodes of the map, or with partners first where there are more nodes than seats.
 void torc_worker_peers_map(struct torc_worker *worker);
 
 // A packet of a node's session came.

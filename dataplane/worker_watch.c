@@ -374,6 +374,7 @@ static void watch_meet(struct torc_worker *worker, uint32_t node)
         }
     }
     watch->nodes[watch->node_count++] = node;
+    torc_worker_peers_map(worker); // a partner has a session before others do
 }
 
 // A worker has let go of the shard. Another may have been given it since, and its note may have

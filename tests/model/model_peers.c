@@ -388,8 +388,8 @@ static void test_sessions_are_renewed_and_kept_alive(void)
     close_world();
 }
 
-// A lane's packets are counted, and its session is followed by the next long before its numbers end;
-// when nobody answers handshakes until they end, the lane does.
+// A lane's packets are counted, and its session is followed by the next long before its numbers
+// end; when nobody answers handshakes until they end, the lane does.
 static void test_worn_sessions_are_followed_by_others(void)
 {
     struct torc_peers *peers;

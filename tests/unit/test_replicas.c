@@ -4,7 +4,80 @@
 #include "dataplane/worker_state.h"
 #include "tests/unit/replicas_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+// Gives the worker a map of nodes 2 to 1 + `count`.
+static void name_nodes(struct torc_worker *worker, uint32_t count)
+{
+    worker->node_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        worker->nodes[i] = (struct torc_chan_node){
+            .node = 2 + i, .cores = 1, .base_port = 28700, .address_count = 1};
+    }
+}
+
+static bool has_met(const struct torc_worker *worker, uint32_t node)
+{
+    uint32_t nodes[TORC_PEERS_MAX];
+    uint32_t count = torc_peers_met(worker->peers, nodes);
+    bool found = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        found = found || nodes[i] == node;
+    }
+    return found;
+}
+
+// A map may have more nodes than there are seats for sessions: whoever has to do with a shard of
+// ours has one, wherever it stands in the map.
+static void partners_have_sessions_in_large_clusters(void)
+{
+    struct torc_council_note meet = {.kind = TORC_COUNCIL_MEET, .node = 90};
+    struct torc_peers_config config = {
+        .core_count = 1, .payload_max = 1472, .cargo_bytes_max = 4096};
+    uint32_t nodes[TORC_PEERS_MAX];
+    struct torc_turn turn = {0};
+    struct torc_worker *worker;
+    void *board;
+    void *memory;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    worker = cluster.rigs[1].workers[0];
+    board = aligned_alloc(128, (torc_peers_board_bytes(1) + 127) / 128 * 128);
+    memory = aligned_alloc(128, (torc_peers_bytes(&config) + 127) / 128 * 128);
+    torc_assert(board != NULL && memory != NULL);
+    memset(board, 0, torc_peers_board_bytes(1));
+    memset(memory, 0, torc_peers_bytes(&config));
+    config.board = torc_peers_board_init(board, 1);
+    worker->peers = torc_peers_init(memory, &config);
+    name_nodes(worker, 100);
+    torc_worker_peers_map(worker);
+    CU_ASSERT_EQUAL(torc_peers_met(worker->peers, nodes), TORC_PEERS_MAX);
+    CU_ASSERT_TRUE(has_met(worker, 2) && has_met(worker, 3));
+    CU_ASSERT_FALSE(has_met(worker, 90));
+    CU_ASSERT_TRUE(torc_worker_replica_note(worker, &meet));
+    worker->turn = &turn;
+    torc_worker_watch_turn(worker);
+    worker->turn = NULL;
+    CU_ASSERT_EQUAL(torc_peers_met(worker->peers, nodes), TORC_PEERS_MAX);
+    CU_ASSERT_TRUE(has_met(worker, 2) && has_met(worker, 3) && has_met(worker, 90));
+    name_nodes(worker, 80); // node 90 has left the map, and comes back
+    torc_worker_peers_map(worker);
+    CU_ASSERT_EQUAL(torc_peers_met(worker->peers, nodes), TORC_PEERS_MAX);
+    CU_ASSERT_FALSE(has_met(worker, 90));
+    name_nodes(worker, 100);
+    torc_worker_peers_map(worker);
+    CU_ASSERT_TRUE(has_met(worker, 2) && has_met(worker, 3) && has_met(worker, 90));
+    name_nodes(worker, 2);
+    torc_worker_peers_map(worker);
+    CU_ASSERT_EQUAL(torc_peers_met(worker->peers, nodes), 2);
+    torc_peers_close(worker->peers);
+    worker->peers = NULL;
+    free(memory);
+    free(board);
+    torc_cluster_close(&cluster);
+}
 
 static void a_put_is_on_all_three(void)
 {
@@ -885,6 +958,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"a put is on all three nodes", a_put_is_on_all_three},
+        {"partners have sessions in large clusters", partners_have_sessions_in_large_clusters},
         {"a dead primary is followed and nothing is lost",
          a_dead_primary_is_followed_and_nothing_is_lost},
         {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
