@@ -5,7 +5,8 @@
 //         for trusted, long-lived programs: FIELDNOTES.md, section 4, says what a killed client may
 //         do to the node.
 // Owner   the queue's thread, which becomes a thread of DPDK's. A process starts DPDK once, at its
-//         first such queue, and keeps it to its end: it cannot be taken out again.
+//         first such queue, and keeps it to its end: it cannot be taken out again. A child of that
+//         process has none: DPDK's memory is shared with its parent, what is noted of it is not.
 // Memory  DPDK's, of which packet buffers are touched; a queue has a device and a pool, 22 MiB.
 // Link    the driver does not connect again by itself: while the link is down it is stopped and
 //         started every RETRY_NS, or PATIENCE_NS while the node is there, and packets are lost, as
@@ -31,6 +32,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -80,7 +82,9 @@ struct memif {
     struct rte_mbuf *buffers[TORC_TRANSPORT_BURST];
 };
 
-// DPDK has one instance a process, and so has this.
+// DPDK has one instance a process, and so has this. The lock is held while devices are made and
+// removed: DPDK's lists of them have none.
+static _Atomic pid_t memif_process; // that DPDK is started by; 0: none yet
 static pthread_mutex_t memif_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool memif_started;
 static unsigned memif_devices; // names given out
@@ -225,7 +229,7 @@ static enum torc_err memif_device(struct memif *memif, const struct torc_memif_a
     char name[32];
     enum torc_err err = torc_memif_socket(socket, address->name, address->slot, why);
 
-    (void)snprintf(name, sizeof(name), "net_memif%u", memif_devices);
+    (void)snprintf(name, sizeof(name), "net_memif%u", memif_devices++);
     if (err == TORC_ERR_OK) {
         err = torc_memif_words(words, name,
                                address->zero_copy ? TORC_MEMIF_CLIENT_ZERO_COPY : TORC_MEMIF_CLIENT,
@@ -244,7 +248,6 @@ static enum torc_err memif_device(struct memif *memif, const struct torc_memif_a
                          memif_complaint[0] != '\0' ? memif_complaint
                                                     : "is librte-net-memif23 installed?");
     }
-    memif_devices++;
     if (rte_eth_dev_configure(memif->device, 1, 1, &conf) != 0 ||
         rte_eth_rx_queue_setup(memif->device, 0, RING_ENTRIES, (unsigned)SOCKET_ID_ANY, NULL,
                                memif->pool) != 0 ||
@@ -422,6 +425,7 @@ static void memif_free(struct memif *memif)
 {
     struct rte_eth_dev_info info;
 
+    (void)pthread_mutex_lock(&memif_lock);
     rte_pktmbuf_free_bulk(memif->buffers, memif->held + memif->waiting);
     if (memif->device != RTE_MAX_ETHPORTS) {
         bool known = rte_eth_dev_info_get(memif->device, &info) == 0;
@@ -433,25 +437,43 @@ static void memif_free(struct memif *memif)
         }
     }
     rte_mempool_free(memif->pool);
+    (void)pthread_mutex_unlock(&memif_lock);
     free(memif);
+}
+
+// Whether DPDK is this process's, or can be. Without the lock, which a child may have inherited.
+static bool memif_is_ours(void)
+{
+    pid_t process = 0;
+
+    return atomic_compare_exchange_strong(&memif_process, &process, getpid()) ||
+           process == getpid();
 }
 
 static enum torc_err memif_open(void **transport, const char *text,
                                 struct torc_transport_facts *facts, struct torc_fail *why)
 {
     struct torc_memif_address address;
-    struct memif *memif = calloc(1, sizeof(*memif));
+    struct memif *memif;
     enum torc_err err = torc_address_memif(text, &address, why);
 
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    if (!memif_is_ours()) {
+        return torc_fail(
+            why, TORC_ERR_UNSUPPORTED,
+            "memif: this process was forked from one that had started DPDK, which does "
+            "not survive that: open it in a program of its own, or by UDP");
+    }
+    memif = calloc(1, sizeof(*memif));
     if (memif == NULL) {
         return torc_fail(why, TORC_ERR_NO_SPACE, "no memory for a queue");
     }
     *facts = (struct torc_transport_facts){0};
     memif->device = RTE_MAX_ETHPORTS;
     (void)pthread_mutex_lock(&memif_lock);
-    if (err == TORC_ERR_OK) {
-        err = memif_addresses(memif, &address, facts, why);
-    }
+    err = memif_addresses(memif, &address, facts, why);
     if (err == TORC_ERR_OK && !memif_started) {
         err = memif_start(&address, why);
     }

@@ -50,7 +50,8 @@
 //         less. No copy young enough until the deadline: TOO_STALE.
 // Threads a store or queue is used by one thread at a time; open one for each thread. The library
 //         keeps no thread of its own (the memif transport: DPDK's), no global state, and no signal
-//         handler. After fork() the child's calls answer CLOSED; the parent's go on.
+//         handler. After fork() the child's calls answer CLOSED; the parent's go on. A child opens
+//         its own, though none over memif (UNSUPPORTED) if its parent had.
 // Memory  a queue takes its memory when it is opened (options below), and no more later. It is
 //         touched as it is used: beside memory_bytes it maps some 75 MiB, nearly all of it tables
 //         of nodes, of which it knows 1280. Each costs 8 KiB once it was heard of, and 25 to 40 KiB

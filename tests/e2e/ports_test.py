@@ -34,6 +34,7 @@ IDLE_PERCENT = 1.0
 WAKE_MEDIAN_S = 0.005
 WAKE_TRIES = 4
 DEATHS = 4 if os.environ.get("TORC_TEST_QUICK") else 20  # of clients in each step
+OPENINGS = 5 if os.environ.get("TORC_TEST_QUICK") else 25
 WAKE_FACTOR = 10  # a question wakes the kernel's threads too
 TICKS = os.sysconf("SC_CLK_TCK")
 checks = Checks()
@@ -470,6 +471,80 @@ def node_memif_many_in_one_process():
                     done.stderr or done.stdout)
 
 
+def slot(node, number):
+    return addresses(node, "memif")[0] + f",slot={number}"
+
+
+def fork_and_open(torc, address):
+    """What a child of this process hears when it opens a store: the name of the error."""
+    near, far = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            torc.Store(address).close()
+            far.send(b"opened")
+        except torc.Error as error:
+            far.send(type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    far.close()
+    os.waitpid(pid, 0)
+    with near:
+        return near.recv(100).decode()
+
+
+def in_a_process(what, work):
+    """Work that starts DPDK, in a process of its own: checks that it comes to its end, and its checks."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        checks.failed = 0
+        try:
+            work()
+            sys.stdout.flush()
+            os._exit(1 if checks.failed else 0)
+        finally:
+            os._exit(2)
+    checks.equal(what, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+
+
+def node_memif_and_fork():
+    """A child of a process that has a queue over memif opens none, and hurts nobody."""
+    torc = python_client()
+
+    def forks():
+        with torc.Store(slot(node, 0)) as store:
+            store.put(7, "seven")
+            checks.equal("memif: a child opens none", fork_and_open(torc, slot(node, 1)), "Unsupported")
+            with torc.Store(slot(node, 1)) as second:
+                checks.equal("memif: the parent opens another", second.get(7), b"seven")
+            checks.equal("memif: and goes on", store.get(7), b"seven")
+
+    with Node("--port", "memif", "--memif-slots", "2", "--keys", "1000000", "--memory", "256M") as node:
+        in_a_process("memif: a process that forks", forks)
+
+
+def node_memif_threads_open_and_close():
+    """Threads of one process open and close their queues at the same time."""
+    torc = python_client()
+
+    def opens(number):
+        for _ in range(OPENINGS):
+            with torc.Store(slot(node, number), timeout=30) as store:
+                store.get(7)
+
+    def threads():
+        all_threads = [threading.Thread(target=opens, args=(number,)) for number in range(6)]
+        threading.excepthook = lambda met: checks.that("memif: a thread's queues", False, met.exc_value)
+        for thread in all_threads:
+            thread.start()
+        for thread in all_threads:
+            thread.join()
+
+    with Node("--port", "memif", "--memif-slots", "6", "--keys", "1000000", "--memory", "256M") as node:
+        in_a_process("memif: threads that open and close", threads)
+
+
 def node_two_workers():
     """Two workers on a link of two queues: what arrives at the wrong core is handed over."""
     with Node("--port", "af_xdp", "--keys", "1000000", "--shards", "4", "--memory", "256M", workers=2) as node:
@@ -507,6 +582,8 @@ def main():
         checks.case(node_memif_session_rolls_over)
         checks.case(node_memif_clients_die_in_each_step)
         checks.case(node_memif_many_in_one_process)
+        checks.case(node_memif_and_fork)
+        checks.case(node_memif_threads_open_and_close)
         checks.case(node_two_workers)
         checks.case(node_shared_queue)
     checks.end()

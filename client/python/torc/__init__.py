@@ -17,7 +17,8 @@ the same call may succeed later. `error.maybe_applied`: a write may have taken e
 This is libtorc by ctypes: nothing is built. The library is looked for in $TORC_LIBRARY, then beside
 this package (a build tree, an installation), then where the system has its libraries.
 
-A Store is used by one thread at a time; open one for each thread. A child of fork() opens its own.
+A Store is used by one thread at a time; open one for each thread. A child of fork() opens its own; not
+over memif, if its parent did.
 """
 from torc._errors import *  # noqa: F401,F403  the exceptions, made from torc/err.h's table
 from torc._errors import Error
