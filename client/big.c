@@ -61,21 +61,19 @@ static uint32_t piece_length(const struct torc_big *big, uint32_t total, uint32_
     return (uint32_t)torc_min_u64(big->piece_bytes, total - (uint64_t)piece * big->piece_bytes);
 }
 
-static struct torc_big *big_take(struct torc_engine *engine, uint32_t total, uint32_t piece_bytes)
+static uint64_t big_bytes(uint32_t total, uint32_t piece_bytes)
 {
-    uint32_t count = (total + piece_bytes - 1) / piece_bytes;
-    uint32_t words = (count + 63) / 64;
-    uint64_t bytes = sizeof(struct torc_big) + 2ull * words * sizeof(uint64_t);
-    struct torc_big *big = torc_pool_take(&engine->pool, bytes);
+    uint64_t words = ((uint64_t)total + 64ull * piece_bytes - 1) / (64ull * piece_bytes);
 
-    if (big == NULL) {
-        return NULL;
-    }
-    memset(big, 0, bytes);
+    return sizeof(struct torc_big) + 2 * words * sizeof(uint64_t);
+}
+
+static void big_init(struct torc_big *big, uint32_t total, uint32_t piece_bytes)
+{
+    memset(big, 0, big_bytes(total, piece_bytes));
     big->piece_bytes = piece_bytes;
-    big->count = count;
-    big->flying = big->have + words;
-    return big;
+    big->count = (total + piece_bytes - 1) / piece_bytes;
+    big->flying = big->have + (big->count + 63) / 64;
 }
 
 static void big_note(struct torc_big *big, uint32_t piece)
@@ -93,10 +91,10 @@ void torc_big_free(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
 
-    if (op->big != NULL) {
+    if (op->big != NULL && op->big != op->big_room) {
         torc_pool_give(&engine->pool, op->big);
-        op->big = NULL;
     }
+    op->big = NULL;
 }
 
 // ---- Puts
@@ -115,14 +113,34 @@ bool torc_big_fits(const struct torc_engine *engine, const struct torc_op *op)
     return op->big->piece_bytes + (op->big->is_pull ? PULL_HEAD : WRITE_HEAD) <= room;
 }
 
-bool torc_big_begin(struct torc_engine *engine, uint32_t index)
+static uint32_t put_piece_bytes(uint32_t payload)
+{
+    return (payload - TORC_DATA_OVERHEAD - WRITE_HEAD) & ~7u;
+}
+
+bool torc_big_reserve(struct torc_engine *engine, uint32_t index)
+{
+    struct torc_op *op = &engine->ops[index];
+
+    torc_assert(op->big_room == NULL);
+    if (torc_call_bytes(op) <= TORC_PAYLOAD_MIN - TORC_DATA_OVERHEAD) {
+        return true; // it fits into every packet
+    }
+    op->big_room =
+        torc_pool_take(&engine->pool, big_bytes(op->bytes, put_piece_bytes(TORC_PAYLOAD_MIN)));
+    return op->big_room != NULL;
+}
+
+void torc_big_begin(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
     uint32_t payload = engine->nodes[op->node].payload;
 
     torc_assert(op->big == NULL);
-    op->big = big_take(engine, op->bytes, (payload - TORC_DATA_OVERHEAD - WRITE_HEAD) & ~7u);
-    return op->big != NULL;
+    torc_assert(op->big_room != NULL);
+    torc_assert(payload >= TORC_PAYLOAD_MIN); // there is room for as many pieces
+    op->big = op->big_room;
+    big_init(op->big, op->bytes, put_piece_bytes(payload));
 }
 
 // From the start, with a new attempt. What the server has of an earlier one it will say.
@@ -593,8 +611,10 @@ void torc_pull_begin(struct torc_engine *engine, uint32_t index, const struct to
     struct torc_op *op = &engine->ops[index];
     uint32_t payload = engine->nodes[op->node].payload;
     const unsigned char *bytes = NULL;
+    uint32_t piece_bytes = (payload - TORC_DATA_OVERHEAD - PULL_HEAD) & ~7u;
     uint32_t byte_count = 0;
     uint32_t total = 0;
+    uint32_t room;
 
     if (!torc_partial_decode(reply, &total, &bytes, &byte_count) || byte_count > total ||
         total > engine->value_bytes_max) {
@@ -603,13 +623,14 @@ void torc_pull_begin(struct torc_engine *engine, uint32_t index, const struct to
     }
     engine->value_mean =
         (uint32_t)((7ull * engine->value_mean + torc_min_u64(total, TORC_PAYLOAD_MAX)) / 8);
-    op->big = big_take(engine, (uint32_t)torc_max_u64(total, 1),
-                       (payload - TORC_DATA_OVERHEAD - PULL_HEAD) & ~7u);
-    if (op->big == NULL || !torc_op_reserve(engine, index, torc_max_u64(total, 1))) {
+    room = torc_narrow_u32(torc_max_u64(total, 1));
+    op->big = torc_pool_take(&engine->pool, big_bytes(room, piece_bytes));
+    if (op->big == NULL || !torc_op_reserve(engine, index, room)) {
         torc_big_free(engine, index);
         torc_op_hold(engine, index, TORC_HOLD_STARVED);
         return;
     }
+    big_init(op->big, room, piece_bytes);
     memcpy(op->data, bytes, byte_count);
     op->bytes = total;
     op->version = reply->info;

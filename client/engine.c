@@ -380,21 +380,22 @@ enum torc_err torc_engine_write(struct torc_engine *engine, const struct torc_en
     if (err != TORC_ERR_OK) {
         return err;
     }
-    if (!torc_op_reserve(engine, index, torc_max_u64(write->bytes, 1))) {
+    op = &engine->ops[index];
+    op->kind = TORC_OP_WRITE;
+    op->bytes = (uint32_t)write->bytes;
+    op->condition = (uint8_t)write->condition;
+    if (!torc_op_reserve(engine, index, torc_max_u64(write->bytes, 1)) ||
+        (op->owns_block && !torc_big_reserve(engine, index))) { // else it fits into a packet
         op_undo(engine, index);
         return torc_fail(why, TORC_ERR_LIMIT,
                          "no memory in the queue for a value of %" PRIu64 " bytes: poll first",
                          write->bytes);
     }
-    op = &engine->ops[index];
     if (write->bytes > 0) {
         memcpy(op->data, write->data, write->bytes);
     }
-    op->kind = TORC_OP_WRITE;
     op->key = write->key;
-    op->bytes = (uint32_t)write->bytes;
     op->is_delete = write->is_delete;
-    op->condition = (uint8_t)write->condition;
     op->asked_version = write->condition == TORC_IF_VERSION ? write->version : 0;
     op->user_data = write->user_data;
     op->deadline_ns = deadline_of(engine, write->timeout_us);

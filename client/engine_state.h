@@ -143,9 +143,10 @@ struct torc_op {
     uint16_t chunks_all; // of a scan: how many there are, once the last one came
     uint32_t total;      // of a status: bytes of the whole text
     uint64_t begun_ns;
-    uint32_t sends;       // of a traced one
-    uint64_t refused[4];  // attempts that were definitely refused, by number
-    struct torc_big *big; // pieces out or in, in a pool block
+    uint32_t sends;            // of a traced one
+    uint64_t refused[4];       // attempts that were definitely refused, by number
+    struct torc_big *big;      // pieces out or in, in a pool block
+    struct torc_big *big_room; // of a put that may need it: that block, taken with the value
     struct torc_page_state *page;
 };
 
@@ -674,8 +675,12 @@ struct torc_big;
 bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op);
 // Whether its pieces have the size that packets have now.
 bool torc_big_fits(const struct torc_engine *engine, const struct torc_op *op);
-// A put of many pieces begins, or begins again. False: no memory.
-bool torc_big_begin(struct torc_engine *engine, uint32_t index);
+// What a put takes to be sent in pieces, however small they are, if it may have to be. Together with
+// its value: puts that wait for such memory while others' values fill it would wait for each other.
+// False: no memory.
+bool torc_big_reserve(struct torc_engine *engine, uint32_t index);
+// A put of many pieces begins, or begins again.
+void torc_big_begin(struct torc_engine *engine, uint32_t index);
 // Writes the next piece, or a question. *piece: its number, TORC_OP_NONE for a question. Room:
 // TORC_PAYLOAD_MIN.
 uint32_t torc_big_encode(struct torc_engine *engine, uint32_t index, uint8_t *to, uint32_t *piece);

@@ -67,6 +67,11 @@ static void op_value_free(struct torc_engine *engine, struct torc_op *op)
 {
     if (op->owns_block) {
         torc_pool_give(&engine->pool, op->data);
+        engine->feed_due = true;
+    }
+    if (op->big_room != NULL) {
+        torc_pool_give(&engine->pool, op->big_room);
+        op->big_room = NULL;
     }
     op->data = NULL;
     op->owns_block = false;

@@ -120,16 +120,15 @@ static uint32_t build_points(struct build *build, struct torc_list *queue)
     return build_seal(build, payload);
 }
 
-// A piece of a large value; 0: no memory to begin it with, it waits.
+// A piece of a large value.
 static uint32_t build_piece(struct build *build, uint32_t index)
 {
     struct torc_engine *engine = build->engine;
     uint32_t piece = TORC_OP_NONE;
     bool is_last;
 
-    if (engine->ops[index].big == NULL && !torc_big_begin(engine, index)) {
-        torc_op_hold(engine, index, TORC_HOLD_STARVED);
-        return 0;
+    if (engine->ops[index].big == NULL) {
+        torc_big_begin(engine, index);
     }
     build->packet = torc_packet_open(engine, build->node, build->core, true);
     build->at = torc_big_encode(engine, index, build->payload + TORC_DATA_HEAD_BYTES, &piece);
@@ -234,7 +233,7 @@ static bool transmit_path(struct torc_engine *engine, struct torc_client_node *n
         datagram->bytes = build_points(&build, queue);
     }
     torc_node_where(node, build.core, &datagram->to);
-    return datagram->bytes > 0;
+    return true;
 }
 
 static void transmit_close(struct torc_engine *engine, struct torc_client_node *node,

@@ -18,7 +18,9 @@ static struct torc_engine *engine;
 static struct torc_completion done; // of the last call
 static uint8_t value[VALUE_BYTES + 1];
 
-static void open_node(uint64_t keys, uint32_t workers, uint32_t shards)
+// pool_bytes: of the engine; 0: what tests need.
+static void open_node_with(uint64_t keys, uint32_t workers, uint32_t shards, uint32_t operations,
+                           uint64_t pool_bytes)
 {
     struct torc_rig_config config = {.workers = workers,
                                      .shards = shards,
@@ -26,17 +28,24 @@ static void open_node(uint64_t keys, uint32_t workers, uint32_t shards)
                                      .seed = torc_test_seed(),
                                      .steered = true,
                                      .sealed = true};
+    struct torc_net_config clients = {
+        .clients = 1, .seed = torc_test_seed(), .operations = operations, .pool_bytes = pool_bytes};
 
     rig = calloc(1, sizeof(*rig));
     net = calloc(1, sizeof(*net));
     CU_ASSERT_FATAL(rig != NULL && net != NULL);
     torc_rig_open(rig, &config);
-    torc_net_open(net, rig, 1, torc_test_seed(), 64);
+    torc_net_open_config(net, rig, &clients);
     engine = net->clients[0];
     torc_net_await(net);
     for (uint32_t i = 0; i < VALUE_BYTES; i++) {
         value[i] = (uint8_t)(i * 7 + (i >> 10));
     }
+}
+
+static void open_node(uint64_t keys, uint32_t workers, uint32_t shards)
+{
+    open_node_with(keys, workers, shards, 64, 0);
 }
 
 static void close_node(void)
@@ -222,6 +231,33 @@ static void test_many_large_values(void)
     torc_engine_counters(engine, &counters);
     CU_ASSERT_EQUAL(counters.resends_overtaken, 0);
     CU_ASSERT_EQUAL(counters.resends_timer, 0);
+    close_node();
+}
+
+// Values in blocks that divide the queue's memory without a rest: taken to the last byte, it still
+// has room for what sending them takes.
+static void test_full_memory(void)
+{
+    struct torc_engine_write write = {.data = value, .bytes = 16384};
+    enum torc_err err = TORC_ERR_OK;
+    uint32_t ended = 0;
+
+    open_node_with(KEYS, 1, 4, 512, UINT64_C(4) << 20);
+    while (err == TORC_ERR_OK) {
+        err = torc_engine_write(engine, &write, NULL);
+        write.key += err == TORC_ERR_OK ? 1 : 0;
+    }
+    CU_ASSERT_EQUAL(err, TORC_ERR_LIMIT);
+    CU_ASSERT(write.key > 240 && write.key < 512);
+    CU_ASSERT(engine->pool.free_bytes < write.bytes);
+    for (uint32_t i = 0; i < 200000 && ended < write.key; i++) {
+        torc_net_step(net, STEP_NS);
+        while (torc_engine_poll(engine, &done, 1) == 1) {
+            CU_ASSERT_EQUAL(done.status, TORC_ERR_OK);
+            ended++;
+        }
+    }
+    CU_ASSERT_EQUAL(ended, write.key);
     close_node();
 }
 
@@ -906,6 +942,7 @@ int main(void)
         {"conditions hold, and say the present version", test_conditions},
         {"values over a packet go and come in pieces", test_large_values},
         {"many of them at once", test_many_large_values},
+        {"as many as the queue's memory holds", test_full_memory},
         {"and a busy node gets no piece twice", test_many_on_a_busy_node},
         {"a shed piece alone goes again", test_shed_piece},
         {"a refused piece refuses no write", test_refused_piece},
