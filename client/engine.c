@@ -568,8 +568,7 @@ static void completion_fill(const struct torc_engine *engine, uint32_t index,
     }
 }
 
-// What the last poll gave to the caller.
-static void free_returned(struct torc_engine *engine)
+void torc_engine_release(struct torc_engine *engine)
 {
     uint32_t index = engine->returned.head;
 
@@ -588,7 +587,7 @@ uint32_t torc_engine_poll(struct torc_engine *engine, struct torc_completion *co
 {
     uint32_t count = 0;
 
-    free_returned(engine);
+    torc_engine_release(engine);
     for (uint32_t index = engine->done.head; count < max && index != TORC_OP_NONE;
          index = engine->ops[index].next) {
         engine->ops[index].state = TORC_OP_RETURNED;

@@ -146,7 +146,10 @@ bool torc_engine_transmit(struct torc_engine *engine, struct torc_datagram *data
 // When torc_engine_clock must be called again, UINT64_MAX for never.
 uint64_t torc_engine_deadline_ns(const struct torc_engine *engine);
 
-// Fills at most `max` completions. Frees what those of the call before pointed to.
+// Frees what the completions of the last torc_engine_poll pointed to, and their slots.
+void torc_engine_release(struct torc_engine *engine);
+
+// Fills at most `max` completions, after torc_engine_release.
 uint32_t torc_engine_poll(struct torc_engine *engine, struct torc_completion *completions,
                           uint32_t max);
 

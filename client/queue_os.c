@@ -739,6 +739,17 @@ static void poll_work(struct torc_queue *queue, void *argument)
     queue_arm(queue);
 }
 
+static void release_work(struct torc_queue *queue, void *argument)
+{
+    (void)argument;
+    torc_engine_release(queue->engine);
+}
+
+void torc_queue_release(struct torc_queue *queue)
+{
+    (void)queue_do(queue, release_work, NULL); // a broken or forked queue says so in what follows
+}
+
 // What was in flight when the bug was met.
 static unsigned poll_broken(struct torc_queue *queue, struct torc_completion *completions,
                             unsigned max)

@@ -96,6 +96,14 @@ static enum torc_err store_fail(struct torc_store *store, enum torc_err err, con
     return err;
 }
 
+// Its queue for the next operation. What the last call was given has been copied: nobody else will
+// say so, as nobody polls.
+static struct torc_queue *store_queue(const struct torc_store *store)
+{
+    torc_queue_release(store->queue);
+    return store->queue;
+}
+
 // Waits for the one operation that was prepared (`prepared`: how that went). What the completion
 // points to is valid until the next call.
 static enum torc_err store_finish(struct torc_store *store, enum torc_err prepared,
@@ -140,7 +148,7 @@ enum torc_err torc_put(struct torc_store *store, uint64_t key, const void *data,
 enum torc_err torc_put_if(struct torc_store *store, uint64_t key, const void *data, size_t bytes,
                           const struct torc_write_options *options, uint64_t *version)
 {
-    return store_written(store, torc_prep_put_if(store->queue, key, data, bytes, options, 0),
+    return store_written(store, torc_prep_put_if(store_queue(store), key, data, bytes, options, 0),
                          version);
 }
 
@@ -152,7 +160,7 @@ enum torc_err torc_delete(struct torc_store *store, uint64_t key, uint64_t *vers
 enum torc_err torc_delete_if(struct torc_store *store, uint64_t key,
                              const struct torc_write_options *options, uint64_t *version)
 {
-    return store_written(store, torc_prep_delete(store->queue, key, options, 0), version);
+    return store_written(store, torc_prep_delete(store_queue(store), key, options, 0), version);
 }
 
 // ---- Reads
@@ -192,12 +200,12 @@ enum torc_err torc_get(struct torc_store *store, uint64_t key, struct torc_value
 enum torc_err torc_get_with(struct torc_store *store, uint64_t key,
                             const struct torc_read_options *options, struct torc_value *value)
 {
-    return store_value(store, torc_prep_get(store->queue, key, options, 0), value);
+    return store_value(store, torc_prep_get(store_queue(store), key, options, 0), value);
 }
 
 enum torc_err torc_node_status(struct torc_store *store, uint32_t node, struct torc_value *text)
 {
-    return store_value(store, torc_prep_status(store->queue, node, 0, 0), text);
+    return store_value(store, torc_prep_status(store_queue(store), node, 0, 0), text);
 }
 
 void torc_value_free(struct torc_value *value)
@@ -239,7 +247,7 @@ enum torc_err torc_range(struct torc_store *store, uint64_t lo, uint64_t hi,
                          const struct torc_range_options *options, struct torc_page *page)
 {
     struct torc_completion completion;
-    enum torc_err err = torc_prep_range(store->queue, lo, hi, options, 0);
+    enum torc_err err = torc_prep_range(store_queue(store), lo, hi, options, 0);
 
     *page = (struct torc_page){0};
     err = store_finish(store, err, &completion);
@@ -270,7 +278,7 @@ enum torc_err torc_count(struct torc_store *store, uint64_t lo, uint64_t hi, uin
 {
     struct torc_completion completion;
     enum torc_err err =
-        store_finish(store, torc_prep_count(store->queue, lo, hi, 0, 0), &completion);
+        store_finish(store, torc_prep_count(store_queue(store), lo, hi, 0, 0), &completion);
 
     *count = err == TORC_ERR_OK ? completion.count : 0;
     return err;
@@ -280,8 +288,8 @@ enum torc_err torc_count_with(struct torc_store *store, uint64_t lo, uint64_t hi
                               const struct torc_range_options *options, uint64_t *count)
 {
     struct torc_completion completion;
-    enum torc_err err =
-        store_finish(store, torc_prep_count_with(store->queue, lo, hi, options, 0), &completion);
+    enum torc_err err = store_finish(
+        store, torc_prep_count_with(store_queue(store), lo, hi, options, 0), &completion);
 
     *count = err == TORC_ERR_OK ? completion.count : 0;
     return err;
@@ -330,10 +338,11 @@ static void multi_note(struct torc_store *store, enum torc_err *first, enum torc
     }
 }
 
-// Prepares items from *at on, as many as the queue takes.
+// Prepares items from *at on, as many as the queue takes. What was given before has been copied.
 static void multi_prepare(struct torc_store *store, struct torc_item *items, size_t count,
                           const struct torc_read_options *options, size_t *at, enum torc_err *first)
 {
+    torc_queue_release(store->queue);
     while (*at < count) {
         struct torc_item *item = &items[*at];
         enum torc_err err = item_prepare(store, item, options, *at);

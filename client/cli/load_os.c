@@ -107,6 +107,19 @@ static void load_drain(struct load *load)
     }
 }
 
+// What the last reap was given is free after another poll alone.
+static enum torc_err load_put(struct load *load, uint64_t key, uint32_t slot)
+{
+    enum torc_err err =
+        torc_prep_put(load->queue, key, load->value.memory, load->value.bytes, slot);
+
+    if (err != TORC_ERR_LIMIT) {
+        return err;
+    }
+    (void)torc_poll(load->queue, NULL, 0);
+    return torc_prep_put(load->queue, key, load->value.memory, load->value.bytes, slot);
+}
+
 // The record at hand as a write in flight.
 static enum torc_err load_record(struct load *load, struct torc_fail *why)
 {
@@ -121,12 +134,10 @@ static enum torc_err load_record(struct load *load, struct torc_fail *why)
         load_reap(load);
     }
     slot = torc_flight_add(&load->flight, key, load->csv.record_line);
-    for (;;) {
-        err = torc_prep_put(load->queue, key, load->value.memory, load->value.bytes, slot);
-        if (err != TORC_ERR_LIMIT || load->flight.count == 1) {
-            break;
-        }
+    err = load_put(load, key, slot);
+    while (err == TORC_ERR_LIMIT && load->flight.count > 1) {
         load_reap(load); // the queue's memory is full
+        err = load_put(load, key, slot);
     }
     if (err != TORC_ERR_OK) {
         torc_flight_remove(&load->flight, slot);

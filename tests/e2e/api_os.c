@@ -120,6 +120,33 @@ static void test_errors(struct torc_store *store)
     torc_page_free(&page);
 }
 
+// Whoever calls one at a time cannot poll: what the call before was given is free all the same.
+static void test_few_slots(void)
+{
+    struct torc_options options = {.operations = 1, .memory_bytes = 4 << 20};
+    struct torc_item items[100];
+    struct torc_message why;
+    struct torc_store *store = NULL;
+    struct torc_value value;
+
+    is(torc_open(address, &options, &store, &why), TORC_ERR_OK, "a store of one operation");
+    is(torc_put(store, 60, "sixty", 5, NULL), TORC_ERR_OK, "puts");
+    is(torc_get(store, 60, &value), TORC_ERR_OK, "gets");
+    torc_value_free(&value);
+    is(torc_get(store, 60, &value), TORC_ERR_OK, "gets again");
+    torc_value_free(&value);
+    torc_close(store);
+    options.operations = 16;
+    is(torc_open(address, &options, &store, &why), TORC_ERR_OK, "a store of 16 operations");
+    for (uint64_t i = 0; i < 100; i++) {
+        items[i] = (struct torc_item){.action = TORC_GET, .key = 60};
+    }
+    is(torc_multi(store, items, 100, 0), TORC_ERR_OK, "does 100");
+    that(items[99].status == TORC_ERR_OK && items[99].value.bytes == 5, "to the last");
+    torc_items_free(items, 100);
+    torc_close(store);
+}
+
 static void test_open(void)
 {
     struct torc_options options = {.timeout_us = 200000};
@@ -371,6 +398,7 @@ int main(int argc, char **argv)
     address = argv[1];
     keys = strtoull(argv[2], NULL, 10);
     test_open();
+    test_few_slots();
     if (torc_open(address, NULL, &store, &why) != TORC_ERR_OK) {
         (void)fprintf(stderr, "torc-api: %s\n", why.text);
         return 1;
