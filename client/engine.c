@@ -339,6 +339,7 @@ enum torc_err torc_engine_get(struct torc_engine *engine, uint64_t key,
         torc_trace_begin(engine, index);
     }
     torc_op_route(engine, index);
+    op->awaited = true;
     return TORC_ERR_OK;
 }
 
@@ -403,6 +404,7 @@ enum torc_err torc_engine_write(struct torc_engine *engine, const struct torc_en
         torc_trace_begin(engine, index);
     }
     torc_op_route(engine, index);
+    op->awaited = true;
     return TORC_ERR_OK;
 }
 
@@ -512,6 +514,7 @@ enum torc_err torc_engine_range(struct torc_engine *engine, const struct torc_en
     op->user_data = range->user_data;
     op->deadline_ns = deadline_of(engine, range->options.timeout_us);
     torc_page_begin(engine, index);
+    op->awaited = true;
     return TORC_ERR_OK;
 }
 
@@ -541,6 +544,7 @@ enum torc_err torc_engine_status(struct torc_engine *engine, uint32_t node, uint
     op->fixed_node = place != NULL;
     op->node = place != NULL ? place->index : 0;
     torc_op_route(engine, index);
+    op->awaited = true;
     return TORC_ERR_OK;
 }
 
@@ -591,6 +595,7 @@ uint32_t torc_engine_poll(struct torc_engine *engine, struct torc_completion *co
     for (uint32_t index = engine->done.head; count < max && index != TORC_OP_NONE;
          index = engine->ops[index].next) {
         engine->ops[index].state = TORC_OP_RETURNED;
+        engine->ops[index].awaited = false;
         completion_fill(engine, index, &completions[count++]);
     }
     torc_ops_split(engine, &engine->done, count, &engine->returned);
@@ -612,12 +617,22 @@ uint32_t torc_engine_abandon(const struct torc_engine *engine, uint32_t *cursor,
     for (; count < max && *cursor < engine->config.operations; (*cursor)++) {
         const struct torc_op *op = &engine->ops[*cursor];
 
-        if (op->state != TORC_OP_FREE && op->state != TORC_OP_RETURNED) {
+        if (op->awaited) {
             completions[count++] = (struct torc_completion){
                 .user_data = op->user_data,
                 .status = TORC_ERR_INTERNAL,
                 .flags = op->kind == TORC_OP_WRITE && op->attempts > 0 ? TORC_DOUBT : 0};
         }
+    }
+    return count;
+}
+
+uint32_t torc_engine_abandoned(const struct torc_engine *engine, uint32_t cursor)
+{
+    uint32_t count = 0;
+
+    for (; cursor < engine->config.operations; cursor++) {
+        count += engine->ops[cursor].awaited ? 1 : 0;
     }
     return count;
 }

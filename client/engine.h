@@ -162,6 +162,9 @@ bool torc_engine_poll_due(const struct torc_engine *engine);
 uint32_t torc_engine_abandon(const struct torc_engine *engine, uint32_t *cursor,
                              struct torc_completion *completions, uint32_t max);
 
+// How many of them are left.
+uint32_t torc_engine_abandoned(const struct torc_engine *engine, uint32_t cursor);
+
 // Accepted and not yet returned by torc_engine_poll.
 uint32_t torc_engine_pending(const struct torc_engine *engine);
 

@@ -113,6 +113,7 @@ struct torc_op {
     bool fixed_node;    // `node` and `core` are not the map's business
     bool to_first_node; // once there is one
     bool traced;        // of the caller: its time is told apart
+    bool awaited;       // of the caller: accepted, and not yet returned
     bool at_copy;       // its place is a copy that is not the primary (stale.c)
     bool to_primary;    // the next one is not
     uint32_t age_ms;    // of a read: how old what it sees may be; 0: linearizable

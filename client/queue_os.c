@@ -56,7 +56,6 @@ struct torc_queue {
     int timer;
     bool broken; // a bug was met: only INTERNAL from now on
     uint32_t abandoned;
-    uint32_t returned_broken;
     uint32_t payload_bytes;
     struct torc_fail fail;
     char broken_text[TORC_GUARD_TEXT_BYTES];
@@ -489,7 +488,8 @@ unsigned torc_queue_pending(const struct torc_queue *queue)
     if (*queue->alive != ALIVE) {
         return 0;
     }
-    return torc_engine_pending(queue->engine) - queue->returned_broken;
+    return queue->broken ? torc_engine_abandoned(queue->engine, queue->abandoned)
+                         : torc_engine_pending(queue->engine);
 }
 
 uint64_t torc_queue_timeout_us(const struct torc_queue *queue)
@@ -758,7 +758,6 @@ static unsigned poll_broken(struct torc_queue *queue, struct torc_completion *co
 
     if (*queue->alive == ALIVE && queue->engine != NULL) {
         count = torc_engine_abandon(queue->engine, &queue->abandoned, completions, max);
-        queue->returned_broken += count;
     }
     if (*queue->alive == ALIVE && queue->timer >= 0) {
         queue_arm_at(queue, count > 0 ? ARMED_NOW : UINT64_MAX);
