@@ -438,13 +438,32 @@ void torc_op_end(struct torc_engine *engine, uint32_t index, enum torc_err statu
     }
 }
 
+// Prepared before the first session, when nobody could say how many keys there are.
+static bool op_is_outside(const struct torc_engine *engine, const struct torc_op *op)
+{
+    switch ((enum torc_op_kind)op->kind) {
+    case TORC_OP_GET:
+    case TORC_OP_WRITE: return op->key >= engine->keys;
+    case TORC_OP_PAGE: return op->page->hi > engine->keys;
+    case TORC_OP_STATUS:
+    case TORC_OP_SCAN:
+    case TORC_OP_MAP:
+    case TORC_OP_PROBE:
+    case TORC_OP_SCOUT: break;
+    }
+    return false;
+}
+
 void torc_engine_unpark(struct torc_engine *engine)
 {
     // They go back to the list's end when they still have no way, so a count ends the walk.
     for (uint32_t left = engine->parked.count; left > 0 && engine->parked.count > 0; left--) {
         uint32_t index = engine->parked.head;
 
-        if (engine->ops[index].kind == TORC_OP_PAGE) {
+        if (engine->keys != 0 && op_is_outside(engine, &engine->ops[index])) {
+            torc_op_end(engine, index, TORC_ERR_INVALID_ARGUMENT,
+                        "outside of the store: its keys are [0, %" PRIu64 ")", engine->keys);
+        } else if (engine->ops[index].kind == TORC_OP_PAGE) {
             torc_page_begin(engine, index);
         } else {
             torc_op_route(engine, index);

@@ -363,7 +363,8 @@ static void packet_refused(struct torc_engine *engine, struct torc_client_node *
         torc_big_shed(engine, stream, piece, news);
         return;
     }
-    for (uint32_t left = packet->ops.count; left > 0; left--) {
+    // One that ends may take others along: a page's reads lie in one packet.
+    for (uint32_t left = packet->ops.count; left > 0 && packet->ops.count > 0; left--) {
         uint32_t at = packet->ops.head;
         uint32_t attempts = engine->ops[at].attempts;
 

@@ -12,7 +12,7 @@ static struct torc_rig *rig;
 static struct torc_net *net;
 static struct torc_engine *engine;
 
-static void open_node(uint32_t workers, uint32_t shards)
+static void open_rig(uint32_t workers, uint32_t shards)
 {
     struct torc_rig_config config = {.workers = workers,
                                      .shards = shards,
@@ -27,6 +27,11 @@ static void open_node(uint32_t workers, uint32_t shards)
     torc_rig_open(rig, &config);
     torc_net_open(net, rig, 1, torc_test_seed(), 64);
     engine = net->clients[0];
+}
+
+static void open_node(uint32_t workers, uint32_t shards)
+{
+    open_rig(workers, shards);
     torc_net_await(net);
 }
 
@@ -133,6 +138,105 @@ static void test_unread_write(void)
     close_node();
 }
 
+// Before the first session nobody can say how many keys there are; then what is outside ends at once.
+static void test_outside(void)
+{
+    struct torc_engine_write write = {.key = KEYS, .data = (const uint8_t *)"x", .bytes = 1};
+    struct torc_engine_range range = {.hi = KEYS + 1};
+    struct torc_completion done;
+    uint32_t ended = 0;
+
+    open_rig(1, 1);
+    CU_ASSERT_EQUAL(torc_engine_get(engine, KEYS, NULL, 1, NULL), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(torc_engine_range(engine, &range, NULL), TORC_ERR_OK);
+    CU_ASSERT_EQUAL(torc_engine_get(engine, KEYS - 1, NULL, 2, NULL), TORC_ERR_OK);
+    for (uint64_t end_ns = rig->now_ns + UINT64_C(1000000000); rig->now_ns < end_ns;) {
+        torc_net_step(net, STEP_NS);
+        while (torc_engine_poll(engine, &done, 1) == 1) {
+            ended++;
+            CU_ASSERT_EQUAL(done.status,
+                            done.user_data == 2 ? TORC_ERR_NOT_FOUND : TORC_ERR_INVALID_ARGUMENT);
+        }
+    }
+    CU_ASSERT_EQUAL(ended, 4);
+    close_node();
+}
+
+// -- A node that is no good -----------------------------------------------------------------------
+
+#define LARGE_BYTES 3000u // a row of a range has it by reference
+
+// As the node says that it did not take the packet.
+static void refuse_packet(const struct torc_packet *refused, enum torc_err status)
+{
+    struct torc_client_node *node = &engine->nodes[refused->node];
+    struct torc_seal seal = torc_lane_direction(&node->lane, TORC_TO_CLIENT);
+    struct torc_endpoint from = {.port = node->base_port};
+    struct torc_data data = {.type = torc_data_type(node->lane.suite),
+                             .flags = TORC_DATA_FROM_RESPONDER,
+                             .core = refused->core,
+                             .index = node->lane.client_index,
+                             .seq = 1000000,
+                             .clock_us = (uint32_t)(engine->now_ns / 1000)};
+    struct torc_reply reply = {.opcode = TORC_OPCODE_SHED,
+                               .status = (uint8_t)status,
+                               .info = refused->seq,
+                               .body_bytes = TORC_SHED_BYTES};
+    unsigned char body[TORC_SHED_BYTES];
+    unsigned char packet[TORC_PAYLOAD_MIN];
+    uint32_t bytes;
+
+    torc_shed_body(body, &(struct torc_shed){.retry_us = 0});
+    reply.body = body;
+    torc_data_encode(packet, &data);
+    bytes = TORC_DATA_HEAD_BYTES + torc_reply_encode(packet + TORC_DATA_HEAD_BYTES, &reply);
+    torc_engine_receive(engine, &from, packet, torc_data_seal(&seal, packet, bytes));
+}
+
+// The packet in flight that reads values for rows of a page, several.
+static const struct torc_packet *fetch_packet(void)
+{
+    for (uint32_t index = engine->config.operations; index < engine->op_count; index++) {
+        const struct torc_op *op = &engine->ops[index];
+
+        if (op->kind == TORC_OP_GET && op->state == TORC_OP_SENT &&
+            engine->packets[op->packet].ops.count > 1) {
+            return &engine->packets[op->packet];
+        }
+    }
+    return NULL;
+}
+
+// The first of them that is refused ends the page, and with it the others of its packet.
+static void test_refused_fetches(void)
+{
+    static const uint8_t value[LARGE_BYTES];
+    struct torc_engine_write write = {.data = value, .bytes = sizeof(value)};
+    struct torc_engine_range range = {.hi = KEYS};
+    struct torc_completion done = {.count = 0};
+    const struct torc_packet *packet = NULL;
+
+    open_node(1, 1);
+    for (write.key = 1; write.key < 9; write.key++) {
+        CU_ASSERT_EQUAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+    }
+    for (uint32_t i = 0; i < 100000 && torc_engine_pending(engine) > 0; i++) {
+        torc_net_step(net, STEP_NS);
+        (void)torc_engine_poll(engine, &done, 1);
+    }
+    CU_ASSERT_EQUAL(torc_engine_range(engine, &range, NULL), TORC_ERR_OK);
+    for (uint32_t i = 0; i < 100000 && packet == NULL; i++) {
+        torc_net_step(net, STEP_NS / 20);
+        packet = fetch_packet();
+    }
+    torc_assert(packet != NULL);
+    refuse_packet(packet, TORC_ERR_BAD_PACKET);
+    CU_ASSERT_EQUAL(torc_engine_poll(engine, &done, 1), 1);
+    CU_ASSERT_EQUAL(done.status, TORC_ERR_BAD_PACKET);
+    close_node();
+}
+
 // -- Another node ---------------------------------------------------------------------------------
 
 #define DEAD_PORT 30000u
@@ -211,6 +315,8 @@ int main(void)
         {"a node that comes back with fewer cores", test_fewer_cores},
         {"a node that was elsewhere for seconds is not left alone for longer", test_late_round},
         {"a write is never taken for unread", test_unread_write},
+        {"a key outside that was asked for before the first session", test_outside},
+        {"a refused packet whose first operation ends the others", test_refused_fetches},
         {"a dead primary's shard is asked for elsewhere", test_dead_primary},
         {"the question for the map goes round", test_silent_node},
         CU_TEST_INFO_NULL};
