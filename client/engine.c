@@ -171,9 +171,8 @@ enum torc_err torc_engine_seed(struct torc_engine *engine, const struct torc_end
     }
     node = torc_node_add(engine, TORC_NODE_UNKNOWN);
     torc_assert(node != NULL);
-    node->base_port = seed->port;
-    node->addresses[0] = *seed;
-    node->address_count = 1;
+    node->place = (struct torc_client_place){.count = 1, .base_port = seed->port};
+    memcpy(node->place.addresses[0], seed->address, sizeof(seed->address));
     torc_node_shake(engine, node, NULL);
     return TORC_ERR_OK;
 }

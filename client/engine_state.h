@@ -200,6 +200,15 @@ enum torc_client_node_state {
 #define TORC_NODE_ADDRESSES  4u
 #define TORC_NODE_INDEX_BITS 12u // low ones of a session's index: the node's place in the table
 #define TORC_NODE_SLOT_BITS  12u
+
+// Where a node is, as somebody said.
+struct torc_client_place {
+    uint8_t addresses[TORC_NODE_ADDRESSES][16]; // as in torc_endpoint
+    uint8_t count;                              // 0: not known
+    bool by_core;       // each core has its own; else any is the whole node's
+    uint16_t base_port; // of core 0
+};
+
 #define TORC_NODE_NAME_BYTES 64u
 #define TORC_SHAKE_EVERY_NS  UINT64_C(1000000000) // handshakes with a node that hints may cause
 
@@ -222,7 +231,6 @@ struct torc_client_node {
     uint16_t index;
     uint8_t state;
     uint8_t cores;
-    bool address_by_core;
     bool shaking; // a handshake is in progress (also beside a live session)
     bool init_due;
     bool close_due;
@@ -231,10 +239,10 @@ struct torc_client_node {
     bool session_lost; // NOSESSION came, or a long silence: what flies will not be answered
     bool has_previous;
     bool has_ticket;
-    uint8_t address_count;
-    uint8_t address_turn; // of a seed without an answer: the core whose port is tried
-    uint16_t base_port;
-    struct torc_endpoint addresses[TORC_NODE_ADDRESSES];
+    uint8_t address; // of its place: where it answered
+    uint8_t turn_to; // of all addresses, the place's and then those of the news: of the next INIT
+    struct torc_client_place place;
+    struct torc_client_place news; // what was told since, or its place of before
     uint64_t boot;
     uint64_t heard_ns;
     uint64_t refused_ns;  // when it last refused something for load; 0: never
@@ -601,6 +609,10 @@ void torc_node_accepted(struct torc_engine *engine, struct torc_client_node *nod
 void torc_node_timer(struct torc_engine *engine, struct torc_client_node *node);
 // Where a packet for that core goes.
 void torc_node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to);
+// Where an INIT goes; the next address, after one that was not answered; and the one that answered.
+void torc_node_where_init(const struct torc_client_node *node, struct torc_endpoint *to);
+void torc_node_turn(struct torc_client_node *node);
+void torc_node_answered(struct torc_client_node *node, const struct torc_endpoint *from);
 // The session before the live one is over: its keys are forgotten.
 void torc_node_previous_end(struct torc_client_node *node);
 void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *from,
@@ -621,7 +633,8 @@ void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
                      const uint8_t *cookie);
 void torc_node_shake_timer(struct torc_engine *engine, struct torc_client_node *node);
 // A packet that may belong to a handshake.
-void torc_handshake_packet(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes);
+void torc_handshake_packet(struct torc_engine *engine, const struct torc_endpoint *from,
+                           const uint8_t *payload, uint32_t bytes);
 // No handshake will follow: its secrets and the key are wiped.
 void torc_shakes_forget(struct torc_engine *engine);
 
@@ -676,8 +689,8 @@ struct torc_big;
 bool torc_big_wanted(const struct torc_engine *engine, const struct torc_op *op);
 // Whether its pieces have the size that packets have now.
 bool torc_big_fits(const struct torc_engine *engine, const struct torc_op *op);
-// What a put takes to be sent in pieces, however small they are, if it may have to be. Together with
-// its value: puts that wait for such memory while others' values fill it would wait for each other.
+// What a put takes to be sent in pieces, however small they are, if it may have to be; with its
+// value: puts that wait for such memory while others' values fill it would wait for each other.
 // False: no memory.
 bool torc_big_reserve(struct torc_engine *engine, uint32_t index);
 // A put of many pieces begins, or begins again.

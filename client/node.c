@@ -11,53 +11,132 @@
 
 // ---- Where they are
 
-// What a map answer says about where a node is. A place that works is kept: we may have come to it
-// by
-// another address than the node's own.
+static uint32_t place_choices(const struct torc_client_place *place)
+{
+    return place->by_core ? 1 : place->count;
+}
+
+static uint32_t node_choices(const struct torc_client_node *node)
+{
+    return place_choices(&node->place) + place_choices(&node->news);
+}
+
+static bool place_is(const struct torc_client_place *place, const struct torc_client_place *told)
+{
+    return place->count == told->count && place->by_core == told->by_core &&
+           place->base_port == told->base_port &&
+           memcmp(place->addresses, told->addresses, 16ull * told->count) == 0;
+}
+
+// What a map answer says about where a node is. A place that works is kept, as we may have come to
+// it by another address than the node's own, and so is one of before; whoever does not answer in
+// one place is looked for in the other.
 void torc_node_learn(struct torc_engine *engine, const struct torc_node_entry *entry)
 {
     struct torc_client_node *node = torc_node_of_id(engine, entry->node);
+    struct torc_client_place told = {
+        .count = (uint8_t)torc_min_u64(entry->address_count, TORC_NODE_ADDRESSES),
+        .by_core = (entry->flags & TORC_NODE_ADDRESS_BY_CORE) != 0 &&
+                   entry->address_count <= TORC_NODE_ADDRESSES,
+        .base_port = entry->base_port};
 
     if (node == NULL) {
         node = torc_node_add(engine, entry->node);
     }
-    if (node == NULL || node->state == TORC_NODE_UP) {
+    if (node == NULL || entry->address_count == 0) {
         return;
     }
-    node->base_port = entry->base_port;
-    torc_node_cores(node, entry->cores);
-    node->address_by_core = (entry->flags & TORC_NODE_ADDRESS_BY_CORE) != 0 &&
-                            entry->address_count <= TORC_NODE_ADDRESSES;
-    node->address_count = (uint8_t)torc_min_u64(entry->address_count, TORC_NODE_ADDRESSES);
-    for (uint32_t i = 0; i < node->address_count; i++) {
-        memcpy(node->addresses[i].address, entry->addresses + 16ull * i, 16);
-        node->addresses[i].port = entry->base_port;
+    memcpy(told.addresses, entry->addresses, 16ull * told.count);
+    if (node->state != TORC_NODE_UP) {
+        torc_node_cores(node, entry->cores);
     }
+    if (node->place.count == 0) {
+        node->place = told;
+    } else if (!place_is(&node->place, &told)) {
+        node->news = told;
+        node->turn_to = node->turn_to < node_choices(node) ? node->turn_to : node->address;
+    }
+}
+
+static void place_at(const struct torc_client_place *place, uint32_t address, uint8_t core,
+                     struct torc_endpoint *to)
+{
+    memcpy(to->address, place->addresses[address], sizeof(to->address));
+    to->port = (uint16_t)(place->base_port + core);
 }
 
 void torc_node_where(const struct torc_client_node *node, uint8_t core, struct torc_endpoint *to)
 {
-    uint32_t at = node->address_by_core ? core : 0;
+    uint32_t at = node->place.by_core ? core : node->address;
 
-    *to = node->addresses[at < node->address_count ? at : 0];
-    to->port = (uint16_t)(node->base_port + core);
+    place_at(&node->place, at < node->place.count ? at : 0, core, to);
+}
+
+void torc_node_where_init(const struct torc_client_node *node, struct torc_endpoint *to)
+{
+    uint32_t first = place_choices(&node->place);
+
+    if (node->turn_to < first) {
+        place_at(&node->place, node->turn_to, 0, to);
+    } else {
+        place_at(&node->news, node->turn_to - first, 0, to);
+    }
+}
+
+void torc_node_turn(struct torc_client_node *node)
+{
+    node->turn_to = (uint8_t)((node->turn_to + 1u) % node_choices(node));
+}
+
+void torc_node_answered(struct torc_client_node *node, const struct torc_endpoint *from)
+{
+    uint8_t turn = node->turn_to;
+
+    for (uint32_t i = 0; i < node_choices(node); i++) {
+        struct torc_endpoint at;
+
+        node->turn_to = (uint8_t)i;
+        torc_node_where_init(node, &at);
+        if (at.port == from->port && memcmp(at.address, from->address, 16) == 0) {
+            return;
+        }
+    }
+    node->turn_to = turn; // it answers from elsewhere: to the last one, most likely
+}
+
+// The place that answered is the node's. The one before stays among those that are tried.
+static void node_place_set(struct torc_client_node *node, uint16_t base_port)
+{
+    uint32_t first = place_choices(&node->place);
+
+    if (node->turn_to >= first) {
+        struct torc_client_place before = node->place;
+
+        node->place = node->news;
+        node->news = before;
+        node->turn_to = (uint8_t)(node->turn_to - first);
+    }
+    node->address = node->turn_to;
+    node->place.base_port = base_port;
 }
 
 void torc_node_name(const struct torc_client_node *node, char text[TORC_NODE_NAME_BYTES])
 {
-    const uint8_t *ip = node->addresses[0].address;
+    struct torc_endpoint place;
+    const uint8_t *ip = place.address;
     int at = 0;
 
+    torc_node_where_init(node, &place); // what is spoken of is tried
     if (torc_ip_is_mapped(ip)) {
         (void)snprintf(text, TORC_NODE_NAME_BYTES, "%u.%u.%u.%u:%u", ip[12], ip[13], ip[14], ip[15],
-                       node->base_port);
+                       place.port);
         return;
     }
     for (uint32_t i = 0; i < 16; i += 2) {
         at += snprintf(text + at, TORC_NODE_NAME_BYTES - (uint32_t)at, "%s%x", i == 0 ? "[" : ":",
                        ip[i] << 8 | ip[i + 1]);
     }
-    (void)snprintf(text + at, TORC_NODE_NAME_BYTES - (uint32_t)at, "]:%u", node->base_port);
+    (void)snprintf(text + at, TORC_NODE_NAME_BYTES - (uint32_t)at, "]:%u", place.port);
 }
 
 bool torc_node_has_work(const struct torc_client_node *node)
@@ -224,7 +303,7 @@ static void node_session_set(struct torc_engine *engine, struct torc_client_node
     node->boot = accept->boot;
     node->limits = *accept;
     torc_node_cores(node, (uint8_t)accept->cores);
-    node->base_port = accept->base_port;
+    node_place_set(node, accept->base_port);
     memcpy(node->ticket, accept->ticket, TORC_COOKIE_BYTES);
     node->has_ticket = true;
     node->heard_ns = engine->now_ns;
@@ -548,13 +627,14 @@ static void data_receive(struct torc_engine *engine, uint8_t *payload, uint32_t 
                     bytes - TORC_DATA_OVERHEAD);
 }
 
+// `from` proves nothing: echoes of our random numbers, tokens and checks do. Of those that hold it
+// says where a node was reached.
 void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *from,
                        uint8_t *payload, uint32_t bytes)
 {
     enum torc_payload_kind kind = TORC_PAYLOAD_NEWER;
     uint8_t type = 0;
 
-    (void)from; // echoes of our random numbers, tokens and checks say more than an address
     if (torc_payload_classify(payload, bytes, &kind, &type) == TORC_DROP_NONE &&
         kind == TORC_PAYLOAD_PACKET) {
         if ((type == TORC_TYPE_CLEAR || type == TORC_TYPE_DATA) && bytes >= TORC_DATA_BYTES_MIN) {
@@ -566,5 +646,5 @@ void torc_node_receive(struct torc_engine *engine, const struct torc_endpoint *f
             return;
         }
     }
-    torc_handshake_packet(engine, payload, bytes); // VERSION answers have version 0
+    torc_handshake_packet(engine, from, payload, bytes); // VERSION answers have version 0
 }

@@ -292,7 +292,7 @@ bool torc_node_transmit(struct torc_engine *engine, struct torc_client_node *nod
         node->init_due = false;
         memcpy(datagram->payload, node->shake.packet, TORC_INIT_BYTES);
         datagram->bytes = TORC_INIT_BYTES;
-        torc_node_where(node, 0, &datagram->to);
+        torc_node_where_init(node, &datagram->to);
         return true;
     }
     if (node->state != TORC_NODE_UP) {

@@ -14,6 +14,7 @@
 #define SHAKE_FIRST_NS UINT64_C(20000000)
 #define SHAKE_LAST_NS  UINT64_C(1000000000)
 #define SHAKE_GIVE_UP  UINT64_C(5000000000)
+#define TRIES_A_PLACE  2u // in a row to one address: 60 ms, which is longer than most paths take
 #define RATCHET        "torc-eph" // context of both derivations, exactly 8 bytes
 #define RATCHET_NEXT   0u
 #define RATCHET_SECRET 1u
@@ -176,7 +177,7 @@ static void shake_begin(struct torc_engine *engine, struct torc_client_node *nod
 void torc_node_shake(struct torc_engine *engine, struct torc_client_node *node,
                      const uint8_t *cookie)
 {
-    if (node->shaking || node->state == TORC_NODE_GONE || node->address_count == 0 ||
+    if (node->shaking || node->state == TORC_NODE_GONE || node->place.count == 0 ||
         engine->closing || engine->now_ns < node->shake_again_ns) {
         return;
     }
@@ -214,13 +215,17 @@ void torc_node_shake_timer(struct torc_engine *engine, struct torc_client_node *
     }
     init_due(engine, node);
     node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, ++node->shake_tries);
+    if (node->shake_tries % TRIES_A_PLACE == 0) {
+        torc_node_turn(node);
+    }
     torc_route_silent(engine);
 }
 
 // ---- Answers
 
 static void shake_event(struct torc_engine *engine, struct torc_client_node *node,
-                        enum torc_handshake_event event, const struct torc_accept *accept)
+                        enum torc_handshake_event event, const struct torc_endpoint *from,
+                        const struct torc_accept *accept)
 {
     struct torc_fail text;
 
@@ -228,11 +233,15 @@ static void shake_event(struct torc_engine *engine, struct torc_client_node *nod
     case TORC_HANDSHAKE_IGNORED: break;
     case TORC_HANDSHAKE_RESEND:
         shake_entropy_used(engine);
+        torc_node_answered(node, from); // what it gave us holds there
         init_due(engine, node);
         node->shake_at_ns = engine->now_ns + shake_pause_ns(engine, node->shake_tries);
         torc_node_arm(engine, node);
         return;
-    case TORC_HANDSHAKE_ACCEPTED: torc_node_accepted(engine, node, accept); return;
+    case TORC_HANDSHAKE_ACCEPTED:
+        torc_node_answered(node, from);
+        torc_node_accepted(engine, node, accept);
+        return;
     case TORC_HANDSHAKE_HINT:
         shake_words(engine, &node->shake, &text);
         shake_trouble(engine, node, text.text);
@@ -240,7 +249,8 @@ static void shake_event(struct torc_engine *engine, struct torc_client_node *nod
     }
 }
 
-void torc_handshake_packet(struct torc_engine *engine, const uint8_t *payload, uint32_t bytes)
+void torc_handshake_packet(struct torc_engine *engine, const struct torc_endpoint *from,
+                           const uint8_t *payload, uint32_t bytes)
 {
     for (uint32_t i = 0; i < engine->node_count; i++) {
         struct torc_client_node *node = &engine->nodes[i];
@@ -253,7 +263,7 @@ void torc_handshake_packet(struct torc_engine *engine, const uint8_t *payload, u
         event =
             torc_handshake_receive(&node->shake, payload, bytes, shake_entropy(engine), &accept);
         if (event != TORC_HANDSHAKE_IGNORED) {
-            shake_event(engine, node, event, &accept);
+            shake_event(engine, node, event, from, &accept);
             return;
         }
     }

@@ -47,9 +47,10 @@ static bool endpoint_is_ipv4(const struct torc_endpoint *endpoint)
     return memcmp(endpoint->address, mapped, sizeof(mapped)) == 0;
 }
 
+// What a socket of IPv4 cannot reach keeps its own name: the kernel refuses it.
 static socklen_t name_from(const struct torc_endpoint *from, bool is_ipv6, union sock_name *name)
 {
-    if (is_ipv6) {
+    if (is_ipv6 || !endpoint_is_ipv4(from)) {
         name->in6 =
             (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htobe16(from->port)};
         memcpy(&name->in6.sin6_addr, from->address, 16);

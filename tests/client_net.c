@@ -250,6 +250,7 @@ static void client_turn(struct torc_net *net, uint32_t client)
                                          .node_port = datagram.to.port,
                                          .byte_count = datagram.bytes};
 
+        memcpy(packet.node_ip, datagram.to.address, sizeof(packet.node_ip));
         torc_assert(datagram.bytes <= PAYLOAD_BYTES);
         net->sent_large += is_piece(net->clients[client], &datagram) ? 1 : 0;
         wire_send(net, &packet, payload);

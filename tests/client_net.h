@@ -32,6 +32,7 @@ struct torc_net_packet {
     bool to_node;
     uint32_t client;
     uint16_t node_port;
+    uint8_t node_ip[16]; // to the node: where the client sends it; it arrives all the same
     uint32_t byte_count;
     uint8_t *bytes;
 };

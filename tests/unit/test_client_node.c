@@ -138,7 +138,7 @@ static void test_unread_write(void)
     close_node();
 }
 
-// Before the first session nobody can say how many keys there are; then what is outside ends at once.
+// Before the first session nobody can say how many keys there are; then what is outside ends.
 static void test_outside(void)
 {
     struct torc_engine_write write = {.key = KEYS, .data = (const uint8_t *)"x", .bytes = 1};
@@ -172,7 +172,7 @@ static void refuse_packet(const struct torc_packet *refused, enum torc_err statu
 {
     struct torc_client_node *node = &engine->nodes[refused->node];
     struct torc_seal seal = torc_lane_direction(&node->lane, TORC_TO_CLIENT);
-    struct torc_endpoint from = {.port = node->base_port};
+    struct torc_endpoint from = {.port = node->place.base_port};
     struct torc_data data = {.type = torc_data_type(node->lane.suite),
                              .flags = TORC_DATA_FROM_RESPONDER,
                              .core = refused->core,
@@ -267,12 +267,86 @@ static bool get_ends(uint64_t key, uint64_t within_ns)
     struct torc_completion done;
     bool ended = false;
 
-    CU_ASSERT_EQUAL_FATAL(torc_engine_get(engine, key, NULL, 0, NULL), TORC_ERR_OK);
+    CU_ASSERT_EQUAL_FATAL(torc_engine_get(engine, key, NULL, key, NULL), TORC_ERR_OK);
     while (!ended && engine->now_ns < end_ns) {
         torc_net_step(net, 10 * STEP_NS);
-        ended = torc_engine_poll(engine, &done, 1) > 0;
+        ended = torc_engine_poll(engine, &done, 1) > 0 && done.user_data == key;
     }
     return ended && done.status == TORC_ERR_NOT_FOUND;
+}
+
+// Only what is sent to the rig's own place arrives.
+// NOLINTNEXTLINE(readability-non-const-parameter): the type is the net's
+static bool is_at_its_place(struct torc_net *whole, struct torc_net_packet *packet, uint8_t *bytes)
+{
+    uint8_t ip[16];
+
+    (void)bytes;
+    torc_ip_map(ip, whole->rig->ipv4);
+    return !packet->to_node || (packet->node_port == TORC_RIG_BASE_PORT &&
+                                memcmp(packet->node_ip, ip, sizeof(ip)) == 0);
+}
+
+// As a map answer says of the rig's node: two addresses, of which the first leads nowhere.
+static void learn_two_addresses(void)
+{
+    unsigned char addresses[32] = {0xfd, [15] = 9};
+    const struct torc_node_entry entry = {.node = 1,
+                                          .base_port = TORC_RIG_BASE_PORT,
+                                          .cores = 1,
+                                          .address_count = 2,
+                                          .addresses = addresses};
+
+    torc_ip_map(addresses + 16, rig->ipv4);
+    torc_node_learn(engine, &entry);
+}
+
+// A node has come back in another place while we have a session with it. What tells of the place is
+// believed as far as an answer from there goes.
+static void test_moved(void)
+{
+    struct torc_client_node *node;
+    struct torc_client_place before;
+
+    open_node(1, 1);
+    CU_ASSERT_TRUE(get_ends(4, UINT64_C(2000000000)));
+    node = &engine->nodes[0];
+    node->place.base_port -= 1000;
+    before = node->place;
+    net->tamper = is_at_its_place;
+    CU_ASSERT_FALSE(get_ends(5, UINT64_C(300000000)));
+    learn_two_addresses();
+    CU_ASSERT_EQUAL_FATAL(engine->node_count, 1);
+    CU_ASSERT_TRUE(get_ends(6, UINT64_C(4000000000)));
+    CU_ASSERT_EQUAL(node->place.base_port, TORC_RIG_BASE_PORT);
+    // And back, without anybody to tell of it.
+    for (uint32_t i = 0; i < 1000; i++) {
+        torc_net_step(net, STEP_NS); // the map that is asked for with a session has come
+    }
+    node->news = before;
+    node->news.base_port = TORC_RIG_BASE_PORT;
+    node->place.addresses[1][15] ^= 1;
+    CU_ASSERT_TRUE(get_ends(7, UINT64_C(4000000000)));
+    CU_ASSERT_EQUAL(node->place.count, 1);
+    close_node();
+}
+
+// A place with two addresses of which the first leads nowhere from here: IPv4, where there is IPv6
+// alone.
+static void test_second_address(void)
+{
+    struct torc_client_node *node;
+
+    open_rig(1, 1);
+    node = &engine->nodes[0];
+    torc_node_named(engine, node, 1);
+    node->place.count = 0;
+    learn_two_addresses();
+    net->tamper = is_at_its_place;
+    CU_ASSERT_TRUE(get_ends(5, UINT64_C(1000000000)));
+    CU_ASSERT_EQUAL(node->address, 1);
+    CU_ASSERT_TRUE(get_ends(6, UINT64_C(10000000)));
+    close_node();
 }
 
 // The map is old: it says that a shard is on a node that is dead. Another node knows better (K3).
@@ -317,6 +391,8 @@ int main(void)
         {"a write is never taken for unread", test_unread_write},
         {"a key outside that was asked for before the first session", test_outside},
         {"a refused packet whose first operation ends the others", test_refused_fetches},
+        {"a node that came back in another place", test_moved},
+        {"a node whose first address leads nowhere", test_second_address},
         {"a dead primary's shard is asked for elsewhere", test_dead_primary},
         {"the question for the map goes round", test_silent_node},
         CU_TEST_INFO_NULL};

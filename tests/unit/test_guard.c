@@ -1,5 +1,5 @@
-// Torc tests: a failed assertion inside libtorc comes back to the call that met it, and each call in
-// flight is told of once. Brings its own main: the tests' library has another torc_assert_fail.
+// Torc tests: a failed assertion inside libtorc comes back to the call that met it, and each call
+// in flight is told of once. Brings its own main: the tests' library has another torc_assert_fail.
 #include "client/engine_state.h"
 #include "client/guard_os.h"
 #include "kit/base.h"
@@ -54,6 +54,7 @@ static struct torc_engine *engine;
 static void open_engine(void)
 {
     struct torc_engine_config config = {.operations = 4,
+                                        .nodes = TORC_ENGINE_SEEDS_MAX,
                                         .payload_bytes = TORC_PAYLOAD_MIN,
                                         .pool_bytes = UINT64_C(1) << 20,
                                         .timeout_us = 1000};
