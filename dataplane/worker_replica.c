@@ -8,6 +8,7 @@
 #define NOTES_MAX      256u               // a turn
 #define ADOPT_AGAIN_NS UINT64_C(30000000) // an answer of worker 0 found no room
 #define STEPS_MAX      64u                // of one machine that follow from one event
+#define ASKED_A_ROUND  4u                 // messages without an answer: one goes to each core
 
 static bool replica_leads(const struct torc_worker_replica *replica)
 {
@@ -197,7 +198,15 @@ struct torc_peer_to torc_worker_replica_to(const struct torc_worker *worker,
     return (struct torc_peer_to){.node = node, .core = replica_core(worker, shard, node)};
 }
 
-// It spoke from there.
+static bool replica_has_part(const struct torc_worker_replica *replica, uint32_t node)
+{
+    const struct torc_replica_peer *peer = torc_worker_replica_peer(replica, node);
+
+    return peer != NULL && peer->role != TORC_REPLICA_PEER_OTHER;
+}
+
+// It spoke from there. There is a place for each node that has a part in the shard; any other is
+// noted while nobody needs the place.
 static void replica_note_core(struct torc_worker_replica *replica,
                               const struct torc_peer_from *from)
 {
@@ -207,23 +216,42 @@ static void replica_note_core(struct torc_worker_replica *replica,
         struct torc_worker_peer_core *at = &replica->cores[i];
 
         if (at->node == from->node) {
-            at->core = from->core;
-            at->boot = from->boot;
-            return;
+            place = at;
+            break;
         }
-        place = place == NULL && (at->node == 0 || i + 1 == TORC_REPLICA_PEERS_MAX) ? at : place;
+        if (place == NULL || (place->node != 0 && at->node == 0)) {
+            place = at->node == 0 || !replica_has_part(replica, at->node) ? at : place;
+        }
     }
-    *place =
-        (struct torc_worker_peer_core){.node = from->node, .core = from->core, .boot = from->boot};
+    if (place != NULL && (place->node != from->node || place->boot <= from->boot)) {
+        *place = (struct torc_worker_peer_core){
+            .node = from->node, .core = from->core, .boot = from->boot};
+    }
 }
 
-static void replica_send(struct torc_worker *worker, const struct torc_worker_shard *shard,
+void torc_worker_replica_post(struct torc_worker *worker, struct torc_worker_shard *shard,
+                              uint32_t node, const struct torc_peer_op *op)
+{
+    struct torc_peer_to to = torc_worker_replica_to(worker, shard, node);
+    bool asks = op->opcode == TORC_PEER_OP_EPOCH || op->opcode == TORC_PEER_OP_APPEND;
+
+    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX && asks; i++) {
+        struct torc_worker_peer_core *at = &shard->replica->cores[i];
+
+        if (at->node == node && ++at->unanswered % ASKED_A_ROUND == 0) {
+            to.core = TORC_POST_EACH;
+        }
+    }
+    torc_worker_post(worker, to, op);
+}
+
+static void replica_send(struct torc_worker *worker, struct torc_worker_shard *shard,
                          const struct torc_replica_action *action)
 {
     struct torc_peer_op op = {.opcode = torc_peer_opcode_of(action->message.kind),
                               .message = action->message};
 
-    torc_worker_post(worker, torc_worker_replica_to(worker, shard, action->node), &op);
+    torc_worker_replica_post(worker, shard, action->node, &op);
 }
 
 void torc_worker_replica_message(struct torc_worker *worker, const struct torc_peer_from *from,

@@ -34,7 +34,8 @@ struct torc_worker_shard;
 struct torc_worker_peer_core {
     uint32_t node; // 0: none
     uint32_t core;
-    uint64_t boot; // of the node: another life may have the shard elsewhere
+    uint64_t boot;       // of the node: another life may have the shard elsewhere
+    uint32_t unanswered; // asked since it spoke last
 };
 
 // Records on their way to a node: as many leave a turn as packets have room for.
@@ -257,6 +258,11 @@ void torc_worker_stale_mark(struct torc_worker *worker, const struct torc_peer_f
 // Where a message about the shard goes.
 struct torc_peer_to torc_worker_replica_to(const struct torc_worker *worker,
                                            const struct torc_worker_shard *shard, uint32_t node);
+
+// A message to the node's replica. It may lie on another core by now, and the word that said so may
+// be lost: of what asks for an answer and gets none, some goes to each core.
+void torc_worker_replica_post(struct torc_worker *worker, struct torc_worker_shard *shard,
+                              uint32_t node, const struct torc_peer_op *op);
 
 // Takes over a message's records as far as engine and log have room, and shortens the message to
 // them.

@@ -292,7 +292,7 @@ void torc_worker_replica_ship(struct torc_worker *worker, struct torc_worker_sha
 
     if (append->count == 0) {
         op.message = action->message;
-        torc_worker_post(worker, torc_worker_replica_to(worker, shard, action->node), &op);
+        torc_worker_replica_post(worker, shard, action->node, &op);
         return;
     }
     // It goes on where the last one ended, or from a record whose value is on its way; else anew.

@@ -164,6 +164,96 @@ static bool has_lease_of(uint32_t node)
     return has;
 }
 
+// The core of the node that has the first shard.
+static uint32_t core_of(uint32_t node)
+{
+    return torc_worker_shard_number(cluster.rigs[node].workers[1], 1) == NULL ? 0 : 1;
+}
+
+// Where the first node takes the other's core to be.
+static uint32_t core_known(uint32_t node)
+{
+    return torc_worker_replica_to(cluster.rigs[1].workers[core_of(1)],
+                                  torc_cluster_shard(&cluster, 1, 1), node)
+        .core;
+}
+
+// A map tells the cores of its own node alone.
+static void forget_cores(struct torc_worker_replica *replica)
+{
+    struct torc_map_entry *entries = cluster.rigs[1].workers[core_of(1)]->map.entries;
+
+    memset(replica->cores, 0, sizeof(replica->cores));
+    for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t n = 0; n < entries[i].member_count; n++) {
+            entries[i].members[n].core = TORC_MAP_CORE_UNKNOWN;
+        }
+    }
+}
+
+// Ten nodes that have no part in the first shard any more speak to its primary.
+static void strangers_speak(void)
+{
+    struct torc_peer_op op = {
+        .opcode = TORC_PEER_OP_PROBE_ACK,
+        .message = {.kind = TORC_PEER_PROBE_ACK, .shard = 1, .probe_ack = {.suspect_node = 1}}};
+
+    for (uint32_t node = 10; node < 10 + TORC_REPLICA_PEERS_MAX; node++) {
+        struct torc_peer_from from = {.node = node, .boot = 1};
+
+        torc_worker_replica_message(cluster.rigs[1].workers[core_of(1)], &from, &op);
+    }
+}
+
+// In a long life more nodes speak of a shard than it has places for. Its members' cores are known.
+static void the_cores_of_members_are_known_whoever_else_has_spoken(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    struct torc_worker_shard *shard;
+
+    config.workers = 2;
+    replicas_come_up_as(&config);
+    shard = torc_cluster_shard(&cluster, 1, 1);
+    forget_cores(shard->replica); // nobody has spoken yet
+    strangers_speak();
+    replicas_put_many(1, 10);
+    strangers_speak();
+    replicas_put_many(11, 10);
+    for (uint32_t node = 2; node <= 3; node++) {
+        CU_ASSERT_EQUAL(core_known(node), core_of(node));
+    }
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 10000));
+    CU_ASSERT_EQUAL(shard->replica->machine.counters.removals, 0);
+    torc_cluster_close(&cluster);
+}
+
+// A node let go of the shard and was given it again, on its other core. Its one word from there was
+// lost, and the primary has its core of before.
+static void who_changed_its_core_unheard_is_found(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    struct torc_worker_replica *replica;
+
+    config.workers = 2;
+    replicas_come_up_as(&config);
+    replicas_put_many(1, 10);
+    replica = torc_cluster_shard(&cluster, 1, 1)->replica;
+    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
+        replica->cores[i].core ^= replica->cores[i].node == 2 ? 1 : 0;
+    }
+    for (uint32_t i = 0; i < replica->machine.peer_count; i++) {
+        struct torc_replica_peer *peer = &replica->machine.peers[i];
+
+        peer->acked_boot = peer->node == 2 ? 0 : peer->acked_boot;
+    }
+    replica->touched = true;
+    torc_cluster_run(&cluster, 10000); // 100 ms
+    CU_ASSERT_EQUAL(replica->machine.counters.removals, 0);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 1000));
+    CU_ASSERT_EQUAL(core_known(2), core_of(2));
+    torc_cluster_close(&cluster);
+}
+
 // All places for claims of one node on another are taken, by other shards' claims.
 static void fill_claims(uint32_t node, uint32_t on)
 {
@@ -964,6 +1054,9 @@ int main(void)
         {"a primary seen to die is followed sooner", a_primary_seen_to_die_is_followed_sooner},
         {"who is heard but slow to answer is not left out",
          who_is_heard_but_slow_to_answer_is_not_left_out},
+        {"the cores of members are known whoever else has spoken",
+         the_cores_of_members_are_known_whoever_else_has_spoken},
+        {"who changed its core unheard is found", who_changed_its_core_unheard_is_found},
         {"who finds no place for a claim takes writes",
          who_finds_no_place_for_a_claim_takes_writes},
         {"the last of many learners has a lease", the_last_of_many_learners_has_a_lease},
