@@ -117,6 +117,8 @@ struct torc_post {
     // held (0: unknown). False: none.
     bool (*take)(void *context, uint32_t worker, struct torc_peer_from *from, uint64_t *hlc,
                  const unsigned char **op, uint32_t *byte_count);
+    // Whether the worker may send one record more in this turn. NULL: always.
+    bool (*room)(void *context, uint32_t worker);
 };
 
 struct torc_worker_config {

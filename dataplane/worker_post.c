@@ -57,11 +57,13 @@ void torc_worker_post_begin(struct torc_worker *worker, struct torc_peer_to to,
 bool torc_worker_post_record(struct torc_worker *worker, const struct torc_peer_record *record,
                              uint32_t *value_done)
 {
+    const struct torc_post *post = worker->config.post;
+
     if (worker->peers != NULL) {
         return torc_peers_ship_record(worker->peers, &worker->posting.ship, record, value_done);
     }
     *value_done = 0; // whole or not at all
-    if (worker->config.post == NULL) {
+    if (post == NULL || (post->room != NULL && !post->room(post->context, worker->index))) {
         return false;
     }
     if (torc_peer_append_add(&worker->posting.builder, record)) {

@@ -808,34 +808,49 @@ void torc_worker_replicas_begin(struct torc_worker *worker)
     }
 }
 
+// False: the shard has more to send, and there is no room.
+static bool replica_end(struct torc_worker *worker, struct torc_worker_shard *shard)
+{
+    struct torc_worker_replica *replica = shard->replica;
+
+    if (replica->adopt_owed || (!replica->machine.adopted && replica->machine.epoch != 0 &&
+                                worker->now_ns >= replica->adopt_ns + ADOPT_AGAIN_NS)) {
+        replica_say_adopt(worker, shard);
+    }
+    if (replica->claims_owed) {
+        replica_say_claims(worker, shard);
+    }
+    torc_worker_replica_flush(worker, shard);
+    torc_worker_replica_floor(worker, shard);
+    torc_worker_base_turn(worker, shard);
+    torc_worker_stale_turn(worker, shard);
+    if (replica->touched || worker->now_ns >= replica->deadline_ns) {
+        torc_worker_replica_step(worker, shard, NULL);
+    }
+    if (!replica->role_told) {
+        replica_say_role(worker, shard);
+    }
+    return !torc_worker_replica_pump(worker, shard);
+}
+
+// All share the packets of a turn. Where they were not enough, the next turn begins behind the
+// shard that had the last of them.
 void torc_worker_replicas_end(struct torc_worker *worker)
 {
-    for (uint32_t i = 0; i < worker->shard_count && worker->replicas.count > 0; i++) {
-        struct torc_worker_shard *shard = &worker->shards[i];
-        struct torc_worker_replica *replica = shard->replica;
+    uint32_t count = worker->replicas.count > 0 ? worker->shard_count : 0;
+    uint32_t first = worker->replicas.end_first;
+    bool room = true;
 
-        if (replica == NULL || !replica->live) {
-            continue;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = (first + i) % count;
+        struct torc_worker_shard *shard = &worker->shards[at];
+
+        if (shard->replica != NULL && shard->replica->live && !replica_end(worker, shard)) {
+            worker->replicas.end_first = room ? at + 1 : worker->replicas.end_first;
+            room = false;
         }
-        if (replica->adopt_owed || (!replica->machine.adopted && replica->machine.epoch != 0 &&
-                                    worker->now_ns >= replica->adopt_ns + ADOPT_AGAIN_NS)) {
-            replica_say_adopt(worker, shard);
-        }
-        if (replica->claims_owed) {
-            replica_say_claims(worker, shard);
-        }
-        torc_worker_replica_flush(worker, shard);
-        torc_worker_replica_floor(worker, shard);
-        torc_worker_base_turn(worker, shard);
-        torc_worker_stale_turn(worker, shard);
-        if (replica->touched || worker->now_ns >= replica->deadline_ns) {
-            torc_worker_replica_step(worker, shard, NULL);
-        }
-        if (!replica->role_told) {
-            replica_say_role(worker, shard);
-        }
-        worker->turn->more = torc_worker_replica_pump(worker, shard) || worker->turn->more;
     }
+    worker->turn->more = !room || worker->turn->more;
 }
 
 uint64_t torc_worker_replicas_deadline_ns(const struct torc_worker *worker)

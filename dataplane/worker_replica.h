@@ -129,6 +129,7 @@ struct torc_worker_replica {
     struct torc_worker_follow_up follow_up;
     struct torc_worker_peer_core cores[TORC_REPLICA_PEERS_MAX];
     struct torc_worker_shipping shipping[TORC_REPLICA_PEERS_MAX];
+    uint32_t shipping_first; // of them that has its turn
 };
 
 // A shard of some worker of this node, and whose leases are published for it.
@@ -166,6 +167,7 @@ struct torc_worker_replicas {
     struct torc_council *council; // NULL: none here, every shard is this node's alone
     struct torc_replica_actions *actions;
     struct torc_shipped shipped;
+    uint32_t end_first;                  // the place of the shard that ends the next turn first
     struct torc_worker_stream *streams;  // TORC_WORKER_STREAMS
     struct torc_worker_load *loads;      // TORC_WORKER_LOADS
     const struct torc_peer_cargo *cargo; // of the message at hand

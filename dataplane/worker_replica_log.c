@@ -308,12 +308,17 @@ void torc_worker_replica_ship(struct torc_worker *worker, struct torc_worker_sha
 
 bool torc_worker_replica_pump(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
-    bool room = true;
+    struct torc_worker_replica *replica = shard->replica;
+    uint32_t first = replica->shipping_first;
 
-    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX && room; i++) {
-        if (shard->replica->shipping[i].node != 0) {
-            room = shipping_pump(worker, shard, &shard->replica->shipping[i]);
+    for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
+        uint32_t at = (first + i) % TORC_REPLICA_PEERS_MAX;
+
+        if (replica->shipping[at].node != 0 &&
+            !shipping_pump(worker, shard, &replica->shipping[at])) {
+            replica->shipping_first = at + 1; // next time the others come first
+            return true;
         }
     }
-    return !room;
+    return false;
 }

@@ -254,6 +254,62 @@ static void who_changed_its_core_unheard_is_found(void)
     torc_cluster_close(&cluster);
 }
 
+// A node of few packets sends so many records in a turn.
+#define FEW_RECORDS 4u
+
+static uint64_t few_turn_ns;
+static uint32_t few_count;
+
+// The last records of the first shard go to node 2, from the eighth on, again and again.
+static void few_rewind(void)
+{
+    struct torc_worker_replica *replica = torc_cluster_shard(&cluster, 1, 1)->replica;
+    struct torc_worker_shipping *shipping = &replica->shipping[TORC_REPLICA_PEERS_MAX - 1];
+    uint64_t end_lsn = replica->machine.last_lsn + 1;
+
+    if (shipping->node == 0 || shipping->lsn + 1 >= end_lsn) {
+        *shipping = (struct torc_worker_shipping){
+            .node = 2, .epoch = replica->machine.epoch, .lsn = end_lsn - 8, .end_lsn = end_lsn};
+    }
+}
+
+static bool few_room(void *context, uint32_t index)
+{
+    (void)context;
+    (void)index;
+    few_rewind();
+    few_count = few_turn_ns == cluster.now_ns ? few_count + 1 : 1;
+    few_turn_ns = cluster.now_ns;
+    return few_count <= FEW_RECORDS;
+}
+
+// Two shards of one primary. The first has more to send than leaves in any turn.
+static void a_shard_that_sends_without_end_leaves_room_for_others(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    uint64_t version;
+
+    config.shards = 6;
+    replicas_come_up_as(&config);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 4, 1, 3, 100000));
+    replicas_put_many(1, 10);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 10000));
+    cluster.ends[1].post.room = few_room;
+    few_rewind();
+    for (uint64_t i = 0; i < 20; i++) {
+        uint64_t start_ns = cluster.now_ns;
+
+        CU_ASSERT_EQUAL(torc_cluster_put(&cluster, 1, KEYS / 2 + i, "small", 11 + i, &version),
+                        TORC_ERR_OK);
+        CU_ASSERT_TRUE(cluster.now_ns - start_ns < 1000000);
+    }
+    CU_ASSERT_EQUAL(torc_cluster_shard(&cluster, 1, 4)->replica->machine.counters.removals, 0);
+    cluster.ends[1].post.room = NULL;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 4, 1, 3, 10000));
+    torc_cluster_compare(&cluster, 4);
+    torc_cluster_close(&cluster);
+}
+
 // All places for claims of one node on another are taken, by other shards' claims.
 static void fill_claims(uint32_t node, uint32_t on)
 {
@@ -1057,6 +1113,8 @@ int main(void)
         {"the cores of members are known whoever else has spoken",
          the_cores_of_members_are_known_whoever_else_has_spoken},
         {"who changed its core unheard is found", who_changed_its_core_unheard_is_found},
+        {"a shard that sends without end leaves room for others",
+         a_shard_that_sends_without_end_leaves_room_for_others},
         {"who finds no place for a claim takes writes",
          who_finds_no_place_for_a_claim_takes_writes},
         {"the last of many learners has a lease", the_last_of_many_learners_has_a_lease},
