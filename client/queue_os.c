@@ -26,6 +26,7 @@
 #define TIMEOUT_DEFAULT_US UINT64_C(10000000)
 #define MEMORY_DEFAULT     (UINT64_C(64) << 20)
 #define MEMORY_LEAST       (UINT64_C(4) << 20)
+#define MEMORY_MOST        (UINT64_C(1) << 38) // what a pool can count
 #define OPERATIONS_DEFAULT 1024u
 #define RECEIVE_ROUNDS     16u // bursts a turn: a flood must not keep a caller from its completions
 #define ADDRESS_BYTES      4096
@@ -279,10 +280,11 @@ static enum torc_err options_check(const struct torc_options *options, struct to
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT, "options: %u operations, at most %u",
                          options->operations, TORC_ENGINE_OPERATIONS_MAX);
     }
-    if (options->memory_bytes != 0 && options->memory_bytes < MEMORY_LEAST) {
+    if (options->memory_bytes != 0 &&
+        (options->memory_bytes < MEMORY_LEAST || options->memory_bytes > MEMORY_MOST)) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "options: %" PRIu64 " bytes of memory, at least %" PRIu64,
-                         options->memory_bytes, MEMORY_LEAST);
+                         "options: %" PRIu64 " bytes of memory, from %" PRIu64 " to %" PRIu64,
+                         options->memory_bytes, MEMORY_LEAST, MEMORY_MOST);
     }
     return TORC_ERR_OK;
 }
@@ -330,6 +332,7 @@ static enum torc_err queue_map_memory(struct torc_queue *queue,
     page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page != MAP_FAILED) {
         queue->alive = page;
+        *queue->alive = ALIVE; // before anything that may fail: else it looks like a forked one's
     }
     if (queue->mapping == MAP_FAILED || page == MAP_FAILED ||
         madvise(page, 4096, MADV_WIPEONFORK) != 0 ||
@@ -338,7 +341,6 @@ static enum torc_err queue_map_memory(struct torc_queue *queue,
         return torc_fail(why, TORC_ERR_NO_SPACE, "a queue of %" PRIu64 " bytes: %s",
                          queue->mapping_bytes, strerrordesc_np(errno));
     }
-    *queue->alive = ALIVE;
     queue->buffers = (uint8_t *)queue->mapping + engine_bytes;
     return TORC_ERR_OK;
 }

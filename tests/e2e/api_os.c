@@ -160,6 +160,8 @@ static void test_open(void)
     is(torc_open(address, &options, &store, &why), TORC_ERR_INVALID_ARGUMENT, "reserved options");
     options = (struct torc_options){.operations = 70000};
     is(torc_open(address, &options, &store, &why), TORC_ERR_INVALID_ARGUMENT, "70000 operations");
+    options = (struct torc_options){.memory_bytes = UINT64_MAX - 5000};
+    is(torc_open(address, &options, &store, &why), TORC_ERR_INVALID_ARGUMENT, "too much memory");
 }
 
 // ---- Ranges
