@@ -85,9 +85,8 @@ struct torc_message {
 struct torc_store;
 
 struct torc_options {
-    uint64_t timeout_us; // deadline of a call that names none; 0 = 10 s
-    uint64_t
-        memory_bytes; // for values and pages in flight; 0 = 64 MiB, 4 MiB to 256 GiB; used on demand
+    uint64_t timeout_us;   // deadline of a call that names none; 0 = 10 s
+    uint64_t memory_bytes; // for values and pages in flight; 0 = 64 MiB, 4 MiB to 256 GiB
     uint32_t operations; // at most so many operations in flight in a queue; 0 = 1024, at most 65536
     uint32_t transport_spin; // non-zero: torc_wait spins for so many microseconds before it sleeps
     uint64_t seed;           // non-zero: random numbers follow from it (tests); 0 = from the system
