@@ -10,8 +10,9 @@
 // Memory  DPDK's, of which packet buffers are touched; a queue has a device and a pool, 22 MiB.
 // Link    the driver does not connect again by itself: while the link is down it is stopped and
 //         started every RETRY_NS, or PATIENCE_NS while the node is there, and packets are lost, as
-//         on a wire. With zero-copy it cannot connect a second time: the driver closes a descriptor
-//         that is DPDK's.
+//         on a wire. Its connect() waits for a node that stands still, for as long as it does: first
+//         a connection of our own, which does not wait, must have been taken up. With zero-copy it
+//         cannot connect a second time: the driver closes a descriptor that is DPDK's.
 // Trust   UDP checksums are left unfinished: no wire is passed, and each packet carries a stronger
 //         check of its own (wire/frame.h).
 #include "client/address.h"
@@ -30,11 +31,14 @@
 #include <rte_mbuf.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +56,7 @@
 // For the node to take up a connection that was made, before another one is tried. Who goes earlier
 // ends a node that is not told of it by itself (docs/decisions/0042): one of an earlier release.
 #define PATIENCE_NS (500 * TORC_NS_PER_MS)
+#define LOOK_US     500
 #define ASK_NS      (10 * TORC_NS_PER_MS)
 #define LOOKS       100u // at the link a second, in use
 // Of waiting, before naps: any read is back by then. A write is not: it waits for a disk, whose
@@ -80,6 +85,9 @@ struct memif {
     uint32_t held;             // given out by receive, until the next one
     struct torc_nap nap;
     struct rte_mbuf *buffers[TORC_TRANSPORT_BURST];
+    int knock;              // a connection of our own that was not taken up yet, or -1
+    socklen_t server_bytes; // of `server`, where the node listens
+    struct sockaddr_un server;
 };
 
 // DPDK has one instance a process, and so has this. The lock is held while devices are made and
@@ -219,6 +227,16 @@ static enum torc_err memif_addresses(struct memif *memif, const struct torc_memi
 
 // -- The device ----------------------------------------------------------------------------------
 
+// Where the driver will connect to: a name without '/' is an abstract one (kit/memif.h).
+static void memif_server(struct memif *memif, const char *name)
+{
+    bool is_file = strchr(name, '/') != NULL;
+
+    memif->server = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(memif->server.sun_path + (is_file ? 0 : 1), name, strlen(name));
+    memif->server_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
+}
+
 static enum torc_err memif_device(struct memif *memif, const struct torc_memif_address *address,
                                   struct torc_fail *why)
 {
@@ -238,6 +256,7 @@ static enum torc_err memif_device(struct memif *memif, const struct torc_memif_a
     if (err != TORC_ERR_OK) {
         return err;
     }
+    memif_server(memif, socket);
     memif_complaint[0] = '\0';
     memif->pool = rte_pktmbuf_pool_create(
         name, POOL_BUFFERS, POOL_CACHE, 0,
@@ -269,20 +288,62 @@ static bool memif_link(const struct memif *memif)
            link.link_status == RTE_ETH_LINK_UP;
 }
 
-// One try: starts our end, unless the last try may still be taken up, and sees whether the node's
-// answers within RETRY_NS.
+static void memif_knock_end(struct memif *memif)
+{
+    if (memif->knock >= 0) {
+        (void)close(memif->knock);
+        memif->knock = -1;
+    }
+}
+
+// Connects without waiting. It cannot be where nobody listens, or where others wait to be taken up.
+static void memif_knock(struct memif *memif)
+{
+    memif->knock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (memif->knock >= 0 &&
+        connect(memif->knock, (const struct sockaddr *)&memif->server, memif->server_bytes) != 0) {
+        memif_knock_end(memif);
+    }
+}
+
+// Whether the node takes up connections: it says hello on each.
+static bool memif_hears(struct memif *memif)
+{
+    unsigned char hello[256];
+    ssize_t got;
+
+    if (memif->knock < 0) {
+        memif_knock(memif);
+    }
+    if (memif->knock < 0) {
+        return false;
+    }
+    got = recv(memif->knock, hello, sizeof(hello), MSG_DONTWAIT);
+    if (got >= 0 || errno != EAGAIN) {
+        memif_knock_end(memif);
+    }
+    return got > 0;
+}
+
+// One try: starts our end once the node hears, unless the last try may still be taken up, and sees
+// whether the node's answers within RETRY_NS.
 static bool memif_connect(struct memif *memif)
 {
     uint64_t now_ns = torc_clock_now_ns();
     uint64_t end_ns = now_ns + RETRY_NS;
 
-    if (now_ns >= memif->patient_ns) {
-        (void)rte_eth_dev_stop(memif->device); // may not be started
-        memif->patient_ns =
-            rte_eth_dev_start(memif->device) == 0 ? torc_clock_now_ns() + PATIENCE_NS : 0;
-    }
-    while (memif->patient_ns != 0 && !memif_link(memif) && torc_clock_now_ns() < end_ns) {
-        (void)usleep(500);
+    while (now_ns < end_ns && !memif_link(memif)) {
+        bool is_due = now_ns >= memif->patient_ns;
+
+        if (is_due && memif_hears(memif)) {
+            (void)rte_eth_dev_stop(memif->device); // may not be started
+            memif->patient_ns =
+                rte_eth_dev_start(memif->device) == 0 ? torc_clock_now_ns() + PATIENCE_NS : 0;
+        } else if (is_due && memif->knock < 0) {
+            break; // not now
+        }
+        (void)usleep(LOOK_US);
+        now_ns = torc_clock_now_ns();
     }
     memif->up = memif_link(memif);
     memif->patient_ns = memif->up ? 0 : memif->patient_ns; // when it goes down: at once
@@ -409,6 +470,8 @@ static enum torc_err memif_reach(struct memif *memif, const struct torc_memif_ad
         if (memif->up || memif_connect(memif)) {
             found = memif_find(memif);
             memif->up = memif_link(memif);
+        } else {
+            (void)usleep(LOOK_US);
         }
     } while (!found && torc_clock_now_ns() < end_ns);
     if (found) {
@@ -426,6 +489,7 @@ static void memif_free(struct memif *memif)
     struct rte_eth_dev_info info;
 
     (void)pthread_mutex_lock(&memif_lock);
+    memif_knock_end(memif);
     rte_pktmbuf_free_bulk(memif->buffers, memif->held + memif->waiting);
     if (memif->device != RTE_MAX_ETHPORTS) {
         bool known = rte_eth_dev_info_get(memif->device, &info) == 0;
@@ -472,6 +536,7 @@ static enum torc_err memif_open(void **transport, const char *text,
     }
     *facts = (struct torc_transport_facts){0};
     memif->device = RTE_MAX_ETHPORTS;
+    memif->knock = -1;
     (void)pthread_mutex_lock(&memif_lock);
     err = memif_addresses(memif, &address, facts, why);
     if (err == TORC_ERR_OK && !memif_started) {

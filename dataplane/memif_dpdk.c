@@ -106,9 +106,10 @@ void torc_memif_heard(int socket, const struct msghdr *message, ssize_t byte_cou
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     bool is_driver = rte_thread_is_intr() != 0;
-    ssize_t sent = syscall(SYS_sendmsg, fd, message, is_driver ? flags | MSG_NOSIGNAL : flags);
+    ssize_t sent =
+        syscall(SYS_sendmsg, fd, message, is_driver ? flags | MSG_NOSIGNAL | MSG_DONTWAIT : flags);
 
-    if (sent >= 0 || !is_driver || (errno != EPIPE && errno != ECONNRESET)) {
+    if (sent >= 0 || !is_driver || (errno != EPIPE && errno != ECONNRESET && errno != EAGAIN)) {
         return sent;
     }
     sent = 0;

@@ -5,6 +5,8 @@
     client = Client("/…/run/memif-0", "connect")  # a process that has come so far, and stays there
     client.kill()
 
+    line = flood("/…/run/memif-0")         # a client that has said much and hears nothing, of this process
+
 The messages are those of DPDK's driver (drivers/net/memif/memif.h, version 2.0): after the server's hello
 the client says init, add region, add ring twice, connect, each answered; then packets are in flight.
 """
@@ -25,6 +27,7 @@ COOKIE = 0x3E31F20
 RING_LOG2 = 10
 RING_BYTES = 192 + (16 << RING_LOG2)  # cookie, flags, head; tail; descriptors: a cache line each before
 BUFFER_BYTES = 2048
+FLOOD_MESSAGES = 1500  # a socket's buffer has room for some 300 answers, and as many questions
 REGION_BYTES = 2 * RING_BYTES + (2 * BUFFER_BYTES << RING_LOG2)
 
 
@@ -65,8 +68,9 @@ class _Talk:
         self.hear(answer)
 
     def ring(self, number):
-        self.say(ADD_RING, struct.pack("<HHHIBH", 1 - number, 0, 0, number * RING_BYTES, RING_LOG2, 0),
-                 os.eventfd(0))
+        event = os.eventfd(0)
+        self.say(ADD_RING, struct.pack("<HHHIBH", 1 - number, 0, 0, number * RING_BYTES, RING_LOG2, 0), event)
+        os.close(event)
 
     def go(self, to):
         """The steps up to `to`."""
@@ -84,6 +88,16 @@ class _Talk:
         }
         for step in STEPS[:STEPS.index(to) + 1]:
             deeds[step]()
+
+
+def flood(path):
+    """A client that says `add ring` again and again and reads no answer; its socket, to be kept."""
+    talk = _Talk(path, False)
+    talk.go("region")
+    talk.deaf = True
+    for _ in range(FLOOD_MESSAGES):
+        talk.ring(0)
+    return talk.socket
 
 
 class Client:

@@ -283,6 +283,10 @@ def addresses(node, port):
     return [node.address, node.address6]
 
 
+def slot(node, number):
+    return addresses(node, "memif")[0] + f",slot={number}"
+
+
 def node_answers(node, port):
     for number, cluster in enumerate(addresses(node, port)):
         def torc(*words, cluster=cluster, **options):
@@ -461,6 +465,44 @@ def node_memif_clients_die_in_each_step():
         checks.equal("and keeps no descriptor of theirs", descriptors(pid), before)
 
 
+def node_memif_client_floods():
+    """A client that asks without end and hears nothing keeps no other from its slot."""
+    with Node("--port", "memif", "--memif-slots", "2", "--keys", "1000000", "--memory", "256M") as node:
+        pid = node.pid("dataplane")
+        node.torc("--cluster", slot(node, 1), "put", 7, "seven")
+        with memif.flood(f"{node.data}/run/memif-0"):
+            answer = node.torc("--cluster", slot(node, 1), "get", 7, check=False).stdout
+            checks.equal("memif: another slot's client, meanwhile", answer, b"seven\n")
+        answer = node.torc("--cluster", slot(node, 0), "get", 7, check=False).stdout
+        checks.equal("memif: the slot's next client", answer, b"seven\n")
+        checks.equal("memif: the dataplane lives", node.pid("dataplane"), pid)
+
+
+def node_memif_stands_still():
+    """Clients of a node that stands still are told so; those that come when it goes on are served."""
+    with Node("--port", "memif", "--memif-slots", "1", "--keys", "1000000", "--memory", "256M") as node:
+        words = [PROGRAMS["torc"], "--cluster", slot(node, 0), "get", "7"]
+        pid = node.pid("dataplane")
+        node.torc("--cluster", slot(node, 0), "put", 7, "seven")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            clients = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=node.environment)
+                       for _ in range(4)]
+            for client in clients:
+                try:
+                    text, _ = client.communicate(timeout=60)
+                except subprocess.TimeoutExpired:
+                    client.kill()
+                    text = b"it hangs"
+                    client.wait()
+                checks.that("memif: a client of a node that stands still", b"no free slot answers" in text, text)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        answer = node.torc("--cluster", slot(node, 0), "get", 7, check=False).stdout
+        checks.equal("memif: it goes on", answer, b"seven\n")
+        checks.equal("memif: the dataplane that stood still", node.pid("dataplane"), pid)
+
+
 def node_memif_many_in_one_process():
     """A process may have as many queues over memif as the node has slots for it."""
     with Node("--port", "memif", "--memif-slots", "6", "--keys", "1000000", "--memory", "256M") as node:
@@ -469,10 +511,6 @@ def node_memif_many_in_one_process():
                    env=node.environment)
         checks.that("6 queues of one process are served", done.returncode == 0 and json.loads(done.stdout)["ops"] > 0,
                     done.stderr or done.stdout)
-
-
-def slot(node, number):
-    return addresses(node, "memif")[0] + f",slot={number}"
 
 
 def fork_and_open(torc, address):
@@ -582,6 +620,8 @@ def main():
         checks.case(node_memif_session_rolls_over)
         checks.case(node_memif_clients_die_in_each_step)
         checks.case(node_memif_many_in_one_process)
+        checks.case(node_memif_client_floods)
+        checks.case(node_memif_stands_still)
         checks.case(node_memif_and_fork)
         checks.case(node_memif_threads_open_and_close)
         checks.case(node_two_workers)
