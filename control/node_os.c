@@ -289,9 +289,26 @@ static void node_stop_late(struct torc_node *node, bool rests)
     torc_node_fail(node, &why);
 }
 
-static void node_quiesce(struct torc_node *node)
+// Workers take and answer nothing any more, sealed or not: others need not wait until they suspect
+// that.
+static void node_stopped(struct torc_node *node)
 {
     struct torc_fail why = {0};
+    struct torc_fail untold = {0};
+    enum torc_err err = node_seal(node, &why);
+
+    if (torc_registry_down(&node->registry, &untold) != TORC_ERR_OK && err == TORC_ERR_OK) {
+        why = untold;
+        err = why.err;
+    }
+    if (err != TORC_ERR_OK) {
+        torc_log(TORC_LOG_WARN, "node", "not-sealed", "reason=\"%s\"", why.text);
+        torc_node_unclean(node, why.text);
+    }
+}
+
+static void node_quiesce(struct torc_node *node)
+{
     struct torc_stop_seen seen = node_stop_seen(node, NODE_QUIESCE_WAIT_NS);
 
     seen.rests = torc_node_order_all(node, TORC_CMD_QUIESCE);
@@ -308,13 +325,7 @@ static void node_quiesce(struct torc_node *node)
         torc_log(TORC_LOG_ERROR, "node", "stopped-unclean", "reason=\"the log had failed\"");
         torc_node_unclean(node, "the log had failed");
         break;
-    case TORC_STOP_SEAL:
-        if (node_seal(node, &why) != TORC_ERR_OK ||
-            torc_registry_down(&node->registry, &why) != TORC_ERR_OK) {
-            torc_log(TORC_LOG_WARN, "node", "not-sealed", "reason=\"%s\"", why.text);
-            torc_node_unclean(node, why.text);
-        }
-        break;
+    case TORC_STOP_SEAL: node_stopped(node); break;
     }
     torc_log(TORC_LOG_INFO, "node", "stopped", "boot=%" PRIu64, node->registry.cluster.boot);
     torc_node_go(node, TORC_NODE_ENDED);

@@ -92,6 +92,7 @@
     X(PLACE_IS_THERE, "a new leader takes any node with a place for one that is there")     \
     X(MOVE_REMOVES_FIRST, "a replica goes before the one that is to come is a member")      \
     X(LINES_KEPT, "what others have by now is not let go of at a start")                    \
+    X(RUNG_TOO_EARLY, "control rings for orders before it gives the last ones")             \
     X(CANDIDATE_COMMITS, "a candidate commits before promises to its predecessor have ended")
 
 enum torc_bug {

@@ -224,6 +224,22 @@ def case_starts_cut_short():
         checks.equal("also in the next life", node.torc("get", 1, "-o", "raw").stdout, b"first")
 
 
+def record(journal, name):
+    """The last value of one, by its fields' names."""
+    data = journal.read_bytes()
+    said, at = {}, 64
+    while at < len(data):
+        size, _, count = struct.unpack_from("<IQI", data, at + 4)
+        op, at = at + 24, at + size
+        for _ in range(count):
+            _, _, name_bytes, value_bytes, _ = struct.unpack_from("<BBHIQ", data, op)
+            value = op + 16 + name_bytes
+            op = value + value_bytes
+            if data[value - name_bytes:value] == name.encode():
+                said = dict(line.split("=", 1) for line in data[value:op].decode().splitlines())
+    return said
+
+
 def put_records(journal, records):
     """One transaction of a metastore in a file, while nobody has it open (docs/FORMATS.md, 2)."""
     data = journal.read_bytes()
@@ -540,7 +556,7 @@ def foreground(terminal):
 
 def case_stop_unclean():
     """a stop that is not clean is no success, neither of torc serve nor of torc stop"""
-    def stop_of(node, sentence, status, dies=None, when=" node stopping ", says=()):
+    def stop_of(node, sentence, status, dies=None, when=" node stopping ", says=(), told=False):
         node.torc("put", 1, "one")
         before = len(node.log())
         if dies is not None:
@@ -558,6 +574,9 @@ def case_stop_unclean():
         checks.equal(f"{sentence}: torc serve too", node.wait_end(60), status)
         for text in says:
             checks.that(f"{sentence}: says {text!r}", text in node.log()[before:], node.log()[-1500:])
+        if told:
+            said = record(pathlib.Path(node.data, "meta/journal"), "node/1")
+            checks.equal(f"{sentence}: others are told that it is down", said.get("down"), said.get("boot"))
         if os.path.isdir(seal):
             os.rmdir(seal)
         node.start()
@@ -566,7 +585,7 @@ def case_stop_unclean():
     with Node("--keys", 1000) as node:
         seal = os.path.join(node.data, "seal")
         os.mkdir(seal)  # no file takes its place
-        stop_of(node, "no seal", FAULT, says=("the stop was not clean", "seal"))
+        stop_of(node, "no seal", FAULT, says=("the stop was not clean", "seal"), told=True)
         stop_of(node, "control is killed", FAULT, "control", says=("program=torc-control end=",))
         stop_of(node, "the dataplane is killed", FAULT, "dataplane", says=("program=torc-control end=", "ended before it"))
         stop_of(node, "torc serve is killed", -signal.SIGKILL, "serve", " serve stopping ")

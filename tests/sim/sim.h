@@ -116,6 +116,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(META_UNKNOWN, "metastore outcomes unknown", 0)                 \
     X(META_UNKNOWN_DONE, "of them, those that took effect", 0)       \
     X(META_DOWN, "deaths told by control", 0)                        \
+    X(LED_UNREAD, "primaries named before their record was read", 0) \
     X(META_CONFLICT, "compare-and-swaps that lost", 0)               \
     X(PEER_SENT, "messages between nodes", 0)                        \
     X(PEER_LOST, "messages between nodes lost", 0)                   \
@@ -485,9 +486,10 @@ struct sim_op {
     uint8_t client;
     uint8_t consistency;
     bool more;
-    bool last;  // of the last look
-    bool past;  // of a moment that another client had told
-    bool ahead; // of a moment that no clock shows yet (sim_plan.c)
+    bool last;   // of the last look
+    bool past;   // of a moment that another client had told
+    bool ahead;  // of a moment that no clock shows yet (sim_plan.c)
+    bool closed; // a shard of it was when it ended
 };
 
 struct sim_row {
@@ -803,9 +805,10 @@ uint64_t sim_loss_hlc(uint32_t shard, uint32_t era); // all that era writes is s
 void sim_loss_judge(void);
 
 // -- sim_calm.c
-void sim_calm_trouble(void);                    // a fault begins or ends, other than a clean stop
-void sim_calm_judge(void);                      // what clients saw of clean stops in calm
-void sim_calm_path(uint32_t from, uint32_t to); // a message was lost or late, of nodes by index
+void sim_calm_trouble(void);                      // a fault begins or ends, other than a clean stop
+bool sim_calm_is_closed(const struct sim_op *op); // a shard of it is, now
+void sim_calm_judge(void);                        // what clients saw of clean stops in calm
+void sim_calm_path(uint32_t from, uint32_t to);   // a message was lost or late, of nodes by index
 // The shard's record is about to be another.
 void sim_calm_swapped(uint32_t shard, const char *before, uint32_t before_bytes, const char *after,
                       uint32_t after_bytes);

@@ -343,11 +343,12 @@ void sim_agree_write_map(struct sim_node *node)
     agree->follow.news = false;
 }
 
+// As torc_node_meta_has_workers: one that has died is there until control has seen that.
 static bool agree_has_workers(const struct sim_node *node)
 {
     enum sim_control_state state = node->control.state;
 
-    return node->control.attached && node->up && node->old_chan == NULL &&
+    return node->control.attached &&
            (state == SIM_CONTROL_REPLAYING || state == SIM_CONTROL_SERVING ||
             state == SIM_CONTROL_CHECKPOINTING || state == SIM_CONTROL_YIELDING);
 }
@@ -362,7 +363,7 @@ static void agree_map_step(struct sim_node *node)
         memset(agree->map_due, 1, sizeof(agree->map_due));
     }
     order.map_version = node->control.cluster.map_version;
-    for (uint32_t i = 0; i < node->worker_count; i++) {
+    for (uint32_t i = 0; i < node->control.attach.hello.worker_count; i++) {
         agree->map_due[i] = agree->map_due[i] && !torc_attach_cmd(&node->control.attach, i, &order);
     }
 }
@@ -381,6 +382,19 @@ void sim_agree_event(struct sim_node *node, uint32_t worker, const struct torc_e
         torc_failover_read(failover, local_ns, worker, &event->read);
     } else {
         torc_failover_propose(failover, local_ns, worker, &event->propose);
+    }
+}
+
+void sim_agree_lead(struct sim_node *node, const struct torc_evt_role *role)
+{
+    const struct torc_cluster *cluster = &node->control.cluster;
+    struct sim_agree *agree = agree_of(node);
+
+    if (role->role == TORC_CHAN_ACTIVE && sim_agree_is_read(node) &&
+        torc_cluster_shard(cluster, role->shard) != NULL &&
+        torc_survey_lead(&agree->survey, role->shard, role->epoch, cluster->node, cluster->boot)) {
+        agree->follow.news = true;
+        sim_cover(SIM_COVER_LED_UNREAD);
     }
 }
 
@@ -684,12 +698,14 @@ void sim_agree_step(struct sim_node *node)
         }
     }
     agree_place(node);
-    if (agree->stage == AGREE_READ && agree_has_workers(node)) {
+    if (agree->stage == AGREE_READ && node->control.attached) {
         sim_give_step(node);
         agree_answers(node);
-        agree_map_step(node);
-        agree_wakes(node);
-        agree_wishes(node);
+        if (agree_has_workers(node)) {
+            agree_map_step(node);
+            agree_wakes(node);
+            agree_wishes(node);
+        }
     }
 }
 

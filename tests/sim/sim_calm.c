@@ -251,7 +251,7 @@ static bool calm_is_fine(const struct sim_op *op)
 }
 
 // Of a closed shard nobody answers, stop or not.
-static bool calm_meets_closed(const struct sim_op *op)
+bool sim_calm_is_closed(const struct sim_op *op)
 {
     bool single = op->kind < SIM_OP_RANGE;
     uint32_t first = sim_shard_of(single ? sim->keys[op->key] : op->lo);
@@ -289,7 +289,7 @@ static void calm_judge_stop(const struct sim_stop *stop)
             continue;
         }
         sim_cover(SIM_COVER_STOP_CALM_OPS);
-        if (!calm_is_fine(op) && !calm_meets_closed(op)) {
+        if (!calm_is_fine(op) && !op->closed) {
             sim_fail("stop: operation #%u of client %u ends with %s while node %u stops, and all "
                      "else is well",
                      (unsigned)i, (unsigned)op->client, torc_err_name((enum torc_err)op->status),

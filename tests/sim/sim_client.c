@@ -441,6 +441,7 @@ static void client_done(uint32_t index, const struct torc_completion *done)
     op->return_ns = sim->now_ns;
     op->status = (uint8_t)done->status;
     op->version = done->version;
+    op->closed = sim->stop_count > 0 && done->status != TORC_ERR_OK && sim_calm_is_closed(op);
     client_cover(done);
     sim_hash(done->version ^ (uint64_t)done->status << 56 ^ done->user_data);
     if (done->status == TORC_ERR_OK && op->kind == SIM_OP_GET) {

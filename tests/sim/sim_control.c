@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BEAT_NS (20 * SIM_MS)
+#define BEAT_NS (100 * SIM_MS) // as NODE_BEAT_NS, and that of what nobody rings for
+#define SLOW_NS (1 * SIM_MS)
 #define WAKE_NS UINT64_C(3000)
 #define TURN_NS UINT64_C(5000)
 // Of a stop, as control's settings have them, but for what is the disk's: runs are short.
@@ -146,6 +147,7 @@ static void control_role(struct sim_node *node, const struct torc_evt_role *role
         return;
     }
     torc_cluster_role(&node->control.cluster, role);
+    sim_agree_lead(node, role);
     sim_cover(covers[role->role]);
     sim_post(sim->now_ns, SIM_EVENT_MEND, SIM_MEND_STRIKE, role->shard, NULL);
     sim_story("node %u  shard %u %s in epoch %u, up to %u", (unsigned)node->number,
@@ -180,8 +182,9 @@ static void control_event(struct sim_node *node, uint32_t worker, const struct t
         if (control->state == SIM_CONTROL_READING || control->state == SIM_CONTROL_RESUMING) {
             return; // was meant for the control before us
         }
-        if (shard == NULL || (!shard->replica && shard->epoch != event->shard.epoch)) {
-            sim_fail("node %u: shard %u is ready in an epoch that nobody gave it",
+        // Elsewhere it is overheard, and the shard waited for ever.
+        if (shard == NULL || shard->worker != worker || shard->epoch != event->shard.epoch) {
+            sim_fail("node %u: shard %u is ready in an epoch, or at a worker, that nobody gave it",
                      (unsigned)node->number, (unsigned)event->shard.shard);
             return;
         }
@@ -384,6 +387,14 @@ static void control_stopped(struct sim_node *node)
     sim_control_kill(node);
 }
 
+static bool control_disk_is_bad(const struct sim_node *node)
+{
+    const struct sim_disk_faults *faults = &node->faults;
+
+    return faults->latency_ns > SIM_MS || faults->full_after != UINT64_MAX ||
+           faults->fail_write != 0 || faults->fail_other != 0;
+}
+
 // As node_quiesce; but a log that has failed is not waited for.
 static void control_quiesce(struct sim_node *node)
 {
@@ -397,8 +408,11 @@ static void control_quiesce(struct sim_node *node)
     }
     seen.drained = seen.rests && torc_log_store_drained(control->store); // it tells no worker more
     stop = torc_stop_next(TORC_STOP_REST, &seen);
-    if (stop == TORC_STOP_LATE && !seen.log_failed && !control->tells && !seen.rests) {
-        sim_fail("node %u: a worker does not come to rest", (unsigned)node->number);
+    if (stop == TORC_STOP_LATE && !seen.log_failed && !control->tells &&
+        (!seen.rests || !control_disk_is_bad(node))) {
+        sim_fail("node %u: %s", (unsigned)node->number,
+                 seen.rests ? "the log is not written out, and the disk is well"
+                            : "a worker does not come to rest");
     }
     if (stop == TORC_STOP_REST && !seen.log_failed) {
         return;
@@ -472,10 +486,10 @@ static bool control_has_work(struct sim_node *node)
     return false;
 }
 
-static void control_rest(struct sim_node *node, bool moved)
+// As torc_attach_wake.
+static void control_ring(struct sim_node *node)
 {
     struct sim_control *control = &node->control;
-    uint64_t at_ns = sim->now_ns + (moved ? TURN_NS : BEAT_NS);
 
     for (uint32_t i = 0; control->attached && !control_lost(node) && i < node->worker_count; i++) {
         if (control->attach.rung[i]) {
@@ -486,8 +500,26 @@ static void control_rest(struct sim_node *node, bool moved)
             }
         }
     }
-    if (control->state == SIM_CONTROL_SCANNING || control->state == SIM_CONTROL_FEEDING) {
-        at_ns = torc_min_u64(at_ns, sim->now_ns + 100 * SIM_US);
+}
+
+// As node_block, but for what a look of node_slow would find: that is looked at in each turn.
+static void control_rest(struct sim_node *node, bool moved)
+{
+    struct sim_control *control = &node->control;
+    uint64_t at_ns = sim->now_ns + (moved ? TURN_NS : BEAT_NS);
+
+    for (uint32_t i = 0; control->attached && !control_lost(node) && i < node->worker_count; i++) {
+        if (control->attach.rung[i]) { // as torc_attach_sleeping: it would sleep on its orders
+            sim_fail("node %u: control sleeps, and has not rung worker %u for what it ordered",
+                     (unsigned)node->number, (unsigned)i);
+        }
+    }
+    if (control->state == SIM_CONTROL_SCANNING) {
+        at_ns = sim->now_ns + TURN_NS;
+    } else if (control->state == SIM_CONTROL_FEEDING) {
+        at_ns = torc_min_u64(at_ns, sim->now_ns + SLOW_NS);
+    } else if (control->state == SIM_CONTROL_WAITING) {
+        at_ns = torc_min_u64(at_ns, torc_max_u64(control->look_ns, sim->now_ns + TURN_NS));
     }
     if (control->attached) {
         atomic_store(&control->attach.chan->control_sleeping, 1);
@@ -506,6 +538,7 @@ void sim_control_turn(struct sim_node *node)
     struct sim_control *control = &node->control;
     uint64_t local_ns = sim_local_ns(&node->clock);
     enum sim_control_state before = control->state;
+    bool rung = TORC_BUG(RUNG_TOO_EARLY);
     bool moved = false;
 
     sim->may_die = true;
@@ -527,10 +560,16 @@ void sim_control_turn(struct sim_node *node)
     if (control->checkpoints != NULL && control->state != SIM_CONTROL_DRAINING) {
         control_checkpoints(node);
     }
+    if (rung) {
+        control_ring(node);
+    }
     sim_agree_step(node);
     control_step(node);
     sim->may_die = false;
     if (control->state != SIM_CONTROL_DEAD) {
+        if (!rung) { // behind all that gives orders
+            control_ring(node);
+        }
         control_rest(node, moved || control->state != before);
     }
 }

@@ -262,6 +262,7 @@ static void fault_clean(struct sim_node *node, enum sim_cover what)
     sim_story("FAULT   node %u is told to stop", (unsigned)node->number);
     node->control.wants_stop = true;
     node->control.wants_round = draw_chance(50);
+    sim_control_wake(node, sim->now_ns);
 }
 
 // One in ten is told so twice. Mostly when all have served for a while: an operator goes from node
@@ -519,6 +520,15 @@ static void fault_clock(void)
               jump_us);
 }
 
+static void fault_round(void)
+{
+    struct sim_node *node = fault_node();
+
+    node->control.wants_round = true;
+    sim_control_wake(node, sim->now_ns);
+    sim_cover(SIM_COVER_FAULT_CHECKPOINT);
+}
+
 static void fault_disk(enum sim_class class)
 {
     struct sim_node *node = fault_node();
@@ -586,10 +596,7 @@ static void fault_happen(enum sim_class class)
     case SIM_CLASS_META: fault_meta(); return;
     case SIM_CLASS_DISK_LOST: fault_disk_lost(); return;
     case SIM_CLASS_WISH: fault_wish(); return;
-    case SIM_CLASS_CHECKPOINT:
-        fault_node()->control.wants_round = true;
-        sim_cover(SIM_COVER_FAULT_CHECKPOINT);
-        return;
+    case SIM_CLASS_CHECKPOINT: fault_round(); return;
     case SIM_CLASS_CLIENT: fault_client(); return;
     case SIM_CLASS_STOP: fault_stop(); return;
     case SIM_CLASS_ACCEPT: sim_accept_begin(); return;

@@ -231,7 +231,7 @@ static void give_begin(struct sim_node *node)
     bool any = false;
 
     while ((shard = torc_give_fresh(&control->give, sim_local_ns(&node->clock),
-                                    node->worker_count)) != NULL) {
+                                    node->control.attach.hello.worker_count)) != NULL) {
         const struct sim_line *line = line_of(node, shard->shard);
 
         shard->turn =

@@ -253,8 +253,10 @@ uint64_t sim_agree_copy(const struct sim_node *node);
 uint64_t sim_agree_deadline_ns(const struct sim_node *node); // local
 struct torc_survey *sim_agree_survey(const struct sim_node *node);
 uint64_t sim_agree_changes(const struct sim_node *node); // of the survey
-void sim_agree_news(struct sim_node *node);              // the table of shards is another one
-void sim_agree_init(void);                               // the cluster's first records
+// T8: clients are sent here before the record was read that says so.
+void sim_agree_lead(struct sim_node *node, const struct torc_evt_role *role);
+void sim_agree_news(struct sim_node *node); // the table of shards is another one
+void sim_agree_init(void);                  // the cluster's first records
 const struct torc_leader *sim_agree_leader(const struct sim_node *node); // NULL: it has none
 // What an operator's order has come to; NULL: nobody can be told.
 struct torc_acceptance *sim_agree_accept(const struct sim_node *node);

@@ -15,7 +15,7 @@
 #define SESSION_SLOTS 256u
 #define TURN_NS       UINT64_C(2000)
 #define WAKE_NS       UINT64_C(3000)
-#define IDLE_NS       (20 * SIM_MS) // a look at the latest, as a beat would
+#define IDLE_NS       (20 * SIM_MS) // the session thread's look at the latest
 #define WOKEN_NS      (10 * SIM_MS)
 #define HEAP_BYTES    (UINT64_C(32) << 20)
 
@@ -411,7 +411,7 @@ static void node_rest(struct sim_node *node, uint32_t index, const struct torc_t
         atomic_store_explicit(&page->sleeping, 1, memory_order_relaxed);
         if (torc_worker_idle(worker->worker)) {
             at_ns = torc_max_u64(at_ns, sim_when(&node->clock, turn->deadline_ns));
-            at_ns = torc_min_u64(at_ns, sim->now_ns + IDLE_NS);
+            at_ns = torc_min_u64(at_ns, sim->now_ns + SIM_S); // it may say that it needs none
         }
     }
     sim_wake(&worker->actor, at_ns, SIM_EVENT_WORKER, node->index, index);
