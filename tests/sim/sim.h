@@ -117,6 +117,7 @@ struct torc_frame_tx; // dataplane/worker.h
     X(META_UNKNOWN_DONE, "of them, those that took effect", 0)       \
     X(META_DOWN, "deaths told by control", 0)                        \
     X(LED_UNREAD, "primaries named before their record was read", 0) \
+    X(MAP_OWED, "turns that found the map half written", 0)          \
     X(META_CONFLICT, "compare-and-swaps that lost", 0)               \
     X(PEER_SENT, "messages between nodes", 0)                        \
     X(PEER_LOST, "messages between nodes lost", 0)                   \

@@ -50,6 +50,7 @@ struct sim_agree {
     struct torc_follow follow;
     struct torc_failover failover;
     bool map_due[SIM_WORKERS_MAX];
+    bool map_half; // its writer lost its processor amid it, or dies there
     struct torc_yield yield;
     struct torc_note down;
     struct torc_note leaving;
@@ -341,6 +342,7 @@ void sim_agree_write_map(struct sim_node *node)
                           node->control.attach.map);
     node->control.cluster.map_version = agree->survey.revision;
     agree->follow.news = false;
+    agree->map_half = false;
 }
 
 // As torc_node_meta_has_workers: one that has died is there until control has seen that.
@@ -353,12 +355,28 @@ static bool agree_has_workers(const struct sim_node *node)
             state == SIM_CONTROL_CHECKPOINTING || state == SIM_CONTROL_YIELDING);
 }
 
+// As torc_survey_write_map up to the entries. One map in eight is written so, and a worker may just
+// have been told of the one before.
+static bool agree_write_half(struct sim_node *node)
+{
+    struct sim_agree *agree = agree_of(node);
+
+    if (agree->map_half || !torc_rng_chance(&sim->rng, 125000)) {
+        return false;
+    }
+    agree->map_half = true;
+    (void)atomic_fetch_or(&node->control.attach.map->sequence, 1);
+    sim_control_wake(node, sim->now_ns + 1 + torc_rng_below(&sim->rng, 4 * SIM_MS));
+    return true;
+}
+
 static void agree_map_step(struct sim_node *node)
 {
     struct sim_agree *agree = agree_of(node);
     struct torc_cmd order = {.kind = TORC_CMD_MAP_CHANGED};
 
-    if (agree->follow.news && torc_survey_check(&agree->survey, NULL) == TORC_ERR_OK) {
+    if (agree->follow.news && torc_survey_check(&agree->survey, NULL) == TORC_ERR_OK &&
+        !agree_write_half(node)) {
         sim_agree_write_map(node);
         memset(agree->map_due, 1, sizeof(agree->map_due));
     }

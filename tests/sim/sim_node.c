@@ -518,6 +518,7 @@ void sim_node_turn(struct sim_node *node, uint32_t index)
     node_judge_servers(node, worker->worker);
     sim_ghost_turn(node, worker->worker);
     sim_calm_turn(node, worker->worker);
+    sim_cover_add(SIM_COVER_MAP_OWED, worker->worker->map_owed ? 1 : 0);
     sim_hash((uint64_t)turn.rx_count << 8 ^ turn.tx_count);
     for (uint32_t i = 0; i < turn.tx_count; i++) {
         sim_net_from_node(node, &tx[i]);
