@@ -604,6 +604,13 @@ static void call_deadline(struct torc_engine *engine, uint32_t index)
                                           : torc_err_name((enum torc_err)op->last_refusal));
         return;
     }
+    if (connected && op->state == TORC_OP_PARKED && torc_route_beyond(engine, op) != 0) {
+        torc_op_end(engine, index, TORC_ERR_NOT_CONNECTED,
+                    "node %" PRIu32 " leads the shard of key %" PRIu64 "; over memif node %" PRIu32
+                    " alone is reached: use host:port",
+                    torc_route_beyond(engine, op), op->key, engine->nodes[engine->first_node].id);
+        return;
+    }
     if (!connected || op->state == TORC_OP_PARKED) {
         torc_op_end(engine, index, TORC_ERR_NOT_CONNECTED, "%s%s", torc_engine_trouble(engine),
                     connected ? call_closed_hint(engine, op) : "");

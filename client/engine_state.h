@@ -116,6 +116,7 @@ struct torc_op {
     bool awaited;       // of the caller: accepted, and not yet returned
     bool at_copy;       // its place is a copy that is not the primary (stale.c)
     bool to_primary;    // the next one is not
+    bool asked;         // the map was asked for, since no node is known that has it
     uint32_t age_ms;    // of a read: how old what it sees may be; 0: linearizable
     uint16_t backoff;   // time-outs in a row
     uint32_t parent;    // of a scan or a page's get: the page; TORC_OP_NONE: the caller's own
@@ -581,6 +582,7 @@ bool torc_node_ping(struct torc_engine *engine, const struct torc_client_node *n
 // ---- nodes.c
 // NULL: not known. Seeds that did not say who they are have no number to be found by.
 struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id);
+bool torc_node_is_known(const struct torc_engine *engine, uint32_t id);
 // NULL when the table is full.
 struct torc_client_node *torc_node_add(struct torc_engine *engine, uint32_t id);
 // It is now known to have that number.
@@ -653,6 +655,8 @@ void torc_route_answer(struct torc_engine *engine, uint32_t index, const struct 
 
 // Operations under an older epoch than their shard's go to its primary.
 void torc_route_redirect(struct torc_engine *engine);
+// Its primary, if the edge reaches one node alone and that is another; else 0.
+uint32_t torc_route_beyond(const struct torc_engine *engine, const struct torc_op *op);
 // Whom to ask for the map.
 uint16_t torc_route_teller(const struct torc_engine *engine, const struct torc_op *op);
 

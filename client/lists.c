@@ -221,6 +221,12 @@ static void op_park(struct torc_engine *engine, uint32_t index)
     torc_ops_push(engine, &engine->parked, index);
 }
 
+// Its node cannot be reached from here, also by the map that was asked for on its behalf.
+static bool op_is_beyond(const struct torc_engine *engine, const struct torc_op *op)
+{
+    return op->asked && engine->map_fresh && torc_route_beyond(engine, op) != 0;
+}
+
 // Where the operation goes: a node that was chosen before, or the primary of its key.
 static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t index)
 {
@@ -243,7 +249,9 @@ static struct torc_client_node *op_place(struct torc_engine *engine, uint32_t in
     }
     node = member == NULL ? NULL : torc_node_of_id(engine, member->node);
     if (node == NULL) {
-        torc_route_ask(engine);
+        if (!op_is_beyond(engine, op)) {
+            torc_route_ask(engine);
+        }
         return NULL;
     }
     op->epoch = shard->epoch;
@@ -347,6 +355,12 @@ void torc_op_route(struct torc_engine *engine, uint32_t index)
             torc_node_shake(engine, node, NULL);
         }
         op_park(engine, index);
+        if (node == NULL && op_is_beyond(engine, op)) {
+            // It ends with the next clock. Not here: others walk over lists.
+            op->deadline_ns = torc_min_u64(op->deadline_ns, engine->now_ns);
+            torc_wheel_set(&engine->wheel, index, op->deadline_ns);
+        }
+        op->asked = node == NULL;
         torc_scout_call(engine, index, engine->now_ns + TORC_SCOUT_FIRST_NS, false);
         return;
     }

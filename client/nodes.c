@@ -33,16 +33,29 @@ static void slot_fill(struct torc_engine *engine, const struct torc_client_node 
     engine->node_slots[slot] = (uint16_t)(node->index + 1);
 }
 
-struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id)
+// Its place; node_count: not known.
+static uint32_t place_of(const struct torc_engine *engine, uint32_t id)
 {
     for (uint32_t slot = slot_of(id); engine->node_slots[slot] != 0; slot = slot_after(slot)) {
-        struct torc_client_node *node = &engine->nodes[engine->node_slots[slot] - 1];
+        uint32_t place = engine->node_slots[slot] - 1u;
 
-        if (node->id == id && node->state != TORC_NODE_GONE) {
-            return node;
+        if (engine->nodes[place].id == id && engine->nodes[place].state != TORC_NODE_GONE) {
+            return place;
         }
     }
-    return NULL;
+    return engine->node_count;
+}
+
+struct torc_client_node *torc_node_of_id(struct torc_engine *engine, uint32_t id)
+{
+    uint32_t place = place_of(engine, id);
+
+    return place < engine->node_count ? &engine->nodes[place] : NULL;
+}
+
+bool torc_node_is_known(const struct torc_engine *engine, uint32_t id)
+{
+    return place_of(engine, id) < engine->node_count;
 }
 
 void torc_node_named(struct torc_engine *engine, struct torc_client_node *node, uint32_t id)

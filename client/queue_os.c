@@ -311,6 +311,7 @@ static enum torc_err config_make(struct torc_engine_config *config,
         .nodes = TORC_ENGINE_NODES_MAX,
         .payload_bytes = facts->payload_bytes,
         .read_rto_us = facts->read_rto_us,
+        .one_node = facts->one_node,
         .may_nap = options->transport_spin == 0,
         .aead = torc_aead_code_best()};
     memcpy(config->secret, secret, sizeof(secret));

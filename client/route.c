@@ -63,7 +63,8 @@ void torc_route_entry(struct torc_engine *engine, const struct torc_reply *reply
 
     if (reply->opcode == TORC_OPCODE_NODE_ENTRY) {
         if (torc_node_entry_decode(&node, reply, NULL) == TORC_ERR_OK &&
-            node.node != TORC_NODE_UNKNOWN) {
+            node.node != TORC_NODE_UNKNOWN &&
+            (!engine->config.one_node || torc_node_of_id(engine, node.node) != NULL)) {
             torc_node_learn(engine, &node);
         }
         return;
@@ -105,6 +106,19 @@ void torc_route_answer(struct torc_engine *engine, uint32_t index, const struct 
     engine->map_again_ns = engine->now_ns + ASK_EVERY_NS; // of those that lack something still
     torc_engine_unpark(engine);
     engine->map_again_ns = 0;
+}
+
+uint32_t torc_route_beyond(const struct torc_engine *engine, const struct torc_op *op)
+{
+    const struct torc_map_entry *shard = torc_route_find(engine, op->key);
+    uint32_t id;
+
+    if (!engine->config.one_node || op->fixed_node || shard == NULL ||
+        shard->primary >= shard->member_count) {
+        return 0;
+    }
+    id = shard->members[shard->primary].node;
+    return torc_node_is_known(engine, id) ? 0 : id;
 }
 
 uint16_t torc_route_teller(const struct torc_engine *engine, const struct torc_op *op)

@@ -12,7 +12,7 @@
 #include "client/engine.h"
 
 #define TORC_TRANSPORT_BURST   64u
-#define TORC_TRANSPORT_VERSION 1u
+#define TORC_TRANSPORT_VERSION 2u
 
 // What opening found out.
 struct torc_transport_facts {
@@ -20,6 +20,7 @@ struct torc_transport_facts {
     uint32_t seed_count;
     uint32_t payload_bytes; // largest UDP payload that our end carries
     uint32_t read_rto_us;   // for torc_engine_config
+    bool one_node;          // likewise
 };
 
 struct torc_transport_code {

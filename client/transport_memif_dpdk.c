@@ -534,7 +534,7 @@ static enum torc_err memif_open(void **transport, const char *text,
     if (memif == NULL) {
         return torc_fail(why, TORC_ERR_NO_SPACE, "no memory for a queue");
     }
-    *facts = (struct torc_transport_facts){0};
+    *facts = (struct torc_transport_facts){.one_node = true};
     memif->device = RTE_MAX_ETHPORTS;
     memif->knock = -1;
     (void)pthread_mutex_lock(&memif_lock);

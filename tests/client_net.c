@@ -57,6 +57,7 @@ static struct torc_engine *net_engine(struct torc_net *net, const struct torc_cl
         .pool_bytes = net->config.pool_bytes != 0 ? net->config.pool_bytes : pool_bytes,
         .operations = net->config.operations,
         .nodes = net->config.nodes != 0 ? net->config.nodes : 64,
+        .one_node = net->config.one_node,
         .payload_bytes = (net->rig->config.mtu - HEADERS_BYTES) & ~7u,
         .read_rto_us = 1000,
         .key = *key,

@@ -42,6 +42,7 @@ struct torc_net_config {
     uint64_t seed;
     uint32_t operations; // of each engine
     uint32_t nodes;      // that each engine can know; 0: 64
+    bool one_node;       // that is reached, no other
     uint64_t pool_bytes; // of each engine; 0: what tests need
     uint32_t rx_ring;    // frames that wait for the node, at most; 0: as many as the rig takes
 };

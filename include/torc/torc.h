@@ -255,8 +255,10 @@ bool torc_maybe_applied(int err);
 // `address`: `host[:base-port],...` (IPv6: `[addr]:port`; base port 28700), seeds of which one must
 // answer. NULL: the environment's TORC_CLUSTER, else the file run/cluster of the default data
 // directory (/var/lib/torc for root, else $XDG_DATA_HOME/torc).
-// `torc+memif:NAME[,address=A.B.C.D][,local=A.B.C.D]` in a library built with memif. `why` may be
-// NULL. NOT_CONNECTED when no seed answered in time.
+// `torc+memif:NAME[,address=A.B.C.D][,local=A.B.C.D]` in a library built with memif: reaches the
+// node of that socket alone. In a cluster of several, calls for keys that another one leads end with
+// NOT_CONNECTED, which names it, as soon as the map says so; reads that may be old are answered by
+// the node's own copy. `why` may be NULL. NOT_CONNECTED when no seed answered in time.
 enum torc_err torc_open(const char *address, const struct torc_options *options,
                         struct torc_store **store, struct torc_message *why);
 

@@ -8,8 +8,8 @@
 // snapshots, forward, in reverse, counted, page by page; each must be such a moment, and not one
 // before it was asked for. Two sibling runs must be found out: ranges of `shard` consistency, and
 // pages that do not go on at their timestamp.
-// A few keys in one shard, which one chunk holds, are read with `shard` consistency: each page is one
-// moment, with the large values that are read behind the chunk.
+// A few keys in one shard, which one chunk holds, are read with `shard` consistency: each page is
+// one moment, with the large values that are read behind the chunk.
 #include "tests/client_net.h"
 #include "tests/torc_test.h"
 
@@ -179,7 +179,7 @@ static struct torc_engine_range reader_range(uint32_t flags)
         .options = {.flags = flags, .consistency = snapshot ? TORC_SNAPSHOT : TORC_SHARD}};
 }
 
-// Whether the keys that were read hold `round` up to the `at`-th and the round before from there on.
+// Whether the keys that were read hold `round` up to the `at`-th, from there on the one before.
 static bool is_moment(uint64_t round, uint32_t at)
 {
     for (uint32_t i = 0; i < world->keys; i++) {

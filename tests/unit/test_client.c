@@ -701,7 +701,7 @@ static void test_widths(void)
 
 // ---- Values over a packet, of a moment that is gone
 
-// A page of [lo, hi) is asked for; the value of its row-th row is not there as of the chunk any more.
+// A page of [lo, hi) is asked for; the value of its row-th row is gone as of the chunk.
 static void range_cut(uint64_t lo, uint64_t hi, uint32_t flags, uint32_t row)
 {
     struct torc_engine_range request = {.lo = lo, .hi = hi, .options = {.flags = flags}};

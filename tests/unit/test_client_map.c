@@ -4,6 +4,7 @@
 #include "tests/torc_test.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define KEYS       UINT64_C(1000000)
 #define SHARDS     4096u // the most that a cluster has
@@ -13,12 +14,13 @@
 #define DEAD_PORT  30000u
 #define OPERATIONS 4096u
 #define STEP_NS    UINT64_C(20000)
+#define SECOND_NS  UINT64_C(1000000000)
 
 static struct torc_rig *rig;
 static struct torc_net *net;
 static struct torc_engine *engine;
 
-static void open_node(void)
+static void open_node(bool one_node)
 {
     struct torc_rig_config config = {.workers = 1,
                                      .shards = 1,
@@ -35,7 +37,8 @@ static void open_node(void)
                          &(struct torc_net_config){.clients = 1,
                                                    .seed = torc_test_seed(),
                                                    .operations = OPERATIONS,
-                                                   .nodes = TORC_ENGINE_NODES_MAX});
+                                                   .nodes = TORC_ENGINE_NODES_MAX,
+                                                   .one_node = one_node});
     engine = net->clients[0];
     torc_net_await(net);
 }
@@ -86,7 +89,7 @@ static void check_shards(uint32_t epoch)
 // comes in entry by entry, beside what is left of the one before.
 static void test_shards(void)
 {
-    open_node();
+    open_node(false);
     hear_shards(1, 0);
     check_shards(1);
     hear_shards(2, 0);
@@ -161,7 +164,7 @@ static bool get_of_rig_ends(void)
 // A node that is one of many is found, whichever place it has in the table, and spoken with.
 static void test_nodes(void)
 {
-    open_node();
+    open_node(false);
     net->tamper = is_for_rig;
     for (uint32_t number = 2; number <= NODES; number++) {
         hear_node(number, (uint16_t)(DEAD_PORT + number));
@@ -187,7 +190,7 @@ static void test_nodes(void)
 // One too many is not known, and nothing is damaged.
 static void test_too_many(void)
 {
-    open_node();
+    open_node(false);
     for (uint32_t number = 2; number <= TORC_ENGINE_NODES_MAX + 10; number++) {
         hear_node(number, DEAD_PORT);
     }
@@ -198,11 +201,69 @@ static void test_too_many(void)
     close_node();
 }
 
+// -- One node alone -------------------------------------------------------------------------------
+
+static struct torc_completion wait_for_one(enum torc_err accepted, uint64_t within_ns)
+{
+    struct torc_completion done = {.status = TORC_ERR_INTERNAL};
+    uint64_t end_ns = engine->now_ns + within_ns;
+    uint32_t count = 0;
+
+    CU_ASSERT_EQUAL_FATAL(accepted, TORC_ERR_OK);
+    while (count == 0 && engine->now_ns < end_ns) {
+        torc_net_step(net, STEP_NS);
+        count = torc_engine_poll(engine, &done, 1);
+    }
+    CU_ASSERT_EQUAL_FATAL(count, 1);
+    return done;
+}
+
+static void check_beyond(const struct torc_completion *done)
+{
+    CU_ASSERT_EQUAL(done->status, TORC_ERR_NOT_CONNECTED);
+    CU_ASSERT(done->text != NULL && strstr(done->text, "node 9 ") != NULL);
+}
+
+// An engine whose edge reaches one node alone says of keys of others where they are, at once. When
+// their shard comes here it knows it.
+static void test_one_node(void)
+{
+    struct torc_engine_write write = {.key = KEYS - 1, .data = "x", .bytes = 1};
+    struct torc_engine_range range = {.lo = 0, .hi = KEYS};
+    struct torc_map_entry entry;
+    struct torc_completion done;
+
+    open_node(true);
+    hear_node(9, DEAD_PORT);
+    CU_ASSERT_EQUAL(engine->node_count, 1);
+    entry = engine->map.entries[0]; // node 9 has taken over the upper half
+    entry.lo = KEYS / 2;
+    entry.shard = 77;
+    entry.version = 1000000;
+    entry.members[0].node = 9;
+    CU_ASSERT_EQUAL_FATAL(torc_map_put(&engine->map, &entry), TORC_ERR_OK);
+    done = wait_for_one(torc_engine_get(engine, KEYS - 1, NULL, 0, NULL), SECOND_NS);
+    check_beyond(&done);
+    done = wait_for_one(torc_engine_write(engine, &write, NULL), SECOND_NS);
+    check_beyond(&done);
+    done = wait_for_one(torc_engine_range(engine, &range, NULL), SECOND_NS);
+    check_beyond(&done);
+    done = wait_for_one(torc_engine_get(engine, 5, NULL, 0, NULL), SECOND_NS);
+    CU_ASSERT_EQUAL(done.status, TORC_ERR_NOT_FOUND);
+    // What is known was wrong: the answer to the question that the get asks says so.
+    engine->map.entries[1].version = engine->map.entries[1].epoch = 0;
+    engine->map.entries[1].shard = engine->map.entries[0].shard;
+    done = wait_for_one(torc_engine_get(engine, KEYS - 1, NULL, 0, NULL), SECOND_NS);
+    CU_ASSERT_EQUAL(done.status, TORC_ERR_NOT_FOUND);
+    close_node();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"as many shards as a cluster has are known", test_shards},
                            {"each of many nodes is found and asked", test_nodes},
                            {"there is an end to what is known", test_too_many},
+                           {"of what cannot be reached it is said at once", test_one_node},
                            CU_TEST_INFO_NULL};
 
     return torc_test_run("client_map", tests);
