@@ -110,6 +110,10 @@ struct torc_placement_result {
     uint32_t rounds;
 };
 
+// How many shards a cluster of `nodes` alike nodes may begin with, so that no two of them share
+// more than `pair_max`, also when one is gone. UINT64_MAX: with one replica they share none.
+uint64_t torc_placement_shards_max(uint64_t nodes, uint64_t replicas, uint64_t pair_max);
+
 // Takes the nodes, in any order. INVALID_ARGUMENT names a node that makes no sense: a number or
 // domain out of range, there twice, without capacity; or says that no node is up.
 enum torc_err torc_must_use torc_placement_nodes(struct torc_placement *placement,

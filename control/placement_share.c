@@ -267,3 +267,11 @@ void torc_placement_shares(struct torc_placement *p, uint64_t weight)
     }
     set_bounds(p);
 }
+
+// The ring gives a node few partners: it may share nearly all of its replicas with one of them.
+uint64_t torc_placement_shards_max(uint64_t nodes, uint64_t replicas, uint64_t pair_max)
+{
+    uint64_t left = torc_max_u64(nodes - 1, replicas);
+
+    return replicas <= 1 ? UINT64_MAX : pair_max * left / replicas;
+}

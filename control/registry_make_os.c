@@ -8,6 +8,7 @@
 #include "control/placement.h"
 #include "control/registry_impl_os.h"
 #include "kit/clock_os.h"
+#include "wire/peer.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -27,11 +28,18 @@ struct make {
     bool mine; // this node makes the cluster
 };
 
+// A node claims so many shards of one other at most, whoever of the others is gone.
+static uint64_t make_shards_max(const struct torc_settings *settings)
+{
+    return torc_placement_shards_max(settings->nodes, settings->replicas, TORC_CLAIMS_MAX);
+}
+
 static void make_meta_of(const struct torc_settings *settings, struct torc_meta_fields *meta)
 {
+    uint64_t by_workers =
+        (uint64_t)torc_registry_workers(settings) * MAKE_SHARDS_A_WORKER * settings->nodes;
     uint64_t shards = settings->shards > 0 ? settings->shards
-                                           : (uint64_t)torc_registry_workers(settings) *
-                                                 MAKE_SHARDS_A_WORKER * settings->nodes;
+                                           : torc_min_u64(by_workers, make_shards_max(settings));
 
     *meta = (struct torc_meta_fields){
         .keys = settings->keys,
@@ -84,6 +92,13 @@ static enum torc_err make_check_new(const struct make *make, struct torc_fail *w
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "replicas = %" PRIu64 ", but the cluster begins with nodes = %" PRIu64,
                          settings->replicas, settings->nodes);
+    }
+    if (make->meta->shards > make_shards_max(settings)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "shards = %" PRIu64 ", but %" PRIu64 " nodes with replicas = %" PRIu64
+                         " may begin with %" PRIu64 " at most: two nodes can share %u",
+                         make->meta->shards, settings->nodes, settings->replicas,
+                         make_shards_max(settings), TORC_CLAIMS_MAX);
     }
     return torc_registry_check_room(
         (make->meta->shards * settings->replicas + settings->nodes - 1) /

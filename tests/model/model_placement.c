@@ -2,6 +2,7 @@
 // drain and sleep, and whose shards grow, after each of which the lists are looked at one by one.
 #include "control/placement.h"
 #include "tests/torc_test.h"
+#include "wire/peer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -465,6 +466,62 @@ static void test_plans_twice_the_same(void)
     free(m);
 }
 
+// The shards that a node shares with the one it shares most with.
+static uint32_t most_shared(const struct model *m)
+{
+    static uint32_t shared[NODES_MAX + 1][NODES_MAX + 1];
+    uint32_t most = 0;
+
+    memset(shared, 0, sizeof(shared));
+    for (uint32_t s = 0; s < m->shard_count; s++) {
+        for (uint32_t i = 1; i < m->shards[s].count; i++) {
+            for (uint32_t j = 0; j < i; j++) {
+                uint64_t a = torc_min_u64(m->shards[s].nodes[i], m->shards[s].nodes[j]);
+                uint64_t b = torc_max_u64(m->shards[s].nodes[i], m->shards[s].nodes[j]);
+
+                most = ++shared[a][b] > most ? shared[a][b] : most;
+            }
+        }
+    }
+    return most;
+}
+
+static void share(struct model *m, uint32_t nodes, uint32_t replicas)
+{
+    struct torc_placement_result result;
+    struct torc_fail why;
+
+    m->shard_count = (uint32_t)torc_min_u64(
+        torc_placement_shards_max(nodes, replicas, TORC_CLAIMS_MAX), SHARDS_MAX);
+    for (uint32_t i = 0; i < nodes; i++) {
+        m->nodes[i] =
+            (struct torc_placement_node){.member = {.capacity = 1, .node = (uint16_t)(i + 1)}};
+    }
+    for (uint32_t s = 0; s < m->shard_count; s++) {
+        m->shards[s] = (struct torc_placement_shard){.shard = s + 1, .weight = 1};
+    }
+    torc_placement_sort(m->shards, m->twin, m->shard_count);
+    for (uint32_t gone = 0; gone <= 1; gone++) {
+        TORC_TEST_OK(torc_placement_nodes(&m->placement, m->nodes, nodes - gone, replicas, &why),
+                     &why);
+        torc_placement_plan(&m->placement, m->shards, m->shard_count, &result);
+        CU_ASSERT_TRUE(most_shared(m) <= TORC_CLAIMS_MAX);
+    }
+}
+
+// As a cluster begins, and after one of its nodes has gone: claims on another find their places.
+static void test_no_two_nodes_share_too_many(void)
+{
+    struct model *m = calloc(1, sizeof(*m));
+
+    for (uint32_t nodes = 2; nodes <= 20; nodes++) {
+        for (uint32_t replicas = 2; replicas <= torc_min_u64(nodes, 7); replicas++) {
+            share(m, nodes, replicas);
+        }
+    }
+    free(m);
+}
+
 static void test_refuses_nodes_that_make_no_sense(void)
 {
     static struct torc_placement placement;
@@ -495,6 +552,7 @@ int main(void)
         {"follows its rules", test_follows_its_rules},
         {"planted faults are found", test_planted_faults_are_found},
         {"plans twice the same", test_plans_twice_the_same},
+        {"no two nodes share too many", test_no_two_nodes_share_too_many},
         {"refuses nodes that make no sense", test_refuses_nodes_that_make_no_sense},
         CU_TEST_INFO_NULL,
     };
