@@ -195,8 +195,8 @@ enum torc_consistency {
     // The page is one moment of all shards, and holds every write acknowledged before it began. Its
     // timestamp gives more pages of that moment, or SNAPSHOT_TOO_OLD when it left the window.
     TORC_SNAPSHOT = 1,
-    // Each part is one moment of its shard, at most max_age_us ago, and comes from any copy; a value
-    // over a packet is read by itself, at most max_age_us ago as well.
+    // Each part is one moment of its shard, at most max_age_us ago, and comes from any copy; a
+    // value over a packet is read by itself, at most max_age_us ago as well.
     TORC_STALE = 2
 };
 
@@ -256,9 +256,9 @@ bool torc_maybe_applied(int err);
 // answer. NULL: the environment's TORC_CLUSTER, else the file run/cluster of the default data
 // directory (/var/lib/torc for root, else $XDG_DATA_HOME/torc).
 // `torc+memif:NAME[,address=A.B.C.D][,local=A.B.C.D]` in a library built with memif: reaches the
-// node of that socket alone. In a cluster of several, calls for keys that another one leads end with
-// NOT_CONNECTED, which names it, as soon as the map says so; reads that may be old are answered by
-// the node's own copy. `why` may be NULL. NOT_CONNECTED when no seed answered in time.
+// node of that socket alone. In a cluster of several, calls for keys that another one leads end
+// with NOT_CONNECTED, which names it, as soon as the map says so; reads that may be old are
+// answered by the node's own copy. `why` may be NULL. NOT_CONNECTED when no seed answered in time.
 enum torc_err torc_open(const char *address, const struct torc_options *options,
                         struct torc_store **store, struct torc_message *why);
 
