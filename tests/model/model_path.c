@@ -75,7 +75,7 @@ struct world {
     // What is known by looking on.
     uint32_t payload;
     uint32_t proved;
-    uint32_t proved_before; // the last fall: answers allowed then may still come
+    uint32_t proved_before; // the last falls: answers allowed then may still come
     uint64_t fell_ns;
     uint64_t cut_ns;     // since then packets are swallowed for their size; 0: none
     uint32_t small_lost; // probes that fit, lost by chance since then: time-outs double
@@ -310,8 +310,11 @@ static void world_look(uint64_t since_ns)
     expect(payload >= BASE && payload <= LARGEST, "a size out of bounds", payload);
     if (payload < world->payload) {
         world->falls++;
+        // Two falls may be close together: what was allowed before the first is on its way, too.
+        world->proved_before = since_ns < world->fell_ns + NS_PER_S
+                                   ? (uint32_t)torc_max_u64(world->proved_before, world->proved)
+                                   : world->proved;
         world->fell_ns = since_ns;
-        world->proved_before = world->proved;
         world->proved = payload;
     }
     world->payload = payload;
