@@ -2,6 +2,8 @@
 // control/based_os.h.
 #include "control/based_os.h"
 
+#include "control/starts.h"
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -42,7 +44,7 @@ static bool based_line(const char **at, uint64_t version, uint64_t copy,
     return read;
 }
 
-void torc_based_parse(const char *text, uint64_t copy, struct torc_based *based)
+void torc_based_parse(const char *text, uint64_t disk_copy, uint64_t copy, struct torc_based *based)
 {
     const char *at = text;
     struct torc_based_line line;
@@ -55,14 +57,15 @@ void torc_based_parse(const char *text, uint64_t copy, struct torc_based *based)
     }
     at += strlen(BASED_HEAD);
     if (!based_number(&at, ' ', 2, &version) || version == 0 ||
-        !based_number(&at, '\n', UINT64_MAX, &of) || of != copy) {
+        !based_number(&at, '\n', UINT64_MAX, &of) || !torc_start_has_lines(of, disk_copy, copy)) {
         return;
     }
-    while (based_line(&at, version, copy, &line) && torc_based_put(based, &line)) {
+    while (based_line(&at, version, of, &line) && torc_based_put(based, &line)) {
     }
 }
 
-void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_based *based)
+void torc_based_load(const struct torc_data_dir *dir, uint64_t disk_copy, uint64_t copy,
+                     struct torc_based *based)
 {
     char *text = calloc(1, TORC_BASED_BYTES + 1);
     int fd = openat(dir->fd, BASED_NAME, O_RDONLY | O_CLOEXEC);
@@ -70,7 +73,7 @@ void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc
     torc_assert(text != NULL);
     based->count = 0;
     if (fd >= 0 && read(fd, text, TORC_BASED_BYTES) > 0) {
-        torc_based_parse(text, copy, based);
+        torc_based_parse(text, disk_copy, copy, based);
     }
     if (fd >= 0) {
         (void)close(fd); // it was only read

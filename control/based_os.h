@@ -32,12 +32,15 @@ struct torc_based {
     struct torc_based_line lines[TORC_CHAN_MAP_ENTRIES];
 };
 
-// What the file says. A file that is missing, of another copy or makes no sense says nothing: that
-// costs a copy of a shard, never a record.
-void torc_based_load(const struct torc_data_dir *dir, uint64_t copy, struct torc_based *based);
+// What the file says, for a life that begins as `copy` where `disk_copy` is on the disk; both are
+// the node's copy where it goes on. A file that is missing, of another copy (torc_start_has_lines)
+// or makes no sense says nothing: that costs a copy of a shard, never a record.
+void torc_based_load(const struct torc_data_dir *dir, uint64_t disk_copy, uint64_t copy,
+                     struct torc_based *based);
 
 // The same of its text, which ends with a zero.
-void torc_based_parse(const char *text, uint64_t copy, struct torc_based *based);
+void torc_based_parse(const char *text, uint64_t disk_copy, uint64_t copy,
+                      struct torc_based *based);
 
 // The file's text, into TORC_BASED_BYTES; returns its bytes.
 uint64_t torc_based_print(const struct torc_based *based, uint64_t copy, char *text);

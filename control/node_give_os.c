@@ -51,6 +51,11 @@ static enum torc_err give_save(struct torc_node *node, struct torc_fail *why)
 
 // -- A life that begins ---------------------------------------------------------------------------
 
+static void bases_load(struct torc_node *node)
+{
+    torc_based_load(&node->dir, node->registry.disk_copy, node->registry.node.copy, node->based);
+}
+
 // Lines of shards that are no more.
 static void bases_tidy(struct torc_node *node)
 {
@@ -85,7 +90,7 @@ static bool bases_let_go(struct torc_node *node)
 // may be trimmed: the lines say so first, for the node may die in between.
 enum torc_err torc_node_let_go(struct torc_node *node, struct torc_fail *why)
 {
-    torc_based_load(&node->dir, node->registry.disk_copy, node->based);
+    bases_load(node);
     return bases_let_go(node)
                ? torc_based_save(&node->dir, node->registry.disk_copy, node->based, why)
                : TORC_ERR_OK;
@@ -148,7 +153,7 @@ enum torc_err torc_node_find_bases(struct torc_node *node, struct torc_fail *why
     struct torc_cluster *cluster = &node->registry.cluster;
     bool fits;
 
-    torc_based_load(&node->dir, node->registry.disk_copy, node->based);
+    bases_load(node);
     bases_tidy(node);
     fits = bases_raise_turns(node);
     for (uint32_t i = 0; i < cluster->shard_count && fits; i++) {
@@ -216,7 +221,7 @@ bool torc_node_resume_table(struct torc_node *node)
     struct torc_fail why = {0};
     bool changed;
 
-    torc_based_load(&node->dir, node->registry.node.copy, node->based);
+    torc_based_load(&node->dir, node->registry.node.copy, node->registry.node.copy, node->based);
     torc_give_forget(node->give);
     node->given_news = 0;
     for (uint32_t i = cluster->shard_count; i > 0; i--) {

@@ -26,3 +26,8 @@ enum torc_err torc_start_plan(struct torc_start_plan *plan, const struct torc_st
         seen->forgets && !plan->fresh && (!seen->sealed || seen->sealed_boot != plan->served);
     return TORC_ERR_OK;
 }
+
+bool torc_start_has_lines(uint64_t of, uint64_t disk_copy, uint64_t copy)
+{
+    return of != 0 && (of == disk_copy || copy != disk_copy);
+}

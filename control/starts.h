@@ -13,7 +13,9 @@
 //           3  torc.node: this start
 //           4  recovery reads the log; whoever fails up to here has served nobody
 //           5  `start/<id>`: served is this boot
-//           6  the seal is removed; from here on the node may acknowledge
+//           6  the seal is removed
+//           7  DATA/replicas (control/based_os.h), where the cluster keeps copies: as the copy that
+//              begins; from here on the node may acknowledge
 // Owner   none: a pure function.
 // Invariants
 //   N1  torc.node's start count is the metastore's; or one less, where the metastore does not say
@@ -21,6 +23,10 @@
 //   N2  A copy goes on only where the directory has all that any life acknowledged as this copy:
 //       its seal is of the last life that may have served. Both the metastore (5) and the directory
 //       (6) know before a life serves that it may: one of them may be put back from a backup.
+//   N3  What DATA/replicas says is of the directory that it lies in, however many starts ended
+//       between 5 and 7 since it was written: they changed nothing that it is about, or wrote it
+//       first. As which copy a replica goes on is taken from it only where it was written by this
+//       copy of the node.
 // Sources REPLICATION.md, sections 2 and 10; docs/decisions/0034.
 #ifndef TORC_CONTROL_STARTS_H
 #define TORC_CONTROL_STARTS_H
@@ -48,5 +54,9 @@ struct torc_start_plan {
 enum torc_err torc_must_use torc_start_plan(struct torc_start_plan *plan,
                                             const struct torc_start_seen *seen,
                                             struct torc_fail *why);
+
+// N3: whether DATA/replicas counts, written as copy `of` (0: there is none), where a start found
+// `disk_copy` and begins as `copy`. Whoever goes on as a copy has served as it, and written it.
+bool torc_must_use torc_start_has_lines(uint64_t of, uint64_t disk_copy, uint64_t copy);
 
 #endif

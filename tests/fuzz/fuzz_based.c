@@ -37,12 +37,13 @@ static void try_text(const char *text)
     static struct torc_based again;
     static char out[TORC_BASED_BYTES + 1];
 
-    torc_based_parse(text, COPY, &based);
+    torc_based_parse(text, COPY, COPY, &based);
     check_bounds(&based);
     out[torc_based_print(&based, COPY, out)] = '\0';
-    torc_based_parse(out, COPY, &again);
+    torc_based_parse(out, COPY, COPY, &again);
     check_same(&based, &again);
-    torc_based_parse(out, COPY + 1, &again); // another memory of the node: nothing of it counts
+    // Another memory of the node that goes on: nothing of it counts.
+    torc_based_parse(out, COPY + 1, COPY + 1, &again);
     torc_assert(again.count == 0);
 }
 

@@ -19,7 +19,7 @@ enum {
     DEPTH = 7,
     DEPTH_QUICK = 6,
     NOBODY = 0,
-    STEPS = 6 // of a start, before it serves
+    STEPS = 7 // of a start, before it serves
 };
 
 // What is kept and put back. Both, from the same backup, is another matter: a loss by decision.
@@ -32,6 +32,7 @@ struct dir {
     uint64_t start_count;
     uint64_t sealed_boot;
     bool sealed;
+    uint64_t lines_of;        // as which copy DATA/replicas was written
     uint32_t written[COPIES]; // of the writes that were acknowledged as each copy
 };
 
@@ -77,6 +78,7 @@ struct tally {
     uint64_t renewed;
     uint64_t locked_out; // refused, though nothing was put back
     uint64_t seal_lost;  // renewed, though stopped cleanly, nobody served since, nothing put back
+    uint64_t lines_lost; // lines of this directory that a start takes for another's
     uint64_t forgotten;  // serves as a copy, and lacks what was acknowledged as this copy
 };
 
@@ -148,6 +150,7 @@ static void world_do(struct world *world, const struct torc_start_plan *plan, ui
         }
         return;
     case 6: world->dir.sealed = world->old && world->dir.sealed; return;
+    case 7: world->dir.lines_of = copy; return;
     default: return; // 4: recovery only reads
     }
 }
@@ -157,6 +160,15 @@ static void world_write(struct world *world)
 {
     world->acknowledged[world->copy]++;
     world->dir.written[world->copy] += world->forgets ? 0 : 1;
+}
+
+// The rule before took lines for a directory's own where they were of the copy that it found.
+static bool world_has_lines(const struct world *world, const struct torc_start_plan *plan,
+                            uint64_t copy)
+{
+    uint64_t of = world->dir.lines_of;
+
+    return world->old ? of == plan->copy : torc_start_has_lines(of, plan->copy, copy);
 }
 
 // Up to step `last`; serves behind all of them. Keeps what lies there behind step `keep`.
@@ -175,6 +187,12 @@ static void world_start(struct world *world, uint32_t last, uint32_t keep, struc
     torc_assert(copy < COPIES);
     tally->renewed += plan.renew ? 1 : 0;
     tally->seal_lost += plan.renew && world->untouched && world->stopped ? 1 : 0;
+    if (world_has_lines(world, &plan, copy)) {
+        // Which copies its replicas were is taken from lines of this copy alone.
+        CU_ASSERT_TRUE(copy != plan.copy || world->dir.lines_of == copy);
+    } else {
+        tally->lines_lost += world->dir.lines_of != 0 ? 1 : 0;
+    }
     for (uint32_t step = 1; step <= torc_min_u64(last, STEPS); step++) {
         world_do(world, &plan, copy, step);
         if (step == keep) {
@@ -286,6 +304,7 @@ static void test_nobody_is_locked_out_or_forgets(void)
 
             CU_ASSERT_EQUAL(tally.locked_out, 0);
             CU_ASSERT_EQUAL(tally.seal_lost, 0);
+            CU_ASSERT_EQUAL(tally.lines_lost, 0);
             CU_ASSERT_EQUAL(tally.forgotten, 0);
             CU_ASSERT_TRUE(tally.refused > 0); // old copies, and they are found
             CU_ASSERT_EQUAL(tally.renewed > 0, forgets != 0);
@@ -304,6 +323,7 @@ static void test_the_rule_before_is_found_wrong(void)
     CU_ASSERT_TRUE(durable.locked_out > 0);
     CU_ASSERT_TRUE(durable.forgotten > 0); // a directory of one start before passed
     CU_ASSERT_TRUE(replicated.seal_lost > 0);
+    CU_ASSERT_TRUE(replicated.lines_lost > 0);
 }
 
 // An older version in between writes no `start/<id>`: nothing is taken for known.

@@ -2,16 +2,17 @@
 //
 // What    what control/node_give_os.c does around control/give.h: DATA/replicas (here lines that a
 //         disk keeps), copies and turns of lives, orders to workers. The steps are its steps.
+#include "control/starts.h"
 #include "tests/sim/sim_machine.h"
 
 #include <string.h>
 
 // -- DATA/replicas --------------------------------------------------------------------------------
 
-static void lines_load(struct sim_node *node, uint64_t copy)
+static void lines_load(struct sim_node *node, uint64_t disk_copy)
 {
     memset(node->control.lines, 0, sizeof(node->control.lines));
-    if (node->lines_of == copy) {
+    if (torc_start_has_lines(node->lines_of, disk_copy, sim_agree_copy(node))) {
         memcpy(node->control.lines, node->lines, sizeof(node->lines));
     }
 }
@@ -99,7 +100,8 @@ void sim_give_let_go(struct sim_node *node)
 void sim_give_judge_begun(struct sim_node *node)
 {
     for (uint32_t number = 1; number <= sim->config.shards; number++) {
-        if (node->lines_of == node->control.disk_copy && node->lines[number].whole &&
+        if (torc_start_has_lines(node->lines_of, node->control.disk_copy, sim_agree_copy(node)) &&
+            node->lines[number].whole &&
             torc_cluster_shard(&node->control.cluster, number) == NULL) {
             sim_fail("copies: node %u begins without shard %u, and its line says copy %" PRIu64
                      ", whole",

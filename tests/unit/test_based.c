@@ -32,7 +32,7 @@ static void close_folder(void)
 
 static uint32_t load(uint64_t copy)
 {
-    torc_based_load(&dir, copy, &based);
+    torc_based_load(&dir, copy, copy, &based);
     return based.count;
 }
 
@@ -71,6 +71,26 @@ static void lines_are_read_again(void)
     TORC_TEST_OK(torc_based_save(&dir, 8, &based, &why), &why);
     CU_ASSERT_EQUAL(load(8), 1);
     CU_ASSERT_TRUE(based.lines[0].whole);
+    close_folder();
+}
+
+// The starts that begin as copies 8 and 9 end before they have written the file.
+static void lines_outlive_starts_that_served_nobody(void)
+{
+    struct torc_based_line line = {.copy = 7, .shard = 5, .turn = 3, .whole = true};
+    struct torc_fail why;
+
+    open_folder();
+    based.count = 0;
+    CU_ASSERT_TRUE(torc_based_put(&based, &line));
+    TORC_TEST_OK(torc_based_save(&dir, 7, &based, &why), &why);
+    for (uint64_t copy = 8; copy <= 10; copy++) {
+        torc_based_load(&dir, copy - 1, copy, &based);
+        CU_ASSERT_EQUAL_FATAL(based.count, 1);
+        CU_ASSERT_TRUE(based.lines[0].whole);
+    }
+    torc_based_load(&dir, 8, 8, &based); // goes on, and did not write it
+    CU_ASSERT_EQUAL(based.count, 0);
     close_folder();
 }
 
@@ -117,6 +137,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"lines are read again", lines_are_read_again},
+        {"lines outlive starts that served nobody", lines_outlive_starts_that_served_nobody},
         {"a file of version 1 names whole logs", a_file_of_version_1_names_whole_logs},
         {"what makes no sense says nothing", what_makes_no_sense_says_nothing},
         CU_TEST_INFO_NULL};
