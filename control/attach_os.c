@@ -1,6 +1,8 @@
 // Torc control: its end of the channel to the dataplane. See control/attach_os.h.
 #include "control/attach_os.h"
 
+#include "kit/clock_os.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -216,12 +218,14 @@ void torc_attach_kill(const struct torc_attach *attach)
     }
 }
 
-void torc_attach_wake(struct torc_attach *attach, uint64_t now_ns)
+void torc_attach_wake(struct torc_attach *attach)
 {
     const uint64_t one = 1;
     bool fenced = false;
 
     for (uint32_t i = 0; i < attach->hello.worker_count; i++) {
+        struct torc_chan_worker *page = attach->ports[i].worker;
+
         if (!attach->rung[i]) {
             continue;
         }
@@ -230,11 +234,14 @@ void torc_attach_wake(struct torc_attach *attach, uint64_t now_ns)
             atomic_thread_fence(memory_order_seq_cst);
             fenced = true;
         }
-        if (torc_chan_wants_bell(attach->ports[i].worker, now_ns)) {
+        if (torc_chan_wants_bell(page)) {
+            uint64_t bell_ns = torc_chan_bell_ns(page, torc_clock_now_ns());
+
             // A full counter is as good as a rung bell.
             if (write(attach->doorbells[i], &one, sizeof(one)) < 0) {
                 continue;
             }
+            torc_chan_rang(page, bell_ns, torc_clock_now_ns());
         }
     }
 }

@@ -41,7 +41,7 @@ void torc_attach_kill(const struct torc_attach *attach);
 void torc_attach_note(struct torc_attach *attach, uint32_t index);
 
 // Rings each noted worker that sleeps.
-void torc_attach_wake(struct torc_attach *attach, uint64_t now_ns);
+void torc_attach_wake(struct torc_attach *attach);
 
 // Before and after blocking on `doorbell`: see "Doorbells" in kit/chan.h. Its counter is never
 // read: whoever waits goes by edges (control/disk_uring.h). No worker that was noted may be left

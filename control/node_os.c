@@ -501,7 +501,7 @@ enum torc_err torc_node_run(struct torc_node *node, struct torc_fail *why)
             node_slow(node);
         }
         if (node->attached) { // behind all that gives orders
-            torc_attach_wake(&node->attach, node->now_ns);
+            torc_attach_wake(&node->attach);
         }
         if (node->state != TORC_NODE_ENDED) {
             node_rest(node, moved_ns);

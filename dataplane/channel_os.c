@@ -34,6 +34,15 @@ void torc_channel_ring(int doorbell)
     (void)!write(doorbell, &one, sizeof(one)); // full: it rings already
 }
 
+void torc_channel_ring_worker(const int *doorbells, void *chan, uint32_t index)
+{
+    struct torc_chan_worker *page = torc_chan_worker_page(chan, index);
+    uint64_t bell_ns = torc_chan_bell_ns(page, torc_clock_now_ns());
+
+    torc_channel_ring(doorbells[index]);
+    torc_chan_rang(page, bell_ns, torc_clock_now_ns());
+}
+
 void torc_channel_hush(int doorbell)
 {
     uint64_t count;

@@ -70,6 +70,9 @@ void torc_channel_close(struct torc_channel *channel);
 // Wakes whoever blocks on an eventfd of ours. Any thread.
 void torc_channel_ring(int doorbell);
 
+// Wakes worker `index` of the channel in `chan`, and notes that (torc_chan_rang). Any thread.
+void torc_channel_ring_worker(const int *doorbells, void *chan, uint32_t index);
+
 // Makes an eventfd quiet again, by the one who waits on it.
 void torc_channel_hush(int doorbell);
 

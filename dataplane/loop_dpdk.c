@@ -405,8 +405,7 @@ static void loop_wake_relays(struct torc_loop *loop, struct torc_turn *turn)
     for (uint32_t worker = 0; worker < loop->want.worker_count; worker++) {
         uint64_t bit = loop->relayed_to[worker / 64] & UINT64_C(1) << worker % 64;
 
-        if (bit != 0 &&
-            torc_chan_wants_bell(torc_chan_worker_page(loop->want.chan, worker), turn->now_ns)) {
+        if (bit != 0 && torc_chan_wants_bell(torc_chan_worker_page(loop->want.chan, worker))) {
             turn->ring_workers[worker / 64] |= bit;
         }
     }
@@ -431,7 +430,9 @@ static void loop_wake(struct torc_loop *loop, struct torc_turn *turn)
     }
     for (uint32_t word = 0; word < 4; word++) {
         for (uint64_t left = turn->ring_workers[word]; left != 0; left &= left - 1) {
-            loop_ring(loop, loop->want.doorbells[word * 64 + (uint32_t)__builtin_ctzll(left)]);
+            torc_channel_ring_worker(loop->want.doorbells, loop->want.chan,
+                                     word * 64 + (uint32_t)__builtin_ctzll(left));
+            loop_count(loop, TORC_COUNTER_DOORBELLS, 1);
         }
     }
 }

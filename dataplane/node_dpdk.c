@@ -425,8 +425,8 @@ static enum torc_err node_await(struct torc_node_worker *worker, struct torc_fai
 
 static enum torc_err node_open_workers(struct torc_node *node, struct torc_fail *why)
 {
-    enum torc_err err = torc_session_thread_open(&node->session_thread, node->sessions,
-                                                 node->channel.doorbells, why);
+    enum torc_err err = torc_session_thread_open(
+        &node->session_thread, node->sessions, node->channel.memory, node->channel.doorbells, why);
 
     if (err != TORC_ERR_OK) {
         return err;

@@ -12,11 +12,12 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-static void session_thread_ring(const int *doorbells, const uint64_t workers[4])
+static void session_thread_ring(const struct torc_session_thread *self, const uint64_t workers[4])
 {
     for (uint32_t word = 0; word < 4; word++) {
         for (uint64_t left = workers[word]; left != 0; left &= left - 1) {
-            torc_channel_ring(doorbells[word * 64 + (uint32_t)__builtin_ctzll(left)]);
+            torc_channel_ring_worker(self->worker_doorbells, self->chan,
+                                     word * 64 + (uint32_t)__builtin_ctzll(left));
         }
     }
 }
@@ -34,7 +35,7 @@ static uint64_t session_thread_step(struct torc_session_thread *self)
     step.now_ns = torc_clock_now_ns();
     step.wall_us = torc_clock_wall_ns() / TORC_NS_PER_US;
     torc_sessions_step(self->sessions, &step);
-    session_thread_ring(self->worker_doorbells, step.ring_workers);
+    session_thread_ring(self, step.ring_workers);
     explicit_bzero(step.random, sizeof(step.random));
     return step.more ? 0 : step.deadline_ns;
 }
@@ -80,12 +81,13 @@ static void *session_thread_main(void *argument)
 }
 
 enum torc_err torc_session_thread_open(struct torc_session_thread *self,
-                                       struct torc_sessions *sessions, const int *worker_doorbells,
-                                       struct torc_fail *why)
+                                       struct torc_sessions *sessions, void *chan,
+                                       const int *worker_doorbells, struct torc_fail *why)
 {
     int failed;
 
     *self = (struct torc_session_thread){.sessions = sessions,
+                                         .chan = chan,
                                          .worker_doorbells = worker_doorbells,
                                          .doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (self->doorbell < 0) {

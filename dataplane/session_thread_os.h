@@ -12,6 +12,7 @@
 
 struct torc_session_thread {
     struct torc_sessions *sessions;
+    void *chan;
     const int *worker_doorbells;
     int doorbell; // workers ring it
     bool started;
@@ -19,9 +20,10 @@ struct torc_session_thread {
     pthread_t thread;
 };
 
-// Makes the doorbell and starts the thread. The table and the doorbells of workers outlive it.
+// Makes the doorbell and starts the thread. The table, the channel in `chan` and the doorbells of
+// workers outlive it.
 enum torc_err torc_must_use torc_session_thread_open(struct torc_session_thread *self,
-                                                     struct torc_sessions *sessions,
+                                                     struct torc_sessions *sessions, void *chan,
                                                      const int *worker_doorbells,
                                                      struct torc_fail *why);
 

@@ -477,8 +477,7 @@ static void ring_sleepers(const struct torc_session_thread *thread, struct torc_
         uint64_t bit = UINT64_C(1) << worker % 64;
 
         if ((step->ring_workers[worker / 64] & bit) != 0 &&
-            !torc_chan_wants_bell(torc_chan_worker_page(thread->table->chan, worker),
-                                  step->now_ns)) {
+            !torc_chan_wants_bell(torc_chan_worker_page(thread->table->chan, worker))) {
             step->ring_workers[worker / 64] &= ~bit;
         }
     }

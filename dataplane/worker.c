@@ -628,8 +628,7 @@ static void turn_wake_others(struct torc_worker *worker)
         uint64_t bit = UINT64_C(1) << other % 64;
 
         if ((turn->ring_workers[other / 64] & bit) != 0 &&
-            !torc_chan_wants_bell(torc_chan_worker_page(worker->config.chan, other),
-                                  worker->now_ns)) {
+            !torc_chan_wants_bell(torc_chan_worker_page(worker->config.chan, other))) {
             turn->ring_workers[other / 64] &= ~bit;
         }
     }

@@ -1,6 +1,10 @@
 // Torc kit: where things lie in the channel. See kit/chan.h.
 #include "kit/chan.h"
 
+// How long it may take to ring a bell, for one who is not held up: a write to an eventfd takes a
+// microsecond or two, also where it wakes somebody.
+#define CHAN_RANG_NS UINT64_C(1000000)
+
 enum {
     CHAN_CMD,
     CHAN_EVT,
@@ -188,21 +192,31 @@ struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index)
     return (struct torc_chan_worker *)(void *)chan_worker_at(memory, index);
 }
 
-bool torc_chan_wants_bell(struct torc_chan_worker *page, uint64_t now_ns)
+bool torc_chan_wants_bell(const struct torc_chan_worker *page)
 {
-    uint64_t turned_ns;
+    return atomic_load_explicit(&page->sleeping, memory_order_relaxed) != 0;
+}
 
-    if (atomic_load_explicit(&page->sleeping, memory_order_relaxed) == 0) {
-        return false;
+uint64_t torc_chan_bell_ns(const struct torc_chan_worker *page, uint64_t now_ns)
+{
+    // Later than its turn, though that may have begun after ours.
+    return torc_max_u64(now_ns, atomic_load_explicit(&page->turned_ns, memory_order_relaxed) + 1);
+}
+
+void torc_chan_rang(struct torc_chan_worker *page, uint64_t bell_ns, uint64_t now_ns)
+{
+    uint64_t turned_ns = atomic_load_explicit(&page->turned_ns, memory_order_relaxed);
+    uint64_t rung_ns = atomic_load_explicit(&page->rung_ns, memory_order_relaxed);
+
+    if (now_ns > bell_ns + CHAN_RANG_NS) {
+        return;
     }
-    turned_ns = atomic_load_explicit(&page->turned_ns, memory_order_relaxed);
-    if (atomic_load_explicit(&page->rung_ns, memory_order_relaxed) <= turned_ns) {
-        // Later than its turn, though that may have begun after ours. If it has turned meanwhile,
-        // the bell makes it turn again.
-        atomic_store_explicit(&page->rung_ns, torc_max_u64(now_ns, turned_ns + 1),
-                              memory_order_relaxed);
+    // The first bell since its turn counts. Others ring too, and may have noted a later one while
+    // this thread was away.
+    while (bell_ns > turned_ns && rung_ns <= turned_ns &&
+           !atomic_compare_exchange_weak_explicit(&page->rung_ns, &rung_ns, bell_ns,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
     }
-    return true;
 }
 
 uint64_t torc_chan_owes_since_ns(const struct torc_chan_worker *page, uint64_t now_ns)

@@ -560,7 +560,7 @@ struct torc_chan_worker {
     _Alignas(TORC_FALSE_SHARING_BYTES) _Atomic uint32_t sleeping;
     _Atomic uint32_t state;     // enum torc_chan_worker_state
     _Atomic uint64_t turned_ns; // when its loop last turned, CLOCK_BOOTTIME
-    // Written by whoever rings: torc_chan_wants_bell.
+    // Written by whoever rings: torc_chan_rang.
     _Alignas(
         TORC_FALSE_SHARING_BYTES) _Atomic uint64_t rung_ns; // likewise; up to turned_ns: not since
     _Alignas(TORC_SPSC_ALIGN_BYTES) struct torc_stats stats;
@@ -647,9 +647,17 @@ struct torc_chan_sessions *torc_chan_sessions(void *memory);
 // What worker `index` says of itself. The memory was formatted or checked.
 struct torc_chan_worker *torc_chan_worker_page(void *memory, uint32_t index);
 
-// Whether the worker sleeps, for one who has published and fenced: its doorbell is to be rung, and
-// that is noted.
-bool torc_chan_wants_bell(struct torc_chan_worker *page, uint64_t now_ns);
+// Whether the worker sleeps, for one who has published and fenced: its doorbell is to be rung.
+bool torc_chan_wants_bell(const struct torc_chan_worker *page);
+
+// When a bell rings that is rung next: never later than the turn that it causes. Whoever rings asks
+// for it just before it does, of a fresh clock.
+uint64_t torc_chan_bell_ns(const struct torc_chan_worker *page, uint64_t now_ns);
+
+// Notes a bell that was rung, never one that is to be: who is held up between the two would have
+// the worker owe a turn that nobody has asked it for. Who was held up around the ringing itself
+// (`now_ns`, behind it) does not know when it rang, and notes nothing.
+void torc_chan_rang(struct torc_chan_worker *page, uint64_t bell_ns, uint64_t now_ns);
 
 // Since when the worker owes a turn: it was awake, or was rung, and has not turned since. `now_ns`:
 // it owes none.

@@ -494,9 +494,8 @@ static void control_ring(struct sim_node *node)
     for (uint32_t i = 0; control->attached && !control_lost(node) && i < node->worker_count; i++) {
         if (control->attach.rung[i]) {
             control->attach.rung[i] = false;
-            if (torc_chan_wants_bell(control->attach.ports[i].worker, sim_local_ns(&node->clock))) {
-                sim_wake(&node->workers[i].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER,
-                         node->index, i);
+            if (torc_chan_wants_bell(control->attach.ports[i].worker)) {
+                sim_worker_ring(node, control->attach.ports[i].worker, i);
             }
         }
     }

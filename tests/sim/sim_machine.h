@@ -201,6 +201,8 @@ void sim_control_start(struct sim_node *node);
 void sim_control_kill(struct sim_node *node);
 void sim_control_turn(struct sim_node *node);
 void sim_control_wake(struct sim_node *node, uint64_t at_ns);
+// Rings worker `index`, whose page this is.
+void sim_worker_ring(struct sim_node *node, struct torc_chan_worker *page, uint32_t index);
 void sim_control_go(struct sim_node *node, enum sim_control_state state);
 void sim_control_fail(struct sim_node *node,
                       const struct torc_fail *why); // its parent starts it anew

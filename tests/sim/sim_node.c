@@ -383,6 +383,15 @@ void sim_node_packet(struct sim_node *node, struct sim_packet *packet)
 
 // -- Turns ----------------------------------------------------------------------------------------
 
+void sim_worker_ring(struct sim_node *node, struct torc_chan_worker *page, uint32_t index)
+{
+    uint64_t now_ns = sim_local_ns(&node->clock);
+
+    sim_wake(&node->workers[index].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index,
+             index);
+    torc_chan_rang(page, torc_chan_bell_ns(page, now_ns), now_ns);
+}
+
 static void node_ring(struct sim_node *node, const struct torc_turn *turn)
 {
     if (turn->ring_control) {
@@ -393,8 +402,7 @@ static void node_ring(struct sim_node *node, const struct torc_turn *turn)
     }
     for (uint32_t i = 0; i < node->worker_count; i++) {
         if ((turn->ring_workers[0] & UINT64_C(1) << i) != 0) {
-            sim_wake(&node->workers[i].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index,
-                     i);
+            sim_worker_ring(node, torc_chan_worker_page(node->chan, i), i);
         }
     }
 }
@@ -550,8 +558,7 @@ void sim_node_thread(struct sim_node *node)
     torc_sessions_step(node->sessions, &step);
     for (uint32_t i = 0; i < node->worker_count; i++) {
         if ((step.ring_workers[0] & UINT64_C(1) << i) != 0) {
-            sim_wake(&node->workers[i].actor, sim->now_ns + WAKE_NS, SIM_EVENT_WORKER, node->index,
-                     i);
+            sim_worker_ring(node, torc_chan_worker_page(node->chan, i), i);
         }
     }
     atomic_store_explicit(torc_sessions_sleeping(node->sessions), 1, memory_order_relaxed);

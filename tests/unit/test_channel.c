@@ -158,6 +158,42 @@ static void test_control_gets_everything(void)
     folder_remove(&folder);
 }
 
+// S2. A worker is rung: what it owes is told by when it was, never by when somebody meant to.
+static void test_a_bell_counts_when_it_has_rung(void)
+{
+    static struct torc_chan_worker worker;
+    struct torc_chan_worker *page = &worker;
+    const uint64_t ms = TORC_NS_PER_MS;
+    uint64_t bell_ns;
+    uint64_t other_ns;
+
+    memset(page, 0, sizeof(*page));
+    CU_ASSERT_FALSE(torc_chan_wants_bell(page));
+    atomic_store(&page->turned_ns, 100 * ms);
+    atomic_store(&page->sleeping, 1);
+    // Who is to ring it is held up: the worker sleeps on, and owes nothing.
+    CU_ASSERT_TRUE(torc_chan_wants_bell(page));
+    bell_ns = torc_chan_bell_ns(page, 101 * ms);
+    CU_ASSERT_EQUAL(torc_chan_owes_since_ns(page, 150 * ms), 150 * ms);
+    torc_chan_rang(page, bell_ns, 150 * ms); // within these 49 ms
+    CU_ASSERT_EQUAL(torc_chan_owes_since_ns(page, 151 * ms), 151 * ms);
+    // Another rings, and is not: it owes a turn since, however often it is rung.
+    other_ns = torc_chan_bell_ns(page, 152 * ms);
+    torc_chan_rang(page, other_ns, 152 * ms + 1);
+    torc_chan_rang(page, torc_chan_bell_ns(page, 160 * ms), 160 * ms + 1);
+    torc_chan_rang(page, bell_ns, bell_ns + 1); // it was held up before it noted
+    CU_ASSERT_EQUAL(torc_chan_owes_since_ns(page, 170 * ms), 152 * ms);
+    // It turns before the bell that made it turn is noted.
+    bell_ns = torc_chan_bell_ns(page, 171 * ms);
+    atomic_store(&page->turned_ns, 171 * ms + 1000);
+    torc_chan_rang(page, bell_ns, 171 * ms + 2000);
+    CU_ASSERT_EQUAL(torc_chan_owes_since_ns(page, 190 * ms), 190 * ms);
+    // Its turn began after that of whoever rings.
+    bell_ns = torc_chan_bell_ns(page, 171 * ms);
+    torc_chan_rang(page, bell_ns, 171 * ms + 2000);
+    CU_ASSERT_EQUAL(torc_chan_owes_since_ns(page, 190 * ms), 171 * ms + 1001);
+}
+
 static void test_one_control_at_a_time(void)
 {
     struct folder folder;
@@ -251,6 +287,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"control gets memory and doorbells, and keeps them", test_control_gets_everything},
+        {"a bell counts when it has rung", test_a_bell_counts_when_it_has_rung},
         {"one control at a time", test_one_control_at_a_time},
         {"strangers are refused", test_strangers_are_refused},
         {"one dataplane a data directory", test_one_dataplane_a_directory},
