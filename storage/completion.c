@@ -82,11 +82,49 @@ void torc_completion_keep(struct torc_completion_pool *pool)
 }
 
 void torc_completion_init(struct torc_completion_table *table, struct torc_completion_pool *pool,
-                          uint32_t shard)
+                          uint32_t shard, bool owns)
 {
     torc_assert(shard != NONE);
     *table = (struct torc_completion_table){
-        .pool = pool, .shard = shard, .oldest = NONE, .newest = NONE};
+        .pool = pool, .shard = shard, .oldest = NONE, .newest = NONE, .owns = owns, .own_at = NONE};
+}
+
+// -- Whose it is --------------------------------------------------------------------------------
+
+void torc_completion_own(struct torc_completion_table *table, bool owns)
+{
+    if (table->owns != owns) {
+        table->owns = owns;
+        table->own_at = 0;
+    }
+}
+
+// By place, for the order of age changes as they are used.
+bool torc_completion_own_more(struct torc_completion_table *table, uint32_t walk_max)
+{
+    const struct torc_completion_pool *pool = table->pool;
+
+    if (table->own_at == NONE) {
+        return false;
+    }
+    for (uint32_t i = 0; i < walk_max && table->own_at < pool->entry_fresh; i++) {
+        if (pool->entries[table->own_at].shard == table->shard) {
+            i += torc_completion_entry_own(table, table->own_at);
+        }
+        table->own_at++;
+    }
+    table->own_at = table->own_at < pool->entry_fresh ? table->own_at : NONE;
+    return table->own_at != NONE;
+}
+
+void torc_completion_own_promise(struct torc_completion_table *table,
+                                 struct torc_completion_promise *promise)
+{
+    if (promise->account != 0 && promise->own != table->owns) {
+        promise->own = table->owns;
+        torc_completion_account_own(table->pool, promise->account - 1u, promise->entry ? 1 : 0, 1,
+                                    promise->own);
+    }
 }
 
 // -- Asking and remembering ---------------------------------------------------------------------
@@ -152,8 +190,8 @@ bool torc_completion_reserve(struct torc_completion_table *table, struct torc_co
         .known = entry,
         .entry = entry == NONE,
         .result = true,
-        .own = true,
-        .from = entry == NONE || !oldest ? TORC_COMPLETION_FROM_SHARE : TORC_COMPLETION_FROM_OWN};
+        .own = table->owns,
+        .from = entry == NONE || !oldest ? TORC_COMPLETION_FROM_SHARE : TORC_COMPLETION_FROM_ANY};
 
     return completion_promise(table, &want, hlc, promise);
 }
@@ -163,8 +201,11 @@ bool torc_completion_reserve_logged(struct torc_completion_table *table,
                                     struct torc_completion_promise *promise)
 {
     uint32_t entry = torc_completion_entry_find(table, who);
-    struct torc_completion_want want = {
-        .principal = who.principal, .known = entry, .entry = entry == NONE, .result = true};
+    struct torc_completion_want want = {.principal = who.principal,
+                                        .known = entry,
+                                        .entry = entry == NONE,
+                                        .result = true,
+                                        .own = table->owns};
 
     return completion_promise(table, &want, hlc, promise);
 }
@@ -217,10 +258,10 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
                                         .known = entry,
                                         .entry = entry == NONE,
                                         .result = true,
-                                        .own = true,
+                                        .own = table->owns,
                                         .from = entry == NONE || result->seq != low
                                                     ? TORC_COMPLETION_FROM_SHARE
-                                                    : TORC_COMPLETION_FROM_OWN};
+                                                    : TORC_COMPLETION_FROM_ANY};
     uint16_t account;
 
     torc_assert(result->err == TORC_ERR_CONDITION_FAILED || result->err == TORC_ERR_NOT_FOUND);
@@ -228,7 +269,7 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
         return false;
     }
     if (entry == NONE) {
-        entry = torc_completion_entry_add(table, who, account, true);
+        entry = torc_completion_entry_add(table, who, account, want.own);
     }
     torc_completion_entry_touch(table, entry, hlc);
     torc_completion_entry_raise(table, entry, low, false);
@@ -239,7 +280,7 @@ bool torc_completion_fail(struct torc_completion_table *table, struct torc_compl
                                        .kind = result->err == TORC_ERR_NOT_FOUND
                                                    ? TORC_COMPLETION_KIND_NOT_FOUND
                                                    : TORC_COMPLETION_KIND_CONDITION_FAILED,
-                                       .own = true});
+                                       .own = want.own});
     return true;
 }
 
@@ -249,7 +290,7 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
 {
     uint32_t entry = torc_completion_entry_find(table, who);
     struct torc_completion_want want = {
-        .principal = who.principal, .known = NONE, .entry = true, .own = promise->own};
+        .principal = who.principal, .known = NONE, .entry = true, .own = table->owns};
     uint16_t account;
 
     if (entry != NONE) {
@@ -264,7 +305,7 @@ static uint32_t entry_need(struct torc_completion_table *table, struct torc_comp
     if (!torc_completion_account_take(table->pool, &want, &account)) {
         return NONE;
     }
-    return torc_completion_entry_add(table, who, account, promise->own);
+    return torc_completion_entry_add(table, who, account, table->owns);
 }
 
 bool torc_completion_load(struct torc_completion_table *table,
@@ -290,9 +331,10 @@ bool torc_completion_apply(struct torc_completion_table *table,
     struct torc_completion_pool *pool = table->pool;
     uint32_t index = entry_need(table, head->who, promise);
     struct torc_completion_want want = {
-        .principal = head->who.principal, .known = index, .result = true};
+        .principal = head->who.principal, .known = index, .result = true, .own = table->owns};
     uint32_t done;
     uint16_t account;
+    bool own;
 
     if (index == NONE) {
         return false;
@@ -309,6 +351,7 @@ bool torc_completion_apply(struct torc_completion_table *table,
         if (promise->account == 0 && !torc_completion_account_take(pool, &want, &account)) {
             return false;
         }
+        own = promise->account == 0 ? want.own : promise->own;
         if (promise->entry) {
             torc_completion_account_give_entry(pool, promise->account - 1u, promise->own);
         }
@@ -316,7 +359,7 @@ bool torc_completion_apply(struct torc_completion_table *table,
                                  &(struct torc_completion_what){.seq = seq,
                                                                 .info = head->last_hlc,
                                                                 .kind = TORC_COMPLETION_KIND_LOGGED,
-                                                                .own = promise->own});
+                                                                .own = own});
         *promise = (struct torc_completion_promise){0};
     }
     torc_completion_cancel(table, promise);
@@ -412,7 +455,9 @@ void torc_completion_forget_failures(struct torc_completion_table *table)
 {
     for (uint32_t index = table->oldest; index != NONE; index = table->pool->entries[index].newer) {
         entry_forget_failures(table, index);
+        (void)torc_completion_entry_own(table, index);
     }
+    table->own_at = NONE;
     torc_completion_sort(table);
 }
 

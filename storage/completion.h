@@ -9,10 +9,11 @@
 // Memory  the caller's, torc_completion_pool_bytes(): 64 B a client and shard, 32 B a result, half
 //         of the memory for each, and hash tables. A write reserves what its result will need
 //         before it is logged, so that applying cannot fail.
-// Shares  what clients of this core take is its own; what other replicas log, or replay finds, is
-//         not. Once it has taken records of others, its own may be a third of the pool: with three
-//         copies a core has two thirds from others, and with that rule on each core they fit. So
-//         no client of this core can make it refuse a record of a primary.
+// Shares  what shards remember that this core leads is its own; of those that it follows it is
+//         not. Where shards have other replicas, its own may be a third of the pool: with three
+//         copies of all, which lie on the same three cores, a core has two thirds from others, and
+//         with that rule on each core they fit. A shard that is led from now on brings what it
+//         remembers with it, so that there may be more; then no new client gets in.
 //         Of two clients' principals neither can shut the other out: one may have principal_ppm of
 //         the own part while it is alone, and with half (500000) no more than is left free beside
 //         it, so that n that take all they can have 1 / (n + 1) each, and so much is free (the
@@ -21,12 +22,14 @@
 // Leaving a result: when its seq is below the client's logged low (of failures: the largest low
 //         seen). A client: when its last record and its last failure are both `ttl` of HLC old;
 //         until then nothing is ever evicted, full is a refusal (E6). A client that is known has
-//         its oldest open write taken beyond its principal's share, out of a last 64th of the own
-//         part: that is what lets its other results go.
+//         its oldest open write taken beyond its principal's share and the own part, for a last
+//         64th of that is kept, and then as long as the pool has room: that is what lets its other
+//         results go. So beyond the own part there may be one result for each client.
 // Invariants
 //   X1  used counts are what lies in tables and what is promised; they never exceed the pool.
 //   X2  a client's logged results all have seq >= its logged low.
 //   X3  a client stays while a write of it is pending whose promise has no room for a client.
+//   X4  what a table has is counted as own if it owns, but for what torc_completion_own_more left.
 // Sources REPLICATION.md, section 12; Lee et al., "Implementing Linearizability at Large Scale and
 //         Low Latency" (RIFL, SOSP 2015). Choudhury and Hahne, "Dynamic Queue Length Thresholds
 //         for Shared-Memory Packet Switches" (1998).
@@ -101,13 +104,15 @@ struct torc_completion_table {
     uint32_t newest;
     uint32_t client_count;
     uint64_t result_count; // failures included
+    bool owns;             // its clients are those of this core, which leads the shard
+    uint32_t own_at;       // places of the pool from here on were not looked at since that changed
 };
 
 // A promise that one result fits. Zeroed: none.
 struct torc_completion_promise {
     uint16_t account; // of the principal, plus 1
     bool entry;       // room for a new client is in it
-    bool own;         // a client of this core asked
+    bool own;         // it is counted as this core's
 };
 
 uint64_t torc_completion_pool_bytes(uint64_t bytes);
@@ -117,16 +122,25 @@ uint64_t torc_completion_pool_bytes(uint64_t bytes);
 void torc_completion_pool_init(struct torc_completion_pool *pool, void *memory, uint64_t bytes,
                                uint32_t principal_ppm, uint64_t seed);
 
+// `owns`: what it will remember is this core's own.
 void torc_completion_init(struct torc_completion_table *table, struct torc_completion_pool *pool,
-                          uint32_t shard);
+                          uint32_t shard, bool owns);
+
+// From now on what the table remembers is this core's own, or not. What it has follows by and by,
+// with torc_completion_own_more, which looks at `walk_max` clients and results, give or take those
+// of one client; true: there are more. Its promises follow with torc_completion_own_promise.
+void torc_completion_own(struct torc_completion_table *table, bool owns);
+bool torc_completion_own_more(struct torc_completion_table *table, uint32_t walk_max);
+void torc_completion_own_promise(struct torc_completion_table *table,
+                                 struct torc_completion_promise *promise);
 
 enum torc_completion_answer torc_completion_find(const struct torc_completion_table *table,
                                                  struct torc_completion_client who, uint64_t seq,
                                                  struct torc_completion_result *result);
 
 // Promises room for one result; false: this principal's, or all, memory is taken (BUSY). `oldest`:
-// no earlier write of that client is open, so that its result is what lets others go: it may have
-// some of what is kept free for such. `hlc`: of the present, at most the write's own; a client that
+// no earlier write of that client is open, so that its result is what lets others go: if it is
+// known it may have all that is free. `hlc`: of the present, at most the write's own; a client that
 // is known is used then.
 bool torc_must_use torc_completion_reserve(struct torc_completion_table *table,
                                            struct torc_completion_client who, bool oldest,
@@ -183,8 +197,9 @@ bool torc_completion_expire(struct torc_completion_table *table, uint64_t hlc, u
 uint64_t torc_completion_oldest_hlc(const struct torc_completion_table *table);
 
 // Forgets all failures, and lows that were not logged: only a primary's own memory has them (E5).
-// Clients without a logged record were last used at 0 then: torc_completion_expire drops them,
-// unless torc_completion_keep_client wants them.
+// What is left is counted as torc_completion_own said last. Clients without a logged record were
+// last used at 0 then: torc_completion_expire drops them, unless torc_completion_keep_client wants
+// them.
 void torc_completion_forget_failures(struct torc_completion_table *table);
 
 // Forgets everything.
@@ -207,7 +222,7 @@ bool torc_completion_client_at(const struct torc_completion_table *table, uint32
 bool torc_completion_next_result(const struct torc_completion_table *table, uint32_t client_at,
                                  uint32_t *at, struct torc_completion_result *result);
 
-// Walks X1, X2; CORRUPT and the text says what.
+// Walks X1, X2, X4; CORRUPT and the text says what.
 enum torc_err torc_must_use torc_completion_check(const struct torc_completion_table *table,
                                                   struct torc_fail *why);
 

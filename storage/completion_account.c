@@ -32,24 +32,36 @@ static struct torc_completion_account *account_find(const struct torc_completion
     return found;
 }
 
-// Whether a principal that has `has` of the own part, `used` of which is taken, may have one more.
+// Whether a principal that has `has` of the own part may have one more of the `left` ones.
 static bool share_allows(const struct torc_completion_pool *pool, uint32_t principal, uint32_t has,
-                         uint32_t used, uint32_t max)
+                         uint32_t left)
 {
-    uint64_t left = used < max ? max - used - 1 : 0;
+    return left > 0 &&
+           (principal == 0 || (has + UINT64_C(1)) * (TORC_COMPLETION_PPM - pool->principal_ppm) <=
+                                  (left - UINT64_C(1)) * pool->principal_ppm);
+}
 
-    return principal == 0 || (has + UINT64_C(1)) * (TORC_COMPLETION_PPM - pool->principal_ppm) <=
-                                 left * pool->principal_ppm;
+static uint32_t own_part(const struct torc_completion_pool *pool, uint32_t max)
+{
+    return pool->keeps ? max / COPIES : max;
+}
+
+// What is left of an own part, and there: others may have more than the rest, and own may too.
+static uint32_t own_left(uint32_t part, uint32_t own, uint32_t there)
+{
+    uint32_t left = own < part ? part - own : 0;
+
+    return left < there ? left : there;
 }
 
 static bool account_allows(const struct torc_completion_pool *pool,
                            const struct torc_completion_account *account,
                            const struct torc_completion_want *want)
 {
-    uint32_t entry_max = pool->keeps ? pool->entry_max / COPIES : pool->entry_max;
-    uint32_t result_max = pool->keeps ? pool->result_max / COPIES : pool->result_max;
     uint32_t entries = want->entry ? 1 : 0;
     uint32_t results = want->result ? 1 : 0;
+    uint32_t result_part = own_part(pool, pool->result_max);
+    uint32_t result_left;
 
     if (pool->entry_used + entries > pool->entry_max ||
         pool->result_used + results > pool->result_max) {
@@ -58,18 +70,13 @@ static bool account_allows(const struct torc_completion_pool *pool,
     if (want->from == TORC_COMPLETION_FROM_ANY) {
         return true;
     }
-    if ((want->entry && pool->entry_own >= entry_max) ||
-        (want->result && pool->result_own >= result_max)) {
-        return false;
-    }
-    if (want->from == TORC_COMPLETION_FROM_OWN) {
-        return true;
-    }
-    return pool->result_own + results <= result_max - result_max / KEPT_PART &&
-           (!want->entry ||
-            share_allows(pool, want->principal, account->entry_own, pool->entry_own, entry_max)) &&
+    result_left = own_left(result_part, pool->result_own, pool->result_max - pool->result_used);
+    return result_left >= results + result_part / KEPT_PART &&
            (!want->result ||
-            share_allows(pool, want->principal, account->result_own, pool->result_own, result_max));
+            share_allows(pool, want->principal, account->result_own, result_left)) &&
+           (!want->entry || share_allows(pool, want->principal, account->entry_own,
+                                         own_left(own_part(pool, pool->entry_max), pool->entry_own,
+                                                  pool->entry_max - pool->entry_used)));
 }
 
 bool torc_completion_account_take(struct torc_completion_pool *pool,
@@ -98,6 +105,22 @@ bool torc_completion_account_take(struct torc_completion_pool *pool,
     }
     *index = (uint16_t)(account - pool->accounts);
     return true;
+}
+
+void torc_completion_account_own(struct torc_completion_pool *pool, uint32_t index,
+                                 uint32_t entries, uint32_t results, bool own)
+{
+    struct torc_completion_account *account = &pool->accounts[index];
+
+    // Unsigned: what is no longer own is added as its complement.
+    entries = own ? entries : 0u - entries;
+    results = own ? results : 0u - results;
+    account->entry_own += entries;
+    account->result_own += results;
+    pool->entry_own += entries;
+    pool->result_own += results;
+    torc_assert(account->entry_own <= account->entry_used);
+    torc_assert(account->result_own <= account->result_used);
 }
 
 void torc_completion_account_give_entry(struct torc_completion_pool *pool, uint32_t index, bool own)

@@ -60,9 +60,8 @@ struct torc_completion_account {
 
 // Whose room it is to be.
 enum torc_completion_from {
-    TORC_COMPLETION_FROM_ANY,   // what others logged, or must not fail: all that there is
-    TORC_COMPLETION_FROM_OWN,   // a client's of this core: the own part
-    TORC_COMPLETION_FROM_SHARE, // and of that its principal's share, and not the last of it
+    TORC_COMPLETION_FROM_ANY,   // all that there is
+    TORC_COMPLETION_FROM_SHARE, // the principal's share of the own part, and not the last of it
 };
 
 // What is to be counted for a principal.
@@ -118,6 +117,10 @@ void torc_completion_account_give_entry(struct torc_completion_pool *pool, uint3
 void torc_completion_account_give_result(struct torc_completion_pool *pool, uint32_t index,
                                          bool own);
 
+// What of the account was counted as own no longer is, or the other way round.
+void torc_completion_account_own(struct torc_completion_pool *pool, uint32_t index,
+                                 uint32_t entries, uint32_t results, bool own);
+
 // -- Clients and results: completion_table.c ------------------------------------------------------
 
 // NONE: unknown.
@@ -135,6 +138,9 @@ uint32_t torc_completion_entry_add(struct torc_completion_table *table,
 // Raises the client's low, logged or only seen, and drops the results that it passes.
 void torc_completion_entry_raise(struct torc_completion_table *table, uint32_t entry_index,
                                  uint64_t low, bool logged);
+
+// Counts the client and its results as the table owns; how many results were looked at.
+uint32_t torc_completion_entry_own(struct torc_completion_table *table, uint32_t index);
 
 // With its results; gives back what was counted for them.
 void torc_completion_entry_remove(struct torc_completion_table *table, uint32_t index);

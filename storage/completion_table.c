@@ -253,6 +253,27 @@ void torc_completion_entry_raise(struct torc_completion_table *table, uint32_t e
     }
 }
 
+uint32_t torc_completion_entry_own(struct torc_completion_table *table, uint32_t index)
+{
+    struct torc_completion_pool *pool = table->pool;
+    struct torc_completion_entry *entry = &pool->entries[index];
+    uint32_t account = entry->account & TORC_COMPLETION_ACCOUNT_MASK;
+    uint32_t results = 0;
+    bool changes = ((entry->account & TORC_COMPLETION_ENTRY_OWN) != 0) != table->owns;
+
+    for (uint32_t at = entry->first; at != NONE; at = pool->results[at].next) {
+        struct torc_completion_done *done = &pool->results[at];
+
+        if (((done->entry & TORC_COMPLETION_DONE_OWN) != 0) != table->owns) {
+            done->entry ^= TORC_COMPLETION_DONE_OWN;
+            results++;
+        }
+    }
+    entry->account ^= changes ? TORC_COMPLETION_ENTRY_OWN : 0;
+    torc_completion_account_own(pool, account, changes ? 1 : 0, results, table->owns);
+    return entry->count;
+}
+
 void torc_completion_entry_remove(struct torc_completion_table *table, uint32_t index)
 {
     struct torc_completion_pool *pool = table->pool;

@@ -80,6 +80,7 @@ static enum torc_err entry_check(const struct torc_completion_table *table, uint
     const struct torc_completion_pool *pool = table->pool;
     const struct torc_completion_entry *entry = &pool->entries[index];
     uint32_t count = 0;
+    bool owned = ((entry->account & TORC_COMPLETION_ENTRY_OWN) != 0) == table->owns;
 
     for (uint32_t done = entry->first; done != NONE; done = pool->results[done].next) {
         if (pool->results[done].seq < entry->low) {
@@ -91,9 +92,15 @@ static enum torc_err entry_check(const struct torc_completion_table *table, uint
             return torc_fail(why, TORC_ERR_CORRUPT, "client %" PRIx64 ": seq %" PRIu64 " twice",
                              entry->client, pool->results[done].seq);
         }
+        owned =
+            owned && ((pool->results[done].entry & TORC_COMPLETION_DONE_OWN) != 0) == table->owns;
         count++;
     }
     *results += count;
+    if (!owned && index < table->own_at) {
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "X4: client %" PRIx64 " is not counted as the shard is", entry->client);
+    }
     if (count != entry->count || entry->shard != table->shard) {
         return torc_fail(why, TORC_ERR_CORRUPT, "client %" PRIx64 ": %u results counted, has %u",
                          entry->client, entry->count, count);

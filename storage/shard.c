@@ -4,6 +4,7 @@
 
 #define NONE       TORC_SHARD_NONE
 #define EXPIRE_MAX 128u // clients dropped a batch: more than can have come with one
+#define OWN_MAX    256u // clients and results looked at a batch, whose shard is led or followed now
 
 // -- Appending ----------------------------------------------------------------------------------
 
@@ -473,10 +474,13 @@ bool torc_shard_idle(struct torc_shard *shard, struct torc_log_record *record)
 bool torc_shard_tidy(struct torc_shard *shard)
 {
     uint64_t us = torc_hlc_us(shard->applied_hlc);
+    bool more = shard->completions.own_at != TORC_COMPLETION_NONE &&
+                torc_completion_own_more(&shard->completions, OWN_MAX);
 
-    return us > shard->pool->ttl_us &&
-           torc_completion_expire(&shard->completions, torc_hlc_from_us(us - shard->pool->ttl_us),
-                                  EXPIRE_MAX);
+    return (us > shard->pool->ttl_us &&
+            torc_completion_expire(&shard->completions, torc_hlc_from_us(us - shard->pool->ttl_us),
+                                   EXPIRE_MAX)) ||
+           more;
 }
 
 // The tree may be of later moments than the log (storage/checkpoint_format.h): leaves only what it
@@ -719,7 +723,10 @@ enum torc_err torc_shard_init(struct torc_shard *shard, struct torc_shard_pool *
                                  .relog_slot = NONE,
                                  .staged_head = NONE,
                                  .staged_tail = NONE};
-    torc_completion_init(&shard->completions, &pool->completions, config->shard);
+    torc_completion_init(&shard->completions, &pool->completions, config->shard, !config->follows);
+    if (config->follows) { // now, lest its own has more than its part before others come
+        torc_completion_keep(&pool->completions);
+    }
     return torc_tree_init(&shard->tree, config->code, config->chunks, config->heap, why);
 }
 

@@ -264,6 +264,7 @@ void torc_shard_share(struct torc_shard *shard)
         return;
     }
     shard->shared = true;
+    torc_completion_keep(&shard->pool->completions);
     torc_shard_dirty_remove(shard);
     shard->durable_lsn = shard->applied_lsn; // alone, what was not durable did not commit
     shard->durable_epoch = shard->applied_epoch;
@@ -321,6 +322,17 @@ static void pending_disown(struct torc_shard *shard)
     }
 }
 
+// Whether what the shard remembers, and what it promised, is of this core's clients.
+static void completions_own(struct torc_shard *shard, bool owns)
+{
+    struct torc_shard_pool *pool = shard->pool;
+
+    torc_completion_own(&shard->completions, owns);
+    for (uint32_t index = shard->pending_head; index != NONE; index = pool->slots[index].next) {
+        torc_completion_own_promise(&shard->completions, &pool->slots[index].promise);
+    }
+}
+
 void torc_shard_follow(struct torc_shard *shard, uint32_t epoch)
 {
     torc_assert(!shard->unlogged);
@@ -328,6 +340,7 @@ void torc_shard_follow(struct torc_shard *shard, uint32_t epoch)
     torc_assert(epoch >= shard->epoch);
     torc_shard_unstage(shard);
     torc_shard_share(shard);
+    completions_own(shard, false);
     if (shard->state == TORC_SHARD_LOADING) {
         torc_shard_remember(shard); // backups keep the undo window too (H7)
     } else if (shard->state != TORC_SHARD_FOLLOWING) {
@@ -366,6 +379,7 @@ void torc_shard_serve(struct torc_shard *shard)
     if (shard->undo_floor == UINT64_MAX) {
         torc_shard_remember(shard);
     }
+    completions_own(shard, true);
     shard->state = TORC_SHARD_ACTIVE;
     for (uint32_t index = shard->pool->waiting_head;
          index != NONE && (TORC_BUG(CANDIDATE_KEEPS) || TORC_BUG(WAITING_NOT_CHECKED));
@@ -391,7 +405,6 @@ enum torc_err torc_shard_reset(struct torc_shard *shard, uint64_t lsn, uint32_t 
     torc_shard_drop_pending(shard);
     torc_shard_mark_drop(shard);
     torc_completion_drop(&shard->completions);
-    torc_completion_keep(&shard->pool->completions); // a base comes
     torc_tree_drop(&shard->tree);
     shard->next_lsn = lsn + 1;
     shard->applied_lsn = lsn;
@@ -516,9 +529,6 @@ static enum torc_err stage_make(struct torc_shard *shard, const struct torc_log_
         torc_shard_looks_first(shard, record->value_bytes)) {
         return torc_fail(why, TORC_ERR_BUSY,
                          "shard %" PRIu32 ": the log has to say of commits first", shard->shard);
-    }
-    if (!shard->replaying) {
-        torc_completion_keep(&shard->pool->completions);
     }
     if (record->with_client &&
         !torc_completion_reserve_logged(&shard->completions, who, record->hlc, &promise)) {

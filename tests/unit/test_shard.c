@@ -257,11 +257,13 @@ static void test_room_for_other_replicas(void)
 {
     static struct torc_completion_promise promises[2000];
     struct torc_completion_pool *pool = &rig.pool.completions;
+    struct torc_completion_table other;
     struct torc_completion_client who = {.principal = 1};
     uint32_t taken = 0;
 
     bench_pool(8, CHUNKS);
     bench_open();
+    torc_completion_init(&other, pool, 2, false);
     torc_completion_keep(pool);
     for (uint32_t principal = 0; principal < 20; principal++) {
         taken +=
@@ -271,21 +273,164 @@ static void test_room_for_other_replicas(void)
     taken = 0;
     for (uint32_t i = 0; i < pool->result_max / 3 * 2; i++) {
         who.client = i / 2;
-        taken +=
-            torc_completion_reserve_logged(&bench.shard.completions, who, 5, &promises[i]) ? 1 : 0;
+        taken += torc_completion_reserve_logged(&other, who, 5, &promises[i]) ? 1 : 0;
         if (promises[i].entry) { // known from its first record on
             struct torc_completion_head head = {.who = who, .low = 1, .last_hlc = 5};
 
-            CU_ASSERT_TRUE(torc_completion_apply(&bench.shard.completions, &head, 1, &promises[i]));
+            CU_ASSERT_TRUE(torc_completion_apply(&other, &head, 1, &promises[i]));
         }
     }
     CU_ASSERT_EQUAL(taken, pool->result_max / 3 * 2);
     check_completions();
     for (uint32_t i = 0; i < taken; i++) {
-        torc_completion_cancel(&bench.shard.completions, &promises[i]);
+        torc_completion_cancel(&other, &promises[i]);
     }
+    torc_completion_drop(&other);
     torc_shard_drop(&bench.shard);
     CU_ASSERT_EQUAL(pool->result_used + pool->entry_used, 0);
+    CU_ASSERT_EQUAL(pool->result_own + pool->entry_own, 0);
+}
+
+static bool log_client(struct torc_completion_table *table, uint32_t principal, uint64_t client)
+{
+    struct torc_completion_promise promise = {0};
+    struct torc_completion_head head = {.who = {.client = client, .principal = principal},
+                                        .low = 1,
+                                        .last_hlc = torc_hlc_from_us(rig.pool.wall_us)};
+
+    return torc_completion_reserve(table, head.who, false, head.last_hlc, &promise) &&
+           torc_completion_apply(table, &head, 1, &promise);
+}
+
+// As many new clients as it gets.
+static uint32_t log_clients(struct torc_completion_table *table, uint32_t principal)
+{
+    uint32_t count = 0;
+
+    while (log_client(table, principal, 1000 * principal + count)) {
+        count++;
+    }
+    return count;
+}
+
+// What another replica, or the log, knows of so many clients.
+static void load_clients(uint32_t principal, uint32_t count)
+{
+    struct torc_completion_head head = {
+        .who = {.principal = principal}, .low = 1, .last_hlc = torc_hlc_from_us(rig.pool.wall_us)};
+
+    for (uint32_t i = 0; i < count; i++) {
+        head.who.client = 500000 + i;
+        CU_ASSERT_TRUE_FATAL(torc_completion_load(&bench.shard.completions, &head));
+    }
+}
+
+static void open_replica(void)
+{
+    struct torc_shard_config config = bench_config(1, 0);
+    struct torc_fail why;
+
+    memset(&bench, 0, sizeof(bench));
+    config.follows = true;
+    TORC_TEST_OK(torc_shard_init(&bench.shard, &rig.pool, &config, &why), &why);
+    torc_shard_follow(&bench.shard, 3);
+}
+
+static void lead_replica(uint32_t epoch)
+{
+    torc_shard_lead(&bench.shard, epoch, 0, &bench.record);
+    bench_append();
+    (void)torc_shard_commit_to(&bench.shard, bench.shard.next_lsn - 1, bench.outcomes, 8);
+    torc_shard_serve(&bench.shard);
+    check_completions();
+}
+
+// What a core led is no longer its own where another leads now: its shares are for what it leads.
+static void test_own_leaves_with_the_lead(void)
+{
+    struct torc_completion_pool *pool = &rig.pool.completions;
+    struct torc_completion_table other;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    torc_completion_init(&other, pool, 2, true); // which it goes on to lead
+    CU_ASSERT_EQUAL(log_clients(&bench.shard.completions, 1), pool->entry_max / 2);
+    CU_ASSERT_EQUAL(send(write_of(1, "pending")), TORC_SHARD_APPEND);
+    CU_ASSERT_FALSE(log_client(&other, 1, 1));
+    torc_shard_follow(&bench.shard, 4);
+    check_completions();
+    CU_ASSERT_EQUAL(pool->entry_own + pool->result_own, 0);
+    CU_ASSERT_EQUAL(log_clients(&other, 1), pool->entry_max / 3 / 2);
+    torc_completion_drop(&other);
+    torc_shard_drop(&bench.shard);
+    CU_ASSERT_EQUAL(pool->result_used + pool->entry_used, 0);
+    CU_ASSERT_EQUAL(pool->result_own + pool->entry_own, 0);
+}
+
+// What a shard that it followed remembers is its own once it leads: then there may be more than its
+// part, no new client gets in, and those that are known go on, one write at a time.
+static void test_own_comes_with_the_lead(void)
+{
+    struct torc_completion_pool *pool = &rig.pool.completions;
+    struct torc_completion_client known = {.client = 500000, .principal = 1};
+    struct torc_completion_promise promise = {0};
+    uint32_t calls = 0;
+
+    bench_pool(100, CHUNKS);
+    open_replica();
+    load_clients(1, pool->entry_max / 2);
+    CU_ASSERT_EQUAL(pool->entry_own, 0);
+    lead_replica(4);
+    while (torc_shard_tidy(&bench.shard)) {
+        check_completions();
+        CU_ASSERT_FATAL(++calls < 20);
+    }
+    check_completions();
+    CU_ASSERT_EQUAL(pool->entry_own, pool->entry_max / 2);
+    CU_ASSERT_FALSE(log_client(&bench.shard.completions, 1, 1));
+    CU_ASSERT_FALSE(log_client(&bench.shard.completions, 2, 1));
+    CU_ASSERT_TRUE(torc_completion_reserve(&bench.shard.completions, known, true, 5, &promise));
+    torc_completion_cancel(&bench.shard.completions, &promise);
+    torc_shard_follow(&bench.shard, 5);
+    check_completions();
+    CU_ASSERT_EQUAL(pool->entry_own + pool->result_own, 0);
+    torc_shard_drop(&bench.shard);
+    CU_ASSERT_EQUAL(pool->result_used + pool->entry_used, 0);
+}
+
+// A core that leads first, and follows later, has no more than its part before either.
+static void test_a_leader_keeps_room_from_the_start(void)
+{
+    struct torc_completion_pool *pool = &rig.pool.completions;
+    struct torc_completion_client known = {.client = 1000, .principal = 1};
+    struct torc_completion_promise promise = {0};
+    uint32_t taken = 0;
+
+    bench_pool(100, CHUNKS);
+    open_replica();
+    lead_replica(4);
+    for (uint32_t principal = 0; principal < 9; principal++) {
+        taken += log_clients(&bench.shard.completions, (principal + 1) % 9); // 0: all that is left
+    }
+    CU_ASSERT_EQUAL(taken, pool->entry_max / 3);
+    CU_ASSERT_TRUE(torc_completion_reserve(&bench.shard.completions, known, true, 5, &promise));
+    torc_completion_cancel(&bench.shard.completions, &promise);
+    torc_shard_drop(&bench.shard);
+}
+
+// What replay finds has the share that it had.
+static void test_shares_outlive_a_restart(void)
+{
+    struct torc_completion_pool *pool = &rig.pool.completions;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    load_clients(1, pool->entry_max / 2);
+    CU_ASSERT_FALSE(log_client(&bench.shard.completions, 1, 1));
+    CU_ASSERT_EQUAL(log_clients(&bench.shard.completions, 2),
+                    (pool->entry_max - pool->entry_max / 2) / 2);
+    check_completions();
+    torc_shard_drop(&bench.shard);
     CU_ASSERT_EQUAL(pool->result_own + pool->entry_own, 0);
 }
 
@@ -416,6 +561,10 @@ int main(void)
         {"a full table takes the oldest write", test_full_table_takes_the_oldest},
         {"principals share what is remembered", test_shares_of_principals},
         {"clients leave room for other replicas", test_room_for_other_replicas},
+        {"what a core led is no longer its own", test_own_leaves_with_the_lead},
+        {"what it leads now is", test_own_comes_with_the_lead},
+        {"a leader keeps room from the start", test_a_leader_keeps_room_from_the_start},
+        {"shares outlive a restart", test_shares_outlive_a_restart},
         {"old clients leave, also an idle shard", test_old_clients_leave},
         {"however many they are", test_many_old_clients_leave},
         {"clients of pending writes stay", test_pending_clients_stay},
