@@ -196,6 +196,7 @@ static void replica_reset_peer(struct torc_replica_peer *peer, bool keeps)
         peer->lease = (struct torc_watch_lease){0};
         peer->stream = TORC_REPLICA_STREAM_NONE;
         peer->streams_lost = 0;
+        peer->stream_gave_way = false;
     }
 }
 

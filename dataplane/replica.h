@@ -282,6 +282,7 @@ struct torc_replica_peer {
     uint64_t end_hlc;
     uint64_t stream_at_ns; // pieces from piece_acked on are sent again then; NONE: it begins then
     uint32_t streams_lost; // one after the other, in one life of the learner
+    bool stream_gave_way;  // the learner may still wait for its pieces
     uint32_t piece_count;
     uint32_t piece_next;
     uint32_t piece_acked;

@@ -179,6 +179,7 @@ static void join_look_back(struct torc_replica_peer *peer)
 
     if (other_life || peer->usable || peer->role == TORC_REPLICA_PEER_MEMBER) {
         peer->streams_lost = 0;
+        peer->stream_gave_way = false;
     }
     if (peer->stream == TORC_REPLICA_STREAM_NONE && (!waits || peer->streams_lost == 0)) {
         peer->stream_at_ns = 0;
@@ -201,9 +202,10 @@ void torc_replica_stream(struct torc_replica *replica, struct torc_replica_peer 
         peer->acked_boot != peer->stream_boot) {
         join_settle(peer, actions); // B1: the life that took its first pieces is over
     }
-    if (peer->stream == TORC_REPLICA_STREAM_NONE && peer->needs_base && peer->acked_boot != 0 &&
-        replica->now_ns >= peer->stream_at_ns) {
+    if (peer->stream == TORC_REPLICA_STREAM_NONE && (peer->needs_base || peer->stream_gave_way) &&
+        peer->acked_boot != 0 && replica->now_ns >= peer->stream_at_ns) {
         peer->stream = TORC_REPLICA_STREAM_ASKED;
+        peer->stream_gave_way = false;
         peer->stream_number = join_number(replica, peer->acked_boot);
         peer->stream_boot = peer->acked_boot;
         peer->stream_at_ns = 0;
@@ -421,8 +423,9 @@ void torc_replica_on_base(struct torc_replica *replica, const struct torc_replic
     case TORC_REPLICA_BASE_LOST:
         peer = torc_replica_find(replica, base->node);
         if (peer != NULL && peer->stream == TORC_REPLICA_STREAM_OPEN) {
-            peer->stream = TORC_REPLICA_STREAM_NONE; // asked for anew, if it is still needed
+            peer->stream = TORC_REPLICA_STREAM_NONE;
             peer->stream_at_ns = 0;
+            peer->stream_gave_way = true; // asked for anew, if it is still needed
         }
         return;
     case TORC_REPLICA_BASE_TAKEN:

@@ -725,6 +725,34 @@ static void bases_that_are_lost_one_after_another_wait_ever_longer(void)
     CU_ASSERT_TRUE(asked_for(TORC_REPLICA_STREAM));
 }
 
+// Its place went to another's base while the learner was thought gone. The learner, which is back,
+// waits for pieces of it, and says that it needs none.
+static void a_base_that_gave_way_begins_anew(void)
+{
+    struct torc_replica_base_event lost = {.kind = TORC_REPLICA_BASE_LOST, .node = OTHER};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_BASE, .base = &lost};
+    struct torc_peer_ack loading = {.copy = 2};
+    uint64_t first;
+
+    other_is_given_a_base();
+    first = torc_replica_find(&replica, OTHER)->stream_number;
+    loading.epoch = replica.epoch;
+    loading.stream = first;
+    other_says(1, loading);
+    step(&event);
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_STREAM));
+    CU_ASSERT_TRUE(torc_replica_find(&replica, OTHER)->stream_number > first);
+    other_says(1, loading);
+    CU_ASSERT_FALSE(asked_for(TORC_REPLICA_STREAM)); // once
+
+    other_is_given_a_base();
+    loading.stream = torc_replica_find(&replica, OTHER)->stream_number;
+    loading.usable = true; // it was whole when the place went
+    other_says(1, loading);
+    step(&event);
+    CU_ASSERT_FALSE(asked_for(TORC_REPLICA_STREAM));
+}
+
 static struct torc_watch_life adopted_down(void)
 {
     for (uint32_t i = 0; i < actions.count; i++) {
@@ -1038,6 +1066,7 @@ int main(void)
          a_base_that_finds_no_memory_is_given_up_at_once},
         {"a base in memory is no durable one under the next primary",
          a_base_in_memory_is_no_durable_one_under_the_next_primary},
+        {"a base that gave way begins anew", a_base_that_gave_way_begins_anew},
         {"bases that are lost one after another wait ever longer",
          bases_that_are_lost_one_after_another_wait_ever_longer},
         {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
