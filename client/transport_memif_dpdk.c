@@ -10,9 +10,9 @@
 // Memory  DPDK's, of which packet buffers are touched; a queue has a device and a pool, 22 MiB.
 // Link    the driver does not connect again by itself: while the link is down it is stopped and
 //         started every RETRY_NS, or PATIENCE_NS while the node is there, and packets are lost, as
-//         on a wire. Its connect() waits for a node that stands still, for as long as it does: first
-//         a connection of our own, which does not wait, must have been taken up. With zero-copy it
-//         cannot connect a second time: the driver closes a descriptor that is DPDK's.
+//         on a wire. Its connect() waits for a node that stands still, for as long as it does:
+//         first a connection of our own, which does not wait, must have been taken up. With
+//         zero-copy it cannot connect a second time: the driver closes a descriptor that is DPDK's.
 // Trust   UDP checksums are left unfinished: no wire is passed, and each packet carries a stronger
 //         check of its own (wire/frame.h).
 #include "client/address.h"

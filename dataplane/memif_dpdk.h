@@ -10,8 +10,8 @@
 //         Regions: the client's memory comes as descriptors, and is mapped when the client
 //           connects. The driver closes what it has mapped; of a client that ends before, it
 //           forgets the descriptor, and the memory stays. Now it is closed.
-//         Floods: a client that asks and does not read its answers fills the socket, and the thread,
-//           which all clients share, waits for it. Now the answer is lost.
+//         Floods: a client that asks and does not read its answers fills the socket, and the
+//           thread, which all clients share, waits for it. Now the answer is lost.
 // Owner   EAL's interrupt thread.
 // Not in  builds with sanitizers, which have both calls themselves.
 // Sources drivers/net/memif/memif_socket.c; docs/decisions/0042.

@@ -343,9 +343,9 @@ bool torc_must_use torc_shard_cancel(struct torc_shard_pool *pool, uint32_t plac
 // shard of the core; for quiescing.
 bool torc_shard_is_settled(const struct torc_shard_pool *pool);
 
-// Drops a bounded number (some 20 us) of clients who are past their time by the shard's own log, and
-// counts some as this core's, or not, after who leads has changed; as each commit does too. True:
-// some are left, call again soon.
+// Drops a bounded number (some 20 us) of clients who are past their time by the shard's own log,
+// and counts some as this core's, or not, after who leads has changed; as each commit does too.
+// True: some are left, call again soon.
 bool torc_shard_tidy(struct torc_shard *shard);
 
 // Ask about once a second. True: fill `record` with an EMPTY record that moves the shard's HLC, to

@@ -515,7 +515,7 @@ static void test_clients_of_several_moments_fit(void)
     }
 }
 
-// The pool was full all the time, of clients that write once: a new one came as the oldest one left.
+// The pool was full all the time, of clients that write once: a new one came as the oldest left.
 // The file of a shard is a minute older than that of the other, and each client of the later one
 // finds room that one of the former leaves. What that costs does not grow with how many there are.
 static void test_a_pool_that_was_full_is_sorted_seldom(void)
