@@ -446,8 +446,8 @@ static void test_planted_faults_are_found(void)
 }
 
 // What is planned stays when nothing changes: at the second plan, but for a few moves, and for
-// clusters with hardly a shard for each node, where one move may make room for others; at the third,
-// always.
+// clusters with hardly a shard for each node, where one move may make room for others; at the
+// third, always.
 static void test_plans_twice_the_same(void)
 {
     struct model *m = calloc(1, sizeof(*m));
