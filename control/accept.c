@@ -70,10 +70,12 @@ static bool accept_is_named(const struct torc_acceptance *accept, uint64_t node)
     return false;
 }
 
-// Removed when the set fell below what writes need: nothing was acknowledged since (C2).
+// Removed when the set fell below what writes need: nothing was acknowledged since (C2). A copy
+// that has nothing may have been emptied for a base that never came.
 static bool accept_is_complete(const struct torc_acceptance *accept)
 {
     return accept->fields.insync.count < accept->order.min_in_sync &&
+           accept->order.said.last_lsn > 0 &&
            accept_has(&accept->fields.previous, accept->order.node, accept->order.copy);
 }
 

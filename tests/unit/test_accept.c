@@ -241,6 +241,10 @@ static void what_is_complete_is_known(void)
     world->order.verb = TORC_ACCEPT_LOOK;
     CU_ASSERT_EQUAL(world_run(world), TORC_ERR_OK);
     CU_ASSERT_TRUE(world->accept.complete);
+    world->order.said.last_lsn = 0; // it was emptied for a base since, and died
+    CU_ASSERT_EQUAL(world_run(world), TORC_ERR_OK);
+    CU_ASSERT_FALSE(world->accept.complete);
+    world->order.said.last_lsn = 500;
     world->order.copy++; // it was another memory
     CU_ASSERT_EQUAL(world_run(world), TORC_ERR_OK);
     CU_ASSERT_FALSE(world->accept.complete);

@@ -61,7 +61,7 @@ static void open_engine(void)
     uint64_t bytes = (torc_engine_bytes(&config) + 4095) & ~UINT64_C(4095);
     void *memory = aligned_alloc(4096, bytes);
 
-    CU_ASSERT_PTR_NOT_NULL_FATAL(memory);
+    torc_assert(memory != NULL);
     memset(memory, 0, bytes);
     engine = torc_engine_init(memory, &config, 1000, 1000);
 }

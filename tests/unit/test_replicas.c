@@ -316,7 +316,7 @@ static void fill_claims(uint32_t node, uint32_t on)
     struct torc_watch_peer *peer =
         torc_watch_find(&cluster.rigs[node].workers[0]->replicas.watch->watch, on);
 
-    CU_ASSERT_PTR_NOT_NULL_FATAL(peer);
+    torc_assert(peer != NULL);
     for (uint32_t slot = 0; slot < TORC_CLAIMS_MAX; slot++) {
         if (peer->claims[slot].epoch == 0) {
             peer->claims[slot] = (struct torc_watch_claim){

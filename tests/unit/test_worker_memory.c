@@ -216,7 +216,7 @@ static void a_late_piece_of_the_put_before_does_not_enter_a_later_one(void)
     struct torc_request late = {.opcode = TORC_OPCODE_FRAG,
                                 .key = 5,
                                 .fragment = 1,
-                                .data = value + 2 * PIECE_BYTES,
+                                .data = value + UINT64_C(2) * PIECE_BYTES,
                                 .data_bytes = PIECE_BYTES};
     struct torc_request piece = late;
     struct torc_request get = torc_rig_get(5);
