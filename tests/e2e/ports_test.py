@@ -612,6 +612,8 @@ def main():
         checks.case(echo_falls_back)
         checks.case(echo_refuses)
     if "node" in parts:
+        checks.case(node_memif_and_fork)  # in processes forked from this one: before it starts DPDK itself
+        checks.case(node_memif_threads_open_and_close)
         for port in ("af_xdp", "af_packet", "tap", "memif"):
             checks.case(node_port, port)
         for port in ("af_xdp", "af_packet"):
@@ -622,8 +624,6 @@ def main():
         checks.case(node_memif_many_in_one_process)
         checks.case(node_memif_client_floods)
         checks.case(node_memif_stands_still)
-        checks.case(node_memif_and_fork)
-        checks.case(node_memif_threads_open_and_close)
         checks.case(node_two_workers)
         checks.case(node_shared_queue)
     checks.end()
