@@ -656,6 +656,12 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
     torc_op_wait(engine, index, engine->now_ns); // looked at before this clock is over
 }
 
+bool torc_call_gives_up(struct torc_engine *engine, const struct torc_op *op)
+{
+    return op->kind == TORC_OP_WRITE && op->attempts > 0 && attempts_all_refused(op) &&
+           torc_path_is_late(engine, torc_op_path(engine, op), op);
+}
+
 void torc_call_timer(struct torc_engine *engine, uint32_t index)
 {
     struct torc_op *op = &engine->ops[index];
@@ -680,6 +686,9 @@ void torc_call_timer(struct torc_engine *engine, uint32_t index)
     case TORC_OP_WAITING:
         if (op->kind == TORC_OP_WRITE && op->attempts >= TORC_TRIES_MAX) {
             break; // its attempts can be told apart no more: only an answer or the deadline ends it
+        }
+        if (torc_call_gives_up(engine, op)) {
+            break;
         }
         if (!op->owes) {
             torc_op_route(engine, index);

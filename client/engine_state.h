@@ -510,6 +510,9 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
 // How long it waits before it is tried again after that refusal.
 uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
                             enum torc_err status, uint64_t info);
+// A write that was not done so far, with so little time left that one more sending would leave it in
+// doubt: what was said of it stands.
+bool torc_call_gives_up(struct torc_engine *engine, const struct torc_op *op);
 // A value came whole.
 void torc_call_value(struct torc_engine *engine, uint32_t index, const uint8_t *bytes,
                      uint32_t byte_count);
@@ -520,6 +523,9 @@ struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct t
 bool torc_node_may_send(const struct torc_engine *engine, const struct torc_client_node *node);
 bool torc_node_may_probe(const struct torc_engine *engine, const struct torc_client_node *node);
 uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op);
+// Whether it has waited for long and has too little time left for its answer, or for a second try.
+bool torc_path_is_late(const struct torc_engine *engine, const struct torc_client_path *path,
+                       const struct torc_op *op);
 uint32_t torc_packet_open(struct torc_engine *engine, struct torc_client_node *node, uint8_t core,
                           bool is_write);
 // Of a piece: it is over.

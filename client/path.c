@@ -26,6 +26,10 @@
 #define CUT_REFUSED  2u
 #define OVERTAKEN    3u
 #define PROBE_RTTS   3u
+// A value of many pieces takes three round trips or more, and what is refused waits for ten or so.
+// A fifth of its time at most is kept for them.
+#define LATE_RTTS 32u
+#define LATE_PART 4u
 
 struct torc_client_path *torc_op_path(struct torc_engine *engine, const struct torc_op *op)
 {
@@ -95,6 +99,16 @@ uint64_t torc_path_rto_ns(struct torc_engine *engine, const struct torc_op *op)
     }
     rto_ns = torc_max_u64(rto_ns, least_ns) << torc_min_u64(op->backoff, 10);
     return torc_engine_jitter(engine, torc_min_u64(rto_ns, RTO_MAX_NS));
+}
+
+bool torc_path_is_late(const struct torc_engine *engine, const struct torc_client_path *path,
+                       const struct torc_op *op)
+{
+    uint64_t srtt_ns = op->kind == TORC_OP_WRITE ? path->write_srtt_ns : path->read_srtt_ns;
+    uint64_t waited_ns = engine->now_ns - op->begun_ns;
+    uint64_t needed_ns = torc_min_u64(LATE_RTTS * srtt_ns, waited_ns / LATE_PART);
+
+    return op->deadline_ns < engine->now_ns + needed_ns;
 }
 
 // ---- The window
@@ -263,10 +277,17 @@ static uint32_t budget_next(const struct torc_engine *engine)
 
 void torc_budget_serve(struct torc_engine *engine)
 {
-    while (engine->owing.count > 0 && torc_budget_take(engine)) {
+    while (engine->owing.count > 0) {
         uint32_t index = budget_next(engine);
         struct torc_op *op = &engine->ops[index];
 
+        if (torc_call_gives_up(engine, op)) {
+            torc_op_wait(engine, index, UINT64_MAX);
+            continue;
+        }
+        if (!torc_budget_take(engine)) {
+            return;
+        }
         op->owes = false;
         op->lent = true;
         if (op->state == TORC_OP_STREAMING) {

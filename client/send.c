@@ -5,11 +5,6 @@
 #include "client/engine_state.h"
 #include "kit/bugs.h"
 
-// A value of many pieces takes three round trips or more, and what is refused waits for ten or so.
-// A fifth of its time at most is kept for them.
-#define LATE_RTTS 32u
-#define LATE_PART 4u
-
 static bool op_is_long(const struct torc_op *op)
 {
     switch ((enum torc_op_kind)op->kind) {
@@ -159,24 +154,13 @@ static void path_refit(struct torc_engine *engine, const struct torc_list *queue
     }
 }
 
-// Whether it has waited for long and has too little time left for its answer, or for a second try.
-static bool op_is_late(const struct torc_engine *engine, const struct torc_client_path *path,
-                       const struct torc_op *op)
-{
-    uint64_t srtt_ns = op->kind == TORC_OP_WRITE ? path->write_srtt_ns : path->read_srtt_ns;
-    uint64_t waited_ns = engine->now_ns - op->begun_ns;
-    uint64_t needed_ns = torc_min_u64(LATE_RTTS * srtt_ns, waited_ns / LATE_PART);
-
-    return op->deadline_ns < engine->now_ns + needed_ns;
-}
-
 // Where more waits than fits into a packet, what is late is not sent: it would take the place of
 // others for nobody. It ends at its deadline.
 static void path_skip_late(struct torc_engine *engine, const struct torc_client_node *node,
                            const struct torc_client_path *path, const struct torc_list *queue)
 {
     while (queue->count > node->limits.packet_ops_max &&
-           op_is_late(engine, path, &engine->ops[queue->head])) {
+           torc_path_is_late(engine, path, &engine->ops[queue->head])) {
         torc_op_wait(engine, queue->head, UINT64_MAX);
     }
 }

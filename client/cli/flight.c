@@ -56,6 +56,9 @@ bool torc_flight_fail(struct torc_flight *flight, uint32_t slot, enum torc_err e
     if (lowest) {
         flight->failed_line = line;
     }
+    if (torc_err_maybe_applied(err) && (flight->doubt_line == 0 || line < flight->doubt_line)) {
+        flight->doubt_line = line;
+    }
     if (!torc_err_maybe_applied(flight->failed) && (lowest || torc_err_maybe_applied(err))) {
         flight->failed = err;
     }

@@ -24,6 +24,7 @@ struct torc_flight {
     uint32_t count;
     uint64_t failed_line; // the lowest one whose write failed; of meaning when `failed` is not OK
     enum torc_err failed; // why; or of another line, when that one's write may have been applied
+    uint64_t doubt_line;  // the lowest one of those; 0: none
     uint32_t free_slot;   // index + 1
     uint32_t buckets[TORC_FLIGHT_BUCKETS]; // index + 1
     struct torc_flight_slot slots[TORC_FLIGHT_MAX];

@@ -3,7 +3,7 @@
 // Order   two lines with the same key are not in flight together: the later line's value stays.
 // Errors  the first bad line or refused write ends the load: what was in flight is awaited, and the
 //         message names the lowest line that failed; all lines before it are stored. The status is
-//         that line's, or that of a write in doubt if there is one.
+//         that line's, or that of a write in doubt if there is one, whose line is named too.
 #include "client/cli/cli_os.h"
 #include "client/cli/columns.h"
 #include "client/cli/csv.h"
@@ -237,6 +237,18 @@ static enum torc_err load_connect(struct load *load, struct torc_fail *why)
     return err;
 }
 
+// What is said of the whole load when a write of it failed.
+static enum torc_err load_failed(const struct load *load, struct torc_fail *why)
+{
+    const struct torc_flight *flight = &load->flight;
+
+    if (flight->doubt_line == 0 || flight->doubt_line == flight->failed_line) {
+        return torc_fail(why, flight->failed, "%s", load->why.text);
+    }
+    return torc_fail(why, flight->failed, "%.119s; line %" PRIu64 " is in doubt", load->why.text,
+                     flight->doubt_line);
+}
+
 static enum torc_err load_all(struct load *load, struct torc_fail *why)
 {
     const char *name = load->cli->args->words[0];
@@ -257,9 +269,7 @@ static enum torc_err load_all(struct load *load, struct torc_fail *why)
         err = load_file(load, fd, name, why);
         load_drain(load);
         if (load->flight.failed != TORC_ERR_OK) { // the answer, also when a later line was bad
-            err = load->flight.failed;
-            *why = load->why;
-            why->err = err;
+            err = load_failed(load, why);
         }
         torc_progress_end(&load->progress, load->done);
     }

@@ -479,7 +479,10 @@ def case_memory(network):
     with Node("--keys", M, "--memory", "4M", "--large-memory", "4M", network=network) as node:
         rows = b"".join(b"%d,%s\n" % (key, b"x" * 200) for key in range(150_000))
         done = ask(node, "load", "-", "--timeout", "1s", stdin=rows)
-        expect("memory: writes beyond it", done, UNAVAILABLE, "NO_SPACE", "memory", "line ")
+        if b"in doubt" in done.stderr or b"is not known" in done.stderr:  # a last answer that took too long
+            expect("memory: writes beyond it, one in doubt", done, IN_DOUBT, "NO_SPACE", "line ")
+        else:
+            expect("memory: writes beyond it", done, UNAVAILABLE, "NO_SPACE", "memory", "line ")
         line = int(re.search(rb"line (\d+): key", done.stderr)[1])
         expect("memory: all lines before the named one are stored", ask(node, "count", 0, line - 1), OK, out=b"%d\n" % (line - 1))
         count = int(ask(node, "count", 0, M).stdout)

@@ -259,12 +259,15 @@ static void test_the_lowest_line_that_failed_is_named(void)
     CU_ASSERT_TRUE(torc_flight_fail(flight, slots[1], TORC_ERR_UNAVAILABLE));
     CU_ASSERT_EQUAL(flight->failed_line, 11);
     CU_ASSERT_EQUAL(flight->failed, TORC_ERR_UNAVAILABLE);
+    CU_ASSERT_EQUAL(flight->doubt_line, 0);
     CU_ASSERT_FALSE(torc_flight_fail(flight, slots[3], TORC_ERR_IN_DOUBT)); // must be looked at
+    CU_ASSERT_EQUAL(flight->doubt_line, 13);
     CU_ASSERT_EQUAL(flight->failed_line, 11);
     CU_ASSERT_EQUAL(flight->failed, TORC_ERR_IN_DOUBT);
     CU_ASSERT_TRUE(torc_flight_fail(flight, slots[0], TORC_ERR_NO_SPACE));
     CU_ASSERT_EQUAL(flight->failed_line, 10);
     CU_ASSERT_EQUAL(flight->failed, TORC_ERR_IN_DOUBT);
+    CU_ASSERT_EQUAL(flight->doubt_line, 13);
     free(flight);
 }
 
