@@ -510,8 +510,8 @@ void torc_call_refused(struct torc_engine *engine, uint32_t index, uint32_t atte
 // How long it waits before it is tried again after that refusal.
 uint64_t torc_call_pause_ns(struct torc_engine *engine, const struct torc_op *op,
                             enum torc_err status, uint64_t info);
-// A write that was not done so far, with so little time left that one more sending would leave it in
-// doubt: what was said of it stands.
+// A write that was not done so far, with so little time left that one more sending would leave it
+// in doubt: what was said of it stands.
 bool torc_call_gives_up(struct torc_engine *engine, const struct torc_op *op);
 // A value came whole.
 void torc_call_value(struct torc_engine *engine, uint32_t index, const uint8_t *bytes,
