@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Torc lint: every file that README.md and docs/ speak of is there, and every decision is in their index. `docs.py ROOT`
+"""Torc lint: every file that README.md and docs/ speak of is there, and every decision is in their index; and the
+versions that CHANGELOG.md names are the code's. `docs.py ROOT`
 
 Looks at words in backquotes, and at the places that links lead to.
 """
@@ -41,6 +42,13 @@ def unlisted(folder):
             yield f"docs/decisions/README.md: {record.name} is missing"
 
 
+def unlike(changes, header):
+    """What the text of CHANGELOG.md says of the channel, where that of kit/chan.h says another version."""
+    version = re.search(r"TORC_CHAN_VERSION +(\d+)u", header)[1]
+    if f"channel {version}." not in changes:
+        yield f"CHANGELOG.md: does not say channel {version}., the version of kit/chan.h"
+
+
 def offences(root):
     root = pathlib.Path(root)
     names = {path.name for folder in [*FOLDERS, "."] for path in
@@ -52,6 +60,8 @@ def offences(root):
             if not is_there(root, page, word, link, names):
                 yield f"{page.relative_to(root)}:{number}: there is no {word}"
     yield from unlisted(root / "docs" / "decisions")
+    if (root / "CHANGELOG.md").exists():
+        yield from unlike((root / "CHANGELOG.md").read_text(), (root / "kit/chan.h").read_text())
 
 
 def main():
