@@ -59,7 +59,7 @@ struct torc_engine_config {
     uint32_t nodes;      // that it can know, TORC_ENGINE_SEEDS_MAX .. TORC_ENGINE_NODES_MAX
     uint32_t
         payload_bytes; // largest UDP payload that the path carries, 1200 .. TORC_ENGINE_PAYLOAD_MAX
-    uint32_t read_rto_us; // least time-out of a read: 1000, or 200 when the edge polls
+    uint32_t read_rto_us; // least time-out of a read; under 1000: the edge polls
     bool one_node;        // the edge reaches the node of the seeds alone (memif)
     bool may_nap;         // whoever polls sleeps in between: answers may lie there for a while
     // Sealed sessions; without a key they are CLEAR. The engine keeps a copy: wipe yours.

@@ -1,6 +1,6 @@
 // Torc client: packets in flight, round-trip times, windows and the retry budget; see engine.h.
 //
-// Sources WIRE.md section 4; RFC 6298 for the estimators; Swift for the window's shape.
+// Sources docs/PROTOCOL.md, section 9; RFC 6298 for the estimators; Swift for the window's shape.
 #include "client/engine_state.h"
 
 #define RTO_FIRST_NS     UINT64_C(10000000) // before the first sample

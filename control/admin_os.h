@@ -7,7 +7,7 @@
 // Memory  TORC_ADMIN_CLIENTS_MAX connections, of which the one silent longest makes room for a new
 //         one; a request is at most TORC_ADMIN_LINE_BYTES, an answer waits in its connection until
 //         it is taken, and the next request with it.
-// Sources WIRE.md, section 6; docs/OPERATIONS.md lists the commands.
+// Sources docs/OPERATIONS.md, Administration: the commands.
 #ifndef TORC_CONTROL_ADMIN_OS_H
 #define TORC_CONTROL_ADMIN_OS_H
 

@@ -5,7 +5,7 @@
 // Owner   none: pure functions over the caller's structs.
 // Format  docs/FORMATS.md. Format 3 is written; 1 and 2 are read too, what they lack is zero. An
 //         unknown field or a newer format is refused by name.
-// Sources REPLICATION.md, section 3.
+// Sources docs/FORMATS.md, section 2.
 #ifndef TORC_CONTROL_RECORDS_H
 #define TORC_CONTROL_RECORDS_H
 

@@ -6,8 +6,8 @@
 // Owner   the worker, one answer open at a time.
 // Memory  the turn's transmit buffers; or, for a packet whose reads must wait for its writes, a
 //         piece of the worker's own memory (torc_answer_hold).
-// Room    "answers always fit" (WIRE.md, section 3): `owed_bytes` is what the answers to come need
-//         at least, and nothing optional is written into it.
+// Room    "answers always fit" (docs/PROTOCOL.md, section 3): `owed_bytes` is what the answers to
+//         come need at least, and nothing optional is written into it.
 #ifndef TORC_DATAPLANE_ANSWER_H
 #define TORC_DATAPLANE_ANSWER_H
 

@@ -2,7 +2,7 @@
 //
 // What    a fixed pool of units (64 KiB) and of entries. A PUT with FRAG opens an entry and takes a
 //         run of units for the whole value; its fragments fill it in any order; when all are there,
-//         the caller takes value and PUT and writes. WIRE.md, section 3, "Large values".
+//         the caller takes value and PUT and writes. docs/PROTOCOL.md, section 6.
 // Owner   the worker.
 // Memory  the caller's, torc_fragments_bytes(). An entry is charged to its session: at most
 //         session_bytes_max at once. Full is BUSY.

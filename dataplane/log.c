@@ -10,7 +10,7 @@
 #define CEILING_SLOTS 16u     // of the last segment: kept back for ceilings
 #define RETRY_US      1000u   // of BUSY: a few syncs
 #define RETRY_FULL_US 100000u // of NO_SPACE: somebody must make room
-// Numbers of WIRE.md, section 3; wire/op.h asserts the same.
+// Numbers of docs/PROTOCOL.md, section 4; wire/op.h asserts the same.
 #define REASON_DISK       1u
 #define REASON_LOG_FAILED 3u
 

@@ -5,7 +5,7 @@
 // Parent  `torc serve` or systemd. The process does not restart itself and asks for nothing when
 //         its parent dies: `torc serve` sets PR_SET_PDEATHSIG on it, systemd ends the unit's group.
 // Control its death is noted and changes nothing here: reads go on, writes get BUSY after the grace
-//         time, a new control attaches (DESIGN.md, section 1).
+//         time, a new control attaches (docs/OPERATIONS.md).
 // Status  0 after a signal; 2 the settings are wrong; 3 another dataplane is there; 6 a fault. The
 //         last line on standard error says why.
 #include "dataplane/account_dpdk.h"

@@ -10,7 +10,7 @@
 //         pinned while it is at work. Out of the window: SNAPSHOT_TOO_OLD, and the job ends.
 // Ends    LAST; the credit of a RANGE_READ; RANGE_CLOSE or CANCEL; a cursor that heard nothing from
 //         its client for 2 s; the end of its session.
-// Sources WIRE.md, section 3, "Range chunk".
+// Sources docs/PROTOCOL.md, section 7.
 #ifndef TORC_DATAPLANE_SCAN_H
 #define TORC_DATAPLANE_SCAN_H
 

@@ -1,5 +1,5 @@
 // Torc dataplane: how a session begins: an INIT whose cookie a worker found good, and its answer.
-// See sessions.h; WIRE.md, section 1.
+// See sessions.h; docs/PROTOCOL.md, section 2.
 //
 // The order is what protects it: an INIT that was answered before gets the same bytes again; then
 // the suite; then payload 1 under the principal's key (7 us; a dummy's for a principal that is not

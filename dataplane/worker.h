@@ -6,7 +6,7 @@
 //         says when it wants to be called again. Nothing is called back, nothing blocks.
 //             rx frames ─► frame checks ─► neighbour (ARP, ND, echo)
 //                               └► UDP ─► handshake (cookie here, the rest in dataplane/sessions.h)
-//                                     └► data packet: order of checks of WIRE.md, section 3
+//                                     └► data packet: order of checks of docs/PROTOCOL.md, 3
 //                                           ├► another core's: hand-over ring
 //                                           └► operations ─► gets of the whole burst, together
 //                                                        ├► writes: shard engine, log

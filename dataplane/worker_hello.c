@@ -1,5 +1,5 @@
 // Torc dataplane: what a worker does before there is a session: cookies, hints, and the way to the
-// session thread. See worker.h, sessions.h; WIRE.md, section 1.
+// session thread. See worker.h, sessions.h; docs/PROTOCOL.md, section 2.
 #include "dataplane/worker_state.h"
 
 #include <string.h>

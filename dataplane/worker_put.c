@@ -1,5 +1,5 @@
 // Torc dataplane: values that come in pieces: PUT with FRAG, FRAG, FRAG_QUERY. See fragment.h;
-// WIRE.md, section 3, "Large values".
+// docs/PROTOCOL.md, section 6.
 //
 // The pieces of one PUT are found by (session, op id), and were sent after it: op ids come round.
 // When all are there the value goes the way of any other write. Its entry stays until the write has

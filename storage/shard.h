@@ -51,7 +51,7 @@
 #include "storage/undo.h"
 
 #define TORC_SHARD_NONE       UINT32_MAX
-#define TORC_SHARD_WINDOW_MAX 4096u // seq - low is below it (WIRE.md: write window)
+#define TORC_SHARD_WINDOW_MAX 4096u // seq - low is below it (docs/PROTOCOL.md, 5)
 #define TORC_SHARD_BATCH      64u   // writes applied to a tree in one go
 #define TORC_SHARD_OWN        8u    // slots that no write has: EPOCH and the first uncommitted one
 #define TORC_SHARD_OWN_ALONE  2u    // the same of a shard of one copy: MOVED and EPOCH, then EMPTY
@@ -59,7 +59,8 @@
 // H3 and E4: how far a stamp may lie ahead.
 #define TORC_SHARD_MAX_AHEAD_US UINT64_C(2000000)
 
-// Low bits of `info` of NO_SPACE and UNAVAILABLE (WIRE.md, section 3); microseconds above 8 bits.
+// Low bits of `info` of NO_SPACE and UNAVAILABLE (docs/PROTOCOL.md, section 4);
+// microseconds above 8 bits.
 #define TORC_SHARD_REASON_MEMORY 2u
 
 enum torc_shard_state {
@@ -105,7 +106,7 @@ struct torc_shard_write {
 
 struct torc_shard_outcome {
     uint64_t tag;
-    uint64_t info; // version; what the status says (WIRE.md)
+    uint64_t info; // version; what the status says (docs/PROTOCOL.md, section 4)
     // CONDITION_FAILED and want_current: the present record, as long as the tree does not change.
     const void *value;
     uint32_t value_bytes;

@@ -12,7 +12,7 @@
 //         0 u32, token u64. The places are the same: nothing above struct torc_seal differs.
 // Owner   none: pure functions over the caller's bytes.
 // Memory  none.
-// Order   of checks (WIRE.md, section 3): torc_payload_classify; torc_data_decode; then the caller:
+// Order   of checks (docs/PROTOCOL.md, 3): torc_payload_classify; torc_data_decode; the caller:
 //         core, session, source address; torc_window_check (wire/session.h); torc_data_open; the
 //         window is set; torc_framing_check (wire/op.h).
 #ifndef TORC_WIRE_DATA_H

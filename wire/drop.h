@@ -7,7 +7,7 @@
 // Order   as the checks come: Ethernet, IP, UDP (wire/frame.h), then the payload (wire/data.h,
 //         wire/handshake.h), then the session (wire/session.h and the session table), then load.
 // Numbers index shared memory (kit/stats.h): new reasons go to the end.
-// Sources WIRE.md, sections 3, 5, 8 and 9.
+// Sources docs/PROTOCOL.md, section 10.
 #ifndef TORC_WIRE_DROP_H
 #define TORC_WIRE_DROP_H
 

@@ -25,7 +25,7 @@
 //       key (payload 1 is sealed with nonce 0 under a key made of PSK and ephemeral key alone).
 //   H3  a client with a key never offers CLEAR, and ends the attempt when the list sealed in ACCEPT
 //       has a better suite or version in common than the one chosen.
-// Sources WIRE.md, section 1; Aumasson, Bernstein, "SipHash", INDOCRYPT 2012; RFC 9000, section 8.
+// Sources docs/PROTOCOL.md, section 2; Aumasson, Bernstein, "SipHash", INDOCRYPT 2012; RFC 9000, 8.
 #ifndef TORC_WIRE_HANDSHAKE_H
 #define TORC_WIRE_HANDSHAKE_H
 

@@ -10,7 +10,7 @@
 //       epoch or from another shard, by one of a lower version.
 //   M3  a core that was known in a version and epoch is not forgotten for one of both that names
 //       none: each node knows its own cores.
-// Sources WIRE.md, section 3; REPLICATION.md, section 3.
+// Sources docs/PROTOCOL.md, section 8; REPLICATION.md, section 3.
 #ifndef TORC_WIRE_MAP_H
 #define TORC_WIRE_MAP_H
 

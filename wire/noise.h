@@ -16,7 +16,7 @@
 // Memory  inside the struct; torc_noise_wipe when it is no longer needed, torc_noise_split does it.
 // Secrets come in as arguments, also ephemeral ones: nothing here draws random numbers.
 // Sources noiseprotocol.org, "The Noise Protocol Framework", revision 34, sections 4, 5 and 9;
-//         RFC 2104 and RFC 7693 for HMAC-BLAKE2b; RFC 7748; WIRE.md, section 1.
+//         RFC 2104 and RFC 7693 for HMAC-BLAKE2b; RFC 7748; docs/PROTOCOL.md, section 2.
 #ifndef TORC_WIRE_NOISE_H
 #define TORC_WIRE_NOISE_H
 
@@ -41,13 +41,13 @@ struct torc_noise_ephemeral {
 // Fills `public` from `secret`, any 32 random bytes. 38 us.
 void torc_noise_ephemeral_make(struct torc_noise_ephemeral *ephemeral);
 
-// The PSK of one node of one cluster, made from a principal's (WIRE.md, section 1): a node that has
-// this one cannot use it elsewhere.
+// The PSK of one node of one cluster, made from a principal's (docs/PROTOCOL.md, section 2): a node
+// that has this one cannot use it elsewhere.
 void torc_noise_bind(uint8_t bound[TORC_NOISE_KEY_BYTES], const uint8_t psk[TORC_NOISE_KEY_BYTES],
                      uint64_t cluster, uint32_t node);
 
-// The PSK of a node as a caller of its peers, made from the cluster's secret (WIRE.md, section 6);
-// then bound to the peer like any other.
+// The PSK of a node as a caller of its peers, made from the cluster's secret (docs/PROTOCOL.md,
+// section 13); then bound to the peer like any other.
 void torc_noise_caller(uint8_t psk[TORC_NOISE_KEY_BYTES],
                        const uint8_t secret[TORC_NOISE_KEY_BYTES], uint32_t node);
 

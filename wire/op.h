@@ -14,7 +14,7 @@
 // Invariants
 //   O1  the shortest answer to an operation is never longer than the operation.
 //   O2  an encoder and a decoder of the same struct are inverse: decode(encode(x)) == x.
-// Sources WIRE.md, section 3; REPLICATION.md, section 12.
+// Sources docs/PROTOCOL.md, sections 4 to 7; REPLICATION.md, section 12.
 #ifndef TORC_WIRE_OP_H
 #define TORC_WIRE_OP_H
 

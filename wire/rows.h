@@ -15,7 +15,7 @@
 // Memory  inside the structs. Rows given to a builder are pointers: what they point to stays until
 //         torc_rows_write.
 // Order   rows ascend strictly, or descend strictly in a reverse range; `base` is the smallest key.
-// Sources WIRE.md, section 3, "Range chunk".
+// Sources docs/PROTOCOL.md, section 7.
 #ifndef TORC_WIRE_ROWS_H
 #define TORC_WIRE_ROWS_H
 

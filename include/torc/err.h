@@ -15,8 +15,8 @@
 extern "C" {
 #endif
 
-// X(name, number, sentence). The numbers are the wire's statuses (WIRE.md, section 3), which say by
-// themselves what a caller may do:
+// X(name, number, sentence). The numbers are the wire's statuses (docs/PROTOCOL.md, section 4):
+// they say by themselves what a caller may do.
 //   bit 5 (0x20)  retryable: the same request may succeed later, unchanged.
 //   bit 6 (0x40)  maybe applied: a write may have taken effect; the same sequence is safe to retry.
 //   bit 7 (0x80)  local: never on the wire.

@@ -253,12 +253,16 @@ bool torc_maybe_applied(int err);
 // ---- One call at a time
 
 // `address`: `host[:base-port],...` (IPv6: `[addr]:port`; base port 28700), seeds of which one must
-// answer. NULL: the environment's TORC_CLUSTER, else the file run/cluster of the default data
-// directory (/var/lib/torc for root, else $XDG_DATA_HOME/torc).
-// `torc+memif:NAME[,address=A.B.C.D][,local=A.B.C.D]` in a library built with memif: reaches the
-// node of that socket alone. In a cluster of several, calls for keys that another one leads end
-// with NOT_CONNECTED, which names it, as soon as the map says so; reads that may be old are
-// answered by the node's own copy. `why` may be NULL. NOT_CONNECTED when no seed answered in time.
+// answer: the first 16 addresses, all that names resolve to counted. NULL: the environment's
+// TORC_CLUSTER, else the file run/cluster of the default data directory (/var/lib/torc for root,
+// else $XDG_DATA_HOME/torc).
+// `torc+memif:NAME[,address=IP][,local=IP][,port=N][,mtu=N][,slot=N][,core=N][,huge=yes]
+// [,zero-copy=yes]`, without spaces, in a library built with memif: reaches the node of that socket
+// alone. `address` is the node's, `local` the client's own; `port` and `mtu` are the node's
+// base-port and mtu where they are not 28700 and 1500. In a cluster of several, calls for keys that
+// another one leads end with NOT_CONNECTED, which names it, as soon as the map says so; reads that
+// may be old are answered by the node's own copy.
+// `why` may be NULL. NOT_CONNECTED when no seed answered in time.
 enum torc_err torc_open(const char *address, const struct torc_options *options,
                         struct torc_store **store, struct torc_message *why);
 
