@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+"""Torc tests: what people run by hand removes nothing that is not its own, and leaves nothing when it is ended early:
+scripts/quickstart by a user with sudo, install-deps, fetch-data, cluster, demo and crash. Root only. What they would
+call is mostly a stand-in; sudo is one that asks nobody.
+
+    tests/e2e/scripts_test.py [WORD…]   all cases, or those whose name holds a word
+Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from node import BUILD, ROOT, Checks, run
+
+WAIT_S = 20
+OURS = "#!/bin/sh\n# of scripts/install-deps of Torc while it runs, as process {}\nexit 101\n"
+THEIRS = "#!/bin/sh\n# none of ours\nexit 101\n"
+# Of a node, what quickstart sees: a directory of root's, its locked file, and no second one beside it.
+FAKE_TORC = """#!/bin/sh
+verb=$1
+while [ $# -gt 1 ]; do [ "$1" != --data ] || data=$2; shift; done
+case $verb in
+  serve)
+    flock -n link.lock true || { echo another node has the link >&2; exit 1; }
+    mkdir -p -m 750 $data $data/run
+    echo nowhere >$data/run/cluster
+    flock --no-fork link.lock flock --no-fork $data/run/serve.pid sleep 60 >/dev/null 2>&1 &
+    echo $! >node.pid
+    while flock -n $data/run/serve.pid true; do sleep 0.01; done ;;
+  stop)
+    [ ! -e stubborn ] || exit 1
+    kill $(cat node.pid) && flock $data/run/serve.pid true ;;
+esac
+"""
+FAKE_SUDO = '#!/bin/sh\nexec "${0%/*}/as-root" --reuid 0 --regid 0 --clear-groups "$@"\n'
+checks = Checks()
+
+
+@contextlib.contextmanager
+def scratch(**programs):
+    """A folder, with these programs in its bin/."""
+    with tempfile.TemporaryDirectory(prefix="torc-scripts-") as name:
+        folder = pathlib.Path(name)
+        for path, text in programs.items():
+            write(folder / "bin" / path.replace("_", "-"), text)
+        yield folder
+
+
+def write(path, text="#!/bin/sh\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def environment(folder, **more):
+    words = {name: word for name, word in os.environ.items() if not name.startswith("TORC_")}
+    return {**words, "PATH": f"{folder}/bin:{words['PATH']}", **more}
+
+
+def end_early(words, ready, number, group=True, **options):
+    """Status of a command that got a signal, as from a terminal or alone, once ready() holds."""
+    def prepare():
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_DFL)
+    with subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=prepare, **options) as process:
+        try:
+            end = time.monotonic() + WAIT_S
+            while not ready():
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"{words[0]} ended, or took over {WAIT_S} s")
+                time.sleep(0.01)
+            (os.killpg if group else os.kill)(process.pid, number)
+            return process.wait(WAIT_S)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+# -- quickstart
+
+
+def quickstart(folder):
+    return run(folder / "scripts/quickstart", check=False, cwd=folder, env=environment(folder, TMPDIR=str(folder)),
+               user="nobody", group="nogroup", extra_groups=[])
+
+
+def node_lives(folder):
+    return run("flock", "-n", folder / "link.lock", "true", check=False).returncode != 0
+
+
+def case_quickstart():
+    """quickstart by a user with sudo knows whether its node runs, and removes no data under one"""
+    with scratch(sudo=FAKE_SUDO, ninja="#!/bin/sh\n") as folder:
+        if os.statvfs(folder).f_flag & os.ST_NOSUID:
+            print(f"quickstart: {folder} lets nobody become root, its checks are left out")
+            return
+        write(folder / "build/client/torc", FAKE_TORC)
+        write(folder / "build/meson-info/intro-buildoptions.json", '"name": "buildtype", "value": "release"')
+        write(folder / "build/build.ninja")
+        write(folder / "scripts/install-deps")
+        write(folder / "scripts/fetch-data", "#!/bin/sh\nexit 7\n")  # which ends quickstart while its node runs
+        shutil.copy2(ROOT / "scripts/quickstart", folder / "scripts")
+        for path in (folder, *folder.rglob("*")):
+            shutil.chown(path, "nobody", "nogroup")
+        shutil.copy(shutil.which("setpriv"), folder / "bin/as-root")
+        (folder / "bin/as-root").chmod(0o4755)  # in a folder that only nobody can enter
+        data = folder / "build/quickstart"
+        serve = ("build/client/torc", "serve", "--data", data)
+        try:
+            checks.program("quickstart: what fails ends it", quickstart(folder), 7, "stopped early (status 7)")
+            checks.that("quickstart: its node is stopped", not node_lives(folder))
+            checks.that("quickstart: and its data removed", not data.exists())
+            run(*serve, cwd=folder)
+            checks.program("quickstart: a node that was kept is seen", quickstart(folder), 7, "an earlier quickstart still runs")
+            checks.that("quickstart: it and the new one are stopped", not node_lives(folder) and not data.exists())
+            run(*serve, cwd=folder)
+            write(folder / "scripts/install-deps", "#!/bin/sh\nexit 5\n")
+            checks.program("quickstart: ended before it begins", quickstart(folder), 5)
+            checks.that("quickstart: a node that was kept goes on", node_lives(folder) and (data / "run/cluster").exists())
+            run("build/client/torc", "stop", "--data", data, cwd=folder)
+            write(folder / "scripts/install-deps")
+            write(folder / "stubborn")
+            checks.program("quickstart: a node that does not stop", quickstart(folder), 7, "its data are left")
+            checks.that("quickstart: has its data", node_lives(folder) and (data / "run/cluster").exists())
+        finally:
+            (folder / "stubborn").unlink(missing_ok=True)
+            if node_lives(folder):
+                run("kill", (folder / "node.pid").read_text(encoding="ascii").strip())
+
+
+if __name__ == "__main__":
+    checks.cases(globals())
