@@ -135,5 +135,52 @@ def case_quickstart():
                 run("kill", (folder / "node.pid").read_text(encoding="ascii").strip())
 
 
+# -- what is fetched
+
+
+def case_install_deps():
+    """install-deps takes back that no service is started, also when it is ended early"""
+    fakes = {"dpkg_query": '#!/bin/sh\n[ ! -e "${0%/*}/../all" ] || echo ok installed\n',
+             "apt_get": '#!/bin/sh\n[ "$1" = update ] || { touch "${0%/*}/../begun"; exec sleep 10; }\n',
+             "systemctl": '#!/bin/sh\n[ "$1" != is-enabled ] && echo "$*" >>"${0%/*}/../services"\n'}
+    with scratch(**fakes) as folder:
+        policy, begun = folder / "sbin/policy-rc.d", folder / "begun"
+        policy.parent.mkdir()
+        words = ["unshare", "--mount", "sh", "-ec", f'mount --bind {folder}/sbin /usr/sbin; exec "$@"', "sh",
+                 ROOT / "scripts/install-deps", "--test"]
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            status = end_early(words, begun.exists, number, env=environment(folder))
+            checks.equal(f"install-deps: {number.name}: its status", status, 128 + number)
+            checks.that(f"install-deps: {number.name}: services may be started again", not policy.exists())
+            checks.that(f"install-deps: {number.name}: what was installed is off",
+                        "disable redis-server" in (folder / "services").read_text(encoding="utf-8"))
+            for path in (begun, folder / "services"):
+                path.unlink()
+        end_early(words, begun.exists, signal.SIGKILL, env=environment(folder))
+        checks.that("install-deps: killed, it leaves its file", policy.exists())
+        write(folder / "all")
+        run(*words, env=environment(folder))
+        checks.that("install-deps: the next run removes it", not policy.exists())
+        for name, text in (("another's", THEIRS), ("that of one that runs", OURS.format(os.getpid()))):
+            write(policy, text)
+            run(*words, env=environment(folder))
+            checks.that(f"install-deps: {name} stays", policy.exists())
+
+
+def case_fetch_data():
+    """fetch-data, ended early, does nothing more"""
+    fake = '#!/bin/sh\necho "$*" >>"${0%/*}/../asked"\nexec sleep 5\n'
+    with scratch(apt_get=fake) as folder:
+        asked = folder / "asked"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            status = end_early([ROOT / "scripts/fetch-data", "nothing", "--into", folder / "data"],
+                               lambda: asked.exists() and asked.stat().st_size > 0, number, env=environment(folder))
+            checks.equal(f"fetch-data: {number.name}: its status", status, 128 + number)
+            checks.equal(f"fetch-data: {number.name}: apt-get is called once",
+                         len(asked.read_text(encoding="utf-8").splitlines()), 1)
+            checks.equal(f"fetch-data: {number.name}: no file is left", list((folder / "data").iterdir()), [])
+            asked.unlink()
+
+
 if __name__ == "__main__":
     checks.cases(globals())
