@@ -182,5 +182,24 @@ def case_fetch_data():
             asked.unlink()
 
 
+# -- clusters
+
+
+def case_cluster():
+    """a cluster is taken down by who made it, and nothing else with it"""
+    with scratch() as folder:
+        words = environment(folder, TORC_BUILD=str(BUILD), TORC_CLUSTER_DIR=f"{folder}/cluster")
+        state = folder / "cluster/cluster.json"
+        write(state, json.dumps({"namespace": "torc-no-such", "link": "torc-no-such"}))
+        write(folder / "cluster/mine")
+        write(folder / "cluster/node1/torc.node")
+        done = run(ROOT / "scripts/demo", check=False, env=words)
+        checks.program("demo: another's cluster", done, 1, "there is a cluster", "down ends it")
+        checks.that("demo: is not taken down", state.exists() and (folder / "cluster/node1").exists())
+        run(ROOT / "scripts/cluster", "down", env=words)
+        checks.equal("cluster: down removes what it made, and no other file", list((folder / "cluster").iterdir()),
+                     [folder / "cluster/mine"])
+
+
 if __name__ == "__main__":
     checks.cases(globals())
