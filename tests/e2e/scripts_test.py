@@ -201,5 +201,28 @@ def case_cluster():
                      [folder / "cluster/mine"])
 
 
+def case_crash():
+    """crash, ended early, leaves no client and no file"""
+    with scratch() as folder:
+        place = folder / "tmp"
+        place.mkdir()
+        status = end_early([ROOT / "scripts/crash", "--rounds", 1000],
+                           lambda: any(place.glob("torc-crash-*/history.jsonl")), signal.SIGTERM, group=False,
+                           env=environment(folder, TORC_BUILD=str(BUILD), TMPDIR=str(place)))
+        checks.equal("crash: its status", status, 128 + signal.SIGTERM)
+        checks.equal("crash: no file is left", list(place.iterdir()), [])
+        left = [int(path.parts[2]) for path in pathlib.Path("/proc").glob("[0-9]*/cmdline") if holds(path, bytes(place))]
+        checks.equal("crash: no client is left", left, [])
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+
+
+def holds(path, text):
+    try:
+        return text in path.read_bytes()
+    except OSError:
+        return False  # it ended
+
+
 if __name__ == "__main__":
     checks.cases(globals())
