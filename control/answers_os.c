@@ -525,7 +525,7 @@ json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request)
         return torc_node_answer_drain(node, asked, request);
     }
     if (strcmp(command, "stop") == 0) {
-        node->stops++;
+        node->stops += node->stops == 0; // again: it goes on as it does, only TERM hurries it
         return json_pack("{s:b, s:s}", "ok", 1, "text", "stopping");
     }
     return torc_admin_error(TORC_ERR_UNSUPPORTED,

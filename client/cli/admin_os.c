@@ -610,7 +610,7 @@ enum torc_err torc_cli_stop(struct torc_cli *cli, struct torc_fail *why)
     if (err != TORC_ERR_OK) {
         return err;
     }
-    err = torc_pidfile_stop(data, timeout_us != 0 ? timeout_us : 90000000, why);
+    err = torc_pidfile_stop(data, timeout_us, why);
     if (err != TORC_ERR_NOT_FOUND) {
         return err;
     }

@@ -22,7 +22,8 @@
     X(CLUSTER, "cluster", 'c', "HOST[:PORT],…",                                                    \
       "where to connect; else TORC_CLUSTER, else the node of this machine")                        \
     X(DATA, "data", 'd', "DIR", "data directory of the node of this machine")                      \
-    X(TIMEOUT, "timeout", 't', "TIME", "deadline, as 500ms or 5s (default: 10s; status etc. 20s)") \
+    X(TIMEOUT, "timeout", 't', "TIME",                                                             \
+      "deadline, as 500ms or 5s (default: 10s; status etc. 20s; stop and checkpoint: until done)") \
     X(CONSISTENCY, "consistency", 0, "shard|snapshot", "of ranges over several shards")            \
     X(STALE, "stale", 0, "TIME",                                                                   \
       "any copy may answer that is at most so old, as 50ms or 2s; whole milliseconds count")       \
@@ -157,7 +158,8 @@ enum torc_option {
       "a short measurement with one client; overwrites keys 0 … records; see also torc-perf",     \
       "torc bench --seconds 3 --window 64")                                                       \
     X(STOP, "stop", "", 0, 0, TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT),                   \
-      "stop the node that `torc serve` runs on this machine", "torc stop")                        \
+      "stop the node that `torc serve` runs on this machine; a second one only waits on",         \
+      "torc stop")                                                                                \
     X(SERVE, "serve", "[--detach] [--SETTING VALUE…]", 0, TORC_ARGS_WORDS_MAX, 0,                 \
       "run a node here, or in the background with --detach; makes what is missing",               \
       "torc serve --data /var/lib/torc --keys 4294967296")                                        \

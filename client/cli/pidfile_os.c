@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 enum {
-    PIDFILE_BYTES = 48 // two numbers
+    PIDFILE_BYTES = 64,       // three numbers
+    PIDFILE_STOP_MS = 180000, // of a serve that did not say
+    PIDFILE_SPARE_MS = 5000
 };
 
 static void pidfile_path(char path[600], const char *data)
@@ -32,11 +34,22 @@ static pid_t pidfile_read(int fd, int *status)
     return pid > 1 && pid < INT32_MAX ? (pid_t)pid : 0;
 }
 
-enum torc_err torc_pidfile_take(const char *data, int *fd, struct torc_fail *why)
+// How long who says nothing waits for the end of a stop.
+static uint64_t pidfile_patience_us(int fd)
+{
+    char text[PIDFILE_BYTES] = "";
+    ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
+    const char *at = got > 0 ? strstr(text, "\n-1 ") : NULL;
+    uint64_t stop_ms = at != NULL ? strtoull(at + strlen("\n-1 "), NULL, 10) : PIDFILE_STOP_MS;
+
+    return (stop_ms + PIDFILE_SPARE_MS) * 1000;
+}
+
+enum torc_err torc_pidfile_take(const char *data, uint64_t stop_ms, int *fd, struct torc_fail *why)
 {
     char path[600];
     char text[PIDFILE_BYTES];
-    int bytes = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    int bytes = snprintf(text, sizeof(text), "%ld\n-1 %" PRIu64 "\n", (long)getpid(), stop_ms);
     int status;
 
     pidfile_path(path, data);
@@ -67,7 +80,10 @@ void torc_pidfile_leave(const char *data, int fd, int status)
     int bytes = snprintf(text, sizeof(text), "%ld\n%d\n", (long)getpid(), status);
 
     pidfile_path(path, data);
-    (void)pwrite(fd, text, (size_t)bytes, 0); // who waits takes a lack for a bad end
+    // Who waits takes a lack for a bad end.
+    if (pwrite(fd, text, (size_t)bytes, 0) == bytes) {
+        (void)ftruncate(fd, bytes);
+    }
     (void)unlink(path); // still locked: nobody can hold this very file after us
 }
 
@@ -97,17 +113,26 @@ static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
     pid_t pid = pidfile_read(fd, &status);
     int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     struct pollfd wait = {.fd = pidfd, .events = POLLIN};
+    siginfo_t asks = {.si_signo = SIGTERM, .si_code = SI_QUEUE};
     enum torc_err err = TORC_ERR_OK;
 
+    asks.si_pid = getpid();
+    asks.si_uid = getuid();
+    asks.si_value.sival_int = TORC_PIDFILE_STOP;
+    if (timeout_us == 0) {
+        timeout_us = pidfile_patience_us(fd);
+    }
     // The lock says that the process lives: held still, the descriptor is of the right one.
     if (pidfd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) {
         err = torc_fail(why, TORC_ERR_NOT_FOUND, "no node runs on %.100s", data);
-    } else if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0) != 0) {
+    } else if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, &asks, 0) != 0) {
         err = torc_fail(why, errno == EPERM ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
                         "stop process %ld: %s", (long)pid, strerrordesc_np(errno));
     } else if (poll(&wait, 1, (int)torc_min_u64(timeout_us / 1000, INT32_MAX)) != 1) {
         err = torc_fail(why, TORC_ERR_DEADLINE,
-                        "process %ld was told to stop and goes on; see its log", (long)pid);
+                        "process %ld was told to stop and goes on; see its log; another torc stop "
+                        "waits on, another SIGTERM or Ctrl-C kills it",
+                        (long)pid);
     } else {
         err = pidfile_verdict(fd, why);
     }

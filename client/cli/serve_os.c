@@ -188,11 +188,18 @@ static enum torc_err serve_make_data(struct serve *serve, int *status, struct to
     return err;
 }
 
+static uint64_t serve_control_stop_ns(const struct serve *serve)
+{
+    return SERVE_CONTROL_STOP_NS +
+           (serve->settings.checkpoint_wait_ms + serve->settings.handover_ms) * 1000000;
+}
+
 static enum torc_err serve_prepare(struct serve *serve, struct torc_fail *why)
 {
     const char *data = serve->settings.data;
+    uint64_t stop_ns = serve_control_stop_ns(serve) + 2 * SERVE_DATAPLANE_STOP_NS; // 2: if killed
     sigset_t signals;
-    enum torc_err err = torc_pidfile_take(data, &serve->pidfile, why);
+    enum torc_err err = torc_pidfile_take(data, stop_ns / 1000000, &serve->pidfile, why);
 
     if (err == TORC_ERR_OK) {
         err =
@@ -305,10 +312,8 @@ static void serve_on_news(struct serve *serve)
 
 static void serve_stop(struct serve *serve)
 {
-    uint64_t waits_ms = serve->settings.checkpoint_wait_ms + serve->settings.handover_ms;
-
     serve->stage = SERVE_STOP_CONTROL;
-    serve->stage_end_ns = serve_now_ns() + SERVE_CONTROL_STOP_NS + waits_ms * 1000000;
+    serve->stage_end_ns = serve_now_ns() + serve_control_stop_ns(serve);
     torc_supervise_end(&serve->children[SERVE_CONTROL].supervise);
     torc_supervise_end(&serve->children[SERVE_DATAPLANE].supervise);
     torc_child_signal(&serve->children[SERVE_CONTROL], SIGTERM);
@@ -444,6 +449,12 @@ static void serve_stop_step(struct serve *serve)
     }
 }
 
+// Of `torc stop`: asked for again, the stop goes on as it does.
+static bool serve_is_verb(const struct signalfd_siginfo *signal)
+{
+    return signal->ssi_code == SI_QUEUE && signal->ssi_int == TORC_PIDFILE_STOP;
+}
+
 static void serve_on_signal(struct serve *serve)
 {
     struct signalfd_siginfo signal;
@@ -456,7 +467,7 @@ static void serve_on_signal(struct serve *serve)
             torc_log(TORC_LOG_INFO, "serve", "stopping", "signal=%u", signal.ssi_signo);
             (void)sd_notify(0, "STOPPING=1");
             serve_stop(serve);
-        } else if (signal.ssi_signo != SIGHUP) {
+        } else if (signal.ssi_signo != SIGHUP && !serve_is_verb(&signal)) {
             serve_force(serve, &serve->children[SERVE_CONTROL]);
             serve_force(serve, &serve->children[SERVE_DATAPLANE]);
         }

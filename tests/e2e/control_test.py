@@ -514,6 +514,25 @@ def case_terminal_twice():
         checks.equal("what was acknowledged is there", node.torc("get", 7, "-o", "raw").stdout, b"value 7")
 
 
+def case_stop_again():
+    """torc stop given again waits on for the stop under way, and kills nothing"""
+    with Node("--keys", 1000) as node:
+        node.torc("put", 7, "seven")
+        second_line = pathlib.Path(node.data, "run/serve.pid").read_text(encoding="ascii").split("\n")[1]
+        checks.equal("the file says how long a stop may take", second_line, "-1 140000")
+        node.kill("dataplane", number=signal.SIGSTOP)  # the stop waits for it
+        for turn in ("first", "second", "third"):
+            done = run(PROGRAMS["torc"], "stop", "--data", node.data, "--timeout", "500ms", check=False)
+            checks.equal(f"the {turn} one: no end in its time", done.returncode, UNAVAILABLE)
+            checks.that(f"the {turn} one says what goes on", b"another torc stop waits on" in done.stderr, done.stderr)
+            node.admin("stop")
+        checks.that("none of them killed", " serve killed " not in node.log(), node.log()[-1500:])
+        node.kill("dataplane", number=signal.SIGCONT)
+        done = run(PROGRAMS["torc"], "stop", "--data", node.data, check=False)
+        checks.equal("one that waits sees the end", (done.returncode, done.stderr), (0, b""))
+        stopped_in_order("then", node, node.wait_end(20))
+
+
 def case_terminal_jobs():
     """a shell's background job, brought to the foreground and stopped there; or the shell's terminal is closed"""
     for sentence, closes in (("fg and Ctrl-C", False), ("fg and a closed terminal", True)):
