@@ -106,8 +106,10 @@ void torc_worker_gauges(struct torc_worker *worker)
     }
     torc_stats_set(&gauges[TORC_GAUGE_SHARDS], worker->open_count);
     torc_stats_set(&gauges[TORC_GAUGE_RECORDS], records);
-    torc_stats_set(&gauges[TORC_GAUGE_SESSIONS],
-                   atomic_load_explicit(&worker->sessions->open_count, memory_order_relaxed));
+    if (worker->index == 0) { // of the node: its workers' gauges are summed
+        torc_stats_set(&gauges[TORC_GAUGE_SESSIONS],
+                       atomic_load_explicit(&worker->sessions->open_count, memory_order_relaxed));
+    }
     torc_stats_set(&gauges[TORC_GAUGE_TREE_BYTES], tree_bytes);
     torc_stats_set(&gauges[TORC_GAUGE_TREE_USED_BYTES], used_bytes);
     torc_stats_set(&gauges[TORC_GAUGE_POOL_BYTES],

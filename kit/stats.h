@@ -63,7 +63,8 @@
 #define TORC_GAUGE_TABLE(X)                                                                        \
     X(SHARDS, "torc_shards", "shards on this core")                                                \
     X(RECORDS, "torc_records", "keys that have a value")                                           \
-    X(SESSIONS, "torc_sessions", "sessions open")                                                  \
+    X(SESSIONS, "torc_sessions",                                                                   \
+      "sessions of the whole node, at its first core: open and half-open, each lane of a client")  \
     X(TREE_BYTES, "torc_tree_bytes", "memory of chunks that shards hold")                          \
     X(TREE_USED_BYTES, "torc_tree_used_bytes", "bytes in use inside these chunks")                 \
     X(POOL_BYTES, "torc_pool_bytes", "memory set aside for trees and small values")                \
