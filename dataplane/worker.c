@@ -49,7 +49,7 @@ static void limits_defaults(struct torc_session_limits *limits)
     limit_default(&limits->packet_ops, TORC_PACKET_OPS_MAX);
     limit_default(&limits->packets, 64);
     limit_default(&limits->fragments, 16);
-    limit_default(&limits->write_window, 4096);
+    limit_default(&limits->write_window, TORC_SHARD_WINDOW_MAX);
     limit_default(&limits->half_open, TORC_SESSION_HALF_MAX);
     limit_default(&limits->idle_s, 600);
     limit_default(&limits->age_s, 3600);

@@ -150,7 +150,7 @@
       "how far back the past can be read, as far as undo-memory goes")                             \
     X(S, undo_pin_s, "undo-pin", "limits", "60s", 1, 3600, "",                                     \
       "how long a range as of one moment may go on reading it")                                    \
-    X(NUMBER, write_window, "write-window", "limits", "4096", 64, 65536, "",                       \
+    X(NUMBER, write_window, "write-window", "limits", "4096", 64, 4096, "",                        \
       "how far a client's newest write may be ahead of its oldest unfinished one")                 \
     X(NUMBER, sessions_max, "sessions-max", "limits", "16384", 16, 1u << 20, "",                   \
       "sessions of the node, all cores together")                                                  \

@@ -257,6 +257,8 @@ static void test_files(void)
         {"node = 7\n\nshard = 8\n", "t.ini:3: unknown key \"shard\": did you mean shards?"},
         {"node = 7\nwhat is this\n", "t.ini:2"},
         {"node = 70000\n", "t.ini:1: node = 70000: 1 to 4095 allowed"},
+        // What shards take (TORC_SHARD_WINDOW_MAX): a client numbers as far as it is told.
+        {"write-window = 4097\n", "t.ini:1: write-window = 4097: 64 to 4096 allowed"},
         {"data = /a\n  /b\n", "t.ini:2: data is there twice"}, // a continued line
     };
 
