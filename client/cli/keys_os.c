@@ -8,6 +8,7 @@
 #include "client/cli/keys.h"
 #include "kit/node_file.h"
 #include "kit/secret_os.h"
+#include "wire/op.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -290,6 +291,11 @@ static void keys_say(enum torc_keys_action action, const struct torc_principal *
     } else if (action == TORC_KEYS_REMOVE_KEY) {
         (void)printf("%s has key %u alone, %s; sessions made with the other end within a minute\n",
                      name, principal->psks[0].id, words);
+    } else if (principal->roles == TORC_ROLE_NODE) {
+        (void)printf("%s has keys %u and %u, %s; next: copy torc.keys to all other nodes, torc "
+                     "keys reload there, then torc keys remove-key %s %u here and the file again\n",
+                     name, principal->psks[0].id, principal->psks[1].id, words, name,
+                     principal->psks[0].id);
     } else {
         (void)printf("%s has keys %u and %u, %s; next: torc keys export %s --out FILE, give it to "
                      "its clients, then torc keys remove-key %s %u\n",

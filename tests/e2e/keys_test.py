@@ -158,6 +158,9 @@ def case_changes():
         expect("revoke", folder.keys("revoke", "web"), 0)
         checks.that("gone", b"web" not in folder.file.read_bytes())
         checks.that("comments are left", b"# Who may talk" in folder.file.read_bytes())
+        done = folder.keys("rotate", "nodes")
+        expect("rotate nodes", done, 0, "copy torc.keys to all other nodes", "remove-key nodes 1")
+        checks.that("not by export, which is refused", b"export" not in done.stdout, done.stdout)
         expect("rotate local", folder.keys("rotate", "local"), 0)
         checks.equal("local.key has the newest", HEX.findall((folder.data / "local.key").read_bytes()),
                      HEX.findall(folder.file.read_bytes())[1:2])
