@@ -24,8 +24,9 @@ static const char main_help[] =
     "usage: torc-control [serve|init|check] [--config FILE] [--SETTING VALUE]...\n"
     "\n"
     "  serve    serve the data directory (the default); an empty one is made a node first\n"
-    "  init     make a cluster of one node in an empty data directory, and end\n"
-    "  check    look for damage in a data directory that is not served, and end\n"
+    "  init     make an empty data directory a node of its cluster, which is made too if\n"
+    "           there is none (settings: metastore, nodes), and end\n"
+    "  check    (or verify) look for damage in a data directory that is not served, and end\n"
     "\n"
     "  --check-config   say what is wrong with the settings, or nothing, and end\n"
     "  --print-config   print them as a commented INI file, and end\n"
@@ -33,8 +34,8 @@ static const char main_help[] =
     "\n"
     "Signals: TERM and INT stop the node cleanly (a second one skips checkpoints); USR1 leaves\n"
     "the dataplane running, for a restart of this program alone.\n"
-    "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, 6 damage, a fault or\n"
-    "a stop that was not clean.\n"
+    "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, or the metastore\n"
+    "does not answer, 6 damage, a fault or a stop that was not clean.\n"
     "Settings: --print-config lists them all with their meaning.\n";
 
 static int main_status(enum torc_err err)

@@ -65,7 +65,7 @@
     X(TEXT, link, "link", "network", "auto", 0, 0, "",                                             \
       "kernel link to open; auto: torc<node>, made with its peer torc<node>h if missing")          \
     X(TEXT, address, "address", "network", "auto", 0, 0, "",                                       \
-      "IPv4 address/prefix the node answers for; auto: 10.79.0.(10 + node)/24; off")               \
+      "IPv4 address/prefix the node answers for; auto: 10.79.0.(10 + node)/24 to node 244; off")   \
     X(TEXT, address6, "address6", "network", "auto", 0, 0, "",                                     \
       "IPv6 address/prefix; auto: fd79:: plus (10 + node), /64; off")                              \
     X(NUMBER, base_port, "base-port", "network", "28700", 1024, 65280, "",                         \
@@ -96,7 +96,8 @@
     X(NUMBER, keys, "keys", "cluster", "1000000000", 1, UINT64_MAX, "",                            \
       "M: keys are integers in [0, M)")                                                            \
     X(NUMBER, shards, "shards", "cluster", "auto", 0, 4096, "",                                    \
-      "equal pieces the key space is cut into; auto: 4 per worker core")                           \
+      "equal pieces the key space is cut into; auto: 4 per worker core of all nodes it begins "    \
+      "with, as its maker counts its own")                                                         \
     X(NUMBER, nodes, "nodes", "cluster", "1", 1, 256, "",                                          \
       "how many nodes it begins with, numbered from 1; more may join later")                       \
     X(NUMBER, replicas, "replicas", "cluster", "1", 1, 7, "", "copies of each shard")              \

@@ -187,7 +187,7 @@ enum torc_verb {
 // X(NAME, number, help). What the program's exit status says.
 #define TORC_EXIT_TABLE(X)                                                                      \
     X(OK, 0, "done")                                                                            \
-    X(NOT_FOUND, 1, "a key has no value")                                                       \
+    X(NOT_FOUND, 1, "a key has no value, or a principal or a node that was named is not there") \
     X(USAGE, 2, "an argument is wrong, or the server refused it; nothing was changed")          \
     X(UNAVAILABLE, 3, "no answer in time, or the node cannot do it now; trying later may help") \
     X(CONDITION, 4, "a condition (--if-…) does not hold")                                       \
