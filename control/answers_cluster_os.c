@@ -17,6 +17,25 @@ static bool answer_is_down(const struct torc_survey_node *node)
     return node->boot > 0 && node->down == node->boot;
 }
 
+// Some shard counts on it, or is to have a copy there. One that was taken away has nothing.
+static bool answer_is_missed(struct torc_survey *survey, uint32_t node)
+{
+    for (uint32_t i = 0; i < survey->shard_count; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+        const struct torc_survey_want *want = torc_survey_want(survey, shard->shard);
+
+        if (shard->primary_node == node || torc_survey_has(shard, node)) {
+            return true;
+        }
+        for (uint32_t k = 0; want != NULL && k < want->node_count; k++) {
+            if (want->nodes[k] == node) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static uint32_t answer_alive(struct torc_survey *survey, const struct torc_survey_shard *shard)
 {
     uint32_t count = 0;
@@ -62,7 +81,10 @@ void torc_node_count_cluster(struct torc_node *node)
     numbers[TORC_CONTROL_SHARDS_SHORT] = 0;
     numbers[TORC_CONTROL_SHARDS_AWAY] = 0;
     for (uint32_t i = 0; i < survey->node_count; i++) {
-        numbers[TORC_CONTROL_NODES_DOWN] += answer_is_down(survey->nodes + i) ? 1 : 0;
+        const struct torc_survey_node *other = survey->nodes + i;
+
+        numbers[TORC_CONTROL_NODES_DOWN] +=
+            answer_is_down(other) && answer_is_missed(survey, other->node) ? 1 : 0;
     }
     for (uint32_t i = 0; i < survey->shard_count; i++) {
         const struct torc_survey_shard *shard = survey->shards + i;
@@ -310,7 +332,8 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
         const struct torc_survey_node *other = survey->nodes + i;
         int failed = 0;
 
-        if (answer_is_down(other) && other->node != node->dir.node) {
+        if (answer_is_down(other) && other->node != node->dir.node &&
+            answer_is_missed(survey, other->node)) {
             (void)snprintf(text, sizeof(text),
                            "node %" PRIu32 " is down: start it; %" PRIu64
                            " shards have no node that is up, and wait",

@@ -37,7 +37,8 @@
     X(SLEEPS, "torc_control_sleeps_total", "counter", "times control blocked with nothing to do")  \
     X(ALARMS, "torc_control_alarms_total", "counter", "alarms the workers raised")                 \
     X(NODES, "torc_control_nodes", "gauge", "nodes of the cluster that are known here")            \
-    X(NODES_DOWN, "torc_control_nodes_down", "gauge", "those whose last life is over")             \
+    X(NODES_DOWN, "torc_control_nodes_down", "gauge",                                              \
+      "those whose last life is over, and that have copies or are to have some")                   \
     X(SHARDS_LED, "torc_control_shards_led", "gauge", "shards that this node is primary of")       \
     X(SHARDS_SHORT, "torc_control_shards_short", "gauge",                                          \
       "shards of the cluster with fewer members that are up than replicas")                        \

@@ -124,6 +124,9 @@ def case_gone():
         checks.that("and goes on with what it was given", await_true(spread, cluster, 4), shares(cluster, 4))
         cluster.torc("stop", "--data", cluster.data(4))
         checks.that("one that was stopped loses its copies too", await_true(spread, cluster, 3), members(cluster, 3))
+        healthy = await_true(lambda: cluster_test.status_of(cluster, 2)["health"] == "ok")
+        checks.that("and nobody misses it then", healthy, cluster_test.status_of(cluster, 2)["advice"])
+        checks.equal("though it is told as down", json.loads(placement(cluster, 2, "json"))["nodes"][3]["state"], "down")
 
 
 def checkpoints(cluster, number):
