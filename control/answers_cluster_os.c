@@ -49,25 +49,28 @@ static uint32_t answer_alive(struct torc_survey *survey, const struct torc_surve
     return count;
 }
 
-// Shards none of whose members has the memory that it was a member with: nobody may take over.
-static uint32_t answer_closed(struct torc_survey *survey)
+// None of its members has the memory that it was a member with: nobody may take over.
+static bool answer_is_lost(struct torc_survey *survey, const struct torc_survey_shard *shard)
 {
-    uint32_t closed = 0;
+    for (uint32_t m = 0; m < shard->member_count; m++) {
+        const struct torc_survey_node *node =
+            torc_survey_node(survey, (uint32_t)shard->members[m].node);
+
+        if (node == NULL || torc_give_remembers(node->copy, shard->members[m].copy)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t answer_lost(struct torc_survey *survey)
+{
+    uint32_t lost = 0;
 
     for (uint32_t i = 0; i < survey->shard_count; i++) {
-        const struct torc_survey_shard *shard = survey->shards + i;
-        bool remembered = false;
-
-        for (uint32_t m = 0; m < shard->member_count; m++) {
-            const struct torc_survey_node *node =
-                torc_survey_node(survey, (uint32_t)shard->members[m].node);
-
-            remembered = remembered || node == NULL ||
-                         torc_give_remembers(node->copy, shard->members[m].copy);
-        }
-        closed += remembered ? 0 : 1;
+        lost += answer_is_lost(survey, survey->shards + i) ? 1 : 0;
     }
-    return closed;
+    return lost;
 }
 
 void torc_node_count_cluster(struct torc_node *node)
@@ -80,6 +83,7 @@ void torc_node_count_cluster(struct torc_node *node)
     numbers[TORC_CONTROL_SHARDS_LED] = 0;
     numbers[TORC_CONTROL_SHARDS_SHORT] = 0;
     numbers[TORC_CONTROL_SHARDS_AWAY] = 0;
+    numbers[TORC_CONTROL_SHARDS_CLOSED] = 0;
     for (uint32_t i = 0; i < survey->node_count; i++) {
         const struct torc_survey_node *other = survey->nodes + i;
 
@@ -93,6 +97,8 @@ void torc_node_count_cluster(struct torc_node *node)
         numbers[TORC_CONTROL_SHARDS_LED] += shard->primary_node == node->dir.node ? 1 : 0;
         numbers[TORC_CONTROL_SHARDS_SHORT] += alive < node->registry.meta.replicas ? 1 : 0;
         numbers[TORC_CONTROL_SHARDS_AWAY] += alive == 0 ? 1 : 0;
+        numbers[TORC_CONTROL_SHARDS_CLOSED] +=
+            answer_is_lost(survey, shard) || torc_node_is_closed(node, shard->shard) ? 1 : 0;
     }
     torc_node_meta_count(node);
 }
@@ -313,7 +319,7 @@ void torc_node_advise_cluster(struct torc_node *node, json_t *advice)
 {
     struct torc_survey *survey = node->registry.survey;
     uint64_t away = node->numbers[TORC_CONTROL_SHARDS_AWAY];
-    uint32_t closed = answer_closed(survey);
+    uint32_t closed = answer_lost(survey);
     char text[ANSWER_TEXT_BYTES];
 
     torc_node_advise_losses(node, advice);

@@ -43,6 +43,8 @@
     X(SHARDS_SHORT, "torc_control_shards_short", "gauge",                                          \
       "shards of the cluster with fewer members that are up than replicas")                        \
     X(SHARDS_AWAY, "torc_control_shards_away", "gauge", "shards with no member that is up")        \
+    X(SHARDS_CLOSED, "torc_control_shards_closed", "gauge",                                        \
+      "shards whose copies in sync are all lost, or not heard, as far as this node knows")         \
     X(RECORD_READS, "torc_control_record_reads_total", "counter",                                  \
       "records of shards read for their replicas")                                                 \
     X(PROPOSALS_WON, "torc_control_proposals_won_total", "counter",                                \

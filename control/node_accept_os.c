@@ -64,6 +64,13 @@ static bool accept_is_closed(const struct torc_node *node, const struct torc_clu
            node->now_ns >= shard->said_ns + ACCEPT_LATE_NS;
 }
 
+bool torc_node_is_closed(struct torc_node *node, uint32_t shard)
+{
+    const struct torc_cluster_shard *own = torc_cluster_shard(&node->registry.cluster, shard);
+
+    return own != NULL && accept_is_closed(node, own);
+}
+
 void torc_node_accept_role(struct torc_node *node, const struct torc_evt_role *role)
 {
     struct torc_cluster_shard *shard = torc_cluster_shard(&node->registry.cluster, role->shard);

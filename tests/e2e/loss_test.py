@@ -80,6 +80,11 @@ def fill(cluster):
     cluster.torc("put", 1, "acknowledged without node 3")
 
 
+def closed(cluster):
+    """The number of closed shards that node 3 has for monitoring."""
+    return json.loads(cluster.torc("stats", "--data", cluster.data(3), "-o", "json"))["control"]["torc_control_shards_closed"]
+
+
 def lose(cluster):
     """Node 1's disk is gone, node 2's is out of reach; node 3 is all there is."""
     for pid in [cluster.pids(node)["dataplane"] for node in (1, 2)]:
@@ -91,6 +96,7 @@ def lose(cluster):
     cluster("start", 3)
     checks.that("node 3 says that its shards are closed, and what can be done",
                 await_that(lambda: f"{SHARDS} shards (1 …) are closed" in advice(cluster, 3)), advice(cluster, 3))
+    checks.equal("its metric counts them", closed(cluster), SHARDS)
     said = advice(cluster, 3)
     checks.that("by its verb", "torc shard accept-loss 1" in said and ("node 1,2" in said or "node 2,1" in said), said)
     for words in (("get", 1), ("put", 1, "x")):
@@ -135,6 +141,7 @@ def accept(cluster):
         checks.program(f"shard {shard}: accepted", done, 0, '"accepted":true')
     # Node 1 is fed from nothing: then there are two, and writes go on.
     checks.that("writes go on", await_that(lambda: client(cluster, "put", 2, "after").returncode == 0), advice(cluster, 3))
+    checks.that("none is closed then", await_that(lambda: closed(cluster) == 0), closed(cluster))
     accepted = int(words[words.index("--epoch") + 1])
     checks.that("status shows the epoch that it led to", epochs(cluster, 3)[SHARDS] > accepted, (accepted, epochs(cluster, 3)))
     wanted = {str(key): f"old-{key}" for key in range(KEYS)} | {"2": "after"}
