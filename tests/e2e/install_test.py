@@ -93,7 +93,8 @@ def case_layout(tree):
                  "include/torc/err.h", f"{libdir}/libtorc.so", f"{libdir}/libtorc.so.0", f"{libdir}/libtorc.a",
                  f"{libdir}/libtorc-memif.so", f"{libdir}/pkgconfig/torc.pc", "lib/systemd/system/torc-control.service",
                  "lib/systemd/system/torc-dataplane.service", "lib/sysusers.d/torc.conf",
-                 "share/bash-completion/completions/torc.bash", "share/doc/torc/OPERATIONS.md"):
+                 "share/bash-completion/completions/torc.bash",
+                 *(f"share/doc/torc/{page}.md" for page in ("README", "OPERATIONS", "CONSISTENCY", "FORMATS", "PROTOCOL"))):
         checks.that(f"installed: {path}", (tree.there / path).exists())
     headers = sorted(path.name for path in (tree.there / "include").rglob("*.h"))
     checks.equal("installed: the public headers and no other", headers, ["err.h", "torc.h"])
@@ -184,6 +185,7 @@ def case_unit_words(tree):
         lines = unit_lines(tree, name)
         words = shlex.split(lines["ExecStart"][0])
         checks.equal(f"{name}: one ExecStart", len(lines["ExecStart"]), 1)
+        checks.equal(f"{name}: systemd does not give up starting it", lines.get("StartLimitIntervalSec"), ["0"])
         for line in lines["ExecStart"] + lines.get("ExecStartPre", []):
             well(f"{name}: {shlex.split(line)[0]} can be started", tree.run("test", "-x", shlex.split(line)[0]))
         file = words[words.index("--config") + 1]
