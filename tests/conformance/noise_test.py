@@ -175,13 +175,19 @@ class TinyNode(threading.Thread):
         self.socket.close()
 
 
-def no_session(node, **options):
-    """What the client says when it gets none, or None when it got one."""
-    try:
-        t.Client("127.0.0.1", node.port, timeout=0.4, **options).close()
-    except t.NoAnswer as why:
-        return str(why)
-    return None
+def no_session(node, hint, **options):
+    """What the client says when it gets none, or None when it got one. Without the hint it asks for longer."""
+    said = ""
+    for timeout in (0.4, 10):
+        try:
+            t.Client("127.0.0.1", node.port, timeout=timeout, **options).close()
+        except t.NoAnswer as why:
+            said = str(why)
+        else:
+            return None
+        if hint in said and node.offers:
+            break
+    return said
 
 
 def test_client():
@@ -199,7 +205,7 @@ def test_client():
             ("a node that takes CLEAR only", {"retry_suites": n.CLEAR}, "takes suites 80"),
             ("a node that has another key", {"wrong_key": True}, "'code': 1")):
         node = TinyNode(key, **options)
-        said = no_session(node, key=key)
+        said = no_session(node, hint, key=key)
         checks.that(f"{sentence}: no session", said is not None and hint in said, said)
         checks.equal(f"{sentence}: and CLEAR was never offered", node.offers, {3})
         node.close()
