@@ -54,7 +54,7 @@ class Client:
         self.lanes, self.node_wanted = lanes, node
         self.key, self.suites = key, suites or (SUITES if key else SUITE_CLEAR)
         self.op_id = 1
-        self.repeated = set()  # operations that were sent more than once
+        self.repeated = set()  # operations, and random numbers of INITs, whose answers may still come late
         self.wseq = 0
         self.hlc = 0
         self.entries = []
@@ -88,6 +88,19 @@ class Client:
         self.longest_received = max(self.longest_received, len(packet))
         return packet
 
+    def next_raw(self, until):
+        """As receive_raw, without the late answers to handshakes and operations that were sent again."""
+        while (packet := self.receive_raw(until)) is not None and self.is_late(packet):
+            pass
+        return packet
+
+    def is_late(self, packet):
+        if packet[1:2] in (b"\x11", b"\x12", b"\x13"):  # RETRY, ACCEPT, REFUSE
+            return packet[8:24] in self.repeated
+        opened = decode_packet(packet, self.accept["to_client"])
+        replies = list(decode_replies(opened["ops"])) if opened else []
+        return bool(replies) and all(reply.op_id in self.repeated for reply in replies)
+
     def handshake(self, cookie=None):
         """A new session; the sequence numbers of packets begin anew, those of writes go on."""
         until = time.monotonic() + self.timeout
@@ -115,6 +128,7 @@ class Client:
                         return
                 elif len(answer) == 40 and answer[1] == 0x13:
                     last_hint = str(unless_damaged(decode_refuse, answer))
+            self.repeated.add(init.random)
             pause, tries = min(1.0, pause * 2), tries + 1
             if tries == 3:  # perhaps a hint was false: from the start
                 init = self.new_init(None)
@@ -346,8 +360,11 @@ class Client:
     def stale_get(self, key, age_ms, core=0):
         """Status and body of the node of this session, whatever it is for the key: at most so old (section 4, STALE)."""
         for _ in range(3):
-            for reply in self.exchange(encode_op(GET, self.new_op(), struct.pack("<Q", key), flags=2, aux=age_ms), core):
+            op_id = self.new_op()
+            get = encode_op(GET, op_id, struct.pack("<Q", key), flags=2, aux=age_ms)
+            for reply in self.exchange(get, core, timeout=1.0):
                 return reply.status, reply.body
+            self.repeated.add(op_id)
         raise NoAnswer("a GET with STALE was not answered, three times")
 
     def pull(self, key, version, partial):

@@ -85,6 +85,7 @@ class Stranger:
         self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.to = (host, port)
         self.bytes_out = self.bytes_in = 0
+        self.repeated = set()  # random numbers of INITs that were sent again: further answers to them are passed over
 
     def send(self, packet):
         self.bytes_out += len(packet)
@@ -95,10 +96,12 @@ class Stranger:
         while len(found) < count and (left := end - time.monotonic()) > 0:
             self.socket.settimeout(left)
             try:
-                found.append(self.socket.recv(65535))
+                packet = self.socket.recv(65535)
             except socket.timeout:
                 break
-        self.bytes_in += sum(map(len, found))
+            self.bytes_in += len(packet)
+            if packet[8:24] not in self.repeated:
+                found.append(packet)
         return found
 
     def ask(self, packet, wait=1.0):
@@ -108,9 +111,12 @@ class Stranger:
         return found[0] if found else None
 
     def cookie(self):
-        for _ in range(5):  # the machine may be busy with something else
-            answer = self.ask(t.encode_init(os.urandom(16)))
+        random = os.urandom(16)
+        for tries in range(10):  # the machine may be busy with something else
+            answer = self.ask(t.encode_init(random), 1.0)
             if answer is not None:
+                if tries > 0:
+                    self.repeated.add(random)
                 return t.decode_retry(answer)
         raise t.NoAnswer("no RETRY")
 
@@ -134,6 +140,16 @@ def statuses(replies):
 def one(client, op, core=0, **options):
     replies = client.exchange(op, core, **options)
     return replies[0] if replies else t.Reply(0, 0xff, 0, 0, b"")
+
+
+def replies_of(client, count=1, opcode=None):
+    """The replies (of that opcode) to what was sent raw: so many are waited for, and a moment for more."""
+    replies, until = [], time.monotonic() + 10
+    while (packet := client.next_raw(until)) is not None:
+        replies += [reply for reply in client.open(packet) if opcode in (None, reply.opcode)]
+        if len(replies) >= count:
+            until = min(until, time.monotonic() + 0.3)
+    return replies
 
 
 def place(client, key):
