@@ -208,7 +208,7 @@ class Client:
         self.op_id += 1
         return self.op_id
 
-    def exchange(self, ops, core=0, *, count=1, reply_packets=1, timeout=1.0):
+    def exchange(self, ops, core=0, *, count=1, reply_packets=1, timeout=10.0):
         """Sends one packet once and returns the replies that come, at most `count`: for tests.
 
         Late ones to a repetition by `call` are none of them.
@@ -562,7 +562,7 @@ class Client:
         """Arguments out of range are the server's to refuse: asks it when it must."""
         if lo > hi or hi > self.accept["keys"] or lo == hi:
             ops = encode_range(RANGE_READ, self.new_op(), lo, hi, flags=flags)
-            for reply in self.exchange(ops, timeout=2.0):
+            for reply in self.exchange(ops):
                 self.check(reply)
 
     def count(self, lo, hi):

@@ -254,7 +254,7 @@ def test_fragments(host):
             piece(number)
         checks.that("nothing is there before the last piece", client.get(7) is None)
         client.send_raw(client.seal(t.encode_op(t.FRAG, op_id, key8(7) + pieces[1], aux=1), core), core)
-        replies = [reply for reply in client.replies_until(time.monotonic() + 0.5) if reply.opcode == 0x91]
+        replies = replies_of(client, opcode=0x91)
         checks.equal("the put is answered at its end", [reply.status for reply in replies], ["OK"])
         checks.that("56: with the first copies", client.get(7) == (replies[0].info if replies else 0, value))
         reply = one(client, first, core)
@@ -347,8 +347,7 @@ def test_session_ops(host):
         reply = one(client, t.encode_op(t.CLOCK, client.new_op(), key8(0) + key8(KEYS)))
         checks.that("the clock is at the last write", reply.opcode == 0x87 and reply.info > 0, vars(reply))
         core, epoch = place(client, 4000)
-        got = client.exchange(t.encode_op(t.GET, client.new_op(), key8(4000), flags=0x80, aux=epoch), core, count=2,
-                              timeout=0.3)
+        got = client.exchange(t.encode_op(t.GET, client.new_op(), key8(4000), flags=0x80, aux=epoch), core, count=2)
         checks.equal("a traced get", sorted(statuses(got)), [(0x90, "OK"), (0xf3, "OK")])
         client.delete(4000)
         core, epoch = place(client, 4001)
@@ -489,7 +488,7 @@ def test_init_repeated(host):
     packet = stranger.init(stranger.cookie())
     for _ in range(300):
         stranger.send(packet)
-    answers = stranger.answers(0.5)
+    answers = stranger.answers(10, count=1) + stranger.answers(0.5)
     kinds = {answer[1] for answer in answers}
     checks.equal("23: all answers are ACCEPT", kinds, {0x12})
     checks.equal("23: the same bytes each time", len(set(answers)), 1)
@@ -670,7 +669,7 @@ def test_bad_ops(host):
         refused("60: a snapshot of 1970", t.encode_range(t.RANGE_READ, client.new_op(), 5000, 5001, ts=1),
                 "SNAPSHOT_TOO_OLD")
         client.send_raw(client.seal(get, core, hlc=FAR_AHEAD), core)
-        replies = list(client.replies_until(time.monotonic() + 0.3))
+        replies = replies_of(client)
         checks.equal("60: a packet's clock from the future", statuses(replies), [(0x90, "CLOCK_AHEAD")])
         checks.that("60: and the server's clock stays", client.hlc < FAR_AHEAD)
         for code, body in ((t.GET, bytes(7)), (t.GET, bytes(9)), (t.COOKIE, bytes(23)), (t.RANGE_READ, bytes(39)),
@@ -683,7 +682,8 @@ def test_wrong_shard(client):
     """44: a key of another core"""
     core, epoch = place(client, 5000)
     wrong = (core + 1) % client.accept["cores"]
-    replies = client.exchange(t.encode_op(t.GET, client.new_op(), key8(5000), aux=epoch), wrong, count=3, timeout=0.3)
+    client.send_raw(client.seal(t.encode_op(t.GET, client.new_op(), key8(5000), aux=epoch), wrong), wrong)
+    replies = replies_of(client, count=2)
     checks.equal("44: WRONG_SHARD", statuses(replies[:1]), [(0x90, "WRONG_SHARD")])
     entries = [t.decode_map_entry(reply) for reply in replies if reply.opcode == t.MAP_ENTRY]
     checks.that("44: with the entry of the key", len(entries) == 1 and entries[0]["lo"] <= 5000 < entries[0]["hi"] and
@@ -775,7 +775,7 @@ def test_echo(setup):
             message = struct.pack(">BBHHH", request, 0, 0, os.getpid() & 0xffff, 7) + body
             # Over IPv6 the kernel makes the checksum (RFC 3542, 3.1).
             raw.sendto(message[:2] + struct.pack(">H", internet_sum(message)) + message[4:], (host, 0))
-            end, found = time.monotonic() + 2, None
+            end, found = time.monotonic() + 10, None
             while found is None and (left := end - time.monotonic()) > 0:
                 raw.settimeout(left)
                 packet, source = raw.recvfrom(2000)
