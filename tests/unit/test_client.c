@@ -888,47 +888,7 @@ static void test_full_disk(void)
     close_node();
 }
 
-// No answer comes any more.
-static bool drop_answer(struct torc_net *from, struct torc_net_packet *packet, uint8_t *bytes)
-{
-    (void)from;
-    (void)bytes;
-    return packet->to_node;
-}
-
-// A write that was refused is not sent so late that an answer which takes a little longer leaves it
-// in doubt.
-static void test_refused_to_the_end(void)
-{
-    struct torc_engine_write write = {.key = 9, .data = value, .bytes = 9, .timeout_us = 400000};
-    uint32_t count = 0;
-
-    open_node(KEYS, 1, 1);
-    rig->controls[0].disk_full = true;
-    for (uint64_t bytes = 200000; bytes != 0; bytes = bytes > 9 ? 9 : 0) {
-        while (put(2, bytes) == TORC_ERR_OK) {
-            CU_ASSERT_FATAL(++count < 10000);
-        }
-    }
-    for (uint32_t round = 0; round < 20; round++) {
-        uint64_t last_ns = rig->now_ns + write.timeout_us * 1000 - 1000000;
-
-        for (uint32_t i = 0; i < 40; i++) {
-            CU_ASSERT_EQUAL_FATAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
-        }
-        while (rig->now_ns < last_ns) {
-            torc_net_step(net, STEP_NS);
-        }
-        net->tamper = drop_answer;
-        for (uint32_t i = 0; i < 40; i++) {
-            CU_ASSERT_EQUAL(finish(TORC_ERR_OK), TORC_ERR_NO_SPACE);
-        }
-        net->tamper = NULL;
-    }
-    close_node();
-}
-
-// The node's first answer is held back.
+// While `holding`, no answer of the node arrives; the first is kept.
 static uint8_t held[SESSION_PACKET_BYTES];
 static struct torc_net_packet held_packet;
 static bool holding;
@@ -944,6 +904,39 @@ static bool hold_answer(struct torc_net *from, struct torc_net_packet *packet, u
         memcpy(held, bytes, packet->byte_count);
     }
     return false;
+}
+
+// A write that was refused is not sent so late that an answer which takes a little longer leaves it
+// in doubt.
+static void test_refused_to_the_end(void)
+{
+    struct torc_engine_write write = {.key = 9, .data = value, .bytes = 9, .timeout_us = 400000};
+    uint32_t count = 0;
+
+    open_node(KEYS, 1, 1);
+    net->tamper = hold_answer;
+    rig->controls[0].disk_full = true;
+    for (uint64_t bytes = 200000; bytes != 0; bytes = bytes > 9 ? 9 : 0) {
+        while (put(2, bytes) == TORC_ERR_OK) {
+            CU_ASSERT_FATAL(++count < 10000);
+        }
+    }
+    for (uint32_t round = 0; round < 20; round++) {
+        uint64_t last_ns = rig->now_ns + write.timeout_us * 1000 - 1000000;
+
+        for (uint32_t i = 0; i < 40; i++) {
+            CU_ASSERT_EQUAL_FATAL(torc_engine_write(engine, &write, NULL), TORC_ERR_OK);
+        }
+        while (rig->now_ns < last_ns) {
+            torc_net_step(net, STEP_NS);
+        }
+        holding = true;
+        for (uint32_t i = 0; i < 40; i++) {
+            CU_ASSERT_EQUAL(finish(TORC_ERR_OK), TORC_ERR_NO_SPACE);
+        }
+        holding = false;
+    }
+    close_node();
 }
 
 // The clock of a shard answers when its question was given up and has not gone out again.
