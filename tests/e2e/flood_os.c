@@ -4,7 +4,7 @@
 //           torc-flood LINK MILLISECONDS
 //         One template a line: the frame in hexadecimal, then pairs OFFSET BYTES that name what is
 //         random in each copy. Templates take turns. The IPv4 header's checksum is made anew.
-//         Prints how many frames the kernel took, as one JSON object.
+//         Prints how many frames the kernel took, as one JSON object: then, or at SIGTERM.
 // Owner   one thread. tests/e2e/flood_test.py starts it, inside its own network alone.
 // Memory  TEMPLATES_MAX templates, BURST frames.
 #include "kit/clock_os.h"
@@ -15,6 +15,8 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +48,7 @@ struct flood_template {
 static struct flood_template templates[TEMPLATES_MAX];
 static uint32_t template_count;
 static struct torc_rng rng;
+static atomic_bool told_to_stop;
 
 _Noreturn void torc_assert_fail(const char *expression, const char *function, const char *file,
                                 int line)
@@ -153,6 +156,12 @@ static int link_open(const char *name)
     return link;
 }
 
+static void stop_on_signal(int number)
+{
+    (void)number;
+    atomic_store_explicit(&told_to_stop, true, memory_order_relaxed);
+}
+
 static uint64_t flood(int link, uint64_t end_ns)
 {
     static uint8_t frames[BURST][FRAME_BYTES];
@@ -161,7 +170,8 @@ static uint64_t flood(int link, uint64_t end_ns)
     uint64_t sent = 0;
     uint32_t next = 0;
 
-    while (torc_clock_now_ns() < end_ns) {
+    while (torc_clock_now_ns() < end_ns &&
+           !atomic_load_explicit(&told_to_stop, memory_order_relaxed)) {
         int took;
 
         for (uint32_t i = 0; i < BURST; i++) {
@@ -181,6 +191,7 @@ static uint64_t flood(int link, uint64_t end_ns)
 
 int main(int argc, char **argv)
 {
+    struct sigaction action = {.sa_handler = stop_on_signal};
     uint64_t sent;
     int link;
 
@@ -193,6 +204,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "torc-flood: no template\n");
         return 2;
     }
+    (void)sigaction(SIGTERM, &action, NULL); // cannot fail for this one
     rng.state = torc_clock_now_ns();
     link = link_open(argv[1]);
     sent = flood(link, torc_clock_now_ns() + strtoull(argv[2], NULL, 10) * TORC_NS_PER_MS);
