@@ -50,6 +50,8 @@ def control_killed():
         node.torc("put", 2, "two")
         checks.equal("writes resume", node.torc("get", 2).stdout.strip(), b"two")
         checks.equal("the dataplane did not notice", node.pid("dataplane"), dataplane)
+        # The line of the new one comes after the answer to it, when the main thread has its turn.
+        wait_for(lambda: node.log().count("channel attached") >= 2)
         checks.that("and says that control was lost and came back",
                     "channel lost" in node.log() and node.log().count("channel attached") == 2, node.log())
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 
-from node import BUILD, PROGRAMS, ROOT, Checks, Network, Node, run
+from node import BUILD, PROGRAMS, ROOT, Checks, Network, Node, refused, run
 
 OK, NOT_FOUND, USAGE, UNAVAILABLE, CONDITION, IN_DOUBT, FAULT = range(7)  # client/cli/args.h
 M = 1_000_000
@@ -488,8 +488,8 @@ def case_memory(network):
         count = int(ask(node, "count", 0, M).stdout)
         checks.that("memory: much of it was stored", 10_000 < count < 150_000, count)
         expect("memory: reads go on", ask(node, "get", 7, "-o", "raw"), OK, out=b"x" * 200)
-        expect("memory: a new value is refused", ask(node, "put", M - 1, "-", "--timeout", "500ms", stdin=b"y" * 100_000),
-               UNAVAILABLE, "NO_SPACE")
+        done = refused(lambda: ask(node, "put", M - 1, "-", "--timeout", "500ms", stdin=b"y" * 100_000))
+        expect("memory: a new value is refused", done, UNAVAILABLE, "NO_SPACE")
         for key in range(40):
             expect("memory: deletes go on", ask(node, "delete", key), OK)
         expect("memory: and make room", ask(node, "put", 1, "z" * 200), OK)
@@ -647,17 +647,27 @@ def case_verify(network):
             (copy / "away").rename(part)
         read_only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$1" verify --data "$0"'
         expect("verify where nothing can be written", run("unshare", "-m", "sh", "-c", read_only, copy, torc, check=False), OK)
-        # Without LOCK nothing keeps a node from starting while the copy is read.
-        (copy / "meta/lock").touch()
-        with open(copy / "meta/lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # verify waits for it, or gives up
-            with subprocess.Popen([torc, "verify", "--data", copy], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as looks:
-                await_that(lambda: has_open(looks.pid, copy / "checkpoint") or looks.poll() is not None)
-                (copy / "LOCK").touch()
-                fcntl.flock(lock, fcntl.LOCK_UN)
-                said = looks.communicate()[1].decode()
+        for _ in range(5):
+            status, said = verify_beside_a_start(copy)
+            if "held by another process for over a second" not in said:  # this test stood still for so long
+                break
         checks.that("verify says that a node was started meanwhile",
-                    looks.returncode == UNAVAILABLE and "a node was started" in said, f"{looks.returncode}: {said}")
+                    status == UNAVAILABLE and "a node was started" in said, f"{status}: {said}")
+
+
+def verify_beside_a_start(copy):
+    """Without LOCK nothing keeps a node from starting while a copy is read: what verify says of that."""
+    (copy / "LOCK").unlink(missing_ok=True)
+    (copy / "meta/lock").touch()
+    with open(copy / "meta/lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # verify waits for it, or gives up
+        with subprocess.Popen([PROGRAMS["torc"], "verify", "--data", copy], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as looks:
+            await_that(lambda: has_open(looks.pid, copy / "checkpoint") or looks.poll() is not None)
+            (copy / "LOCK").touch()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            said = looks.communicate()[1].decode()
+    return looks.returncode, said
 
 
 def await_that(what, seconds=60):
@@ -682,9 +692,10 @@ def case_detach_alone(network):
                 started = await_that(lambda: (data / "run/serve.log").exists() and
                                      "program=torc-control" in (data / "run/serve.log").read_text())
                 waits.kill()
+                early = (data / "run/cluster").exists()  # asked while the lock is held: then it goes on at once
         os.close(near)
         os.close(far)
-        checks.that("it was killed during the start", started and not (data / "run/cluster").exists())
+        checks.that("it was killed during the start", started and not early)
         torc = PROGRAMS["torc"]
         checks.that("the node becomes ready without it", await_that((data / "run/cluster").exists),
                     (data / "run/serve.log").read_text()[-1500:])

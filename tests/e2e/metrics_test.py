@@ -142,6 +142,7 @@ def case_page(node):
         page = Page(read(node)[1])
     checks.equal("page: records, clients and answers of all workers", [of_workers(page, name) for name in names], [1, 1, 1])
     node.torc("put", 2, "two")  # another program is another client
+    end = time.monotonic() + 10
     while of_workers(page, "torc_completion_clients") != 2 and time.monotonic() < end:
         page = Page(read(node)[1])
     checks.equal("page: one client more", of_workers(page, "torc_completion_clients"), 2)

@@ -443,6 +443,19 @@ class Node:
         return json.loads(answer)
 
 
+IN_DOUBT = 5  # exit status, client/cli/args.h
+
+
+def refused(ask, in_doubt=lambda done: done.returncode == IN_DOUBT):
+    """The answer to a write that is to be refused: `ask` does it. One whose last answer comes too late ends in doubt,
+    as include/torc/torc.h has it, and is done again: three times at most. Any other answer is returned as it is."""
+    for _ in range(4):
+        done = ask()
+        if not in_doubt(done):
+            break
+    return done
+
+
 def short(value):
     text = repr(value)
     return text if len(text) <= 400 else f"{text[:300]}… ({len(text)} characters)"
