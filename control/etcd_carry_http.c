@@ -101,6 +101,7 @@ static void carry_options(const struct torc_carrier *it, struct torc_transfer *t
     carry_set_number(easy, CURLOPT_POST, 1);
     carry_set_number(easy, CURLOPT_POSTFIELDSIZE, (long)transfer->body_bytes);
     carry_set_number(easy, CURLOPT_NOSIGNAL, 1);
+    carry_set_number(easy, CURLOPT_QUICK_EXIT, 1); // else a transfer's end waits for its resolver
     carry_set_number(easy, CURLOPT_TCP_KEEPALIVE, 1);
     carry_set_number(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
     torc_assert(curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK); // whatever is in the way

@@ -188,8 +188,8 @@ class Proxy:
 class Meta:
     """A client of the metastore, in a process."""
 
-    def __init__(self, address, *words):
-        self.process = subprocess.Popen([PROGRAM, address, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, address, *words, within=()):
+        self.process = subprocess.Popen([*within, PROGRAM, address, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.ticket = 0
         self.kept = []
         self.opened = self.read()
@@ -515,6 +515,25 @@ def etcd_login(store):
         checks.equal("a password that is not there", a.opened["opened"], "FORBIDDEN")
     with Meta(store.address, "root", str(bytes_)) as a:
         checks.equal("one that is no text", a.opened["opened"], "INVALID_ARGUMENT")
+
+
+def etcd_names(store):
+    """a name server that does not answer holds up nobody"""
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.79.0.53", 53))
+    conf = pathlib.Path(store.folder) / "resolv.conf"
+    conf.write_text("nameserver 127.79.0.53\noptions timeout:10 attempts:2\n")
+    try:
+        with Meta(f"etcd:etcd.torc.example:{store.ports[0]}", within=("unshare", "-m", "sh", "-c",
+                  f'mount --bind {conf} /etc/resolv.conf && exec "$0" "$@"')) as a:
+            begun = time.monotonic()
+            checks.equal("a read", a.get("node/1", ms=300)["err"], "UNAVAILABLE")
+            checks.equal("a change", a.put("node/1", "v", ms=300)["err"], "UNAVAILABLE")
+            checks.that("they were answered before the name server's time was over", time.monotonic() - begun < 9)
+            silent.settimeout(5)
+            checks.that("it was asked", b"torc" in silent.recv(512))
+    finally:
+        silent.close()
 
 
 def etcd_tokens(store):
