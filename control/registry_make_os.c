@@ -399,17 +399,24 @@ static enum torc_err make_self(struct make *make, struct torc_fail *why)
     return err;
 }
 
-// The nodes of a cluster have one file of keys: its maker's, which is carried to the others.
+// The nodes of a cluster have one file of keys: its maker's, which is carried to the others, and
+// back to the maker if that lost its disk.
 static enum torc_err make_keys(const struct make *make, struct torc_fail *why)
 {
     char path[TORC_SETTINGS_TEXT_BYTES + 16];
 
+    char whose[32] = "another node";
+
+    if (!make->mine) {
+        (void)snprintf(whose, sizeof(whose), "node %" PRIu64,
+                       make->meta->maker != 0 ? make->meta->maker : 1);
+    }
     (void)snprintf(path, sizeof(path), "%s/torc.keys", make->settings->data);
-    if (!make->mine && access(path, F_OK) != 0) {
+    if ((!make->mine || make->id.start_count > 0) && access(path, F_OK) != 0) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "%.100s is missing: copy torc.keys there from the data directory of node "
-                         "%" PRIu64 ", owner and mode as they are",
-                         path, make->meta->maker != 0 ? make->meta->maker : 1);
+                         "%.100s is missing: copy torc.keys there from the data directory of %s, "
+                         "owner and mode as they are",
+                         path, whose);
     }
     return torc_keys_make(make->settings->data, make->meta->cluster, why);
 }

@@ -348,5 +348,23 @@ def case_join():
         checks.program("with keys, they have to be there", done, 2, "torc.keys is missing", "node 1")
 
 
+def case_maker_without_its_disk():
+    """the node that made the cluster comes back with an empty disk: it makes no keys of its own"""
+    with Cluster("--replicas", 2, nodes=2) as cluster:
+        keys = cluster.data(1) / "torc.keys"
+        cluster("kill", 1)
+
+        def init():
+            return subprocess.run([PROGRAMS["torc-control"], "init", "--node", "1", "--data", f"{cluster.folder}/new",
+                                   "--metastore", f"file:{cluster.folder}/cluster/meta"],
+                                  stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        end = time.monotonic() + 30
+        while b"whose data is not here" in (done := init()).stderr and time.monotonic() < end:
+            time.sleep(0.1)  # until node 2 leads
+        checks.program("it is told so", done, 2, "torc.keys is missing", "another node")
+        shutil.copy2(keys, f"{cluster.folder}/new/torc.keys")
+        checks.program("with them it comes back", init(), 0, "made node 1")
+
+
 if __name__ == "__main__":
     checks.cases(globals())
