@@ -10,7 +10,7 @@
 // A session thread takes a table at once, or when sessions of an earlier one have ended: they rest
 // for a second or two.
 #define KEYS_WAIT_NS    (10 * TORC_NS_PER_S)
-#define KEYS_TEXT_BYTES 512u
+#define KEYS_TEXT_BYTES 4096u // TORC_KEYS_RANGES_MAX of two numbers
 
 void torc_node_hand_keys(struct torc_node *node)
 {

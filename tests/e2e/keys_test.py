@@ -423,6 +423,19 @@ def case_revoke_ends_live_sessions():
             raises("a new principal of that name is another one", torc.Error, lambda: web.get(1))
 
 
+def case_list_of_many_ranges():
+    """the list of a node that runs shows all ranges of the file's"""
+    with Node(security="keys") as node:
+        first = 10 ** 18
+        ranges = ",".join(f"{first + 10 * i}-{first + 10 * i + 5}" for i in range(64))
+        keys(node, "add", "web", "--roles", "read", "--ranges", ranges)
+
+        def shown():
+            done = node.torc("keys", "list", "-o", "json", "--data", node.data)
+            return [line["ranges"] for line in json.loads(done.stdout)["principals"] if line["name"] == "web"]
+        checks.equal("of the node", shown(), [ranges])
+
+
 def case_bounded_sessions():
     """a principal has no more sessions than it may"""
     with Node(security="keys") as node:
