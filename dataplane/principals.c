@@ -281,20 +281,9 @@ static bool rights_same(const struct torc_rights *rights, const struct torc_chan
                0;
 }
 
-// Place of the live principal that goes on as `from`, or TORC_PRINCIPAL_NOBODY.
-static uint32_t place_staying(const struct torc_principals *principals,
-                              const struct torc_chan_principal *from)
-{
-    uint32_t place = place_of(principals, from->number);
-
-    return place != TORC_PRINCIPAL_NOBODY && rights_same(&principals->entries[place].rights, from)
-               ? place
-               : TORC_PRINCIPAL_NOBODY;
-}
-
-// Serial of the same key where there is one; else a new one.
-static uint32_t key_serial(struct torc_principals *principals, const struct entry *old,
-                           const struct torc_chan_principal *from, uint32_t key)
+// Serial of the same key; 0: there is none.
+static uint32_t key_same(const struct entry *old, const struct torc_chan_principal *from,
+                         uint32_t key)
 {
     for (uint32_t i = 0; i < old->key_count; i++) {
         if (old->key_ids[i] == from->key_ids[key] &&
@@ -302,8 +291,37 @@ static uint32_t key_serial(struct torc_principals *principals, const struct entr
             return old->serials[i];
         }
     }
-    torc_assert(principals->last_serial < UINT32_MAX);
-    return ++principals->last_serial;
+    return 0;
+}
+
+// Place of the live principal that goes on as `from`, or TORC_PRINCIPAL_NOBODY. Without a key of
+// its own it is another one: one that was revoked left its number to one that was added.
+static uint32_t place_staying(const struct torc_principals *principals,
+                              const struct torc_chan_principal *from)
+{
+    uint32_t place = place_of(principals, from->number);
+    bool same = false;
+
+    if (place == TORC_PRINCIPAL_NOBODY || !rights_same(&principals->entries[place].rights, from)) {
+        return TORC_PRINCIPAL_NOBODY;
+    }
+    for (uint32_t i = 0; i < from->key_count; i++) {
+        same = same || key_same(&principals->entries[place], from, i) != 0;
+    }
+    return same ? place : TORC_PRINCIPAL_NOBODY;
+}
+
+// Serial of the same key where there is one; else a new one.
+static uint32_t key_serial(struct torc_principals *principals, const struct entry *old,
+                           const struct torc_chan_principal *from, uint32_t key)
+{
+    uint32_t serial = key_same(old, from, key);
+
+    if (serial == 0) {
+        torc_assert(principals->last_serial < UINT32_MAX);
+        serial = ++principals->last_serial;
+    }
+    return serial;
 }
 
 static void entry_take_keys(struct torc_principals *principals, struct entry *entry,

@@ -7,9 +7,9 @@
 //         It holds secrets: the shell locks it and keeps it out of core dumps; what is removed is
 //         wiped.
 // Reload  torc_principals_load takes a whole table or nothing. A principal that is the same keeps
-//         its place and its sessions; one that is gone, or whose roles or ranges differ, is ended,
-//         and its place rests until its last session has been let go. A place is therefore never
-//         used for two at once: see P2.
+//         its place and its sessions; one that is gone, whose roles or ranges differ, or none of
+//         whose keys is left (its number was given away), is ended, and its place rests until its
+//         last session has been let go. A place is therefore never used for two at once: see P2.
 // Sessions  torc_principals_open counts lanes, _close when one ends, _release when no worker can
 //         see it any more.
 // Invariants

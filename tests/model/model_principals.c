@@ -65,6 +65,7 @@ static void make_key(struct torc_rng *rng, struct model *model, struct model_key
     } while (key->id == not_id);
     torc_test_value(key->psk, torc_rng_next(rng), sizeof(key->psk));
     key->life = ++model->lives;
+    memcpy(key->psk, &key->life, sizeof(key->life)); // no two are alike
 }
 
 static void make_ranges(struct torc_rng *rng, struct model_principal *principal)
@@ -131,7 +132,7 @@ static void change_one(struct torc_rng *rng, struct model *model, uint32_t *chan
         model->removed[index].used = false;
         return;
     }
-    switch (torc_rng_below(rng, 6)) {
+    switch (torc_rng_below(rng, 7)) {
     case 0:
         principal->used = false;
         principal->open = 0;
@@ -142,6 +143,12 @@ static void change_one(struct torc_rng *rng, struct model *model, uint32_t *chan
         principal->open = 0;
         return;
     case 2: principal->sessions_max = (uint32_t)(1 + torc_rng_below(rng, 12)); return;
+    case 3: // its number went to another, with the same rights
+        make_key(rng, model, &principal->keys[0], 0);
+        principal->keys[1].used = false;
+        principal->life = ++model->lives;
+        principal->open = 0;
+        return;
     default: rotate(rng, model, index); return;
     }
 }
