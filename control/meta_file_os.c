@@ -53,8 +53,8 @@ static enum torc_err meta_lock(struct torc_meta_file *store, int kind, struct to
     uint64_t until_ns = torc_clock_now_ns() + META_LOCK_WAIT_NS;
 
     if (store->failed) {
-        return torc_fail(why, TORC_ERR_IO,
-                         "%s/journal: a write failed earlier; restart torc-control", store->folder);
+        return torc_fail(why, TORC_ERR_IO, "%s/journal: it failed earlier; restart torc-control",
+                         store->folder);
     }
     if (store->lock_fd < 0) {
         return TORC_ERR_OK;
@@ -195,7 +195,13 @@ static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail
                              strerrordesc_np(errno));
         }
     }
-    if ((uint64_t)named.st_size <= from) {
+    if ((uint64_t)named.st_size < from) { // nobody takes away what is whole
+        store->failed = true;
+        return torc_fail(why, TORC_ERR_CORRUPT,
+                         "%s/journal: shorter than it was: put back under a node that runs?",
+                         store->folder);
+    }
+    if ((uint64_t)named.st_size == from) {
         return TORC_ERR_OK;
     }
     left = (uint64_t)named.st_size - from;
@@ -216,6 +222,11 @@ static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail
         store->failed = true;
         err = torc_fail(why, TORC_ERR_IO, "sync %s/journal: %s", store->folder,
                         strerrordesc_np(errno));
+    }
+    if (err != TORC_ERR_OK && from == 0) { // the next call is to judge all of it again
+        (void)close(store->journal_fd);    // only read
+        store->journal_fd = -1;
+        store->end = 0;
     }
     return err;
 }

@@ -584,6 +584,21 @@ def file_torn(store):
         checks.equal("damage is refused", a.opened["opened"], "CORRUPT")
 
 
+def file_put_back(store):
+    """an old one is put back under clients that run"""
+    journal = pathlib.Path(store.folder) / "meta/journal"
+    with Meta(store.address) as a:
+        a.put("node/1", "v")
+        old = journal.read_bytes()
+        a.put("node/1", "w")
+        journal.write_bytes(old)  # the same file, shorter
+        checks.equal("a change is refused", a.put("node/1", "x")["err"], "CORRUPT")
+        checks.equal("nothing is read", a.get("node/1")["err"] != "OK", True)
+        checks.equal("it is left alone", journal.read_bytes(), old)
+    with Meta(store.address) as a:
+        checks.equal("it can be opened", a.value("node/1"), "v")
+
+
 def file_full(store):
     """a full disk, and space again"""
     folder = pathlib.Path(store.folder) / "small"
