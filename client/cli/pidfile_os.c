@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,20 +46,35 @@ static uint64_t pidfile_patience_us(int fd)
     return (stop_ms + PIDFILE_SPARE_MS) * 1000;
 }
 
+// Whether the file that is open still has the name: whoever held it removes it at its end.
+static bool pidfile_named(const char *path, int fd)
+{
+    struct stat named;
+    struct stat held;
+
+    return stat(path, &named) == 0 && fstat(fd, &held) == 0 && named.st_dev == held.st_dev &&
+           named.st_ino == held.st_ino;
+}
+
 enum torc_err torc_pidfile_take(const char *data, uint64_t stop_ms, int *fd, struct torc_fail *why)
 {
     char path[600];
     char text[PIDFILE_BYTES];
     int bytes = snprintf(text, sizeof(text), "%ld\n-1 %" PRIu64 "\n", (long)getpid(), stop_ms);
+    bool locked = false;
     int status;
 
     pidfile_path(path, data);
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    while (*fd >= 0 && (locked = flock(*fd, LOCK_EX | LOCK_NB) == 0) && !pidfile_named(path, *fd)) {
+        (void)close(*fd); // nothing was written
+        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    }
     if (*fd < 0) {
         return torc_fail(why, errno == EACCES || errno == EROFS ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
                          "%.100s: %s", path, strerrordesc_np(errno));
     }
-    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+    if (!locked) {
         pid_t pid = pidfile_read(*fd, &status);
 
         (void)close(*fd);
