@@ -52,6 +52,9 @@ void torc_carry_end(struct torc_transfer *transfer)
         curl_easy_cleanup(transfer->easy);
     }
     curl_slist_free_all(transfer->headers);
+    if (transfer->body != NULL) {
+        explicit_bzero(transfer->body, transfer->body_bytes); // a login's has the password
+    }
     free(transfer->body);
     free(transfer->got);
     *transfer = (struct torc_transfer){0};

@@ -4,17 +4,16 @@
 #include "control/etcd_carry_http.h"
 #include "control/etcd_http.h"
 #include "kit/clock_os.h"
+#include "kit/secret_os.h"
 #include "kit/utf8.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     ETCD_MEMBERS_MAX = 9,
     ETCD_HOST_BYTES = 128,
+    ETCD_PASSWORD_FILE_BYTES = 4096,
     ETCD_LOGINS_MAX = 3 // of one request: else it is refused
 };
 
@@ -25,6 +24,8 @@ enum {
 #define ETCD_PAUSE_NS (20 * TORC_NS_PER_MS) // when all members have failed
 #define ETCD_BEGIN_NS (2 * TORC_NS_PER_S)   // a watch that is not created by then, a login
 #define ETCD_TURN_NS  (10 * TORC_NS_PER_S)  // a watch is asked for again
+// The pause between logins that are refused grows to 5 s.
+#define ETCD_REFUSALS_SHIFT 8
 
 enum etcd_state {
     ETCD_FREE,
@@ -71,9 +72,12 @@ struct etcd_store {
     char prefix[TORC_ETCD_PREFIX_BYTES];
     char cluster[TORC_ETCD_CLUSTER_BYTES]; // etcd's own id, of the first answer
     char user[TORC_CARRY_TEXT_BYTES];
+    char password_file[TORC_CARRY_TEXT_BYTES];
     char password[TORC_CARRY_TEXT_BYTES];
     char *token; // of the login, or NULL
     uint64_t login_ns;
+    uint32_t refusals;        // of logins, in a row
+    struct torc_fail refused; // the last one
     struct torc_transfer login;
     struct etcd_slot slots[TORC_META_INFLIGHT_MAX];
     struct etcd_watch watches[TORC_META_WATCHES_MAX];
@@ -259,7 +263,9 @@ static void etcd_late(struct etcd_store *it, struct etcd_slot *slot)
     if (slot->state == ETCD_SENT) {
         etcd_leave(it, slot->transfer.member);
     }
-    if (slot->why.text[0] == '\0') {
+    if (slot->why.text[0] == '\0' && it->refusals > 0) {
+        slot->why = it->refused;
+    } else if (slot->why.text[0] == '\0') {
         (void)torc_fail(&slot->why, TORC_ERR_UNAVAILABLE, "etcd at %.60s: nobody answers",
                         it->members[it->member]);
     }
@@ -269,8 +275,6 @@ static void etcd_late(struct etcd_store *it, struct etcd_slot *slot)
 
 static void etcd_step_slot(struct etcd_store *it, struct etcd_slot *slot)
 {
-    bool ready = it->user[0] == '\0' || it->token != NULL;
-
     if (slot->state == ETCD_SENT && slot->transfer.ended) {
         etcd_ended(it, slot);
     }
@@ -278,12 +282,84 @@ static void etcd_step_slot(struct etcd_store *it, struct etcd_slot *slot)
         (slot->state == ETCD_WAITS && slot->request->deadline_ns <= it->now_ns)) {
         etcd_late(it, slot);
     }
-    if (slot->state == ETCD_WAITS && ready && slot->send_ns <= it->now_ns) {
+    // What has just ended may have dropped the token.
+    if (slot->state == ETCD_WAITS && (it->user[0] == '\0' || it->token != NULL) &&
+        slot->send_ns <= it->now_ns) {
         etcd_send(it, slot);
     }
 }
 
 // -- Logging in -----------------------------------------------------------------------------------
+
+// The first line of the password's file.
+static enum torc_err etcd_read_password(const char *path, char password[TORC_CARRY_TEXT_BYTES],
+                                        struct torc_fail *why)
+{
+    struct torc_secret_rules rules = {
+        .bytes_max = ETCD_PASSWORD_FILE_BYTES, .mode = 0600, .owner = TORC_SECRET_OURS};
+    struct torc_secret secret = {0};
+    struct torc_fail inner = {0};
+    enum torc_err err = torc_secret_read(&secret, path, &rules, &inner);
+
+    if (err != TORC_ERR_OK) {
+        return torc_fail(why, TORC_ERR_FORBIDDEN, "metastore-password-file %.130s", inner.text);
+    }
+    ((char *)secret.bytes)[strcspn(secret.bytes, "\r\n")] = '\0';
+    if (strlen(secret.bytes) >= TORC_CARRY_TEXT_BYTES) {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                        "metastore-password-file %.80s: its first line has over %u bytes", path,
+                        TORC_CARRY_TEXT_BYTES - 1);
+    } else if (!torc_utf8_is(secret.bytes, strlen(secret.bytes))) {
+        err = torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                        "metastore-password-file %.80s: its first line is not UTF-8", path);
+    } else {
+        memcpy(password, secret.bytes, strlen(secret.bytes) + 1);
+    }
+    torc_secret_close(&secret);
+    return err;
+}
+
+// Whether the file holds another password than the one that was used. One that can not be read now
+// changes nothing.
+static bool etcd_password_changed(struct etcd_store *it)
+{
+    char password[TORC_CARRY_TEXT_BYTES] = "";
+    bool changed = etcd_read_password(it->password_file, password, NULL) == TORC_ERR_OK &&
+                   strcmp(password, it->password) != 0;
+
+    if (changed) {
+        memcpy(it->password, password, sizeof(it->password));
+    }
+    explicit_bzero(password, sizeof(password));
+    return changed;
+}
+
+// etcd checks a password by bcrypt: whoever goes on with a wrong one is to leave it time.
+static void etcd_login_refused(struct etcd_store *it, const char *text)
+{
+    bool changed = etcd_password_changed(it); // then it is tried at once
+
+    it->refusals = changed ? 0 : it->refusals + 1;
+    (void)torc_fail(&it->refused, TORC_ERR_UNAVAILABLE, "login as %.30s at etcd %.40s: %.70s",
+                    it->user, it->members[it->login.member], text);
+    for (uint32_t i = 0; i < TORC_META_INFLIGHT_MAX && !changed; i++) {
+        if (it->slots[i].state == ETCD_WAITS) {
+            it->slots[i].why = it->refused;
+            etcd_done(it->slots + i, TORC_ERR_FORBIDDEN);
+        }
+    }
+}
+
+static void etcd_login_failed(struct etcd_store *it, const char *text)
+{
+    for (uint32_t i = 0; i < TORC_META_INFLIGHT_MAX; i++) {
+        if (it->slots[i].state == ETCD_WAITS) {
+            (void)torc_fail(&it->slots[i].why, TORC_ERR_UNAVAILABLE,
+                            "login as %.30s at etcd %.40s: %.70s", it->user,
+                            it->members[it->login.member], text);
+        }
+    }
+}
 
 // Whoever waits is told why the login was refused, when it was.
 static void etcd_login_ended(struct etcd_store *it)
@@ -293,25 +369,19 @@ static void etcd_login_ended(struct etcd_store *it)
     it->token = it->login.result == CURLE_OK
                     ? torc_etcd_read_login(it->login.got, it->login.got_bytes, &head)
                     : NULL;
-    for (uint32_t i = 0; i < TORC_META_INFLIGHT_MAX && it->token == NULL; i++) {
-        struct etcd_slot *slot = it->slots + i;
-
-        if (slot->state != ETCD_WAITS) {
-            continue;
-        }
-        (void)torc_fail(&slot->why, TORC_ERR_UNAVAILABLE, "login as %.30s at etcd %.40s: %.70s",
-                        it->user, it->members[it->login.member],
-                        it->login.result != CURLE_OK ? curl_easy_strerror(it->login.result)
-                                                     : head.text);
-        if (head.code == TORC_ETCD_INVALID || head.code == TORC_ETCD_PRECONDITION) {
-            etcd_done(slot, TORC_ERR_FORBIDDEN);
-        }
+    if (it->token != NULL) {
+        it->refusals = 0;
+    } else if (head.code == TORC_ETCD_INVALID || head.code == TORC_ETCD_PRECONDITION) {
+        etcd_login_refused(it, head.text);
+    } else {
+        etcd_login_failed(it, it->login.result != CURLE_OK ? curl_easy_strerror(it->login.result)
+                                                           : head.text);
     }
     if (it->token == NULL) {
         etcd_leave(it, it->login.member);
     }
     torc_carry_end(&it->login);
-    it->login_ns = it->now_ns + ETCD_PAUSE_NS;
+    it->login_ns = it->now_ns + (ETCD_PAUSE_NS << torc_min_u64(it->refusals, ETCD_REFUSALS_SHIFT));
 }
 
 static bool etcd_somebody_waits(const struct etcd_store *it)
@@ -339,6 +409,9 @@ static void etcd_step_login(struct etcd_store *it)
     if (it->user[0] != '\0' && it->token == NULL && it->login.easy == NULL &&
         it->login_ns <= it->now_ns && etcd_somebody_waits(it)) {
         it->login_ns = it->now_ns + ETCD_BEGIN_NS;
+        if (it->refusals > 0) {
+            (void)etcd_password_changed(it); // it may have been written since
+        }
         etcd_begin(it, &it->login, it->member, "/v3/auth/authenticate",
                    torc_etcd_make_login(it->user, it->password));
     }
@@ -577,29 +650,6 @@ static enum torc_err etcd_copy(char *to, const char *from, const char *what, str
     return TORC_ERR_OK;
 }
 
-// The first line of a file.
-static enum torc_err etcd_read_password(struct etcd_store *it, const char *path,
-                                        struct torc_fail *why)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int64_t got = fd >= 0 ? read(fd, it->password, sizeof(it->password) - 1) : -1;
-
-    if (fd >= 0) {
-        (void)close(fd); // only read
-    }
-    if (got < 0) {
-        return torc_fail(why, TORC_ERR_FORBIDDEN, "metastore-password-file %.80s: %s", path,
-                         strerrordesc_np(errno));
-    }
-    it->password[got] = '\0';
-    it->password[strcspn(it->password, "\r\n")] = '\0';
-    if (!torc_utf8_is((const uint8_t *)it->password, strlen(it->password))) {
-        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
-                         "metastore-password-file %.80s: its first line is not UTF-8", path);
-    }
-    return TORC_ERR_OK;
-}
-
 // "HOST:PORT,…" into the members.
 static bool etcd_read_members(struct etcd_store *it, const char *text, uint64_t text_bytes)
 {
@@ -664,9 +714,11 @@ static enum torc_err etcd_configure(struct etcd_store *it,
     err =
         err == TORC_ERR_OK ? etcd_copy(it->carrier.cert, config->cert, "metastore-cert", why) : err;
     err = err == TORC_ERR_OK ? etcd_copy(it->carrier.key, config->key, "metastore-key", why) : err;
+    err = err == TORC_ERR_OK
+              ? etcd_copy(it->password_file, config->password_file, "metastore-password-file", why)
+              : err;
     if (err == TORC_ERR_OK && user) {
-        err =
-            etcd_read_password(it, config->password_file != NULL ? config->password_file : "", why);
+        err = etcd_read_password(it->password_file, it->password, why);
     }
     return err;
 }

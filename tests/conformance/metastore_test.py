@@ -181,6 +181,10 @@ class Proxy:
             stop.set()
             client.shutdown(socket.SHUT_RDWR)
 
+    def count(self, words):
+        with self.lock:
+            return self.bodies.count(words)
+
     def close(self):
         self.server.close()
 
@@ -495,13 +499,19 @@ def ask_for_logins(store):
     store.post("/v3/auth/enable")
 
 
+def secret_file(path, data):
+    path.touch(0o600)
+    path.write_bytes(data)
+    return path
+
+
 def etcd_login(store):
     """with a user and a password"""
     ask_for_logins(store)
-    right, wrong, bytes_ = (pathlib.Path(store.folder) / name for name in ("right", "wrong", "bytes"))
-    right.write_text("secret\n")
-    wrong.write_text("guess\n")
-    bytes_.write_bytes(b"p\xe4ss\n")
+    folder = pathlib.Path(store.folder)
+    right = secret_file(folder / "right", b"secret\n")
+    wrong = secret_file(folder / "wrong", b"guess\n")
+    bytes_ = secret_file(folder / "bytes", b"p\xe4ss\n")
     with Meta(store.address) as a:
         checks.equal("nobody", a.get("node/1")["err"], "FORBIDDEN")
     with Meta(store.address, "root", str(wrong)) as a:
@@ -515,6 +525,37 @@ def etcd_login(store):
         checks.equal("a password that is not there", a.opened["opened"], "FORBIDDEN")
     with Meta(store.address, "root", str(bytes_)) as a:
         checks.equal("one that is no text", a.opened["opened"], "INVALID_ARGUMENT")
+    right.chmod(0o640)
+    with Meta(store.address, "root", str(right)) as a:
+        checks.equal("one that others can read", (a.opened["opened"], "mode 0640" in a.opened["why"]), ("FORBIDDEN", True))
+    right.chmod(0o600)
+
+
+def etcd_login_changed(store):
+    """the password is changed under a client that runs"""
+    ask_for_logins(store)
+    password = secret_file(pathlib.Path(store.folder) / "password", b"secret\n")
+    proxy = Proxy(store.ports[0])
+    try:
+        with Meta(f"etcd:127.0.0.1:{proxy.port}/{store.name}", "root", str(password)) as a:
+            checks.equal("the first password", a.put("node/1", "v")["err"], "OK")
+            token = store.post("/v3/auth/authenticate", name="root", password="secret")["token"]
+            store.post("/v3/auth/user/changepw", token, name="root", password="other")
+            checks.equal("it is refused", a.get("node/1")["err"], "FORBIDDEN")
+            before = proxy.count(b"/v3/auth/authenticate")
+            a.send("watch", 1000, "node/", 1)
+            time.sleep(2)  # tries within a time are what is counted
+            tries = proxy.count(b"/v3/auth/authenticate") - before
+            checks.that("the pause between logins grows", 0 < tries < 12, str(tries))
+            password.write_text("other\n")
+            checks.equal("the new one is read", a.get("node/1", ms=10000)["err"], "OK")
+            checks.that("the watch goes on", a.wait(1000)["revision"] > 0)
+            token = store.post("/v3/auth/authenticate", name="root", password="other")["token"]
+            password.write_text("third\n")
+            store.post("/v3/auth/user/changepw", token, name="root", password="third")
+            checks.equal("one that is in the file by then costs no refusal", a.get("node/1")["err"], "OK")
+    finally:
+        proxy.close()
 
 
 def etcd_names(store):
@@ -541,7 +582,7 @@ def etcd_tokens(store):
     key, public, password = (pathlib.Path(store.folder) / name for name in ("key.pem", "public.pem", "password"))
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
     subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
-    password.write_text("secret\n")
+    secret_file(password, b"secret\n")
     signed = Etcd("--auth-token", f"jwt,pub-key={public},priv-key={key},sign-method=RS256,ttl=10m")
     try:
         ask_for_logins(signed)
@@ -682,7 +723,7 @@ def cases():
 
 
 def run(kind, what, case, shared):
-    own = kind == "file" or what in ("others", "login")
+    own = kind == "file" or what in ("others", "login", "login_changed")
     store = (File if kind == "file" else Etcd)() if own else shared
     store.name = "main" if own else what
     begun = time.monotonic()
