@@ -332,6 +332,22 @@ static void etcd_read_event(const char *prefix, const json_t *event, struct torc
     torc_meta_wake_add(wake, key + prefix_bytes, version);
 }
 
+// etcd 3.4 says of a token that has run out what it says of a user who may not.
+static bool etcd_is_refusal(const json_t *whole, const json_t *result)
+{
+    const json_t *error = json_object_get(whole, "error");
+    const char *text = json_string_value(json_object_get(result, "cancel_reason"));
+    json_int_t code = json_integer_value(json_object_get(whole, "code"));
+
+    if (json_is_object(error)) { // of a stream
+        code = json_integer_value(json_object_get(error, "grpc_code"));
+    }
+    return code == TORC_ETCD_UNAUTHENTICATED || code == TORC_ETCD_FORBIDDEN ||
+           (text != NULL && (strstr(text, "invalid auth token") != NULL ||
+                             strstr(text, "revision of auth store is old") != NULL ||
+                             strstr(text, "permission denied") != NULL));
+}
+
 void torc_etcd_read_watch(const char *prefix, const char *line, uint64_t line_bytes,
                           struct torc_etcd_seen *seen, struct torc_meta_wake *wake)
 {
@@ -342,6 +358,7 @@ void torc_etcd_read_watch(const char *prefix, const char *line, uint64_t line_by
 
     if (result == NULL || json_is_true(json_object_get(result, "canceled"))) {
         seen->ended = true;
+        seen->refused = seen->refused || etcd_is_refusal(whole, result);
     }
     if (json_is_true(json_object_get(result, "created"))) {
         seen->created = true;

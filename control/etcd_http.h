@@ -50,7 +50,8 @@ char *torc_etcd_read_login(const char *body, uint64_t body_bytes, struct torc_et
 
 struct torc_etcd_seen {
     bool created;
-    bool ended; // the watch is to be asked for again
+    bool ended;   // the watch is to be asked for again
+    bool refused; // for its token, as far as etcd tells
     uint64_t next_revision;
 };
 

@@ -54,7 +54,8 @@ struct etcd_watch {
     uint64_t send_ns;
     uint64_t until_ns;
     uint32_t member;
-    uint32_t failures; // in a row
+    uint32_t failures;    // in a row
+    uint32_t login_count; // of its token
     struct torc_etcd_seen seen;
     struct torc_meta_wake wake;
     struct torc_transfer transfer;
@@ -76,6 +77,7 @@ struct etcd_store {
     char password[TORC_CARRY_TEXT_BYTES];
     char *token; // of the login, or NULL
     uint64_t login_ns;
+    uint32_t login_count;
     uint32_t refusals;        // of logins, in a row
     struct torc_fail refused; // the last one
     struct torc_transfer login;
@@ -370,6 +372,7 @@ static void etcd_login_ended(struct etcd_store *it)
                     ? torc_etcd_read_login(it->login.got, it->login.got_bytes, &head)
                     : NULL;
     if (it->token != NULL) {
+        it->login_count++;
         it->refusals = 0;
     } else if (head.code == TORC_ETCD_INVALID || head.code == TORC_ETCD_PRECONDITION) {
         etcd_login_refused(it, head.text);
@@ -419,7 +422,7 @@ static void etcd_step_login(struct etcd_store *it)
 
 // -- Watches --------------------------------------------------------------------------------------
 
-// Takes the whole lines that have come.
+// Takes the whole lines that have come; what an answer ended with need not have an end of line.
 static void etcd_read_lines(const struct etcd_store *it, struct etcd_watch *watch)
 {
     struct torc_transfer *transfer = &watch->transfer;
@@ -435,10 +438,28 @@ static void etcd_read_lines(const struct etcd_store *it, struct etcd_watch *watc
             at += (uint64_t)(end - line) + 1;
         }
     }
+    if (transfer->ended && transfer->got_bytes > at) {
+        torc_etcd_read_watch(it->prefix, transfer->got + at, transfer->got_bytes - at, &watch->seen,
+                             &watch->wake);
+        at = transfer->got_bytes;
+    }
     if (at > 0) {
         memmove(transfer->got, transfer->got + at, transfer->got_bytes - at);
         transfer->got_bytes -= at;
     }
+}
+
+// It moves on, after a pause if it failed. Refused for its token: the login is made again.
+static void etcd_watch_on(struct etcd_store *it, struct etcd_watch *watch, bool failed)
+{
+    if (watch->seen.refused && watch->login_count == it->login_count) { // else it is another by now
+        free(it->token);
+        it->token = NULL;
+    }
+    watch->member = (watch->transfer.member + 1) % it->member_count;
+    watch->failures = watch->seen.created && !watch->seen.refused ? 0 : watch->failures + 1;
+    watch->send_ns = it->now_ns + (failed ? ETCD_PAUSE_NS << torc_min_u64(watch->failures, 6) : 0);
+    torc_carry_end(&watch->transfer);
 }
 
 static void etcd_step_watch(struct etcd_store *it, struct etcd_watch *watch)
@@ -455,22 +476,14 @@ static void etcd_step_watch(struct etcd_store *it, struct etcd_watch *watch)
         late = watch->until_ns <= it->now_ns;
     }
     if (failed || late) {
-        // Refused for its token: the login is made again. Else it moves on, after a pause if it
-        // failed at once.
-        if (failed && it->user[0] != '\0' && !watch->seen.created) {
-            free(it->token);
-            it->token = NULL;
-        }
-        watch->member = (transfer->member + 1) % it->member_count;
-        watch->failures = watch->seen.created ? 0 : watch->failures + 1;
-        watch->send_ns =
-            it->now_ns + (failed ? ETCD_PAUSE_NS << torc_min_u64(watch->failures, 6) : 0);
-        torc_carry_end(transfer);
+        etcd_watch_on(it, watch, failed);
     }
     if (transfer->easy == NULL && watch->send_ns <= it->now_ns &&
         (it->user[0] == '\0' || it->token != NULL)) {
         watch->seen.created = false;
         watch->seen.ended = false;
+        watch->seen.refused = false;
+        watch->login_count = it->login_count;
         watch->send_ns = it->now_ns;
         watch->until_ns = it->now_ns + ETCD_BEGIN_NS;
         etcd_begin(it, transfer, watch->member, "/v3/watch",
