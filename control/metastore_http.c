@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum {
     ETCD_MEMBERS_MAX = 9,
@@ -17,9 +18,11 @@ enum {
     ETCD_LOGINS_MAX = 3 // of one request: else it is refused
 };
 
-// Bets. A read goes to the next member after the first; a transaction that was sent waits longer,
-// since the outcome is what it wants to know.
+// Bets. A read goes to the next member after the first, and has twice as long there each time: an
+// etcd under load answers late, and what is thrown away keeps it busy. A transaction that was sent
+// waits longer, since the outcome is what it wants to know.
 #define ETCD_READ_NS  (500 * TORC_NS_PER_MS)
+#define ETCD_LIST_NS  (2 * TORC_NS_PER_S)
 #define ETCD_TXN_NS   (1500 * TORC_NS_PER_MS)
 #define ETCD_PAUSE_NS (20 * TORC_NS_PER_MS) // when all members have failed
 #define ETCD_BEGIN_NS (2 * TORC_NS_PER_S)   // a watch that is not created by then, a login
@@ -237,14 +240,22 @@ static void etcd_ended(struct etcd_store *it, struct etcd_slot *slot)
     etcd_failed(it, slot, torc_carry_was_sent(transfer));
 }
 
+// How long a try may take.
+static uint64_t etcd_patience_ns(const struct etcd_slot *slot)
+{
+    uint64_t first_ns = slot->request->verb == TORC_META_LIST ? ETCD_LIST_NS : ETCD_READ_NS;
+
+    return slot->request->verb == TORC_META_TXN ? ETCD_TXN_NS
+                                                : first_ns << torc_min_u64(slot->tries, 6);
+}
+
 static void etcd_send(struct etcd_store *it, struct etcd_slot *slot)
 {
     const char *path;
     char *body = torc_etcd_make(slot->request, it->prefix, &path);
-    uint64_t limit_ns = slot->request->verb == TORC_META_TXN ? ETCD_TXN_NS : ETCD_READ_NS;
 
     slot->state = ETCD_SENT;
-    slot->until_ns = torc_min_u64(it->now_ns + limit_ns, slot->request->deadline_ns);
+    slot->until_ns = torc_min_u64(it->now_ns + etcd_patience_ns(slot), slot->request->deadline_ns);
     etcd_begin(it, &slot->transfer, it->member, path, body);
 }
 
@@ -485,7 +496,8 @@ static void etcd_step_watch(struct etcd_store *it, struct etcd_watch *watch)
         watch->seen.refused = false;
         watch->login_count = it->login_count;
         watch->send_ns = it->now_ns;
-        watch->until_ns = it->now_ns + ETCD_BEGIN_NS;
+        // A name server that is slow may be what it waits for: who gives up has its work lost.
+        watch->until_ns = it->now_ns + (ETCD_BEGIN_NS << torc_min_u64(watch->failures, 3));
         etcd_begin(it, transfer, watch->member, "/v3/watch",
                    torc_etcd_make_watch(it->prefix, watch->key, watch->seen.next_revision));
     }
@@ -715,6 +727,16 @@ static enum torc_err etcd_read_address(struct etcd_store *it, const char *addres
     return TORC_ERR_OK;
 }
 
+// The nodes of a room that has power again are not all to ask the same member.
+static uint32_t etcd_any(uint32_t member_count)
+{
+    uint32_t drawn = 0;
+
+    torc_assert(member_count > 0);
+    torc_assert(getrandom(&drawn, sizeof(drawn), 0) == sizeof(drawn)); // so few are never short
+    return drawn % member_count;
+}
+
 static enum torc_err etcd_configure(struct etcd_store *it,
                                     const struct torc_metastore_config *config,
                                     struct torc_fail *why)
@@ -760,6 +782,7 @@ enum torc_err torc_metastore_open_etcd(struct torc_metastore **out,
         return err;
     }
     torc_carrier_begin(&it->carrier);
+    it->member = etcd_any(it->member_count);
     *out = &it->store;
     return TORC_ERR_OK;
 }

@@ -5,11 +5,13 @@
 //         several may share one etcd.
 // Owner   control's one thread: libcurl's multi interface, an epoll set, no thread and no wait.
 // Memory  a few requests and answers, bounded by TORC_META_INFLIGHT_MAX and TORC_ETCD_BODY_MAX.
-// Members One is used until it fails; reads then go to the next, and so does a transaction that was
-//         certainly not sent. One that may have been is IN_DOUBT, never sent again by this file:
-//         not by libcurl either, which repeats what a kept connection lost unless it can not.
+// Members One, drawn at first, is used until it fails; reads then go to the next, and so does a
+//         transaction that was certainly not sent. One that may have been is IN_DOUBT, never sent
+//         again by this file: not by libcurl either, which repeats what a kept connection lost
+//         unless it can not.
 // Watches are asked for again every 10 s, at the next member after a silence: a member that hangs
 //         delays a wake-up by that and no more. Leases are not used: nothing rests on their expiry.
+// Password is read again when a login is refused.
 #ifndef TORC_CONTROL_METASTORE_HTTP_H
 #define TORC_CONTROL_METASTORE_HTTP_H
 

@@ -131,6 +131,7 @@ class Proxy:
     def __init__(self, port):
         self.to = port
         self.lose = 0  # so many answers of transactions
+        self.delay = 0.0  # of answers, in seconds
         self.bodies = bytearray()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
@@ -177,6 +178,7 @@ class Proxy:
                 if lost:
                     break
                 state["txn"] = False
+                time.sleep(self.delay)
                 client.sendall(data)
             stop.set()
             try:
@@ -455,6 +457,20 @@ def etcd_lost(store):
         proxy.close()
 
 
+def etcd_slow(store):
+    """an etcd whose answers take long"""
+    proxy = Proxy(store.ports[0])
+    try:
+        with Meta(f"etcd:127.0.0.1:{proxy.port}/{store.name}") as a:
+            a.put("node/1", "v")
+            proxy.delay = 0.7
+            checks.equal("a list", a.ask("list", "node/", 5)["err"], "OK")
+            checks.equal("a read", a.get("node/1")["err"], "OK")
+            checks.equal("a change", a.put("node/1", "w")["err"], "OK")
+    finally:
+        proxy.close()
+
+
 def etcd_compacted(store):
     """a watch from a revision that was compacted"""
     with Meta(store.address) as a:
@@ -476,12 +492,15 @@ def etcd_others(store):
     other = Etcd()
     silly = socket.create_server(("127.0.0.1", 0))
     try:
-        with Meta(f"{store.address},127.0.0.1:{other.ports[0]}") as a:
+        with Meta(f"{store.address},127.0.0.1:{other.ports[0]}") as a, Meta(store.address) as b:
             checks.equal("a member", a.put("node/1", "v")["err"], "OK")
-            store.kill()
+            used = store if b.get("node/1")["err"] == "OK" else other  # the first is drawn
+            used.kill()
             answer = a.get("node/1")
             checks.equal("a member of another cluster", (answer["err"], "one cluster" in answer["why"]), ("CORRUPT", True))
-            store.start()
+            used.start()
+        with Meta(store.address) as b:
+            b.put("node/1", "v")
         with Meta(f"{store.address}/other") as a, Meta(f"{store.address}/main") as b:
             checks.equal("another name", a.get("node/1")["err"], "NOT_FOUND")
             checks.equal("the name that is the default", b.value("node/1"), "v")
