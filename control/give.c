@@ -10,6 +10,35 @@ bool torc_give_lets_go(struct torc_cluster *cluster, uint32_t shard)
     return torc_cluster_shard(cluster, shard) == NULL && !TORC_BUG(LINES_KEPT);
 }
 
+static bool give_is_own(const struct torc_cluster *cluster, struct torc_survey *survey, uint32_t at)
+{
+    const struct torc_survey_shard *shard = torc_survey_shard(survey, cluster->shards[at].shard);
+
+    return shard != NULL && torc_survey_has(shard, cluster->node);
+}
+
+void torc_give_fit(struct torc_cluster *cluster, struct torc_survey *survey, uint64_t room)
+{
+    uint32_t count = cluster->shard_count;
+    uint64_t owned = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        owned += give_is_own(cluster, survey, i) ? 1 : 0;
+    }
+    room -= torc_min_u64(room, owned);
+    cluster->shard_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool own = give_is_own(cluster, survey, i);
+
+        if (own || room > 0) {
+            room -= own ? 0 : 1;
+            cluster->shards[cluster->shard_count++] = cluster->shards[i];
+        }
+    }
+    memset(cluster->shards + cluster->shard_count, 0,
+           (count - cluster->shard_count) * sizeof(cluster->shards[0]));
+}
+
 void torc_give_init(struct torc_give *give, struct torc_survey *survey,
                     struct torc_cluster *cluster, uint64_t ticket)
 {

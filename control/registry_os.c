@@ -1,4 +1,5 @@
 // Torc control: the cluster as the metastore has it. See control/registry_os.h.
+#include "control/give.h"
 #include "control/registry_impl_os.h"
 #include "control/starts.h"
 #include "kit/log_os.h"
@@ -535,9 +536,12 @@ static enum torc_err registry_read_room(struct torc_registry *registry, uint32_t
 {
     enum torc_err err = registry_read_shards(registry, why);
 
-    return err == TORC_ERR_OK
-               ? torc_registry_check_room(registry->cluster.shard_count, worker_count, why)
-               : err;
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    torc_give_fit(&registry->cluster, registry->survey,
+                  (uint64_t)worker_count * TORC_CHAN_SHARDS_MAX);
+    return torc_registry_check_room(registry->cluster.shard_count, worker_count, why);
 }
 
 enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_data_dir *dir,

@@ -451,6 +451,30 @@ static void what_is_named_is_here_and_nothing_else_in_the_end(void)
     CU_ASSERT_TRUE(late > 0 && refused > 0);
 }
 
+// What is this node's own is all kept at a start, what it is wished for as far as there is room.
+static void a_start_takes_what_has_room(void)
+{
+    memset(&w, 0, sizeof(w));
+    memset(&survey, 0, sizeof(survey));
+    survey.keys = SHARDS + 2;
+    for (uint32_t room = 0; room <= SHARDS; room++) {
+        memset(places, 0, sizeof(places));
+        cluster = (struct torc_cluster){.node = SELF, .shard_max = SHARDS, .shards = places};
+        torc_give_init(&w.give, &survey, &cluster, TICKET);
+        for (uint32_t shard = 1; shard <= SHARDS; shard++) {
+            w.members[shard] = 1u << (shard % 2 == 0 ? SELF : SELF % NODES + 1);
+            w.wished[shard] = 1u << SELF;
+            torc_cluster_add(&cluster)->shard = shard;
+        }
+        hear_all();
+        torc_give_fit(&cluster, &survey, room);
+        CU_ASSERT_EQUAL(cluster.shard_count, torc_max_u64(room, SHARDS / 2));
+        for (uint32_t shard = 2; shard <= SHARDS; shard += 2) {
+            CU_ASSERT_PTR_NOT_NULL(torc_cluster_shard(&cluster, shard));
+        }
+    }
+}
+
 // Two shards that began here without anything; a checkpoint holds all that the other one logged.
 static void begin_empty(void)
 {
@@ -541,6 +565,7 @@ static void copies_are_bound_to_the_node_s(void)
 int main(void)
 {
     CU_TestInfo tests[] = {
+        {"a start takes what has room", a_start_takes_what_has_room},
         {"what is named is here, and nothing else in the end",
          what_is_named_is_here_and_nothing_else_in_the_end},
         {"a replica that has nothing holds no log", a_replica_that_has_nothing_holds_no_log},
