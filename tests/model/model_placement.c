@@ -15,6 +15,12 @@
 #else
 #define ROUNDS 40u
 #endif
+// Worlds for a planted fault. A third of them can show the rarest: one with domains, with several
+// replicas, and with a node more in the domain of one.
+#define FAULT_ROUNDS 200u
+// Plans after which nothing may move where nothing changes: nothing moves back and forth (L4).
+#define REST_PLANS     2u
+#define REST_PLANS_FEW 20u // shards
 
 enum fault {
     FAULT_NONE,
@@ -412,14 +418,16 @@ static void open_world(struct model *m)
     torc_placement_sort(m->shards, m->twin, m->shard_count);
 }
 
-static bool run(enum fault fault)
+// The worlds up to the first that breaks a rule; `rounds`: none does.
+static uint32_t run(enum fault fault, uint32_t rounds)
 {
     struct model *m = calloc(1, sizeof(*m));
+    uint32_t round = 0;
     bool good = true;
 
     torc_assert(m != NULL);
     m->rng = (struct torc_rng){torc_test_seed()};
-    for (uint32_t round = 0; round < ROUNDS && good; round++) {
+    while (round < rounds && good) {
         open_world(m);
         m->fault = FAULT_NONE;
         good = plan(m);
@@ -428,26 +436,31 @@ static bool run(enum fault fault)
             m->fault = fault;
             good = plan(m);
         }
+        round += good ? 1 : 0;
     }
     free(m);
-    return good;
+    return round;
 }
 
 static void test_follows_its_rules(void)
 {
-    CU_ASSERT_TRUE(run(FAULT_NONE));
+    CU_ASSERT_EQUAL(run(FAULT_NONE, ROUNDS), ROUNDS);
 }
 
 static void test_planted_faults_are_found(void)
 {
     for (enum fault fault = FAULT_NONE + 1; fault < FAULTS; fault++) {
-        CU_ASSERT_FALSE(run(fault));
+        uint32_t passed = run(fault, FAULT_ROUNDS);
+
+        (void)printf("%u ", passed + 1);
+        CU_ASSERT(passed < FAULT_ROUNDS);
     }
+    (void)printf("worlds … ");
 }
 
-// What is planned stays when nothing changes: at the second plan, but for a few moves, and for
-// clusters with hardly a shard for each node, where one move may make room for others; at the
-// third, always.
+// What is planned stays when nothing changes: at the second plan but for a few moves, at the third
+// always. In clusters with hardly a shard for each node one move may make room for others, and so
+// on: there it comes to rest.
 static void test_plans_twice_the_same(void)
 {
     struct model *m = calloc(1, sizeof(*m));
@@ -455,13 +468,18 @@ static void test_plans_twice_the_same(void)
 
     m->rng = (struct torc_rng){torc_test_seed()};
     for (uint32_t round = 0; round < ROUNDS; round++) {
+        uint32_t left;
+
         open_world(m);
         CU_ASSERT_TRUE_FATAL(plan(m));
         change(m);
         CU_ASSERT_TRUE_FATAL(plan(m));
-        torc_placement_plan(&m->placement, m->shards, m->shard_count, &result);
-        CU_ASSERT_TRUE(result.arrived <= 3 || m->shard_count == 20);
-        torc_placement_plan(&m->placement, m->shards, m->shard_count, &result);
+        left = m->shard_count == 20 ? REST_PLANS_FEW : REST_PLANS;
+        do {
+            torc_placement_plan(&m->placement, m->shards, m->shard_count, &result);
+            CU_ASSERT_TRUE(result.arrived <= 3 || m->shard_count == 20);
+            left--;
+        } while (result.arrived > 0 && left > 0);
         CU_ASSERT_EQUAL(result.arrived, 0);
     }
     free(m);
