@@ -6,8 +6,9 @@
 // Oracle  every operation ends well and in bounded time, and a value is what was written. Packets,
 //         and answers, are no larger than what an answered probe proved since the last fall; never
 //         below the base is a node's size. What is swallowed makes the client fall back within
-//         FALL_NS, twice that for each small probe that was lost too; what passes is used within
-//         GROW_NS; probes are few, and answered one for one.
+//         FALL_NS, twice that for each small probe that was lost too, and the operations that wait
+//         for it end as much later; what passes is used within GROW_NS; probes are few, and
+//         answered one for one.
 // Planted a client that never falls back, one that believes without proof, one that never climbs
 //         again, one that climbs all the time: each must be found.
 // Use     TORC_SEED=n replays; TORC_PATH_CHANGES sets how many changes of the path.
@@ -37,6 +38,7 @@ enum {
 #define FALL_NS  UINT64_C(500000000) // where nothing else is lost or late
 #define ENDS_NS  UINT64_C(2000000000)
 #define LOSSY    4u // so many times as long where it is
+#define DOUBLED  2u // times that what lost probes make late may double ENDS_NS
 #define GROW_NS  UINT64_C(75000000000)
 #define LATE_NS  UINT64_C(100000000) // answers to probes; a time-out follows what was seen
 #define NS_PER_S UINT64_C(1000000000)
@@ -79,6 +81,7 @@ struct world {
     uint64_t fell_ns;
     uint64_t cut_ns;     // since then packets are swallowed for their size; 0: none
     uint32_t small_lost; // probes that fit, lost by chance since then: time-outs double
+    uint32_t most_lost;  // of them in one cut, while what now flies did
     uint64_t slowest_fall_ns;
     uint64_t probes;
     uint64_t probe_answers;
@@ -191,6 +194,9 @@ static bool on_the_way(struct torc_net *net, struct torc_net_packet *packet, uin
     }
     if (torc_rng_chance(&world->rng, world->loss_ppm)) {
         world->small_lost += is_probe(packet, bytes) ? 1 : 0;
+        if (world->cut_ns != 0) {
+            world->most_lost = (uint32_t)torc_max_u64(world->most_lost, world->small_lost);
+        }
         return false;
     }
     if (ping && !packet->to_node) {
@@ -365,6 +371,12 @@ static bool value_is(uint64_t number, const void *data, uint64_t bytes)
            torc_test_value_is(data, number, (uint32_t)bytes);
 }
 
+// In which an operation ends: a fall that came late makes it late too.
+static uint64_t ends_ns(void)
+{
+    return world->patience * ENDS_NS << torc_min_u64(world->most_lost, DOUBLED);
+}
+
 static bool op_start(uint64_t key, bool is_get)
 {
     struct cell *cell = &world->cells[key];
@@ -390,8 +402,8 @@ static void op_done(const struct torc_completion *done)
 
     expect(cell->busy, "a completion came twice", done->user_data);
     cell->busy = false;
-    expect(world->rig.now_ns - cell->since_ns < world->patience * ENDS_NS,
-           "an operation took too long", world->rig.now_ns - cell->since_ns);
+    expect(world->rig.now_ns - cell->since_ns < ends_ns(), "an operation took too long",
+           world->rig.now_ns - cell->since_ns);
     if (!cell->is_get) {
         expect(done->status == TORC_ERR_OK, torc_err_name(done->status), done->user_data);
         cell->number = cell->asked;
@@ -430,8 +442,7 @@ static void ops_run(uint32_t window, uint32_t gets_ppm, uint64_t until_ns)
         }
         world_step(STEP_NS);
         ops_poll();
-        expect(world->rig.now_ns < until_ns + world->patience * ENDS_NS, "operations do not end",
-               window);
+        expect(world->rig.now_ns < until_ns + ends_ns(), "operations do not end", window);
     }
 }
 
@@ -463,8 +474,7 @@ static void range_run(uint64_t until_ns)
         CU_ASSERT_EQUAL_FATAL(torc_engine_range(world->net.clients[0], &range, NULL), TORC_ERR_OK);
         do {
             world_step(STEP_NS);
-            expect(world->rig.now_ns - since_ns < world->patience * ENDS_NS, "a range does not end",
-                   0);
+            expect(world->rig.now_ns - since_ns < ends_ns(), "a range does not end", 0);
         } while (world->faults == 0 && torc_engine_poll(world->net.clients[0], &page, 1) == 0);
         if (world->faults == 0) {
             page_check(&page);
@@ -472,8 +482,10 @@ static void range_run(uint64_t until_ns)
     }
 }
 
+// Nothing is in flight before and after.
 static void traffic(uint64_t until_ns)
 {
+    world->most_lost = world->cut_ns != 0 ? world->small_lost : 0;
     switch (torc_rng_below(&world->rng, 5)) {
     case 0: ops_run(1, 1000000, until_ns); return; // gets, one at a time
     case 1: ops_run(1, 0, until_ns); return;       // puts, one at a time
