@@ -22,7 +22,8 @@ enum {
     TXNS = 40,
     OPS_MAX = 4,
     GROUPS = KEYS / OPS_MAX,
-    REPEATS = 3 // fewer than TORC_META_INFLIGHT_MAX in all
+    REPEATS = 3, // fewer than TORC_META_INFLIGHT_MAX in all
+    TRIES = 5
 };
 
 static const uint8_t machine_a[TORC_JOURNAL_MACHINE_BYTES] = {1, 2, 3};
@@ -491,8 +492,9 @@ static void submit_all(struct torc_metastore *store)
 }
 
 // What waits while another process has the lock goes together: one of each key wins, the others
-// are told of it, and all of it takes two syncs, what was picked before and the rest.
-static void test_what_waits_goes_together(void)
+// are told of it, and all of it takes two syncs, what was picked before and the rest. False: one
+// of the threads was off its core for a second, and the store waits no longer for the lock.
+static bool waits_and_goes_together(void)
 {
     char folder[] = FOLDER;
     char path[64];
@@ -501,6 +503,7 @@ static void test_what_waits_goes_together(void)
     uint32_t told[KEYS] = {0};
     struct torc_metastore *store = NULL;
     struct torc_fail why = {0};
+    bool in_time = true;
     int lock_fd;
 
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
@@ -525,18 +528,33 @@ static void test_what_waits_goes_together(void)
                 winner[key] = (uint32_t)answer.ticket;
                 continue;
             }
+            if (answer.err == TORC_ERR_UNAVAILABLE) {
+                in_time = false;
+                continue;
+            }
             CU_ASSERT_EQUAL_FATAL(answer.err, TORC_ERR_CONDITION_FAILED);
             CU_ASSERT_EQUAL_FATAL(answer.record_count, 1);
             memcpy(told + key, answer.records[0].value, sizeof(*told));
         }
     }
-    for (uint32_t i = 0; i < KEYS; i++) {
+    for (uint32_t i = 0; i < KEYS && in_time; i++) {
         CU_ASSERT_EQUAL(wins[i], 1);
         CU_ASSERT_EQUAL(told[i], winner[i]);
     }
-    CU_ASSERT(torc_metastore_revision(store) <= 2);
+    CU_ASSERT(torc_metastore_revision(store) <= 2 || !in_time);
     torc_metastore_close(store);
     remove_folder(folder);
+    return in_time;
+}
+
+static void test_what_waits_goes_together(void)
+{
+    bool in_time = false;
+
+    for (uint32_t i = 0; i < TRIES && !in_time; i++) {
+        in_time = waits_and_goes_together();
+    }
+    CU_ASSERT_TRUE(in_time);
 }
 
 int main(void)
