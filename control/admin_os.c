@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,7 +16,7 @@
 #include <unistd.h>
 
 enum {
-    ADMIN_GROUPS_MAX = 64
+    ADMIN_GROUPS_MAX = 1024
 };
 
 struct admin_client {
@@ -154,14 +153,14 @@ void torc_admin_close(struct torc_admin *admin)
     free(admin);
 }
 
-// Root, our own user, or a member of the group.
+// Root, our own user, or a member of the group. The groups are those that the process had when it
+// connected: no name service is asked, which could stand and the log with it.
 static bool admin_may(const struct torc_admin *admin, int fd)
 {
     struct ucred peer = {0};
     socklen_t bytes = sizeof(peer);
     gid_t groups[ADMIN_GROUPS_MAX];
-    int count = ADMIN_GROUPS_MAX;
-    const struct passwd *user;
+    socklen_t groups_bytes = sizeof(groups);
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
         return false;
@@ -169,12 +168,11 @@ static bool admin_may(const struct torc_admin *admin, int fd)
     if (peer.uid == 0 || peer.uid == geteuid() || (admin->has_group && peer.gid == admin->group)) {
         return true;
     }
-    user = getpwuid(peer.uid); // NOLINT(concurrency-mt-unsafe): one thread
-    if (!admin->has_group || user == NULL ||
-        getgrouplist(user->pw_name, peer.gid, groups, &count) < 0) {
+    if (!admin->has_group ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_bytes) != 0) {
         return false;
     }
-    for (int i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < groups_bytes / sizeof(groups[0]); i++) {
         if (groups[i] == admin->group) {
             return true;
         }

@@ -6,6 +6,7 @@ says of itself, restarts of either process, full disks, damage, another number o
 Last line: `N passed, N failed`. TORC_VERBOSE=1 shows what passed. Needs root (node.py).
 """
 import fcntl
+import grp
 import json
 import os
 import pathlib
@@ -393,6 +394,25 @@ def case_admin_clients():
         checks.equal("its answers wait for it", len(lines_of(deaf, sent)), sent)
         for link in (*idle, waits, deaf):
             link.close()
+
+
+def case_admin_group():
+    """who is not root asks by a group that the process has, whatever name services say"""
+    ask = ("import json, socket, sys; link = socket.socket(socket.AF_UNIX); link.connect(sys.argv[1]);"
+           "link.sendall(b'{\"command\":\"status\"}\\n'); print(json.loads(link.makefile().readline()).get('ok'))")
+    games = grp.getgrnam("games").gr_gid
+    with Node("--keys", 1000, "--admin-group", "games") as node:
+        path = os.path.join(node.data, "run/admin.sock")
+        checks.equal("the socket's group", os.stat(path).st_gid, games)
+        for folder in (node.data, os.path.join(node.data, "run"), os.path.dirname(node.data)):
+            os.chmod(folder, 0o711)
+        os.chmod(path, 0o666)  # control itself judges
+
+        def answer(groups):
+            return subprocess.run(["/usr/bin/python3", "-c", ask, path], user="nobody", group="nogroup", extra_groups=groups,
+                                  capture_output=True, check=False, timeout=30).stdout.strip()
+        checks.equal("who has the group among others", answer([*range(2000, 2100), games]), b"True")
+        checks.that("who has not", answer([12345]) != b"True")
 
 
 def case_admin_hangs():
