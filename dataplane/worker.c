@@ -720,6 +720,9 @@ void torc_worker_turn(struct torc_worker *worker, struct torc_turn *turn)
     }
     torc_worker_replicas_begin(worker);
     torc_worker_post_take(worker);
+    if (torc_unlikely(worker->past_until_ns != 0)) {
+        torc_worker_past_on(worker);
+    }
     torc_worker_receive(worker);
     torc_worker_confirm_ask(worker);
     torc_worker_watch_turn(worker);

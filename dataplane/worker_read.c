@@ -308,6 +308,34 @@ enum torc_err torc_worker_past(struct torc_worker *worker, struct torc_shard *sh
     torc_unreachable("a state was added");
 }
 
+// A get found too much that is not indexed. A range is tried again in each turn, a get by its
+// client alone, after a pause in which more may be written than a try indexes: so this core goes on
+// by itself, for as long as a client pauses.
+static void past_wait(struct torc_worker *worker, uint64_t ts)
+{
+    bool waits = worker->past_until_ns != 0;
+
+    worker->past_ts = waits ? torc_min_u64(worker->past_ts, ts) : ts;
+    worker->past_kept = waits ? worker->past_kept : worker->pool.undo.kept_count;
+    worker->past_until_ns = worker->now_ns + PIN_US * 1000;
+}
+
+void torc_worker_past_on(struct torc_worker *worker)
+{
+    struct torc_undo *undo = &worker->pool.undo;
+    uint64_t written = torc_min_u64(undo->kept_count - worker->past_kept, UINT32_MAX / 2);
+    enum torc_undo_state state;
+
+    if (worker->now_ns >= worker->past_until_ns) {
+        worker->past_until_ns = 0;
+        return;
+    }
+    state = torc_undo_prepare(undo, worker->past_ts, (uint32_t)written + PAST_ENTRIES);
+    worker->past_kept = undo->kept_count;
+    worker->past_until_ns = state == TORC_UNDO_TOO_OLD ? 0 : worker->past_until_ns;
+    worker->turn->more = worker->turn->more || state == TORC_UNDO_MORE;
+}
+
 // A get as of a timestamp.
 static void get_past(struct torc_worker *worker, struct torc_packet *packet,
                      struct torc_answer *answer, const struct torc_request *request,
@@ -318,6 +346,9 @@ static void get_past(struct torc_worker *worker, struct torc_packet *packet,
     enum torc_err err = torc_worker_past(worker, shard, request->ts, &info);
 
     if (err != TORC_ERR_OK) {
+        if (err == TORC_ERR_BUSY && request->ts < shard->applied_hlc) {
+            past_wait(worker, request->ts); // only the index can be what is missing
+        }
         torc_answer_status(worker, answer, request->opcode, request->op_id, err, info);
         return;
     }

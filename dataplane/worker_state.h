@@ -331,6 +331,10 @@ struct torc_worker {
     struct torc_tree_pair *pairs; // TORC_WORKER_PAIRS
     char *text;                   // TORC_WORKER_TEXT_BYTES, for STATUS
     uint32_t text_bytes;          // of it, written in this turn; 0: not yet
+    // The past that a get waits for.
+    uint64_t past_ts;       // the least
+    uint64_t past_until_ns; // 0: nobody waits
+    uint64_t past_kept;     // entries that the undo window had got when it was last seen to
 };
 
 // Now, for a traced operation.
@@ -587,6 +591,10 @@ void torc_worker_pin(struct torc_worker *worker, uint64_t ts);
 // BUSY: ask again; else the status to answer, with `info`.
 enum torc_err torc_must_use torc_worker_past(struct torc_worker *worker, struct torc_shard *shard,
                                              uint64_t ts, uint64_t *info);
+
+// Each turn while a get waits (past_until_ns): indexes as much as was written since the last one,
+// and some more.
+void torc_worker_past_on(struct torc_worker *worker);
 
 // -- worker_write.c -------------------------------------------------------------------------------
 

@@ -245,6 +245,32 @@ static struct torc_reply get_at(uint64_t key, uint64_t ts, enum torc_err status)
     return expect(&request, status);
 }
 
+// Between two tries more is written than one of them indexes, and each pause is longer.
+static void a_get_of_the_past_ends_beside_writes(void)
+{
+    struct torc_rng rng = {torc_test_seed()};
+    struct torc_request request = torc_rig_get(key_at(0));
+    struct torc_reply reply = {.status = TORC_ERR_BUSY};
+    uint32_t tries = 0;
+
+    open_rig(0);
+    for (uint32_t i = 0; i < SPREAD; i++) {
+        change(&rng, i);
+    }
+    request.flags = TORC_GET_AT;
+    request.ts = clock_all();
+    for (uint32_t pause = 400; tries < 5 && reply.status == TORC_ERR_BUSY; pause *= 2) {
+        for (uint32_t i = 0; i < pause; i++) {
+            change(&rng, (uint32_t)torc_rng_below(&rng, SPREAD)); // of the same core
+        }
+        torc_rig_call(rig, client, &request, &reply);
+        tries++;
+    }
+    CU_ASSERT_EQUAL(reply.status, TORC_ERR_OK);
+    CU_ASSERT_EQUAL(tries, 2);
+    close_rig();
+}
+
 // A value over many packets, put in pieces.
 static void put_large(unsigned char fill)
 {
@@ -459,6 +485,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"a range of all shards is one moment", a_range_of_all_shards_is_one_moment},
         {"a get as of a timestamp", a_get_as_of_a_timestamp},
+        {"a get of the past ends beside writes", a_get_of_the_past_ends_beside_writes},
         {"a large value that was replaced is read in pieces",
          a_large_value_that_was_replaced_is_read_in_pieces},
         {"a range waits for a write below its timestamp",
