@@ -273,8 +273,7 @@ void torc_shard_pool_init(struct torc_shard_pool *pool, void *memory,
 // Between bursts: lets go of the past that nobody asks for any more.
 static inline void torc_shard_pool_age(struct torc_shard_pool *pool)
 {
-    torc_undo_age(&pool->undo,
-                  torc_hlc_us(pool->hlc) > pool->wall_us ? torc_hlc_us(pool->hlc) : pool->wall_us);
+    torc_undo_age(&pool->undo, torc_hlc_us(pool->hlc), pool->wall_us);
 }
 
 // CONFIGURE brings the ttl and the clock's floor after the pool is made.

@@ -270,7 +270,8 @@ static uint64_t pins_least(const struct torc_undo *undo)
     for (uint32_t i = 0; i < TORC_UNDO_PINS; i++) {
         const struct torc_undo_pin *pin = &undo->pins[i];
 
-        if (pin->ts != 0 && pin->until_us >= undo->now_us &&
+        // Not by the HLC, which anybody's timestamp may move on by seconds.
+        if (pin->ts != 0 && pin->until_us >= undo->wall_us &&
             torc_hlc_us(pin->ts) + undo->pin_us >= undo->now_us) {
             least = torc_min_u64(least, pin->ts);
         }
@@ -337,12 +338,13 @@ void torc_undo_clear(struct torc_undo *undo)
     }
 }
 
-void torc_undo_age(struct torc_undo *undo, uint64_t now_us)
+void torc_undo_age(struct torc_undo *undo, uint64_t hlc_us, uint64_t wall_us)
 {
     if (!torc_undo_is_on(undo)) {
         return;
     }
-    undo->now_us = torc_max_u64(undo->now_us, now_us);
+    undo->wall_us = wall_us;
+    undo->now_us = torc_max_u64(undo->now_us, torc_max_u64(hlc_us, wall_us));
     if (undo->indexed && undo->index_used_us + undo->age_us < undo->now_us) {
         index_drop(undo);
     }

@@ -59,8 +59,8 @@ struct torc_undo_segment {
 
 // Any number of readers: those whose timestamps are near one another share one.
 struct torc_undo_pin {
-    uint64_t ts; // the least; 0: free
-    uint64_t until_us;
+    uint64_t ts;       // the least; 0: free
+    uint64_t until_us; // by the wall clock
 };
 
 // Places in the log are numbers that only rise: segment number x its bytes + offset.
@@ -73,8 +73,9 @@ struct torc_undo {
     uint64_t age_us;
     uint64_t pin_us;
     uint64_t limit_bytes;
-    uint64_t now_us;
-    uint64_t first; // segment numbers: [first, last], last is the open one
+    uint64_t now_us;  // the HLC, or the wall clock where that is ahead: entries age by it
+    uint64_t wall_us; // by which pins end
+    uint64_t first;   // segment numbers: [first, last], last is the open one
     uint64_t last;
     uint64_t floor; // U2
     uint64_t large_bytes;
@@ -140,7 +141,7 @@ void torc_undo_keep_new(struct torc_undo *undo, const struct torc_tree_write *wr
                         uint32_t count);
 
 // Drops what is past its age, a few segments a call, and an index that nobody uses. Between bursts.
-void torc_undo_age(struct torc_undo *undo, uint64_t now_us);
+void torc_undo_age(struct torc_undo *undo, uint64_t hlc_us, uint64_t wall_us);
 
 // Gives up the oldest part of the window for the heap's sake: true when a block was freed.
 bool torc_must_use torc_undo_yield(struct torc_undo *undo);
@@ -150,7 +151,8 @@ void torc_undo_clear(struct torc_undo *undo);
 
 // -- Reads ---------------------------------------------------------------------------------------
 
-// Somebody goes on reading at `ts` until `until_us`: keeps what is above it. 0 pins nothing.
+// Somebody goes on reading at `ts` until `until_us` of the wall clock: keeps what is above it. 0
+// pins nothing.
 void torc_undo_pin(struct torc_undo *undo, uint64_t ts, uint64_t until_us);
 
 // Brings the index up to date for reads at `ts`, at most about `entry_max` entries a call. READY

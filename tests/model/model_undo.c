@@ -472,6 +472,9 @@ static void op_pinned(void)
     }
     torc_undo_pin(&rig.pool.undo, ts, rig.pool.wall_us + PIN_US);
     for (uint32_t i = 0; i < 3; i++) {
+        if (torc_rng_chance(&world.rng, 100000)) { // somebody's clock is ahead
+            rig.pool.hlc = torc_max_u64(rig.pool.hlc, torc_hlc_from_us(rig.pool.wall_us + PIN_US));
+        }
         op_writes();
         rig.pool.wall_us += torc_rng_below(&world.rng, PIN_US / 8);
         torc_shard_pool_age(&rig.pool);

@@ -165,6 +165,29 @@ static void test_age_ends_the_window_and_a_pin_keeps_it(void)
     close_shard();
 }
 
+// Anybody's timestamp may move the HLC on: entries age by it. Pins, which the wall clock set, stay.
+static void test_a_pin_stays_when_the_clock_is_moved_on(void)
+{
+    uint64_t first;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    first = put(1, 10);
+    (void)put(1, 20);
+    torc_undo_pin(&rig.pool.undo, first, START_US + 10 * AGE_US);
+    for (uint32_t i = 0; i < 500; i++) { // some segments, which go one by one
+        (void)put(2, 128);
+    }
+    CU_ASSERT_EQUAL(past(torc_hlc_from_us(START_US + 50 * AGE_US)), TORC_SHARD_PAST_READY);
+    (void)put(1, 30);
+    rig.pool.wall_us += 10 * AGE_US;
+    torc_shard_pool_age(&rig.pool);
+    expect_value(1, first, 10);
+    rig.pool.wall_us += 1;
+    torc_shard_pool_age(&rig.pool);
+    CU_ASSERT_EQUAL(past(first), TORC_SHARD_PAST_TOO_OLD);
+    close_shard();
+}
+
 // A pin does not hold for ever: pin_us.
 static void test_a_pin_has_an_end(void)
 {
@@ -458,6 +481,7 @@ int main(void)
         {"before the shard's life nothing is known", test_before_the_shards_life_nothing_is_known},
         {"what is read is never written below", test_what_is_read_is_never_written_below},
         {"age ends the window and a pin keeps it", test_age_ends_the_window_and_a_pin_keeps_it},
+        {"a pin stays when the clock is moved on", test_a_pin_stays_when_the_clock_is_moved_on},
         {"a pin has an end", test_a_pin_has_an_end},
         {"more keys than the index holds", test_more_keys_than_the_index_holds},
         {"large values are counted and end it too", test_large_values_are_counted_and_end_it_too},
