@@ -418,6 +418,22 @@ static void replica_step_once(struct torc_worker *worker, struct torc_worker_sha
     }
 }
 
+// H5. Who is proposed counts from that moment on (M2), so this is done after each step.
+static uint64_t replica_least_ceiling(const struct torc_replica *machine)
+{
+    uint64_t least = TORC_BUG(LARGEST_CEILING) ? 0 : UINT64_MAX;
+
+    for (uint32_t i = 0; i < machine->peer_count; i++) {
+        const struct torc_replica_peer *peer = &machine->peers[i];
+
+        if (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed) {
+            least = TORC_BUG(LARGEST_CEILING) ? torc_max_u64(least, peer->lease.ceiling)
+                                              : torc_min_u64(least, peer->lease.ceiling);
+        }
+    }
+    return least;
+}
+
 // L3. With read-mode = confirm a shard with other members is readable only while packets that were
 // confirmed are answered (worker_confirm.c).
 static void replica_judge(const struct torc_worker *worker, struct torc_worker_shard *shard)
@@ -427,6 +443,7 @@ static void replica_judge(const struct torc_worker *worker, struct torc_worker_s
     shard->readable = shard->engine.state == TORC_SHARD_ACTIVE &&
                       torc_replica_may_read(machine, worker->now_ns) &&
                       (worker->confirm == NULL || torc_replica_confirmed_ns(machine) == UINT64_MAX);
+    shard->replica->least_ceiling = replica_least_ceiling(machine);
 }
 
 // What the reads and writes of this shard have to look at.
@@ -730,8 +747,7 @@ void torc_worker_replica_order(struct torc_worker *worker, const struct torc_cmd
 
 static void replica_read_leases(struct torc_worker *worker, struct torc_worker_shard *shard)
 {
-    struct torc_worker_replica *replica = shard->replica;
-    struct torc_replica *machine = &replica->machine;
+    struct torc_replica *machine = &shard->replica->machine;
     struct torc_council_leases leases;
 
     if (!machine->adopted ||
@@ -743,17 +759,6 @@ static void replica_read_leases(struct torc_worker *worker, struct torc_worker_s
     for (uint32_t i = 0; i < TORC_REPLICA_PEERS_MAX; i++) {
         if (leases.nodes[i] != 0) {
             torc_replica_lease(machine, leases.nodes[i], leases.leases[i]);
-        }
-    }
-    replica->least_ceiling = TORC_BUG(LARGEST_CEILING) ? 0 : UINT64_MAX;
-    for (uint32_t i = 0; i < machine->peer_count; i++) {
-        const struct torc_replica_peer *peer = &machine->peers[i];
-
-        if (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed) {
-            replica->least_ceiling =
-                TORC_BUG(LARGEST_CEILING)
-                    ? torc_max_u64(replica->least_ceiling, peer->lease.ceiling)
-                    : torc_min_u64(replica->least_ceiling, peer->lease.ceiling);
         }
     }
 }

@@ -124,7 +124,7 @@ struct torc_worker_replica {
     uint32_t told_heard;
     bool told_whole;
     uint64_t deadline_ns;
-    uint64_t least_ceiling; // of all members' (H5); UINT64_MAX: there are none
+    uint64_t least_ceiling; // of all members', and who is proposed (H5); UINT64_MAX: none
     struct torc_worker_freshness fresh;
     struct torc_worker_follow_up follow_up;
     struct torc_worker_peer_core cores[TORC_REPLICA_PEERS_MAX];

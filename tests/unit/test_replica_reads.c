@@ -81,6 +81,49 @@ static void a_backup_that_is_cut_off_soon_says_that_it_is_too_old(void)
     torc_cluster_close(&cluster);
 }
 
+// -- Reads at a timestamp -------------------------------------------------------------------------
+
+// H5: at the end of each turn, also of that in which one was proposed. Returns how many are.
+static uint32_t check_ceilings(uint32_t node, uint32_t shard)
+{
+    const struct torc_worker_shard *at = torc_cluster_shard(&cluster, node, shard);
+    uint32_t proposed = 0;
+
+    if (at == NULL || at->replica == NULL || !at->replica->live ||
+        at->replica->machine.role != TORC_REPLICA_ACTIVE) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < at->replica->machine.peer_count; i++) {
+        const struct torc_replica_peer *peer = &at->replica->machine.peers[i];
+
+        if (peer->role == TORC_REPLICA_PEER_MEMBER || peer->proposed) {
+            CU_ASSERT(at->replica->least_ceiling <= peer->lease.ceiling);
+            proposed += peer->proposed ? 1 : 0;
+        }
+    }
+    return proposed;
+}
+
+static void who_is_proposed_has_to_keep_what_is_read_from_that_turn_on(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    uint32_t proposed = 0;
+
+    config.min_in_sync = 1;
+    replicas_come_up_as(&config);
+    torc_cluster_kill(&cluster, 2, true);
+    torc_cluster_kill(&cluster, 3, true);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 1, 100000)); // nobody but itself
+    torc_cluster_start(&cluster, 2, false);
+    torc_cluster_start(&cluster, 3, false);
+    for (uint32_t step = 0; step < 50000; step++) {
+        torc_cluster_step(&cluster);
+        proposed += check_ceilings(1, 1);
+    }
+    CU_ASSERT_TRUE(proposed > 0);
+    torc_cluster_close(&cluster);
+}
+
 // -- read-mode = confirm --------------------------------------------------------------------------
 
 static void confirm_come_up(uint32_t workers)
@@ -224,6 +267,8 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"a backup reads what is not too old", a_backup_reads_what_is_not_too_old},
+        {"who is proposed has to keep what is read, from that turn on",
+         who_is_proposed_has_to_keep_what_is_read_from_that_turn_on},
         {"reads wait for a beat that was asked for", reads_wait_for_a_beat_that_was_asked_for},
         {"a primary that is cut off reads no more", a_primary_that_is_cut_off_reads_no_more},
         {"over the bound reads are refused at once", over_the_bound_reads_are_refused_at_once},
