@@ -155,7 +155,6 @@ static void watch_meet_boot(struct torc_watch_peer *peer, uint64_t boot)
     peer->promise_until_other_ns =
         torc_max_u64(peer->promise_until_other_ns, peer->promise_until_ns);
     peer->promise_until_ns = 0;
-    peer->ceiling_acked = 0;
     peer->ceiling_asked = 0;
     peer->held_version = 0;
     peer->beat_ns = 0;
@@ -284,7 +283,6 @@ static void watch_on_ack(struct torc_watch *watch, struct torc_watch_peer *peer,
     peer->told = peer->told && !peer->state.mute;
     peer->state.mute = false;
     torc_watch_count_leases(watch, peer, ack);
-    peer->ceiling_acked = torc_max_u64(peer->ceiling_acked, ack->ceiling);
     peer->claim_acked =
         torc_max_u64(peer->claim_acked, torc_min_u64(ack->claim_version, peer->claim_version));
     if (peer->claim_acked < peer->claim_version) {

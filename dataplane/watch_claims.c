@@ -351,6 +351,8 @@ void torc_watch_count_leases(struct torc_watch *watch, struct torc_watch_peer *p
             (known || TORC_BUG(LEASE_UNDER_OLD_CLAIM))) {
             claim->lease.until_ns = torc_max_u64(claim->lease.until_ns, until_ns);
             claim->lease.confirmed_ns = ack->echo_ns;
+            // H5. What who has moved on keeps by now binds no successor that is at work already.
+            claim->lease.ceiling = torc_max_u64(claim->lease.ceiling, ack->ceiling);
         }
     }
 }
@@ -360,11 +362,6 @@ struct torc_watch_lease torc_watch_lease(const struct torc_watch *watch, uint32_
 {
     struct torc_watch_peer *peer = torc_watch_find(watch, node);
     const struct torc_watch_claim *claim = peer == NULL ? NULL : claims_find(peer, shard);
-    struct torc_watch_lease lease = {0};
 
-    if (claim != NULL && claim->epoch == epoch) {
-        lease = claim->lease;
-        lease.ceiling = peer->ceiling_acked;
-    }
-    return lease;
+    return claim != NULL && claim->epoch == epoch ? claim->lease : (struct torc_watch_lease){0};
 }

@@ -40,9 +40,8 @@ struct torc_watch_peer {
     uint64_t promise_until_other_ns; // to earlier boots, all of them
     uint64_t sent_ns[TORC_WATCH_BEATS_KEPT];
     uint64_t sent_count;
-    uint64_t counted_ns; // sent_ns of the newest beat whose answer counted
-    uint64_t beat_ns;    // sent_ns of its newest beat
-    uint64_t ceiling_acked;
+    uint64_t counted_ns;    // sent_ns of the newest beat whose answer counted
+    uint64_t beat_ns;       // sent_ns of its newest beat
     uint64_t ceiling_asked; // it wants us to keep; the shell was told
     uint64_t open_hlc;
     uint64_t wall_boot;  // the life of it whose wall clock was heard last

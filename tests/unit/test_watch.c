@@ -1,5 +1,5 @@
 // Torc tests: how patient a watch is, and how its k rises and falls. Its safety is model_watch's.
-#include "dataplane/watch.h"
+#include "dataplane/watch_impl.h"
 #include "kit/wall.h"
 #include "tests/torc_test.h"
 
@@ -473,6 +473,48 @@ static void test_an_answer_that_is_asked_for_again_says_the_same(void)
     rig_close(&rig);
 }
 
+// Node 2 answers the newest beat of this one, whose claims it knows: what it keeps, and whether it
+// promises for the first of them.
+static void rig_answer(struct rig *rig, uint64_t ceiling, bool promises)
+{
+    const struct torc_watch_peer *peer = torc_watch_find(&rig->watch, 2);
+    struct torc_beat_ack ack = {.claim_version = peer->claim_version,
+                                .ceiling = ceiling,
+                                .stretch = 1,
+                                .promised = {promises ? 1 : 0}};
+    struct torc_watch_event event = {
+        .kind = TORC_WATCH_BEAT_ACK, .node = 2, .boot = 7, .beat_ack = &ack};
+
+    rig_live(rig, 20 * MS, 1);
+    ack.echo_ns = peer->sent_ns[(peer->sent_count - 1) % TORC_WATCH_BEATS_KEPT];
+    rig_step(rig, &event);
+}
+
+// What a peer keeps that promises nothing, for it has moved on, may be above what its new primary
+// has stamped already (H5).
+static void test_a_ceiling_counts_where_it_was_promised(void)
+{
+    struct torc_watch_adoption adoption = {.shard = 3,
+                                           .epoch = 5,
+                                           .primary_node = 1,
+                                           .synced = true,
+                                           .claim_count = 1,
+                                           .claim_nodes = {2}};
+    uint64_t until_ns;
+    struct rig rig;
+
+    rig_open(&rig);
+    CU_ASSERT_EQUAL_FATAL(torc_watch_adopt(&rig.watch, &adoption, &until_ns, NULL), TORC_ERR_OK);
+    rig_beat(&rig, 1);
+    rig_answer(&rig, 1000, true);
+    CU_ASSERT_EQUAL(torc_watch_lease(&rig.watch, 3, 5, 2).ceiling, 1000);
+    rig_answer(&rig, 2000, false);
+    CU_ASSERT_EQUAL(torc_watch_lease(&rig.watch, 3, 5, 2).ceiling, 1000);
+    rig_answer(&rig, 2000, true);
+    CU_ASSERT_EQUAL(torc_watch_lease(&rig.watch, 3, 5, 2).ceiling, 2000);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -497,6 +539,7 @@ int main(void)
         {"a promise to the dead binds nobody", test_a_promise_to_the_dead_binds_nobody},
         {"an answer that is asked for again says the same",
          test_an_answer_that_is_asked_for_again_says_the_same},
+        {"a ceiling counts where it was promised", test_a_ceiling_counts_where_it_was_promised},
         CU_TEST_INFO_NULL,
     };
 
