@@ -453,9 +453,10 @@ bool torc_shard_cancel(struct torc_shard_pool *pool, uint32_t place, uint64_t ta
 void torc_shard_drop_waiting(struct torc_shard *shard)
 {
     struct torc_shard_pool *pool = shard->pool;
-    uint32_t woken = pool->woken_head;
+    uint32_t woken;
 
     woken_finish(pool);
+    woken = pool->woken_head;
     pool->woken_head = NONE;
     pool->woken_tail = NONE;
     while (woken != NONE) { // those of other shards stay in the list
