@@ -659,6 +659,7 @@ static void call_overdue(struct torc_engine *engine, uint32_t index)
 bool torc_call_gives_up(struct torc_engine *engine, const struct torc_op *op)
 {
     return op->kind == TORC_OP_WRITE && op->attempts > 0 && attempts_all_refused(op) &&
+           op->last_refusal != TORC_ERR_TAKING_OVER && // it asks for all of its shard
            torc_path_is_late(engine, torc_op_path(engine, op), op);
 }
 

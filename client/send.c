@@ -103,6 +103,10 @@ static uint32_t build_points(struct build *build, struct torc_list *queue)
     build->may_drop = true;
     while (queue->count > 0 && build->ops < build->node->limits.packet_ops_max &&
            (build->ops == 0 || path->ops_in_flight < build->node->limits.core_ops_max)) {
+        if (build->ops > 0 && torc_call_gives_up(engine, &engine->ops[queue->head])) {
+            torc_op_wait(engine, queue->head, UINT64_MAX);
+            continue;
+        }
         if (build->is_write && torc_big_wanted(engine, &engine->ops[queue->head])) {
             break;
         }
@@ -154,13 +158,19 @@ static void path_refit(struct torc_engine *engine, const struct torc_list *queue
     }
 }
 
-// Where more waits than fits into a packet, what is late is not sent: it would take the place of
-// others for nobody. It ends at its deadline.
+// What is not to be sent any more: a refused write whose answer would leave it in doubt; and, where
+// more waits than fits into a packet, what is late, for it would take the place of others for
+// nobody. It ends at its deadline.
 static void path_skip_late(struct torc_engine *engine, const struct torc_client_node *node,
                            const struct torc_client_path *path, const struct torc_list *queue)
 {
-    while (queue->count > node->limits.packet_ops_max &&
-           torc_path_is_late(engine, path, &engine->ops[queue->head])) {
+    while (queue->count > 0) {
+        const struct torc_op *op = &engine->ops[queue->head];
+
+        if (!torc_call_gives_up(engine, op) &&
+            (queue->count <= node->limits.packet_ops_max || !torc_path_is_late(engine, path, op))) {
+            return;
+        }
         torc_op_wait(engine, queue->head, UINT64_MAX);
     }
 }
@@ -207,6 +217,7 @@ static bool transmit_path(struct torc_engine *engine, struct torc_client_node *n
     path_skip_late(engine, node, path, queue);
     if (node->ahead_ns != 0) {
         path_skip_ahead(engine, node, queue);
+        path_skip_late(engine, node, path, queue);
     }
     if (queue->count == 0 || path->ops_in_flight >= node->limits.core_ops_max) {
         return false;
