@@ -344,8 +344,9 @@ void torc_undo_age(struct torc_undo *undo, uint64_t hlc_us, uint64_t wall_us)
         return;
     }
     undo->wall_us = wall_us;
-    undo->now_us = torc_max_u64(undo->now_us, torc_max_u64(hlc_us, wall_us));
-    if (undo->indexed && undo->index_used_us + undo->age_us < undo->now_us) {
+    undo->now_us = torc_max_u64(hlc_us, wall_us); // the clock may have been set back
+    undo->index_used_us = torc_min_u64(undo->index_used_us, wall_us);
+    if (undo->indexed && undo->index_used_us + undo->age_us < wall_us) {
         index_drop(undo);
     }
     if (undo->first == undo->last && segment_at(undo, undo->last)->used > 0 &&
@@ -576,7 +577,7 @@ enum torc_undo_state torc_undo_prepare(struct torc_undo *undo, uint64_t ts, uint
     if (!undo->indexed || ts < undo->index_floor) {
         index_begin(undo, ts);
     }
-    undo->index_used_us = undo->now_us;
+    undo->index_used_us = undo->wall_us;
     while (undo->index_next < place_end(undo)) {
         uint64_t number = undo->index_next / SEGMENT_BYTES;
 

@@ -74,7 +74,7 @@ struct torc_undo {
     uint64_t pin_us;
     uint64_t limit_bytes;
     uint64_t now_us;  // the HLC, or the wall clock where that is ahead: entries age by it
-    uint64_t wall_us; // by which pins end
+    uint64_t wall_us; // by which pins end, and the index where nobody uses it
     uint64_t first;   // segment numbers: [first, last], last is the open one
     uint64_t last;
     uint64_t floor; // U2
@@ -90,7 +90,7 @@ struct torc_undo {
     uint64_t index_first;   // places
     uint64_t index_next;
     uint64_t index_floor;   // all entries before index_first are at or below it
-    uint64_t index_used_us; // by somebody who needed it
+    uint64_t index_used_us; // by the wall clock: when somebody needed it
     uint64_t index_number;  // rises with each that is begun
     bool indexed;
     struct torc_undo_pin pins[TORC_UNDO_PINS]; // one for each 64th of pin_us, by their timestamps

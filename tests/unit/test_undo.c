@@ -188,6 +188,50 @@ static void test_a_pin_stays_when_the_clock_is_moved_on(void)
     close_shard();
 }
 
+// A machine that began with its clock an hour ahead has a past when it was set back.
+static void test_a_clock_that_was_set_back(void)
+{
+    uint64_t first;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    rig.pool.wall_us += UINT64_C(3600) * 1000000;
+    torc_shard_pool_age(&rig.pool);
+    rig.pool.wall_us -= UINT64_C(3600) * 1000000;
+    torc_shard_pool_age(&rig.pool);
+    first = put(1, 10);
+    (void)put(1, 20);
+    torc_shard_pool_age(&rig.pool);
+    expect_value(1, first, 10);
+    rig.pool.wall_us += AGE_US / 2;
+    torc_shard_pool_age(&rig.pool);
+    expect_value(1, first, 10);
+    close_shard();
+}
+
+// The index goes when nobody used it for a while, however far others move the HLC.
+static void test_the_index_goes_by_the_wall(void)
+{
+    uint64_t first;
+    uint64_t number;
+
+    open_shard(TORC_UNDO_BYTES_MIN);
+    first = put(1, 10);
+    (void)put(1, 20);
+    torc_undo_pin(&rig.pool.undo, first, START_US + 10 * AGE_US);
+    torc_shard_pool_age(&rig.pool);
+    expect_value(1, first, 10);
+    number = rig.pool.undo.index_number;
+    CU_ASSERT_EQUAL(past(torc_hlc_from_us(START_US + 50 * AGE_US)), TORC_SHARD_PAST_READY);
+    (void)put(1, 30);
+    torc_shard_pool_age(&rig.pool);
+    expect_value(1, first, 10);
+    CU_ASSERT_EQUAL(rig.pool.undo.index_number, number);
+    rig.pool.wall_us += AGE_US + 1;
+    torc_shard_pool_age(&rig.pool);
+    CU_ASSERT_FALSE(rig.pool.undo.indexed);
+    close_shard();
+}
+
 // A pin does not hold for ever: pin_us.
 static void test_a_pin_has_an_end(void)
 {
@@ -482,6 +526,8 @@ int main(void)
         {"what is read is never written below", test_what_is_read_is_never_written_below},
         {"age ends the window and a pin keeps it", test_age_ends_the_window_and_a_pin_keeps_it},
         {"a pin stays when the clock is moved on", test_a_pin_stays_when_the_clock_is_moved_on},
+        {"a clock that was set back ends nothing later", test_a_clock_that_was_set_back},
+        {"the index stays when the clock is moved on", test_the_index_goes_by_the_wall},
         {"a pin has an end", test_a_pin_has_an_end},
         {"more keys than the index holds", test_more_keys_than_the_index_holds},
         {"large values are counted and end it too", test_large_values_are_counted_and_end_it_too},
