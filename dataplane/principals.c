@@ -295,12 +295,13 @@ static uint32_t key_same(const struct entry *old, const struct torc_chan_princip
 }
 
 // Place of the live principal that goes on as `from`, or TORC_PRINCIPAL_NOBODY. Without a key of
-// its own it is another one: one that was revoked left its number to one that was added.
+// its own it is another one: one that was revoked left its number to one that was added. There is
+// one of nodes alone: whose file is changed first must not lose all others at once.
 static uint32_t place_staying(const struct torc_principals *principals,
                               const struct torc_chan_principal *from)
 {
     uint32_t place = place_of(principals, from->number);
-    bool same = false;
+    bool same = from->roles == TORC_ROLE_NODE;
 
     if (place == TORC_PRINCIPAL_NOBODY || !rights_same(&principals->entries[place].rights, from)) {
         return TORC_PRINCIPAL_NOBODY;

@@ -496,10 +496,19 @@ static void test_nodes_are_known_by_the_secret(void)
     CU_ASSERT_PTR_NULL(found.rights);
     torc_principals_find(table, 9, 3, &found); // the secret itself is nobody's key
     CU_ASSERT_PTR_NULL(found.rights);
+    caller.key = 3;
+    torc_principals_find_node(table, &caller, psk, &found);
+    torc_principals_open(table, found.place, 1);
+    CU_ASSERT_EQUAL(torc_principals_fate(table, found.place, found.key_serial), TORC_FATE_STAYS);
+    list[1].key_ids[0] = 2; // in one reload: sessions of nodes have their minute nonetheless
+    torc_test_value(list[1].psks[0], 6, TORC_CHAN_PSK_BYTES);
+    TORC_TEST_OK(torc_principals_load(table, list, 2, &why), &why);
+    CU_ASSERT_EQUAL(torc_principals_fate(table, found.place, found.key_serial),
+                    TORC_FATE_KEY_REMOVED);
     list[0].roles = TORC_ROLE_NODE; // two of them
     CU_ASSERT_EQUAL(torc_principals_load(table, list, 2, &why), TORC_ERR_INVALID_ARGUMENT);
     TORC_TEST_OK(torc_principals_load(table, list, 0, &why), &why);
-    caller.key = 3;
+    caller.key = 2;
     torc_principals_find_node(table, &caller, psk, &found);
     CU_ASSERT_PTR_NULL(found.rights);
     free(memory);
