@@ -10,6 +10,7 @@
 #define RETRY_US      1000u
 // Entries of the undo window that one request may have indexed: some 50 us.
 #define PAST_ENTRIES 256u
+#define PAST_TURN    2048u // of what was written, at most: some 0.4 ms
 // A reader of the past that is not heard of for so long has gone (as a cursor, scan.h).
 #define PIN_US UINT64_C(2000000)
 
@@ -323,7 +324,7 @@ static void past_wait(struct torc_worker *worker, uint64_t ts)
 void torc_worker_past_on(struct torc_worker *worker)
 {
     struct torc_undo *undo = &worker->pool.undo;
-    uint64_t written = torc_min_u64(undo->kept_count - worker->past_kept, UINT32_MAX / 2);
+    uint64_t written = torc_min_u64(undo->kept_count - worker->past_kept, PAST_TURN);
     enum torc_undo_state state;
 
     if (worker->now_ns >= worker->past_until_ns) {
@@ -331,7 +332,7 @@ void torc_worker_past_on(struct torc_worker *worker)
         return;
     }
     state = torc_undo_prepare(undo, worker->past_ts, (uint32_t)written + PAST_ENTRIES);
-    worker->past_kept = undo->kept_count;
+    worker->past_kept += written;
     worker->past_until_ns = state == TORC_UNDO_TOO_OLD ? 0 : worker->past_until_ns;
     worker->turn->more = worker->turn->more || state == TORC_UNDO_MORE;
 }
