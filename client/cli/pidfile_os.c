@@ -35,15 +35,18 @@ static pid_t pidfile_read(int fd, int *status)
     return pid > 1 && pid < INT32_MAX ? (pid_t)pid : 0;
 }
 
-// How long who says nothing waits for the end of a stop.
-static uint64_t pidfile_patience_us(int fd)
+// How long its stop may take; 0: it does not say, being of a build that takes the verb's second
+// signal for a person's.
+static uint64_t pidfile_stop_ms(int fd)
 {
     char text[PIDFILE_BYTES] = "";
     ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
-    const char *at = got > 0 ? strstr(text, "\n-1 ") : NULL;
-    uint64_t stop_ms = at != NULL ? strtoull(at + strlen("\n-1 "), NULL, 10) : PIDFILE_STOP_MS;
+    const char *at = got > 0 ? strchr(text, '\n') : NULL;
 
-    return (stop_ms + PIDFILE_SPARE_MS) * 1000;
+    if (at != NULL && strncmp(at, "\n-1 ", strlen("\n-1 ")) == 0) {
+        return strtoull(at + strlen("\n-1 "), NULL, 10);
+    }
+    return at != NULL && at[1] != '\0' ? PIDFILE_STOP_MS : 0; // it ends just now, or is older
 }
 
 // Whether the file that is open still has the name: whoever held it removes it at its end.
@@ -122,6 +125,15 @@ static enum torc_err pidfile_verdict(int fd, struct torc_fail *why)
                      (long)pid, status);
 }
 
+static enum torc_err pidfile_late(pid_t pid, bool says, struct torc_fail *why)
+{
+    return torc_fail(why, TORC_ERR_DEADLINE,
+                     "process %ld was told to stop and goes on; see its log; %s", (long)pid,
+                     says ? "another torc stop waits on, another SIGTERM or Ctrl-C kills it"
+                          : "it is of an older build: another torc stop, SIGTERM or Ctrl-C kills "
+                            "it, so wait");
+}
+
 static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
                                  struct torc_fail *why)
 {
@@ -130,13 +142,14 @@ static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
     int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     struct pollfd wait = {.fd = pidfd, .events = POLLIN};
     siginfo_t asks = {.si_signo = SIGTERM, .si_code = SI_QUEUE};
+    uint64_t stop_ms = pidfile_stop_ms(fd);
     enum torc_err err = TORC_ERR_OK;
 
     asks.si_pid = getpid();
     asks.si_uid = getuid();
     asks.si_value.sival_int = TORC_PIDFILE_STOP;
     if (timeout_us == 0) {
-        timeout_us = pidfile_patience_us(fd);
+        timeout_us = ((stop_ms != 0 ? stop_ms : PIDFILE_STOP_MS) + PIDFILE_SPARE_MS) * 1000;
     }
     // The lock says that the process lives: held still, the descriptor is of the right one.
     if (pidfd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0) {
@@ -145,10 +158,7 @@ static enum torc_err pidfile_end(int fd, const char *data, uint64_t timeout_us,
         err = torc_fail(why, errno == EPERM ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
                         "stop process %ld: %s", (long)pid, strerrordesc_np(errno));
     } else if (poll(&wait, 1, (int)torc_min_u64(timeout_us / 1000, INT32_MAX)) != 1) {
-        err = torc_fail(why, TORC_ERR_DEADLINE,
-                        "process %ld was told to stop and goes on; see its log; another torc stop "
-                        "waits on, another SIGTERM or Ctrl-C kills it",
-                        (long)pid);
+        err = pidfile_late(pid, stop_ms != 0, why);
     } else {
         err = pidfile_verdict(fd, why);
     }

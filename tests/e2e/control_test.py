@@ -553,6 +553,31 @@ def case_stop_again():
         stopped_in_order("then", node, node.wait_end(20))
 
 
+OLD_SERVE = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open(sys.argv[1], "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print(os.getpid(), file=file, flush=True)
+    print("runs", flush=True)
+    sys.stdin.read()
+"""
+
+
+def case_stop_of_old():
+    """torc stop of a torc serve that would take its second signal for a person's says so"""
+    with tempfile.TemporaryDirectory(prefix="torc-old-") as data:
+        os.mkdir(os.path.join(data, "run"))
+        with subprocess.Popen(["/usr/bin/python3", "-c", OLD_SERVE, os.path.join(data, "run/serve.pid")],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as serve:
+            serve.stdout.readline()
+            done = run(PROGRAMS["torc"], "stop", "--data", data, "--timeout", "200ms", check=False)
+            checks.equal("no end in its time", done.returncode, UNAVAILABLE)
+            checks.that("a second torc stop is warned of", b"another torc stop, SIGTERM or Ctrl-C kills it, so wait" in done.stderr, done.stderr)
+            checks.that("and not advised", b"waits on" not in done.stderr, done.stderr)
+            serve.stdin.close()
+
+
 def case_terminal_jobs():
     """a shell's background job, brought to the foreground and stopped there; or the shell's terminal is closed"""
     for sentence, closes in (("fg and Ctrl-C", False), ("fg and a closed terminal", True)):
