@@ -186,6 +186,7 @@ def case_unit_words(tree):
         words = shlex.split(lines["ExecStart"][0])
         checks.equal(f"{name}: one ExecStart", len(lines["ExecStart"]), 1)
         checks.equal(f"{name}: systemd does not give up starting it", lines.get("StartLimitIntervalSec"), ["0"])
+        checks.equal(f"{name}: nor burns a core over one that cannot run", lines.get("RestartSec"), ["2s"])
         for line in lines["ExecStart"] + lines.get("ExecStartPre", []):
             well(f"{name}: {shlex.split(line)[0]} can be started", tree.run("test", "-x", shlex.split(line)[0]))
         file = words[words.index("--config") + 1]
