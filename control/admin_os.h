@@ -30,6 +30,11 @@ enum torc_err torc_must_use torc_admin_open(struct torc_admin **out, const char 
                                             const char *group, int epoll_fd, struct torc_fail *why);
 void torc_admin_close(struct torc_admin *admin);
 
+// A folder on the way to the socket: of a node that root runs it has root's group, and no member
+// would get through. It is given the group where its mode lets one pass and not write; what has
+// another group than root's stays.
+void torc_admin_let_pass(const struct torc_admin *admin, int folder_fd, const char *name);
+
 // Does what is ready.
 void torc_admin_step(struct torc_admin *admin, torc_admin_answer answer, void *context);
 

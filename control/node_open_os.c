@@ -88,6 +88,10 @@ static enum torc_err node_open_admin(struct torc_node *node, struct torc_fail *w
 
     (void)snprintf(run, sizeof(run), "%s/run", node->dir.path);
     err = torc_admin_open(&node->admin, run, settings->admin_group, node->epoll_fd, why);
+    if (err == TORC_ERR_OK) {
+        torc_admin_let_pass(node->admin, node->dir.fd, node->dir.path);
+        torc_admin_let_pass(node->admin, node->dir.run_fd, run);
+    }
     if (err != TORC_ERR_OK || strcmp(settings->admin_http, "off") == 0) {
         return err;
     }

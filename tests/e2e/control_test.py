@@ -16,6 +16,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -404,15 +405,35 @@ def case_admin_group():
     with Node("--keys", 1000, "--admin-group", "games") as node:
         path = os.path.join(node.data, "run/admin.sock")
         checks.equal("the socket's group", os.stat(path).st_gid, games)
-        for folder in (node.data, os.path.join(node.data, "run"), os.path.dirname(node.data)):
-            os.chmod(folder, 0o711)
-        os.chmod(path, 0o666)  # control itself judges
+        os.chmod(os.path.dirname(node.data), 0o711)
+
+        def of_group(groups, *words):
+            return subprocess.run(words, user="nobody", group="nogroup", extra_groups=groups, capture_output=True,
+                                  check=False, timeout=30)
 
         def answer(groups):
-            return subprocess.run(["/usr/bin/python3", "-c", ask, path], user="nobody", group="nogroup", extra_groups=groups,
-                                  capture_output=True, check=False, timeout=30).stdout.strip()
+            return of_group(groups, "/usr/bin/python3", "-c", ask, path).stdout.strip()
         checks.equal("who has the group among others", answer([*range(2000, 2100), games]), b"True")
         checks.that("who has not", answer([12345]) != b"True")
+        for name in ("log", "checkpoint", "meta", "torc.keys", "local.key", "secret", "torc.node", "LOCK"):
+            there = os.path.join(node.data, name)
+            checks.that(f"there is {name}", os.path.exists(there))
+            checks.that(f"and it is not the group's", of_group([games], "ls" if os.path.isdir(there) else "cat", there).returncode != 0)
+        checks.that("the dataplane is not asked by it", of_group([games], "test", "-w", node.data + "/run/channel.sock").returncode != 0)
+        node.restart()
+        checks.equal("after another start", answer([games]), b"True")
+        run_folder = os.path.join(node.data, "run")
+        for folder in (node.data, run_folder):
+            checks.equal("as it was made", stat.S_IMODE(os.stat(folder).st_mode), 0o750)
+            os.chown(folder, 0, 12345)
+        os.chmod(run_folder, 0o700)
+        node.restart()
+        checks.equal("a group of somebody's own stays", [os.stat(folder).st_gid for folder in (node.data, run_folder)], [12345] * 2)
+        os.chmod(node.data, 0o711)
+        os.chmod(run_folder, 0o711)
+        os.chmod(path, 0o666)  # control itself judges
+        checks.equal("who has the group, where all pass", answer([games]), b"True")
+        checks.that("who has not, where all pass", answer([12345]) != b"True")
 
 
 def case_admin_hangs():
