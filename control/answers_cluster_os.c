@@ -73,9 +73,18 @@ static uint32_t answer_lost(struct torc_survey *survey)
     return lost;
 }
 
+// Known to the survey, and not lost by what it says.
+static bool answer_is_kept(struct torc_survey *survey, uint32_t number)
+{
+    const struct torc_survey_shard *shard = torc_survey_shard(survey, number);
+
+    return shard != NULL && !answer_is_lost(survey, shard);
+}
+
 void torc_node_count_cluster(struct torc_node *node)
 {
     struct torc_survey *survey = node->registry.survey;
+    const struct torc_cluster *cluster = &node->registry.cluster;
     uint64_t *numbers = node->numbers;
 
     numbers[TORC_CONTROL_NODES] = survey->node_count;
@@ -97,8 +106,13 @@ void torc_node_count_cluster(struct torc_node *node)
         numbers[TORC_CONTROL_SHARDS_LED] += shard->primary_node == node->dir.node ? 1 : 0;
         numbers[TORC_CONTROL_SHARDS_SHORT] += alive < node->registry.meta.replicas ? 1 : 0;
         numbers[TORC_CONTROL_SHARDS_AWAY] += alive == 0 ? 1 : 0;
-        numbers[TORC_CONTROL_SHARDS_CLOSED] +=
-            answer_is_lost(survey, shard) || torc_node_is_closed(node, shard->shard) ? 1 : 0;
+        numbers[TORC_CONTROL_SHARDS_CLOSED] += answer_is_lost(survey, shard) ? 1 : 0;
+    }
+    for (uint32_t i = 0; i < cluster->shard_count; i++) {
+        const struct torc_cluster_shard *own = cluster->shards + i;
+        bool closed = torc_node_is_closed(node, own) && answer_is_kept(survey, own->shard);
+
+        numbers[TORC_CONTROL_SHARDS_CLOSED] += closed ? 1 : 0;
     }
     torc_node_meta_count(node);
 }

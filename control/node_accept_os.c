@@ -57,18 +57,11 @@ uint64_t torc_node_accept_deadline_ns(const struct torc_node *node)
 // -- Closed shards --------------------------------------------------------------------------------
 
 // Its replica here is no member and hears none: nobody may lead, as far as this node can see.
-static bool accept_is_closed(const struct torc_node *node, const struct torc_cluster_shard *shard)
+bool torc_node_is_closed(const struct torc_node *node, const struct torc_cluster_shard *shard)
 {
     return shard->shard != 0 && shard->replica && shard->said.role == TORC_CHAN_LEARNER &&
            shard->said.epoch != 0 && shard->said.heard == 0 &&
            node->now_ns >= shard->said_ns + ACCEPT_LATE_NS;
-}
-
-bool torc_node_is_closed(struct torc_node *node, uint32_t shard)
-{
-    const struct torc_cluster_shard *own = torc_cluster_shard(&node->registry.cluster, shard);
-
-    return own != NULL && accept_is_closed(node, own);
 }
 
 void torc_node_accept_role(struct torc_node *node, const struct torc_evt_role *role)
@@ -111,7 +104,7 @@ static void accept_advise_closed(struct torc_node *node, json_t *advice)
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         const struct torc_cluster_shard *shard = cluster->shards + i;
 
-        if (accept_is_closed(node, shard)) {
+        if (torc_node_is_closed(node, shard)) {
             first = first != NULL ? first : torc_survey_shard(node->registry.survey, shard->shard);
             count++;
         }

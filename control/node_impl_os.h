@@ -157,7 +157,8 @@ void torc_node_accept_role(struct torc_node *node, const struct torc_evt_role *r
 
 // Shards that are closed, losses that were accepted.
 void torc_node_advise_losses(struct torc_node *node, json_t *advice);
-bool torc_must_use torc_node_is_closed(struct torc_node *node, uint32_t shard);
+bool torc_must_use torc_node_is_closed(const struct torc_node *node,
+                                       const struct torc_cluster_shard *shard);
 
 // -- Placement ------------------------------------------------------------------------------------
 
