@@ -63,8 +63,9 @@ def environment(folder, **more):
     return {**words, "PATH": f"{folder}/bin:{words['PATH']}", **more}
 
 
-def end_early(words, ready, number, group=True, **options):
-    """Status of a command that got a signal, as from a terminal or alone, once ready() holds."""
+def end_early(words, ready, number, group=True, again=False, **options):
+    """Status of a command that got a signal, as from a terminal or alone, once ready() holds; again: and more of them
+    while it ends."""
     def prepare():
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(one, signal.SIG_DFL)
@@ -77,6 +78,9 @@ def end_early(words, ready, number, group=True, **options):
                     raise RuntimeError(f"{words[0]} ended, or took over {WAIT_S} s")
                 time.sleep(0.01)
             (os.killpg if group else os.kill)(process.pid, number)
+            while again and process.poll() is None and time.monotonic() < end + WAIT_S:
+                time.sleep(0.05)
+                process.send_signal(number)
             return process.wait(WAIT_S)
         finally:
             if process.poll() is None:
@@ -161,10 +165,15 @@ def case_install_deps():
         write(folder / "all")
         run(*words, env=environment(folder))
         checks.that("install-deps: the next run removes it", not policy.exists())
-        for name, text in (("another's", THEIRS), ("that of one that runs", OURS.format(os.getpid()))):
-            write(policy, text)
-            run(*words, env=environment(folder))
-            checks.that(f"install-deps: {name} stays", policy.exists())
+        write(policy, OURS.format(os.getpid()))
+        run(*words, env=environment(folder))
+        checks.that("install-deps: also where its number is somebody else's", not policy.exists())
+        with subprocess.Popen(["sh", "-c", "read line", "scripts/install-deps"], stdin=subprocess.PIPE) as runs:
+            for name, text in (("another's", THEIRS), ("that of one that runs", OURS.format(runs.pid))):
+                write(policy, text)
+                run(*words, env=environment(folder))
+                checks.that(f"install-deps: {name} stays", policy.exists())
+            runs.stdin.close()
 
 
 def case_fetch_data():
@@ -193,21 +202,47 @@ def case_cluster():
         write(state, json.dumps({"namespace": "torc-no-such", "link": "torc-no-such"}))
         write(folder / "cluster/mine")
         write(folder / "cluster/node1/torc.node")
+        for name in ("node1-backup", "node18-src", "node"):
+            write(folder / "cluster" / name / "mine")
         done = run(ROOT / "scripts/demo", check=False, env=words)
         checks.program("demo: another's cluster", done, 1, "there is a cluster", "down ends it")
         checks.that("demo: is not taken down", state.exists() and (folder / "cluster/node1").exists())
         run(ROOT / "scripts/cluster", "down", env=words)
-        checks.equal("cluster: down removes what it made, and no other file", list((folder / "cluster").iterdir()),
-                     [folder / "cluster/mine"])
+        left = sorted(path.name for path in (folder / "cluster").iterdir())
+        checks.equal("cluster: down removes what it made, and no other file", left, ["mine", "node", "node1-backup", "node18-src"])
+        for name in ("node2", "meta"):
+            write(folder / "cluster" / name / "mine")
+            done = run(ROOT / "scripts/cluster", "up", "--nodes", "1", check=False, env=words)
+            checks.program(f"cluster: up beside somebody's {name}", done, 1, f"has {name} already")
+            checks.that(f"cluster: {name} stays", (folder / "cluster" / name / "mine").exists() and not state.exists())
+            if state.exists():  # else it would outlive this test
+                run(ROOT / "scripts/cluster", "down", env=words)
+            shutil.rmtree(folder / "cluster" / name, ignore_errors=True)
+
+
+def case_crash_keep():
+    """crash --keep keeps what shows why a node does not start"""
+    with scratch() as folder:
+        write(folder / "client/torc", "#!/bin/sh\necho no such link >&2\nexit 2\n")
+        write(folder / "dataplane/torc-dataplane")
+        write(folder / "control/torc-control")
+        for words, kept in ((["--keep"], 1), ([], 0)):
+            place = folder / f"kept{kept}"
+            place.mkdir()
+            done = run(ROOT / "scripts/crash", *words, check=False,
+                       env=environment(folder, TORC_BUILD=str(folder), TMPDIR=str(place)))
+            checks.program(f"crash {words}: the node does not start", done, 1, "no such link")
+            logs = list(place.glob("torc-crash-*/torc-test-*/serve.log"))
+            checks.equal(f"crash {words}: what is left", (len(logs), len(list(place.iterdir()))), (kept, kept))
 
 
 def case_crash():
-    """crash, ended early, leaves no client and no file"""
+    """crash, ended early by a signal and more of them, leaves no client and no file"""
     with scratch() as folder:
         place = folder / "tmp"
         place.mkdir()
         status = end_early([ROOT / "scripts/crash", "--rounds", 1000],
-                           lambda: any(place.glob("torc-crash-*/history.jsonl")), signal.SIGTERM, group=False,
+                           lambda: any(place.glob("torc-crash-*/history.jsonl")), signal.SIGTERM, group=False, again=True,
                            env=environment(folder, TORC_BUILD=str(BUILD), TMPDIR=str(place)))
         checks.equal("crash: its status", status, 128 + signal.SIGTERM)
         checks.equal("crash: no file is left", list(place.iterdir()), [])
