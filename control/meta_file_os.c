@@ -38,8 +38,10 @@ struct torc_meta_file {
     int journal_fd;
     uint64_t end;      // of the last good entry seen
     uint64_t revision; // of that entry
-    bool failed;       // M3
-    bool look_only;    // lock_fd may be -1 then: a copy
+    uint64_t last_at;  // where it begins; its head, by which it is known again
+    struct torc_journal_entry last;
+    bool failed;    // M3
+    bool look_only; // lock_fd may be -1 then: a copy
     struct torc_meta_table table;
     unsigned char *scratch; // one entry
     atomic_bool stop;       // waits no longer for the lock
@@ -104,6 +106,15 @@ static enum torc_err meta_read_all(int fd, uint64_t offset, unsigned char *bytes
     return TORC_ERR_OK;
 }
 
+static void meta_took(struct torc_meta_file *store, const unsigned char *entry,
+                      uint64_t entry_bytes, uint64_t revision)
+{
+    memcpy(&store->last, entry, sizeof(store->last));
+    store->last_at = store->end;
+    store->end += entry_bytes;
+    store->revision = revision;
+}
+
 // Entries from `at` on, as far as they are good; the store's end and revision follow.
 static enum torc_err meta_take(struct torc_meta_file *store, const unsigned char *bytes,
                                uint64_t byte_count, uint32_t snapshot_left, struct torc_fail *why)
@@ -128,8 +139,7 @@ static enum torc_err meta_take(struct torc_meta_file *store, const unsigned char
         }
         snapshot_left -= snapshot ? 1 : 0;
         store->table.gap_revision = snapshot ? read.revision : store->table.gap_revision;
-        store->revision = read.revision;
-        store->end += read.entry_bytes;
+        meta_took(store, bytes + at, read.entry_bytes, read.revision);
         at += read.entry_bytes;
     }
     if (snapshot_left > 0 || torc_journal_is_damage(bytes + at, byte_count - at, store->revision)) {
@@ -163,6 +173,30 @@ static enum torc_err meta_check_header(struct torc_meta_file *store, const unsig
     return TORC_ERR_OK;
 }
 
+// Whether the file that is open still has what was read of it: nobody takes away or changes what is
+// whole, but a copy may be put over it. The last entry is enough: its checksum is of its revision
+// and of what it did, and a copy that has it in that place went the same way up to it.
+static enum torc_err meta_check_same(struct torc_meta_file *store, uint64_t byte_count,
+                                     struct torc_fail *why)
+{
+    struct torc_journal_entry now = {0};
+    enum torc_err err = TORC_ERR_OK;
+
+    if (byte_count >= store->end && store->last_at > 0) {
+        err = meta_read_all(store->journal_fd, store->last_at, (unsigned char *)&now, sizeof(now),
+                            why);
+    }
+    if (err == TORC_ERR_OK &&
+        (byte_count < store->end ||
+         (store->last_at > 0 && memcmp(&now, &store->last, sizeof(now)) != 0))) {
+        store->failed = true;
+        err = torc_fail(why, TORC_ERR_CORRUPT, "%s/journal: %s: put back under a node that runs?",
+                        store->folder,
+                        byte_count < store->end ? "shorter than it was" : "another than it was");
+    }
+    return err;
+}
+
 // Catches up with what others wrote. Under the lock, shared or not.
 static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail *why)
 {
@@ -185,6 +219,7 @@ static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail
     if (store->journal_fd < 0) {
         torc_meta_table_forget(&store->table);
         store->end = 0;
+        store->last_at = 0;
         store->revision = 0;
         from = 0;
         store->journal_fd =
@@ -195,14 +230,9 @@ static enum torc_err meta_refresh(struct torc_meta_file *store, struct torc_fail
                              strerrordesc_np(errno));
         }
     }
-    if ((uint64_t)named.st_size < from) { // nobody takes away what is whole
-        store->failed = true;
-        return torc_fail(why, TORC_ERR_CORRUPT,
-                         "%s/journal: shorter than it was: put back under a node that runs?",
-                         store->folder);
-    }
-    if ((uint64_t)named.st_size == from) {
-        return TORC_ERR_OK;
+    err = meta_check_same(store, (uint64_t)named.st_size, why);
+    if (err != TORC_ERR_OK || (uint64_t)named.st_size == from) {
+        return err;
     }
     left = (uint64_t)named.st_size - from;
     bytes = malloc(left);
@@ -600,8 +630,7 @@ static enum torc_err meta_write(struct torc_meta_file *store, const struct torc_
     if (err != TORC_ERR_OK) {
         return err;
     }
-    store->end += bytes;
-    store->revision++;
+    meta_took(store, store->scratch, bytes, store->revision + 1);
     for (uint32_t i = 0; i < count; i++) {
         torc_meta_table_apply(&store->table, kept + i);
     }

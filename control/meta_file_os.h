@@ -11,8 +11,8 @@
 //   F2  Nothing is handed out that a power cut could take back: what others appended is synced
 //       before it is believed, since they may have been killed before their own sync.
 //   F3  After a failed write or sync that call is IN_DOUBT and all later ones are IO, until the
-//       store is opened again: a failed sync is never believed. So after a journal that is shorter
-//       than what was read of it, which is CORRUPT.
+//       store is opened again: a failed sync is never believed. So after a journal that has no
+//       longer what was read of it (shorter, or another last entry), which is CORRUPT.
 // Sources REPLICATION.md M5, M6.
 #ifndef TORC_CONTROL_META_FILE_OS_H
 #define TORC_CONTROL_META_FILE_OS_H

@@ -681,6 +681,38 @@ def file_put_back(store):
         checks.equal("it can be opened", a.value("node/1"), "v")
 
 
+def file_put_back_long(store):
+    """one of before a compaction, longer than the one in use; one that is as long"""
+    journal = pathlib.Path(store.folder) / "meta/journal"
+    with Meta(store.address) as a, Meta(store.address) as b:
+        old, ticket = journal.stat().st_ino, 0
+        while journal.stat().st_ino == old:
+            copy = journal.read_bytes()
+            for _ in range(256):
+                ticket += 1
+                a.put(f"node/{ticket % 8}", "x" * 3000)
+        b.value("node/1")
+        checks.equal("it is longer than the one in use", len(copy) > journal.stat().st_size, True)
+        with open(journal, "r+b") as file:
+            file.write(copy)  # as cp does
+        checks.equal("a change is refused", a.put("node/1", "x")["err"], "CORRUPT")
+        checks.equal("a read is refused", b.get("node/1")["err"], "CORRUPT")
+        checks.that("it is left alone", journal.read_bytes() == copy)
+    with Meta(store.address) as a:
+        checks.equal("it can be opened", a.value("node/1"), "x" * 3000)
+        a.put("node/1", "v")
+        copy = journal.read_bytes()
+        a.put("node/1", "w")
+    now = journal.read_bytes()
+    journal.write_bytes(copy)
+    with Meta(store.address) as a:
+        a.put("node/1", "y")
+        checks.equal("two of one length", len(journal.read_bytes()), len(now))
+        with open(journal, "r+b") as file:
+            file.write(now)
+        checks.equal("another of the same length is refused", a.get("node/1")["err"], "CORRUPT")
+
+
 def file_full(store):
     """a full disk, and space again"""
     folder = pathlib.Path(store.folder) / "small"
