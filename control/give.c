@@ -10,33 +10,36 @@ bool torc_give_lets_go(struct torc_cluster *cluster, uint32_t shard)
     return torc_cluster_shard(cluster, shard) == NULL && !TORC_BUG(LINES_KEPT);
 }
 
-static bool give_is_own(const struct torc_cluster *cluster, struct torc_survey *survey, uint32_t at)
+static bool give_is_kept(const struct torc_cluster *cluster, struct torc_survey *survey,
+                         const bool *held, uint32_t at)
 {
     const struct torc_survey_shard *shard = torc_survey_shard(survey, cluster->shards[at].shard);
 
-    return shard != NULL && torc_survey_has(shard, cluster->node);
+    return held[at] || (shard != NULL && torc_survey_has(shard, cluster->node));
 }
 
-void torc_give_fit(struct torc_cluster *cluster, struct torc_survey *survey, uint64_t room)
+uint32_t torc_give_fit(struct torc_cluster *cluster, struct torc_survey *survey, const bool *held,
+                       uint64_t room)
 {
     uint32_t count = cluster->shard_count;
-    uint64_t owned = 0;
+    uint64_t kept = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        owned += give_is_own(cluster, survey, i) ? 1 : 0;
+        kept += give_is_kept(cluster, survey, held, i) ? 1 : 0;
     }
-    room -= torc_min_u64(room, owned);
+    room -= torc_min_u64(room, kept);
     cluster->shard_count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        bool own = give_is_own(cluster, survey, i);
+        bool keep = give_is_kept(cluster, survey, held, i);
 
-        if (own || room > 0) {
-            room -= own ? 0 : 1;
+        if (keep || room > 0) {
+            room -= keep ? 0 : 1;
             cluster->shards[cluster->shard_count++] = cluster->shards[i];
         }
     }
-    memset(cluster->shards + cluster->shard_count, 0,
-           (count - cluster->shard_count) * sizeof(cluster->shards[0]));
+    count -= cluster->shard_count;
+    memset(cluster->shards + cluster->shard_count, 0, count * sizeof(cluster->shards[0]));
+    return count;
 }
 
 void torc_give_init(struct torc_give *give, struct torc_survey *survey,

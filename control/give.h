@@ -78,9 +78,12 @@ static inline bool torc_give_remembers(uint64_t node_copy, uint64_t member_copy)
 // base too, so what DATA/replicas says may be less.)
 bool torc_give_lets_go(struct torc_cluster *cluster, uint32_t shard);
 
-// At a start: the table holds all shards that name this node. Those that it is only wished for have
-// the room that its own leave, `room` in all; the others are given when there is more.
-void torc_give_fit(struct torc_cluster *cluster, struct torc_survey *survey, uint64_t room);
+// At a start: the table holds all shards that name this node, `held` beside it which of them have
+// data here. Its own are kept, and what has data: a start that goes on without it removes it. Those
+// that it is only wished for have the room that these leave, `room` in all; the others are given
+// when there is more. How many those are; the table may be above `room` where none are.
+uint32_t torc_give_fit(struct torc_cluster *cluster, struct torc_survey *survey, const bool *held,
+                       uint64_t room);
 
 void torc_give_init(struct torc_give *give, struct torc_survey *survey,
                     struct torc_cluster *cluster, uint64_t ticket);

@@ -71,13 +71,19 @@ static void node_start_life(struct torc_node *node)
 {
     struct torc_cluster *cluster = &node->registry.cluster;
     struct torc_fail why = {0};
-    enum torc_err err = node_check_others(node, &why);
+    uint32_t workers = node->attach.hello.worker_count;
+    enum torc_err err = torc_registry_look(&node->registry, &node->dir, workers, &why);
 
     if (err == TORC_ERR_OK) {
-        err = torc_registry_start(&node->registry, &node->dir, node->attach.hello.worker_count,
-                                  &node->network, &why);
+        err = node_check_others(node, &why);
     }
-    torc_cluster_spread(cluster, node->attach.hello.worker_count);
+    if (err == TORC_ERR_OK) {
+        err = torc_registry_start(&node->registry, &node->dir, workers, &node->network, &why);
+    }
+    if (err == TORC_ERR_OK) { // it was read again
+        err = node_check_others(node, &why);
+    }
+    torc_cluster_spread(cluster, workers);
     for (uint32_t i = 0; i < cluster->shard_count; i++) {
         cluster->shards[i].ready = false;
         cluster->shards[i].wanted = false;

@@ -32,9 +32,14 @@ enum torc_err torc_must_use torc_registry_open_store(struct torc_metastore **sto
                                                      const char *address, bool look_only,
                                                      struct torc_fail *why);
 
-// A worker has room for so many shards.
-enum torc_err torc_must_use torc_registry_check_room(uint64_t shards, uint64_t workers,
-                                                     struct torc_fail *why);
+// INVALID_ARGUMENT: a start has more shards to keep than its workers have room for.
+enum torc_err torc_must_use torc_registry_check_start(uint64_t shards, uint64_t workers,
+                                                      struct torc_fail *why);
+
+// INVALID_ARGUMENT: what is fixed at birth was given again, and is not the same.
+enum torc_err torc_must_use torc_registry_check_settings(const struct torc_meta_fields *meta,
+                                                         const struct torc_settings *settings,
+                                                         struct torc_fail *why);
 
 // The record of a node; NOT_FOUND.
 enum torc_err torc_must_use torc_registry_get_node(struct torc_metastore *store, uint64_t node,

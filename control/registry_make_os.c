@@ -72,6 +72,18 @@ static enum torc_err make_put_meta(struct make *make, struct torc_fail *why)
     return torc_metastore_swap(make->store, &op, 1, &version, why);
 }
 
+static enum torc_err make_check_room(uint64_t shards, uint64_t workers, struct torc_fail *why)
+{
+    if (shards <= workers * TORC_CHAN_SHARDS_MAX) {
+        return TORC_ERR_OK;
+    }
+    return torc_fail(
+        why, TORC_ERR_INVALID_ARGUMENT,
+        "%" PRIu64 " shards for %" PRIu64
+        " workers: one holds at most %u; give it more workers, or fewer shards at birth",
+        shards, workers, TORC_CHAN_SHARDS_MAX);
+}
+
 static enum torc_err make_check_new(const struct make *make, struct torc_fail *why)
 {
     const struct torc_settings *settings = make->settings;
@@ -100,10 +112,9 @@ static enum torc_err make_check_new(const struct make *make, struct torc_fail *w
                          make->meta->shards, settings->nodes, settings->replicas,
                          make_shards_max(settings), TORC_CLAIMS_MAX);
     }
-    return torc_registry_check_room(
-        (make->meta->shards * settings->replicas + settings->nodes - 1) /
-            torc_max_u64(settings->nodes, 1),
-        torc_registry_workers(settings), why);
+    return make_check_room((make->meta->shards * settings->replicas + settings->nodes - 1) /
+                               torc_max_u64(settings->nodes, 1),
+                           torc_registry_workers(settings), why);
 }
 
 // Reads `meta`, or writes it.

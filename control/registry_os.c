@@ -1,10 +1,14 @@
 // Torc control: the cluster as the metastore has it. See control/registry_os.h.
+#include "control/based_os.h"
 #include "control/give.h"
+#include "control/recover_uring.h"
 #include "control/registry_impl_os.h"
 #include "control/starts.h"
 #include "kit/log_os.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -52,16 +56,16 @@ enum torc_err torc_registry_open_store(struct torc_metastore **store,
 
 // -- Parts of writing ----------------------------------------------------------------------------
 
-enum torc_err torc_registry_check_room(uint64_t shards, uint64_t workers, struct torc_fail *why)
+enum torc_err torc_registry_check_start(uint64_t shards, uint64_t workers, struct torc_fail *why)
 {
     if (shards <= workers * TORC_CHAN_SHARDS_MAX) {
         return TORC_ERR_OK;
     }
-    return torc_fail(
-        why, TORC_ERR_INVALID_ARGUMENT,
-        "%" PRIu64 " shards for %" PRIu64
-        " workers: one holds at most %u; give it more workers, or fewer shards at birth",
-        shards, workers, TORC_CHAN_SHARDS_MAX);
+    return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                     "%" PRIu64 " shards for %" PRIu64 " workers, this node's own and those it has "
+                     "data of: one holds at most %u; give it %" PRIu64 " workers",
+                     shards, workers, TORC_CHAN_SHARDS_MAX,
+                     (shards + TORC_CHAN_SHARDS_MAX - 1) / TORC_CHAN_SHARDS_MAX);
 }
 
 void torc_registry_add(struct torc_registry_batch *batch, const char *family, uint64_t id,
@@ -126,24 +130,22 @@ static enum torc_err registry_differs(const char *key, uint64_t given, uint64_t 
                      key, given, made);
 }
 
-// What is fixed at birth and was given again must be the same.
-static enum torc_err registry_check_settings(const struct torc_registry *registry,
-                                             const struct torc_settings *settings,
-                                             struct torc_fail *why)
+enum torc_err torc_registry_check_settings(const struct torc_meta_fields *meta,
+                                           const struct torc_settings *settings,
+                                           struct torc_fail *why)
 {
     const struct {
         const char *key;
         enum torc_setting setting;
         uint64_t given;
         uint64_t made;
-    } fixed[] = {
-        {"keys", TORC_SETTING_keys, settings->keys, registry->meta.keys},
-        {"shards", TORC_SETTING_shards, settings->shards, registry->meta.shards},
-        {"replicas", TORC_SETTING_replicas, settings->replicas, registry->meta.replicas},
-        {"durability", TORC_SETTING_durability, settings->durability, registry->meta.durability},
-        {"security", TORC_SETTING_security, settings->security, registry->meta.security},
-        {"value-max", TORC_SETTING_value_max, settings->value_max, registry->meta.value_max},
-        {"dedup-ttl", TORC_SETTING_dedup_ttl_s, settings->dedup_ttl_s, registry->meta.dedup_ttl_s}};
+    } fixed[] = {{"keys", TORC_SETTING_keys, settings->keys, meta->keys},
+                 {"shards", TORC_SETTING_shards, settings->shards, meta->shards},
+                 {"replicas", TORC_SETTING_replicas, settings->replicas, meta->replicas},
+                 {"durability", TORC_SETTING_durability, settings->durability, meta->durability},
+                 {"security", TORC_SETTING_security, settings->security, meta->security},
+                 {"value-max", TORC_SETTING_value_max, settings->value_max, meta->value_max},
+                 {"dedup-ttl", TORC_SETTING_dedup_ttl_s, settings->dedup_ttl_s, meta->dedup_ttl_s}};
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(fixed); i++) {
         bool is_auto = fixed[i].setting == TORC_SETTING_shards && fixed[i].given == 0;
@@ -350,7 +352,7 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
     }
     registry->cluster.keys = registry->meta.keys;
     if (err == TORC_ERR_OK) {
-        err = registry_check_settings(registry, settings, why);
+        err = torc_registry_check_settings(&registry->meta, settings, why);
     }
     if (err == TORC_ERR_OK) {
         err = registry_plan_start(registry, dir, &plan, why);
@@ -377,7 +379,13 @@ void torc_registry_close(struct torc_registry *registry)
     registry->survey = NULL;
 }
 
-// -- Starting ------------------------------------------------------------------------------------
+// -- Beginning a life ----------------------------------------------------------------------------
+
+// What lies on the disk is of the first one; 0 next: of one that is to be drawn.
+struct registry_copies {
+    uint64_t disk;
+    uint64_t next;
+};
 
 struct registry_life {
     const struct torc_registry *registry;
@@ -531,17 +539,120 @@ static enum torc_err registry_try_start(struct torc_registry *registry, struct t
     return err;
 }
 
-static enum torc_err registry_read_room(struct torc_registry *registry, uint32_t worker_count,
+// -- What a start has ----------------------------------------------------------------------------
+
+static void registry_hold(const struct torc_cluster *cluster, bool *held, uint32_t shard)
+{
+    const struct torc_cluster_shard *found = torc_cluster_shard(cluster, shard);
+
+    if (found != NULL) {
+        held[found - cluster->shards] = true;
+    }
+}
+
+// Of which shards of the table something lies here that a member could go on from: a checkpoint, or
+// a log that DATA/replicas calls whole.
+static enum torc_err registry_find_held(const struct torc_registry *registry,
+                                        const struct torc_data_dir *dir,
+                                        const struct registry_copies *copies, bool *held,
                                         struct torc_fail *why)
 {
+    struct torc_based *based = calloc(1, sizeof(*based));
+    DIR *folder;
+    uint32_t shard;
+    uint64_t lsn;
+    int fd;
+
+    torc_assert(based != NULL);
+    torc_based_load(dir, copies->disk, copies->next, based);
+    for (uint32_t i = 0; i < based->count; i++) {
+        if (based->lines[i].whole) {
+            registry_hold(&registry->cluster, held, based->lines[i].shard);
+        }
+    }
+    free(based);
+    fd = openat(dir->checkpoint_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    folder = fd >= 0 ? fdopendir(fd) : NULL;
+    if (folder == NULL) {
+        enum torc_err err =
+            torc_fail(why, TORC_ERR_IO, "read checkpoint/: %s", strerrordesc_np(errno));
+
+        if (fd >= 0) {
+            (void)close(fd); // nothing was read
+        }
+        return err;
+    }
+    for (const struct dirent *entry = torc_folder_next(folder); entry != NULL;
+         entry = torc_folder_next(folder)) {
+        if (torc_checkpoint_name_parse(entry->d_name, &shard, &lsn)) {
+            registry_hold(&registry->cluster, held, shard);
+        }
+    }
+    (void)closedir(folder);
+    return TORC_ERR_OK;
+}
+
+static enum torc_err registry_read_room(struct torc_registry *registry,
+                                        const struct torc_data_dir *dir,
+                                        const struct registry_copies *copies, uint32_t worker_count,
+                                        struct torc_fail *why)
+{
+    struct torc_cluster *cluster = &registry->cluster;
     enum torc_err err = registry_read_shards(registry, why);
+    bool *held;
 
     if (err != TORC_ERR_OK) {
         return err;
     }
-    torc_give_fit(&registry->cluster, registry->survey,
-                  (uint64_t)worker_count * TORC_CHAN_SHARDS_MAX);
-    return torc_registry_check_room(registry->cluster.shard_count, worker_count, why);
+    held = calloc(cluster->shard_count + 1, sizeof(*held));
+    torc_assert(held != NULL);
+    err = registry_find_held(registry, dir, copies, held, why);
+    if (err == TORC_ERR_OK) {
+        registry->left_out = torc_give_fit(cluster, registry->survey, held,
+                                           (uint64_t)worker_count * TORC_CHAN_SHARDS_MAX);
+        err = torc_registry_check_start(cluster->shard_count, worker_count, why);
+    }
+    free(held);
+    return err;
+}
+
+enum torc_err torc_registry_look(struct torc_registry *registry, const struct torc_data_dir *dir,
+                                 uint32_t worker_count, struct torc_fail *why)
+{
+    struct torc_start_plan plan;
+    struct registry_copies copies;
+    enum torc_err err = registry_plan_start(registry, dir, &plan, why);
+
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
+    copies = (struct registry_copies){.disk = plan.copy, .next = plan.renew ? 0 : plan.copy};
+    return registry_read_room(registry, dir, &copies, worker_count, why);
+}
+
+// -- Starting ------------------------------------------------------------------------------------
+
+static void registry_say_left_out(const struct torc_registry *registry, uint32_t worker_count)
+{
+    const struct torc_survey *survey = registry->survey;
+    char names[128] = "";
+    uint64_t used = 0;
+
+    for (uint32_t i = 0; i < survey->shard_count && used < sizeof(names) - 16; i++) {
+        const struct torc_survey_shard *shard = survey->shards + i;
+
+        if (torc_survey_concerns(registry->survey, shard, registry->cluster.node) &&
+            torc_cluster_shard(&registry->cluster, shard->shard) == NULL) {
+            used += (uint64_t)snprintf(names + used, sizeof(names) - used, "%s%" PRIu32,
+                                       used > 0 ? "," : "", shard->shard);
+        }
+    }
+    torc_log(TORC_LOG_WARN, "node", "left-out",
+             "count=%" PRIu32 " shards=%s%s room=%" PRIu64
+             " note=\"this node is to have copies of them, has no data of them and no room: they "
+             "begin here when others have left; give it more workers, or the cluster more nodes\"",
+             registry->left_out, names, used < sizeof(names) - 16 ? "" : ",...",
+             (uint64_t)worker_count * TORC_CHAN_SHARDS_MAX);
 }
 
 enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_data_dir *dir,
@@ -550,13 +661,12 @@ enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_da
 {
     struct registry_life life = {
         .registry = registry, .network = network, .worker_count = worker_count};
-    enum torc_err err = registry_read_room(registry, worker_count, why); // changes nothing yet
+    struct registry_copies copies;
+    enum torc_err err;
 
-    if (err == TORC_ERR_OK) {
-        do {
-            err = registry_try_start(registry, dir, &life, why);
-        } while (err == TORC_ERR_CONDITION_FAILED);
-    }
+    do {
+        err = registry_try_start(registry, dir, &life, why);
+    } while (err == TORC_ERR_CONDITION_FAILED);
     registry->cluster.boot = registry->node.boot;
 
     // Whoever has others beside it is made primary by its replica, in an epoch of its own (T9).
@@ -564,7 +674,11 @@ enum torc_err torc_registry_start(struct torc_registry *registry, struct torc_da
         err = registry_raise(registry, why);
     }
     if (err == TORC_ERR_OK) {
-        err = registry_read_room(registry, worker_count, why);
+        copies = (struct registry_copies){registry->disk_copy, registry->node.copy};
+        err = registry_read_room(registry, dir, &copies, worker_count, why);
+    }
+    if (err == TORC_ERR_OK && registry->left_out > 0) {
+        registry_say_left_out(registry, worker_count);
     }
     return err == TORC_ERR_OK ? torc_data_dir_started(dir, registry->node.start_count, why) : err;
 }

@@ -35,6 +35,7 @@ struct torc_registry {
     uint64_t start_version;
     uint64_t disk_copy; // whose records lie on the disk: the node's copy, or one before it
     uint64_t capacity;  // MiB
+    uint32_t left_out;  // shards that it is wished for and has no room for, at the last look
     char domain[TORC_RECORD_TEXT_BYTES];
     struct torc_survey *survey; // of all nodes
     struct torc_cluster cluster;
@@ -59,8 +60,15 @@ enum torc_err torc_must_use torc_registry_open(struct torc_registry *registry,
                                                struct torc_data_dir *dir, struct torc_fail *why);
 void torc_registry_close(struct torc_registry *registry);
 
+// Before a start: reads everything anew, and finds which shards it is to have: all that this node
+// is a member of or has data of, and of those that it is wished for what there is room for beside
+// them. Changes nothing. INVALID_ARGUMENT: too few workers; CORRUPT: N1 of control/starts.h.
+enum torc_err torc_must_use torc_registry_look(struct torc_registry *registry,
+                                               const struct torc_data_dir *dir,
+                                               uint32_t worker_count, struct torc_fail *why);
+
 // A start of the dataplane (T9), and torc.node: steps 1 to 3 of control/starts.h. registry->cluster
-// has the new boot and epochs. INVALID_ARGUMENT: too few workers, nothing was changed.
+// has the new boot and epochs, and its shards are found as above.
 enum torc_err torc_must_use torc_registry_start(struct torc_registry *registry,
                                                 struct torc_data_dir *dir, uint32_t worker_count,
                                                 const struct torc_network *network,

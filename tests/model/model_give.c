@@ -451,13 +451,19 @@ static void what_is_named_is_here_and_nothing_else_in_the_end(void)
     CU_ASSERT_TRUE(late > 0 && refused > 0);
 }
 
-// What is this node's own is all kept at a start, what it is wished for as far as there is room.
+// What is this node's own is all kept at a start, and what it has data of; what it is wished for as
+// far as there is room.
 static void a_start_takes_what_has_room(void)
 {
+    bool held[SHARDS] = {false};
+
+    held[SHARDS - 2] = true; // the last one that is not its own
     memset(&w, 0, sizeof(w));
     memset(&survey, 0, sizeof(survey));
     survey.keys = SHARDS + 2;
     for (uint32_t room = 0; room <= SHARDS; room++) {
+        uint32_t left_out;
+
         memset(places, 0, sizeof(places));
         cluster = (struct torc_cluster){.node = SELF, .shard_max = SHARDS, .shards = places};
         torc_give_init(&w.give, &survey, &cluster, TICKET);
@@ -467,11 +473,13 @@ static void a_start_takes_what_has_room(void)
             torc_cluster_add(&cluster)->shard = shard;
         }
         hear_all();
-        torc_give_fit(&cluster, &survey, room);
-        CU_ASSERT_EQUAL(cluster.shard_count, torc_max_u64(room, SHARDS / 2));
+        left_out = torc_give_fit(&cluster, &survey, held, room);
+        CU_ASSERT_EQUAL(cluster.shard_count, torc_max_u64(room, SHARDS / 2 + 1));
+        CU_ASSERT_EQUAL(left_out, SHARDS - cluster.shard_count);
         for (uint32_t shard = 2; shard <= SHARDS; shard += 2) {
             CU_ASSERT_PTR_NOT_NULL(torc_cluster_shard(&cluster, shard));
         }
+        CU_ASSERT_PTR_NOT_NULL(torc_cluster_shard(&cluster, SHARDS - 1));
     }
 }
 
