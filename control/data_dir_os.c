@@ -184,10 +184,30 @@ static enum torc_err dir_write_node(int fd, const struct torc_node_id *id, struc
     return torc_file_replace(fd, "torc.node", &file, sizeof(file), 0640, why);
 }
 
-enum torc_err torc_data_dir_make(const char *path, const struct torc_node_id *id,
-                                 struct torc_fail *why)
+static enum torc_err dir_fill(int fd, const char *path, struct torc_fail *why)
 {
     uint8_t secret[TORC_DATA_DIR_SECRET_BYTES];
+    enum torc_err err = TORC_ERR_OK;
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(dir_folders) && err == TORC_ERR_OK; i++) {
+        if (mkdirat(fd, dir_folders[i], 0750) != 0 && errno != EEXIST) {
+            err =
+                torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                          "make %.90s/%s: %s", path, dir_folders[i], strerrordesc_np(errno));
+        }
+    }
+    torc_random(secret, sizeof(secret));
+    if (err == TORC_ERR_OK) {
+        err = torc_file_replace(fd, "secret", secret, sizeof(secret), 0600, why);
+    }
+    explicit_bzero(secret, sizeof(secret));
+    return err;
+}
+
+// `id` NULL: without torc.node.
+static enum torc_err dir_make(const char *path, const struct torc_node_id *id,
+                              struct torc_fail *why)
+{
     enum torc_data_dir_state state;
     enum torc_err err = torc_data_dir_look(path, &state, why);
     int fd = -1;
@@ -210,39 +230,41 @@ enum torc_err torc_data_dir_make(const char *path, const struct torc_node_id *id
     if (fd < 0) {
         return torc_fail(why, TORC_ERR_IO, "open %.90s: %s", path, strerrordesc_np(errno));
     }
-    for (uint32_t i = 0; i < TORC_COUNT_OF(dir_folders) && err == TORC_ERR_OK; i++) {
-        if (mkdirat(fd, dir_folders[i], 0750) != 0 && errno != EEXIST) {
-            err =
-                torc_fail(why, errno == EROFS || errno == EACCES ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
-                          "make %.90s/%s: %s", path, dir_folders[i], strerrordesc_np(errno));
-        }
-    }
-    torc_random(secret, sizeof(secret));
-    if (err == TORC_ERR_OK) {
-        err = torc_file_replace(fd, "secret", secret, sizeof(secret), 0600, why);
-    }
-    explicit_bzero(secret, sizeof(secret));
-    if (err == TORC_ERR_OK) { // last: it makes the directory a node's
+    err = dir_fill(fd, path, why);
+    if (err == TORC_ERR_OK && id != NULL) { // last: it makes the directory a node's
         err = dir_write_node(fd, id, why);
     }
     (void)close(fd);
     return err;
 }
 
+enum torc_err torc_data_dir_prepare(const char *path, struct torc_fail *why)
+{
+    return dir_make(path, NULL, why);
+}
+
+enum torc_err torc_data_dir_make(const char *path, const struct torc_node_id *id,
+                                 struct torc_fail *why)
+{
+    return dir_make(path, id, why);
+}
+
 // -- Opening -------------------------------------------------------------------------------------
 
-static enum torc_err dir_check_owner(struct torc_data_dir *dir, struct torc_fail *why)
+enum torc_err torc_data_dir_check_owner(const char *path, struct torc_fail *why)
 {
     struct stat at;
 
-    if (fstat(dir->fd, &at) != 0) {
-        return torc_fail(why, TORC_ERR_IO, "%.90s: %s", dir->path, strerrordesc_np(errno));
+    if (stat(path, &at) != 0) {
+        return errno == ENOENT
+                   ? TORC_ERR_OK
+                   : torc_fail(why, TORC_ERR_IO, "%.90s: %s", path, strerrordesc_np(errno));
     }
     if (at.st_uid != geteuid()) {
         return torc_fail(why, TORC_ERR_FORBIDDEN,
                          "data directory %.60s belongs to uid %u, this process is uid %u: run as "
                          "its owner, or chown -R it",
-                         dir->path, at.st_uid, geteuid());
+                         path, at.st_uid, geteuid());
     }
     return TORC_ERR_OK;
 }
@@ -380,7 +402,7 @@ enum torc_err torc_data_dir_open(struct torc_data_dir *dir, const char *path, bo
     if (dir->fd < 0) {
         return torc_fail(why, TORC_ERR_IO, "open %.90s: %s", path, strerrordesc_np(errno));
     }
-    err = dir_check_owner(dir, why);
+    err = torc_data_dir_check_owner(dir->path, why);
     if (err == TORC_ERR_OK) {
         err = dir_lock(dir, wait_ms, why);
     }

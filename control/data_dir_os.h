@@ -49,10 +49,16 @@ struct torc_data_dir {
 enum torc_err torc_must_use torc_data_dir_look(const char *path, enum torc_data_dir_state *state,
                                                struct torc_fail *why);
 
-// Makes a directory for the node, durable when it returns. INVALID_ARGUMENT when there is one, or
-// something else.
+// All of a directory for a node but torc.node, so that it counts as empty as yet. INVALID_ARGUMENT
+// when there is one, or something else.
+enum torc_err torc_must_use torc_data_dir_prepare(const char *path, struct torc_fail *why);
+
+// Makes a directory for the node, durable when it returns. INVALID_ARGUMENT as above.
 enum torc_err torc_must_use torc_data_dir_make(const char *path, const struct torc_node_id *id,
                                                struct torc_fail *why);
+
+// FORBIDDEN: it is there, and another's.
+enum torc_err torc_must_use torc_data_dir_check_owner(const char *path, struct torc_fail *why);
 
 // Opens it and takes the lock, waiting up to `wait_ms` for its last owner's I/O to end. NOT_FOUND:
 // there is none; IN_USE: the time is over; CORRUPT, UNSUPPORTED_VERSION: torc.node; FORBIDDEN: the

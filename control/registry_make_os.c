@@ -349,11 +349,12 @@ static enum torc_err make_await_birth(struct make *make, struct torc_fail *why)
 
 // -- This node -----------------------------------------------------------------------------------
 
-// What it alone had is gone with its data.
-static enum torc_err make_check_sole(struct make *make, struct torc_fail *why)
+// What it alone had is gone with its data; what others have too needs its room here.
+static enum torc_err make_check_shards(struct make *make, struct torc_fail *why)
 {
     const struct torc_meta_record *records;
     uint64_t node = make->settings->node;
+    uint64_t own = 0;
     uint32_t count = 0;
     enum torc_err err =
         torc_metastore_list(make->store, "shard/", TORC_CHAN_MAP_ENTRIES, &records, &count, why);
@@ -369,8 +370,13 @@ static enum torc_err make_check_sole(struct make *make, struct torc_fail *why)
                             "directory with --data, or another metastore",
                             make->address, node);
         }
+        for (uint64_t at = 0; at < fields.insync.count && err == TORC_ERR_OK; at++) {
+            own += fields.insync.at[at].node == node ? 1 : 0;
+        }
     }
-    return err;
+    return err == TORC_ERR_OK
+               ? torc_registry_check_start(own, torc_registry_workers(make->settings), why)
+               : err;
 }
 
 // A node whose disk was lost has no memory of what it acknowledged: another copy (REPLICATION.md,
@@ -378,16 +384,14 @@ static enum torc_err make_check_sole(struct make *make, struct torc_fail *why)
 static enum torc_err make_renew(struct make *make, struct torc_node_fields *fields,
                                 uint64_t version, struct torc_fail *why)
 {
-    uint64_t node = make->settings->node;
-    enum torc_err err = make_check_sole(make, why);
+    enum torc_err err =
+        torc_metastore_draw(make->store, "counter/copies", 0, 1, &fields->copy, why);
 
-    if (err == TORC_ERR_OK) {
-        err = torc_metastore_draw(make->store, "counter/copies", 0, 1, &fields->copy, why);
-    }
     if (err == TORC_ERR_OK) {
         fields->start_count += 2;
         fields->nonce = torc_registry_nonce();
-        torc_registry_add(&make->batch, "node", node, TORC_RECORD_NODE, fields, version);
+        torc_registry_add(&make->batch, "node", make->settings->node, TORC_RECORD_NODE, fields,
+                          version);
         err = torc_registry_write(make->store, &make->batch, &version, why);
     }
     make->id.start_count = fields->start_count;
@@ -410,26 +414,80 @@ static enum torc_err make_self(struct make *make, struct torc_fail *why)
     return err;
 }
 
+// -- What it needs -------------------------------------------------------------------------------
+
+// Whether any other node ever started: it has the cluster's keys.
+static enum torc_err make_look_others(struct make *make, bool *started, struct torc_fail *why)
+{
+    const struct torc_meta_record *records;
+    uint32_t count = 0;
+    enum torc_err err =
+        torc_metastore_list(make->store, "node/", TORC_CHAN_NODES_MAX, &records, &count, why);
+
+    *started = false;
+    for (uint32_t i = 0; i < count && err == TORC_ERR_OK; i++) {
+        struct torc_node_fields fields;
+        uint64_t node = 0;
+
+        err = torc_record_decode(TORC_RECORD_NODE, &fields, records[i].value,
+                                 records[i].value_bytes, why);
+        *started = *started ||
+                   (err == TORC_ERR_OK && fields.start_count > 0 &&
+                    torc_record_id(records[i].key, "node", &node) && node != make->settings->node);
+    }
+    return err;
+}
+
 // The nodes of a cluster have one file of keys: its maker's, which is carried to the others, and
-// back to the maker if that lost its disk.
-static enum torc_err make_keys(const struct make *make, struct torc_fail *why)
+// back to the maker if that lost its disk. While no other has started nobody needs to have it: the
+// maker makes it, however often its directory is thrown away.
+static enum torc_err make_keys(struct make *make, struct torc_fail *why)
 {
     char path[TORC_SETTINGS_TEXT_BYTES + 16];
-
     char whose[32] = "another node";
+    bool others = true;
+    enum torc_err err = make->mine ? make_look_others(make, &others, why) : TORC_ERR_OK;
 
+    if (err != TORC_ERR_OK) {
+        return err;
+    }
     if (!make->mine) {
         (void)snprintf(whose, sizeof(whose), "node %" PRIu64,
                        make->meta->maker != 0 ? make->meta->maker : 1);
     }
     (void)snprintf(path, sizeof(path), "%s/torc.keys", make->settings->data);
-    if ((!make->mine || make->id.start_count > 0) && access(path, F_OK) != 0) {
+    if (others && access(path, F_OK) != 0) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "%.100s is missing: copy torc.keys there from the data directory of %s, "
                          "owner and mode as they are",
                          path, whose);
     }
     return torc_keys_make(make->settings->data, make->meta->cluster, why);
+}
+
+// All that can speak against this node, before its record changes: a directory that was only not
+// mounted fits as it did once it is there again.
+static enum torc_err make_check_self(struct make *make, struct torc_fail *why)
+{
+    struct torc_node_fields fields = {0};
+    uint64_t version;
+    enum torc_err err =
+        torc_registry_get_node(make->store, make->settings->node, &fields, &version, why);
+
+    if (err == TORC_ERR_OK && fields.start_count > 0) {
+        err = make_check_shards(make, why);
+        if (err == TORC_ERR_OK) {
+            err = torc_registry_check_settings(make->meta, make->settings, why);
+        }
+        if (err == TORC_ERR_OK) {
+            err = torc_data_dir_check_owner(make->settings->data, why);
+        }
+    }
+    err = err == TORC_ERR_NOT_FOUND ? TORC_ERR_OK : err;
+    if (err == TORC_ERR_OK && make->meta->security == TORC_SECURITY_KEYS) {
+        err = make_keys(make, why);
+    }
+    return err == TORC_ERR_OK ? torc_data_dir_prepare(make->settings->data, why) : err;
 }
 
 static enum torc_err make_check_empty(const struct torc_settings *settings, struct torc_fail *why)
@@ -457,10 +515,10 @@ static enum torc_err make_all(struct make *make, struct torc_fail *why)
         err = make->mine ? make_birth(make, why) : make_await_birth(make, why);
     }
     if (err == TORC_ERR_OK) {
-        err = make_self(make, why);
+        err = make_check_self(make, why);
     }
-    if (err == TORC_ERR_OK && make->meta->security == TORC_SECURITY_KEYS) {
-        err = make_keys(make, why);
+    if (err == TORC_ERR_OK) {
+        err = make_self(make, why);
     }
     make->id.cluster = make->meta->cluster;
     make->id.node = (uint32_t)make->settings->node;

@@ -358,10 +358,18 @@ def case_maker_without_its_disk():
             return subprocess.run([PROGRAMS["torc-control"], "init", "--node", "1", "--data", f"{cluster.folder}/new",
                                    "--metastore", f"file:{cluster.folder}/cluster/meta"],
                                   stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        end = time.monotonic() + 30
-        while b"whose data is not here" in (done := init()).stderr and time.monotonic() < end:
-            time.sleep(0.1)  # until node 2 leads
-        checks.program("it is told so", done, 2, "torc.keys is missing", "another node")
+
+        def init_once():
+            """When node 2 leads."""
+            end = time.monotonic() + 30
+            while b"whose data is not here" in (done := init()).stderr and time.monotonic() < end:
+                time.sleep(0.1)
+            return done
+        checks.program("it is told so", init_once(), 2, "torc.keys is missing", "another node")
+        cluster("start", 1)  # its disk was only not mounted
+        checks.equal("its own directory is as good as before", status_of(cluster, 1)["node"], 1)
+        cluster("kill", 1)
+        checks.program("it is told so again", init_once(), 2, "torc.keys is missing", "another node")
         shutil.copy2(keys, f"{cluster.folder}/new/torc.keys")
         checks.program("with them it comes back", init(), 0, "made node 1")
 

@@ -2,6 +2,7 @@
 // metastore: what a start has when there is not room for all, and what is refused changes nothing.
 #include "control/based_os.h"
 #include "control/registry_os.h"
+#include "kit/secret_os.h"
 #include "tests/torc_test.h"
 
 #include <errno.h>
@@ -233,12 +234,107 @@ static void a_start_without_room_for_what_it_has_changes_nothing(void)
     remove_all(folder);
 }
 
+// -- A node without its directory -----------------------------------------------------------------
+
+static void copy_keys(uint32_t from, uint32_t to)
+{
+    struct torc_secret_rules rules = {.bytes_max = 4096, .mode = 0600, .owner = TORC_SECRET_OURS};
+    struct torc_secret text;
+    struct torc_fail why;
+    char path[320];
+
+    (void)snprintf(path, sizeof(path), "%s/torc.keys", settings[from].data);
+    TORC_TEST_OK(torc_secret_read(&text, path, &rules, &why), &why);
+    TORC_TEST_OK(torc_folder_make(settings[to].data, &why), &why);
+    (void)snprintf(path, sizeof(path), "%s/torc.keys", settings[to].data);
+    TORC_TEST_OK(torc_secret_write(path, text.bytes, text.byte_count, geteuid(), getegid(), &why),
+                 &why);
+    torc_secret_close(&text);
+}
+
+static void hide(bool away)
+{
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/away", folder);
+    if (away) {
+        CU_ASSERT_EQUAL(rename(settings[1].data, path), 0);
+    } else {
+        remove_all(settings[1].data);
+        CU_ASSERT_EQUAL(rename(path, settings[1].data), 0);
+    }
+}
+
+static void refuse(enum torc_err err, const char *text)
+{
+    struct torc_meta_fields meta;
+    struct torc_fail why = {0};
+
+    CU_ASSERT_EQUAL(torc_registry_make(settings + 1, &meta, &why), err);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, text));
+}
+
+// Its disk was not mounted: what is refused then leaves it as good as it was.
+static void a_refused_birth_leaves_the_lost_directory_good(void)
+{
+    char path[320];
+    struct torc_fail why;
+
+    open_folder("keys");
+    make(1);
+    copy_keys(1, 2);
+    make(2);
+    start_once(1);
+    start_once(2);
+    hide(true);
+    refuse(TORC_ERR_INVALID_ARGUMENT, "torc.keys is missing");
+    copy_keys(2, 1);
+    (void)snprintf(path, sizeof(path), "%s/torc.keys", settings[1].data);
+    CU_ASSERT_EQUAL(chmod(path, 0644), 0);
+    refuse(TORC_ERR_FORBIDDEN, "torc.keys");
+    CU_ASSERT_EQUAL(chmod(path, 0600), 0);
+    settings[1].keys /= 2;
+    settings[1].source[TORC_SETTING_keys] = TORC_SETTING_FROM_COMMAND;
+    refuse(TORC_ERR_INVALID_ARGUMENT, "keys = ");
+    settings[1].keys *= 2;
+    hide(false);
+    start_once(1); // once more
+    hide(true);
+    copy_keys(2, 1);
+    make(1);
+    start_once(1); // as another copy
+    hide(false);
+    TORC_TEST_OK(torc_data_dir_open(&dir, settings[1].data, false, 0, &why), &why);
+    CU_ASSERT_EQUAL(torc_registry_open(&registry, settings + 1, &dir, &why), TORC_ERR_CORRUPT);
+    torc_data_dir_close(&dir);
+    remove_all(folder);
+}
+
+// Nobody has its keys but itself: its first tries may be thrown away.
+static void a_maker_that_is_alone_makes_its_keys_again(void)
+{
+    char path[320];
+
+    open_folder("keys");
+    make(1);
+    start_once(1);
+    remove_all(settings[1].data);
+    make(1);
+    start_once(1);
+    (void)snprintf(path, sizeof(path), "%s/torc.keys", settings[1].data);
+    CU_ASSERT_EQUAL(access(path, F_OK), 0);
+    remove_all(folder);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a start leaves out what has no data", a_start_leaves_out_what_has_no_data},
         {"a start without room for what it has changes nothing",
          a_start_without_room_for_what_it_has_changes_nothing},
+        {"a refused birth leaves the lost directory good",
+         a_refused_birth_leaves_the_lost_directory_good},
+        {"a maker that is alone makes its keys again", a_maker_that_is_alone_makes_its_keys_again},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("registry", tests);
