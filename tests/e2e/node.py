@@ -203,6 +203,20 @@ class Network:
         self.close()
 
 
+def await_stopped(pid):
+    """SIGSTOP goes to one thread, and that one stops the others when it next runs: until then they go on."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            tasks = [path.read_text(encoding="utf-8", errors="replace")
+                     for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+        except OSError:
+            continue  # one has ended
+        if all(text.rsplit(")", 1)[1].split()[0] in "TtZX" for text in tasks):
+            return
+        time.sleep(0.001)
+
+
 class Node:
     """`torc serve` in a network of its own, with a data directory of its own unless one is given."""
 
@@ -368,6 +382,8 @@ class Node:
         for pid in pids:
             if pid is not None:
                 os.kill(pid, number)
+                if number == signal.SIGSTOP:
+                    await_stopped(pid)
         return pids
 
     def _kill_all(self):
