@@ -60,7 +60,7 @@ struct torc_leader_config {
     uint64_t boot;
     uint32_t node;
     uint32_t replicas;
-    uint64_t lease_ns;  // a request's deadline is a quarter of it at most
+    uint64_t lease_ns;  // a change's deadline is a quarter of it at most, a list's a half
     uint64_t beat_ns;   // below a third of lease_ns
     uint64_t pace_ns;   // between two transactions with wishes
     uint64_t gone_ns;   // down for so long, a node is drained

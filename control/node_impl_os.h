@@ -165,6 +165,7 @@ bool torc_must_use torc_node_is_closed(const struct torc_node *node,
 void torc_node_close_place(struct torc_node *node);
 void torc_node_place_step(struct torc_node *node);
 bool torc_must_use torc_node_place_next(struct torc_node *node, struct torc_meta_request *request);
+uint64_t torc_node_place_list_ns(const struct torc_node *node); // what a list of it may take
 bool torc_node_place_is_mine(uint64_t ticket);
 void torc_node_place_take(struct torc_node *node, const struct torc_meta_answer *answer);
 uint64_t torc_node_place_deadline_ns(const struct torc_node *node);

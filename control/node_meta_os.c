@@ -285,7 +285,9 @@ static bool meta_next(struct torc_node *node, struct torc_meta_request *request)
         torc_node_place_next(node, request) || torc_node_accept_next(node, request);
 
     if (any) {
-        request->deadline_ns = node->now_ns + TORC_FAILOVER_WAIT_NS;
+        request->deadline_ns =
+            node->now_ns + (request->verb == TORC_META_LIST ? torc_node_place_list_ns(node)
+                                                            : TORC_FAILOVER_WAIT_NS);
         return true;
     }
     return torc_follow_next(&meta->follow, node->now_ns, request);

@@ -51,6 +51,14 @@ bool torc_node_place_next(struct torc_node *node, struct torc_meta_request *requ
     return node->place != NULL && torc_placer_next(&node->place->placer, node->now_ns, request);
 }
 
+// A list of 4096 records may take seconds. Beats, a fifth of the lease apart, wait meanwhile, and
+// take up to a quarter of it themselves: so half of it is what a list can have.
+uint64_t torc_node_place_list_ns(const struct torc_node *node)
+{
+    return torc_min_u64(TORC_FOLLOW_WAIT_NS,
+                        node->settings->placement_lease_ms * TORC_NS_PER_MS / 2);
+}
+
 static void place_log(struct torc_node_place *place)
 {
     const struct torc_leader *leader = &place->placer.leader;

@@ -23,7 +23,7 @@ struct torc_placer_config {
     uint64_t boot;  // of this node
     uint32_t node;
     uint32_t replicas;
-    uint64_t lease_ns; // a request's deadline is a quarter of it at most
+    uint64_t lease_ns; // a change's deadline is a quarter of it at most, a list's a half
     uint64_t pace_ns;  // between two transactions with wishes
     uint64_t gone_ns;  // down for so long, a node is drained
 };
