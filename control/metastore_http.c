@@ -4,12 +4,14 @@
 #include "control/etcd_carry_http.h"
 #include "control/etcd_http.h"
 #include "kit/clock_os.h"
+#include "kit/log_os.h"
 #include "kit/secret_os.h"
 #include "kit/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 enum {
     ETCD_MEMBERS_MAX = 9,
@@ -304,18 +306,35 @@ static void etcd_step_slot(struct etcd_store *it, struct etcd_slot *slot)
 
 // -- Logging in -----------------------------------------------------------------------------------
 
-// The first line of the password's file.
-static enum torc_err etcd_read_password(const char *path, char password[TORC_CARRY_TEXT_BYTES],
+// The file whole. Its group may read it, as files that root gives to a service's group: `shared`.
+static enum torc_err etcd_open_password(const char *path, struct torc_secret *secret, bool *shared,
                                         struct torc_fail *why)
 {
     struct torc_secret_rules rules = {
         .bytes_max = ETCD_PASSWORD_FILE_BYTES, .mode = 0600, .owner = TORC_SECRET_OURS};
-    struct torc_secret secret = {0};
     struct torc_fail inner = {0};
-    enum torc_err err = torc_secret_read(&secret, path, &rules, &inner);
+
+    *shared = false;
+    if (torc_secret_read(secret, path, &rules, &inner) == TORC_ERR_OK) {
+        return TORC_ERR_OK;
+    }
+    rules.mode = 0640;
+    *shared = torc_secret_read(secret, path, &rules, NULL) == TORC_ERR_OK;
+    return *shared ? TORC_ERR_OK
+                   : torc_fail(why, TORC_ERR_FORBIDDEN,
+                               "metastore-password-file %.110s (read by uid %u)", inner.text,
+                               geteuid());
+}
+
+// The file's first line.
+static enum torc_err etcd_read_password(const char *path, char password[TORC_CARRY_TEXT_BYTES],
+                                        bool *shared, struct torc_fail *why)
+{
+    struct torc_secret secret = {0};
+    enum torc_err err = etcd_open_password(path, &secret, shared, why);
 
     if (err != TORC_ERR_OK) {
-        return torc_fail(why, TORC_ERR_FORBIDDEN, "metastore-password-file %.130s", inner.text);
+        return err;
     }
     ((char *)secret.bytes)[strcspn(secret.bytes, "\r\n")] = '\0';
     if (strlen(secret.bytes) >= TORC_CARRY_TEXT_BYTES) {
@@ -333,11 +352,12 @@ static enum torc_err etcd_read_password(const char *path, char password[TORC_CAR
 }
 
 // Whether the file holds another password than the one that was used. One that can not be read now
-// changes nothing.
-static bool etcd_password_changed(struct etcd_store *it)
+// changes nothing, and says why.
+static bool etcd_password_changed(struct etcd_store *it, struct torc_fail *why)
 {
     char password[TORC_CARRY_TEXT_BYTES] = "";
-    bool changed = etcd_read_password(it->password_file, password, NULL) == TORC_ERR_OK &&
+    bool shared;
+    bool changed = etcd_read_password(it->password_file, password, &shared, why) == TORC_ERR_OK &&
                    strcmp(password, it->password) != 0;
 
     if (changed) {
@@ -350,11 +370,16 @@ static bool etcd_password_changed(struct etcd_store *it)
 // etcd checks a password by bcrypt: whoever goes on with a wrong one is to leave it time.
 static void etcd_login_refused(struct etcd_store *it, const char *text)
 {
-    bool changed = etcd_password_changed(it); // then it is tried at once
+    struct torc_fail file = {0};
+    bool changed = etcd_password_changed(it, &file); // then it is tried at once
 
     it->refusals = changed ? 0 : it->refusals + 1;
     (void)torc_fail(&it->refused, TORC_ERR_UNAVAILABLE, "login as %.30s at etcd %.40s: %.70s",
                     it->user, it->members[it->login.member], text);
+    if (file.err != TORC_ERR_OK) { // the right one may be in there
+        (void)torc_fail(&it->refused, TORC_ERR_UNAVAILABLE, "login as %.20s refused; %.125s",
+                        it->user, file.text);
+    }
     for (uint32_t i = 0; i < TORC_META_INFLIGHT_MAX && !changed; i++) {
         if (it->slots[i].state == ETCD_WAITS) {
             it->slots[i].why = it->refused;
@@ -424,7 +449,7 @@ static void etcd_step_login(struct etcd_store *it)
         it->login_ns <= it->now_ns && etcd_somebody_waits(it)) {
         it->login_ns = it->now_ns + ETCD_BEGIN_NS;
         if (it->refusals > 0) {
-            (void)etcd_password_changed(it); // it may have been written since
+            (void)etcd_password_changed(it, NULL); // it may have been written since
         }
         etcd_begin(it, &it->login, it->member, "/v3/auth/authenticate",
                    torc_etcd_make_login(it->user, it->password));
@@ -743,6 +768,7 @@ static enum torc_err etcd_configure(struct etcd_store *it,
 {
     enum torc_err err = etcd_read_address(it, config->address, why);
     bool user = config->user != NULL && config->user[0] != '\0';
+    bool shared = false;
 
     err = err == TORC_ERR_OK ? etcd_copy(it->user, config->user, "metastore-user", why) : err;
     err = err == TORC_ERR_OK ? etcd_copy(it->carrier.ca, config->ca, "metastore-ca", why) : err;
@@ -753,7 +779,12 @@ static enum torc_err etcd_configure(struct etcd_store *it,
               ? etcd_copy(it->password_file, config->password_file, "metastore-password-file", why)
               : err;
     if (err == TORC_ERR_OK && user) {
-        err = etcd_read_password(it->password_file, it->password, why);
+        err = etcd_read_password(it->password_file, it->password, &shared, why);
+    }
+    if (err == TORC_ERR_OK && shared) {
+        torc_log(TORC_LOG_WARN, "metastore", "password_shared",
+                 "path=%.200s reason=\"its group may read it: chmod 600, and chown to uid %u\"",
+                 it->password_file, geteuid());
     }
     return err;
 }

@@ -547,10 +547,16 @@ def etcd_login(store):
         checks.equal("a password that is not there", a.opened["opened"], "FORBIDDEN")
     with Meta(store.address, "root", str(bytes_)) as a:
         checks.equal("one that is no text", a.opened["opened"], "INVALID_ARGUMENT")
+    for mode in (0o644, 0o660, 0o602):
+        right.chmod(mode)
+        with Meta(store.address, "root", str(right)) as a:
+            checks.equal(f"one that others can read or change, {mode:o}",
+                         (a.opened["opened"], f"mode {mode:04o}" in a.opened["why"], "chmod 600" in a.opened["why"]),
+                         ("FORBIDDEN", True, True))
     right.chmod(0o640)
-    with Meta(store.address, "root", str(right)) as a:
-        checks.equal("one that others can read", (a.opened["opened"], "mode 0640" in a.opened["why"]), ("FORBIDDEN", True))
-    right.chmod(0o600)
+    done = subprocess.run([PROGRAM, store.address, "root", right], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    checks.program("one that its group can read is taken", done, 0)
+    checks.that("and warned of", b"password_shared" in done.stderr and b"chmod 600" in done.stderr, str(done.stderr))
 
 
 def etcd_login_changed(store):
