@@ -52,6 +52,7 @@ void torc_carry_end(struct torc_transfer *transfer)
         curl_easy_cleanup(transfer->easy);
     }
     curl_slist_free_all(transfer->headers);
+    curl_slist_free_all(transfer->resolved);
     if (transfer->body != NULL) {
         explicit_bzero(transfer->body, transfer->body_bytes); // a login's has the password
     }
@@ -104,13 +105,28 @@ static void carry_options(const struct torc_carrier *it, struct torc_transfer *t
     carry_set_number(easy, CURLOPT_POST, 1);
     carry_set_number(easy, CURLOPT_POSTFIELDSIZE, (long)transfer->body_bytes);
     carry_set_number(easy, CURLOPT_NOSIGNAL, 1);
-    carry_set_number(easy, CURLOPT_QUICK_EXIT, 1); // else a transfer's end waits for its resolver
+    carry_set_number(easy, CURLOPT_QUICK_EXIT, 1); // no lookup of its own is ever waited for
     carry_set_number(easy, CURLOPT_TCP_KEEPALIVE, 1);
     carry_set_number(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
     torc_assert(curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK); // whatever is in the way
     carry_set(easy, CURLOPT_CAINFO, it->ca);
     carry_set(easy, CURLOPT_SSLCERT, it->cert);
     carry_set(easy, CURLOPT_SSLKEY, it->key);
+}
+
+// libcurl looks up nothing: it takes what its caller has found for the host.
+static void carry_resolved(struct torc_transfer *transfer, const char *host)
+{
+    char *line = NULL;
+
+    if (transfer->addresses[0] == '\0') {
+        return;
+    }
+    torc_assert(asprintf(&line, "%s:%s", host, transfer->addresses) > 0);
+    transfer->resolved = curl_slist_append(NULL, line);
+    free(line);
+    torc_assert(transfer->resolved != NULL);
+    torc_assert(curl_easy_setopt(transfer->easy, CURLOPT_RESOLVE, transfer->resolved) == CURLE_OK);
 }
 
 void torc_carry_begin(struct torc_carrier *carrier, struct torc_transfer *transfer,
@@ -129,6 +145,7 @@ void torc_carry_begin(struct torc_carrier *carrier, struct torc_transfer *transf
     (void)snprintf(url, sizeof(url), "http%s://%s%s", tls ? "s" : "", host, path);
     carry_set(transfer->easy, CURLOPT_URL, url);
     carry_options(carrier, transfer, token);
+    carry_resolved(transfer, host);
     added = curl_multi_add_handle(carrier->multi, transfer->easy);
     torc_assert(added == CURLM_OK);
 }
@@ -173,7 +190,9 @@ void torc_carry_turn(struct torc_carrier *carrier)
                     (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                     (events[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0);
 
-        (void)curl_multi_socket_action(carrier->multi, events[i].data.fd, flags, &running);
+        if (events[i].data.fd >= 0) { // else it only woke its owner
+            (void)curl_multi_socket_action(carrier->multi, events[i].data.fd, flags, &running);
+        }
     }
     if (carrier->timer_ns <= carrier->now_ns) {
         carrier->timer_ns = UINT64_MAX; // unless it is set again
@@ -213,6 +232,13 @@ void torc_carrier_begin(struct torc_carrier *carrier)
     torc_assert(curl_multi_setopt(carrier->multi, CURLMOPT_TIMERFUNCTION, carry_on_timer) ==
                 CURLM_OK);
     torc_assert(curl_multi_setopt(carrier->multi, CURLMOPT_TIMERDATA, carrier) == CURLM_OK);
+}
+
+void torc_carrier_listen(struct torc_carrier *carrier, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = -1};
+
+    torc_assert(epoll_ctl(carrier->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0);
 }
 
 void torc_carrier_end(struct torc_carrier *carrier)

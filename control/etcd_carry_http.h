@@ -30,14 +30,16 @@ struct torc_transfer {
     CURL *easy; // NULL: nothing is under way
     struct torc_carrier *carrier;
     struct curl_slist *headers;
+    struct curl_slist *resolved;
     char *body;
     uint64_t body_bytes;
     uint64_t sent;
     char *got;
     uint64_t got_bytes;
     uint64_t got_room;
-    uint64_t got_max; // more ends it
-    uint32_t member;  // its owner's
+    uint64_t got_max;      // more ends it
+    uint32_t member;       // its owner's
+    const char *addresses; // of the host, with commas between; empty: it is a number
     bool ended;
     CURLcode result;
 };
@@ -45,7 +47,11 @@ struct torc_transfer {
 void torc_carrier_begin(struct torc_carrier *carrier);
 void torc_carrier_end(struct torc_carrier *carrier);
 
-// Sends `body`, which becomes the transfer's, to http(s)://`host``path`. `token`: or NULL.
+// The carrier's descriptor is readable, too, when `fd` is.
+void torc_carrier_listen(struct torc_carrier *carrier, int fd);
+
+// Sends `body`, which becomes the transfer's, to http(s)://`host``path`. `token`: or NULL. Set
+// before: `got_max`, `addresses`.
 void torc_carry_begin(struct torc_carrier *carrier, struct torc_transfer *transfer,
                       const char *host, const char *path, const char *token, char *body);
 void torc_carry_end(struct torc_transfer *transfer);

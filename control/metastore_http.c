@@ -3,6 +3,7 @@
 
 #include "control/etcd_carry_http.h"
 #include "control/etcd_http.h"
+#include "control/names_os.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
 #include "kit/secret_os.h"
@@ -14,8 +15,8 @@
 #include <unistd.h>
 
 enum {
-    ETCD_MEMBERS_MAX = 9,
-    ETCD_HOST_BYTES = 128,
+    ETCD_MEMBERS_MAX = TORC_NAMES_MAX,
+    ETCD_HOST_BYTES = TORC_NAMES_HOST_BYTES, // with its port
     ETCD_PASSWORD_FILE_BYTES = 4096,
     ETCD_LOGINS_MAX = 3 // of one request: else it is refused
 };
@@ -47,6 +48,7 @@ struct etcd_slot {
     uint64_t until_ns; // of this try
     uint32_t tries;
     uint32_t logins;
+    uint32_t login_count; // of its token
     struct torc_transfer transfer;
     struct torc_meta_answer answer;
     void *memory;         // of the answer
@@ -70,10 +72,11 @@ struct etcd_watch {
 struct etcd_store {
     struct torc_metastore store; // first: the two are one
     struct torc_carrier carrier;
+    struct torc_names names; // of the members
     uint64_t now_ns;
     uint64_t sequence;
     uint32_t member_count;
-    uint32_t member; // that is used
+    uint32_t member; // that is used; its address is known, or nobody's is
     char members[ETCD_MEMBERS_MAX][ETCD_HOST_BYTES];
     char prefix[TORC_ETCD_PREFIX_BYTES];
     char cluster[TORC_ETCD_CLUSTER_BYTES]; // etcd's own id, of the first answer
@@ -102,10 +105,45 @@ static struct etcd_store *etcd_of(struct torc_metastore *store)
 static void etcd_begin(struct etcd_store *it, struct torc_transfer *transfer, uint32_t member,
                        const char *path, char *body)
 {
+    torc_assert(it->names.names[member].known);
     transfer->member = member;
     transfer->got_max = TORC_ETCD_BODY_MAX;
+    transfer->addresses = it->names.names[member].found;
     torc_carry_begin(&it->carrier, transfer, it->members[member], path,
                      transfer != &it->login ? it->token : NULL, body);
+}
+
+// The first one from `member` on whose address is known; `member` itself, when nobody's is.
+static uint32_t etcd_known(const struct etcd_store *it, uint32_t member)
+{
+    for (uint32_t i = 0; i < it->member_count; i++) {
+        uint32_t at = (member + i) % it->member_count;
+
+        if (it->names.names[at].known) {
+            return at;
+        }
+    }
+    return member;
+}
+
+static bool etcd_has_member(const struct etcd_store *it)
+{
+    return it->names.names[it->member].known;
+}
+
+// A try is begun when it can be: its time is etcd's, not a name server's or a login's.
+static bool etcd_may_send(const struct etcd_store *it)
+{
+    return etcd_has_member(it) && (it->user[0] == '\0' || it->token != NULL);
+}
+
+// What went with the token of this login was refused. Another one is left alone.
+static void etcd_drop_token(struct etcd_store *it, uint32_t login_count)
+{
+    if (login_count == it->login_count) {
+        free(it->token);
+        it->token = NULL;
+    }
 }
 
 // -- Requests -------------------------------------------------------------------------------------
@@ -128,7 +166,7 @@ static void etcd_done(struct etcd_slot *slot, enum torc_err err)
 static void etcd_leave(struct etcd_store *it, uint32_t member)
 {
     if (it->member == member) {
-        it->member = (member + 1) % it->member_count;
+        it->member = etcd_known(it, (member + 1) % it->member_count);
     }
 }
 
@@ -157,8 +195,7 @@ static void etcd_failed(struct etcd_store *it, struct etcd_slot *slot, bool may_
 
 static void etcd_login_again(struct etcd_store *it, struct etcd_slot *slot)
 {
-    free(it->token);
-    it->token = NULL;
+    etcd_drop_token(it, slot->login_count);
     slot->logins++;
     torc_carry_end(&slot->transfer);
     slot->state = ETCD_WAITS;
@@ -257,6 +294,7 @@ static void etcd_send(struct etcd_store *it, struct etcd_slot *slot)
     char *body = torc_etcd_make(slot->request, it->prefix, &path);
 
     slot->state = ETCD_SENT;
+    slot->login_count = it->login_count;
     slot->until_ns = torc_min_u64(it->now_ns + etcd_patience_ns(slot), slot->request->deadline_ns);
     etcd_begin(it, &slot->transfer, it->member, path, body);
 }
@@ -280,6 +318,12 @@ static void etcd_late(struct etcd_store *it, struct etcd_slot *slot)
     }
     if (slot->why.text[0] == '\0' && it->refusals > 0) {
         slot->why = it->refused;
+    } else if (slot->why.text[0] == '\0' && !etcd_has_member(it)) {
+        const char *why = it->names.names[it->member].why;
+
+        (void)torc_fail(&slot->why, TORC_ERR_UNAVAILABLE,
+                        "etcd at %.60s: its address is not known: %s", it->members[it->member],
+                        why[0] != '\0' ? why : "name servers are silent");
     } else if (slot->why.text[0] == '\0') {
         (void)torc_fail(&slot->why, TORC_ERR_UNAVAILABLE, "etcd at %.60s: nobody answers",
                         it->members[it->member]);
@@ -298,8 +342,7 @@ static void etcd_step_slot(struct etcd_store *it, struct etcd_slot *slot)
         etcd_late(it, slot);
     }
     // What has just ended may have dropped the token.
-    if (slot->state == ETCD_WAITS && (it->user[0] == '\0' || it->token != NULL) &&
-        slot->send_ns <= it->now_ns) {
+    if (slot->state == ETCD_WAITS && etcd_may_send(it) && slot->send_ns <= it->now_ns) {
         etcd_send(it, slot);
     }
 }
@@ -446,7 +489,7 @@ static void etcd_step_login(struct etcd_store *it)
         etcd_login_ended(it);
     }
     if (it->user[0] != '\0' && it->token == NULL && it->login.easy == NULL &&
-        it->login_ns <= it->now_ns && etcd_somebody_waits(it)) {
+        it->login_ns <= it->now_ns && etcd_has_member(it) && etcd_somebody_waits(it)) {
         it->login_ns = it->now_ns + ETCD_BEGIN_NS;
         if (it->refusals > 0) {
             (void)etcd_password_changed(it, NULL); // it may have been written since
@@ -488,9 +531,8 @@ static void etcd_read_lines(const struct etcd_store *it, struct etcd_watch *watc
 // It moves on, after a pause if it failed. Refused for its token: the login is made again.
 static void etcd_watch_on(struct etcd_store *it, struct etcd_watch *watch, bool failed)
 {
-    if (watch->seen.refused && watch->login_count == it->login_count) { // else it is another by now
-        free(it->token);
-        it->token = NULL;
+    if (watch->seen.refused) {
+        etcd_drop_token(it, watch->login_count);
     }
     watch->member = (watch->transfer.member + 1) % it->member_count;
     watch->failures = watch->seen.created && !watch->seen.refused ? 0 : watch->failures + 1;
@@ -514,16 +556,14 @@ static void etcd_step_watch(struct etcd_store *it, struct etcd_watch *watch)
     if (failed || late) {
         etcd_watch_on(it, watch, failed);
     }
-    if (transfer->easy == NULL && watch->send_ns <= it->now_ns &&
-        (it->user[0] == '\0' || it->token != NULL)) {
+    if (transfer->easy == NULL && watch->send_ns <= it->now_ns && etcd_may_send(it)) {
         watch->seen.created = false;
         watch->seen.ended = false;
         watch->seen.refused = false;
         watch->login_count = it->login_count;
         watch->send_ns = it->now_ns;
-        // A name server that is slow may be what it waits for: who gives up has its work lost.
         watch->until_ns = it->now_ns + (ETCD_BEGIN_NS << torc_min_u64(watch->failures, 3));
-        etcd_begin(it, transfer, watch->member, "/v3/watch",
+        etcd_begin(it, transfer, etcd_known(it, watch->member), "/v3/watch",
                    torc_etcd_make_watch(it->prefix, watch->key, watch->seen.next_revision));
     }
 }
@@ -533,6 +573,8 @@ static void etcd_step_watch(struct etcd_store *it, struct etcd_watch *watch)
 static void etcd_pump(struct etcd_store *it)
 {
     it->carrier.again = false;
+    torc_names_step(&it->names, it->now_ns);
+    it->member = etcd_known(it, it->member);
     etcd_step_login(it);
     for (uint32_t i = 0; i < TORC_META_INFLIGHT_MAX; i++) {
         etcd_step_slot(it, it->slots + i);
@@ -634,12 +676,14 @@ static bool etcd_take_answer(struct torc_metastore *store, struct torc_meta_answ
 static uint64_t etcd_deadline_ns(struct torc_metastore *store)
 {
     const struct etcd_store *it = etcd_of(store);
-    bool ready = it->user[0] == '\0' || it->token != NULL;
-    uint64_t next_ns =
-        ready ? it->carrier.timer_ns : torc_min_u64(it->carrier.timer_ns, it->login_ns);
+    bool ready = etcd_may_send(it);
+    uint64_t next_ns = torc_min_u64(it->carrier.timer_ns, torc_names_deadline_ns(&it->names));
 
     if (it->carrier.again) {
         return it->now_ns;
+    }
+    if (it->login.easy != NULL || (!ready && etcd_has_member(it) && etcd_somebody_waits(it))) {
+        next_ns = torc_min_u64(next_ns, it->login_ns);
     }
     for (uint32_t i = 0; i < TORC_META_INFLIGHT_MAX; i++) {
         const struct etcd_slot *slot = it->slots + i;
@@ -681,6 +725,7 @@ static void etcd_close(struct torc_metastore *store)
         torc_carry_end(&it->watches[i].transfer);
     }
     torc_carry_end(&it->login);
+    torc_names_end(&it->names);
     torc_carrier_end(&it->carrier);
     free(it->handed);
     free(it->token);
@@ -720,6 +765,7 @@ static bool etcd_read_members(struct etcd_store *it, const char *text, uint64_t 
             strtoul(colon + 1, NULL, 10) > 65535) {
             return false;
         }
+        torc_names_add(&it->names, member, (uint64_t)(colon - member));
         it->member_count++;
         at += bytes + 1;
         if (comma != NULL && at == text_bytes) {
@@ -814,6 +860,8 @@ enum torc_err torc_metastore_open_etcd(struct torc_metastore **out,
     }
     torc_carrier_begin(&it->carrier);
     it->member = etcd_any(it->member_count);
+    torc_names_begin(&it->names, it->member);
+    torc_carrier_listen(&it->carrier, it->names.fd);
     *out = &it->store;
     return TORC_ERR_OK;
 }

@@ -3,7 +3,8 @@
 // What    `etcd:HOST:PORT[,HOST:PORT…][/NAME]`: the members of one etcd cluster, and the name under
 //         which this cluster of Torc lies there (`/torc/NAME/`, without it `/torc/main/`), so that
 //         several may share one etcd.
-// Owner   control's one thread: libcurl's multi interface, an epoll set, no thread and no wait.
+// Owner   control's one thread: libcurl's multi interface, an epoll set, no wait. Another one
+//         beside it only where members have names (control/names_os.h).
 // Memory  a few requests and answers, bounded by TORC_META_INFLIGHT_MAX and TORC_ETCD_BODY_MAX.
 // Members One, drawn at first, is used until it fails; reads then go to the next, and so does a
 //         transaction that was certainly not sent. One that may have been is IN_DOUBT, never sent
@@ -11,7 +12,9 @@
 //         unless it can not.
 // Watches are asked for again every 10 s, at the next member after a silence: a member that hangs
 //         delays a wake-up by that and no more. Leases are not used: nothing rests on their expiry.
-// Password is read again when a login is refused.
+// Names   a member is asked once its address is known; a try's time begins then.
+// Password is read again when a login is refused. Its file is this process's user's or root's, and
+//         nobody else may write it; its group may read it, which is warned of.
 #ifndef TORC_CONTROL_METASTORE_HTTP_H
 #define TORC_CONTROL_METASTORE_HTTP_H
 

@@ -20,7 +20,8 @@ enum torc_err torc_must_use torc_metastore_open_file(struct torc_metastore **out
 // Each submits one request and waits for its answer: for starts and for tools. Nothing else may be
 // in flight. A wait ends by its deadline, TORC_META_WAIT_NS from now.
 
-#define TORC_META_WAIT_NS UINT64_C(5000000000) // a bet: an election of etcd takes 1 to 3 s
+// A bet: an election of etcd takes 1 to 3 s, a name behind two dead name servers 10 s.
+#define TORC_META_WAIT_NS UINT64_C(15000000000)
 
 // The records live until the next call.
 enum torc_err torc_must_use torc_metastore_get(struct torc_metastore *store, const char *key,

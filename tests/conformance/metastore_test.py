@@ -194,6 +194,43 @@ class Proxy:
         self.server.close()
 
 
+class NameServer:
+    """On an address of loopback; silent, or it knows every name as 127.0.0.1."""
+
+    def __init__(self, address, answers):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((address, 53))
+        if answers:
+            threading.Thread(target=self.answer, daemon=True).start()
+
+    def answer(self):
+        while True:
+            try:
+                data, client = self.socket.recvfrom(512)
+            except OSError:
+                return
+            if len(data) < 17:  # it is closed
+                return
+            question = data[12:data.index(0, 12) + 5]
+            known = question[-4:-2] == b"\0\1"  # an A
+            record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + bytes([127, 0, 0, 1]) if known else b""
+            self.socket.sendto(data[:2] + struct.pack(">5H", 0x8180, 1, known, 0, 0) + question + record, client)
+
+    def close(self):
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)  # else its thread goes on
+        except OSError:
+            pass
+        self.socket.close()
+
+
+def asking(store, *lines):
+    """The words before a program's own with which it asks these name servers."""
+    conf = pathlib.Path(store.folder) / "resolv.conf"
+    conf.write_text("\n".join(lines) + "\n")
+    return "unshare", "-m", "sh", "-c", f'mount --bind {conf} /etc/resolv.conf && exec "$0" "$@"'
+
+
 class Meta:
     """A client of the metastore, in a process."""
 
@@ -582,6 +619,36 @@ def etcd_login_changed(store):
             password.write_text("third\n")
             store.post("/v3/auth/user/changepw", token, name="root", password="third")
             checks.equal("one that is in the file by then costs no refusal", a.get("node/1")["err"], "OK")
+            token = store.post("/v3/auth/authenticate", name="root", password="third")["token"]
+            password.write_text("fourth\n")
+            password.chmod(0o644)
+            store.post("/v3/auth/user/changepw", token, name="root", password="fourth")
+            refused = a.get("node/1")
+            checks.equal("a file that others may read by now", (refused["err"], "mode 0644" in refused["why"]), ("FORBIDDEN", True))
+            password.chmod(0o600)
+            checks.equal("it is read once they may not", a.get("node/1", ms=10000)["err"], "OK")
+    finally:
+        proxy.close()
+
+
+def etcd_login_late(store):
+    """a token is refused late: the one that took its place stays"""
+    ask_for_logins(store)
+    password = secret_file(pathlib.Path(store.folder) / "password", b"secret\n")
+    proxy = Proxy(store.ports[0])
+    try:
+        with Meta(f"etcd:127.0.0.1:{proxy.port}/{store.name}", "root", str(password)) as a:
+            checks.equal("a change", a.put("node/1", "v")["err"], "OK")
+            token = store.post("/v3/auth/authenticate", name="root", password="secret")["token"]
+            store.post("/v3/auth/user/changepw", token, name="root", password="secret")  # ends the user's tokens
+            before = proxy.count(b"/v3/auth/authenticate")
+            proxy.delay = 0.4
+            late = a.begin("get", "node/1")
+            time.sleep(0.1)  # the refusal is on its way, and stays there for a while
+            proxy.delay = 0
+            checks.equal("a read is refused and logs in", a.get("node/1")["err"], "OK")
+            checks.equal("one that was refused later goes on", a.wait(late)["err"], "OK")
+            checks.equal("with one login for both", proxy.count(b"/v3/auth/authenticate") - before, 1)
     finally:
         proxy.close()
 
@@ -607,21 +674,52 @@ def etcd_login_kept(store):
 
 def etcd_names(store):
     """a name server that does not answer holds up nobody"""
-    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    silent.bind(("127.79.0.53", 53))
-    conf = pathlib.Path(store.folder) / "resolv.conf"
-    conf.write_text("nameserver 127.79.0.53\noptions timeout:10 attempts:2\n")
+    silent = NameServer("127.79.0.53", False)
     try:
-        with Meta(f"etcd:etcd.torc.example:{store.ports[0]}", within=("unshare", "-m", "sh", "-c",
-                  f'mount --bind {conf} /etc/resolv.conf && exec "$0" "$@"')) as a:
-            begun = time.monotonic()
-            checks.equal("a read", a.get("node/1", ms=300)["err"], "UNAVAILABLE")
+        with Meta(f"etcd:etcd.torc.example:{store.ports[0]}",
+                  within=asking(store, "nameserver 127.79.0.53", "options timeout:10 attempts:2")) as a:
+            begun, most = time.monotonic(), 0
+            read = a.get("node/1", ms=300)
+            checks.equal("a read", (read["err"], "address is not known" in read["why"]), ("UNAVAILABLE", True))
             checks.equal("a change", a.put("node/1", "v", ms=300)["err"], "UNAVAILABLE")
             checks.that("they were answered before the name server's time was over", time.monotonic() - begun < 9)
-            silent.settimeout(5)
-            checks.that("it was asked", b"torc" in silent.recv(512))
+            silent.socket.settimeout(5)
+            checks.that("it was asked", b"torc" in silent.socket.recv(512))
+            a.send("watch", 1000, "node/", 1)
+            while time.monotonic() - begun < 11:
+                for ticket in [a.begin("get", "node/1", ms=200) for _ in range(40)]:
+                    a.wait(ticket)
+                most = max(most, len(os.listdir(f"/proc/{a.process.pid}/task")))
+            checks.that("no thread is left behind by each try", most <= 3, str(most))
     finally:
         silent.close()
+
+
+def etcd_names_second(store):
+    """the first of two name servers is dead: a node starts, and logs in"""
+    ask_for_logins(store)
+    folder = pathlib.Path(store.folder)
+    password = secret_file(folder / "password", b"secret\n")
+    silent, answers = NameServer("127.79.0.53", False), NameServer("127.79.0.54", True)
+    within = asking(store, "nameserver 127.79.0.53", "nameserver 127.79.0.54")
+    address = f"etcd:etcd.torc.example:{store.ports[0]}"
+    try:
+        init = subprocess.Popen([*within, BUILD / "control/torc-control", "init", "--data", folder / "node1", "--metastore", address,
+                                 "--metastore-user", "root", "--metastore-password-file", password],
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with Meta(f"{address}/other", "root", str(password), within=within) as a:
+            a.send("watch", 1000, "node/", 1)
+            made = a.put("node/1", "v", ms=12000)
+            checks.equal("a change", made["err"], "OK")
+            checks.equal("a watch", a.wait(1000)["records"], [["node/1", made["revision"]]])
+            begun = time.monotonic()
+            checks.equal("a read", a.get("node/1")["err"], "OK")
+            checks.that("what was found is kept", time.monotonic() - begun < 2)
+        said = init.communicate(timeout=60)[1]
+        checks.equal("a node is made", (init.returncode, said if init.returncode else b""), (0, b""))
+    finally:
+        silent.close()
+        answers.close()
 
 
 def etcd_tokens(store):
@@ -802,7 +900,7 @@ def cases():
 
 
 def run(kind, what, case, shared):
-    own = kind == "file" or what in ("others", "login", "login_changed", "login_kept")
+    own = kind == "file" or what in ("others", "login", "login_changed", "login_kept", "login_late", "names_second")
     store = (File if kind == "file" else Etcd)() if own else shared
     store.name = "main" if own else what
     begun = time.monotonic()
