@@ -44,8 +44,9 @@ static void names_write(const struct addrinfo *at, char found[TORC_NAMES_TEXT_BY
     for (; at != NULL; at = at->ai_next) {
         bool six = at->ai_family == AF_INET6;
         char number[INET6_ADDRSTRLEN] = "";
-        const void *from = six ? (const void *)&((struct sockaddr_in6 *)at->ai_addr)->sin6_addr
-                               : (const void *)&((struct sockaddr_in *)at->ai_addr)->sin_addr;
+        const void *address = at->ai_addr; // aligned for its family
+        const void *from = six ? (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr
+                               : (const void *)&((const struct sockaddr_in *)address)->sin_addr;
 
         if ((!six && at->ai_family != AF_INET) ||
             inet_ntop(at->ai_family, from, number, sizeof(number)) == NULL ||
