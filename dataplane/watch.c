@@ -37,11 +37,13 @@ static uint64_t watch_silent_ns(const struct torc_watch *watch, const struct tor
     return peer->heard_ns + watch->timing.suspect_ns * peer->stretch;
 }
 
-// The same of answers, which come no oftener than our own beats.
+// The same of answers, which come no oftener than our own beats: as often as our k said at the last
+// one, where it has fallen since.
 static uint64_t watch_mute_ns(const struct torc_watch *watch, const struct torc_watch_peer *peer)
 {
-    return peer->answered_ns +
-           watch->timing.suspect_ns * torc_max_u64(watch->stretch, peer->stretch);
+    uint64_t stretch = torc_max_u64(watch->stretch, peer->answered_stretch);
+
+    return peer->answered_ns + watch->timing.suspect_ns * torc_max_u64(stretch, peer->stretch);
 }
 
 struct torc_watch_peer *torc_watch_find(const struct torc_watch *watch, uint32_t node)
@@ -280,6 +282,7 @@ static void watch_on_ack(struct torc_watch *watch, struct torc_watch_peer *peer,
     peer->counted_ns = ack->echo_ns;
     peer->unanswered = 0;
     peer->answered_ns = watch->now_ns;
+    peer->answered_stretch = watch->stretch;
     peer->told = peer->told && !peer->state.mute;
     peer->state.mute = false;
     torc_watch_count_leases(watch, peer, ack);
@@ -438,7 +441,6 @@ static void watch_on_silence(const struct torc_watch *watch, struct torc_watch_p
 static void watch_on_time(struct torc_watch *watch, struct torc_watch_actions *actions)
 {
     if (watch->now_ns >= watch->next_beat_ns) {
-        watch->next_beat_ns = watch->now_ns + watch->timing.beat_ns * watch->stretch;
         for (uint32_t i = 0; i < watch->peer_count && watch->self.turning; i++) { // S2
             watch->peers[i].beat_due = true;
         }
@@ -446,6 +448,8 @@ static void watch_on_time(struct torc_watch *watch, struct torc_watch_actions *a
             watch_pace(watch);
             watch->beaten_ns = watch->now_ns;
         }
+        // By the k that this beat tells.
+        watch->next_beat_ns = watch->now_ns + watch->timing.beat_ns * watch->stretch;
     }
     for (uint32_t i = 0; i < watch->peer_count; i++) {
         struct torc_watch_peer *peer = &watch->peers[(watch->peer_next + i) % watch->peer_count];

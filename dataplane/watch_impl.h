@@ -51,10 +51,11 @@ struct torc_watch_peer {
     int64_t held_off_us; // of that
     uint64_t claim_version;
     uint64_t claim_acked;
-    uint64_t held_version; // of its claims on us
-    uint32_t stretch;      // its k
-    uint32_t claim_end;    // slots at and above it were never used
-    uint32_t claimed_end;  // likewise, of its claims
+    uint64_t held_version;     // of its claims on us
+    uint32_t stretch;          // its k
+    uint32_t answered_stretch; // ours when it answered last
+    uint32_t claim_end;        // slots at and above it were never used
+    uint32_t claimed_end;      // likewise, of its claims
     bool beat_due;
     bool claim_due;
     bool ask_due;        // a beat is asked for (torc_watch_ask), at watch->wanted_ns or later

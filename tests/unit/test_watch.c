@@ -22,6 +22,8 @@ static const struct torc_watch_config config = {
 };
 
 struct rig {
+    uint64_t told_ns; // the last beat
+    uint32_t told_k;  // what it said; 0: there was none
     struct torc_watch watch;
     struct torc_watch_actions actions;
     uint64_t now_ns;
@@ -127,6 +129,54 @@ static void test_k_falls_at_once(void)
     CU_ASSERT_EQUAL(rig.watch.stretch, 8);
     rig_live(&rig, 200 * MS, 1);
     CU_ASSERT_EQUAL(rig.watch.stretch, 1); // not by way of 4 and 2, a calm time each
+    rig_close(&rig);
+}
+
+// A step at the deadline, or for `event`; a beat that goes out is answered at once. No gap between
+// beats is longer than the k that the last one told allows.
+static void rig_answered_step(struct rig *rig, const struct torc_watch_event *event)
+{
+    struct torc_beat_ack ack = {.claim_version = 0, .stretch = 1};
+    struct torc_watch_event answer = {
+        .kind = TORC_WATCH_BEAT_ACK, .node = 2, .boot = 7, .beat_ack = &ack};
+
+    rig_step(rig, event);
+    CU_ASSERT(rig->told_k == 0 || !torc_watch_peer_state(&rig->watch, 2).mute);
+    for (uint32_t i = 0; i < rig->actions.count; i++) {
+        const struct torc_watch_action *action = &rig->actions.items[i];
+
+        if (action->kind == TORC_WATCH_SEND_BEAT) {
+            ack.echo_ns = action->beat.sent_ns;
+            CU_ASSERT(rig->told_k == 0 || rig->now_ns - rig->told_ns <= 5 * MS * rig->told_k);
+            rig->told_k = action->beat.stretch;
+            rig->told_ns = rig->now_ns;
+        }
+    }
+    if (ack.echo_ns != 0) {
+        rig_step(rig, &answer);
+    }
+}
+
+static void test_k_falls_without_a_gap(void)
+{
+    struct rig rig;
+    uint64_t end_ns;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    rig_stretch(&rig, 8);
+    end_ns = rig.now_ns + 1500 * MS;
+    while (rig.now_ns < end_ns) {
+        struct torc_beat beat = {
+            .sent_ns = rig.now_ns, .open_hlc = UINT64_MAX, .stretch = 1, .health = 0};
+        struct torc_watch_event event = {
+            .kind = TORC_WATCH_BEAT, .node = 2, .boot = 7, .beat = &beat};
+
+        rig_answered_step(&rig, &event);
+        rig_answered_step(&rig, NULL);
+        rig.now_ns = torc_min_u64(torc_watch_deadline_ns(&rig.watch), rig.now_ns + 5 * MS);
+    }
+    CU_ASSERT_EQUAL(rig.watch.stretch, 1);
     rig_close(&rig);
 }
 
@@ -519,6 +569,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"k falls to what late beats ask for, at once", test_k_falls_at_once},
+        {"k falls without a gap that is over it", test_k_falls_without_a_gap},
         {"k falls no further than late beats allow", test_k_falls_no_further_than_its_beats_allow},
         {"k stays for a minute after a false suspicion", test_k_stays_after_a_false_suspicion},
         {"silence is judged by the k of who is silent",
