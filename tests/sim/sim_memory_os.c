@@ -7,9 +7,11 @@
 // Zero    of a region that is freed the pages that exist are cleared (mincore), for the next life
 //         or seed: of a worker's 40 MB some hundred. Those that some lives in a row left zero go
 //         back: without that all would exist in the end, and looking at them is dearer than what
-//         it saves. After the first such life is too early: a page fault is some ten looks.
+//         it saves. How many lives depends on what a page fault costs, which is measured: ten
+//         looks on one machine, over a hundred on one whose hypervisor makes the page tables.
 // Owner   a process that runs seeds one after the other. With a sanitizer malloc is its own, and a
 //         process has one run.
+#include "kit/clock_os.h"
 #include "tests/sim/sim.h"
 
 #include <errno.h>
@@ -22,7 +24,10 @@
 #define REGION_LEAST 16u // log2 of bytes
 #define REGION_MOST  30u
 #define HUGE         (UINT64_C(2) << 20)
-#define LIVES        4u // measured: 2 to 8 cost the same, 0 and 30 more
+#define LIVES_LEAST  4u   // where a fault is ten looks 2 to 8 cost the same, 0 and 30 more
+#define LIVES_MOST   100u // a byte counts them
+#define TRIALS       8u
+#define TRIAL_PAGES  32u
 
 // In the page before it; before that a byte for each of its pages: for how many lives nobody has
 // used it.
@@ -37,6 +42,7 @@ struct region {
 static struct region *regions;
 static struct region *regions_free[REGION_MOST + 1];
 static unsigned char present[(UINT64_C(1) << REGION_MOST) / PAGE];
+static uint32_t lives; // that leave a page zero before it goes back; 0: not yet measured
 
 // -- Regions --------------------------------------------------------------------------------------
 
@@ -112,19 +118,52 @@ static bool page_is_zero(const uint8_t *page)
     return first == 0 && memcmp(page, page + sizeof(first), PAGE - sizeof(first)) == 0;
 }
 
+// What a page fault costs, in looks at a page; half of that, for the pages looked at here are in
+// the processor's cache. The least of some trials: others have the processor as well.
+static uint32_t lives_measure(void)
+{
+    uint64_t fault_ns = UINT64_MAX;
+    uint64_t look_ns = UINT64_MAX;
+
+    for (uint32_t trial = 0; trial < TRIALS; trial++) {
+        uint8_t *pages = mmap(NULL, TRIAL_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        uint64_t begin_ns = torc_clock_now_ns();
+        uint64_t there_ns;
+
+        torc_assert(pages != MAP_FAILED);
+        (void)madvise(pages, TRIAL_PAGES * PAGE, MADV_NOHUGEPAGE);
+        for (uint64_t i = 0; i < TRIAL_PAGES; i++) {
+            pages[i * PAGE] = 0;
+        }
+        there_ns = torc_clock_now_ns();
+        for (uint64_t i = 0; i < TRIAL_PAGES; i++) {
+            torc_assert(page_is_zero(pages + i * PAGE));
+        }
+        look_ns = torc_min_u64(look_ns, torc_clock_now_ns() - there_ns);
+        fault_ns = torc_min_u64(fault_ns, there_ns - begin_ns);
+        torc_assert(munmap(pages, TRIAL_PAGES * PAGE) == 0);
+    }
+    return (uint32_t)torc_min_u64(torc_max_u64(fault_ns / (2 * look_ns + 1), LIVES_LEAST),
+                                  LIVES_MOST);
+}
+
 static void region_clear(struct region *region)
 {
     uint8_t *idle = region_idle(region);
     uint64_t pages = (region->used + PAGE - 1) / PAGE;
     uint64_t unused = 0; // pages before this one that are to go back
 
+    if (lives == 0) {
+        lives = lives_measure();
+    }
     torc_assert(mincore(region_memory(region), pages * PAGE, present) == 0);
     for (uint64_t i = 0; i <= pages; i++) {
         uint8_t *page = region_memory(region) + i * PAGE;
         bool is = i < pages && (present[i] & 1) != 0;
 
         if (is && page_is_zero(page)) {
-            if (++idle[i] > LIVES) {
+            if (++idle[i] > lives) {
                 unused++;
                 idle[i] = 0;
                 continue;
