@@ -44,6 +44,7 @@ void torc_random(void *bytes, uint32_t byte_count)
 
 const struct dirent *torc_folder_next(DIR *folder)
 {
+    errno = 0;
     return readdir(folder); // NOLINT(concurrency-mt-unsafe): the stream is one thread's
 }
 
@@ -121,6 +122,7 @@ static bool dir_is_empty(int folder_fd, const char *name)
     int fd = openat(folder_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
     uint32_t count = 0;
+    bool empty;
 
     if (folder == NULL) {
         if (fd >= 0) {
@@ -131,8 +133,9 @@ static bool dir_is_empty(int folder_fd, const char *name)
     while (torc_folder_next(folder) != NULL) {
         count++;
     }
+    empty = errno == 0 && count == 2; // . and ..
     (void)closedir(folder);
-    return count == 2; // . and ..
+    return empty;
 }
 
 // What lies there does not speak against making a node.
@@ -157,6 +160,7 @@ enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *sta
     DIR *folder = opendir(path);
     bool made = false;
     bool foreign = false;
+    int reason;
 
     if (folder == NULL && errno == ENOENT) {
         *state = TORC_DATA_DIR_MISSING;
@@ -171,7 +175,11 @@ enum torc_err torc_data_dir_look(const char *path, enum torc_data_dir_state *sta
         made = made || strcmp(entry->d_name, "torc.node") == 0;
         foreign = foreign || !dir_is_harmless(dirfd(folder), entry->d_name);
     }
+    reason = errno;
     (void)closedir(folder);
+    if (reason != 0) {
+        return torc_fail(why, TORC_ERR_IO, "list %.80s: %s", path, strerrordesc_np(reason));
+    }
     *state = made ? TORC_DATA_DIR_MADE : foreign ? TORC_DATA_DIR_FOREIGN : TORC_DATA_DIR_MISSING;
     return TORC_ERR_OK;
 }

@@ -94,7 +94,7 @@ enum torc_err torc_must_use torc_file_replace(int folder_fd, const char *name, c
 // mkdir -p. IO when it fails.
 enum torc_err torc_must_use torc_folder_make(const char *path, struct torc_fail *why);
 
-// The next entry of a folder that this thread alone reads.
+// The next entry of a folder that this thread alone reads. NULL: errno is 0 at the end, else why.
 const struct dirent *torc_folder_next(DIR *folder);
 
 // Random bytes from the kernel.

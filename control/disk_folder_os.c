@@ -93,8 +93,12 @@ int32_t torc_disk_list(struct torc_disk *disk, int folder_fd, struct torc_disk_n
             names_add(names, entry->d_name);
         }
     }
+    reason = errno; // names that are not seen would be taken for free ones
     (void)closedir(folder);
-    return 0;
+    if (reason != 0) {
+        torc_disk_names_free(names);
+    }
+    return -reason;
 }
 
 void torc_disk_names_free(struct torc_disk_names *names)

@@ -244,6 +244,9 @@ static bool disk_fails(struct torc_disk *disk, struct torc_disk_op *op)
     if (disk->fault != NULL) {
         disk->fault(disk->fault_context, op, &verdict);
     }
+    if (verdict.cut_bytes > 0) {
+        op->byte_count = (uint32_t)torc_min_u64(op->byte_count, verdict.cut_bytes);
+    }
     if (verdict.result == 0) {
         return false;
     }

@@ -52,6 +52,7 @@ struct torc_disk_op {
 struct torc_disk_verdict {
     int32_t result;      // 0: let it be; negative: it comes back with this
     uint32_t torn_bytes; // of a failing write, that many bytes are written all the same
+    uint32_t cut_bytes;  // of a read no more than these come; 0: all
 };
 
 // Fills *verdict, which is empty.

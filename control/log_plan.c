@@ -211,8 +211,8 @@ bool torc_log_plan_trim(struct torc_log_plan *plan, uint64_t floor,
 {
     if (plan->segment_count < 2 || plan->filling == NOTHING || plan->filling == 0 ||
         plan->segments[1].first_sequence == 0 || plan->segments[1].first_sequence > floor ||
-        plan->segments[1].first_sequence > plan->durable + 1) {
-        return false;
+        plan->segments[1].first_sequence > plan->durable) {
+        return false; // after a restart numbers go on behind a durable block, so one stays
     }
     *segment = plan->segments[0];
     plan->segment_count--;

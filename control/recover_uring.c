@@ -71,22 +71,29 @@ enum torc_err torc_recover_cursor_open(struct torc_recover *recover,
     return TORC_ERR_OK;
 }
 
-// Fills the buffer from `offset` on; 0 bytes at the end of the file.
+// Fills the buffer from `offset` on; less only where the file ends. A read that comes back short
+// says nothing of that: before a sector that cannot be read the kernel gives what it has.
 static enum torc_err recover_read(struct torc_recover *recover, uint32_t file, void *buffer,
                                   uint64_t offset, uint64_t *got, struct torc_fail *why)
 {
-    struct torc_disk_op op = {.kind = TORC_DISK_READ,
-                              .file = file,
-                              .bytes = buffer,
-                              .byte_count = TORC_RECOVER_READ_BYTES,
-                              .offset = offset};
-    int32_t result = torc_disk_do(recover->config.disk, &op);
+    *got = 0;
+    while (*got < TORC_RECOVER_READ_BYTES) {
+        struct torc_disk_op op = {.kind = TORC_DISK_READ,
+                                  .file = file,
+                                  .bytes = (uint8_t *)buffer + *got,
+                                  .byte_count = TORC_RECOVER_READ_BYTES - (uint32_t)*got,
+                                  .offset = offset + *got};
+        int32_t result = torc_disk_do(recover->config.disk, &op);
 
-    if (result < 0) {
-        return torc_fail(why, TORC_ERR_IO, "read at %" PRIu64 ": %s", offset,
-                         strerrordesc_np(-result));
+        if (result < 0) {
+            return torc_fail(why, TORC_ERR_IO, "read at %" PRIu64 ": %s", op.offset,
+                             strerrordesc_np(-result));
+        }
+        if (result == 0) {
+            break;
+        }
+        *got += (uint64_t)result;
     }
-    *got = (uint64_t)result;
     return TORC_ERR_OK;
 }
 

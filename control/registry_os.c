@@ -559,6 +559,7 @@ static enum torc_err registry_find_held(const struct torc_registry *registry,
 {
     struct torc_based *based = calloc(1, sizeof(*based));
     DIR *folder;
+    int reason;
     uint32_t shard;
     uint64_t lsn;
     int fd;
@@ -588,8 +589,11 @@ static enum torc_err registry_find_held(const struct torc_registry *registry,
             registry_hold(&registry->cluster, held, shard);
         }
     }
+    reason = errno;
     (void)closedir(folder);
-    return TORC_ERR_OK;
+    return reason == 0
+               ? TORC_ERR_OK
+               : torc_fail(why, TORC_ERR_IO, "list checkpoint/: %s", strerrordesc_np(reason));
 }
 
 static enum torc_err registry_read_room(struct torc_registry *registry,

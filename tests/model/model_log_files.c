@@ -132,12 +132,15 @@ static void world_free(struct world *world)
     (void)nftw(world->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS); // what is left is in /tmp
 }
 
-// Torn, lost, or failing writes.
+// Torn, lost, or failing writes; reads that come back short.
 static void fault(void *context, const struct torc_disk_op *op, struct torc_disk_verdict *verdict)
 {
     struct world *world = context;
 
-    if (op->kind == TORC_DISK_READ) {
+    if (op->kind == TORC_DISK_READ) { // as the kernel does before what it has not at once
+        if (torc_rng_below(&world->rng, 4) == 0) {
+            verdict->cut_bytes = 4096 * (uint32_t)(1 + torc_rng_below(&world->rng, 16));
+        }
         return;
     }
     if (world->dying) {
@@ -796,12 +799,49 @@ static void a_full_disk_refuses_writes_and_recovers_by_itself(void)
     world_free(&world);
 }
 
+// Numbers go on behind the last block that a restart finds: without one they would begin at 1 again.
+static void a_trim_leaves_a_durable_block(void)
+{
+    struct torc_log_plan_segment room[2] = {0};
+    struct torc_log_plan_segment gone;
+    struct torc_log_flight *flight;
+    struct torc_log_plan plan;
+    struct torc_fail why = {0};
+
+    torc_log_plan_init(&plan, 1, 2, room, TORC_COUNT_OF(room));
+    torc_log_plan_begin(&plan, 1);
+    for (uint32_t i = 1; i <= TORC_COUNT_OF(room); i++) { // one block each
+        struct torc_log_plan_block block = {.sequence = i,
+                                            .generation = i,
+                                            .stream = 1,
+                                            .segment = i,
+                                            .offset_bytes = TORC_LOG_SLOT_BYTES,
+                                            .byte_count = TORC_LOG_SLOT_BYTES,
+                                            .slots = 1};
+
+        CU_ASSERT(torc_log_plan_add(
+            &plan, &(struct torc_log_plan_segment){
+                       .generation = i, .segment = i, .segment_bytes = SEGMENT_BYTES}));
+        TORC_TEST_OK(torc_log_plan_take(&plan, &block, &flight, &why), &why);
+        if (i == 1) {
+            torc_log_plan_done(&plan, flight, TORC_LOG_SLOT_BYTES, "");
+            torc_log_plan_advance(&plan);
+        }
+    }
+    CU_ASSERT_FALSE(torc_log_plan_trim(&plan, 2, &gone)); // block 2 may be lost
+    torc_log_plan_done(&plan, flight, TORC_LOG_SLOT_BYTES, "");
+    torc_log_plan_advance(&plan);
+    CU_ASSERT_TRUE(torc_log_plan_trim(&plan, 2, &gone));
+    CU_ASSERT_EQUAL(gone.segment, 1);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"durable records come back over many lives", durable_records_come_back_over_many_lives},
         {"a damaged durable block is refused by name", a_damaged_durable_block_is_refused_by_name},
         {"a log of however many turns is recovered", a_log_of_however_many_turns_is_recovered},
+        {"a trim leaves a durable block", a_trim_leaves_a_durable_block},
         {"a full disk refuses writes and recovers by itself",
          a_full_disk_refuses_writes_and_recovers_by_itself},
         CU_TEST_INFO_NULL};
