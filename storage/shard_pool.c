@@ -357,9 +357,10 @@ enum torc_err torc_shard_reserve(struct torc_shard *shard, struct torc_shard_wri
 {
     enum torc_err err = torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL);
 
-    // The present goes before the past: large values of the undo window give way.
+    // The present goes before the past: large values of the undo window give way, where it is for
+    //      want of their memory that there is no room, not of nodes.
     while (err != TORC_ERR_OK && write->value_bytes > TORC_TREE_INLINE_BYTES_MAX &&
-           torc_undo_yield(&shard->pool->undo)) {
+           torc_tree_has_nodes(&shard->tree, 1) && torc_undo_yield(&shard->pool->undo)) {
         err = torc_tree_reserve(&shard->tree, write->value_bytes, &write->ticket, NULL);
     }
     return err;

@@ -66,6 +66,7 @@ struct torc_tree_order {
     uint64_t next;        // the key it goes on at
     uint64_t until;       // leaves up to this key are being moved, if `moving`
     uint64_t shape_stamp; // the tree's when the last pass began or ended
+    uint64_t given;       // the chunks' count when `chunk` was chosen: a later one may be its end
     uint32_t mark;        // of the pass's chunks; 0: there is no pass
     uint32_t chunk;       // being filled
     uint32_t slot;        // its next node

@@ -115,6 +115,7 @@ static bool chunk_choose(struct torc_tree *tree)
         if (torc_chunk_marked(&tree->chunks, chunk) != order->mark) {
             torc_chunk_mark(&tree->chunks, chunk, order->mark);
             order->chunk = chunk;
+            order->given = tree->chunks.given;
             order->slot = 1;
             return true;
         }
@@ -127,8 +128,8 @@ static uint32_t place_next(struct torc_tree *tree)
 {
     struct torc_tree_order *order = &tree->order;
 
-    if (order->chunk == TORC_CHUNK_NONE ||
-        torc_chunk_marked(&tree->chunks, order->chunk) != order->mark) { // it was given back
+    // A chunk that was given back may be another tree's now, or a guide's, which has no header.
+    if (order->chunk == TORC_CHUNK_NONE || order->given != tree->chunks.given) {
         return TORC_NODE_NONE;
     }
     for (;;) {
