@@ -311,6 +311,7 @@ static void node_session_set(struct torc_engine *engine, struct torc_client_node
         (uint32_t)torc_min_u64(torc_max_u64(accept->packets_max, 1), TORC_WINDOW_PACKETS)
         << TORC_WINDOW_SHIFT;
     node->window = (uint32_t)torc_min_u64(node->window, node->window_max);
+    node->window_before = 0;
     // At 80 % of its age, give or take: many clients that came at once must not come back at once.
     node->renew_ns =
         engine->now_ns + age_ns / 10 * 7 + torc_rng_below(&engine->rng, age_ns / 10 * 2 + 1);

@@ -545,7 +545,8 @@ void torc_packet_written(struct torc_engine *engine, uint32_t op_index)
 
 void torc_path_not_lost(struct torc_client_node *node)
 {
-    node->window = (uint32_t)torc_max_u64(node->window, node->window_before);
+    node->window =
+        (uint32_t)torc_min_u64(torc_max_u64(node->window, node->window_before), node->window_max);
     node->window_before = 0;
 }
 

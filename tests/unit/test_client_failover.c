@@ -71,6 +71,7 @@ struct world {
     uint64_t told_hlc;        // a write of node 2 must come with at least this
     uint8_t text[TEXT_BYTES]; // of each node's status
     uint32_t texts;           // that came, as they are
+    uint16_t packets_max;     // what nodes allow in flight; 0: 64
 };
 
 static struct world *world;
@@ -322,7 +323,7 @@ static void node_accept(uint32_t self, struct torc_client_node *node)
                                  .value_bytes_max = 1 << 20,
                                  .packet_ops_max = 16,
                                  .core_ops_max = 256,
-                                 .packets_max = 64,
+                                 .packets_max = world->packets_max == 0 ? 64 : world->packets_max,
                                  .fragments_max = 16,
                                  .age_s = 3600,
                                  .deadline_ms_max = 10000,
@@ -894,6 +895,32 @@ static void test_clock_behind(void)
     close_world();
 }
 
+// ---- Windows
+
+// A node that allows fewer packets than when one was thought lost: what is undone stays below it.
+static void test_lower_window(void)
+{
+    struct torc_client_node *node;
+
+    open_world(1);
+    run_ms(50);
+    node = node_at(1);
+    node->window = 40 << TORC_WINDOW_SHIFT;
+    node->window_before = 60 << TORC_WINDOW_SHIFT;
+    world->packets_max = 8;
+    node_accept(1, node);
+    CU_ASSERT_EQUAL(node->window, 8 << TORC_WINDOW_SHIFT);
+    CU_ASSERT_EQUAL(node->window_before, 0);
+    torc_path_not_lost(node);
+    CU_ASSERT_EQUAL(node->window, 8 << TORC_WINDOW_SHIFT);
+    node->window_before = 60 << TORC_WINDOW_SHIFT;
+    torc_path_not_lost(node);
+    CU_ASSERT_EQUAL(node->window, node->window_max);
+    torc_path_ce(world->engine, node);
+    CU_ASSERT(node->window <= node->window_max);
+    close_world();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -911,6 +938,7 @@ int main(void)
         {"a clock that is pushed ahead keeps nobody from others", test_clock_pushed},
         {"a clock that is far behind", test_clock_behind},
         {"a piece of a status text that comes twice is in it once", test_text_twice},
+        {"a window is restored up to what the node allows now", test_lower_window},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("client_failover", tests);
