@@ -41,6 +41,8 @@
 #define TORC_OP_TEXT_BYTES   160u
 #define TORC_OP_SLOT_BITS    18u  // 65 536 of callers, and as many of ours at most
 #define TORC_OPS_OWN         768u // for parts of ranges, map questions, probes, scouts
+#define TORC_OPS_KEPT        64u  // of them, which ranges leave to the others
+#define TORC_OPS_KEPT_MAP    1u   // and which all leave to the map's questions
 #define TORC_TRIES_MAX       200u // attempts are told apart by 8 bits, and only so many fit
 #define TORC_ATTEMPT_NONE    UINT32_MAX
 #define TORC_WINDOW_SHIFT    8u // windows in 1/256 packets
@@ -446,6 +448,8 @@ void torc_ops_split(struct torc_engine *engine, struct torc_list *list, uint32_t
 
 // TORC_OP_NONE when all slots are taken.
 uint32_t torc_op_take(struct torc_engine *engine, bool own);
+// Of our own, as long as more than `kept` are free.
+uint32_t torc_op_take_own(struct torc_engine *engine, uint32_t kept);
 void torc_op_free(struct torc_engine *engine, uint32_t index);
 // Takes it off whatever list it is on; the timer stays.
 void torc_op_unlink(struct torc_engine *engine, uint32_t index);

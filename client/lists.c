@@ -63,6 +63,11 @@ uint32_t torc_op_take(struct torc_engine *engine, bool own)
     return index;
 }
 
+uint32_t torc_op_take_own(struct torc_engine *engine, uint32_t kept)
+{
+    return engine->free_own.count > kept ? torc_op_take(engine, true) : TORC_OP_NONE;
+}
+
 static void op_value_free(struct torc_engine *engine, struct torc_op *op)
 {
     if (op->owns_block) {

@@ -48,7 +48,7 @@ bool torc_node_ping(struct torc_engine *engine, const struct torc_client_node *n
 {
     struct torc_op *op;
 
-    *index = torc_op_take(engine, true);
+    *index = torc_op_take_own(engine, TORC_OPS_KEPT_MAP);
     if (*index == TORC_OP_NONE) {
         return false;
     }
@@ -71,7 +71,7 @@ static void mtu_probe(struct torc_engine *engine, struct torc_client_node *node,
     mtu->control = TORC_OP_NONE;
     mtu->alive = false;
     if (!torc_node_ping(engine, node, bytes, &mtu->op)) {
-        mtu->climb_ns = engine->now_ns + CLIMB_FIRST_NS; // ranges have all slots
+        mtu->climb_ns = engine->now_ns + CLIMB_FIRST_NS; // all slots are taken
     }
 }
 

@@ -179,7 +179,7 @@ static uint64_t fetch_ts(const struct torc_page_state *page, const struct torc_r
 
 static bool fetch_begin(struct torc_engine *engine, uint32_t page_index, uint64_t row)
 {
-    uint32_t index = torc_op_take(engine, true);
+    uint32_t index = torc_op_take_own(engine, TORC_OPS_KEPT);
     struct torc_op *op;
 
     if (index == TORC_OP_NONE) {

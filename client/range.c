@@ -139,7 +139,7 @@ static bool scan_begin(struct torc_engine *engine, uint32_t page_index, uint64_t
 {
     struct torc_op *page_op = &engine->ops[page_index];
     struct torc_page_state *page = page_op->page;
-    uint32_t index = torc_op_take(engine, true);
+    uint32_t index = torc_op_take_own(engine, TORC_OPS_KEPT);
     struct torc_op *op;
     uint32_t part = 0;
 

@@ -57,7 +57,7 @@ void torc_scout_call(struct torc_engine *engine, uint32_t index, uint64_t at_ns,
         scout->refused_ns = refused ? engine->now_ns : scout->refused_ns;
         return;
     }
-    own = scout->active ? TORC_OP_NONE : torc_op_take(engine, true);
+    own = scout->active ? TORC_OP_NONE : torc_op_take_own(engine, TORC_OPS_KEPT_MAP);
     if (own == TORC_OP_NONE) {
         return; // whoever called calls again
     }

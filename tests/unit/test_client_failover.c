@@ -76,6 +76,7 @@ struct world {
 
 static struct world *world;
 static uint64_t opened_ns = UINT64_C(1000000000); // when worlds begin
+static uint32_t opened_ops = OPS_MAX;             // and their operations
 
 // ---- Nodes
 
@@ -407,7 +408,7 @@ static void open_world(uint32_t seed)
     struct torc_engine_config config = {.client_id = 0x1234567800,
                                         .seed = torc_test_seed(),
                                         .pool_bytes = 4 << 20,
-                                        .operations = OPS_MAX,
+                                        .operations = opened_ops,
                                         .nodes = 64,
                                         .payload_bytes = PACKET_MAX,
                                         .read_rto_us = 1000};
@@ -895,6 +896,77 @@ static void test_clock_behind(void)
     close_world();
 }
 
+// ---- Slots
+
+static void await_slots(void)
+{
+    for (uint32_t ms = 0; ms < 5000 && world->engine->free_own.count < TORC_OPS_OWN; ms++) {
+        run_ms(1); // until no probe is on its way
+    }
+    CU_ASSERT_EQUAL(world->engine->free_own.count, TORC_OPS_OWN);
+}
+
+static void begin_ranges(uint32_t count)
+{
+    struct torc_engine_range range = {.lo = 0, .hi = KEYS, .options = {.limit = 10}};
+
+    for (uint32_t i = 0; i < count; i++) {
+        CU_ASSERT_EQUAL_FATAL(torc_engine_range(world->engine, &range, NULL), TORC_ERR_OK);
+    }
+}
+
+// More ranges than slots of ours: scouts and the map's questions find some, and those ranges that
+// found none are served when others have ended.
+static void test_ranges_take_all(void)
+{
+    opened_ops = 2048;
+    open_world(3);
+    opened_ops = OPS_MAX;
+    run_ms(50);
+    begin(2, 0);
+    (void)await_done(2, 50);
+    await_slots();
+    believe(1, SILENT, 1, 1);
+    begin_ranges(1000);
+    begin(16, 0);
+    run_ms(100);
+    CU_ASSERT_EQUAL(world->done, 2);
+    CU_ASSERT(world->engine->starved.count >= 1000 - (TORC_OPS_OWN - TORC_OPS_KEPT));
+    believe(2, SERVES, 2, 2);
+    believe(3, FOLLOWS, 2, 2);
+    (void)await_done(1018, 2000);
+    CU_ASSERT_EQUAL(world->engine->starved.count, 0);
+    close_world();
+}
+
+// Who has the last slot of ours is the question for the map, which helps all.
+static void test_last_slot(void)
+{
+    uint32_t scouts = 0;
+
+    open_world(3);
+    run_ms(50);
+    begin(2, 0);
+    (void)await_done(2, 50);
+    await_slots();
+    believe(1, SILENT, 1, 1);
+    believe(2, SERVES, 2, 2);
+    believe(3, FOLLOWS, 2, 2);
+    while (world->engine->free_own.count > 1) {
+        (void)torc_op_take(world->engine, true);
+    }
+    begin(16, 0);
+    for (uint32_t i = 0; i < 20 * MS_NS / STEP_NS; i++) {
+        step();
+        for (uint32_t at = 0; at < TORC_SCOUTS; at++) {
+            scouts += world->engine->scouts[at].active ? 1 : 0;
+        }
+    }
+    CU_ASSERT_EQUAL(scouts, 0);
+    (void)await_done(18, 1000);
+    close_world();
+}
+
 // ---- Windows
 
 // A node that allows fewer packets than when one was thought lost: what is undone stays below it.
@@ -938,6 +1010,8 @@ int main(void)
         {"a clock that is pushed ahead keeps nobody from others", test_clock_pushed},
         {"a clock that is far behind", test_clock_behind},
         {"a piece of a status text that comes twice is in it once", test_text_twice},
+        {"ranges that take all slots stop no failover", test_ranges_take_all},
+        {"the last slot is the map's", test_last_slot},
         {"a window is restored up to what the node allows now", test_lower_window},
         CU_TEST_INFO_NULL};
 
