@@ -16,6 +16,7 @@
 // In an index, from 1 on; and how far lives are apart: by the golden ratio, far from the next ones.
 #define GENERATIONS     0xfffu
 #define GENERATION_STEP 2531u
+#define EVICT_EVERY_NS  UINT64_C(10000000) // between two looks through the table for one's own
 // Of the table, kept for nodes: a crowd of clients must not keep the peers out.
 #define NODE_SHARE 4u
 
@@ -357,6 +358,18 @@ static bool accept_agree(struct accept_try *try)
                             try->ephemeral.public);
 }
 
+// What ends now can be used when it has rested: the client asks again after REFUSE_MS. One that is
+// at its own limit takes nobody else's, but what a process of its own that was killed left behind.
+static void accept_evict(struct torc_session_thread *thread, const struct accept_try *try)
+{
+    if (accept_room(thread, try) > 0) {
+        (void)torc_session_evict(thread, TORC_PRINCIPAL_NOBODY);
+    } else if (thread->now_ns >= thread->evict_ns) {
+        thread->evict_ns = thread->now_ns + EVICT_EVERY_NS;
+        (void)torc_session_evict(thread, try->found.place);
+    }
+}
+
 static void accept_new(struct torc_session_thread *thread, struct accept_try *try)
 {
     uint32_t at = (thread->half_first + thread->half_count) % TORC_SESSION_HALF_MAX;
@@ -372,11 +385,7 @@ static void accept_new(struct torc_session_thread *thread, struct accept_try *tr
         slot = accept_slots(thread, try, &lanes);
     }
     if (slot == UINT32_MAX) {
-        // What ends now can be used when it has rested: the client asks again after REFUSE_MS. One
-        // that is at its own limit takes nobody else's.
-        if (accept_room(thread, try) > 0) {
-            (void)torc_session_evict(thread);
-        }
+        accept_evict(thread, try);
         accept_refuse(thread, try, TORC_REFUSE_FULL);
         return;
     }

@@ -66,6 +66,7 @@ struct torc_session_thread {
     uint32_t search_at;  // where the next search for free slots begins
     uint32_t sweep_at;
     uint64_t sweep_ns;    // when the next sweep is due
+    uint64_t evict_ns;    // no principal's own sessions are looked through before
     uint32_t random_used; // bytes of the step's
     bool has_keys;
     struct torc_cookie_keys keys; // for tickets
@@ -120,8 +121,9 @@ uint32_t torc_session_last_seen_s(const struct torc_session_thread *thread, uint
 // Ends the session in a slot: nobody finds it any more, and the slot rests.
 void torc_session_slot_end(struct torc_session_thread *thread, uint32_t slot);
 
-// Ends the session that was silent for longest, and longer than TORC_SESSION_EVICT_S.
-bool torc_session_evict(struct torc_session_thread *thread);
+// Ends the session that was silent for longest, and longer than TORC_SESSION_EVICT_S: of that
+// principal, or, by TORC_PRINCIPAL_NOBODY, of all.
+bool torc_session_evict(struct torc_session_thread *thread, uint32_t place);
 
 // Answers one INIT: fills `answer` with what to send, or with the reason for its drop.
 void torc_session_accept(struct torc_session_thread *thread, const struct torc_session_note *note,

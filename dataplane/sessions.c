@@ -210,16 +210,17 @@ uint32_t torc_session_last_seen_s(const struct torc_session_thread *thread, uint
     return seen_s;
 }
 
-bool torc_session_evict(struct torc_session_thread *thread)
+bool torc_session_evict(struct torc_session_thread *thread, uint32_t place)
 {
     uint32_t now_s = torc_session_now_s(thread);
     uint32_t oldest = UINT32_MAX;
     uint32_t oldest_s = UINT32_MAX;
 
     for (uint32_t slot = 0; slot < thread->table->slot_count; slot++) {
-        uint32_t seen_s = thread->slots[slot].state == TORC_SLOT_OPEN
-                              ? torc_session_last_seen_s(thread, slot)
-                              : now_s;
+        const struct torc_slot *own = &thread->slots[slot];
+        bool fits =
+            own->state == TORC_SLOT_OPEN && (place == TORC_PRINCIPAL_NOBODY || own->place == place);
+        uint32_t seen_s = fits ? torc_session_last_seen_s(thread, slot) : now_s;
 
         if (seen_s + TORC_SESSION_EVICT_S < now_s && seen_s < oldest_s) {
             oldest = slot;

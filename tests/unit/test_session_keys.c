@@ -344,6 +344,36 @@ static void control_is_told_how_many_sessions_there_are(void)
     close_rig();
 }
 
+// A process that was killed leaves sessions behind: its principal, at its bound, has them replaced
+// one by one, the silent ones only, and nobody else's.
+static void a_principal_at_its_bound_loses_its_own_dead_ones(void)
+{
+    uint32_t other;
+    uint32_t dead;
+    uint32_t live;
+
+    open_rig();
+    list[0].sessions_max = 2;
+    load(2);
+    other = confirmed(connect_as(OTHER, TORC_RIG_KEY_ID, other_psk));
+    wait_ns(2 * SECOND_NS);
+    dead = confirmed(connect_first());
+    wait_ns(30 * SECOND_NS);
+    live = confirmed(connect_first());
+    CU_ASSERT_EQUAL(connect_first(), 0);
+    CU_ASSERT_TRUE(stands(dead)); // not silent for long enough
+    wait_ns(40 * SECOND_NS);
+    CU_ASSERT_EQUAL(connect_first(), 0); // refused once more: its client asks again
+    CU_ASSERT_FALSE(stands(dead));
+    CU_ASSERT_TRUE(stands(live));
+    CU_ASSERT_TRUE(stands(other)); // silent for longest, and another's
+    CU_ASSERT_NOT_EQUAL(confirmed(connect_first()), 0);
+    CU_ASSERT_EQUAL(connect_first(), 0);
+    CU_ASSERT_TRUE(stands(live));
+    CU_ASSERT_TRUE(stands(other));
+    close_rig();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -359,6 +389,8 @@ int main(void)
         {"a table being written is waited for", a_table_being_written_is_waited_for},
         {"control is told how many sessions there are",
          control_is_told_how_many_sessions_there_are},
+        {"a principal at its bound loses its own dead ones",
+         a_principal_at_its_bound_loses_its_own_dead_ones},
         CU_TEST_INFO_NULL,
     };
 
