@@ -328,8 +328,8 @@ static bool node_all_serve(const struct torc_node *node)
     return serving;
 }
 
-// A worker that was never told a segment can only be told those of this life, and which those are is
-// not known: its former ones have blocks that may still be needed.
+// A worker that was never told a segment can only be told those of this life, and which those are
+// is not known: its former ones have blocks that may still be needed.
 static bool node_has_segments(const struct torc_node *node)
 {
     bool has = true;

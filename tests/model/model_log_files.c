@@ -799,7 +799,7 @@ static void a_full_disk_refuses_writes_and_recovers_by_itself(void)
     world_free(&world);
 }
 
-// Numbers go on behind the last block that a restart finds: without one they would begin at 1 again.
+// Numbers go on behind the last block that a restart finds: without one they begin at 1 again.
 static void a_trim_leaves_a_durable_block(void)
 {
     struct torc_log_plan_segment room[2] = {0};
