@@ -46,7 +46,8 @@
     X(SECONDS, "seconds", 0, "N", "how long to measure (default 5)")                               \
     X(RECORDS, "records", 0, "N", "keys used, from 0 up (default 100000)")                         \
     X(VALUE_BYTES, "value-bytes", 0, "N", "size of a value (default 64)")                          \
-    X(READS, "reads", 0, "PERCENT", "gets among the operations (default 95)")                      \
+    X(READS, "reads", 0, "PERCENT",                                                                \
+      "gets among the operations (default 100); the rest overwrite keys")                          \
     X(KEY_FILE, "key-file", 'K', "FILE|none",                                                      \
       "the key to show; else TORC_KEY_FILE, else that of the node of this machine")                \
     X(ROLES, "roles", 0, "ROLE,…", "what a principal may do: read, write, admin")                  \
@@ -155,7 +156,8 @@ enum torc_option {
       "remove its old key, revoke, export what it shows or (--node) what a node has",             \
       "torc keys add web --roles read,write --ranges 0-1000")                                     \
     X(BENCH, "bench", "", 0, 0, TORC_OPTIONS_CLIENT | TORC_OPTIONS_BENCH,                         \
-      "a short measurement with one client; overwrites keys 0 … records; see also torc-perf",     \
+      "a short measurement with one client, of gets; with --reads below 100 it overwrites keys "  \
+      "0 to --records; see also torc-perf",                                                       \
       "torc bench --seconds 3 --window 64")                                                       \
     X(STOP, "stop", "", 0, 0, TORC_OPTION_BIT(DATA) | TORC_OPTION_BIT(TIMEOUT),                   \
       "stop the node that `torc serve` runs on this machine; a second one only waits on",         \

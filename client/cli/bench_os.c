@@ -53,7 +53,7 @@ static enum torc_err bench_options(struct bench *bench, struct torc_fail *why)
                                why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_args_number(args, TORC_OPTION_READS, (struct torc_args_span){95, 0, 100},
+        err = torc_args_number(args, TORC_OPTION_READS, (struct torc_args_span){100, 0, 100},
                                &bench->reads_percent, why);
     }
     return err;

@@ -288,6 +288,11 @@ def case_admin(node):
 
 def case_bench(node):
     """bench"""
+    expect("bench: a key", ask(node, "put", 7, "kept"), OK)
+    lines = [json.loads(line) for line in node.torc(
+        "bench", "--seconds", 1, "--records", 8, "-o", "json").stdout.splitlines()]
+    checks.equal("bench only reads unless told", [line["operation"] for line in lines], ["get"])
+    expect("bench: the key is as it was", ask(node, "get", 7), OK, out=b"kept\n")
     lines = [json.loads(line) for line in node.torc(
         "bench", "--seconds", 1, "--records", 1000, "--reads", 50, "--window", 16, "-o", "json").stdout.splitlines()]
     checks.equal("bench measures both kinds", [line["operation"] for line in lines], ["get", "put"])
