@@ -34,8 +34,8 @@ static const char main_help[] =
     "\n"
     "Signals: TERM and INT stop the node cleanly (a second one skips checkpoints); USR1 leaves\n"
     "the dataplane running, for a restart of this program alone.\n"
-    "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, or the metastore\n"
-    "does not answer, 6 damage, a fault or a stop that was not clean.\n"
+    "Exit status: 0 done, 2 a setting or the directory is refused, 3 in use, no space, or the\n"
+    "metastore does not answer, 6 damage, a fault or a stop that was not clean.\n"
     "Settings: --print-config lists them all with their meaning.\n";
 
 static int main_status(enum torc_err err)
@@ -49,6 +49,8 @@ static int main_status(enum torc_err err)
                     {TORC_ERR_UNSUPPORTED, EXIT_USAGE},
                     {TORC_ERR_NOT_FOUND, EXIT_USAGE},
                     {TORC_ERR_IN_USE, EXIT_UNAVAILABLE},
+                    {TORC_ERR_NO_SPACE, EXIT_UNAVAILABLE},
+                    {TORC_ERR_IN_DOUBT, EXIT_UNAVAILABLE}, // of the metastore: a start asks again
                     {TORC_ERR_UNAVAILABLE, EXIT_UNAVAILABLE}};
 
     for (uint32_t i = 0; i < TORC_COUNT_OF(statuses); i++) {

@@ -272,6 +272,21 @@ def case_many_nodes():
         checks.equal("all data is there", node.torc("get", 1, "-o", "raw").stdout, b"first")
 
 
+def case_init_on_full_disk():
+    """no space is no fault: exit status 3, after which systemd starts torc-control again"""
+    with Folder() as folder:
+        folder.data.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder.data)
+        try:
+            take_all(folder.data / "ballast")
+            done = run(PROGRAMS["torc-control"], "init", "--data", folder.data / "node", "--keys", 1000,
+                       "--metastore", f"file:{folder.path}/store", check=False)
+            checks.equal("no space to init: exit status", done.returncode, 3)
+            checks.that("and the reason", b"No space" in done.stderr, done.stderr)
+        finally:
+            run("umount", "-l", folder.data)
+
+
 def case_start_on_full_disk():
     """a disk without a byte: lives cannot begin, as often as they try; with room again the node is there"""
     with Folder() as folder:
