@@ -277,6 +277,25 @@ static enum torc_err settings_default_data(struct torc_settings *settings, struc
     return torc_settings_set(settings, NULL, "data", path, TORC_SETTING_FROM_DEFAULT, why);
 }
 
+// Parts of the node take the directory's name along (its metastore's address): from the root on.
+static enum torc_err settings_absolute_data(struct torc_settings *settings, struct torc_fail *why)
+{
+    char here[TORC_SETTINGS_TEXT_BYTES];
+    char path[2 * TORC_SETTINGS_TEXT_BYTES + 1];
+
+    if (settings->data[0] == '/') {
+        return TORC_ERR_OK;
+    }
+    if (getcwd(here, sizeof(here)) == NULL) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "data = %.80s: the working directory: %s; begin with /", settings->data,
+                         strerrordesc_np(errno));
+    }
+    (void)snprintf(path, sizeof(path), "%s/%s", strcmp(here, "/") == 0 ? "" : here, settings->data);
+    return torc_settings_set(settings, NULL, "data", path, settings->source[TORC_SETTING_data],
+                             why);
+}
+
 enum torc_err torc_settings_load(struct torc_settings *settings, int argc, char *const *argv,
                                  const char *const *flags, struct torc_settings_line *line,
                                  struct torc_fail *why)
@@ -295,6 +314,9 @@ enum torc_err torc_settings_load(struct torc_settings *settings, int argc, char 
     }
     if (err == TORC_ERR_OK) {
         err = settings_default_data(settings, why);
+    }
+    if (err == TORC_ERR_OK) {
+        err = settings_absolute_data(settings, why);
     }
     return err;
 }

@@ -304,11 +304,13 @@ static void test_command_line(void)
     static const char *const good[] = {"torc",           "init",     "--node", "3",
                                        "--keys=100",     "--memory", "1G",     "--force",
                                        "--check-config", "here",     "--",     "--there"};
+    static const char *const relative[] = {"torc", "--data", "my/data"};
     static const char *const missing[] = {"torc", "--node"};
     static const char *const unknown[] = {"torc", "--nodee", "3"};
     static const char *const config[] = {"torc", "--config", "/nonexistent/torc.ini"};
     struct torc_settings settings;
     struct torc_settings_line line;
+    char here[TORC_SETTINGS_TEXT_BYTES];
     struct torc_fail why = {0};
 
     TORC_TEST_OK(load(&settings, &line, &why, TORC_COUNT_OF(good), good), &why);
@@ -322,6 +324,10 @@ static void test_command_line(void)
     CU_ASSERT_STRING_EQUAL(line.words[0], "init");
     CU_ASSERT_STRING_EQUAL(line.words[2], "--there");
     CU_ASSERT_TRUE(settings.data[0] == '/');
+    TORC_TEST_OK(load(&settings, &line, &why, 3, relative), &why);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(getcwd(here, sizeof(here)));
+    CU_ASSERT_EQUAL(strncmp(settings.data, here, strlen(here)), 0);
+    CU_ASSERT_STRING_EQUAL(settings.data + strlen(here), "/my/data");
     CU_ASSERT_EQUAL(load(&settings, &line, &why, 2, missing), TORC_ERR_INVALID_ARGUMENT);
     CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "--node: a value is missing"));
     CU_ASSERT_EQUAL(load(&settings, &line, &why, 3, unknown), TORC_ERR_INVALID_ARGUMENT);
