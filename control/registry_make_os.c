@@ -398,6 +398,23 @@ static enum torc_err make_renew(struct make *make, struct torc_node_fields *fiel
     return err;
 }
 
+// A map holds so many nodes: with one more, no node could start.
+static enum torc_err make_check_number(struct make *make, struct torc_fail *why)
+{
+    const struct torc_meta_record *records;
+    uint32_t count = 0;
+    enum torc_err err =
+        torc_metastore_list(make->store, "node/", TORC_CHAN_NODES_MAX, &records, &count, why);
+
+    if (err == TORC_ERR_LIMIT || (err == TORC_ERR_OK && count >= TORC_CHAN_NODES_MAX)) {
+        return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
+                         "node = %" PRIu64 ": %u other numbers are taken, the most of a cluster; "
+                         "take the number of a node that is gone for good",
+                         make->settings->node, TORC_CHAN_NODES_MAX);
+    }
+    return err;
+}
+
 static enum torc_err make_self(struct make *make, struct torc_fail *why)
 {
     uint64_t node = make->settings->node;
@@ -483,7 +500,7 @@ static enum torc_err make_check_self(struct make *make, struct torc_fail *why)
             err = torc_data_dir_check_owner(make->settings->data, why);
         }
     }
-    err = err == TORC_ERR_NOT_FOUND ? TORC_ERR_OK : err;
+    err = err == TORC_ERR_NOT_FOUND ? make_check_number(make, why) : err;
     if (err == TORC_ERR_OK && make->meta->security == TORC_SECURITY_KEYS) {
         err = make_keys(make, why);
     }

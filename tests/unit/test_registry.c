@@ -326,6 +326,47 @@ static void a_maker_that_is_alone_makes_its_keys_again(void)
     remove_all(folder);
 }
 
+static void put_node(uint64_t node)
+{
+    struct torc_node_fields fields = {.copy = 1000 + node, .nonce = node};
+    char name[TORC_RECORD_NAME_BYTES];
+    char text[TORC_RECORD_BYTES_MAX];
+    struct torc_meta_op op = {.kind = TORC_META_PUT,
+                              .key = name,
+                              .value = text,
+                              .value_bytes = torc_record_encode(TORC_RECORD_NODE, &fields, text),
+                              .expected = TORC_META_ABSENT};
+    struct torc_fail why;
+    uint64_t version;
+
+    torc_record_name(name, "node", node);
+    TORC_TEST_OK(torc_metastore_swap(registry.store, &op, 1, &version, &why), &why);
+}
+
+// One number too many would keep every node from starting.
+static void a_number_too_many_is_refused(void)
+{
+    struct torc_meta_fields meta;
+    struct torc_fail why = {0};
+
+    open_folder("clear");
+    make(1);
+    start_once(1);
+    open_node(1);
+    for (uint64_t node = 4; node <= TORC_CHAN_NODES_MAX; node++) { // 1 to 3 were born
+        put_node(node);
+    }
+    close_node();
+    settings[2].node = TORC_CHAN_NODES_MAX + 1;
+    CU_ASSERT_EQUAL(torc_registry_make(settings + 2, &meta, &why), TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, "256 other numbers"));
+    start_once(1);
+    settings[2].node = 2; // has a number
+    make(2);
+    start_once(2);
+    remove_all(folder);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -335,6 +376,7 @@ int main(void)
         {"a refused birth leaves the lost directory good",
          a_refused_birth_leaves_the_lost_directory_good},
         {"a maker that is alone makes its keys again", a_maker_that_is_alone_makes_its_keys_again},
+        {"a number too many is refused", a_number_too_many_is_refused},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("registry", tests);
