@@ -68,12 +68,13 @@ static int detach_follow(struct torc_detach *detach, pid_t second)
     return result;
 }
 
-static enum torc_err detach_open_log(struct torc_detach *detach, int *fd, struct torc_fail *why)
+static enum torc_err detach_open_log(struct torc_detach *detach, bool renames, int *fd,
+                                     struct torc_fail *why)
 {
     struct stat status = {0};
     char old[sizeof(detach->log) + 4];
 
-    if (stat(detach->log, &status) == 0 && status.st_size > DETACH_LOG_MAX) {
+    if (renames && stat(detach->log, &status) == 0 && status.st_size > DETACH_LOG_MAX) {
         (void)snprintf(old, sizeof(old), "%s.1", detach->log);
         (void)rename(detach->log, old);
     }
@@ -86,8 +87,8 @@ static enum torc_err detach_open_log(struct torc_detach *detach, int *fd, struct
     return TORC_ERR_OK;
 }
 
-enum torc_err torc_detach_begin(struct torc_detach *detach, const char *log, bool *first,
-                                int *status, struct torc_fail *why)
+enum torc_err torc_detach_begin(struct torc_detach *detach, const char *log, bool renames,
+                                bool *first, int *status, struct torc_fail *why)
 {
     int pipes[2];
     int fd = -1;
@@ -96,7 +97,7 @@ enum torc_err torc_detach_begin(struct torc_detach *detach, const char *log, boo
 
     *first = false;
     (void)snprintf(detach->log, sizeof(detach->log), "%s", log);
-    err = detach_open_log(detach, &fd, why);
+    err = detach_open_log(detach, renames, &fd, why);
     if (err != TORC_ERR_OK) {
         return err;
     }

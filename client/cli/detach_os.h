@@ -19,9 +19,11 @@ struct torc_detach {
     char log[600];
 };
 
-// In the first process *status is set and true returned: end with it. In the second: false.
+// In the first process *first is true and *status set: end with it. In the second: false.
+// `renames`: a log that is too long gets another name; nobody writes it any more.
 enum torc_err torc_must_use torc_detach_begin(struct torc_detach *detach, const char *log,
-                                              bool *first, int *status, struct torc_fail *why);
+                                              bool renames, bool *first, int *status,
+                                              struct torc_fail *why);
 
 // The second process: the first one's work is done, with this status.
 void torc_detach_done(struct torc_detach *detach, int status);

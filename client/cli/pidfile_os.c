@@ -92,6 +92,22 @@ enum torc_err torc_pidfile_take(const char *data, uint64_t stop_ms, int *fd, str
     return TORC_ERR_OK;
 }
 
+bool torc_pidfile_held(const char *data)
+{
+    char path[600];
+    bool held;
+    int fd;
+
+    pidfile_path(path, data);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    held = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    (void)close(fd);
+    return held;
+}
+
 void torc_pidfile_leave(const char *data, int fd, int status)
 {
     char path[600];

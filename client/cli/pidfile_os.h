@@ -19,6 +19,9 @@
 enum torc_err torc_must_use torc_pidfile_take(const char *data, uint64_t stop_ms, int *fd,
                                               struct torc_fail *why);
 
+// Whether a serve runs `data`.
+bool torc_pidfile_held(const char *data);
+
 // The end of its holder, with this exit status: removes the file.
 void torc_pidfile_leave(const char *data, int fd, int status);
 

@@ -606,7 +606,8 @@ static int serve_go(struct serve *serve, int argc, char **argv, char **words)
     }
     if (err == TORC_ERR_OK && status == TORC_EXIT_OK && (line.flags & 1) != 0) {
         (void)snprintf(log, sizeof(log), "%s/run/serve.log", serve->settings.data);
-        err = torc_detach_begin(&serve->detach, log, &first, &status, &why);
+        err = torc_detach_begin(&serve->detach, log, !torc_pidfile_held(serve->settings.data),
+                                &first, &status, &why);
     }
     if (err != TORC_ERR_OK) {
         return serve_say_failure(&why);

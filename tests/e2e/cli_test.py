@@ -589,7 +589,10 @@ def case_serve(network):
         torc = PROGRAMS["torc"]
         expect("the node answers", run(torc, "--data", data, "put", 4999, "x", check=False), OK)
         expect("its keys are those of init", run(torc, "--data", data, "put", 5000, "x", check=False), USAGE, 5000)
+        log = os.path.join(data, "run/serve.log")
+        os.truncate(log, 17 << 20)  # long enough for another name
         expect("a second start says who runs", run(*inside, "serve", "--detach", *words, check=False), UNAVAILABLE, "torc stop")
+        checks.that("and leaves the log its name", not os.path.exists(log + ".1"), os.listdir(os.path.dirname(log)))
         expect("stop", run(torc, "stop", "--data", data, check=False), OK)
         expect("stop where nothing runs", run(torc, "stop", "--data", data, check=False), OK)
         expect("get from a stopped node", run(torc, "--data", data, "--timeout", "500ms", "get", 1, check=False), UNAVAILABLE)
