@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -186,6 +187,22 @@ static enum torc_err serve_make_data(struct serve *serve, int *status, struct to
         *status = WIFEXITED(control->status) ? WEXITSTATUS(control->status) : TORC_EXIT_FAULT;
     }
     return err;
+}
+
+// A directory that came back from a backup may lack run/, which holds nothing that lasts. One of
+// another owner is left as it is: the start refuses it.
+static enum torc_err serve_make_run(const struct serve *serve, struct torc_fail *why)
+{
+    char path[TORC_SETTINGS_TEXT_BYTES + 16];
+    struct stat data;
+
+    (void)snprintf(path, sizeof(path), "%s/run", serve->settings.data);
+    if (stat(serve->settings.data, &data) != 0 || data.st_uid != geteuid() ||
+        mkdir(path, 0750) == 0 || errno == EEXIST) {
+        return TORC_ERR_OK; // or what uses it says why not
+    }
+    return torc_fail(why, errno == EACCES || errno == EROFS ? TORC_ERR_FORBIDDEN : TORC_ERR_IO,
+                     "%.100s: %s", path, strerrordesc_np(errno));
 }
 
 static uint64_t serve_control_stop_ns(const struct serve *serve)
@@ -603,6 +620,9 @@ static int serve_go(struct serve *serve, int argc, char **argv, char **words)
     }
     if (err == TORC_ERR_OK) {
         err = serve_make_data(serve, &status, &why);
+    }
+    if (err == TORC_ERR_OK && status == TORC_EXIT_OK) {
+        err = serve_make_run(serve, &why);
     }
     if (err == TORC_ERR_OK && status == TORC_EXIT_OK && (line.flags & 1) != 0) {
         (void)snprintf(log, sizeof(log), "%s/run/serve.log", serve->settings.data);
