@@ -379,7 +379,6 @@ enum torc_err torc_log_store_resume(struct torc_log_store *store, struct torc_at
         return err;
     }
     torc_assert(stream != NULL);
-    torc_assert(seen->segment_prepared != 0);
     torc_log_plan_resume(&stream->plan, seen->segment);
     stream->plan.durable = seen->durable_sequence; // F2: what was given back had been told
     if (seen->log_failed != 0) { // F3: what could not be written then is not tried again

@@ -328,18 +328,6 @@ static bool node_all_serve(const struct torc_node *node)
     return serving;
 }
 
-// A worker that was never told a segment can only be told those of this life, and which those are
-// is not known: its former ones have blocks that may still be needed.
-static bool node_has_segments(const struct torc_node *node)
-{
-    bool has = true;
-
-    for (uint32_t i = 0; i < node->attach.hello.worker_count; i++) {
-        has = has && node->workers[i].said.segment_prepared != 0;
-    }
-    return has;
-}
-
 static bool node_can_resume(const struct torc_node *node)
 {
     const struct torc_chan_hello *hello = &node->attach.hello;
@@ -400,7 +388,7 @@ void torc_node_resumed(struct torc_node *node)
     }
     // An order to stop may have lain before the question: of a control that died while it stopped
     // the node.
-    if (!node_all_serve(node) || !node_has_segments(node) || !torc_node_resume_table(node)) {
+    if (!node_all_serve(node) || !torc_node_resume_table(node)) {
         node_end_dataplane(node);
         return;
     }

@@ -144,17 +144,6 @@ static bool life_all_serve(const struct sim_node *node)
     return serving;
 }
 
-// As node_has_segments.
-static bool life_has_segments(const struct sim_node *node)
-{
-    bool has = true;
-
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        has = has && node->control.workers[i].said.segment_prepared != 0;
-    }
-    return has;
-}
-
 // As node_can_resume.
 static bool life_can_resume(const struct sim_node *node)
 {
@@ -396,7 +385,7 @@ void sim_life_resumed(struct sim_node *node)
             return;
         }
     }
-    if (!life_all_serve(node) || !life_has_segments(node) || !sim_give_resume(node)) {
+    if (!life_all_serve(node) || !sim_give_resume(node)) {
         life_end_dataplane(node);
         return;
     }
