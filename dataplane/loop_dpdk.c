@@ -30,7 +30,7 @@
 #define LOOP_NAP_LEAST_NS  (100 * TORC_NS_PER_US)
 #define LOOP_NAP_MOST_NS   (5 * TORC_NS_PER_MS)
 #define LOOP_NAP_PART      16u
-#define LOOP_LOOK_NS       (20 * TORC_NS_PER_MS) // for the peer of an empty memif slot
+#define LOOP_LOOK_NS       (50 * TORC_NS_PER_MS) // for the peer of an empty memif slot
 #define LOOP_OFFER_NS      (10 * TORC_NS_PER_US) // an offer that nobody takes costs some 0.3 us
 #define LOOP_SCRATCH_BYTES (TORC_TURN_RX_MAX * (uint64_t)TORC_FRAME_BYTES_MAX)
 

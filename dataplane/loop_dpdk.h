@@ -10,7 +10,7 @@
 //         worker's deadline. Two kinds of port have no descriptor to block on:
 //           memif  while a peer is there: after 1 ms naps of a sixteenth of the silence so far,
 //                  between 100 us and 5 ms, so that a client that paused waits at most that part
-//                  longer for its next answer; without a peer: a look every 20 ms.
+//                  longer for its next answer; without a peer: a look every 50 ms.
 //           nic    never sleeps.
 //         With poll=busy nothing sleeps.
 // memif   A client that goes away unmaps what the driver may be reading (FIELDNOTES.md, section 4).
