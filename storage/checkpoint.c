@@ -20,6 +20,7 @@
 #define RESULT_MAX      (2u * TORC_VARINT_BYTES_MAX)
 #define RESULTS_MAX     16383u // what two bytes count
 #define PIECE_MIN       1024u  // a value is not begun for less
+#define LEFT_OUT_MAX    1024u  // pairs, of one call
 
 _Static_assert(RECORD_HEAD_MAX == 3 * TORC_VARINT_BYTES_MAX, "key, version, length");
 
@@ -62,9 +63,13 @@ void torc_checkpoint_writer_begin(struct torc_checkpoint_writer *writer,
                                   const struct torc_shard *shard,
                                   const struct torc_checkpoint_place *place)
 {
+    // A tree of several moments is written as it is.
+    uint64_t hlc = shard->applied_lsn < shard->fuzzy_lsn ? UINT64_MAX : shard->applied_hlc;
+
     *writer = (struct torc_checkpoint_writer){.place = *place,
                                               .step = TORC_CHECKPOINT_STEP_HEADER,
                                               .lsn = shard->applied_lsn,
+                                              .hlc = hlc,
                                               .epoch = shard->applied_epoch,
                                               .start_sequence =
                                                   torc_shard_start_sequence(shard, place->durable)};
@@ -115,9 +120,10 @@ static uint32_t filling_record(struct filling *filling, const struct torc_tree_p
     return pair->value_bytes - piece;
 }
 
-// Adds records of one slice; how many of them went in. The last may be cut: then writer->cutting.
+// Adds records of one slice, but for those of log records above writer->lsn; how many were passed.
+// The last may be cut: then writer->cutting.
 static uint32_t writer_slice(struct torc_checkpoint_writer *writer, struct filling *filling,
-                             const struct torc_tree_pair *pairs, uint32_t count)
+                             const struct torc_tree_pair *pairs, uint32_t count, uint32_t *left_out)
 {
     uint32_t block_room = (uint32_t)(filling->end - filling->out) - BLOCK_BYTES;
 
@@ -127,6 +133,10 @@ static uint32_t writer_slice(struct torc_checkpoint_writer *writer, struct filli
         bool cut = need > block_room && filling_room(filling) >= RECORD_HEAD_MAX + PIECE_MIN;
         uint32_t left;
 
+        if (pair->version > writer->hlc) {
+            (*left_out)++;
+            continue;
+        }
         if (filling_room(filling) < need && !cut) {
             return i;
         }
@@ -149,10 +159,11 @@ static uint32_t writer_records(struct torc_checkpoint_writer *writer,
                                const struct torc_shard *shard, struct filling *filling)
 {
     struct torc_tree_pair pairs[SLICE_PAIRS];
+    uint32_t left_out = 0;
 
-    while (!writer->cursor.done) {
+    while (!writer->cursor.done && left_out < LEFT_OUT_MAX) {
         uint32_t count = torc_tree_scan(&shard->tree, &writer->cursor, pairs, SLICE_PAIRS);
-        uint32_t used = writer_slice(writer, filling, pairs, count);
+        uint32_t used = writer_slice(writer, filling, pairs, count, &left_out);
 
         if (used < count) {
             torc_tree_cursor_seek(&writer->cursor, pairs[used].key);
@@ -162,7 +173,7 @@ static uint32_t writer_records(struct torc_checkpoint_writer *writer,
         }
     }
     if (filling->count == 0) {
-        writer->step = TORC_CHECKPOINT_STEP_CLIENTS;
+        writer->step = writer->cursor.done ? TORC_CHECKPOINT_STEP_CLIENTS : writer->step;
         return 0;
     }
     return filling_close(writer, filling, TORC_CHECKPOINT_RECORDS,

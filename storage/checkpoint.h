@@ -6,8 +6,8 @@
 // Owner   the shard's core.
 // Memory  writer: inside the struct. Reader: torc_checkpoint_reader_bytes() of the caller's (one
 //         block), and what the shard's tree takes.
-// Bounds  a call of the writer walks at most one block's worth of records, or
-//         TORC_CHECKPOINT_WALK_UNITS places of the completion pool.
+// Bounds  a call of the writer walks at most one block's worth of records and a thousand that it
+//         leaves out, or TORC_CHECKPOINT_WALK_UNITS places of the completion pool.
 #ifndef TORC_STORAGE_CHECKPOINT_H
 #define TORC_STORAGE_CHECKPOINT_H
 
@@ -39,6 +39,7 @@ struct torc_checkpoint_writer {
     enum torc_checkpoint_step step;
     struct torc_tree_cursor cursor;
     uint64_t lsn;            // s
+    uint64_t hlc;            // of the record at it: pairs of later ones are left out
     uint32_t epoch;          // of the record at it
     uint64_t start_sequence; // for TORC_EVT_CHECKPOINT_DONE
     uint64_t byte_count;     // written

@@ -26,6 +26,10 @@
 //     back.
 //   - Records of k before r may find a version above their own and are skipped, or put back a value
 //     that the file no longer had (k was deleted before its slice): only until r.
+// So a writer may leave out what a slice shows of records above s, and does: the file is then a
+// part of the shard at s, and what replay has behind each record a part of what the shard had
+// behind it, which fitted its memory. (Of low keys that are deleted behind the walk and high ones
+// that are put before it, it would hold both.) Readers take both kinds of file.
 // Deletes leave no tombstone, so this needs replay in order of LSN without a hole from s+1, and up
 // to e at least: below e the state is none that ever was. So the footer names e and the sequence of
 // the block that holds it; control keeps a file only when the log is durable up to there, and

@@ -72,6 +72,7 @@ static void shard_fill(struct torc_shard *shard, const uint8_t *recipe, size_t s
         (void)torc_tree_write(&shard->tree, &write, NULL); // memory may end
         (void)!torc_completion_apply(&shard->completions, &head, recipe[2], &none);
     }
+    shard->applied_hlc = 100 + steps;
 }
 
 static uint64_t file_write(struct torc_shard *shard, uint32_t room)

@@ -34,10 +34,14 @@ void checkpoint_some(struct world *world, struct node *node)
         node->making.begun_turn = node->begun_turn;
         node->making.begun_lsn = node->begun_lsn;
         node->making.byte_count = 0;
+        node->making.begun_records = node->shard.tree.record_count;
         torc_checkpoint_writer_begin(&node->making.writer, &node->shard, &place);
     } else if (!torc_checkpoint_writer_done(&node->making.writer)) {
         checkpoint_write(world, node);
     } else if (node->making.writer.end_sequence <= node->durable_sequence) {
+        expect(world, node->making.writer.record_count <= node->making.begun_records,
+               "records of a checkpoint", node->making.writer.record_count,
+               node->making.begun_records);
         node->kept = node->making;
         node->kept.kept = true;
         node->kept.busy = false;

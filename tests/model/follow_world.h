@@ -63,6 +63,7 @@ struct checkpoint {
     bool kept;
     uint32_t begun_turn; // of the BEGUN that it goes on from; 0: none
     uint64_t begun_lsn;
+    uint64_t begun_records; // of the shard
     struct torc_checkpoint_writer writer;
     unsigned char *bytes;
     uint64_t byte_count;

@@ -133,6 +133,7 @@ void checkpoint_step(struct world *world, struct side *side)
 
         making->busy = true;
         making->byte_count = 0;
+        making->begun_records = side->shard.tree.record_count;
         torc_checkpoint_writer_begin(&making->writer, &side->shard, &place);
         return;
     }
@@ -141,6 +142,8 @@ void checkpoint_step(struct world *world, struct side *side)
         return;
     }
     if (making->writer.end_sequence <= world->durable) {
+        expect(world, making->writer.record_count <= making->begun_records,
+               "records of a checkpoint", making->writer.record_count, making->begun_records);
         world->counts[COUNT_CHECKPOINT]++;
         swap = side->kept;
         side->kept = *making;

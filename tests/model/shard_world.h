@@ -95,6 +95,7 @@ struct block {
 struct checkpoint {
     bool busy;
     bool kept;
+    uint64_t begun_records; // of the shard, when it was begun
     struct torc_checkpoint_writer writer;
     unsigned char *bytes;
     uint64_t byte_count;

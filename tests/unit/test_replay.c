@@ -4,7 +4,11 @@
 #include "storage/scan.h"
 #include "tests/unit/shard_bench.h"
 
+#include <stdlib.h>
+
 #define CLIENTS_FILE 65536u
+#define MOVING_KEYS  1300u // of 4000 bytes each: most of the heap
+#define MOVING_FILE  (UINT64_C(4) * MOVING_KEYS * 4000)
 
 enum {
     BLOCKS_MAX = 24,
@@ -382,6 +386,98 @@ static void test_a_checkpoint_needs_its_log(void)
     torc_shard_drop(&replayed);
 }
 
+// A checkpoint's file and log, made while what it has is deleted behind it and put anew before it.
+struct moving {
+    unsigned char *file;
+    unsigned char *log;
+    uint64_t file_bytes;
+    uint64_t log_bytes;
+    uint32_t blocks;
+    struct torc_checkpoint_writer writer;
+};
+
+static void moving_log(struct moving *moving)
+{
+    struct torc_log_place place = {.cluster = 1,
+                                   .sequence = ++moving->blocks,
+                                   .generation = 1,
+                                   .node = 1,
+                                   .stream = 1,
+                                   .segment = 1};
+    uint32_t done = 0;
+
+    torc_log_block_begin(&builder, moving->log + moving->log_bytes, 2 * SLOT);
+    CU_ASSERT_TRUE_FATAL(torc_log_block_append(&builder, &bench.record, &done));
+    moving->log_bytes += torc_log_block_seal(&builder, &place);
+}
+
+// `value` NULL: a delete.
+static void moving_write(struct moving *moving, uint64_t key, const char *value)
+{
+    struct torc_shard_write write = write_of(key, value == NULL ? "" : value);
+
+    write.remove = value == NULL;
+    write.low = write.seq;
+    CU_ASSERT_EQUAL_FATAL(send(write), TORC_SHARD_APPEND);
+    moving_log(moving);
+    CU_ASSERT_EQUAL(bench_commit(), 1);
+}
+
+static void moving_make(struct moving *moving, const char *value)
+{
+    struct torc_checkpoint_place place = {.cluster = 1, .checkpoint = 9};
+    uint64_t low = 1;
+
+    bench_pool(100, CHUNKS);
+    bench_open();
+    for (uint64_t key = 1; key <= MOVING_KEYS; key++) {
+        moving_write(moving, key, value);
+    }
+    moving->blocks = 0; // the file has them
+    moving->log_bytes = 0;
+    torc_checkpoint_writer_begin(&moving->writer, &bench.shard, &place);
+    while (!torc_checkpoint_writer_done(&moving->writer)) {
+        CU_ASSERT_FATAL(moving->file_bytes + TORC_CHECKPOINT_BLOCK_BYTES_MAX <= MOVING_FILE);
+        moving->file_bytes += torc_checkpoint_writer_next(&moving->writer, &bench.shard,
+                                                          moving->file + moving->file_bytes,
+                                                          TORC_CHECKPOINT_BLOCK_BYTES_MAX);
+        for (; low <= MOVING_KEYS && low < moving->writer.cursor.next; low++) {
+            moving_write(moving, low, NULL);
+            moving_write(moving, MOVING_KEYS + low, value);
+        }
+    }
+    CU_ASSERT_EQUAL(low, MOVING_KEYS + 1);
+    CU_ASSERT_EQUAL(bench.shard.tree.record_count, MOVING_KEYS);
+    torc_shard_drop(&bench.shard);
+}
+
+// It fits where the shard did: it has nothing of what the log has.
+static void test_a_checkpoint_holds_one_moment(void)
+{
+    static char value[4001];
+    struct moving moving = {.file = malloc(MOVING_FILE), .log = malloc(MOVING_FILE)};
+    struct torc_replay *replay;
+    struct torc_tree_hit hit;
+    struct torc_fail why;
+
+    torc_assert(moving.file != NULL && moving.log != NULL);
+    memset(value, 'x', sizeof(value) - 1);
+    moving_make(&moving, value);
+    CU_ASSERT(moving.writer.record_count <= MOVING_KEYS);
+    replay = replay_open(4, 1);
+    TORC_TEST_OK(torc_replay_checkpoint(replay, 1, moving.file, moving.file_bytes, &why), &why);
+    TORC_TEST_OK(torc_replay_checkpoint_end(replay, 1, &why), &why);
+    TORC_TEST_OK(torc_replay_log(replay, 1, moving.log, moving.log_bytes, &why), &why);
+    TORC_TEST_OK(torc_replay_end(replay, &why), &why);
+    CU_ASSERT_EQUAL(replayed.tree.record_count, MOVING_KEYS);
+    CU_ASSERT_TRUE(torc_tree_lookup(&replayed.tree, 2 * MOVING_KEYS, &hit));
+    CU_ASSERT_EQUAL(hit.value_bytes, sizeof(value) - 1);
+    torc_replay_drop(replay);
+    torc_shard_drop(&replayed);
+    free(moving.file);
+    free(moving.log);
+}
+
 // A shard that begins anew with its first record: its checkpoint waits for no block, so it may be
 // kept and its BEGUN lost. Nothing of the log before counts then, and what comes since does.
 static void test_a_checkpoint_outlives_its_begun(void)
@@ -570,6 +666,7 @@ int main(void)
         {"replay passes over the end of a tail that was cut", test_replay_passes_over_a_cut_tail},
         {"turns are replayed in order", test_turns_are_replayed_in_order},
         {"a checkpoint needs its log", test_a_checkpoint_needs_its_log},
+        {"a checkpoint holds one moment", test_a_checkpoint_holds_one_moment},
         {"a checkpoint outlives its BEGUN", test_a_checkpoint_outlives_its_begun},
         {"clients of several moments fit", test_clients_of_several_moments_fit},
         {"a pool that was full is sorted seldom", test_a_pool_that_was_full_is_sorted_seldom},
