@@ -27,7 +27,8 @@ bool torc_space_is_short(const struct torc_space *space);
 // While a round is made: the log gets no further segment.
 bool torc_space_is_last(const struct torc_space *space);
 
-// How much the log may grow between two rounds: `most_bytes`, as long as there is room for it.
+// How much the log may grow between two rounds: `most_bytes`, as long as there is room for it on
+// the disk, and in a stream's table of segments (TORC_LOG_SEGMENTS_MAX).
 uint64_t torc_space_growth(const struct torc_space *space, uint64_t most_bytes);
 
 #endif

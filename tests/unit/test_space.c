@@ -1,5 +1,6 @@
 // Torc tests: when a disk's room asks for checkpoints: a disk of every size, filled by a log, is
 // never full of log that a round would have let go of, and rounds write no more than the log does.
+#include "control/log_plan.h"
 #include "control/space.h"
 #include "kit/rng.h"
 #include "tests/torc_test.h"
@@ -42,6 +43,19 @@ static void a_round_must_be_worth_it(void)
     space = roomy;
     space.full = true; // others may have taken what was free a moment ago
     CU_ASSERT_EQUAL(torc_space_growth(&space, MOST), UINT64_C(64) * MIB);
+}
+
+// A stream's table of segments has an end, however much room the disk has.
+static void a_log_is_of_so_many_segments(void)
+{
+    struct torc_space space = roomy;
+    uint64_t half = UINT64_C(4) * MIB * TORC_LOG_SEGMENTS_MAX / 2;
+
+    space.segment_bytes = UINT64_C(4) * MIB;
+    CU_ASSERT_EQUAL(torc_space_growth(&space, UINT64_C(1) << 40), half);
+    CU_ASSERT_EQUAL(torc_space_growth(&space, half - MIB), half - MIB);
+    space.live_bytes = UINT64_C(1) << 40; // of which a quarter would be worth it
+    CU_ASSERT_EQUAL(torc_space_growth(&space, UINT64_C(1) << 40), half);
 }
 
 static void what_is_left_at_the_last_is_the_rounds(void)
@@ -94,6 +108,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"room enough changes nothing", room_enough_changes_nothing},
         {"a round must be worth it", a_round_must_be_worth_it},
+        {"a log is of so many segments", a_log_is_of_so_many_segments},
         {"what is left at the last is the round's", what_is_left_at_the_last_is_the_rounds},
         {"a log goes through a small disk", a_log_goes_through_a_small_disk},
         CU_TEST_INFO_NULL};
