@@ -351,7 +351,7 @@ static bool block_version_is_known(uint32_t version)
     return version == TORC_LOG_VERSION || version == TORC_LOG_VERSION_BEGUN;
 }
 
-uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes)
+uint32_t torc_log_block_length(const void *bytes, uint64_t available_bytes)
 {
     struct torc_log_block_header header;
     uint32_t byte_count;
@@ -361,12 +361,38 @@ uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes)
     }
     memcpy(&header, bytes, sizeof(header));
     byte_count = torc_get_le32(header.byte_count);
-    if (torc_get_le32(header.magic) != TORC_LOG_BLOCK_MAGIC ||
-        !block_version_is_known(torc_get_le16(header.version)) || byte_count == 0 ||
+    if (torc_get_le32(header.magic) != TORC_LOG_BLOCK_MAGIC || byte_count == 0 ||
         byte_count % TORC_LOG_SLOT_BYTES != 0 || byte_count > TORC_LOG_BLOCK_BYTES_MAX) {
         return 0;
     }
     return byte_count;
+}
+
+uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes)
+{
+    uint32_t byte_count = torc_log_block_length(bytes, available_bytes);
+    struct torc_log_block_header header;
+
+    if (byte_count == 0) {
+        return 0;
+    }
+    memcpy(&header, bytes, sizeof(header));
+    return block_version_is_known(torc_get_le16(header.version)) ? byte_count : 0;
+}
+
+uint32_t torc_log_block_unknown(const void *bytes, uint64_t available_bytes)
+{
+    uint32_t byte_count = torc_log_block_length(bytes, available_bytes);
+    struct torc_log_block_header header;
+
+    if (byte_count == 0 || byte_count > available_bytes) {
+        return 0;
+    }
+    memcpy(&header, bytes, sizeof(header));
+    return block_version_is_known(torc_get_le16(header.version)) ||
+                   block_crc(bytes, byte_count) != torc_get_le32(header.crc)
+               ? 0
+               : torc_get_le16(header.version);
 }
 
 static void block_decode(const struct torc_log_block_header *header, const void *bytes,

@@ -264,6 +264,13 @@ enum torc_err torc_must_use torc_log_block_check(const void *bytes, uint64_t ava
 // The bytes a block needs, by its header alone (magic and version hold, length is legal); 0: none.
 uint32_t torc_log_block_peek(const void *bytes, uint64_t available_bytes);
 
+// The same of a block of any version: a later one keeps the header's fields and their places.
+uint32_t torc_log_block_length(const void *bytes, uint64_t available_bytes);
+
+// The version of a block that is there whole, by its CRC, and that this program does not read; 0:
+// it is none.
+uint32_t torc_log_block_unknown(const void *bytes, uint64_t available_bytes);
+
 // Entry `index` of the dictionary of shards.
 void torc_log_block_shard(const struct torc_log_block *block, uint32_t index,
                           struct torc_log_builder_shard *shard);

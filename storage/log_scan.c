@@ -97,12 +97,28 @@ static void scan_block(struct torc_log_scan *scan, const struct torc_log_block *
     segment->kept_end_bytes = (uint32_t)scan->offset_bytes + block->byte_count;
 }
 
+// A whole block that a newer program wrote: not a hole, for it may be below the line. Where blocks
+// are void it does not count either.
+static void scan_unknown(struct torc_log_scan *scan, const unsigned char *bytes, uint32_t version)
+{
+    struct torc_log_block_header header;
+
+    memcpy(&header, bytes, sizeof(header));
+    if (scan->unknown_version == 0 &&
+        torc_get_le64(header.sequence) < scan->segments[scan->at].void_from) {
+        scan->unknown_version = version;
+        scan->unknown_segment = scan->segments[scan->at].header.segment;
+        scan->unknown_offset_bytes = (uint32_t)scan->offset_bytes;
+    }
+}
+
 // Looks at one place; how many bytes it took, 0: more must come.
 static uint64_t scan_place(struct torc_log_scan *scan, const unsigned char *bytes, uint64_t left,
                            bool last)
 {
-    uint32_t byte_count = torc_log_block_peek(bytes, left);
+    uint32_t byte_count = torc_log_block_length(bytes, left);
     bool is_candidate = byte_count > 0 && scan_is_ours(scan, bytes);
+    uint32_t unknown_version = 0;
     struct torc_log_block block;
 
     if (left < TORC_LOG_SLOT_BYTES || (is_candidate && byte_count > left)) {
@@ -113,6 +129,11 @@ static uint64_t scan_place(struct torc_log_scan *scan, const unsigned char *byte
     }
     if (is_candidate && torc_log_block_check(bytes, left, &block, NULL) == TORC_ERR_OK) {
         scan_block(scan, &block);
+        return byte_count;
+    }
+    unknown_version = is_candidate ? torc_log_block_unknown(bytes, left) : 0;
+    if (unknown_version != 0) {
+        scan_unknown(scan, bytes, unknown_version);
         return byte_count;
     }
     scan->hole = true;
@@ -158,6 +179,13 @@ enum torc_err torc_log_scan_end(struct torc_log_scan *scan, struct torc_log_scan
         .ceiling = scan->ceiling,
         .torn_blocks = scan->torn_blocks,
         .sync = kept > scan->line};
+    if (scan->unknown_version != 0) {
+        return torc_fail(why, TORC_ERR_UNSUPPORTED_VERSION,
+                         "segment %" PRIu32 " offset %" PRIu32 ": a block of version %" PRIu32
+                         ", this program reads %u and %u: start the newer one",
+                         scan->unknown_segment, scan->unknown_offset_bytes, scan->unknown_version,
+                         TORC_LOG_VERSION, TORC_LOG_VERSION_BEGUN);
+    }
     if (scan->next_sequence != 0 && kept < scan->line) {
         const struct torc_log_scan_segment *end = &scan->segments[scan->segment_count - 1];
 

@@ -3,7 +3,8 @@
 // What    looks at all segments of one stream after a restart and says which blocks are kept. The
 //         rule is DESIGN.md's (section 5): the highest `durable` in any valid block is the line. A
 //         block that is missing or bad at or below it is damage: CORRUPT. Above it whole blocks
-//         before the first gap are kept; the rest is a torn tail and is cut.
+//         before the first gap are kept; the rest is a torn tail and is cut. A whole block of a
+//         version that this program does not read is neither: UNSUPPORTED_VERSION.
 // Owner   control's recovery. Pure: takes bytes, gives places.
 // Memory  the caller's struct and its array of segments.
 // Use     1. read the first slot of every file log/<stream>-<n>, pass it to torc_log_segment_check;
@@ -70,6 +71,10 @@ struct torc_log_scan {
     uint32_t broken_segment;
     uint32_t broken_offset_bytes;
     bool hole; // bytes without a block came before this place of the segment
+    // The first block of a version that this program does not read; 0: there is none.
+    uint32_t unknown_version;
+    uint32_t unknown_segment;
+    uint32_t unknown_offset_bytes;
 };
 
 // `segments` rise by number; all of one cluster, node and stream (CORRUPT otherwise, or when two
@@ -86,6 +91,7 @@ uint64_t torc_log_scan_feed(struct torc_log_scan *scan, const void *bytes, uint6
                             bool last);
 
 // All segments were fed. CORRUPT: damage, and the text says where and how much is certain.
+// UNSUPPORTED_VERSION: a newer program wrote a block, which may have been acknowledged.
 enum torc_err torc_must_use torc_log_scan_end(struct torc_log_scan *scan,
                                               struct torc_log_scan_result *result,
                                               struct torc_fail *why);

@@ -105,7 +105,7 @@ static uint32_t stream_make(const uint8_t *recipe, size_t steps)
 
 static void block_sign(unsigned char *block)
 {
-    uint32_t bytes = torc_log_block_peek(block, SLOT);
+    uint32_t bytes = torc_log_block_length(block, SLOT);
     struct torc_le32 crc;
 
     if (bytes == SLOT) {

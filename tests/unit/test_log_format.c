@@ -353,14 +353,19 @@ static void test_every_flipped_bit_is_seen(void)
     CU_ASSERT_EQUAL(torc_log_block_check(memory, SLOT, &block, NULL), TORC_ERR_UNSUPPORTED_VERSION);
 }
 
+// Makes a block of one slot, some bytes of which were changed, whole again.
+static void block_sign(unsigned char *block)
+{
+    struct torc_le32 crc = torc_le32(torc_crc32c(torc_crc32c(0, block, 16), block + 20, SLOT - 20));
+
+    memcpy(block + offsetof(struct torc_log_block_header, crc), &crc, sizeof(crc));
+}
+
 // Of a block with one record, that was made again as one of version 1.
 static void block_make_older(void)
 {
-    struct torc_le32 crc;
-
     memory[4] = TORC_LOG_VERSION;
-    crc = torc_le32(torc_crc32c(torc_crc32c(0, memory, 16), memory + 20, SLOT - 20));
-    memcpy(memory + offsetof(struct torc_log_block_header, crc), &crc, sizeof(crc));
+    block_sign(memory);
 }
 
 static void test_a_log_begun_anew(void)
@@ -568,6 +573,29 @@ static void test_damage_is_refused(void)
     CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_CORRUPT);
 }
 
+// What a newer program wrote, not a hole: what lies behind it may have been acknowledged.
+static void test_an_unknown_version_is_refused(void)
+{
+    unsigned char *block = disk_at(1, 4); // the last, above the line
+
+    disk_fill();
+    block[4] = 3;
+    CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_OK); // torn: no block's checksum
+    check_kept(13, 10, true);
+    block_sign(block);
+    for (uint64_t window = SLOT; window <= SEGMENT_BYTES; window *= SEGMENT_SLOTS) {
+        CU_ASSERT_EQUAL(disk_scan(SEGMENTS, window), TORC_ERR_UNSUPPORTED_VERSION);
+        CU_ASSERT_PTR_NOT_NULL(strstr(disk.why.text, "segment 2 offset 16384"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(disk.why.text, "version 3"));
+    }
+    disk_segment(2, 14); // it was cut, and does not count
+    CU_ASSERT_EQUAL(disk_scan(SEGMENTS, SEGMENT_BYTES), TORC_ERR_OK);
+    check_kept(13, 13, false);
+    block[offsetof(struct torc_log_block_header, generation)] ^= 1; // of the file's former use
+    block_sign(block);
+    CU_ASSERT_EQUAL(disk_scan(2, SEGMENT_BYTES), TORC_ERR_OK);
+}
+
 static void test_nothing_behind_a_cut_comes_back(void)
 {
     disk_fill();
@@ -719,6 +747,7 @@ int main(void)
         {"a whole stream is kept", test_a_whole_stream_is_kept},
         {"a torn tail is cut", test_a_torn_tail_is_cut},
         {"damage is refused, and named", test_damage_is_refused},
+        {"an unknown version is refused, and named", test_an_unknown_version_is_refused},
         {"nothing behind a cut comes back", test_nothing_behind_a_cut_comes_back},
         {"an empty stream", test_an_empty_stream},
         {"turns of shards come in order", test_turns_come_in_order},
