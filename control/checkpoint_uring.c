@@ -506,6 +506,17 @@ static bool make_name(struct make *make)
     return true;
 }
 
+// What the disk said since the last look.
+static void make_look(struct make *make)
+{
+    if (make->failure != 0 && make->state != MAKE_IDLE) {
+        bool full = make->failure == ENOSPC || make->failure == EDQUOT;
+
+        make_fail(make, full ? TORC_ERR_NO_SPACE : TORC_ERR_IO, strerrordesc_np(make->failure));
+        make->failure = 0;
+    }
+}
+
 static bool make_step(struct make *make)
 {
     enum make_state before = make->state;
@@ -516,12 +527,7 @@ static bool make_step(struct make *make)
             !torc_attach_cmd(make->checkpoints->config.attach, make->worker, &make->answer);
         return !make->answer_waits;
     }
-    if (make->failure != 0 && make->state != MAKE_IDLE) {
-        bool full = make->failure == ENOSPC || make->failure == EDQUOT;
-
-        make_fail(make, full ? TORC_ERR_NO_SPACE : TORC_ERR_IO, strerrordesc_np(make->failure));
-        make->failure = 0;
-    }
+    make_look(make);
     switch (make->state) {
     case MAKE_IDLE: moved = make_order(make) || moved; break;
     case MAKE_TAKING: make_taken(make); break;
@@ -623,6 +629,7 @@ bool torc_checkpoints_settle(struct torc_checkpoints *checkpoints)
     for (uint32_t i = 0; i < checkpoints->worker_count; i++) {
         struct make *make = checkpoints->makes + i;
 
+        make_look(make);
         make_give_up(make, "the dataplane is gone");
         if (make->busy == 0 && make->state == MAKE_FAILING) {
             make_end_failed(make);
