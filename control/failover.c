@@ -63,6 +63,7 @@ void torc_failover_read(struct torc_failover *failover, uint64_t now_ns, uint32_
     struct torc_failover_ask *ask = failover_find(failover, read->shard, false);
 
     if (ask != NULL) {
+        ask->worker = worker; // another one, where the shard was let go of and given again
         ask->again = true;
         ask->again_epoch = read->epoch;
         return;

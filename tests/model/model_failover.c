@@ -383,10 +383,50 @@ static void nonsense_is_refused(void)
     model_close(model);
 }
 
+// Let go of by one worker, while its question was open, and given to another.
+static void who_asked_last_is_answered(void)
+{
+    struct model *model = model_open();
+    struct torc_failover *control = &model->controls[0];
+    const struct torc_evt_read read = {.shard = 1};
+    struct torc_cmd order;
+    uint32_t answers = 0;
+
+    model->meta.calm = true;
+    torc_failover_read(control, model->now_ns, 3, &read);
+    torc_failover_read(control, model->now_ns, 5, &read);
+    for (uint32_t i = 0; i < 1000 && answers < 2; i++) {
+        struct torc_meta_request request;
+        struct torc_meta_answer answer;
+        struct torc_fail why;
+        uint32_t place = 0;
+        uint32_t worker = 0;
+
+        model->now_ns += STEP_NS;
+        torc_metastore_step(&model->meta.handles[0].store, model->now_ns);
+        while (torc_metastore_take(&model->meta.handles[0].store, &answer)) {
+            torc_failover_take(control, model->now_ns, &answer);
+        }
+        while (torc_failover_next(control, model->now_ns, &request)) {
+            TORC_TEST_OK(
+                torc_metastore_submit(&model->meta.handles[0].store, &request, model->now_ns, &why),
+                &why);
+        }
+        if (torc_failover_answer(control, &place, &worker, &order)) {
+            CU_ASSERT_EQUAL(worker, 5);
+            torc_failover_sent(control, model->now_ns, place);
+            answers++;
+        }
+    }
+    CU_ASSERT_EQUAL(answers, 2); // and once more, as of after it asked
+    model_close(model);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"outcomes of proposals are true", outcomes_are_true},
                            {"a store that lies is found out", a_store_that_lies_is_found_out},
+                           {"who asked last is answered", who_asked_last_is_answered},
                            {"questions that make no sense are refused", nonsense_is_refused},
                            CU_TEST_INFO_NULL};
 
