@@ -220,12 +220,24 @@ static bool commit_is_surplus(const struct torc_replica *replica,
     return want->node_count > 0 && replica->role == TORC_REPLICA_ACTIVE;
 }
 
+static uint32_t commit_dismiss(const struct torc_replica *replica, bool *going)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < replica->peer_count; i++) {
+        const struct torc_replica_peer *peer = &replica->peers[i];
+
+        going[i] = peer->role == TORC_REPLICA_PEER_MEMBER && commit_is_surplus(replica, peer);
+        count += going[i];
+    }
+    return count;
+}
+
 void torc_replica_remove(struct torc_replica *replica)
 {
     bool going[TORC_REPLICA_PEERS_MAX] = {false};
     uint32_t going_count = 0;
     uint32_t members = 0;
-    uint32_t surplus = 0;
     uint32_t forgotten = 0;
     struct torc_configuration *configuration;
 
@@ -241,16 +253,18 @@ void torc_replica_remove(struct torc_replica *replica)
             going[i] = commit_has_to_go(replica, peer);
             going_count += going[i];
             forgotten += commit_has_forgotten(peer);
-            if (!going[i] && commit_is_surplus(replica, peer)) {
-                going[i] = true;
-                surplus++;
-            }
         }
     }
-    if (commit_waits(replica, members, going_count, forgotten) || going_count + surplus == 0) {
+    if (commit_waits(replica, members, going_count, forgotten)) {
         return;
     }
-    replica->counters.removals += going_count + surplus;
+    if (going_count == 0) { // who goes may be one that placement wants: it is to be in again first
+        going_count = commit_dismiss(replica, going);
+    }
+    if (going_count == 0) {
+        return;
+    }
+    replica->counters.removals += going_count;
     if (replica->transfer_node != 0) { // it waits for whoever goes: begun again afterwards
         replica->transfer_node = 0;
         replica->transfer_end_ns = replica->now_ns;

@@ -59,7 +59,7 @@ static void logged(uint64_t lsn)
     step(&event);
 }
 
-// The first of so many members (one or two, all of which are to be in sync) makes an epoch its own.
+// The first of up to three members, all of which are to be in sync, makes an epoch its own.
 // So long it is bound to its predecessor.
 static void take_over(uint32_t members, uint64_t promise_ns)
 {
@@ -79,11 +79,12 @@ static void take_over(uint32_t members, uint64_t promise_ns)
                                        .min_in_sync = members,
                                        .has_base = true};
     struct torc_replica_result result = {
-        .record = {
-            .configuration = {.epoch = 1,
-                              .primary_node = OWN,
-                              .member_count = members,
-                              .members = {{.node = OWN, .copy = 1}, {.node = OTHER, .copy = 2}}}}};
+        .record = {.configuration = {.epoch = 1,
+                                     .primary_node = OWN,
+                                     .member_count = members,
+                                     .members = {{.node = OWN, .copy = 1},
+                                                 {.node = OTHER, .copy = 2},
+                                                 {.node = THIRD, .copy = 3}}}}};
     struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &result.record};
 
     now_ns = 1000 * MS;
@@ -182,16 +183,21 @@ static void a_learner_whose_promise_comes_last_joins_a_shard_that_nobody_uses(vo
     CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 2);
 }
 
-static void other_says(uint64_t boot, struct torc_peer_ack ack)
+static void peer_says(uint32_t node, uint64_t boot, struct torc_peer_ack ack)
 {
     struct torc_peer_message message = {.kind = TORC_PEER_ACK, .shard = 1, .ack = ack};
     struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
-                                       .peer = {.node = OTHER, .boot = boot}};
+                                       .peer = {.node = node, .boot = boot}};
 
     step(&event);
     event = (struct torc_replica_event){
-        .kind = TORC_REPLICA_MESSAGE, .node = OTHER, .boot = boot, .message = &message};
+        .kind = TORC_REPLICA_MESSAGE, .node = node, .boot = boot, .message = &message};
     step(&event);
+}
+
+static void other_says(uint64_t boot, struct torc_peer_ack ack)
+{
+    peer_says(OTHER, boot, ack);
 }
 
 // The next moment at which the machine proposes to go on alone, or the last that was looked at.
@@ -978,6 +984,64 @@ static void a_transfer_does_not_wait_for_who_is_gone(void)
     CU_ASSERT_EQUAL(replica.proposal.proposal.configuration.member_count, 1);
 }
 
+// `node`, of this copy, has the log up to `lsn` on its disk, and the rest of it in memory.
+static void has_on_disk(uint32_t node, uint64_t lsn)
+{
+    peer_says(node, 1,
+              (struct torc_peer_ack){.epoch = replica.epoch,
+                                     .copy = node,
+                                     .received_lsn = replica.last_lsn,
+                                     .durable_lsn = lsn,
+                                     .usable = true});
+}
+
+static void lead_three(uint32_t min_in_sync)
+{
+    take_over(3, 0);
+    has_on_disk(OTHER, replica.last_lsn);
+    has_on_disk(THIRD, replica.last_lsn);
+    heard(TORC_REPLICA_APPLIED, replica.last_lsn);
+    CU_ASSERT_EQUAL_FATAL(replica.role, TORC_REPLICA_ACTIVE);
+    replica.min_in_sync = min_in_sync;
+    answer_read();
+}
+
+static bool would_keep(uint32_t node)
+{
+    return torc_replica_is_member(&replica.proposal.proposal.configuration, node, node);
+}
+
+static void is_silent(uint32_t node)
+{
+    struct torc_replica_event event = {.kind = TORC_REPLICA_PEER,
+                                       .peer = {.node = node, .boot = 1, .silent = true}};
+
+    step(&event);
+}
+
+// The dead one is wished: until it is back there are too few without the other.
+static void who_is_surplus_stays_while_another_goes(void)
+{
+    struct torc_replica_want want = {.primary_node = OWN, .node_count = 2, .nodes = {OWN, OTHER}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &want};
+
+    lead_three(2);
+    is_silent(OTHER);
+    CU_ASSERT_TRUE_FATAL(replica.proposal.open);
+    CU_ASSERT_FALSE(would_keep(OTHER));
+    lead_three(2);
+    replica.want = want;
+    is_silent(OTHER);
+    CU_ASSERT_TRUE_FATAL(replica.proposal.open);
+    CU_ASSERT_FALSE(would_keep(OTHER));
+    CU_ASSERT_TRUE(would_keep(THIRD));
+    lead_three(2);
+    step(&event);
+    CU_ASSERT_TRUE_FATAL(replica.proposal.open);
+    CU_ASSERT_TRUE(would_keep(OTHER));
+    CU_ASSERT_FALSE(would_keep(THIRD));
+}
+
 // Its log has records of epoch 7 when it starts. What is on disk cannot be of an epoch that the
 // metastore does not know.
 static void a_record_below_the_log_at_a_start_went_back(void)
@@ -1071,6 +1135,7 @@ int main(void)
          bases_that_are_lost_one_after_another_wait_ever_longer},
         {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
         {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
+        {"who is surplus stays while another goes", who_is_surplus_stays_while_another_goes},
         CU_TEST_INFO_NULL,
     };
 
