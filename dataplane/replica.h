@@ -265,7 +265,9 @@ struct torc_replica_peer {
     uint64_t resend_at_ns;
     uint64_t stuck_at_ns; // what was shipped is shipped again if received_lsn stands; 0: it has all
     uint64_t behind_lsn;  // it has to reach it by behind_at_ns (C5)
-    uint64_t behind_at_ns;         // 0: not behind
+    uint64_t behind_at_ns; // 0: not behind
+    uint64_t moved_lsn;    // its mark while it is behind, and since when it stands there
+    uint64_t moved_at_ns;
     struct torc_watch_lease lease; // as last read (torc_replica_lease)
     bool proposed;                 // would be a member by the open proposal
     bool needs_base;

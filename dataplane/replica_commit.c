@@ -159,6 +159,10 @@ static bool commit_is_slow(const struct torc_replica *replica, struct torc_repli
         peer->behind_at_ns = 0;
         return false;
     }
+    if (peer->behind_at_ns == 0 || mark_lsn != peer->moved_lsn) {
+        peer->moved_lsn = mark_lsn;
+        peer->moved_at_ns = replica->now_ns;
+    }
     if (peer->behind_at_ns == 0 || mark_lsn >= peer->behind_lsn) {
         peer->behind_lsn = replica->last_lsn;
         peer->behind_at_ns = replica->now_ns + replica->timing.lag_ns;
@@ -170,6 +174,15 @@ static bool commit_is_slow(const struct torc_replica *replica, struct torc_repli
 static bool commit_has_forgotten(const struct torc_replica_peer *peer)
 {
     return peer->acked_boot != 0 && peer->acked_copy != peer->copy;
+}
+
+// Its node is well, and it lacks nothing but time: it takes what it is sent, and gets on.
+static bool commit_is_only_slow(const struct torc_replica *replica,
+                                const struct torc_replica_peer *peer)
+{
+    return peer->acked_boot != 0 && !commit_has_forgotten(peer) && !peer->needs_base &&
+           peer->received_lsn >= replica->floor_lsn && !replica_is_gone(&peer->state) &&
+           replica->now_ns < peer->moved_at_ns + replica->timing.grace_ns;
 }
 
 static bool commit_has_to_go(const struct torc_replica *replica, struct torc_replica_peer *peer)
@@ -233,6 +246,35 @@ static uint32_t commit_dismiss(const struct torc_replica *replica, bool *going)
     return count;
 }
 
+// C5. Who is only slow stays where fewer than min_in_sync would be left, those who have most first:
+// such a set commits nothing, and who joins it again has one EPOCH record more to write, which is
+// too slow again. How many stay.
+static uint32_t commit_spare(const struct torc_replica *replica, bool *going, uint32_t left)
+{
+    uint32_t spared = 0;
+
+    while (replica->role == TORC_REPLICA_ACTIVE && left + spared < replica->min_in_sync) {
+        uint32_t best = TORC_REPLICA_PEERS_MAX;
+        uint64_t best_lsn = 0;
+
+        for (uint32_t i = 0; i < replica->peer_count; i++) {
+            uint64_t mark_lsn = torc_replica_mark(replica, &replica->peers[i]);
+
+            if (going[i] && mark_lsn >= best_lsn &&
+                commit_is_only_slow(replica, &replica->peers[i])) {
+                best = i;
+                best_lsn = mark_lsn;
+            }
+        }
+        if (best == TORC_REPLICA_PEERS_MAX) {
+            break;
+        }
+        going[best] = false;
+        spared++;
+    }
+    return spared;
+}
+
 void torc_replica_remove(struct torc_replica *replica)
 {
     bool going[TORC_REPLICA_PEERS_MAX] = {false};
@@ -258,7 +300,9 @@ void torc_replica_remove(struct torc_replica *replica)
     if (commit_waits(replica, members, going_count, forgotten)) {
         return;
     }
+    going_count -= commit_spare(replica, going, 1 + members - going_count);
     if (going_count == 0) { // who goes may be one that placement wants: it is to be in again first
+        replica->alone_since_ns = 0;
         going_count = commit_dismiss(replica, going);
     }
     if (going_count == 0) {

@@ -1006,9 +1006,77 @@ static void lead_three(uint32_t min_in_sync)
     answer_read();
 }
 
+static void write_one(void)
+{
+    heard(TORC_REPLICA_APPENDED, replica.last_lsn + 1);
+    logged(replica.last_lsn);
+}
+
+// Until a swap is proposed, or so long. Whether one is.
+static bool removes_until(uint64_t until_ns)
+{
+    while (!replica.proposal.open && torc_replica_deadline_ns(&replica) < until_ns) {
+        now_ns = torc_replica_deadline_ns(&replica);
+        step(NULL);
+    }
+    return replica.proposal.open;
+}
+
 static bool would_keep(uint32_t node)
 {
     return torc_replica_is_member(&replica.proposal.proposal.configuration, node, node);
+}
+
+// A sync takes longer than lag_ns. A set without it commits nothing at all; and it would join
+// again, and have an EPOCH record more to write each time.
+static void who_is_only_slow_stays_where_too_few_would_be_left(void)
+{
+    lead_two();
+    for (uint32_t i = 0; i < 20; i++) {
+        write_one();
+        has_on_disk(OTHER, replica.last_lsn - 1);
+        CU_ASSERT_FALSE_FATAL(removes_until(now_ns + 1000 * MS));
+        has_on_disk(OTHER, replica.last_lsn);
+        CU_ASSERT_EQUAL(replica.commit_lsn, replica.last_lsn);
+    }
+    replica.min_in_sync = 1;
+    write_one();
+    CU_ASSERT_TRUE(removes_until(now_ns + 300 * MS));
+}
+
+// One whose disk answers nothing any more, or who lost what is not in the log now.
+static void who_does_not_get_on_at_all_goes(void)
+{
+    struct torc_peer_ack ack;
+
+    lead_two();
+    write_one();
+    CU_ASSERT_TRUE(removes_until(now_ns + 6000 * MS));
+    CU_ASSERT_FALSE(would_keep(OTHER));
+
+    lead_two();
+    write_one();
+    ack = lacking();
+    other_says(1, ack);
+    CU_ASSERT_TRUE(removes_until(now_ns + 300 * MS));
+
+    lead_two();
+    write_one();
+    peer_says(OTHER, 2, (struct torc_peer_ack){.epoch = replica.epoch - 1}); // it started anew
+    CU_ASSERT_TRUE(removes_until(now_ns + 300 * MS));
+}
+
+// The other one that is left has more of it.
+static void the_slowest_goes_where_one_may(void)
+{
+    lead_three(2);
+    write_one();
+    write_one();
+    has_on_disk(OTHER, replica.last_lsn - 2);
+    has_on_disk(THIRD, replica.last_lsn - 1);
+    CU_ASSERT_TRUE_FATAL(removes_until(now_ns + 1000 * MS));
+    CU_ASSERT_FALSE(would_keep(OTHER));
+    CU_ASSERT_TRUE(would_keep(THIRD));
 }
 
 static void is_silent(uint32_t node)
@@ -1017,6 +1085,23 @@ static void is_silent(uint32_t node)
                                        .peer = {.node = node, .boot = 1, .silent = true}};
 
     step(&event);
+}
+
+static void who_is_gone_goes_and_who_is_slow_stays(void)
+{
+    lead_three(2);
+    write_one();
+    has_on_disk(OTHER, replica.last_lsn);
+    has_on_disk(THIRD, replica.last_lsn - 1);
+    CU_ASSERT_TRUE(removes_until(now_ns + 300 * MS)); // three are one more than needed
+    lead_three(2);
+    write_one();
+    now_ns += 190 * MS;
+    is_silent(OTHER);
+    has_on_disk(THIRD, replica.last_lsn - 1);
+    CU_ASSERT_TRUE(removes_until(now_ns + 500 * MS));
+    CU_ASSERT_FALSE(would_keep(OTHER));
+    CU_ASSERT_TRUE(would_keep(THIRD));
 }
 
 // The dead one is wished: until it is back there are too few without the other.
@@ -1135,6 +1220,11 @@ int main(void)
          bases_that_are_lost_one_after_another_wait_ever_longer},
         {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
         {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
+        {"who is only slow stays where too few would be left",
+         who_is_only_slow_stays_where_too_few_would_be_left},
+        {"who does not get on at all goes", who_does_not_get_on_at_all_goes},
+        {"the slowest goes where one may", the_slowest_goes_where_one_may},
+        {"who is gone goes and who is slow stays", who_is_gone_goes_and_who_is_slow_stays},
         {"who is surplus stays while another goes", who_is_surplus_stays_while_another_goes},
         CU_TEST_INFO_NULL,
     };
