@@ -61,7 +61,7 @@ static void logged(uint64_t lsn)
 
 // The first of up to three members, all of which are to be in sync, makes an epoch its own.
 // So long it is bound to its predecessor.
-static void take_over(uint32_t members, uint64_t promise_ns)
+static void take_over_at(uint64_t begin_ns, uint32_t members, uint64_t promise_ns)
 {
     struct torc_replica_start start = {.timing = {.promise_ns = 20 * MS,
                                                   .stagger_ns = 10 * MS,
@@ -87,7 +87,7 @@ static void take_over(uint32_t members, uint64_t promise_ns)
                                                  {.node = THIRD, .copy = 3}}}}};
     struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &result.record};
 
-    now_ns = 1000 * MS;
+    now_ns = begin_ns;
     torc_replica_init(&replica, now_ns, &start);
     step(&event);
     for (uint32_t i = 0; i < 100 && !replica.proposal.open; i++) {
@@ -105,6 +105,11 @@ static void take_over(uint32_t members, uint64_t promise_ns)
         .adopted = {.epoch = replica.epoch, .promise_until_ns = now_ns + promise_ns}};
     step(&event);
     logged(replica.last_lsn);
+}
+
+static void take_over(uint32_t members, uint64_t promise_ns)
+{
+    take_over_at(1000 * MS, members, promise_ns);
 }
 
 // It serves, in the first epoch that it made its own.
@@ -1176,6 +1181,18 @@ static void a_record_below_the_log_at_a_start_went_back(void)
     CU_ASSERT_TRUE(asked_for(TORC_REPLICA_ADOPT));
 }
 
+// A shard that was let go of and given again in one life of the node: a swap of the first time
+// whose outcome was not known must not be taken for one of the second.
+static void a_nonce_is_minted_once_in_a_boot(void)
+{
+    uint64_t first;
+
+    take_over(2, 0);
+    first = replica.configuration.nonce;
+    take_over_at(1001 * MS, 2, 0);
+    CU_ASSERT_TRUE(replica.configuration.nonce > first);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -1226,6 +1243,7 @@ int main(void)
         {"the slowest goes where one may", the_slowest_goes_where_one_may},
         {"who is gone goes and who is slow stays", who_is_gone_goes_and_who_is_slow_stays},
         {"who is surplus stays while another goes", who_is_surplus_stays_while_another_goes},
+        {"a nonce is minted once in a boot", a_nonce_is_minted_once_in_a_boot},
         CU_TEST_INFO_NULL,
     };
 
