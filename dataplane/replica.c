@@ -248,7 +248,8 @@ void torc_replica_follow(struct torc_replica *replica,
 
     if (replica_leads(replica)) {
         torc_replica_emit(actions, TORC_REPLICA_DEMOTED, replica->node);
-        if (replica->role == TORC_REPLICA_ACTIVE && replica->transfer_node == 0) {
+        if (replica->role == TORC_REPLICA_ACTIVE && replica->transfer_node == 0 &&
+            replica->health == 0) { // nor was it relieved by its own word
             torc_replica_emit(actions, TORC_REPLICA_ALIVE, replica->node);
         }
     }

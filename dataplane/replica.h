@@ -196,7 +196,7 @@ enum torc_replica_action_kind {
     TORC_REPLICA_SERVE,   // serve; tell the clients (T8)
     TORC_REPLICA_DEMOTED, // drop pending and waiting writes without an answer
     TORC_REPLICA_ALARM,   // the metastore went back (M3) to `epoch`
-    TORC_REPLICA_ALIVE,   // this node was deposed, and lives: FALSE_ALARM for worker 0
+    TORC_REPLICA_ALIVE,   // deposed, though it lives and is well: FALSE_ALARM for worker 0
     TORC_REPLICA_RESET,   // learner: forget tree and log; the log begins above `lsn`
     TORC_REPLICA_STREAM,  // sender: make a base for `node`, then BASE_READY
     TORC_REPLICA_PIECE,   // sender: send piece `piece` of the base to `node` with `message`

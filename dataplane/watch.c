@@ -330,7 +330,11 @@ static void watch_on_event(struct torc_watch *watch, const struct torc_watch_eve
         watch->ceiling_kept = torc_max_u64(watch->ceiling_kept, event->ceiling);
         return;
     case TORC_WATCH_FALSE_ALARM:
-        watch_stretch(watch);
+        // One suspicion is told by each shard that this node led.
+        if (watch->alarmed_ns == 0 || watch->now_ns - watch->alarmed_ns > WATCH_SECOND_NS) {
+            watch->alarmed_ns = watch->now_ns;
+            watch_stretch(watch);
+        }
         watch->alarm_ns = watch->now_ns + WATCH_ALARM_CALMS * watch->timing.calm_ns;
         return;
     }

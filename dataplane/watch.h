@@ -180,6 +180,7 @@ struct torc_watch {
     uint64_t sent_ns;      // when the last beat went out, to whomever
     uint64_t wanted_ns;    // torc_watch_ask: a beat is to go out then or later
     uint64_t gap_ns;       // when the last two long gaps were: k doubles at the second in a second
+    uint64_t alarmed_ns;   // when a false suspicion last doubled k
     uint64_t alarm_ns;     // k does not fall before
     uint64_t asked_ns[TORC_WATCH_LEVELS]; // when a round was last so late that it asked for 2^level
     uint64_t ceiling;                     // announced

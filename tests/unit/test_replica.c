@@ -1193,6 +1193,35 @@ static void a_nonce_is_minted_once_in_a_boot(void)
     CU_ASSERT_TRUE(replica.configuration.nonce > first);
 }
 
+static void be_deposed(void)
+{
+    struct torc_replica_record record = {
+        .asked_epoch = replica.epoch,
+        .configuration = {.epoch = replica.epoch + 1,
+                          .primary_node = OTHER,
+                          .primary_boot = 1,
+                          .member_count = 2,
+                          .members = {{.node = OTHER, .copy = 2}, {.node = OWN, .copy = 1}}}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_RECORD, .record = &record};
+
+    step(&event);
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_DEMOTED));
+}
+
+// k is for those who were suspected and live; who said that it is sick was rightly relieved.
+static void who_was_relieved_by_its_own_word_was_not_suspected(void)
+{
+    struct torc_replica_event sick = {.kind = TORC_REPLICA_HEALTH, .health = TORC_HEALTH_DISK_FULL};
+
+    lead_alone();
+    be_deposed();
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_ALIVE));
+    lead_alone();
+    step(&sick);
+    be_deposed();
+    CU_ASSERT_FALSE(asked_for(TORC_REPLICA_ALIVE));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -1236,6 +1265,8 @@ int main(void)
         {"bases that are lost one after another wait ever longer",
          bases_that_are_lost_one_after_another_wait_ever_longer},
         {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
+        {"who was relieved by its own word was not suspected",
+         who_was_relieved_by_its_own_word_was_not_suspected},
         {"a transfer does not wait for who is gone", a_transfer_does_not_wait_for_who_is_gone},
         {"who is only slow stays where too few would be left",
          who_is_only_slow_stays_where_too_few_would_be_left},

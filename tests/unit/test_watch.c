@@ -211,6 +211,29 @@ static void test_k_stays_after_a_false_suspicion(void)
     rig_close(&rig);
 }
 
+// Of a suspected node that led several shards each is told by its own replica, some ms apart.
+static void test_one_false_suspicion_doubles_k_once(void)
+{
+    struct torc_watch_event alarm = {.kind = TORC_WATCH_FALSE_ALARM};
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_live(&rig, 100 * MS, 1);
+    for (uint32_t shard = 0; shard < 5; shard++) {
+        rig_step(&rig, &alarm);
+        rig_live(&rig, 150 * MS, 1);
+    }
+    CU_ASSERT_EQUAL(rig.watch.stretch, 2);
+    rig_live(&rig, 300 * MS, 1);
+    rig_step(&rig, &alarm); // the next one, in the second after
+    CU_ASSERT_EQUAL(rig.watch.stretch, 4);
+    rig_step(&rig, &alarm);
+    CU_ASSERT_EQUAL(rig.watch.stretch, 4);
+    rig_live(&rig, 59000 * MS, 1); // a minute from the last one told
+    CU_ASSERT_EQUAL(rig.watch.stretch, 4);
+    rig_close(&rig);
+}
+
 // Its own k says how late this node's beats are, not those of the peer.
 static void test_silence_is_judged_by_the_k_of_who_is_silent(void)
 {
@@ -572,6 +595,8 @@ int main(void)
         {"k falls without a gap that is over it", test_k_falls_without_a_gap},
         {"k falls no further than late beats allow", test_k_falls_no_further_than_its_beats_allow},
         {"k stays for a minute after a false suspicion", test_k_stays_after_a_false_suspicion},
+        {"one false suspicion of several shards doubles k once",
+         test_one_false_suspicion_doubles_k_once},
         {"silence is judged by the k of who is silent",
          test_silence_is_judged_by_the_k_of_who_is_silent},
         {"an observer that was away suspects nobody",
