@@ -331,6 +331,25 @@ bool torc_log_writer_step(struct torc_log_writer *log, uint64_t now_ns, bool all
     return false;
 }
 
+bool torc_log_writer_look(struct torc_log_writer *log, uint64_t now_ns, bool served)
+{
+    bool away = now_ns > log->looked_ns + 2 * TORC_LOG_LOOK_NS;
+
+    if (torc_log_writer_in_flight(log) == 0 || log->durable != log->owed_durable || away ||
+        !served) {
+        log->owed_ns = now_ns;
+        log->owed_durable = log->durable;
+    }
+    log->looked_ns = now_ns;
+    if (log->durable >= log->stalled_sequence) {
+        log->stalled_sequence = 0;
+    }
+    if (now_ns - log->owed_ns >= TORC_LOG_STALL_NS) {
+        log->stalled_sequence = log->next_sequence - 1;
+    }
+    return log->stalled_sequence != 0;
+}
+
 uint64_t torc_log_writer_deadline_ns(const struct torc_log_writer *log)
 {
     if (log->open && !torc_log_block_is_empty(&log->builder) && !log->failed &&

@@ -44,6 +44,12 @@
 // With `replicated` no answer waits for a block, but other copies' processors do its work: it is
 // kept open for so long. docs/decisions/0040 has the figures.
 #define TORC_LOG_GATHER_NS UINT64_C(2000000)
+// No block of those with the disk came back for so long: it is stalled. A bet: a slow disk under
+// load takes half a second for a sync, and brings back some block of many all the time.
+#define TORC_LOG_STALL_NS UINT64_C(2000000000)
+// It is to be looked at that often while blocks are with it; and a worker that did not look for
+// twice as long was away itself.
+#define TORC_LOG_LOOK_NS UINT64_C(250000000)
 
 struct torc_log_refusal {
     enum torc_err err; // OK, BUSY, NO_SPACE, UNAVAILABLE
@@ -80,6 +86,11 @@ struct torc_log_writer {
     uint64_t left_ns;       // when the last block was sealed
     uint64_t sync_ns;       // how long one takes from there, smoothed; 0: not known yet
     uint64_t sealed_ns[TORC_LOG_TIMES];
+    // Whether the disk answers (torc_log_writer_look).
+    uint64_t looked_ns;
+    uint64_t owed_ns;          // since when no block came back, though one was with the disk
+    uint64_t owed_durable;     // `durable` then
+    uint64_t stalled_sequence; // it is stalled until this one is durable; 0: it is not
     // HLCs: kept, wanted; and what the block `ceiling_sequence` says, equal to `ceiling` when none
     // that says more is in flight.
     uint64_t ceiling;
@@ -127,6 +138,17 @@ uint64_t torc_log_writer_deadline_ns(const struct torc_log_writer *log);
 
 // Whether the disk should answer within a moment: not worth a sleep.
 bool torc_log_writer_soon(const struct torc_log_writer *log, uint64_t now_ns);
+
+// Whether the disk is stalled: nothing came back for STALL_NS, and since then not all that was with
+// it by then. `served`: control turns, which is who brings the news.
+bool torc_log_writer_look(struct torc_log_writer *log, uint64_t now_ns, bool served);
+
+// As of the last look: whether it may be about to be. Sooner than another node's word on the same
+// storage: nobody is to relieve whom it would then join.
+static inline bool torc_log_writer_doubts(const struct torc_log_writer *log)
+{
+    return log->looked_ns - log->owed_ns >= TORC_LOG_STALL_NS / 2;
+}
 
 // Blocks sealed and not known durable.
 static inline uint64_t torc_log_writer_in_flight(const struct torc_log_writer *log)

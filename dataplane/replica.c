@@ -653,7 +653,8 @@ enum torc_err torc_replica_may_append(const struct torc_replica *replica)
         return TORC_ERR_TAKING_OVER;
     }
     if (replica->role != TORC_REPLICA_ACTIVE ||
-        replica->configuration.member_count < replica->min_in_sync || replica->health != 0) {
+        replica->configuration.member_count < replica->min_in_sync ||
+        (replica->health & ~TORC_HEALTH_STALLED) != 0) {
         return TORC_ERR_UNAVAILABLE; // C2
     }
     return TORC_ERR_OK;

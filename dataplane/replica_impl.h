@@ -20,10 +20,11 @@ static inline bool replica_due(const struct torc_replica *replica, uint64_t at_n
     return at_ns != 0 && replica->now_ns >= at_ns;
 }
 
-// No beat, no answer, or sick by its own word: as good as dead to whoever needs it.
+// No beat, no answer, or sick by its own word: as good as dead to whoever needs it. Not for a disk
+// that is stalled: as of any slow one, how far it is behind decides (C5).
 static inline bool replica_is_gone(const struct torc_peer_state *state)
 {
-    return state->silent || state->mute || state->health != 0;
+    return state->silent || state->mute || (state->health & ~TORC_HEALTH_STALLED) != 0;
 }
 
 // -- replica.c ----------------------------------------------------------------------------------

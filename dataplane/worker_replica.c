@@ -7,8 +7,10 @@
 
 #define NOTES_MAX      256u               // a turn
 #define ADOPT_AGAIN_NS UINT64_C(30000000) // an answer of worker 0 found no room
-#define STEPS_MAX      64u                // of one machine that follow from one event
-#define ASKED_A_ROUND  4u                 // messages without an answer: one goes to each core
+// Control that turned longer ago brings no news of the disk: control_grace by default.
+#define CONTROL_AWAY_NS UINT64_C(500000000)
+#define STEPS_MAX       64u // of one machine that follow from one event
+#define ASKED_A_ROUND   4u  // messages without an answer: one goes to each core
 
 static bool replica_leads(const struct torc_worker_replica *replica)
 {
@@ -544,6 +546,7 @@ void torc_worker_replica_begin(struct torc_worker *worker, struct torc_worker_sh
         replica_table(&start.table, found);
     }
     torc_replica_init(&replica->machine, worker->now_ns, &start);
+    replica->machine.health = (uint8_t)worker->replicas.health; // else told of changes
     replica->live = true;
     replica->touched = true;
     worker->replicas.count++;
@@ -763,20 +766,41 @@ static void replica_read_leases(struct torc_worker *worker, struct torc_worker_s
     }
 }
 
+// With `durable` what is acknowledged waits for the disk.
+static bool replica_needs_disk(const struct torc_worker *worker)
+{
+    return worker->replicas.count > 0 && worker->cluster.durability == TORC_DURABILITY_DURABLE;
+}
+
+static bool replica_disk_is_stalled(struct torc_worker *worker)
+{
+    struct torc_log_writer *log = &worker->log;
+    bool served = worker->now_ns < log->owed_ns + TORC_LOG_LOOK_NS ||
+                  worker->now_ns <
+                      atomic_load_explicit(&worker->chan->control_turned_ns, memory_order_relaxed) +
+                          CONTROL_AWAY_NS;
+
+    return replica_needs_disk(worker) && torc_log_writer_look(log, worker->now_ns, served);
+}
+
 // This node's word on itself, gathered by worker 0.
 static void replica_take_health(struct torc_worker *worker)
 {
     struct torc_worker_replicas *replicas = &worker->replicas;
     uint32_t own = (worker->log.failed ? TORC_HEALTH_LOG_FAILED : 0u) |
                    (worker->log.disk_full ? TORC_HEALTH_DISK_FULL : 0u) |
+                   (replica_disk_is_stalled(worker) ? TORC_HEALTH_STALLED : 0u) |
                    // Control is about to go: whoever can takes this node's primaries.
                    (worker->quiescing ? TORC_HEALTH_CONTROL_GONE : 0u);
+    uint32_t doubt = replica_needs_disk(worker) && torc_log_writer_doubts(&worker->log)
+                         ? TORC_HEALTH_STALLED // to this node's own replicas alone, as yet
+                         : 0u;
     uint32_t health;
     struct torc_replica_event event = {.kind = TORC_REPLICA_HEALTH};
 
     atomic_store_explicit(&replicas->council->worker_health[worker->index], own,
                           memory_order_relaxed);
-    health = own | atomic_load_explicit(&replicas->council->health, memory_order_relaxed);
+    health = own | doubt | atomic_load_explicit(&replicas->council->health, memory_order_relaxed);
     if (health != replicas->health) {
         replicas->health = health;
         event.health = (uint8_t)health;
@@ -799,6 +823,9 @@ void torc_worker_replicas_begin(struct torc_worker *worker)
         replica_take_note(worker, &note);
     }
     if (replicas->count == 0) {
+        if ((replicas->health & TORC_HEALTH_STALLED) != 0) {
+            replica_take_health(worker); // nothing here waits for the disk any more
+        }
         return;
     }
     replica_take_health(worker);
@@ -862,6 +889,9 @@ uint64_t torc_worker_replicas_deadline_ns(const struct torc_worker *worker)
 {
     uint64_t deadline_ns = UINT64_MAX;
 
+    if (replica_needs_disk(worker) && torc_log_writer_in_flight(&worker->log) > 0) {
+        deadline_ns = worker->now_ns + TORC_LOG_LOOK_NS;
+    }
     for (uint32_t i = 0; i < worker->shard_count && worker->replicas.count > 0; i++) {
         const struct torc_worker_replica *replica = worker->shards[i].replica;
 

@@ -166,7 +166,9 @@ enum torc_health {
     TORC_HEALTH_LOG_FAILED = 1,
     TORC_HEALTH_DISK_FULL = 2,
     TORC_HEALTH_CONTROL_GONE = 4,
-    TORC_HEALTH_STALLED = 8, // a core does not turn
+    // The disk takes blocks and answers none. Of a primary; a member is judged by what it lags. It
+    // goes on taking writes: where nobody can relieve it they wait for the disk, as before.
+    TORC_HEALTH_STALLED = 8,
 };
 
 struct torc_beat {

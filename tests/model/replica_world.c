@@ -329,7 +329,9 @@ static void world_trouble(struct world *world)
     case 10:
         node->slow_disk_ns = world->now_ns + world_some(world, 200 * MS);
         if (world_some(world, 4) == 0) {
-            node->health = (uint8_t)(world_some(world, 2) == 0 ? TORC_HEALTH_LOG_FAILED : 0);
+            node->health = (uint8_t)(world_some(world, 2) == 0   ? TORC_HEALTH_LOG_FAILED
+                                     : world_some(world, 2) == 0 ? TORC_HEALTH_STALLED
+                                                                 : 0);
         }
         break;
     default:

@@ -1101,6 +1101,161 @@ static void answers_name_the_control_that_asked(void)
     torc_cluster_close(&cluster);
 }
 
+// -- A disk that does not answer ------------------------------------------------------------------
+
+#define DISK_STEPS 100u // a millisecond
+
+// A put to node 1, whose answer the disk keeps back.
+static void put_pending(uint64_t key, const char *text, uint64_t wseq)
+{
+    uint64_t version = 0;
+
+    CU_ASSERT_EQUAL(torc_cluster_put(&cluster, 1, key, text, wseq, &version), TORC_ERR_DEADLINE);
+}
+
+static uint32_t health_of(uint32_t node)
+{
+    return atomic_load(&cluster.rigs[node].workers[0]->replicas.council->health);
+}
+
+// For so many milliseconds the disk of node 1 answers every `every_ms` alone, 0: never. Whether it
+// led shard 1 all the time, and was well.
+static bool disk_answers(uint32_t every_ms, uint32_t for_ms)
+{
+    struct torc_fake_control *control = &cluster.rigs[1].controls[0];
+    uint32_t epoch = cluster.meta.records[1].epoch;
+    bool well = true;
+
+    for (uint32_t ms = 1; ms <= for_ms; ms++) {
+        control->disk_stuck = every_ms == 0 || ms % every_ms != every_ms / 2;
+        torc_cluster_run(&cluster, DISK_STEPS);
+        well = well && cluster.meta.records[1].epoch == epoch &&
+               (health_of(1) & TORC_HEALTH_STALLED) == 0;
+    }
+    return well;
+}
+
+// Who takes blocks and answers none is followed like the dead, and what it had taken is there once.
+// When its disk answers it is a member again.
+static void a_primary_with_a_disk_that_hangs_is_relieved(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 20);
+    cluster.rigs[1].controls[0].disk_stuck = true;
+    put_pending(5, "pending", 30);
+    CU_ASSERT_TRUE(disk_answers(0, 1800)); // other members lag no more than it does
+    CU_ASSERT_FALSE(disk_answers(0, 300));
+    CU_ASSERT_EQUAL(health_of(1), TORC_HEALTH_STALLED);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 2, 600 * DISK_STEPS));
+    CU_ASSERT_NOT_EQUAL(torc_cluster_server(&cluster, 1), 1);
+    CU_ASSERT_NOT_EQUAL(replicas_put(5, "pending", 30), 0);
+    replicas_put_many(100, 20);
+    CU_ASSERT_EQUAL(health_of(1), TORC_HEALTH_STALLED); // it still is
+    cluster.rigs[1].controls[0].disk_stuck = false;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 2000 * DISK_STEPS));
+    CU_ASSERT_EQUAL(health_of(1), 0);
+    torc_cluster_compare(&cluster, 1);
+    torc_cluster_close(&cluster);
+}
+
+// One storage of all nodes: who would take over has a disk that hangs as well, and says so later.
+static void who_waits_for_its_own_disk_relieves_nobody(void)
+{
+    uint32_t epoch;
+
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 20);
+    epoch = cluster.meta.records[1].epoch;
+    for (uint32_t node = 1; node <= 3; node++) {
+        for (uint32_t shard = 1; shard <= 3; shard++) { // all stay members
+            torc_cluster_shard(&cluster, node, shard)->replica->machine.timing.lag_ns =
+                UINT64_C(10000000000);
+        }
+    }
+    cluster.rigs[1].controls[0].disk_stuck = true;
+    put_pending(5, "pending", 30);
+    CU_ASSERT_TRUE(disk_answers(0, 500));
+    cluster.rigs[2].controls[0].disk_stuck = cluster.rigs[3].controls[0].disk_stuck = true;
+    put_pending(6, "and later", 31);
+    CU_ASSERT_FALSE(disk_answers(0, 2500));
+    CU_ASSERT_EQUAL(health_of(1), TORC_HEALTH_STALLED);
+    CU_ASSERT_EQUAL(cluster.meta.records[1].epoch, epoch);
+    CU_ASSERT_EQUAL(torc_cluster_server(&cluster, 1), 1); // reads go on
+    for (uint32_t node = 1; node <= 3; node++) {
+        cluster.rigs[node].controls[0].disk_stuck = false;
+    }
+    // Whose disk came back first may lead now.
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 0, 3, 100 * DISK_STEPS));
+    CU_ASSERT_TRUE(torc_cluster_has(&cluster, 2, 5, "pending"));
+    torc_cluster_close(&cluster);
+}
+
+// Half a second for each answer, at which writes stand all the time.
+static void a_primary_with_a_slow_disk_is_not_relieved(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 20);
+    cluster.rigs[1].controls[0].disk_stuck = true;
+    for (uint32_t i = 0; i < 5; i++) {
+        put_pending(10 + i, "slow", 30 + i);
+        CU_ASSERT_TRUE(disk_answers(500, 1000));
+    }
+    cluster.rigs[1].controls[0].disk_stuck = false;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 100 * DISK_STEPS));
+    torc_cluster_close(&cluster);
+}
+
+// Control is away, who brings the disk's news; by control-grace, an hour here, it may be.
+static void a_control_that_is_away_is_no_disk_that_hangs(void)
+{
+    replicas_come_up(TORC_DURABILITY_DURABLE);
+    replicas_put_many(1, 20);
+    cluster.rigs[1].workers[0]->config.control_grace_ms = 3600000;
+    cluster.rigs[1].controls[0].disk_stuck = true;
+    cluster.rigs[1].controls[0].away = true;
+    put_pending(5, "pending", 30);
+    CU_ASSERT_TRUE(disk_answers(0, 2500));
+    cluster.rigs[1].controls[0].away = false;
+    CU_ASSERT_TRUE(disk_answers(0, 1500)); // it has the block since now
+    cluster.rigs[1].controls[0].disk_stuck = false;
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 3, 100 * DISK_STEPS));
+    torc_cluster_close(&cluster);
+}
+
+// With `replicated` no answer waits for the disk.
+static void where_no_answer_waits_for_the_disk_it_may_hang(void)
+{
+    replicas_come_up(TORC_DURABILITY_REPLICATED);
+    replicas_put_many(1, 20);
+    cluster.rigs[1].controls[0].disk_stuck = true;
+    replicas_put_many(100, 20);
+    CU_ASSERT_TRUE(disk_answers(0, 2500));
+    torc_cluster_close(&cluster);
+}
+
+// Nobody is there to take over: writes wait for the disk, and none is refused.
+static void where_nobody_can_relieve_it_writes_wait_for_the_disk(void)
+{
+    struct torc_cluster_config config = replicas_config(TORC_DURABILITY_DURABLE);
+    uint64_t version = 0;
+
+    config.replicas = 1;
+    config.min_in_sync = 1;
+    torc_cluster_open(&cluster, &config);
+    CU_ASSERT_TRUE_FATAL(torc_cluster_settle(&cluster, 1, 1, 1, 100000));
+    cluster.rigs[1].controls[0].disk_stuck = true;
+    put_pending(5, "first", 30);
+    CU_ASSERT_FALSE(disk_answers(0, 2200));
+    CU_ASSERT_EQUAL(health_of(1), TORC_HEALTH_STALLED);
+    put_pending(6, "second", 31);
+    cluster.rigs[1].controls[0].disk_stuck = false;
+    torc_cluster_run(&cluster, 10 * DISK_STEPS);
+    CU_ASSERT_EQUAL(health_of(1), 0);
+    CU_ASSERT_EQUAL(torc_cluster_put(&cluster, 1, 6, "second", 31, &version), TORC_ERR_OK);
+    CU_ASSERT_TRUE(torc_cluster_has(&cluster, 1, 5, "first"));
+    torc_cluster_close(&cluster);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -1159,6 +1314,16 @@ int main(void)
          a_record_read_for_the_copy_before_is_not_for_the_next},
         {"a new control is told of all shards", a_new_control_is_told_of_all_shards},
         {"answers name the control that asked", answers_name_the_control_that_asked},
+        {"a primary with a disk that hangs is relieved",
+         a_primary_with_a_disk_that_hangs_is_relieved},
+        {"who waits for its own disk relieves nobody", who_waits_for_its_own_disk_relieves_nobody},
+        {"a primary with a slow disk is not relieved", a_primary_with_a_slow_disk_is_not_relieved},
+        {"a control that is away is no disk that hangs",
+         a_control_that_is_away_is_no_disk_that_hangs},
+        {"where no answer waits for the disk it may hang",
+         where_no_answer_waits_for_the_disk_it_may_hang},
+        {"where nobody can relieve it writes wait for the disk",
+         where_nobody_can_relieve_it_writes_wait_for_the_disk},
         CU_TEST_INFO_NULL,
     };
 
