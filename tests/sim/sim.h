@@ -106,6 +106,8 @@ struct torc_frame_tx; // dataplane/worker.h
     X(FAULT_JITTER, "workers that lose their core for a moment", 1)  \
     X(FAULT_WALL, "jumps of a wall clock", 1)                        \
     X(FAULT_DISK_SLOW, "disks slow", 1)                              \
+    X(FAULT_DISK_HUNG, "disks that answer nothing for a while", 1)   \
+    X(DISK_STALLED, "turns of nodes that say so", 0)                 \
     X(FAULT_DISK_FULL, "disks full", 1)                              \
     X(FAULT_DISK_WRITE, "log writes that fail", 1)                   \
     X(FAULT_DISK_SYNC, "other writes and syncs that fail", 1)        \

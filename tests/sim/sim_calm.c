@@ -41,6 +41,9 @@ void sim_calm_turn(struct sim_node *node, const struct torc_worker *worker)
     if (upset) {
         sim_calm_upset(node);
     }
+    if ((worker->replicas.health & TORC_HEALTH_STALLED) != 0) {
+        sim_cover(SIM_COVER_DISK_STALLED);
+    }
 }
 
 static bool calm_since(uint64_t bad_ns)

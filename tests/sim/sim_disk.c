@@ -527,7 +527,7 @@ static int32_t flight_result(const struct torc_disk *disk, const struct disk_fli
 uint32_t torc_disk_run(struct torc_disk *disk)
 {
     uint32_t count = 0;
-    bool found = true;
+    bool found = disk->node->faults.held_ns <= sim->now_ns;
 
     while (found) {
         uint32_t best = UINT32_MAX;
@@ -564,7 +564,7 @@ uint64_t sim_disk_deadline(const struct torc_disk *disk)
     for (uint32_t i = 0; i < disk->flight_count; i++) {
         at_ns = torc_min_u64(at_ns, disk->flights[i].at_ns);
     }
-    return at_ns;
+    return torc_max_u64(at_ns, disk->node->faults.held_ns);
 }
 
 int32_t torc_disk_do(struct torc_disk *disk, struct torc_disk_op *op)

@@ -536,7 +536,16 @@ static void fault_disk(enum sim_class class)
     if (class == SIM_CLASS_DISK_SLOW) {
         fault_note(SIM_COVER_FAULT_DISK_SLOW);
         node->faults.latency_ns = SIM_MS << draw(6);
-        fault_until(20, 600, SIM_MEND_SLOW, node->index);
+        if (draw_chance(10)) { // it takes all and answers nothing; beyond 2 s its node says so
+            uint64_t for_ns = 1000 * SIM_MS + draw(2500 * SIM_MS);
+
+            fault_note(SIM_COVER_FAULT_DISK_HUNG);
+            node->faults.latency_ns = 2 * SIM_MS;
+            node->faults.held_ns = sim->now_ns + for_ns;
+            sim_post(node->faults.held_ns, SIM_EVENT_MEND, SIM_MEND_SLOW, node->index, NULL);
+        } else {
+            fault_until(20, 600, SIM_MEND_SLOW, node->index);
+        }
     } else if (class == SIM_CLASS_DISK_FULL) {
         fault_note(SIM_COVER_FAULT_DISK_FULL);
         node->faults.full_after = 0;
@@ -750,8 +759,13 @@ void sim_faults_mend(uint32_t what, uint32_t which)
         }
         return;
     case SIM_MEND_SLOW:
+        if (!sim->quiet && sim->now_ns < node->faults.held_ns) {
+            return; // of an earlier one
+        }
         sim_calm_upset(node);
         node->faults.latency_ns = 100 * SIM_US;
+        node->faults.held_ns = 0;
+        sim_control_wake(node, sim->now_ns);
         return;
     case SIM_MEND_FULL:
         sim_calm_upset(node);

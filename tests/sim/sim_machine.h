@@ -29,6 +29,7 @@ struct sim_store; // the files of a machine, which outlive everything
 
 struct sim_disk_faults {
     uint64_t latency_ns; // mean of a durable write
+    uint64_t held_ns;    // nothing comes back before
     uint64_t full_after; // bytes; UINT64_MAX: never
     uint32_t fail_write; // the n-th log write from now on fails; 0: none
     uint32_t fail_other; // the n-th other write or sync
