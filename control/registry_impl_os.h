@@ -36,6 +36,11 @@ enum torc_err torc_must_use torc_registry_open_store(struct torc_metastore **sto
 enum torc_err torc_must_use torc_registry_check_start(uint64_t shards, uint64_t workers,
                                                       struct torc_fail *why);
 
+// The cluster's own values in the place of those that were not given, with all others.
+enum torc_err torc_must_use torc_registry_check_pairs(const struct torc_meta_fields *meta,
+                                                      const struct torc_settings *settings,
+                                                      struct torc_fail *why);
+
 // INVALID_ARGUMENT: what is fixed at birth was given again, and is not the same.
 enum torc_err torc_must_use torc_registry_check_settings(const struct torc_meta_fields *meta,
                                                          const struct torc_settings *settings,

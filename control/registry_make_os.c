@@ -125,7 +125,8 @@ static enum torc_err make_meta(struct make *make, struct torc_fail *why)
 
     if (err == TORC_ERR_NOT_FOUND) {
         make_meta_of(make->settings, make->meta);
-        err = make_check_new(make, why);
+        err = torc_settings_check(make->settings, why);
+        err = err == TORC_ERR_OK ? make_check_new(make, why) : err;
         err = err == TORC_ERR_OK ? make_put_meta(make, why) : err;
         make->mine = err == TORC_ERR_OK;
         if (err != TORC_ERR_CONDITION_FAILED) {
@@ -495,6 +496,9 @@ static enum torc_err make_check_self(struct make *make, struct torc_fail *why)
         err = make_check_shards(make, why);
         if (err == TORC_ERR_OK) {
             err = torc_registry_check_settings(make->meta, make->settings, why);
+        }
+        if (err == TORC_ERR_OK) {
+            err = torc_registry_check_pairs(make->meta, make->settings, why);
         }
         if (err == TORC_ERR_OK) {
             err = torc_data_dir_check_owner(make->settings->data, why);

@@ -158,6 +158,21 @@ enum torc_err torc_registry_check_settings(const struct torc_meta_fields *meta,
     return TORC_ERR_OK;
 }
 
+enum torc_err torc_registry_check_pairs(const struct torc_meta_fields *meta,
+                                        const struct torc_settings *settings, struct torc_fail *why)
+{
+    struct torc_settings in_force = *settings;
+
+    in_force.keys = meta->keys;
+    in_force.shards = meta->shards;
+    in_force.replicas = meta->replicas;
+    in_force.durability = meta->durability;
+    in_force.security = meta->security;
+    in_force.value_max = meta->value_max;
+    in_force.dedup_ttl_s = meta->dedup_ttl_s;
+    return torc_settings_check(&in_force, why);
+}
+
 static enum torc_err registry_survey_family(struct torc_registry *registry, const char *family,
                                             uint32_t most, struct torc_fail *why)
 {
@@ -353,6 +368,9 @@ enum torc_err torc_registry_open(struct torc_registry *registry,
     registry->cluster.keys = registry->meta.keys;
     if (err == TORC_ERR_OK) {
         err = torc_registry_check_settings(&registry->meta, settings, why);
+    }
+    if (err == TORC_ERR_OK && !dir->look_only) { // who looks is not told what nodes are
+        err = torc_registry_check_pairs(&registry->meta, settings, why);
     }
     if (err == TORC_ERR_OK) {
         err = registry_plan_start(registry, dir, &plan, why);

@@ -344,7 +344,16 @@ enum torc_err torc_settings_set(struct torc_settings *settings, const char *sect
 
 // -- What one key cannot say ---------------------------------------------------------------------
 
-enum torc_err torc_settings_check(const struct torc_settings *settings, struct torc_fail *why)
+// Of a pair: nothing but the cluster's own could still change it.
+static bool setting_is_known(const struct torc_settings *settings, enum torc_setting index,
+                             bool in_force)
+{
+    return in_force || settings->source[index] != TORC_SETTING_FROM_DEFAULT;
+}
+
+// What is of this node alone.
+static enum torc_err settings_check_disk(const struct torc_settings *settings,
+                                         struct torc_fail *why)
 {
     if (settings->segment_bytes % (1u << 20) != 0) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
@@ -358,35 +367,62 @@ enum torc_err torc_settings_check(const struct torc_settings *settings, struct t
                          "checkpoint frees",
                          settings->checkpoint_bytes, settings->segment_bytes);
     }
-    if (settings->shards > settings->keys) {
+    return TORC_ERR_OK;
+}
+
+// What is fixed at birth, with itself and with what is not.
+static enum torc_err settings_check_pairs(const struct torc_settings *settings, bool in_force,
+                                          struct torc_fail *why)
+{
+    bool keys = setting_is_known(settings, TORC_SETTING_keys, in_force);
+    bool value_max = setting_is_known(settings, TORC_SETTING_value_max, in_force);
+    bool ttl = setting_is_known(settings, TORC_SETTING_dedup_ttl_s, in_force);
+    bool copies = setting_is_known(settings, TORC_SETTING_replicas, in_force) &&
+                  setting_is_known(settings, TORC_SETTING_durability, in_force);
+
+    if (keys && settings->shards > settings->keys) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "shards = %" PRIu64 " but only %" PRIu64 " keys: at most one shard a key",
                          settings->shards, settings->keys);
     }
-    if (settings->message_memory < settings->value_max) {
+    if (value_max && settings->message_memory < settings->value_max) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "message-memory = %" PRIu64
                          " cannot hold one value of value-max = %" PRIu64,
                          settings->message_memory, settings->value_max);
     }
-    if (settings->deadline_max_ms > settings->dedup_ttl_s * 1000 / 4) {
+    if (ttl && settings->deadline_max_ms > settings->dedup_ttl_s * 1000 / 4) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "deadline-max = %" PRIu64 "ms is over a quarter of dedup-ttl = %" PRIu64
                          "s: a repetition could outlive its answer",
                          settings->deadline_max_ms, settings->dedup_ttl_s);
     }
-    if (settings->durability == TORC_DURABILITY_REPLICATED && settings->replicas == 1) {
+    if (copies && settings->durability == TORC_DURABILITY_REPLICATED && settings->replicas == 1) {
         return torc_fail(why, TORC_ERR_INVALID_ARGUMENT,
                          "durability = replicated with replicas = 1: one copy in memory is no "
                          "safety; give replicas (2 to 7), or durability = durable or none");
     }
-    if (settings->durability == TORC_DURABILITY_NONE && settings->replicas > 1) {
+    if (copies && settings->durability == TORC_DURABILITY_NONE && settings->replicas > 1) {
         return torc_fail(why, TORC_ERR_UNSUPPORTED,
                          "replicas = %" PRIu64 " with durability = none: several copies are "
                          "durable or replicated",
                          settings->replicas);
     }
     return TORC_ERR_OK;
+}
+
+enum torc_err torc_settings_check(const struct torc_settings *settings, struct torc_fail *why)
+{
+    enum torc_err err = settings_check_disk(settings, why);
+
+    return err == TORC_ERR_OK ? settings_check_pairs(settings, true, why) : err;
+}
+
+enum torc_err torc_settings_check_given(const struct torc_settings *settings, struct torc_fail *why)
+{
+    enum torc_err err = settings_check_disk(settings, why);
+
+    return err == TORC_ERR_OK ? settings_check_pairs(settings, false, why) : err;
 }
 
 // -- Texts ---------------------------------------------------------------------------------------

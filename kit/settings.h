@@ -18,7 +18,8 @@
 //         so.
 // Invariants
 //   K1  Whatever torc_settings_set accepted lies in its range; what depends on two keys is looked
-//       at by torc_settings_check, after all were set.
+//       at after all were set: by torc_settings_check_given, and by torc_settings_check once the
+//       cluster is known.
 //   K2  torc_settings_ini's text, read back, gives the settings it was made from.
 #ifndef TORC_KIT_SETTINGS_H
 #define TORC_KIT_SETTINGS_H
@@ -260,9 +261,15 @@ enum torc_err torc_must_use torc_settings_set(struct torc_settings *settings, co
                                               enum torc_setting_source source,
                                               struct torc_fail *why);
 
-// What no single key can say: combinations that make no sense or are not in this version.
+// What no single key can say: combinations that make no sense or are not in this version. All
+// values are those in force: given, or the cluster's, or, of one that is to be made, the defaults.
 enum torc_err torc_must_use torc_settings_check(const struct torc_settings *settings,
                                                 struct torc_fail *why);
+
+// The same before the cluster is known: a pair with a value that is fixed at birth and was not
+// given is left to torc_settings_check.
+enum torc_err torc_must_use torc_settings_check_given(const struct torc_settings *settings,
+                                                      struct torc_fail *why);
 
 // A value as torc_settings_set reads it. Returns its bytes without the end, cut to `text_bytes` -
 // 1.

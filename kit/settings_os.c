@@ -310,7 +310,7 @@ enum torc_err torc_settings_load(struct torc_settings *settings, int argc, char 
         err = settings_pass(settings, argc, argv, flags, line, why);
     }
     if (err == TORC_ERR_OK) {
-        err = torc_settings_check(settings, why);
+        err = torc_settings_check_given(settings, why);
     }
     if (err == TORC_ERR_OK) {
         err = settings_default_data(settings, why);

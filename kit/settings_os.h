@@ -29,8 +29,8 @@ struct torc_settings_line {
     bool version;       // --version
 };
 
-// Defaults, file, command line, torc_settings_check; the data directory's default is filled in,
-// and its name begins with / afterwards.
+// Defaults, file, command line, torc_settings_check_given; the data directory's default is filled
+// in, and its name begins with / afterwards.
 // `flags`: names of the program's own options without a value, ended by NULL; may be NULL itself.
 enum torc_err torc_must_use torc_settings_load(struct torc_settings *settings, int argc,
                                                char *const *argv, const char *const *flags,

@@ -367,6 +367,56 @@ static void a_number_too_many_is_refused(void)
     remove_all(folder);
 }
 
+// -- Settings that are held against each other ----------------------------------------------------
+
+static void refuse_open(uint32_t node, const char *text)
+{
+    struct torc_fail why = {0};
+
+    dir = (struct torc_data_dir){
+        .fd = -1, .lock_fd = -1, .log_fd = -1, .checkpoint_fd = -1, .run_fd = -1};
+    TORC_TEST_OK(torc_data_dir_open(&dir, settings[node].data, false, 0, &why), &why);
+    CU_ASSERT_EQUAL(torc_registry_open(&registry, settings + node, &dir, &why),
+                    TORC_ERR_INVALID_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(why.text, text));
+    torc_data_dir_close(&dir);
+}
+
+// What a node was not told of itself is the cluster's, not the default.
+static void pairs_are_of_the_values_in_force(void)
+{
+    open_folder("clear");
+    set(settings + 1, "cluster", "dedup-ttl", "1000s");
+    set(settings + 1, "cluster", "durability", "replicated");
+    make(1);
+    settings[2].replicas = 1; // as by default
+    set(settings + 2, "cluster", "durability", "replicated");
+    set(settings + 2, "limits", "deadline-max", "200s");
+    make(2);
+    start_once(1);
+    start_once(2);
+    set(settings + 2, "limits", "deadline-max", "251s");
+    refuse_open(2, "over a quarter of dedup-ttl = 1000s");
+    set(settings + 2, "limits", "deadline-max", "250s");
+    start_once(2);
+    remove_all(folder);
+}
+
+static void a_cluster_with_a_bad_pair_is_not_made(void)
+{
+    open_folder("clear");
+    settings[1].replicas = 1;
+    set(settings + 1, "cluster", "durability", "replicated");
+    refuse(TORC_ERR_INVALID_ARGUMENT, "with replicas = 1");
+    set(settings + 1, "cluster", "durability", "durable");
+    set(settings + 1, "limits", "deadline-max", "31s");
+    refuse(TORC_ERR_INVALID_ARGUMENT, "over a quarter of dedup-ttl = 120s");
+    set(settings + 1, "limits", "deadline-max", "30s");
+    make(1);
+    start_once(1);
+    remove_all(folder);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -377,6 +427,8 @@ int main(void)
          a_refused_birth_leaves_the_lost_directory_good},
         {"a maker that is alone makes its keys again", a_maker_that_is_alone_makes_its_keys_again},
         {"a number too many is refused", a_number_too_many_is_refused},
+        {"pairs are of the values in force", pairs_are_of_the_values_in_force},
+        {"a cluster with a bad pair is not made", a_cluster_with_a_bad_pair_is_not_made},
         CU_TEST_INFO_NULL};
 
     return torc_test_run("registry", tests);

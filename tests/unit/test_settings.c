@@ -299,6 +299,34 @@ static enum torc_err load(struct torc_settings *settings, struct torc_settings_l
     return torc_settings_load(settings, argc, words, flags, line, why);
 }
 
+// What is fixed at birth and was not given is the cluster's, which is not known yet.
+static void test_what_the_cluster_says_is_left_to_it(void)
+{
+    static const char *const left[][2] = {{"--durability", "replicated"}, {"--deadline-max", "1h"}};
+    static const char *const bad[][4] = {{"--durability", "replicated", "--replicas", "1"},
+                                         {"--durability", "none", "--replicas", "3"},
+                                         {"--deadline-max", "1h", "--dedup-ttl", "120s"},
+                                         {"--shards", "64", "--keys", "8"}};
+
+    for (uint32_t i = 0; i < TORC_COUNT_OF(left); i++) {
+        const char *const line[] = {"torc", left[i][0], left[i][1]};
+        struct torc_settings settings;
+        struct torc_settings_line found;
+        struct torc_fail why = {0};
+
+        TORC_TEST_OK(load(&settings, &found, &why, TORC_COUNT_OF(line), line), &why);
+        CU_ASSERT_NOT_EQUAL(torc_settings_check(&settings, &why), TORC_ERR_OK);
+    }
+    for (uint32_t i = 0; i < TORC_COUNT_OF(bad); i++) {
+        const char *const line[] = {"torc", bad[i][0], bad[i][1], bad[i][2], bad[i][3]};
+        struct torc_settings settings;
+        struct torc_settings_line found;
+        struct torc_fail why = {0};
+
+        CU_ASSERT_NOT_EQUAL(load(&settings, &found, &why, TORC_COUNT_OF(line), line), TORC_ERR_OK);
+    }
+}
+
 static void test_command_line(void)
 {
     static const char *const good[] = {"torc",           "init",     "--node", "3",
@@ -439,6 +467,7 @@ int main(void)
         {"unknown keys get the nearest name", test_unknown_keys_get_the_nearest_name},
         {"combinations are checked", test_combinations_are_checked},
         {"several copies are durable", test_several_copies_are_durable},
+        {"what the cluster says is left to it", test_what_the_cluster_says_is_left_to_it},
         {"the INI file reads back", test_ini_reads_back},
         {"files", test_files},
         {"long lines are refused, not cut", test_long_lines_are_refused_not_cut},
