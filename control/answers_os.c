@@ -191,6 +191,7 @@ static json_t *answer_status(struct torc_node *node)
     char text[24];
 
     torc_node_count(node);
+    torc_node_advise_meta(node, advice);
     torc_node_advise_cluster(node, advice);
     (void)snprintf(text, sizeof(text), "%016" PRIx64, registry->cluster.cluster);
     answer_set(status, "ok", json_true());

@@ -167,7 +167,6 @@ static void follow_get_again(struct torc_follow *follow, uint64_t now_ns, uint32
     follow->gets[slot] = 0;
     follow->get_count--;
     follow->again_ns = now_ns + TORC_FOLLOW_PAUSE_NS;
-    follow->failures++;
 }
 
 static void follow_list_again(struct torc_follow *follow, uint64_t now_ns, uint32_t index)
@@ -175,7 +174,6 @@ static void follow_list_again(struct torc_follow *follow, uint64_t now_ns, uint3
     follow->lists[index].asked = false;
     follow->lists[index].wanted = true;
     follow->lists[index].again_ns = now_ns + TORC_FOLLOW_PAUSE_NS;
-    follow->failures++;
 }
 
 void torc_follow_refused(struct torc_follow *follow, uint64_t now_ns,

@@ -61,7 +61,6 @@ struct torc_follow {
     uint32_t get_count;
     uint32_t gets[TORC_FOLLOW_GETS]; // key's place + 1; 0: free
     uint64_t again_ns;               // of single reads
-    uint64_t failures;               // answers that failed
     bool news; // the survey is another than when this control last wrote the map; so at first
     uint64_t changes;      // of the survey, so far
     uint64_t node_changes; // of them, of nodes, as watches and lists tell

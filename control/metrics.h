@@ -56,7 +56,7 @@
     X(QUESTIONS_REFUSED, "torc_control_questions_refused_total", "counter",                        \
       "questions of workers that made no sense or found no room")                                  \
     X(METASTORE_FAILURES, "torc_control_metastore_failures_total", "counter",                      \
-      "answers of the metastore that failed, and were asked for again")                            \
+      "asks of the metastore that failed, whoever of this control asked")                          \
     X(SHARDS_GIVEN, "torc_control_shards_given_total", "counter",                                  \
       "shards that this node was given while it ran")                                              \
     X(SHARDS_TAKEN, "torc_control_shards_taken_total", "counter",                                  \

@@ -2,7 +2,9 @@
 //
 // What    one store of its own, which nothing waits for: the survey is kept as the records are
 //         (control/follow.h), and the map of the dataplane with it; what replicas ask and propose
-//         is executed (control/failover.h); a dataplane's death is told to all (`down`).
+//         is executed (control/failover.h); a dataplane's death is told to all (`down`); whether it
+//         answers is known (control/away.h).
+#include "control/away.h"
 #include "control/node_impl_os.h"
 #include "kit/clock_os.h"
 #include "kit/log_os.h"
@@ -13,10 +15,15 @@
 #define META_SUBMITS     64u           // requests a step
 #define META_COMPLAIN_NS TORC_NS_PER_S // at most so often
 
+enum {
+    META_ADVICE_BYTES = sizeof(struct torc_fail) + 256
+};
+
 struct torc_node_meta {
     struct torc_metastore *store;
     struct torc_follow follow;
     struct torc_failover failover;
+    struct torc_away away;
     uint64_t complained_ns;
     bool map_due[TORC_CHAN_WORKERS_MAX]; // MAP_CHANGED is to be said
     struct torc_chan_node nodes[TORC_CHAN_NODES_MAX];
@@ -39,6 +46,7 @@ enum torc_err torc_node_open_meta(struct torc_node *node, struct torc_fail *why)
     torc_metastore_adopt(meta->store, torc_metastore_revision(node->registry.store));
     torc_follow_init(&meta->follow, node->registry.survey, &node->registry.cluster);
     torc_failover_init(&meta->failover);
+    meta->away = (struct torc_away){.heard_ns = torc_clock_now_ns()}; // it was just read
     torc_node_open_give(node);
     torc_node_open_accept(node);
     torc_node_watch(node, torc_metastore_fd(meta->store));
@@ -237,7 +245,7 @@ void torc_node_meta_count(struct torc_node *node)
     numbers[TORC_CONTROL_PROPOSALS_LOST] = counters->lost;
     numbers[TORC_CONTROL_PROPOSALS_UNKNOWN] = counters->unknown;
     numbers[TORC_CONTROL_QUESTIONS_REFUSED] = counters->refused;
-    numbers[TORC_CONTROL_METASTORE_FAILURES] = node->meta->follow.failures;
+    numbers[TORC_CONTROL_METASTORE_FAILURES] = node->meta->away.failures;
     torc_node_place_count(node);
 }
 
@@ -264,7 +272,8 @@ static void meta_take(struct torc_node *node, const struct torc_meta_answer *ans
         torc_give_take(node->give, node->now_ns, answer);
     } else if (torc_failover_is_mine(answer->ticket)) {
         torc_failover_take(&meta->failover, node->now_ns, answer);
-    } else if (!torc_node_yield_take(node, answer) && !torc_node_accept_take(node, answer) &&
+    } else if (!torc_away_is_mine(answer->ticket) && !torc_node_yield_take(node, answer) &&
+               !torc_node_accept_take(node, answer) &&
                torc_follow_take(&meta->follow, node->now_ns, answer, &why) != TORC_ERR_OK) {
         meta_complain(node, &why);
     }
@@ -290,7 +299,8 @@ static bool meta_next(struct torc_node *node, struct torc_meta_request *request)
                                                             : TORC_FAILOVER_WAIT_NS);
         return true;
     }
-    return torc_follow_next(&meta->follow, node->now_ns, request);
+    return torc_follow_next(&meta->follow, node->now_ns, request) ||
+           torc_away_next(&meta->away, node->now_ns, request);
 }
 
 static void meta_refused(struct torc_node *node, const struct torc_meta_request *request,
@@ -299,11 +309,31 @@ static void meta_refused(struct torc_node *node, const struct torc_meta_request 
     const struct torc_meta_answer answer = {
         .ticket = request->ticket, .verb = request->verb, .err = err};
 
+    torc_away_refused(&node->meta->away, node->now_ns, request);
     if (torc_follow_is_mine(request->ticket)) {
         torc_follow_refused(&node->meta->follow, node->now_ns, request);
     } else {
         meta_take(node, &answer);
     }
+}
+
+// One line: the cause, what it does, what to do.
+void torc_node_advise_meta(struct torc_node *node, json_t *advice)
+{
+    const struct torc_away *away = &node->meta->away;
+    uint64_t for_s = torc_away_for_ns(away, node->now_ns) / TORC_NS_PER_S;
+    char text[META_ADVICE_BYTES];
+    int failed = 0;
+
+    if (for_s > 0) {
+        (void)snprintf(text, sizeof(text),
+                       "the metastore has not answered as it should for %" PRIu64
+                       " s (%s): keys are served on, the next death is not followed by a takeover, "
+                       "and a node that stops cannot start; stop no node, and mend it",
+                       for_s, away->why.text);
+        failed = json_array_append_new(advice, torc_admin_text(text));
+    }
+    torc_assert(failed == 0);
 }
 
 void torc_node_meta_step(struct torc_node *node)
@@ -315,6 +345,7 @@ void torc_node_meta_step(struct torc_node *node)
 
     torc_metastore_step(meta->store, node->now_ns);
     while (torc_metastore_take(meta->store, &answer)) {
+        torc_away_take(&meta->away, node->now_ns, &answer);
         meta_take(node, &answer);
     }
     for (uint32_t i = 0; i < META_SUBMITS && meta_next(node, &request); i++) {
@@ -341,6 +372,7 @@ uint64_t torc_node_meta_deadline_ns(const struct torc_node *node)
 
     deadline_ns = torc_min_u64(deadline_ns, torc_follow_deadline_ns(&meta->follow));
     deadline_ns = torc_min_u64(deadline_ns, torc_failover_deadline_ns(&meta->failover));
+    deadline_ns = torc_min_u64(deadline_ns, torc_away_deadline_ns(&meta->away));
     deadline_ns = torc_min_u64(deadline_ns, torc_node_place_deadline_ns(node));
     deadline_ns = torc_min_u64(deadline_ns, torc_node_accept_deadline_ns(node));
     if (node->state == TORC_NODE_SERVING) {

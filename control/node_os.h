@@ -152,6 +152,7 @@ json_t *torc_node_answer_drain(struct torc_node *node, uint32_t asked, const jso
 // Answers `shard`, when it is known (control/node_accept_os.c).
 json_t *torc_node_answer_shard(struct torc_node *node, uint32_t asked, const json_t *request);
 void torc_node_advise_cluster(struct torc_node *node, json_t *advice);
+void torc_node_advise_meta(struct torc_node *node, json_t *advice); // control/node_meta_os.c
 
 // `context`: the node.
 json_t *torc_node_answer(void *context, uint32_t asked, const json_t *request);

@@ -12,6 +12,7 @@ import os
 import pathlib
 import pty
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -365,6 +366,24 @@ def case_says():
                      node.address + "\n")
         node.stop()
         checks.that("run/cluster goes with a clean stop", not os.path.exists(node.data + "/run/cluster"))
+
+
+def case_metastore_away():
+    """a metastore that is away is said, and counted, also where nobody needs it; the node goes on"""
+    name = "torc_control_metastore_failures_total"
+    with Node("--keys", 1000) as node:
+        checks.equal("all is well", (node.admin("status")["health"], node.admin("stats")["control"][name]), ("ok", 0))
+        with open(f"{node.data}/meta/lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # as a stopped process would
+            said = await_that(lambda: "the metastore" in node.admin("status")["health"])
+            status = node.admin("status")
+            checks.that("status says it, since when, and what to do", said and re.search(
+                r"has not answered as it should for \d+ s \(.*away, its lock.*stop no node", status["health"]), status["advice"])
+            checks.that("its asks are counted", node.admin("stats")["control"][name] >= 2, node.admin("stats")["control"])
+            checks.equal("/health is of the node", node.network.run("curl", "-s", "http://127.0.0.1:28601/health").stdout, b"ok\n")
+            node.torc("put", 7, "seven")
+            checks.equal("state", status["state"], "serving")
+        checks.that("then all is well", await_that(lambda: node.admin("status")["health"] == "ok"), node.admin("status")["advice"])
 
 
 def admin_link(node):
