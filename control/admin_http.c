@@ -1,10 +1,13 @@
 // Torc control: /metrics, /health and /ready over HTTP. See control/admin_http.h.
 #include "control/admin_http.h"
 
+#include "kit/clock_os.h"
+
 #include <microhttpd.h>
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +15,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define HTTP_PAUSE_NS (100 * TORC_NS_PER_MS) // control's own beat, without which nobody looks
+
 struct torc_http {
     struct MHD_Daemon *daemon;
     torc_http_answer answer;
     void *context;
     int epoll_fd;
     int fd;
+    uint64_t again_ns; // `fd` is out of the epoll set until then; 0: it is in it
 };
 
 static enum MHD_Result http_reply(struct MHD_Connection *connection, uint32_t status, char *text,
@@ -97,13 +103,21 @@ static int http_listen(const char *address, struct torc_fail *why)
     return fd;
 }
 
+static void http_watch(struct torc_http *http, int change)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = http->fd};
+
+    if (epoll_ctl(http->epoll_fd, change, http->fd, &event) != 0) {
+        torc_unreachable("a descriptor of ours, in an epoll set of ours");
+    }
+}
+
 enum torc_err torc_http_open(struct torc_http **out, const char *address, torc_http_answer answer,
                              void *context, int epoll_fd, struct torc_fail *why)
 {
     struct torc_fail inner = {.err = TORC_ERR_IO};
     struct torc_http *http;
     const union MHD_DaemonInfo *info;
-    struct epoll_event event = {.events = EPOLLIN};
     int listener = http_listen(address, &inner);
 
     if (listener < 0) {
@@ -125,22 +139,44 @@ enum torc_err torc_http_open(struct torc_http **out, const char *address, torc_h
                          address);
     }
     http->fd = info->epoll_fd;
-    event.data.fd = http->fd;
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, http->fd, &event) != 0) {
-        torc_unreachable("a descriptor of ours, in an epoll set of ours");
-    }
+    http_watch(http, EPOLL_CTL_ADD);
     *out = http;
     return TORC_ERR_OK;
 }
 
+// There is no descriptor left: libmicrohttpd does not say so, and tries to take who has come again
+// and again.
+static bool http_is_short(const struct torc_http *http)
+{
+    int fd = fcntl(http->fd, F_DUPFD_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return true;
+    }
+    (void)close(fd);
+    return false;
+}
+
 void torc_http_step(struct torc_http *http)
 {
+    bool paused = http->again_ns > 0;
+
+    if (paused && torc_clock_now_ns() < http->again_ns) {
+        return;
+    }
+    http->again_ns = 0;
     (void)MHD_run(http->daemon); // a client's trouble ends with its connection
+    if (http_is_short(http)) {
+        http->again_ns = torc_clock_now_ns() + HTTP_PAUSE_NS;
+    }
+    if (paused != (http->again_ns > 0)) {
+        http_watch(http, paused ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
+    }
 }
 
 void torc_http_close(struct torc_http *http)
 {
-    (void)epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, http->fd, NULL);
+    (void)epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, http->fd, NULL); // if it is in it
     MHD_stop_daemon(http->daemon);
     free(http);
 }

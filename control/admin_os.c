@@ -1,6 +1,7 @@
 // Torc control: the admin socket. See control/admin_os.h.
 #include "control/admin_os.h"
 
+#include "kit/clock_os.h"
 #include "kit/log_os.h"
 #include "kit/utf8.h"
 
@@ -18,6 +19,9 @@
 enum {
     ADMIN_GROUPS_MAX = 1024
 };
+
+#define ADMIN_PAUSE_NS (100 * TORC_NS_PER_MS) // control's own beat, without which nobody looks
+#define ADMIN_SAID_NS  (60 * TORC_NS_PER_S)
 
 struct admin_client {
     int fd;          // -1: free
@@ -39,6 +43,8 @@ struct torc_admin {
     bool has_group;
     uint32_t asked; // requests so far
     uint64_t turn;
+    uint64_t again_ns; // the listener is out of the epoll set until then; 0: it is in it
+    uint64_t said_ns;  // that there is no descriptor
     char path[108];
     struct admin_client clients[TORC_ADMIN_CLIENTS_MAX];
 };
@@ -163,7 +169,7 @@ void torc_admin_close(struct torc_admin *admin)
             admin_drop(admin, admin->clients + i);
         }
     }
-    admin_watch(admin, admin->listener, EPOLLIN, 0);
+    admin_watch(admin, admin->listener, admin->again_ns > 0 ? 0 : EPOLLIN, 0);
     (void)close(admin->listener);
     (void)unlink(admin->path);
     free(admin);
@@ -218,11 +224,40 @@ static struct admin_client *admin_place(struct torc_admin *admin)
     return place;
 }
 
+// Whoever waits to be let in stays there, and its readable listener would keep control turning.
+static void admin_pause(struct torc_admin *admin, int reason)
+{
+    uint64_t now_ns = torc_clock_now_ns();
+
+    if (admin->again_ns == 0) {
+        admin_watch(admin, admin->listener, EPOLLIN, 0);
+    }
+    admin->again_ns = now_ns + ADMIN_PAUSE_NS;
+    if (admin->said_ns == 0 || now_ns - admin->said_ns >= ADMIN_SAID_NS) {
+        admin->said_ns = now_ns;
+        torc_log(TORC_LOG_WARN, "admin", "no-descriptor",
+                 "reason=\"%s\" note=\"who connects to admin.sock waits\"",
+                 strerrordesc_np(reason));
+    }
+}
+
 static void admin_accept(struct torc_admin *admin)
 {
-    int fd = accept4(admin->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct admin_client *client;
+    int fd;
 
+    if (admin->again_ns > 0 && torc_clock_now_ns() < admin->again_ns) {
+        return;
+    }
+    fd = accept4(admin->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
+        admin_pause(admin, errno);
+        return;
+    }
+    if (admin->again_ns > 0) {
+        admin->again_ns = 0;
+        admin_watch(admin, admin->listener, 0, EPOLLIN);
+    }
     if (fd < 0) {
         return;
     }

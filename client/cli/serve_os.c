@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -635,6 +636,18 @@ static int serve_go(struct serve *serve, int argc, char **argv, char **words)
     return first || status != TORC_EXIT_OK ? status : serve_run(serve);
 }
 
+// A shell's soft limit is 1024: segments, replicas and connections of a large node are more. The
+// children inherit it.
+static void serve_raise_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); // or as before
+    }
+}
+
 int torc_serve(int argc, char **argv)
 {
     struct serve *serve = calloc(1, sizeof(*serve));
@@ -644,6 +657,7 @@ int torc_serve(int argc, char **argv)
     // Who reads what is said here (a pipe's other end, the command that detached this) may be gone:
     // the node goes on. The children inherit it.
     (void)signal(SIGPIPE, SIG_IGN);
+    serve_raise_files();
     if (serve != NULL && words != NULL) {
         serve->called = argv[0];
         serve->signals = -1;

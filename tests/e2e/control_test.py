@@ -13,6 +13,7 @@ import pathlib
 import pty
 import pwd
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -397,6 +398,43 @@ def lines_of(link, count):
     """As many answers, or those until the connection ends."""
     with link.makefile("rb") as file:
         return [json.loads(line) for _, line in zip(range(count), file)]
+
+
+def processor_s(pid):
+    """What a process has used of processors, in seconds."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        rest = file.read().rsplit(")", 1)[1].split()
+    return (int(rest[11]) + int(rest[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def case_open_files():
+    """serve takes as many open files as it may have; who comes when there is none left is waited for without haste"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        node = Node("--keys", 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with node:
+        for who in ("control", "dataplane"):
+            checks.equal(f"{who} has the hard limit", resource.prlimit(node.pid(who), resource.RLIMIT_NOFILE), (hard, hard))
+        control_pid = node.pid("control")
+        checks.equal("status", node.admin("status")["ok"], True)
+        taken = {int(name) for name in os.listdir(f"/proc/{control_pid}/fd")}
+        least = min(set(range(len(taken) + 1)) - taken)  # a limit is on the number, and the lowest free one is given
+        resource.prlimit(control_pid, resource.RLIMIT_NOFILE, (least, hard))
+        before = processor_s(control_pid)
+        page = subprocess.Popen(node.network.command("curl", "-s", "http://127.0.0.1:28601/ready"), stdout=subprocess.PIPE)
+        with page, admin_link(node) as link:
+            link.sendall(b'{"command":"status"}\n')
+            time.sleep(3)
+            checks.that("both wait", page.poll() is None)
+            used = processor_s(control_pid) - before
+            checks.that("and control sleeps meanwhile", used < 0.5, used)
+            resource.prlimit(control_pid, resource.RLIMIT_NOFILE, (hard, hard))
+            checks.equal("then the one has its answer", lines_of(link, 1)[0]["ok"], True)
+            checks.equal("and the other", page.communicate(timeout=20)[0], b"ready\n")
+        checks.that("the log says it", "no-descriptor" in node.log(), node.log()[-2000:])
 
 
 def case_admin_clients():
