@@ -220,6 +220,37 @@ def case_cluster():
             shutil.rmtree(folder / "cluster" / name, ignore_errors=True)
 
 
+# Runs a program as it stands, and signals it when its main is over.
+LATE = """import atexit, os, runpy, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    atexit.register(os.kill, os.getpid(), number)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def case_late_signal():
+    """a signal that comes while the interpreter ends changes nothing, and nothing is said of it"""
+    with scratch() as folder:
+        words = environment(folder, TORC_BUILD=str(BUILD), TORC_CLUSTER_DIR=f"{folder}/cluster")
+        write(folder / "cluster/cluster.json", json.dumps({"namespace": "torc-no-such", "link": "torc-no-such", "clear": True}))
+        for name in ("client/torc", "dataplane/torc-dataplane", "control/torc-control"):
+            write(folder / "fake" / name, "#!/bin/sh\necho no such link >&2\nexit 2\n")
+        fake = environment(folder, TORC_BUILD=f"{folder}/fake", TMPDIR=str(folder))
+        for line, status, said, env in (("cluster keys", 0, "none", words), ("demo", 1, "there is a cluster", words),
+                                        ("crash", 1, "no such link", fake)):
+            name, *more = line.split()
+            done = run("/usr/bin/python3", "-c", LATE, ROOT / "scripts" / name, *more, check=False, env=env)
+            checks.program(f"{name}: signals at its end", done, status, said)
+            checks.that(f"{name}: and no exception", b"Exception ignored" not in done.stderr, done.stderr.decode(errors="replace"))
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = subprocess.run([ROOT / "scripts/cluster", "keys"], stdin=subprocess.DEVNULL, stdout=theirs,
+                              stderr=subprocess.PIPE, check=False, env=words)
+        os.close(theirs)
+        checks.equal("cluster: who asked has gone", (done.returncode, done.stderr), (1, b""))
+
+
 def case_crash_keep():
     """crash --keep keeps what shows why a node does not start"""
     with scratch() as folder:
