@@ -470,7 +470,7 @@ static void test_a_checkpoint_holds_one_moment(void)
     TORC_TEST_OK(torc_replay_log(replay, 1, moving.log, moving.log_bytes, &why), &why);
     TORC_TEST_OK(torc_replay_end(replay, &why), &why);
     CU_ASSERT_EQUAL(replayed.tree.record_count, MOVING_KEYS);
-    CU_ASSERT_TRUE(torc_tree_lookup(&replayed.tree, 2 * MOVING_KEYS, &hit));
+    CU_ASSERT_TRUE(torc_tree_lookup(&replayed.tree, UINT64_C(2) * MOVING_KEYS, &hit));
     CU_ASSERT_EQUAL(hit.value_bytes, sizeof(value) - 1);
     torc_replay_drop(replay);
     torc_shard_drop(&replayed);
