@@ -27,6 +27,8 @@ void torc_replica_enlist(struct torc_replica *replica)
             !join_is_wanted(replica, peer->node)) {
             peer->role = TORC_REPLICA_PEER_OTHER;
             peer->claimed = false;
+            // Wished again, a learner that took pieces would wait for the next one.
+            peer->stream_gave_way |= peer->stream == TORC_REPLICA_STREAM_OPEN;
             peer->stream = TORC_REPLICA_STREAM_NONE;
         }
     }

@@ -764,6 +764,26 @@ static void a_base_that_gave_way_begins_anew(void)
     CU_ASSERT_FALSE(asked_for(TORC_REPLICA_STREAM));
 }
 
+// A node that is about to stop is not wished for a while. It waits for pieces of the base that it
+// had begun with, and says that it needs none.
+static void the_base_of_who_is_wished_again_begins_anew(void)
+{
+    struct torc_replica_want want = {.primary_node = OWN, .node_count = 1, .nodes = {OWN}};
+    struct torc_replica_event event = {.kind = TORC_REPLICA_WANT, .want = &want};
+    struct torc_peer_ack loading = {.copy = 2};
+
+    other_is_given_a_base();
+    loading.epoch = replica.epoch;
+    loading.stream = torc_replica_find(&replica, OTHER)->stream_number;
+    other_says(1, loading);
+    step(&event);
+    want = (struct torc_replica_want){.primary_node = OWN, .node_count = 2, .nodes = {OWN, OTHER}};
+    step(&event);
+    other_says(1, loading);
+    CU_ASSERT_TRUE(asked_for(TORC_REPLICA_STREAM));
+    CU_ASSERT_TRUE(torc_replica_find(&replica, OTHER)->stream_number > loading.stream);
+}
+
 static struct torc_watch_life adopted_down(void)
 {
     for (uint32_t i = 0; i < actions.count; i++) {
@@ -1262,6 +1282,8 @@ int main(void)
         {"a base in memory is no durable one under the next primary",
          a_base_in_memory_is_no_durable_one_under_the_next_primary},
         {"a base that gave way begins anew", a_base_that_gave_way_begins_anew},
+        {"the base of who is wished again begins anew",
+         the_base_of_who_is_wished_again_begins_anew},
         {"bases that are lost one after another wait ever longer",
          bases_that_are_lost_one_after_another_wait_ever_longer},
         {"an adoption says whose life is over", an_adoption_says_whose_life_is_over},
