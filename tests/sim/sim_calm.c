@@ -159,7 +159,12 @@ static bool calm_network(void)
     for (uint32_t from = 0; from < SIM_PLACES; from++) {
         for (uint32_t to = 0; to < SIM_PLACES; to++) {
             bad += sim->net.cut[from][to] ? 1 : sim->net.slow_ns[from][to];
+            // Operations that the stop may meet began in it.
+            bad += calm_since(sim->net.cut_until_ns[from][to]) ? 0 : 1;
         }
+    }
+    for (uint32_t i = 0; i < sim->config.nodes; i++) {
+        bad += calm_since(sim->meta.away_ns[i]) ? 0 : 1;
     }
     return bad == 0 && !sim->meta.away && sim->meta.delay_ns <= SIM_MS;
 }
