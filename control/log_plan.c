@@ -42,8 +42,33 @@ void torc_log_plan_begin(struct torc_log_plan *plan, uint64_t next_sequence)
     plan->offset_bytes = UINT32_MAX;
 }
 
-void torc_log_plan_resume(struct torc_log_plan *plan, uint32_t segment)
+// The first segment of a life whose blocks begin at `next_sequence`; NOTHING: there is none. Those
+// of lives before were cut at or below a block of theirs, and without one they are not kept.
+static uint32_t plan_first_of_life(const struct torc_log_plan *plan, uint64_t next_sequence)
 {
+    for (uint32_t i = 0; i < plan->segment_count; i++) {
+        if (plan->segments[i].cut_sequence == next_sequence) {
+            return i;
+        }
+    }
+    return NOTHING;
+}
+
+uint32_t torc_log_plan_resume(struct torc_log_plan *plan, const struct torc_log_plan_seen *seen)
+{
+    uint32_t told = seen->told;
+    uint32_t segment = seen->segment;
+
+    if (told == 0) { // it has written nothing: what lies here may be of lives before
+        uint32_t first = plan_first_of_life(plan, seen->sealed + 1);
+
+        if (first == NOTHING) {
+            torc_log_plan_begin(plan, seen->sealed + 1);
+            return UINT32_MAX;
+        }
+        told = plan->segments[first].segment - 1;
+        segment = told;
+    }
     plan->filling = NOTHING;
     for (uint32_t i = 0; i < plan->segment_count; i++) {
         if (plan->segments[i].segment <= segment) {
@@ -53,6 +78,7 @@ void torc_log_plan_resume(struct torc_log_plan *plan, uint32_t segment)
     plan->next_sequence = 0;
     plan->durable = 0;
     plan->offset_bytes = 0;
+    return told;
 }
 
 bool torc_log_plan_can_take(const struct torc_log_plan *plan)

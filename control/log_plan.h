@@ -82,8 +82,16 @@ bool torc_must_use torc_log_plan_add(struct torc_log_plan *plan,
 // from now on.
 void torc_log_plan_begin(struct torc_log_plan *plan, uint64_t next_sequence);
 
-// A running dataplane goes on: `segment` is the one it fills now (0: none yet).
-void torc_log_plan_resume(struct torc_log_plan *plan, uint32_t segment);
+// What a running dataplane says of its log.
+struct torc_log_plan_seen {
+    uint64_t sealed;  // its last block
+    uint32_t segment; // the one it fills now, 0: none yet
+    uint32_t told;    // the last one it was told of, 0: none
+};
+
+// It goes on. It is to be told of the segments above the number that comes back: never of those of
+// lives before, whose blocks may be needed. One that was told of none begins where it would have.
+uint32_t torc_log_plan_resume(struct torc_log_plan *plan, const struct torc_log_plan_seen *seen);
 
 // True when a further block or filler may be taken out of the ring.
 bool torc_log_plan_can_take(const struct torc_log_plan *plan);

@@ -372,14 +372,17 @@ enum torc_err torc_log_store_resume(struct torc_log_store *store, struct torc_at
                                     uint32_t worker, const struct torc_evt_control_seen *seen,
                                     struct torc_fail *why)
 {
+    const struct torc_log_plan_seen plan_seen = {
+        .sealed = seen->sealed_sequence, .segment = seen->segment, .told = seen->segment_prepared};
     struct torc_log_store_stream *stream = NULL;
     enum torc_err err = store_attach(store, attach, worker, &stream, why);
+    uint32_t told;
 
     if (err != TORC_ERR_OK) {
         return err;
     }
     torc_assert(stream != NULL);
-    torc_log_plan_resume(&stream->plan, seen->segment);
+    told = torc_log_plan_resume(&stream->plan, &plan_seen);
     stream->plan.durable = seen->durable_sequence; // F2: what was given back had been told
     if (seen->log_failed != 0) { // F3: what could not be written then is not tried again
         stream->plan.failed = true;
@@ -389,7 +392,7 @@ enum torc_err torc_log_store_resume(struct torc_log_store *store, struct torc_at
     }
     stream->ready = true;
     err = store_open_segments(stream, why);
-    return err == TORC_ERR_OK ? store_tell_segments(stream, seen->segment_prepared, why) : err;
+    return err == TORC_ERR_OK ? store_tell_segments(stream, told, why) : err;
 }
 
 bool torc_log_store_drained(struct torc_log_store *store)
